@@ -1,0 +1,159 @@
+//! Secrets that were just made and wait to be shown once. They are nowhere else.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use keywright_domain::SecretText;
+use keywright_domain::base62::random_id;
+use keywright_protocol::api_keys::{CopiedView, RevealedSecretView, SecretSnippet};
+
+use crate::clock::now_ms;
+use crate::{App, AppError};
+
+/// How long a secret waits for the person.
+const WAIT: Duration = Duration::from_secs(600);
+
+#[derive(Default)]
+pub(crate) struct Reveals(Mutex<HashMap<String, Waiting>>);
+
+struct Waiting {
+    secret: SecretText,
+    shown: bool,
+    expires_at: i64,
+    idempotency_key: Option<String>,
+}
+
+impl Reveals {
+    pub(super) fn keep(&self, secret: SecretText, idempotency_key: Option<String>, now: i64) -> (String, i64) {
+        let id = random_id(&mut rand::rng());
+        let expires_at = now + i64::try_from(WAIT.as_millis()).unwrap_or(0);
+        let waiting = Waiting { secret, shown: false, expires_at, idempotency_key };
+        self.lock().insert(id.clone(), waiting);
+        (id, expires_at)
+    }
+
+    pub(super) fn find_by_idempotency_key(&self, key: &str) -> Option<(String, i64)> {
+        let waiting = self.lock();
+        let found = waiting.iter().find(|(_, waiting)| waiting.idempotency_key.as_deref() == Some(key));
+        found.map(|(id, waiting)| (id.clone(), waiting.expires_at))
+    }
+
+    fn show(&self, id: &str, now: i64) -> Result<SecretText, AppError> {
+        let mut all = self.lock();
+        let waiting = all.get_mut(id).filter(|waiting| waiting.expires_at > now).ok_or(AppError::SecretGone)?;
+        if std::mem::replace(&mut waiting.shown, true) {
+            return Err(AppError::AlreadyRevealed);
+        }
+        Ok(waiting.secret.clone())
+    }
+
+    fn peek(&self, id: &str, now: i64) -> Result<SecretText, AppError> {
+        let all = self.lock();
+        let waiting = all.get(id).filter(|waiting| waiting.expires_at > now).ok_or(AppError::SecretGone)?;
+        Ok(waiting.secret.clone())
+    }
+
+    fn forget(&self, id: &str) {
+        self.lock().remove(id);
+    }
+
+    pub(crate) fn forget_all(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Waiting>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl App {
+    /// The show-once path: gives the secret to the face, once.
+    ///
+    /// # Errors
+    /// [`AppError::AlreadyRevealed`], [`AppError::SecretGone`].
+    pub fn reveal_secret(&self, reveal_id: String) -> Result<RevealedSecretView, AppError> {
+        let secret = self.inner.reveals.show(&reveal_id, now_ms())?;
+        Ok(RevealedSecretView { secret: secret.expose().to_owned() })
+    }
+
+    /// Puts a waiting secret on the clipboard; it is taken back after a while.
+    ///
+    /// # Errors
+    /// [`AppError::SecretGone`], [`AppError::Clipboard`].
+    pub async fn copy_secret(&self, reveal_id: String, snippet: SecretSnippet) -> Result<CopiedView, AppError> {
+        let secret = self.inner.reveals.peek(&reveal_id, now_ms())?;
+        let pause = Duration::from_secs(u64::from(self.inner.settings.current().clipboard_clear_s));
+        let copied = self.inner.clipboard.copy_secret(snippet_text(&secret, snippet)).await?;
+        let app = self.clone();
+        tokio::spawn(async move {
+            if copied.clear_after(pause).await {
+                app.inner.events.clipboard_cleared();
+            }
+        });
+        Ok(CopiedView { clears_at: now_ms() + i64::try_from(pause.as_millis()).unwrap_or(0) })
+    }
+
+    /// Forgets a waiting secret.
+    ///
+    /// # Errors
+    /// None today; faces treat every command alike.
+    pub fn discard_secret(&self, reveal_id: String) -> Result<(), AppError> {
+        self.inner.reveals.forget(&reveal_id);
+        Ok(())
+    }
+
+    pub(super) fn forget_reveal_later(&self, reveal_id: String) {
+        let app = self.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(WAIT).await;
+            app.inner.reveals.forget(&reveal_id);
+        });
+    }
+}
+
+/// Ready text for a terminal or a file. The key never stands in an argument list, where every
+/// process of the machine could read it: curl reads it from its standard input.
+fn snippet_text(secret: &SecretText, snippet: SecretSnippet) -> SecretText {
+    let key = secret.expose();
+    SecretText::new(match snippet {
+        SecretSnippet::Key => key.to_owned(),
+        SecretSnippet::DotEnv => format!("API_KEY={key}\n"),
+        SecretSnippet::ShellExport => format!("export API_KEY='{key}'\n"),
+        SecretSnippet::Curl => format!(
+            "curl --config - https://api.example.com/ <<'END'\nheader = \"Authorization: Bearer {key}\"\nEND\n"
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ac_122_a_secret_is_shown_once_and_can_be_copied_until_it_is_discarded() {
+        let reveals = Reveals::default();
+        let (id, expires_at) = reveals.keep(SecretText::new("sk_live_x".into()), None, 0);
+        assert!(reveals.show(&id, 1).is_ok_and(|secret| secret.matches("sk_live_x")));
+        assert_eq!(reveals.show(&id, 2).expect_err("shown").code(), "already_revealed");
+        assert!(reveals.peek(&id, 3).is_ok());
+        assert_eq!(reveals.peek(&id, expires_at).expect_err("late").code(), "secret_gone");
+        reveals.forget(&id);
+        assert_eq!(reveals.show(&id, 4).expect_err("gone").code(), "secret_gone");
+    }
+
+    #[test]
+    fn a_retried_rotation_finds_the_same_secret() {
+        let reveals = Reveals::default();
+        let kept = reveals.keep(SecretText::new("x".into()), Some("again".into()), 0);
+        assert_eq!(reveals.find_by_idempotency_key("again"), Some(kept));
+        assert_eq!(reveals.find_by_idempotency_key("other"), None);
+    }
+
+    #[test]
+    fn no_snippet_puts_the_key_into_an_argument_list() {
+        let text = snippet_text(&SecretText::new("sk_live_x".into()), SecretSnippet::Curl);
+        let command = text.expose().lines().next().unwrap_or_default();
+        assert!(command.starts_with("curl ") && !command.contains("sk_live_x"));
+    }
+}

@@ -1,0 +1,153 @@
+//! The one error of this room, and how it is told to a person: what happened, a code, a hint.
+
+use std::sync::Arc;
+
+use keywright_protocol::ErrorView;
+use keywright_registry::RegistryError;
+
+use crate::home::HomeError;
+use crate::secret_store::KeychainError;
+use crate::settings::SettingsError;
+use crate::sign_in::SignInError;
+
+/// What can go wrong in the app.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The registry.
+    #[error(transparent)]
+    Registry(Arc<RegistryError>),
+    /// The keychain.
+    #[error(transparent)]
+    Keychain(#[from] KeychainError),
+    /// A sign-in, or the tokens of an account.
+    #[error(transparent)]
+    SignIn(#[from] SignInError),
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The app's folder.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The clipboard did not take the text.
+    #[error("the clipboard did not take the text: {0}")]
+    Clipboard(String),
+    /// A secret that was shown, discarded or forgotten.
+    #[error("this secret is no longer kept anywhere")]
+    SecretGone,
+    /// A secret is shown once.
+    #[error("this secret was already shown once")]
+    AlreadyRevealed,
+}
+
+impl From<RegistryError> for AppError {
+    fn from(error: RegistryError) -> Self {
+        Self::Registry(Arc::new(error))
+    }
+}
+
+impl AppError {
+    /// Stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Registry(error) => error.code(),
+            Self::Keychain(error) => error.code(),
+            Self::SignIn(error) => error.code(),
+            Self::Settings(error) => error.code(),
+            Self::Home(error) => error.code(),
+            Self::Clipboard(_) => "clipboard_unavailable",
+            Self::SecretGone => "secret_gone",
+            Self::AlreadyRevealed => "already_revealed",
+        }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Registry(error) => registry_hint(error).map(str::to_owned),
+            Self::Keychain(error) => error.hint(),
+            Self::SignIn(error) => error.hint(),
+            Self::Settings(_) => None,
+            Self::Home(_) => Some("Set KEYWRIGHT_HOME to a folder of your own.".to_owned()),
+            Self::Clipboard(_) => {
+                Some("Reveal the secret and copy it by hand, or try again.".to_owned())
+            }
+            Self::SecretGone | Self::AlreadyRevealed => {
+                Some("Rotate the key to get a new secret; the old one can keep working meanwhile.".to_owned())
+            }
+        }
+    }
+
+    /// Whether the same call may work later.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Registry(error) => matches!(
+                **error,
+                RegistryError::Locked
+                    | RegistryError::ReadOnly
+                    | RegistryError::DiskFull
+                    | RegistryError::Store(_)
+            ),
+            Self::Keychain(error) => error.retryable(),
+            Self::SignIn(error) => error.retryable(),
+            Self::Clipboard(_) => true,
+            _ => false,
+        }
+    }
+}
+
+fn registry_hint(error: &RegistryError) -> Option<&'static str> {
+    Some(match error {
+        RegistryError::Key(_) | RegistryError::Scope(_) => return None,
+        RegistryError::KeyNotFound | RegistryError::AccountNotFound | RegistryError::Cursor => {
+            "Reload the list: it has changed since."
+        }
+        RegistryError::RotationAlreadyDone { .. } => {
+            "Its secret is not stored and cannot be shown again. Rotate once more to get another."
+        }
+        RegistryError::PepperMissing => {
+            "Restore the keychain of this user from a backup. Without the pepper the keys of this registry cannot be verified."
+        }
+        RegistryError::Locked => "Close the other program, or wait until it has finished, and try again.",
+        RegistryError::ReadOnly => {
+            "Make the file and its folder writable for you; nothing was changed meanwhile."
+        }
+        RegistryError::DiskFull => "Free some space and try again; nothing was changed meanwhile.",
+        RegistryError::SchemaTooNew { .. } => "Start the newer version of Keywright, or update this one.",
+        RegistryError::Damaged(_) => {
+            "Move the file aside and put a backup in its place; Keywright does not touch it."
+        }
+        RegistryError::UnsafePath(_) => "Put a real file in a folder that only you can read.",
+        RegistryError::Store(_) => "Try again; the log file has the details.",
+    })
+}
+
+/// A sentence for people begins with a capital and ends with a full stop.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    let Some(first) = letters.next() else { return String::new() };
+    let mut sentence: String = first.to_uppercase().chain(letters).collect();
+    if !sentence.ends_with(['.', '!', '?']) {
+        sentence.push('.');
+    }
+    sentence
+}
+
+impl From<&AppError> for ErrorView {
+    fn from(error: &AppError) -> Self {
+        Self {
+            code: error.code().to_owned(),
+            message: sentence(&error.to_string()),
+            hint: error.hint(),
+            retryable: error.retryable(),
+        }
+    }
+}
+
+impl From<AppError> for ErrorView {
+    fn from(error: AppError) -> Self {
+        Self::from(&error)
+    }
+}

@@ -1,0 +1,121 @@
+//! Everything a person can do on this device, once, for every face: keys, accounts, sign-in,
+//! the keychain. Faces parse, call and render; what is decided is decided here or in the domain.
+
+mod accounts;
+mod activity;
+mod api_keys;
+pub mod browser;
+mod clipboard;
+mod clock;
+mod error;
+mod home;
+mod http;
+mod info;
+mod pepper;
+mod registry_slot;
+pub mod secret_store;
+mod settings;
+pub mod sign_in;
+mod tokens;
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use keywright_domain::audit::Actor;
+use keywright_protocol::accounts::SignInProgressView;
+
+pub use error::AppError;
+pub use home::{Home, HomeError};
+pub use settings::SettingsError;
+
+use accounts::AccountsState;
+use api_keys::Reveals;
+use clipboard::Clipboard;
+use pepper::PepperCell;
+use registry_slot::RegistrySlot;
+use secret_store::Keychain;
+use settings::SettingsStore;
+
+/// What a face is told without asking.
+pub trait EventListener: Send + Sync + 'static {
+    /// A pending sign-in went a step further.
+    fn sign_in_progressed(&self, progress: SignInProgressView);
+    /// Some account changed.
+    fn accounts_changed(&self);
+    /// A copied secret left the clipboard again.
+    fn clipboard_cleared(&self);
+}
+
+/// The application on this device. Cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) started: Instant,
+    pub(crate) first_paint_ms: OnceLock<i64>,
+    pub(crate) home: Home,
+    pub(crate) actor: Actor,
+    pub(crate) settings: SettingsStore,
+    pub(crate) registry: RegistrySlot,
+    pub(crate) keychain: Keychain,
+    pub(crate) pepper: PepperCell,
+    pub(crate) reveals: Reveals,
+    pub(crate) clipboard: Clipboard,
+    pub(crate) accounts: AccountsState,
+    pub(crate) events: Arc<dyn EventListener>,
+}
+
+impl App {
+    /// Makes the app; nothing slow happens here. `started` is when the process began.
+    ///
+    /// # Errors
+    /// [`AppError`] if the settings file cannot be read at all.
+    pub fn new(home: Home, events: Arc<dyn EventListener>, started: Instant) -> Result<Self, AppError> {
+        let settings = SettingsStore::open(&home)?;
+        let keychain = Keychain::new(home.keychain_service().to_owned());
+        let inner = Inner {
+            started,
+            first_paint_ms: OnceLock::new(),
+            actor: Actor::person(&person_name()),
+            registry: RegistrySlot::new(home.registry_file()),
+            settings,
+            keychain,
+            pepper: PepperCell::default(),
+            reveals: Reveals::default(),
+            clipboard: Clipboard::default(),
+            accounts: AccountsState::default(),
+            events,
+            home,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Starts what goes on in the background: opening the registry, refreshing accounts.
+    pub fn start(&self) {
+        let app = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = app.inner.registry.get().await {
+                tracing::error!(code = error.code(), "the registry could not be opened");
+                return;
+            }
+            app.start_refreshing();
+        });
+    }
+
+    /// Ends cleanly: pending sign-ins, use counts, the clipboard, secrets in memory.
+    pub async fn close(&self) {
+        self.cancel_all_sign_ins();
+        self.inner.reveals.forget_all();
+        self.inner.clipboard.clear_if_ours().await;
+        self.inner.registry.close().await;
+    }
+}
+
+fn person_name() -> String {
+    ["USER", "LOGNAME", "USERNAME"]
+        .into_iter()
+        .find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()))
+        .unwrap_or_else(|| "this user".to_owned())
+}

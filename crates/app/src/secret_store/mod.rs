@@ -1,0 +1,172 @@
+//! The operating system's keychain: the only place a refresh token rests in.
+//! Calls never block the caller's thread and end within three seconds. Nothing here falls back
+//! to a file: a keychain that does not answer is an error with a line of help.
+
+mod error;
+mod store;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use keywright_domain::SecretText;
+use keywright_protocol::settings::KeychainView;
+use tokio::sync::Mutex;
+
+pub use error::KeychainError;
+use store::OpenStore;
+use worker::{Job, Outcome, Worker};
+
+/// A call that has not ended by then is given up.
+const CALL_LIMIT: Duration = Duration::from_secs(3);
+/// How often a stuck keychain is asked again; in between it is refused at once.
+const ASK_AGAIN: Duration = Duration::from_secs(4);
+/// Threads that wait for ever in an unlock dialog: no more than this many.
+const STUCK_LIMIT: usize = 3;
+
+/// The operating system's keychain. Cheap to clone; all clones share one lane of calls.
+#[derive(Clone)]
+pub struct Keychain {
+    inner: Arc<Inner>,
+}
+
+/// What names a secret in the keychain.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct EntryName {
+    /// The app, with a suffix where `KEYWRIGHT_HOME` chose another folder.
+    pub service: String,
+    /// What the secret is for, for example `pepper` or `refresh:{issuer} {subject} {client_id}`.
+    pub user: String,
+}
+
+struct Inner {
+    service: String,
+    open: OpenStore,
+    lane: Mutex<Lane>,
+    /// Abandoned threads that are still inside a call.
+    stuck: Arc<AtomicUsize>,
+}
+
+/// One call at a time: the stores below are not made for more.
+#[derive(Default)]
+struct Lane {
+    worker: Option<Worker>,
+    last_timeout: Option<(Instant, KeychainError)>,
+}
+
+impl fmt::Debug for Keychain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keychain").field("service", &self.inner.service).finish_non_exhaustive()
+    }
+}
+
+impl Keychain {
+    /// The platform's keychain, not opened yet. `service` sets our entries apart from other apps'.
+    #[must_use]
+    pub fn new(service: String) -> Self {
+        Self::with_store(service, Arc::new(store::open_platform_store))
+    }
+
+    pub(crate) fn with_store(service: String, open: OpenStore) -> Self {
+        let inner = Inner { service, open, lane: Mutex::default(), stuck: Arc::default() };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The service all entries of this keychain carry.
+    #[must_use]
+    pub fn service(&self) -> &str {
+        &self.inner.service
+    }
+
+    /// Reads a secret; `None` where there is no such entry. That alone does not prove a healthy
+    /// keychain: see [`Keychain::probe`].
+    ///
+    /// # Errors
+    /// [`KeychainError`], within three seconds.
+    pub async fn read(&self, user: &str) -> Result<Option<SecretText>, KeychainError> {
+        match self.call(|name| Job::Read(name), user).await? {
+            Outcome::Secret(secret) => Ok(secret),
+            Outcome::Done(_) => Err(KeychainError::unexpected()),
+        }
+    }
+
+    /// Writes a secret, replacing what was there.
+    ///
+    /// # Errors
+    /// [`KeychainError`], within three seconds. After an error the old value is still there.
+    pub async fn write(&self, user: &str, secret: &SecretText) -> Result<(), KeychainError> {
+        store::check_size(secret)?;
+        self.call(|name| Job::Write(name, secret.clone()), user).await.map(drop)
+    }
+
+    /// Deletes a secret; false where there was none.
+    ///
+    /// # Errors
+    /// [`KeychainError`], within three seconds.
+    pub async fn delete(&self, user: &str) -> Result<bool, KeychainError> {
+        match self.call(|name| Job::Delete(name), user).await? {
+            Outcome::Done(existed) => Ok(existed),
+            Outcome::Secret(_) => Err(KeychainError::unexpected()),
+        }
+    }
+
+    /// Writes, reads and deletes an entry of its own, and tells how that went.
+    pub async fn probe(&self) -> KeychainView {
+        let started = Instant::now();
+        let user = format!("probe-{}", std::process::id());
+        let problem = self.call(|name| Job::Probe(name), &user).await.err();
+        let took_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        KeychainView {
+            store_name: store::STORE_NAME.to_owned(),
+            healthy: problem.is_none(),
+            problem: problem.as_ref().map(KeychainError::view),
+            took_ms,
+        }
+    }
+
+    async fn call(&self, job: impl FnOnce(EntryName) -> Job, user: &str) -> Result<Outcome, KeychainError> {
+        let deadline = tokio::time::Instant::now() + CALL_LIMIT;
+        let name = EntryName { service: self.inner.service.clone(), user: user.to_owned() };
+        let Ok(mut lane) = tokio::time::timeout_at(deadline, self.inner.lane.lock()).await else {
+            return Err(KeychainError::Busy);
+        };
+        self.refuse_while_stuck(&lane)?;
+        let worker = match lane.worker.take() {
+            Some(worker) => worker,
+            None => Worker::start(Arc::clone(&self.inner.open))?,
+        };
+        let pending = worker.submit(job(name))?;
+        // From here on a cancelled caller must not leave a half-used worker in the lane:
+        // the worker is put back only after its answer.
+        match tokio::time::timeout_at(deadline, pending).await {
+            Ok(Ok(answer)) => {
+                lane.worker = Some(worker);
+                lane.last_timeout = None;
+                answer
+            }
+            Ok(Err(_gone)) => Err(KeychainError::Failed { detail: "the keychain's thread ended".to_owned() }),
+            Err(_elapsed) => {
+                let problem = worker.abandon(&self.inner.stuck);
+                tracing::warn!(code = problem.code(), "keychain call given up");
+                lane.last_timeout = Some((Instant::now(), problem.clone()));
+                Err(problem)
+            }
+        }
+    }
+
+    /// While a thread hangs in an unlock dialog, further calls would only hang behind it.
+    fn refuse_while_stuck(&self, lane: &Lane) -> Result<(), KeychainError> {
+        let stuck = self.inner.stuck.load(Ordering::Acquire);
+        match &lane.last_timeout {
+            Some((when, problem)) if stuck > 0 && (stuck >= STUCK_LIMIT || when.elapsed() < ASK_AGAIN) => {
+                Err(problem.clone())
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! One sign-in from the request to the account: which step follows which, and what ends it.
+//! Nothing is stored before everything is checked.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keywright_domain::SecretText;
+use keywright_domain::accounts::Account;
+use keywright_protocol::accounts::{SignInProgressView, SignInRequest, SignInStep};
+use keywright_protocol::settings::Settings;
+use tokio::sync::oneshot;
+
+use super::authorization::{Attempt, AuthorizationRequest};
+use super::callback::{CallbackResult, Expectation, Inbox};
+use super::discovery::Metadata;
+use super::error::SignInError;
+use super::exchange::{TokenEndpoint, Tokens};
+use super::id_token::{IdTokenContext, verify_id_token};
+use super::loopback::{BoundPort, Listener};
+use super::pages::Ending;
+use super::pending::{PendingSignIn, SameSignIn};
+use super::presets::{Kind, Preset, Provider};
+use super::profile::{self, Profile};
+use crate::browser::open_url;
+use crate::clock::now_ms;
+use crate::http::{HttpClient, HttpError};
+use crate::{AppError, Inner};
+
+/// Codes live for a minute at many providers: later than this a second try is pointless.
+const CODE_LIFE: Duration = Duration::from_secs(50);
+
+/// A sign-in that passed every check and awaits storing.
+pub(crate) struct SignedIn {
+    pub(crate) provider: Provider,
+    pub(crate) client_id: String,
+    pub(crate) client_secret: Option<SecretText>,
+    pub(crate) asked_scopes: Vec<String>,
+    pub(crate) profile: Profile,
+    pub(crate) identity_verified: bool,
+    pub(crate) tokens: Tokens,
+}
+
+struct Flow<'a> {
+    inner: &'a Arc<Inner>,
+    settings: Settings,
+    http: HttpClient,
+    provider: Provider,
+    client_id: String,
+    client_secret: Option<SecretText>,
+    scopes: Vec<String>,
+    login_hint: Option<String>,
+    /// The account that signs in again.
+    account: Option<Account>,
+    pending: Arc<PendingSignIn>,
+    expires_at: i64,
+}
+
+/// Runs a sign-in to its end; `store` keeps the account once all is well.
+pub(crate) async fn run<T, F>(
+    inner: &Arc<Inner>,
+    request: SignInRequest,
+    account: Option<Account>,
+    store: impl FnOnce(SignedIn) -> F,
+) -> Result<T, AppError>
+where
+    F: Future<Output = Result<T, AppError>>,
+{
+    let (provider, client_id, scopes) = read_request(&request)?;
+    let settings = inner.settings.current();
+    let http = inner.accounts.http.current(settings.extra_ca_file.as_deref()).map_err(SignInError::from)?;
+    let same = SameSignIn {
+        provider_id: provider.preset.id.to_owned(),
+        issuer: provider.issuer.to_string(),
+        client_id: client_id.clone(),
+        account_id: request.account_id.clone(),
+    };
+    let registration = inner.accounts.pending.register(same).await;
+    let flow = Flow {
+        inner,
+        http,
+        provider,
+        client_id,
+        client_secret: request.client_secret.filter(|text| !text.is_empty()).map(SecretText::new),
+        scopes,
+        login_hint: request.login_hint,
+        account,
+        pending: Arc::clone(&registration.pending),
+        expires_at: now_ms() + i64::from(settings.sign_in_timeout_s) * 1000,
+        settings,
+    };
+    let result = flow.run(store).await;
+    if let Err(error) = &result {
+        tracing::info!(code = error.code(), "sign-in ended");
+    }
+    flow.progress(SignInStep::Ended, None);
+    result
+}
+
+fn read_request(request: &SignInRequest) -> Result<(Provider, String, Vec<String>), SignInError> {
+    let invalid = |text: &str| SignInError::InvalidRequest(text.to_owned());
+    let preset = Preset::find(&request.provider_id).ok_or_else(|| invalid("Keywright does not know this provider."))?;
+    let provider = preset.provider(&request.issuer)?;
+    let client_id = request.client_id.trim().to_owned();
+    if client_id.is_empty() || client_id.len() > 512 || client_id.contains(char::is_control) {
+        return Err(invalid("Enter the client id that the provider gave you."));
+    }
+    let typed = request.scopes.iter().flat_map(|scope| scope.split_whitespace()).map(str::to_owned);
+    let mut scopes: Vec<String> = Vec::new();
+    for scope in typed {
+        // RFC 6749 §3.3
+        if !scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)) {
+            return Err(invalid("A scope holds printable ASCII characters only."));
+        }
+        if !scopes.contains(&scope) {
+            scopes.push(scope);
+        }
+    }
+    if scopes.is_empty() {
+        scopes = preset.default_scopes();
+    }
+    if preset.kind == Kind::OpenId && !scopes.iter().any(|scope| scope == "openid") {
+        scopes.insert(0, "openid".to_owned());
+    }
+    Ok((provider, client_id, scopes))
+}
+
+impl Flow<'_> {
+    async fn run<T, F>(&self, store: impl FnOnce(SignedIn) -> F) -> Result<T, AppError>
+    where
+        F: Future<Output = Result<T, AppError>>,
+    {
+        // A registry that cannot be written is found out before anybody types a password.
+        self.inner.registry.get().await?;
+        self.progress(SignInStep::Discovering, None);
+        let port = self.bind().await?;
+        let metadata = self.unless_cancelled(self.inner.accounts.metadata.find(&self.http, &self.provider)).await?;
+        let redirect_uri = port.redirect_uri();
+        let attempt = Attempt::new();
+        let url = AuthorizationRequest {
+            endpoint: &metadata.authorization_endpoint,
+            client_id: &self.client_id,
+            redirect_uri: &redirect_uri,
+            scopes: &self.scopes,
+            login_hint: self.login_hint.as_deref(),
+            extra_parameters: self.provider.preset.extra_parameters,
+            is_openid: self.provider.preset.kind == Kind::OpenId,
+        }
+        .url(&attempt)?;
+        let (inbox, answer) = Inbox::new(Expectation {
+            state: attempt.state.clone(),
+            issuer: self.provider.rule.clone(),
+            iss_required: metadata.answers_carry_iss,
+            created_at: now_ms(),
+        });
+        let inbox = Arc::new(inbox);
+        let listener = port.serve(Arc::clone(&inbox));
+        self.pending.waits_for(url.to_string(), inbox);
+        let answered = self.wait_for_browser(url.to_string(), answer).await;
+        let result = match answered {
+            Ok(code) => self.finish(&code, &attempt, &redirect_uri, &metadata, store).await,
+            Err(error) => Err(error.into()),
+        };
+        self.end_page(listener, &result).await;
+        result
+    }
+
+    async fn bind(&self) -> Result<BoundPort, SignInError> {
+        let fixed = self.settings.callback_port;
+        if fixed.is_none() {
+            return BoundPort::bind(None).await;
+        }
+        self.inner.accounts.pending.hurry_lingering();
+        let started = Instant::now();
+        loop {
+            match BoundPort::bind(fixed).await {
+                // The page of a sign-in that just ended may need a moment to let go.
+                Err(_) if started.elapsed() < Duration::from_millis(400) => {
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                bound => return bound,
+            }
+        }
+    }
+
+    async fn wait_for_browser(&self, url: String, answer: oneshot::Receiver<CallbackResult>) -> CallbackResult {
+        self.progress(SignInStep::WaitingForBrowser, None);
+        let browser = self.inner.accounts.browser();
+        let opened = async {
+            if let Err(reason) = open_url(browser, url).await {
+                tracing::warn!("no browser could be opened");
+                self.progress(SignInStep::BrowserNotOpened, Some(reason));
+            }
+            std::future::pending::<CallbackResult>().await
+        };
+        let answered = async { answer.await.unwrap_or(Err(SignInError::LoginCancelled)) };
+        tokio::select! {
+            biased;
+            error = self.pending.cancelled() => Err(error),
+            answered = answered => answered,
+            () = self.timeout() => Err(SignInError::LoginTimeout(self.settings.sign_in_timeout_s)),
+            never = opened => never,
+        }
+    }
+
+    /// Looks at both clocks, so that a computer that slept does not wait on for minutes.
+    async fn timeout(&self) {
+        let limit = Duration::from_secs(u64::from(self.settings.sign_in_timeout_s));
+        let started = Instant::now();
+        while started.elapsed() < limit && now_ms() < self.expires_at {
+            let rest = limit.saturating_sub(started.elapsed());
+            tokio::time::sleep(rest.min(Duration::from_millis(500))).await;
+        }
+    }
+
+    async fn finish<T, F>(
+        &self,
+        code: &SecretText,
+        attempt: &Attempt,
+        redirect_uri: &str,
+        metadata: &Metadata,
+        store: impl FnOnce(SignedIn) -> F,
+    ) -> Result<T, AppError>
+    where
+        F: Future<Output = Result<T, AppError>>,
+    {
+        self.progress(SignInStep::Exchanging, None);
+        let endpoint = TokenEndpoint {
+            http: &self.http,
+            metadata,
+            client_id: &self.client_id,
+            client_secret: self.client_secret.as_ref(),
+        };
+        let tokens = self.unless_cancelled(exchange(&endpoint, code, attempt, redirect_uri)).await?;
+        let checked = self.unless_cancelled(self.check(&tokens, attempt, metadata)).await;
+        let (profile, identity_verified) = match checked {
+            Ok(checked) => checked,
+            Err(error) => {
+                self.give_back(&endpoint, tokens).await;
+                return Err(error.into());
+            }
+        };
+        self.progress(SignInStep::Storing, None);
+        store(SignedIn {
+            provider: self.provider.clone(),
+            client_id: self.client_id.clone(),
+            client_secret: self.client_secret.clone(),
+            asked_scopes: self.scopes.clone(),
+            profile,
+            identity_verified,
+            tokens,
+        })
+        .await
+    }
+
+    /// Who signed in, and whether that is proven by a signature.
+    async fn check(
+        &self,
+        tokens: &Tokens,
+        attempt: &Attempt,
+        metadata: &Metadata,
+    ) -> Result<(Profile, bool), SignInError> {
+        let (profile, verified) = match (self.provider.preset.kind, &metadata.jwks_uri) {
+            (Kind::OpenId, Some(jwks_uri)) => {
+                let id_token = tokens.id_token.as_ref().ok_or(SignInError::IdTokenMissing)?;
+                let context = IdTokenContext {
+                    issuer: &self.provider.rule,
+                    client_id: &self.client_id,
+                    nonce: Some(&attempt.nonce),
+                    access_token: tokens.access_token.secret(),
+                    now_ms: now_ms(),
+                    clock_offset_ms: tokens.clock_offset_ms.or(metadata.clock_offset_ms),
+                };
+                let keys = &self.inner.accounts.keys;
+                let token = verify_id_token(&self.http, keys, jwks_uri, id_token, &context).await?;
+                (profile::fetch_profile(&self.http, metadata, &token, &tokens.access_token).await?, true)
+            }
+            _ => (super::github::fetch_profile(&self.http, metadata, &tokens.access_token).await?, false),
+        };
+        match &self.account {
+            Some(account) if account.subject != profile.subject || account.issuer != self.provider.issuer.as_str() => {
+                Err(SignInError::AccountMismatch(account.display_name.clone()))
+            }
+            _ => Ok((profile, verified)),
+        }
+    }
+
+    /// A refresh token that will not be kept should not stay alive at the provider.
+    async fn give_back(&self, endpoint: &TokenEndpoint<'_>, tokens: Tokens) {
+        let Some(refresh_token) = tokens.refresh_token else { return };
+        let revoked = tokio::time::timeout(Duration::from_secs(3), endpoint.revoke(&refresh_token)).await;
+        tracing::info!(revoked = matches!(revoked, Ok(Ok(()))), "tokens of a refused sign-in were given back");
+    }
+
+    async fn unless_cancelled<T>(&self, work: impl Future<Output = Result<T, SignInError>>) -> Result<T, SignInError> {
+        tokio::select! {
+            biased;
+            error = self.pending.cancelled() => Err(error),
+            done = work => done,
+        }
+    }
+
+    /// Tells the browser's page; a sign-in that ended without an answer closes its port first.
+    async fn end_page<T>(&self, listener: Listener, result: &Result<T, AppError>) {
+        let ending = match result {
+            Ok(_) => Ending::Succeeded,
+            Err(AppError::SignIn(
+                SignInError::LoginCancelled | SignInError::LoginSuperseded | SignInError::LoginTimeout(_),
+            )) => return listener.close().await,
+            Err(AppError::SignIn(SignInError::AccessDenied)) => Ending::Declined,
+            Err(_) => Ending::Failed,
+        };
+        let hurry = self.inner.accounts.pending.lingering();
+        tokio::spawn(listener.finish(ending, hurry));
+    }
+
+    fn progress(&self, step: SignInStep, browser_error: Option<String>) {
+        self.inner.events.sign_in_progressed(SignInProgressView {
+            sign_in_id: self.pending.id.clone(),
+            step,
+            provider_name: self.provider.name(),
+            expires_at: self.expires_at,
+            browser_error,
+        });
+    }
+}
+
+/// One retry when the network breaks, inside the life of a code (AC-024).
+async fn exchange(
+    endpoint: &TokenEndpoint<'_>,
+    code: &SecretText,
+    attempt: &Attempt,
+    redirect_uri: &str,
+) -> Result<Tokens, SignInError> {
+    let broken = |error: &SignInError| {
+        matches!(error, SignInError::Http(HttpError::Network { certificate: false, .. }) | SignInError::ProviderUnavailable(_))
+    };
+    let started = Instant::now();
+    let first = endpoint.exchange_code(code, attempt, redirect_uri).await;
+    match first {
+        Err(error) if broken(&error) && started.elapsed() < CODE_LIFE => {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        answered => return answered,
+    }
+    match endpoint.exchange_code(code, attempt, redirect_uri).await {
+        // The first request may have got through, and with it the code is spent.
+        Err(SignInError::ProviderRefused { .. } | SignInError::Http(HttpError::Network { .. })) => Err(SignInError::NetworkError),
+        answered => answered,
+    }
+}

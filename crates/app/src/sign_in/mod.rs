@@ -1,0 +1,32 @@
+//! Signing in with the system's browser: authorization code with PKCE for a native application
+//! (RFC 8252, OpenID Connect Core). Protocol words are the RFCs'. Tokens leave this room only
+//! towards the keychain and `tokens`.
+
+mod answers;
+mod authorization;
+mod callback;
+mod discovery;
+pub mod error;
+mod exchange;
+mod flow;
+mod github;
+mod id_token;
+mod jwks;
+mod jws;
+mod loopback;
+mod pages;
+mod pending;
+mod presets;
+mod profile;
+mod strict_json;
+
+pub use error::{ReauthReason, SignInError};
+
+pub(crate) use callback::Verdict;
+pub(crate) use discovery::{Metadata, MetadataCache};
+pub(crate) use exchange::{TokenEndpoint, Tokens, is_invalid_grant};
+pub(crate) use flow::run as run_sign_in;
+pub(crate) use id_token::{IdTokenContext, verify_id_token};
+pub(crate) use jwks::KeyCache;
+pub(crate) use pending::PendingSignIns;
+pub(crate) use presets::{PRESETS, Preset, Provider};

@@ -1,0 +1,200 @@
+//! What is known about each account while the app runs: its access token's life, what troubles
+//! it, when to try again.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use keywright_domain::SecretText;
+use keywright_protocol::accounts::AccessTokenLifeView;
+
+use super::AccessToken;
+use crate::secret_store::KeychainError;
+use crate::sign_in::{ReauthReason, SignInError};
+
+/// Refreshed at 80 % of its life, at the latest this long before its end.
+const BEFORE_END_MS: i64 = 60_000;
+const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+
+/// An access token and its times.
+#[derive(Clone, Debug)]
+pub(crate) struct TokenLife {
+    pub(crate) token: AccessToken,
+    issued_at: i64,
+    expires_at: Option<i64>,
+    refresh_at: Option<i64>,
+    received: Instant,
+}
+
+impl TokenLife {
+    pub(crate) fn new(token: AccessToken, expires_in_s: Option<i64>, now: i64) -> Self {
+        let life = expires_in_s.map(|seconds| seconds.clamp(0, 10 * 365 * 86_400) * 1000);
+        Self {
+            token,
+            issued_at: now,
+            expires_at: life.map(|life| now + life),
+            refresh_at: life.map(|life| now + refresh_after(life)),
+            received: Instant::now(),
+        }
+    }
+
+    /// By the wall clock, which goes on while the computer sleeps, or by the steady one, which
+    /// nobody can set back.
+    pub(crate) fn is_due(&self, now: i64) -> bool {
+        self.refresh_at.is_some_and(|at| now >= at || self.elapsed_ms() >= at - self.issued_at)
+    }
+
+    pub(crate) fn is_over(&self, now: i64) -> bool {
+        self.expires_at.is_some_and(|at| now >= at || self.elapsed_ms() >= at - self.issued_at)
+    }
+
+    pub(crate) fn view(&self) -> AccessTokenLifeView {
+        AccessTokenLifeView { issued_at: self.issued_at, expires_at: self.expires_at, refresh_at: self.refresh_at }
+    }
+
+    fn elapsed_ms(&self) -> i64 {
+        i64::try_from(self.received.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+}
+
+/// When a token of this life is due: 80 % of it, or a minute before its end, whichever is later
+/// for long lives and still leaves a minute (AC-082). A life under five minutes keeps the 80 %.
+fn refresh_after(life_ms: i64) -> i64 {
+    let share = life_ms / 5 * 4;
+    share.min((life_ms - BEFORE_END_MS).max(share / 2))
+}
+
+/// What keeps an account from being fresh.
+#[derive(Clone, Debug)]
+pub(crate) enum Trouble {
+    /// Tried again by itself (AC-091).
+    Offline(SignInError),
+    /// Tried again by itself; the person may have to unlock something (AC-160).
+    Keychain(KeychainError),
+    /// Only the person can help (AC-092).
+    SignInNeeded(ReauthReason),
+}
+
+/// One account in memory.
+#[derive(Default)]
+pub(crate) struct Session {
+    pub(crate) life: Option<TokenLife>,
+    pub(crate) trouble: Option<Trouble>,
+    pub(crate) clock_offset_ms: Option<i64>,
+    /// A refresh token that the keychain did not take; the only copy there is.
+    pub(crate) unsaved_refresh_token: Option<SecretText>,
+    /// One refresh at a time.
+    pub(crate) gate: Arc<tokio::sync::Mutex<()>>,
+    /// Counts successful refreshes: who waited at the gate sees that it has been done.
+    pub(crate) refreshes: u64,
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Session {
+    /// Fresh tokens: all is well.
+    pub(crate) fn renew(&mut self, life: TokenLife, clock_offset_ms: Option<i64>) {
+        self.life = Some(life);
+        self.clock_offset_ms = clock_offset_ms;
+        self.trouble = None;
+        self.failures = 0;
+        self.not_before = None;
+        self.refreshes += 1;
+    }
+
+    /// Something temporary: longer pauses each time, never all at once.
+    pub(crate) fn fail(&mut self, trouble: Trouble) {
+        self.trouble = Some(trouble);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Some(Instant::now() + pause(self.failures));
+    }
+
+    /// Nothing more to try.
+    pub(crate) fn end(&mut self, reason: ReauthReason) {
+        self.life = None;
+        self.unsaved_refresh_token = None;
+        self.trouble = Some(Trouble::SignInNeeded(reason));
+        self.not_before = None;
+    }
+
+    /// Whether the background may try now.
+    pub(crate) fn is_rested(&self) -> bool {
+        self.not_before.is_none_or(|at| Instant::now() >= at)
+    }
+}
+
+/// 5 s, 10 s, 20 s … 15 min, each between half and the whole of it.
+fn pause(failures: u32) -> Duration {
+    let whole = Duration::from_secs(5).saturating_mul(1_u32 << failures.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
+    whole.mul_f64(rand::random_range(0.5..=1.0))
+}
+
+/// All accounts in memory, by id.
+#[derive(Default)]
+pub(crate) struct Sessions(Mutex<HashMap<String, Session>>);
+
+impl Sessions {
+    /// Looks at or changes one account's session, making it where there is none.
+    pub(crate) fn with<T>(&self, account_id: &str, look: impl FnOnce(&mut Session) -> T) -> T {
+        look(self.lock().entry(account_id.to_owned()).or_default())
+    }
+
+    /// Forgets an account and wipes its tokens.
+    pub(crate) fn forget(&self, account_id: &str) {
+        self.lock().remove(account_id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use keywright_domain::SecretText;
+
+    use super::{AccessToken, Session, TokenLife, Trouble, pause, refresh_after};
+    use crate::sign_in::SignInError;
+
+    fn life(seconds: i64) -> TokenLife {
+        TokenLife::new(AccessToken::new(SecretText::new("t".to_owned())), Some(seconds), 1_000_000)
+    }
+
+    #[test]
+    fn ac_082_due_at_four_fifths_and_a_minute_before_the_end() {
+        assert_eq!(refresh_after(3_600_000), 2_880_000);
+        assert_eq!(refresh_after(300_000), 240_000);
+        assert_eq!(refresh_after(200_000), 140_000, "a minute before the end comes first");
+        assert!(refresh_after(30_000) > 0 && refresh_after(30_000) < 30_000);
+        let life = life(300);
+        assert!(!life.is_due(1_000_000) && !life.is_due(1_239_999) && life.is_due(1_240_000));
+        assert!(!life.is_over(1_299_999) && life.is_over(1_300_000));
+    }
+
+    #[test]
+    fn ac_082_a_clock_set_back_does_not_keep_a_token_for_ever() {
+        let life = life(0);
+        assert!(life.is_due(0) && life.is_over(0));
+    }
+
+    #[test]
+    fn ac_091_pauses_grow_and_vary() {
+        for (failures, whole) in [(1, 5), (2, 10), (3, 20), (9, 900), (4_000_000, 900)] {
+            let whole = Duration::from_secs(whole);
+            for _ in 0..50 {
+                let pause = pause(failures);
+                assert!(pause >= whole / 2 && pause <= whole, "{failures}: {pause:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn ac_091_failing_keeps_the_token() {
+        let mut session = Session::default();
+        session.renew(life(300), None);
+        session.fail(Trouble::Offline(SignInError::NetworkError));
+        assert!(session.life.is_some() && !session.is_rested());
+    }
+}

@@ -1,0 +1,168 @@
+//! Scopes: `resource:action`, either side may be `*` in what is granted.
+
+use core::fmt;
+
+/// One scope, granted or required.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Scope {
+    text: String,
+    colon: usize,
+}
+
+impl Scope {
+    /// Checks a scope.
+    ///
+    /// # Errors
+    /// [`ScopeError::Malformed`] unless it is `resource:action`, each side 1 to 40 small letters,
+    /// digits, `-`, `_`, `.`, or a single `*`.
+    pub fn new(text: &str) -> Result<Self, ScopeError> {
+        let malformed = || ScopeError::Malformed(text.chars().take(90).collect());
+        let (resource, action) = text.split_once(':').ok_or_else(malformed)?;
+        if !is_side(resource) || !is_side(action) {
+            return Err(malformed());
+        }
+        Ok(Self {
+            text: text.to_owned(),
+            colon: resource.len(),
+        })
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    fn sides(&self) -> (&str, &str) {
+        (&self.text[..self.colon], &self.text[self.colon + 1..])
+    }
+
+    /// Whether it holds a wildcard.
+    #[must_use]
+    pub fn is_wildcard(&self) -> bool {
+        self.sides().0 == "*" || self.sides().1 == "*"
+    }
+
+    /// Whether holding `self` satisfies a need for `required`. `keys:*` covers `keys:read`;
+    /// `keys:read` does not cover `keys:*`.
+    #[must_use]
+    pub fn covers(&self, required: &Self) -> bool {
+        let (resource, action) = self.sides();
+        let (needed_resource, needed_action) = required.sides();
+        (resource == "*" || resource == needed_resource)
+            && (action == "*" || action == needed_action)
+    }
+}
+
+fn is_side(side: &str) -> bool {
+    let plain = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.')
+    };
+    side == "*" || ((1..=40).contains(&side.len()) && side.bytes().all(plain))
+}
+
+/// What a key may do: sorted, without duplicates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScopeSet(Vec<Scope>);
+
+impl ScopeSet {
+    /// Sorts and removes duplicates.
+    #[must_use]
+    pub fn new(mut scopes: Vec<Scope>) -> Self {
+        scopes.sort();
+        scopes.dedup();
+        Self(scopes)
+    }
+
+    /// Reads scopes as they are stored: separated by single spaces.
+    ///
+    /// # Errors
+    /// [`ScopeError::Malformed`] for the first that is not a scope.
+    pub fn parse(text: &str) -> Result<Self, ScopeError> {
+        let scopes: Result<_, _> = text.split_ascii_whitespace().map(Scope::new).collect();
+        Ok(Self::new(scopes?))
+    }
+
+    /// The scopes, sorted.
+    #[must_use]
+    pub fn as_slice(&self) -> &[Scope] {
+        &self.0
+    }
+
+    /// Whether any of them satisfies a need for `required`.
+    #[must_use]
+    pub fn covers(&self, required: &Scope) -> bool {
+        self.0.iter().any(|scope| scope.covers(required))
+    }
+}
+
+impl fmt::Display for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, scope) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { " " };
+            write!(f, "{separator}{}", scope.text)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a text is not a scope.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ScopeError {
+    /// Not `resource:action`.
+    #[error(
+        "“{0}” is not a scope: write resource:action in small letters, for example orders:read"
+    )]
+    Malformed(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scope(text: &str) -> Scope {
+        Scope::new(text).expect("a scope")
+    }
+
+    #[test]
+    fn ac_130_wildcards_cover_and_plain_scopes_do_not() {
+        assert!(scope("keys:*").covers(&scope("keys:read")));
+        assert!(scope("*:*").covers(&scope("keys:read")));
+        assert!(scope("*:read").covers(&scope("keys:read")));
+        assert!(!scope("keys:read").covers(&scope("keys:write")));
+        assert!(!scope("keys:read").covers(&scope("keys:*")));
+        assert!(!scope("keys:*").covers(&scope("keysets:read")));
+    }
+
+    #[test]
+    fn malformed_scopes_are_refused() {
+        for bad in [
+            "", ":", "a:", ":b", "a", "a:b:c", "A:b", "a b:c", "a:**", "ä:b", "a:b ",
+        ] {
+            assert!(Scope::new(bad).is_err(), "{bad}");
+        }
+        assert!(Scope::new(&format!("{}:b", "a".repeat(41))).is_err());
+    }
+
+    #[test]
+    fn a_set_is_sorted_unique_and_reads_back() {
+        let set = ScopeSet::parse("b:x a:y b:x").expect("scopes");
+        assert_eq!(set.to_string(), "a:y b:x");
+        assert_eq!(ScopeSet::parse(&set.to_string()), Ok(set));
+    }
+
+    proptest! {
+        #[test]
+        fn covering_is_reflexive_and_transitive(
+            a in "(\\*|[ab]):(\\*|[xy])", b in "(\\*|[ab]):(\\*|[xy])", c in "(\\*|[ab]):(\\*|[xy])",
+        ) {
+            let (a, b, c) = (scope(&a), scope(&b), scope(&c));
+            prop_assert!(a.covers(&a));
+            if a.covers(&b) && b.covers(&c) {
+                prop_assert!(a.covers(&c));
+            }
+        }
+    }
+}

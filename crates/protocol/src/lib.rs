@@ -1,0 +1,13 @@
+//! Every type that crosses a wire: what a face may ask (`…Request`) and what it may show (`…View`).
+//! No secret is in any of them, except [`api_keys::RevealedSecretView`], the one show-once path,
+//! and what a person typed or pasted, on its way in.
+//!
+//! All times are Unix milliseconds, all durations milliseconds, unless the name says otherwise.
+
+pub mod accounts;
+pub mod activity;
+pub mod api_keys;
+pub mod error;
+pub mod settings;
+
+pub use error::ErrorView;

@@ -1,0 +1,106 @@
+//! Settings, and what the app knows about its own surroundings.
+
+use serde::{Deserialize, Serialize};
+use specta::Type;
+
+use crate::ErrorView;
+
+/// Colour scheme.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub enum Theme {
+    /// As the desktop says.
+    #[default]
+    System,
+    /// Light.
+    Light,
+    /// Dark.
+    Dark,
+}
+
+/// What a person can set. One file: `settings.json` in the app's folder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Settings {
+    /// Colour scheme.
+    pub theme: Theme,
+    /// How long a sign-in waits for the browser, 30 to 600 s.
+    pub sign_in_timeout_s: u32,
+    /// A fixed port for the sign-in's answer; absent lets the system choose (RFC 8252 §7.3).
+    pub callback_port: Option<u16>,
+    /// PEM file with certificates to trust besides the system's.
+    pub extra_ca_file: Option<String>,
+    /// When a copied secret leaves the clipboard, 5 to 300 s.
+    pub clipboard_clear_s: u32,
+    /// Preselected life of a new key, 1 to 365 days.
+    pub default_key_lifetime_days: u32,
+    /// Preselected overlap of a rotation, 0 to 30 days, in milliseconds.
+    pub default_overlap_ms: i64,
+    /// Whether keys without an expiry may be issued.
+    pub allow_never_expires: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            theme: Theme::System,
+            sign_in_timeout_s: 300,
+            callback_port: None,
+            extra_ca_file: None,
+            clipboard_clear_s: 30,
+            default_key_lifetime_days: 90,
+            default_overlap_ms: 24 * 60 * 60 * 1000,
+            allow_never_expires: false,
+        }
+    }
+}
+
+/// How the keychain answered a probe (a write, a read and a delete).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct KeychainView {
+    /// "Secret Service", "Keychain", "Credential Manager".
+    pub store_name: String,
+    /// Whether it works.
+    pub healthy: bool,
+    /// What is wrong: `keychain_locked`, `keychain_denied`, `keychain_unavailable`, `keychain_ambiguous`.
+    pub problem: Option<ErrorView>,
+    /// How long the probe took.
+    pub took_ms: i64,
+}
+
+/// The registry file of this device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryView {
+    /// Where the file is.
+    pub path: String,
+    /// Its size in bytes, with its write-ahead log.
+    pub size_bytes: i64,
+    /// Its schema's version.
+    pub schema_version: i64,
+    /// Whether it can be used.
+    pub healthy: bool,
+    /// What is wrong: `registry_read_only`, `registry_locked`, `schema_too_new`, `registry_damaged`.
+    pub problem: Option<ErrorView>,
+}
+
+/// About the app and its surroundings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct AppInfoView {
+    /// Version of the app.
+    pub version: String,
+    /// Folder that holds all of its files (`KEYWRIGHT_HOME`, or the user's data folder).
+    pub home: String,
+    /// Whether `KEYWRIGHT_HOME` chose it.
+    pub home_from_environment: bool,
+    /// Where the log is.
+    pub log_file: String,
+    /// The registry.
+    pub registry: RegistryView,
+    /// From the process's start to the first painted frame.
+    pub first_paint_ms: Option<i64>,
+    /// `linux`, `macos`, `windows`.
+    pub platform: String,
+}

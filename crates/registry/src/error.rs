@@ -1,0 +1,107 @@
+//! What can go wrong in the registry, each with a stable code.
+
+use keywright_domain::api_keys::KeyError;
+use keywright_domain::scopes::ScopeError;
+
+/// An error of the registry. Nothing was changed when one is returned.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// A rule of the domain was broken.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// Not a scope.
+    #[error(transparent)]
+    Scope(#[from] ScopeError),
+    /// No such key.
+    #[error("there is no key with this id")]
+    KeyNotFound,
+    /// No such account.
+    #[error("there is no account with this id")]
+    AccountNotFound,
+    /// This rotation was carried out before; its secret is not stored and cannot be shown again.
+    #[error("this rotation was already carried out")]
+    RotationAlreadyDone {
+        /// Kid of the secret it made.
+        kid: String,
+    },
+    /// A cursor that this registry did not give.
+    #[error("the list cannot go on from here")]
+    Cursor,
+    /// The row names a pepper that was not handed over.
+    #[error("the keychain does not hold the pepper that this registry's keys were made with")]
+    PepperMissing,
+    /// Another process holds the write lock.
+    #[error("another program is writing to the registry file and does not let go")]
+    Locked,
+    /// The file or its folder cannot be written.
+    #[error("the registry file cannot be written")]
+    ReadOnly,
+    /// The disk is full.
+    #[error("the disk is full")]
+    DiskFull,
+    /// The file was written by a newer version.
+    #[error(
+        "the registry file was written by a newer version of Keywright (schema {found}, this version knows {known})"
+    )]
+    SchemaTooNew {
+        /// Version in the file.
+        found: i64,
+        /// Newest version this program knows.
+        known: i64,
+    },
+    /// The file is cut short, overwritten or not a registry at all.
+    #[error("the registry file is damaged: {0}")]
+    Damaged(String),
+    /// The path leads through a symbolic link, or the folder is open to others.
+    #[error("the registry's place is not safe: {0}")]
+    UnsafePath(String),
+    /// Anything else the database said.
+    #[error("the registry could not answer: {0}")]
+    Store(String),
+}
+
+impl RegistryError {
+    /// Stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Key(error) => error.code(),
+            Self::Scope(_) => "invalid_scope",
+            Self::KeyNotFound => "key_not_found",
+            Self::AccountNotFound => "account_not_found",
+            Self::RotationAlreadyDone { .. } => "rotation_already_done",
+            Self::Cursor => "invalid_cursor",
+            Self::PepperMissing => "pepper_missing",
+            Self::Locked => "registry_locked",
+            Self::ReadOnly => "registry_read_only",
+            Self::DiskFull => "disk_full",
+            Self::SchemaTooNew { .. } => "schema_too_new",
+            Self::Damaged(_) => "registry_damaged",
+            Self::UnsafePath(_) => "registry_unsafe_path",
+            Self::Store(_) => "registry_unavailable",
+        }
+    }
+}
+
+impl From<sqlx::Error> for RegistryError {
+    fn from(error: sqlx::Error) -> Self {
+        let sqlx::Error::Database(database) = &error else {
+            return match error {
+                sqlx::Error::PoolTimedOut => Self::Locked,
+                other => Self::Store(other.to_string()),
+            };
+        };
+        // Extended result codes carry the primary one in their low byte (sqlite.org/rescode.html).
+        let code = database
+            .code()
+            .and_then(|code| code.parse::<u32>().ok())
+            .map(|code| code & 0xff);
+        match code {
+            Some(5 | 6) => Self::Locked,
+            Some(3 | 8 | 14) => Self::ReadOnly,
+            Some(13) => Self::DiskFull,
+            Some(11 | 26) => Self::Damaged(database.message().to_owned()),
+            _ => Self::Store(database.message().to_owned()),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The catalogue of scopes.
+
+use keywright_domain::api_keys::lifecycle::KnownScope;
+use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::scopes::Scope;
+use sqlx::{AnyConnection, Connection};
+
+use super::audit::{self, NewEvent};
+use crate::RegistryError;
+
+/// What a new registry knows: scope, what it allows, whether a publishable key may hold it.
+const DEFAULTS: [(&str, &str, bool); 8] = [
+    ("keys:read", "See API keys and their state", false),
+    ("keys:write", "Issue, rotate and revoke API keys", false),
+    ("keys:verify", "Verify API keys", true),
+    ("sessions:read", "See sessions", false),
+    ("sessions:write", "End sessions", false),
+    ("users:read", "See people and their roles", false),
+    ("users:write", "Invite, change and disable people", false),
+    ("audit:read", "Read the activity", false),
+];
+
+#[derive(sqlx::FromRow)]
+struct ScopeRow {
+    name: String,
+    description: String,
+    low_risk: i64,
+}
+
+pub(crate) async fn list(connection: &mut AnyConnection) -> Result<Vec<KnownScope>, RegistryError> {
+    let rows: Vec<ScopeRow> =
+        sqlx::query_as("SELECT name, description, low_risk FROM scopes ORDER BY name")
+            .fetch_all(connection)
+            .await?;
+    rows.into_iter()
+        .map(|row| {
+            let scope = Scope::new(&row.name)?;
+            Ok(KnownScope {
+                scope,
+                description: row.description,
+                low_risk: row.low_risk != 0,
+            })
+        })
+        .collect()
+}
+
+pub(crate) async fn upsert(
+    connection: &mut AnyConnection,
+    scope: &KnownScope,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "INSERT INTO scopes (name, description, low_risk) VALUES ($1, $2, $3) \
+         ON CONFLICT (name) DO UPDATE SET description = excluded.description, low_risk = excluded.low_risk",
+    )
+    .bind(scope.scope.as_str().to_owned())
+    .bind(scope.description.clone())
+    .bind(i64::from(scope.low_risk))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Fills a registry that has no history yet, in one transaction: a crash right after the first
+/// migration must not leave it without scopes for ever.
+pub(crate) async fn insert_defaults_once(
+    connection: &mut AnyConnection,
+    now: i64,
+) -> Result<(), RegistryError> {
+    if audit::last_sequence(connection).await? > 0 {
+        return Ok(());
+    }
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    if audit::last_sequence(&mut transaction).await? > 0 {
+        return Ok(());
+    }
+    for (name, description, low_risk) in DEFAULTS {
+        let scope = KnownScope {
+            scope: Scope::new(name)?,
+            description: description.into(),
+            low_risk,
+        };
+        upsert(&mut transaction, &scope).await?;
+    }
+    let event = NewEvent::about_registry(
+        AuditAction::RegistryCreated,
+        "The registry of this device was created".to_owned(),
+    );
+    audit::insert(&mut transaction, &Actor::keywright(), now, event).await?;
+    transaction.commit().await?;
+    Ok(())
+}

@@ -1,0 +1,6 @@
+//! The commands of the web view: parse, call, answer. No decision is made here.
+
+pub mod accounts;
+pub mod activity;
+pub mod api_keys;
+pub mod settings;

@@ -1,0 +1,52 @@
+//! Commands: Settings, keychain, registry file, the app itself.
+
+use keywright_app::App;
+use keywright_protocol::{
+    ErrorView,
+    settings::{AppInfoView, KeychainView, RegistryView, Settings},
+};
+use tauri::State;
+
+type Answer<T> = Result<T, ErrorView>;
+
+/// The app and its surroundings.
+#[tauri::command]
+#[specta::specta]
+pub async fn app_info(app: State<'_, App>) -> Answer<AppInfoView> {
+    Ok(app.app_info().await?)
+}
+
+/// The settings in force.
+#[tauri::command]
+#[specta::specta]
+pub async fn read_settings(app: State<'_, App>) -> Answer<Settings> {
+    Ok(app.read_settings()?)
+}
+
+/// Checks, writes and applies settings.
+#[tauri::command]
+#[specta::specta]
+pub async fn update_settings(app: State<'_, App>, settings: Settings) -> Answer<Settings> {
+    Ok(app.update_settings(settings).await?)
+}
+
+/// Probes the keychain with a write, a read and a delete.
+#[tauri::command]
+#[specta::specta]
+pub async fn check_keychain(app: State<'_, App>) -> Answer<KeychainView> {
+    Ok(app.check_keychain().await?)
+}
+
+/// Opens the registry file again after a failure.
+#[tauri::command]
+#[specta::specta]
+pub async fn retry_registry(app: State<'_, App>) -> Answer<RegistryView> {
+    Ok(app.retry_registry().await?)
+}
+
+/// The window has painted its first frame.
+#[tauri::command]
+#[specta::specta]
+pub async fn window_painted(app: State<'_, App>) -> Answer<()> {
+    Ok(app.window_painted()?)
+}

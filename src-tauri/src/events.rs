@@ -1,0 +1,30 @@
+//! What the app tells without being asked, sent on to the web view.
+
+use keywright_app::EventListener;
+use keywright_protocol::accounts::SignInProgressView;
+use tauri::AppHandle;
+use tauri_specta::Event;
+
+use crate::ipc::{AccountsChanged, ClipboardCleared, SignInProgressed};
+
+pub(crate) struct WindowEvents(pub(crate) AppHandle);
+
+impl EventListener for WindowEvents {
+    fn sign_in_progressed(&self, progress: SignInProgressView) {
+        log_failure(SignInProgressed(progress).emit(&self.0));
+    }
+
+    fn accounts_changed(&self) {
+        log_failure(AccountsChanged.emit(&self.0));
+    }
+
+    fn clipboard_cleared(&self) {
+        log_failure(ClipboardCleared.emit(&self.0));
+    }
+}
+
+fn log_failure(sent: tauri::Result<()>) {
+    if let Err(error) = sent {
+        tracing::warn!(%error, "an event did not reach the window");
+    }
+}

@@ -1,0 +1,198 @@
+//! A file that is cut short, newer, older, read-only, locked or in an unsafe place: each has its
+//! own code, and nothing is touched.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use keywright_registry::{Clock, LocalRegistry};
+use sqlx::Connection;
+
+use super::Fixture;
+
+async fn reopened(path: &Path) -> &'static str {
+    match LocalRegistry::open(path, Clock::system()).await {
+        Ok(registry) => {
+            registry.close().await;
+            "opened"
+        }
+        Err(error) => error.code(),
+    }
+}
+
+async fn raw(path: &Path, sql: &'static str) -> Result<()> {
+    sqlx::any::install_default_drivers();
+    let mut connection = sqlx::AnyConnection::connect(&format!("sqlite://{}", path.display())).await?;
+    sqlx::raw_sql(sql).execute(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_cut_short_is_refused_and_left_alone() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    for index in 0..30 {
+        fixture.issue(&format!("key {index}")).await?;
+    }
+    fixture.registry.close().await;
+    let whole = fs::read(fixture.file())?;
+    let folder = tempfile::tempdir()?;
+    let mut refused = 0;
+    for length in [1, 50, 99, 100, 4095, 4096, 5000, whole.len() / 2, whole.len() - 4096, whole.len() - 1] {
+        let cut = folder.path().join(format!("cut-{length}")).join("registry.db");
+        fs::create_dir_all(cut.parent().expect("a folder"))?;
+        fs::write(&cut, &whole[..length])?;
+        let code = reopened(&cut).await;
+        assert_eq!(code, "registry_damaged", "cut to {length} of {}", whole.len());
+        assert_eq!(fs::read(&cut)?, &whole[..length], "left alone");
+        refused += 1;
+    }
+    assert_eq!(refused, 10);
+    assert_eq!(reopened(&fixture.file()).await, "opened");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_file_that_is_something_else_is_refused() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let text = folder.path().join("registry.db");
+    fs::write(&text, "these are my notes, not a database\n".repeat(200))?;
+    assert_eq!(reopened(&text).await, "registry_damaged");
+    let other = folder.path().join("other.db");
+    fs::write(&other, "")?;
+    raw(&other, "CREATE TABLE recipes (name TEXT)").await?;
+    assert_eq!(reopened(&other).await, "registry_damaged");
+    Ok(())
+}
+
+#[tokio::test]
+async fn overwritten_pages_are_noticed() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    for index in 0..30 {
+        fixture.issue(&format!("key {index}")).await?;
+    }
+    fixture.registry.close().await;
+    let mut bytes = fs::read(fixture.file())?;
+    let middle = bytes.len() / 2 / 4096 * 4096;
+    bytes[middle..middle + 4096].fill(0xA5);
+    fs::write(fixture.file(), bytes)?;
+    assert_eq!(reopened(&fixture.file()).await, "registry_damaged");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_154_a_newer_schema_is_refused_and_left_alone() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    fixture.registry.close().await;
+    raw(
+        &fixture.file(),
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (9999, 'from the future', 1, x'00', 0)",
+    )
+    .await?;
+    let before = fs::read(fixture.file())?;
+    assert_eq!(reopened(&fixture.file()).await, "schema_too_new");
+    assert_eq!(fs::read(fixture.file())?, before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_154_an_older_schema_is_migrated_after_a_backup() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let issued = fixture.issue("older than the accounts table").await?;
+    fixture.registry.close().await;
+    // Back to the first schema that ever landed.
+    raw(&fixture.file(), "DROP TABLE accounts; DELETE FROM _sqlx_migrations WHERE version > 1").await?;
+    let registry = LocalRegistry::open(&fixture.file(), fixture.clock()).await?;
+    assert_eq!(registry.schema_version().await?, LocalRegistry::newest_schema());
+    assert!(registry.list_accounts().await?.is_empty());
+    let verification = registry.verify_api_key(issued.plain.text().expose(), None, &fixture.pepper).await?;
+    assert!(verification.verdict.is_ok());
+    let backup = fixture.file().with_file_name("registry.db.before-schema-2.backup");
+    let kept = fixture.file().with_file_name("restored.db");
+    fs::copy(&backup, &kept)?;
+    assert_eq!(reopened(&kept).await, "opened", "the backup is whole");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_strangers_lock_is_told() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    let issued = fixture.issue("a").await?;
+    sqlx::any::install_default_drivers();
+    let url = format!("sqlite://{}", fixture.file().display());
+    let mut stranger = sqlx::AnyConnection::connect(&url).await?;
+    sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut stranger).await?;
+    let refused = fixture.issue("b").await.expect_err("locked");
+    let refused = refused.downcast::<keywright_registry::RegistryError>()?;
+    assert_eq!(refused.code(), "registry_locked");
+    // AC-147: a verification stands, even though its first use could not be written.
+    assert_eq!(fixture.code(&issued).await?, "valid");
+    sqlx::raw_sql("ROLLBACK").execute(&mut stranger).await?;
+    fixture.issue("b").await?;
+    let (key, _) = fixture.registry.find_api_key(&issued.key.id).await?;
+    assert_eq!(key.secrets[0].use_count, 1, "the use was not lost");
+    Ok(())
+}
+
+/// Root writes where others may not; an immutable file stops even root.
+struct ReadOnly<'a>(&'a Path);
+
+impl<'a> ReadOnly<'a> {
+    fn make(path: &'a Path) -> Result<Option<Self>> {
+        let immutable = std::process::Command::new("chattr").arg("+i").arg(path).output();
+        if immutable.is_ok_and(|output| output.status.success()) {
+            return Ok(Some(Self(path)));
+        }
+        let mut permissions = fs::metadata(path)?.permissions();
+        permissions.set_readonly(true);
+        fs::set_permissions(path, permissions)?;
+        let still_writable = fs::OpenOptions::new().append(true).open(path).is_ok();
+        Ok((!still_writable).then_some(Self(path)))
+    }
+}
+
+impl Drop for ReadOnly<'_> {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("chattr").arg("-i").arg(self.0).output();
+    }
+}
+
+#[tokio::test]
+async fn a_read_only_file_is_told() -> Result<()> {
+    let fixture = Fixture::new().await?;
+    fixture.issue("a").await?;
+    fixture.registry.close().await;
+    let file = fixture.file();
+    let guard = ReadOnly::make(&file)?;
+    anyhow::ensure!(guard.is_some(), "this file system knows no read-only file for this user");
+    assert_eq!(reopened(&file).await, "registry_read_only");
+    drop(guard);
+    Ok(())
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn ac_157_the_file_is_private_and_a_symbolic_link_is_refused() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("deep").join("registry.db");
+    LocalRegistry::open(&file, Clock::system()).await?.close().await;
+    let mode = |path: &Path| fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o777);
+    assert_eq!(mode(&file)?, 0o600);
+    assert_eq!(mode(file.parent().expect("a folder"))?, 0o700);
+    let link = folder.path().join("deep").join("link.db");
+    std::os::unix::fs::symlink(&file, &link)?;
+    assert_eq!(reopened(&link).await, "registry_unsafe_path");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_odd_path_is_no_obstacle() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for name in ["with space", "100%?#&", "ümläut", "a'b\"c"] {
+        assert_eq!(reopened(&folder.path().join(name).join("registry.db")).await, "opened", "{name}");
+        assert!(folder.path().join(name).join("registry.db").exists());
+    }
+    Ok(())
+}

@@ -1,0 +1,3 @@
+//! All whole-system tests, in one binary: linking it once is what a small machine can afford.
+
+mod registry;

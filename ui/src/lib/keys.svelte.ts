@@ -1,0 +1,117 @@
+// The list of keys as the page shows it. Filtering, sorting and paging happen in the registry;
+// here are only the rows that were fetched so far, in order.
+import { app } from "./app.svelte";
+import {
+  commands,
+  type ApiKeyCountsView,
+  type ApiKeySort,
+  type ApiKeyStateFilter,
+  type ApiKeyView,
+  type ErrorView,
+} from "./host";
+import { MINUTE } from "./time";
+
+const FIRST_PAGE = 100;
+const NEXT_PAGE = 500;
+
+class KeyList {
+  filter = $state<ApiKeyStateFilter>("all");
+  text = $state("");
+  sort = $state<ApiKeySort>("created_desc");
+  rows = $state.raw<ApiKeyView[]>([]);
+  total = $state(0);
+  counts = $state.raw<ApiKeyCountsView | null>(null);
+  /** No page has been shown yet. */
+  fresh = $state(true);
+  loading = $state(false);
+  error = $state<ErrorView | null>(null);
+
+  #cursor: string | null = null;
+  #wanted = 0;
+  #run = 0;
+  #more: Promise<void> | null = null;
+  #wake: ReturnType<typeof setTimeout> | undefined;
+
+  /** Loads from the top; what is on screen stays until the answer is there. */
+  async load(limit = FIRST_PAGE): Promise<void> {
+    const run = ++this.#run;
+    this.loading = true;
+    try {
+      const [page, counts] = await Promise.all([
+        commands.listApiKeys(this.#request(null, limit)),
+        commands.countApiKeys(),
+      ]);
+      if (run !== this.#run) return;
+      this.rows = page.items;
+      this.total = page.total;
+      this.counts = counts;
+      this.#cursor = page.nextCursor;
+      this.#more = null;
+      this.error = null;
+      this.fresh = false;
+      this.#wakeAtNextChange();
+    } catch (thrown) {
+      if (run === this.#run) this.error = app.note(thrown);
+    } finally {
+      if (run === this.#run) this.loading = false;
+    }
+  }
+
+  /** Loads again what is shown, without moving it. */
+  refresh(): Promise<void> {
+    return this.load(Math.min(NEXT_PAGE, Math.max(FIRST_PAGE, this.rows.length)));
+  }
+
+  /** Makes sure that row `index` will be there; pages come one after the other. */
+  ensure(index: number): void {
+    this.#wanted = index;
+    if (this.#more || this.error || index < this.rows.length || this.#cursor === null) return;
+    this.#more = this.#fetchMore(this.#run).finally(() => {
+      this.#more = null;
+    });
+  }
+
+  /** Puts a changed record in the place of the old one. */
+  patch(key: ApiKeyView): void {
+    this.rows = this.rows.map((row) => (row.id === key.id ? key : row));
+    this.#wakeAtNextChange();
+    commands.countApiKeys().then(
+      (counts) => (this.counts = counts),
+      (thrown) => app.note(thrown),
+    );
+  }
+
+  async #fetchMore(run: number): Promise<void> {
+    while (run === this.#run && this.#cursor !== null && this.rows.length <= this.#wanted) {
+      try {
+        const page = await commands.listApiKeys(this.#request(this.#cursor, NEXT_PAGE));
+        if (run !== this.#run) return;
+        this.rows = this.rows.concat(page.items);
+        this.total = page.total;
+        this.#cursor = page.nextCursor;
+      } catch (thrown) {
+        if (run === this.#run) this.error = app.note(thrown);
+        return;
+      }
+    }
+  }
+
+  #request(cursor: string | null, limit: number) {
+    return { text: this.text.trim(), state: this.filter, sort: this.sort, cursor, limit };
+  }
+
+  /** An overlap or a life that ends soon changes a state: ask the registry then. */
+  #wakeAtNextChange(): void {
+    clearTimeout(this.#wake);
+    const now = Date.now();
+    let soonest = now + 60 * MINUTE;
+    for (const row of this.rows) {
+      for (const at of [row.oldSecretWorksUntil, row.state === "active" ? row.expiresAt : null]) {
+        if (at !== null && at > now && at < soonest) soonest = at;
+      }
+    }
+    if (soonest < now + 60 * MINUTE) this.#wake = setTimeout(() => void this.refresh(), soonest - now + 250);
+  }
+}
+
+export const keys = new KeyList();

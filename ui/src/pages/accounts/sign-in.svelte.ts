@@ -1,0 +1,86 @@
+// One sign-in as the dialog follows it: the command's promise and the events of its progress.
+import { accounts } from "../../lib/accounts.svelte";
+import { app } from "../../lib/app.svelte";
+import { toErrorView } from "../../lib/errors";
+import {
+  commands,
+  events,
+  type AccountView,
+  type ErrorView,
+  type SignInProgressView,
+  type SignInRequest,
+} from "../../lib/host";
+
+export class SignIn {
+  phase = $state<"form" | "running" | "failed" | "done">("form");
+  progress = $state.raw<SignInProgressView | null>(null);
+  error = $state.raw<ErrorView | null>(null);
+  account = $state.raw<AccountView | null>(null);
+  /** What went wrong with a copy, a reopened browser or a pasted address. */
+  asideError = $state.raw<ErrorView | null>(null);
+
+  #request: SignInRequest | null = null;
+  #run = 0;
+
+  /** Starts, or starts afresh with the same answers. */
+  async start(request = this.#request): Promise<void> {
+    if (!request) return;
+    const run = ++this.#run;
+    this.#request = request;
+    this.phase = "running";
+    this.progress = null;
+    this.error = null;
+    this.asideError = null;
+    const off = await events.signInProgressed.listen(({ payload }) => {
+      // The first id that shows up is ours: a new sign-in ends the one before (AC-017).
+      if (run !== this.#run || payload.step === "ended") return;
+      if (this.progress === null || this.progress.signInId === payload.signInId) this.progress = payload;
+    });
+    try {
+      const account = await commands.signIn(request);
+      accounts.put(account);
+      if (run !== this.#run) return;
+      this.account = account;
+      this.phase = "done";
+    } catch (thrown) {
+      if (run !== this.#run) return;
+      this.error = app.note(thrown);
+      this.phase = "failed";
+    } finally {
+      off();
+    }
+  }
+
+  /** Ends it; the command then answers `login_cancelled`. */
+  async cancel(): Promise<void> {
+    const id = this.progress?.signInId;
+    if (id) await this.#aside(() => commands.cancelSignIn(id));
+  }
+
+  /** Leaves without waiting for the answer. */
+  abandon(): void {
+    this.#run += 1;
+    const id = this.progress?.signInId;
+    if (this.phase === "running" && id) commands.cancelSignIn(id).catch(() => undefined); // it may have just ended
+  }
+
+  reopen = (): Promise<boolean> => this.#with((id) => commands.reopenBrowser(id));
+  copyLink = (): Promise<boolean> => this.#with((id) => commands.copySignInLink(id));
+  finish = (pasted: string): Promise<boolean> => this.#with((id) => commands.finishSignIn(id, pasted));
+
+  async #with(call: (id: string) => Promise<unknown>): Promise<boolean> {
+    const id = this.progress?.signInId;
+    return id ? this.#aside(() => call(id)) : false;
+  }
+
+  async #aside(call: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await call();
+      this.asideError = null;
+      return true;
+    } catch (thrown) {
+      this.asideError = toErrorView(thrown);
+      return false;
+    }
+  }
+}

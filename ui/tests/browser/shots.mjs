@@ -1,0 +1,145 @@
+// Screenshots of every page and dialog, for human eyes: `npm run shots -- FOLDER`.
+import { mkdirSync } from "node:fs";
+import { id, launch, open, serve } from "./browser.mjs";
+
+const folder = process.argv[2] ?? "shots";
+const only = process.argv[3];
+mkdirSync(folder, { recursive: true });
+const site = await serve();
+const browser = await launch();
+
+const scenes = {
+  keys: {},
+  "keys-empty": { mock: "empty" },
+  "keys-many": { mock: "many" },
+  "keys-hostile": { mock: "hostile" },
+  "keys-damaged": { mock: "registry-damaged" },
+  "keys-locked": { mock: "keychain-locked" },
+  "key-detail": {
+    run: async (p) => (await p.click(`${id("key-row")} >> nth=1`), p.waitForSelector(id("secrets"))),
+  },
+  "key-rotating": {
+    run: async (p) => {
+      await p.click(id("filter-rotating"));
+      await p.waitForTimeout(200);
+      await p.click(`${id("key-row")} >> nth=0`);
+      await p.waitForSelector(id("secrets"));
+    },
+  },
+  "key-menu": { run: (p) => p.click(`${id("key-menu")} >> nth=2`) },
+  issue: {
+    run: async (p) => {
+      await p.click(id("issue-key"));
+      await p.fill(id("key-name"), "Billing service, production");
+      await p.fill(id("key-scopes"), "invoices:read");
+      await p.press(id("key-scopes"), "Enter");
+      await p.fill(id("key-scopes"), "ledger:write");
+    },
+  },
+  "issue-errors": { run: async (p) => (await p.click(id("issue-key")), p.click(id("key-submit"))) },
+  reveal: { run: issue },
+  revealed: {
+    run: async (p) => (await issue(p), await p.click(id("reveal-secret")), p.click(id("copy-secret"))),
+  },
+  rotate: {
+    run: async (p) => (
+      await p.click(`${id("key-row")} >> nth=2`),
+      await p.waitForSelector(id("secrets")),
+      p.click(id("rotate-key"))
+    ),
+  },
+  revoke: {
+    run: async (p) => (
+      await p.click(`${id("key-row")} >> nth=2`),
+      await p.waitForSelector(id("secrets")),
+      p.click(id("revoke-key"))
+    ),
+  },
+  verify: {
+    run: async (p) => {
+      await issue(p);
+      await p.click(id("reveal-secret"));
+      const secret = await p.textContent(id("secret-text"));
+      await p.click(id("stored-confirm"));
+      await p.click(id("close-reveal"));
+      await p.click(id("verify-key"));
+      await p.fill(id("verify-input"), secret);
+      await p.fill(id("verify-scope"), "payments:refund");
+      await p.click(id("verify-submit"));
+      await p.waitForSelector(id("verify-result"));
+    },
+  },
+  palette: { run: (p) => p.keyboard.press("Control+k") },
+  "palette-search": {
+    run: async (p) => (
+      await p.keyboard.press("Control+k"),
+      await p.fill(id("palette-input"), "bill"),
+      p.waitForTimeout(400)
+    ),
+  },
+  shortcuts: { run: (p) => p.keyboard.press("?") },
+  accounts: { hash: "#/accounts" },
+  "accounts-empty": { hash: "#/accounts", mock: "empty" },
+  "sign-in": { hash: "#/accounts", run: (p) => p.click(id("add-account")) },
+  "sign-in-waiting": { hash: "#/accounts", run: (p) => signIn(p, "wait") },
+  "sign-in-nobrowser": { hash: "#/accounts", run: (p) => signIn(p, "nobrowser") },
+  "sign-in-error": {
+    hash: "#/accounts",
+    run: async (p) => (await signIn(p, "deny"), p.waitForSelector(id("sign-in-error"))),
+  },
+  "sign-out": { hash: "#/accounts", run: (p) => p.click(`${id("sign-out")} >> nth=0`) },
+  activity: { hash: "#/activity" },
+  "activity-open": { hash: "#/activity", run: (p) => p.click(`${id("activity-row")} >> nth=1 >> button`) },
+  settings: { hash: "#/settings" },
+  "settings-end": {
+    hash: "#/settings",
+    mock: "keychain-locked",
+    run: (p) => p.locator(id("first-paint")).scrollIntoViewIfNeeded(),
+  },
+  toast: {
+    hash: "#/accounts",
+    run: async (p) => (await p.click(`${id("refresh-account")} >> nth=0`), p.waitForSelector(id("toast"))),
+  },
+};
+
+async function issue(page) {
+  await page.click(id("issue-key"));
+  await page.fill(id("key-name"), "Billing service, production");
+  await page.fill(id("key-scopes"), "invoices:read");
+  await page.press(id("key-scopes"), "Enter");
+  await page.click(id("key-submit"));
+  await page.waitForSelector(id("reveal-dialog"));
+}
+async function signIn(page, client) {
+  await page.click(id("add-account"));
+  await page.fill(id("issuer"), "https://login.example.com");
+  await page.fill(id("client-id"), client);
+  await page.click(id("sign-in-submit"));
+  await page.waitForSelector(id("sign-in-countdown"));
+}
+
+const looks = [
+  { suffix: "light", theme: "light" },
+  { suffix: "dark", theme: "dark" },
+  { suffix: "small", theme: "light", width: 960, height: 640 },
+];
+try {
+  for (const [name, scene] of Object.entries(scenes)) {
+    if (only && !name.includes(only)) continue;
+    for (const { suffix, ...look } of looks) {
+      const page = await open(browser, site.url, { ...scene, ...look });
+      try {
+        await scene.run?.(page);
+      } catch (error) {
+        console.error(`${name} ${suffix}: ${error.message.split("\n")[0]}`);
+      }
+      await page.waitForTimeout(450);
+      await page.screenshot({ path: `${folder}/${name}-${suffix}.png` });
+      if (page.problems.length) console.error(name, suffix, page.problems);
+      await page.context().close();
+    }
+  }
+} finally {
+  await browser.close();
+  await site.close();
+}

@@ -1,0 +1,5 @@
+//! Lets the page call `painted`.
+
+fn main() {
+    tauri_build::build();
+}

@@ -1,0 +1,243 @@
+//! What was asked for on the command line.
+
+use std::fmt;
+
+/// The text of `cargo xtask help`.
+pub(crate) const HELP: &str = "\
+Usage: cargo xtask COMMAND [FLAGS]
+
+  run                 build the app and start it; without a display, in a private session
+      --release         the optimised build
+      --smoke           open every page of a fresh app, light and dark, and take pictures
+  test [FILTER]       all tests; FILTER keeps those whose name contains it
+      --quick           only crates and UI units: no browser, no whole system
+  check               format, lints, dependency rules, UI types and lints, bindings, house rules
+      --fix             mend what can be mended first
+  bindings            write the TypeScript side of the commands (ui/src/lib/bindings.ts)
+  bundle              release build and packages
+      --verify          install the package and start it
+  bench [WHICH]       measure: registry, desktop or all (the default)
+      --json            only JSON lines, no table
+  help                this text
+
+Each command first installs what it needs and is missing, and says so.
+";
+
+/// One command with its flags.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Help,
+    Run(Run),
+    Test(Test),
+    Check { fix: bool },
+    Bindings,
+    Bundle { verify: bool },
+    Bench { which: Bench, json: bool },
+}
+
+/// Flags of `run`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) release: bool,
+    pub(crate) smoke: bool,
+}
+
+/// Flags of `test`.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Test {
+    pub(crate) quick: bool,
+    pub(crate) filter: Option<String>,
+}
+
+/// What to measure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bench {
+    Registry,
+    Desktop,
+    All,
+}
+
+/// Why the command line was not understood.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Wrong {
+    Command(String),
+    Flag { command: String, word: String },
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Command(name) => write!(f, "there is no command `{name}`"),
+            Self::Flag { command, word } => write!(f, "`{command}` does not take `{word}`"),
+        }
+    }
+}
+
+/// Reads the words after `cargo xtask`.
+pub(crate) fn parse(words: &[String]) -> Result<Command, Wrong> {
+    let Some((name, rest)) = words.split_first() else {
+        return Ok(Command::Help);
+    };
+    if rest.iter().any(|word| word == "--help" || word == "-h") {
+        return known(name)
+            .then_some(Command::Help)
+            .ok_or_else(|| Wrong::Command(name.clone()));
+    }
+    let mut rest = Rest {
+        command: name,
+        words: rest.to_vec(),
+    };
+    let command = match name.as_str() {
+        "help" | "--help" | "-h" => Command::Help,
+        "run" => Command::Run(Run {
+            release: rest.flag("--release"),
+            smoke: rest.flag("--smoke"),
+        }),
+        "test" => Command::Test(Test {
+            quick: rest.flag("--quick"),
+            filter: rest.word(),
+        }),
+        "check" => Command::Check {
+            fix: rest.flag("--fix"),
+        },
+        "bindings" => Command::Bindings,
+        "bundle" => Command::Bundle {
+            verify: rest.flag("--verify"),
+        },
+        "bench" => Command::Bench {
+            json: rest.flag("--json"),
+            which: rest.which()?,
+        },
+        _ => return Err(Wrong::Command(name.clone())),
+    };
+    rest.end()?;
+    Ok(command)
+}
+
+fn known(name: &str) -> bool {
+    [
+        "help", "run", "test", "check", "bindings", "bundle", "bench",
+    ]
+    .contains(&name)
+}
+
+/// Words not yet understood.
+struct Rest<'a> {
+    command: &'a str,
+    words: Vec<String>,
+}
+
+impl Rest<'_> {
+    fn flag(&mut self, name: &str) -> bool {
+        let before = self.words.len();
+        self.words.retain(|word| word != name);
+        self.words.len() != before
+    }
+
+    fn word(&mut self) -> Option<String> {
+        let at = self
+            .words
+            .iter()
+            .position(|word| !word.starts_with('-') && !word.is_empty())?;
+        Some(self.words.remove(at))
+    }
+
+    fn which(&mut self) -> Result<Bench, Wrong> {
+        match self.word().as_deref() {
+            None | Some("all") => Ok(Bench::All),
+            Some("registry") => Ok(Bench::Registry),
+            Some("desktop") => Ok(Bench::Desktop),
+            Some(other) => Err(self.wrong(other)),
+        }
+    }
+
+    fn end(&self) -> Result<(), Wrong> {
+        self.words
+            .first()
+            .map_or(Ok(()), |word| Err(self.wrong(word)))
+    }
+
+    fn wrong(&self, word: &str) -> Wrong {
+        Wrong::Flag {
+            command: self.command.to_owned(),
+            word: word.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(line: &str, expected: Result<Command, Wrong>) {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        assert_eq!(parse(&words), expected, "{line}");
+    }
+
+    fn wrong(command: &str, word: &str) -> Result<Command, Wrong> {
+        Err(Wrong::Flag {
+            command: command.to_owned(),
+            word: word.to_owned(),
+        })
+    }
+
+    #[test]
+    fn help_in_every_way() {
+        for line in ["", "help", "--help", "-h", "run --help", "bench desktop -h"] {
+            check(line, Ok(Command::Help));
+        }
+    }
+
+    #[test]
+    fn flags_in_any_order() {
+        check(
+            "run --smoke --release",
+            Ok(Command::Run(Run {
+                release: true,
+                smoke: true,
+            })),
+        );
+        check("run", Ok(Command::Run(Run::default())));
+        for line in ["test --quick rotate", "test rotate --quick"] {
+            let filter = Some("rotate".to_owned());
+            check(
+                line,
+                Ok(Command::Test(Test {
+                    quick: true,
+                    filter,
+                })),
+            );
+        }
+        check("check --fix", Ok(Command::Check { fix: true }));
+        check("bundle", Ok(Command::Bundle { verify: false }));
+    }
+
+    #[test]
+    fn bench_defaults_to_all() {
+        check(
+            "bench",
+            Ok(Command::Bench {
+                which: Bench::All,
+                json: false,
+            }),
+        );
+        check(
+            "bench --json desktop",
+            Ok(Command::Bench {
+                which: Bench::Desktop,
+                json: true,
+            }),
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        check("fly", Err(Wrong::Command("fly".to_owned())));
+        check("fly --help", Err(Wrong::Command("fly".to_owned())));
+        check("run --fast", wrong("run", "--fast"));
+        check("run now", wrong("run", "now"));
+        check("test a b", wrong("test", "b"));
+        check("bench everything", wrong("bench", "everything"));
+        check("help me", wrong("help", "me"));
+    }
+}

@@ -1,0 +1,5 @@
+//! p
+use anyhow::Result;
+pub(crate) fn run(_verify: bool) -> Result<()> {
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Everything that can be judged without running the app. All checks run; a summary follows.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    Said, bindings, house, npm, process,
+    tools::{self, Need},
+};
+
+/// How long the advisory database may take to arrive.
+const ADVISORIES_LIMIT: Duration = Duration::from_secs(60);
+
+/// `cargo xtask check`.
+pub(crate) fn run(fix: bool) -> Result<()> {
+    let mut report = Report::default();
+    report.check("set-up", || {
+        tools::ensure(&[Need::Build])?;
+        npm::ensure_ui()
+    })?;
+    if fix {
+        report.check("mend format and lints", mend)?;
+    }
+    report.check("Rust format", || cargo(&["fmt", "--all", "--", "--check"]))?;
+    report.check("Rust lints", || {
+        cargo(&[
+            "clippy",
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "--deny",
+            "warnings",
+        ])
+    })?;
+    report.check("dependency rules (bans, licenses, sources)", || {
+        deny(&["check", "bans", "licenses", "sources"])
+    })?;
+    report.check("dependency advisories", advisories)?;
+    report.check("UI types", || npm_run("check"))?;
+    report.check("UI lints and format", || npm_run("lint"))?;
+    report.check("bindings are fresh", bindings::check)?;
+    report.check("house rules", house::check)?;
+    report.end()
+}
+
+fn mend() -> Result<()> {
+    cargo(&["fmt", "--all"])?;
+    cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--fix",
+        "--allow-dirty",
+        "--allow-staged",
+    ])?;
+    cargo(&["fmt", "--all"])?;
+    bindings::write()?;
+    process::run(npm::npm("ui").args(["exec", "--", "eslint", ".", "--fix"]))?;
+    npm_run("format")
+}
+
+fn cargo(words: &[&str]) -> Result<()> {
+    process::run(process::cargo().args(words))
+}
+
+fn npm_run(script: &str) -> Result<()> {
+    process::run(npm::npm("ui").args(["run", script]))
+}
+
+fn deny(words: &[&str]) -> Result<()> {
+    let binary = tools::ensure_cargo_deny()?;
+    process::run(process::command(binary).args(words))
+}
+
+/// Known vulnerabilities, where the database can be had: a machine without access to it is not
+/// at fault, and says that it did not look.
+fn advisories() -> Result<()> {
+    let binary = tools::ensure_cargo_deny()?;
+    let mut fetch = process::command(binary);
+    fetch.args(["--log-level", "error", "fetch", "db"]);
+    let mut child = fetch.spawn().context("cannot start cargo-deny")?;
+    let fetched = process::wait(&mut child, Some(ADVISORIES_LIMIT))?;
+    if !fetched.is_some_and(|status| status.success()) {
+        eprintln!(
+            "note: NOT CHECKED: the advisory database could not be reached from this machine"
+        );
+        return Ok(());
+    }
+    deny(&["check", "--disable-fetch", "advisories"])
+}
+
+#[derive(Default)]
+struct Report {
+    lines: Vec<String>,
+    failed: usize,
+}
+
+impl Report {
+    /// Does one check and notes its result. Fails only on Ctrl-C.
+    fn check(&mut self, name: &str, check: impl FnOnce() -> Result<()>) -> Result<()> {
+        let result = process::step(name, check);
+        process::go_on()?;
+        match result {
+            Ok(()) => self.lines.push(format!("ok      {name}")),
+            Err(error) => {
+                self.failed += 1;
+                self.lines.push(format!("FAILED  {name}: {error:#}"));
+            }
+        }
+        if let Some(line) = self.lines.last() {
+            println!("{line}");
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<()> {
+        println!("\nchecks:\n  {}", self.lines.join("\n  "));
+        if self.failed > 0 {
+            println!("{} of {} checks failed", self.failed, self.lines.len());
+            bail!(Said);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,262 @@
+//! Counts tests by what the test runners print.
+
+use serde_json::Value;
+
+/// How many tests did what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) skipped: u64,
+}
+
+impl std::fmt::Display for Counts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "{} passed, {} failed, {} skipped",
+            self.passed, self.failed, self.skipped
+        )
+    }
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+}
+
+/// What a runner told so far.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) counts: Counts,
+    pub(crate) failing: Vec<String>,
+    /// Test programs that were started.
+    started: u64,
+    /// Test programs that told their result.
+    finished: u64,
+    current: String,
+}
+
+impl Seen {
+    /// Reads a line of `cargo test`.
+    pub(crate) fn cargo_line(&mut self, line: &str) {
+        let line = plain(line);
+        let line = line.trim();
+        if let Some(binary) = line
+            .strip_prefix("Running ")
+            .and_then(|rest| rest.strip_suffix(')'))
+        {
+            self.started += 1;
+            self.current = crate_of(binary);
+        } else if let Some(name) = line.strip_prefix("Doc-tests ") {
+            self.started += 1;
+            self.current = format!("{name} (documentation)");
+        } else if let Some(result) = line.strip_prefix("test result: ") {
+            self.finished += 1;
+            self.counts += Counts {
+                passed: before(result, " passed"),
+                failed: before(result, " failed"),
+                skipped: before(result, " ignored"),
+            };
+        } else if let Some(name) = failed_test(line) {
+            self.failing.push(format!("{}: {name}", self.current));
+        }
+    }
+
+    /// Reads a line of a runner that ends with `N passed, N failed, N skipped`, and names failing
+    /// tests in lines that begin with `not ok`, `FAIL` or a cross.
+    pub(crate) fn summary_line(&mut self, line: &str) {
+        let line = plain(line);
+        let line = line.trim();
+        if let Some(counts) = counts_in(line) {
+            self.counts += counts;
+            self.finished += 1;
+        } else if let Some(name) = ["not ok ", "FAIL ", "✗ ", "✖ "]
+            .iter()
+            .find_map(|mark| line.strip_prefix(mark))
+        {
+            self.failing.push(format!("browser: {name}"));
+        }
+    }
+
+    /// Reads vitest's JSON report. With a filter, what it left out was not asked for.
+    pub(crate) fn vitest_report(&mut self, report: &Value, filtered: bool) {
+        for file in report["testResults"].as_array().into_iter().flatten() {
+            for test in file["assertionResults"].as_array().into_iter().flatten() {
+                match test["status"].as_str() {
+                    Some("passed") => self.counts.passed += 1,
+                    Some("failed") => {
+                        self.counts.failed += 1;
+                        self.failing
+                            .push(format!("ui: {}", test["fullName"].as_str().unwrap_or("?")));
+                    }
+                    _ if filtered => {}
+                    _ => self.counts.skipped += 1,
+                }
+            }
+        }
+    }
+
+    /// Test programs that ended without telling a result: they crashed.
+    pub(crate) fn without_result(&self) -> u64 {
+        self.started.saturating_sub(self.finished)
+    }
+}
+
+/// `N passed, N failed, N skipped`, and nothing else.
+pub(crate) fn counts_in(line: &str) -> Option<Counts> {
+    let mut parts = line.split(", ");
+    let mut next = |word: &str| parts.next()?.strip_suffix(word)?.parse().ok();
+    let counts = Counts {
+        passed: next(" passed")?,
+        failed: next(" failed")?,
+        skipped: next(" skipped")?,
+    };
+    parts.next().is_none().then_some(counts)
+}
+
+/// The number that stands right before `word`.
+fn before(text: &str, word: &str) -> u64 {
+    let head = text.split_once(word).map_or("", |(head, _)| head);
+    head.rsplit(' ')
+        .next()
+        .and_then(|number| number.parse().ok())
+        .unwrap_or(0)
+}
+
+/// The name in `test NAME ... FAILED`.
+fn failed_test(line: &str) -> Option<&str> {
+    line.strip_prefix("test ")?.strip_suffix(" ... FAILED")
+}
+
+/// `unittests src/lib.rs (target/debug/deps/keywright_domain-0f1e` is `keywright_domain`.
+fn crate_of(binary: &str) -> String {
+    let file = binary.rsplit(['/', '(']).next().unwrap_or(binary);
+    file.rsplit_once('-')
+        .map_or(file, |(name, _)| name)
+        .to_owned()
+}
+
+/// The line without colours.
+fn plain(line: &str) -> String {
+    let mut plain = String::with_capacity(line.len());
+    let mut rest = line;
+    while let Some((text, code)) = rest.split_once("\u{1b}[") {
+        plain.push_str(text);
+        rest = code.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';');
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    plain + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const CARGO: &str = "\
+   Compiling keywright-domain v0.1.0
+     \u{1b}[1m\u{1b}[32mRunning\u{1b}[0m unittests src/lib.rs (target/debug/deps/keywright_domain-0f1e)
+running 3 tests
+test scope::tests::joins ... ok
+test key::tests::parses ... \u{1b}[31mFAILED\u{1b}[0m
+test result: FAILED. 12 passed; 1 failed; 2 ignored; 0 measured; 4 filtered out; finished in 0.01s
+     Running tests/contract.rs (target/debug/deps/contract-77aa)
+test result: \u{1b}[32mok\u{1b}[0m. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.2s
+   Doc-tests keywright_domain
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s
+";
+
+    fn cargo(text: &str) -> Seen {
+        let mut seen = Seen::default();
+        text.lines().for_each(|line| seen.cargo_line(line));
+        seen
+    }
+
+    #[test]
+    fn cargo_is_added_up_over_test_programs() {
+        let seen = cargo(CARGO);
+        assert_eq!(
+            seen.counts,
+            Counts {
+                passed: 18,
+                failed: 1,
+                skipped: 2
+            }
+        );
+        assert_eq!(seen.failing, ["keywright_domain: key::tests::parses"]);
+        assert_eq!(seen.without_result(), 0);
+    }
+
+    #[test]
+    fn a_test_program_without_result_has_crashed() {
+        let seen = cargo("  Running tests/a.rs (target/debug/deps/a-1)\ntest b ... ok\n");
+        assert_eq!(seen.without_result(), 1);
+    }
+
+    #[test]
+    fn summaries_are_exact() {
+        let expected = Counts {
+            passed: 12,
+            failed: 0,
+            skipped: 3,
+        };
+        assert_eq!(counts_in("12 passed, 0 failed, 3 skipped"), Some(expected));
+        assert_eq!(expected.to_string(), "12 passed, 0 failed, 3 skipped");
+        for wrong in [
+            "12 passed, 0 failed",
+            "x passed, 0 failed, 3 skipped",
+            "12 passed, 0 failed, 3 skipped, 1",
+        ] {
+            assert_eq!(counts_in(wrong), None, "{wrong}");
+        }
+        let mut seen = Seen::default();
+        for line in [
+            "✗ opens the menu",
+            "\u{1b}[1m2 passed, 1 failed, 0 skipped\u{1b}[0m",
+        ] {
+            seen.summary_line(line);
+        }
+        assert_eq!(
+            seen.counts,
+            Counts {
+                passed: 2,
+                failed: 1,
+                skipped: 0
+            }
+        );
+        assert_eq!(seen.failing, ["browser: opens the menu"]);
+    }
+
+    #[test]
+    fn vitest_counts_every_case() {
+        let report = json!({ "testResults": [{ "assertionResults": [
+            { "status": "passed", "fullName": "a" }, { "status": "failed", "fullName": "b c" },
+            { "status": "skipped", "fullName": "d" }, { "status": "todo", "fullName": "e" } ] }] });
+        let mut seen = Seen::default();
+        seen.vitest_report(&report, false);
+        assert_eq!(
+            seen.counts,
+            Counts {
+                passed: 1,
+                failed: 1,
+                skipped: 2
+            }
+        );
+        assert_eq!(seen.failing, ["ui: b c"]);
+        let mut filtered = Seen::default();
+        filtered.vitest_report(&report, true);
+        assert_eq!(
+            filtered.counts,
+            Counts {
+                passed: 1,
+                failed: 1,
+                skipped: 0
+            }
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! Runs all tests in stages, counts them, and ends with `N passed, N failed, N skipped`.
+
+use std::{
+    fs,
+    process::{Command, ExitStatus},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    Said,
+    args::Test,
+    count::{Counts, Seen},
+    npm, process, run,
+    session::Session,
+    tools::{self, Need},
+};
+
+/// A stage that hangs must not hang whoever waits for us.
+const STAGE_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// The package with the whole-system tests.
+const WHOLE: &str = "keywright-tests";
+
+/// `cargo xtask test`.
+pub(crate) fn run(options: &Test) -> Result<()> {
+    let mut report = Report::default();
+    let filter = options.filter.as_deref();
+    report.stage("set-up", |_| set_up(options.quick))?;
+    report.stage("crates", |seen| crates(seen, filter))?;
+    report.stage("interface", |seen| interface(seen, filter))?;
+    if !options.quick {
+        report.stage("interface in a browser", |seen| browser(seen, filter))?;
+        report.stage("whole system", |seen| whole(seen, filter))?;
+    }
+    report.end()
+}
+
+fn set_up(quick: bool) -> Result<()> {
+    tools::ensure(&[Need::Build, Need::Session])?;
+    if !quick {
+        tools::ensure(&[Need::Drive, Need::Browser])?;
+    }
+    let peers = "tests/peers";
+    if !quick && crate::root().join(peers).join("package.json").is_file() {
+        npm::ensure_packages(peers)?;
+    }
+    npm::ensure_ui()
+}
+
+fn crates(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
+    let mut cargo = process::cargo();
+    cargo.args(["test", "--no-fail-fast", "--workspace", "--exclude", WHOLE]);
+    cargo_test(&mut cargo, seen, filter)
+}
+
+fn interface(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
+    let folder = crate::target().join("xtask");
+    fs::create_dir_all(&folder)?;
+    let file = folder.join("vitest.json");
+    let _ = fs::remove_file(&file);
+    let mut npm = npm::npm("ui");
+    npm.args(["test", "--", "--reporter=default", "--reporter=json"]);
+    npm.arg(format!("--outputFile.json={}", file.display()));
+    if let Some(filter) = filter {
+        npm.args(["--testNamePattern", filter]);
+    }
+    let status = process::stream(&mut npm, STAGE_LIMIT, |_| {})?;
+    let report = fs::read(&file).context("vitest wrote no report")?;
+    seen.vitest_report(&serde_json::from_slice(&report)?, filter.is_some());
+    judge(status, seen)
+}
+
+fn browser(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
+    let mut npm = npm::npm("ui");
+    npm.args(["run", "test:browser", "--"]).args(filter);
+    let status = process::stream(&mut npm, STAGE_LIMIT, |line| seen.summary_line(line))?;
+    judge(status, seen)
+}
+
+/// The real app and its peers, on a bus, with a keychain and a display of their own.
+fn whole(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
+    let app = run::build(false)?;
+    // Compiled outside, so that the session's time is the tests' time.
+    process::step("build the whole-system tests", || {
+        process::run(process::cargo().args(["test", "--package", WHOLE, "--no-run"]))
+    })?;
+    let session = process::step("start a private session", || Session::start(None))?;
+    let mut cargo = session.command(process::cargo().get_program());
+    cargo
+        .args(["test", "--no-fail-fast", "--package", WHOLE])
+        .env("KEYWRIGHT_TEST_APP", app);
+    cargo_test(&mut cargo, seen, filter)
+}
+
+fn cargo_test(cargo: &mut Command, seen: &mut Seen, filter: Option<&str>) -> Result<()> {
+    cargo.args(filter);
+    let status = process::stream(cargo, STAGE_LIMIT, |line| seen.cargo_line(line))?;
+    match seen.without_result() {
+        0 => judge(status, seen),
+        crashed => bail!("{crashed} test program(s) ended without a result"),
+    }
+}
+
+/// Failing tests are counted by their names; a runner that fails without naming one has crashed.
+fn judge(status: Option<ExitStatus>, seen: &Seen) -> Result<()> {
+    match status {
+        None => bail!("not done after {} minutes", STAGE_LIMIT.as_secs() / 60),
+        Some(status) if !status.success() && seen.counts.failed == 0 => {
+            bail!("it ended with {status}")
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+#[derive(Default)]
+struct Report {
+    counts: Counts,
+    failing: Vec<String>,
+}
+
+impl Report {
+    /// Does a stage and adds up its tests; a crash is one more failure. Fails only on Ctrl-C.
+    fn stage(&mut self, name: &str, stage: impl FnOnce(&mut Seen) -> Result<()>) -> Result<()> {
+        let mut seen = Seen::default();
+        let result = process::step(name, || stage(&mut seen));
+        process::go_on()?;
+        self.add(name, seen, result);
+        Ok(())
+    }
+
+    fn add(&mut self, name: &str, seen: Seen, result: Result<()>) {
+        self.counts += seen.counts;
+        self.failing.extend(seen.failing);
+        if let Err(error) = result {
+            self.counts.failed += 1;
+            self.failing.push(format!("{name} crashed: {error:#}"));
+        }
+    }
+
+    fn end(mut self) -> Result<()> {
+        if self.counts == Counts::default() {
+            self.counts.failed = 1;
+            self.failing.push("no test ran".to_owned());
+        }
+        if !self.failing.is_empty() {
+            println!("\nfailed:");
+        }
+        for name in &self.failing {
+            println!("  {name}");
+        }
+        println!("{}", self.counts);
+        if self.counts.failed > 0 {
+            Err(Said.into())
+        } else {
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+
+    use super::*;
+
+    fn seen(passed: u64, failed: u64) -> Seen {
+        let mut seen = Seen::default();
+        seen.counts = Counts {
+            passed,
+            failed,
+            skipped: 0,
+        };
+        seen
+    }
+
+    #[test]
+    fn a_crash_is_one_failure_more() {
+        let mut report = Report::default();
+        report.add("crates", seen(5, 0), Ok(()));
+        report.add("interface", seen(2, 1), Ok(()));
+        report.add("browser", seen(0, 0), Err(anyhow::anyhow!("gone")));
+        assert_eq!(
+            report.counts,
+            Counts {
+                passed: 7,
+                failed: 2,
+                skipped: 0
+            }
+        );
+        assert_eq!(report.failing, ["browser crashed: gone"]);
+        assert!(report.end().is_err());
+    }
+
+    #[test]
+    fn nothing_tested_is_a_failure() {
+        assert!(Report::default().end().is_err());
+        let mut report = Report::default();
+        report.add("crates", seen(1, 0), Ok(()));
+        assert!(report.end().is_ok());
+    }
+
+    #[test]
+    fn a_runner_that_fails_without_a_failing_test_has_crashed() {
+        let status = |code: i32| Some(ExitStatus::from_raw(code << 8));
+        assert!(judge(status(0), &seen(1, 0)).is_ok());
+        assert!(judge(status(101), &seen(1, 1)).is_ok());
+        assert!(judge(status(101), &seen(1, 0)).is_err());
+        assert!(judge(None, &seen(1, 0)).is_err());
+    }
+}

@@ -1,0 +1,205 @@
+//! What must be installed for a command, and how it gets there. Says what it does; is silent
+//! when there is nothing to do.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{process, session};
+
+/// To compile the app.
+const BUILD: &[&str] = &[
+    "build-essential",
+    "ca-certificates",
+    "libwebkit2gtk-4.1-dev",
+];
+/// To drive the app from outside.
+const DRIVE: &[&str] = &["webkit2gtk-driver", "xdg-utils"];
+/// To drive the interface in a browser; xauth, because tests start displays of their own.
+const BROWSER: &[&str] = &["chromium", "xauth"];
+/// To put a package together and look into it.
+const PACK: &[&str] = &["dpkg", "dpkg-dev", "file"];
+
+const NODE: (u32, u32) = (20, 19);
+const CARGO_DENY: &str = "0.20.2";
+
+/// What a command is going to do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    Build,
+    Session,
+    Drive,
+    Browser,
+    Pack,
+}
+
+/// Installs the system packages that are missing.
+pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
+    let wanted = needs.iter().flat_map(|need| match need {
+        Need::Build => BUILD,
+        Need::Session => session::PACKAGES,
+        Need::Drive => DRIVE,
+        Need::Browser => BROWSER,
+        Need::Pack => PACK,
+    });
+    let wanted: Vec<&str> = wanted.copied().collect();
+    if !on_path("dpkg-query") || !on_path("apt-get") {
+        eprintln!(
+            "note: this system has no apt; wanted, by their Debian names: {}",
+            wanted.join(" ")
+        );
+        return Ok(());
+    }
+    let missing = missing(&wanted)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    process::step(
+        &format!("install system packages: {}", missing.join(" ")),
+        || {
+            // Some configured source may be out of reach while ours are not.
+            if let Err(error) = process::run(apt()?.arg("update")) {
+                eprintln!("note: {error:#}");
+            }
+            process::run(
+                apt()?
+                    .args(["install", "--yes", "--no-install-recommends"])
+                    .args(&missing),
+            )
+            .with_context(|| format!("please install by hand: {}", missing.join(" ")))
+        },
+    )
+}
+
+fn missing<'a>(wanted: &[&'a str]) -> Result<Vec<&'a str>> {
+    let mut query = process::command("dpkg-query");
+    query
+        .args(["--show", "--showformat", "${Package} ${db:Status-Status}\n"])
+        .args(wanted);
+    // It exits with 1 when it does not know one of the names.
+    let out = query.output().context("cannot start dpkg-query")?;
+    Ok(not_installed(wanted, &String::from_utf8_lossy(&out.stdout)))
+}
+
+fn not_installed<'a>(wanted: &[&'a str], listing: &str) -> Vec<&'a str> {
+    let there = |name: &&&str| {
+        listing
+            .lines()
+            .any(|line| line == format!("{name} installed"))
+    };
+    let mut missing: Vec<&str> = wanted.iter().filter(|name| !there(name)).copied().collect();
+    missing.sort_unstable();
+    missing.dedup();
+    missing
+}
+
+/// apt-get with the rights it needs; asks for a password only where somebody can type one.
+pub(crate) fn apt() -> Result<Command> {
+    let mut command = if rustix::process::geteuid().is_root() {
+        process::command("env")
+    } else if on_path("sudo") {
+        let mut sudo = process::command("sudo");
+        if !std::io::stdin().is_terminal() {
+            sudo.arg("--non-interactive");
+        }
+        sudo.arg("env");
+        sudo
+    } else {
+        bail!("installing packages needs root or sudo");
+    };
+    command.args([
+        "DEBIAN_FRONTEND=noninteractive",
+        "apt-get",
+        "--quiet",
+        "--quiet",
+    ]);
+    // Talk, not results.
+    command.stdout(std::io::stderr());
+    Ok(command)
+}
+
+/// Node and npm must be there already; we do not bring our own.
+pub(crate) fn ensure_node() -> Result<()> {
+    let hint = format!(
+        "install Node.js {}.{} or newer with npm (nodejs.org, or your version manager)",
+        NODE.0, NODE.1
+    );
+    if !on_path("node") || !on_path("npm") {
+        bail!("node and npm are needed and not found\nhint: {hint}");
+    }
+    let version = process::output(process::command("node").arg("--version"))?;
+    if version_of(&version).is_none_or(|found| found < NODE) {
+        bail!("Node.js {} is too old\nhint: {hint}", version.trim());
+    }
+    Ok(())
+}
+
+fn version_of(text: &str) -> Option<(u32, u32)> {
+    let mut parts = text.trim().trim_start_matches('v').split('.');
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+}
+
+/// cargo-deny in the version that our deny.toml is written for.
+pub(crate) fn ensure_cargo_deny() -> Result<PathBuf> {
+    let folder = crate::target().join("tools");
+    let binary = folder.join("bin/cargo-deny");
+    let is_ours = |path: &Path| {
+        process::output(process::command(path).arg("--version"))
+            .is_ok_and(|text| text.trim().ends_with(CARGO_DENY))
+    };
+    if is_ours(Path::new("cargo-deny")) {
+        return Ok("cargo-deny".into());
+    }
+    if !is_ours(&binary) {
+        // Unoptimised: it compiles in a third of the time and runs for a second.
+        process::step(
+            &format!("install cargo-deny {CARGO_DENY} into target/tools (once)"),
+            || {
+                let mut install = process::cargo();
+                install.args(["install", "--quiet", "--locked", "--debug", "--force"]);
+                install
+                    .args(["cargo-deny", "--version", CARGO_DENY])
+                    .arg("--root")
+                    .arg(&folder);
+                install.arg("--target-dir").arg(folder.join("build"));
+                process::run(install.env("CARGO_PROFILE_DEV_DEBUG", "0"))?;
+                let _ = std::fs::remove_dir_all(folder.join("build")); // half a gigabyte nobody needs
+                Ok(())
+            },
+        )?;
+    }
+    Ok(binary)
+}
+
+/// Whether a program is found on PATH.
+pub(crate) fn on_path(name: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&paths).any(|path| path.join(name).is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_fully_installed_packages_count() {
+        let listing =
+            "dbus installed\nxvfb config-files\nxauth unpacked\nchromium-common installed\n";
+        let wanted = ["dbus", "xvfb", "xauth", "chromium", "xvfb"];
+        assert_eq!(
+            not_installed(&wanted, listing),
+            ["chromium", "xauth", "xvfb"]
+        );
+    }
+
+    #[test]
+    fn versions_compare_by_number() {
+        assert_eq!(version_of("v20.19.3\n"), Some((20, 19)));
+        assert!(version_of("v9.99.0") < Some(NODE));
+        assert_eq!(version_of("no idea"), None);
+    }
+}

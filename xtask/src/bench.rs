@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::{
     args::Bench,
-    bench_desktop, process,
+    bench_desktop, process, stream,
     tools::{self, Need},
 };
 
@@ -40,9 +40,19 @@ pub(crate) fn tell(lines: &mut Vec<Value>, line: Value) {
 /// The registry brings its own bench; its lines are passed through.
 fn registry(lines: &mut Vec<Value>) -> Result<()> {
     let mut cargo = process::cargo();
-    cargo.args(["run", "--release", "--package", "keywright-registry", "--example", "bench_verify"]);
-    let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
-    let output = process::lines_of(child.stdout.take().context("no output")?);
+    cargo.args([
+        "run",
+        "--release",
+        "--package",
+        "keywright-registry",
+        "--example",
+        "bench_verify",
+    ]);
+    let mut child = cargo
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let output = stream::lines_of(child.stdout.take().context("no output")?);
     let status = process::wait(&mut child, None)?.context("the bench took too long")?;
     for line in output {
         match serde_json::from_str(&line) {
@@ -59,7 +69,11 @@ fn registry(lines: &mut Vec<Value>) -> Result<()> {
 /// Figures taken while others use the processor say little.
 fn warn_of_foreign_load() {
     let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load: f32 = load.split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0.0);
+    let load: f32 = load
+        .split(' ')
+        .next()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(0.0);
     if load > 0.5 {
         eprintln!("note: this machine is busy (load {load}); the figures will be too high");
     }
@@ -76,7 +90,12 @@ fn table(lines: &[Value]) -> String {
         let row = [
             format!("{:<10} {:<24}", text("bench"), text("case")),
             format!("{:>12} {:<6}", text("value"), text("unit")),
-            format!("ratio {:>8}  goal {:>8}  met {}", text("ratio"), text("goal"), text("met")),
+            format!(
+                "ratio {:>8}  goal {:>8}  met {}",
+                text("ratio"),
+                text("goal"),
+                text("met")
+            ),
         ];
         table.push_str(row.join("  ").trim_end());
         table.push('\n');

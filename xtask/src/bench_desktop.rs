@@ -50,20 +50,30 @@ pub(crate) fn run(lines: &mut Vec<Value>) -> Result<()> {
         }
         Ok(())
     })?;
-    bench::tell(lines, compare("first_paint", "ms", &ours.paint, &blank.paint, FIRST_PAINT)?);
-    bench::tell(lines, compare("memory", "MiB", &ours.memory, &blank.memory, MEMORY)?);
+    bench::tell(
+        lines,
+        compare("first_paint", "ms", &ours.paint, &blank.paint, FIRST_PAINT)?,
+    );
+    bench::tell(
+        lines,
+        compare("memory", "MiB", &ours.memory, &blank.memory, MEMORY)?,
+    );
     Ok(())
 }
 
 /// Builds the blank window in a copy, so that nothing of it stays in the tree.
 fn build_blank() -> Result<PathBuf> {
-    let (from, to) = (crate::root().join("xtask/blank-window"), crate::target().join("xtask/blank-window"));
+    let (from, to) = (
+        crate::root().join("xtask/blank-window"),
+        crate::target().join("xtask/blank-window"),
+    );
     copy_folder(&from, &to)?;
-    // The same versions as the app has, and some icon, which Tauri insists on.
+    // The same versions as the app has.
     fs::copy(crate::root().join("Cargo.lock"), to.join("Cargo.lock"))?;
-    fs::copy(crate::root().join("icons/32x32.png"), to.join("icon.png"))?;
     let mut cargo = process::cargo();
-    cargo.args(["build", "--quiet", "--release", "--manifest-path"]).arg(to.join("Cargo.toml"));
+    cargo
+        .args(["build", "--quiet", "--release", "--manifest-path"])
+        .arg(to.join("Cargo.toml"));
     process::run(cargo.arg("--target-dir").arg(crate::target()))?;
     Ok(crate::target().join("release/blank-window"))
 }
@@ -91,7 +101,12 @@ struct Contender {
 
 impl Contender {
     fn new(binary: PathBuf, home: PathBuf) -> Self {
-        Self { binary, home, paint: Vec::new(), memory: Vec::new() }
+        Self {
+            binary,
+            home,
+            paint: Vec::new(),
+            memory: Vec::new(),
+        }
     }
 
     /// Starts the window, waits for its first frame, and two seconds later weighs it.
@@ -110,8 +125,10 @@ impl Contender {
         });
         reap::end_tree(&mut child);
         process::go_on()?;
-        self.paint.push(paint.with_context(|| format!("{}", self.binary.display()))?);
-        self.memory.push(memory.context("it ended by itself")?.pss_mib());
+        self.paint
+            .push(paint.with_context(|| format!("{}", self.binary.display()))?);
+        self.memory
+            .push(memory.context("it ended by itself")?.pss_mib());
         Ok(())
     }
 
@@ -134,7 +151,13 @@ fn painted(log: &Path, start: Instant) -> Result<f64> {
     bail!("no first frame within {} s", PATIENCE.as_secs())
 }
 
-fn compare(case: &str, unit: &str, ours: &[f64], blank: &[f64], limits: (f64, f64)) -> Result<Value> {
+fn compare(
+    case: &str,
+    unit: &str,
+    ours: &[f64],
+    blank: &[f64],
+    limits: (f64, f64),
+) -> Result<Value> {
     let (ours_median, blank_median) = (median(ours)?, median(blank)?);
     let ratio = ours_median / blank_median;
     let (gate, goal) = limits;
@@ -149,7 +172,10 @@ fn compare(case: &str, unit: &str, ours: &[f64], blank: &[f64], limits: (f64, f6
 fn median(values: &[f64]) -> Result<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().context("nothing was measured")
+    sorted
+        .get(sorted.len() / 2)
+        .copied()
+        .context("nothing was measured")
 }
 
 fn least(values: &[f64]) -> f64 {
@@ -171,9 +197,21 @@ mod tests {
 
     #[test]
     fn medians_decide() -> Result<()> {
-        let line = compare("first_paint", "ms", &[500.0, 460.0, 9000.0], &[400.0, 390.0, 410.0], (1.4, 1.25))?;
-        assert_eq!((line["value"].as_f64(), line["baseline"].as_f64()), (Some(500.0), Some(400.0)));
-        assert_eq!((line["ratio"].as_f64(), line["met"].as_bool()), (Some(1.25), Some(true)));
+        let line = compare(
+            "first_paint",
+            "ms",
+            &[500.0, 460.0, 9000.0],
+            &[400.0, 390.0, 410.0],
+            (1.4, 1.25),
+        )?;
+        assert_eq!(
+            (line["value"].as_f64(), line["baseline"].as_f64()),
+            (Some(500.0), Some(400.0))
+        );
+        assert_eq!(
+            (line["ratio"].as_f64(), line["met"].as_bool()),
+            (Some(1.25), Some(true))
+        );
         let slower = compare("first_paint", "ms", &[510.0], &[400.0], (1.4, 1.25))?;
         assert_eq!(slower["met"].as_bool(), Some(false));
         assert!(compare("memory", "MiB", &[], &[1.0], (1.5, 1.3)).is_err());

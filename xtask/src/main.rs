@@ -24,6 +24,7 @@ mod run;
 mod session;
 mod smoke;
 mod stamp;
+mod stream;
 mod test;
 mod tools;
 mod webdriver;

@@ -14,6 +14,7 @@ use crate::{
     count::{Counts, Seen},
     npm, process, run,
     session::Session,
+    stream,
     tools::{self, Need},
 };
 
@@ -66,7 +67,7 @@ fn interface(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
     if let Some(filter) = filter {
         npm.args(["--testNamePattern", filter]);
     }
-    let status = process::stream(&mut npm, STAGE_LIMIT, |_| {})?;
+    let status = stream::watch(&mut npm, STAGE_LIMIT, stream::repeat)?;
     let report = fs::read(&file).context("vitest wrote no report")?;
     seen.vitest_report(&serde_json::from_slice(&report)?, filter.is_some());
     judge(status, seen)
@@ -75,7 +76,10 @@ fn interface(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
 fn browser(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
     let mut npm = npm::npm("ui");
     npm.args(["run", "test:browser", "--"]).args(filter);
-    let status = process::stream(&mut npm, STAGE_LIMIT, |line| seen.summary_line(line))?;
+    let status = stream::watch(&mut npm, STAGE_LIMIT, |line| {
+        stream::repeat(line);
+        seen.summary_line(line);
+    })?;
     judge(status, seen)
 }
 
@@ -96,7 +100,10 @@ fn whole(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
 
 fn cargo_test(cargo: &mut Command, seen: &mut Seen, filter: Option<&str>) -> Result<()> {
     cargo.args(filter);
-    let status = process::stream(cargo, STAGE_LIMIT, |line| seen.cargo_line(line))?;
+    let status = stream::watch(cargo, STAGE_LIMIT, |line| {
+        stream::repeat(line);
+        seen.cargo_line(line);
+    })?;
     match seen.without_result() {
         0 => judge(status, seen),
         crashed => bail!("{crashed} test program(s) ended without a result"),

@@ -21,8 +21,8 @@ const BUILD: &[&str] = &[
 const DRIVE: &[&str] = &["webkit2gtk-driver", "xdg-utils"];
 /// To drive the interface in a browser; xauth, because tests start displays of their own.
 const BROWSER: &[&str] = &["chromium", "xauth"];
-/// To put a package together and look into it.
-const PACK: &[&str] = &["dpkg", "dpkg-dev", "file"];
+/// To put packages together and look into them.
+const PACK: &[&str] = &["dpkg", "file", "patchelf"];
 
 const NODE: (u32, u32) = (20, 19);
 const CARGO_DENY: &str = "0.20.2";

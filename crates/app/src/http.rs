@@ -218,6 +218,18 @@ fn host_text(url: &Url) -> String {
     }
 }
 
+/// Whether a file can serve as extra certificates; for the settings, which name it.
+pub(crate) async fn read_ca_file(path: &str) -> Result<(), String> {
+    let path = PathBuf::from(path);
+    let read = tokio::task::spawn_blocking(move || read_certificates(&path)).await;
+    match read {
+        Ok(Ok(_certificates)) => Ok(()),
+        Ok(Err(HttpError::ExtraCa { detail, .. })) => Err(detail),
+        Ok(Err(other)) => Err(other.to_string()),
+        Err(_panicked) => Err("it cannot be read".to_owned()),
+    }
+}
+
 fn read_certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, HttpError> {
     let problem = |detail: String| HttpError::ExtraCa { path: path.display().to_string(), detail };
     let pem = std::fs::read(path).map_err(|error| problem(error.to_string()))?;

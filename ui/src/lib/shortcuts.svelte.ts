@@ -53,7 +53,7 @@ export const SHORTCUT_LINES: { title: string; lines: ShortcutLine[] }[] = [
   },
 ];
 
-let prefixAt = 0;
+let prefixAt = -Infinity;
 
 function isTyping(target: EventTarget | null): boolean {
   if (!(target instanceof HTMLElement)) return false;
@@ -64,7 +64,7 @@ function isTyping(target: EventTarget | null): boolean {
 function singleKey(event: KeyboardEvent): boolean {
   const key = event.key.toLowerCase();
   if (performance.now() - prefixAt < 1200) {
-    prefixAt = 0;
+    prefixAt = -Infinity;
     const page = SECOND_KEY[key];
     if (page) goAndFocus(page);
     return page !== undefined;

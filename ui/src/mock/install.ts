@@ -166,7 +166,10 @@ export function installMockHost(): void {
       const answer = answers[command];
       if (!answer) return fail("unknown_command", `The mock host does not know “${command}”.`);
       if (scenario.has("slow")) await new Promise((done) => setTimeout(done, 900));
-      return answer((payload ?? {}) as unknown as Args);
+      // As over the real wire: plain data, both ways.
+      const plain = (data: unknown): unknown =>
+        data === undefined ? null : JSON.parse(JSON.stringify(data));
+      return plain(await answer(plain(payload ?? {}) as Args));
     },
     { shouldMockEvents: true },
   );

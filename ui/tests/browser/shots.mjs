@@ -3,7 +3,7 @@ import { mkdirSync } from "node:fs";
 import { id, launch, open, serve } from "./browser.mjs";
 
 const folder = process.argv[2] ?? "shots";
-const only = process.argv[3];
+const only = process.argv[3] && new RegExp(process.argv[3]);
 mkdirSync(folder, { recursive: true });
 const site = await serve();
 const browser = await launch();
@@ -125,7 +125,7 @@ const looks = [
 ];
 try {
   for (const [name, scene] of Object.entries(scenes)) {
-    if (only && !name.includes(only)) continue;
+    if (only && !only.test(name)) continue;
     for (const { suffix, ...look } of looks) {
       const page = await open(browser, site.url, { ...scene, ...look });
       try {

@@ -89,7 +89,7 @@ impl Keychain {
     /// # Errors
     /// [`KeychainError`], within three seconds.
     pub async fn read(&self, user: &str) -> Result<Option<SecretText>, KeychainError> {
-        match self.call(|name| Job::Read(name), user).await? {
+        match self.call(Job::Read, user).await? {
             Outcome::Secret(secret) => Ok(secret),
             Outcome::Done(_) => Err(KeychainError::unexpected()),
         }
@@ -109,17 +109,25 @@ impl Keychain {
     /// # Errors
     /// [`KeychainError`], within three seconds.
     pub async fn delete(&self, user: &str) -> Result<bool, KeychainError> {
-        match self.call(|name| Job::Delete(name), user).await? {
+        match self.call(Job::Delete, user).await? {
             Outcome::Done(existed) => Ok(existed),
             Outcome::Secret(_) => Err(KeychainError::unexpected()),
         }
     }
 
-    /// Writes, reads and deletes an entry of its own, and tells how that went.
+    /// Writes, reads and deletes an entry of its own.
+    ///
+    /// # Errors
+    /// [`KeychainError`], within three seconds.
+    pub async fn check(&self) -> Result<(), KeychainError> {
+        let user = format!("probe-{}", std::process::id());
+        self.call(Job::Probe, &user).await.map(drop)
+    }
+
+    /// [`Keychain::check`], as a face shows it.
     pub async fn probe(&self) -> KeychainView {
         let started = Instant::now();
-        let user = format!("probe-{}", std::process::id());
-        let problem = self.call(|name| Job::Probe(name), &user).await.err();
+        let problem = self.check().await.err();
         let took_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
         KeychainView {
             store_name: store::STORE_NAME.to_owned(),

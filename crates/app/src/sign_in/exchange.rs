@@ -2,6 +2,8 @@
 //! reads the messages, our own client carries them.
 
 use std::borrow::Cow;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Mutex;
 
 use keywright_domain::SecretText;
@@ -10,7 +12,7 @@ use oauth2::basic::{
     BasicTokenType,
 };
 use oauth2::{
-    AuthType, AuthorizationCode, Client, ClientId, ClientSecret, EndpointNotSet, EndpointSet, ExtraTokenFields,
+    AsyncHttpClient, AuthType, AuthorizationCode, Client, ClientId, ClientSecret, EndpointNotSet, EndpointSet, ExtraTokenFields,
     HttpRequest, HttpResponse, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError,
     StandardRevocableToken, StandardTokenResponse, TokenResponse as _, TokenUrl,
 };
@@ -53,6 +55,10 @@ type TokenClient = Client<
     EndpointSet,
 >;
 
+type Answered = Result<WireTokens, RequestTokenError<SignInError, BasicErrorResponse>>;
+/// oauth2's futures, named, so that the compiler need not prove them `Send` for every lifetime.
+type Sent<'a> = Pin<Box<dyn Future<Output = Answered> + Send + 'a>>;
+
 /// Who asks, and where.
 pub(crate) struct TokenEndpoint<'a> {
     pub(crate) http: &'a HttpClient,
@@ -86,14 +92,14 @@ impl TokenEndpoint<'_> {
         let redirect = RedirectUrl::new(redirect_uri.to_owned())
             .map_err(|_| SignInError::InvalidRequest("The redirect address is unusable.".to_owned()))?;
         let carrier = Carrier::new(self.http);
-        let carry = |request| carrier.carry(request);
-        let answered = client
-            .exchange_code(AuthorizationCode::new(code.expose().to_owned()))
-            .set_pkce_verifier(PkceCodeVerifier::new(attempt.verifier.secret().expose().to_owned()))
-            .set_redirect_uri(Cow::Owned(redirect))
-            .request_async(&carry)
-            .await;
-        read_tokens(answered, &carrier)
+        let answered: Sent<'_> = Box::pin(
+            client
+                .exchange_code(AuthorizationCode::new(code.expose().to_owned()))
+                .set_pkce_verifier(PkceCodeVerifier::new(attempt.verifier.secret().expose().to_owned()))
+                .set_redirect_uri(Cow::Owned(redirect))
+                .request_async(&carrier),
+        );
+        read_tokens(answered.await, &carrier)
     }
 
     /// A refresh token for fresh tokens.
@@ -101,31 +107,34 @@ impl TokenEndpoint<'_> {
         let client = self.client()?;
         let refresh_token = RefreshToken::new(refresh_token.expose().to_owned());
         let carrier = Carrier::new(self.http);
-        let carry = |request| carrier.carry(request);
-        let answered = client.exchange_refresh_token(&refresh_token).request_async(&carry).await;
-        read_tokens(answered, &carrier)
+        let answered: Sent<'_> = Box::pin(client.exchange_refresh_token(&refresh_token).request_async(&carrier));
+        read_tokens(answered.await, &carrier)
     }
 
-    /// Ends a refresh token at the issuer. oauth2 refuses plain http here even on loopback,
+    /// Ends a token at the issuer; `kind` is only a hint to it. oauth2 refuses plain http here even on loopback,
     /// where it is allowed to the token endpoint: so this small request is built by hand.
-    pub(crate) async fn revoke(&self, refresh_token: &SecretText) -> Result<(), SignInError> {
+    pub(crate) async fn revoke(&self, token: &SecretText, kind: &str) -> Result<(), SignInError> {
         let endpoint = self.metadata.revocation_endpoint.as_ref().ok_or(SignInError::RevocationUnsupported)?;
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        form.append_pair("token", refresh_token.expose()).append_pair("token_type_hint", "refresh_token");
-        form.append_pair("client_id", self.client_id);
-        if let Some(secret) = self.client_secret {
-            form.append_pair("client_secret", secret.expose());
-        }
         let request = http::Request::post(endpoint.as_str())
             .header("Content-Type", "application/x-www-form-urlencoded")
             .header("Accept", "application/json")
-            .body(form.finish().into_bytes())
+            .body(self.revocation_form(token, kind).into_bytes())
             .map_err(|_| SignInError::RevocationFailed("its address is unusable".to_owned()))?;
         let answer = self.http.post(request).await.map_err(|error| SignInError::RevocationFailed(error.to_string().trim_end_matches('.').to_owned()))?;
         match answer.status {
             200 | 204 => Ok(()),
             _ => Err(SignInError::RevocationFailed(format!("it answered with {}", answer.describe()))),
         }
+    }
+
+    fn revocation_form(&self, token: &SecretText, kind: &str) -> String {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.append_pair("token", token.expose()).append_pair("token_type_hint", kind);
+        form.append_pair("client_id", self.client_id);
+        if let Some(secret) = self.client_secret {
+            form.append_pair("client_secret", secret.expose());
+        }
+        form.finish()
     }
 
     fn client(&self) -> Result<TokenClient, SignInError> {
@@ -142,14 +151,14 @@ impl TokenEndpoint<'_> {
 }
 
 /// Carries oauth2's requests and looks at the answers before oauth2 does.
-struct Carrier<'a> {
-    http: &'a HttpClient,
+struct Carrier {
+    http: HttpClient,
     clock_offset_ms: Mutex<Option<i64>>,
 }
 
-impl<'a> Carrier<'a> {
-    fn new(http: &'a HttpClient) -> Self {
-        Self { http, clock_offset_ms: Mutex::new(None) }
+impl Carrier {
+    fn new(http: &HttpClient) -> Self {
+        Self { http: http.clone(), clock_offset_ms: Mutex::new(None) }
     }
 
     async fn carry(&self, request: HttpRequest) -> Result<HttpResponse, SignInError> {
@@ -170,14 +179,23 @@ impl<'a> Carrier<'a> {
     }
 }
 
+impl<'c> AsyncHttpClient<'c> for Carrier {
+    type Error = SignInError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, SignInError>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(self.carry(request))
+    }
+}
+
 fn reports_error(answer: &Answer) -> bool {
     serde_json::from_slice::<Value>(&answer.body)
         .is_ok_and(|body| body.get("error").is_some() && body.get("access_token").is_none())
 }
 
 fn read_tokens(
-    answered: Result<WireTokens, RequestTokenError<SignInError, BasicErrorResponse>>,
-    carrier: &Carrier<'_>,
+    answered: Answered,
+    carrier: &Carrier,
 ) -> Result<Tokens, SignInError> {
     let wire = answered.map_err(|error| match error {
         RequestTokenError::Request(error) => error,

@@ -287,7 +287,7 @@ impl Flow<'_> {
     /// A refresh token that will not be kept should not stay alive at the provider.
     async fn give_back(&self, endpoint: &TokenEndpoint<'_>, tokens: Tokens) {
         let Some(refresh_token) = tokens.refresh_token else { return };
-        let revoked = tokio::time::timeout(Duration::from_secs(3), endpoint.revoke(&refresh_token)).await;
+        let revoked = tokio::time::timeout(Duration::from_secs(3), endpoint.revoke(&refresh_token, "refresh_token")).await;
         tracing::info!(revoked = matches!(revoked, Ok(Ok(()))), "tokens of a refused sign-in were given back");
     }
 

@@ -22,11 +22,11 @@ mod strict_json;
 
 pub use error::{ReauthReason, SignInError};
 
-pub(crate) use callback::Verdict;
+pub(crate) use callback::{Verdict, pasted_query};
 pub(crate) use discovery::{Metadata, MetadataCache};
 pub(crate) use exchange::{TokenEndpoint, Tokens, is_invalid_grant};
-pub(crate) use flow::run as run_sign_in;
+pub(crate) use flow::{SignedIn, run as run_sign_in};
 pub(crate) use id_token::{IdTokenContext, verify_id_token};
 pub(crate) use jwks::KeyCache;
-pub(crate) use pending::PendingSignIns;
+pub(crate) use pending::{PendingSignIns, new_id};
 pub(crate) use presets::{PRESETS, Preset, Provider};

@@ -6,9 +6,9 @@ mod refresh;
 mod schedule;
 mod sessions;
 
-pub(crate) use refresh::{refresh_entry, refresh_now};
+pub(crate) use refresh::{client_secret_entry, provider_of, refresh_entry, refresh_now};
 pub(crate) use schedule::keep_fresh;
-pub(crate) use sessions::{Session, Sessions, TokenLife, Trouble};
+pub(crate) use sessions::{Sessions, TokenLife, Trouble};
 
 use std::fmt;
 

@@ -9,6 +9,7 @@ use keywright_domain::SecretText;
 use keywright_protocol::accounts::AccessTokenLifeView;
 
 use super::AccessToken;
+use crate::AppError;
 use crate::secret_store::KeychainError;
 use crate::sign_in::{ReauthReason, SignInError};
 
@@ -57,8 +58,8 @@ impl TokenLife {
     }
 }
 
-/// When a token of this life is due: 80 % of it, or a minute before its end, whichever is later
-/// for long lives and still leaves a minute (AC-082). A life under five minutes keeps the 80 %.
+/// When a token of this life is due: at 80 % of it or a minute before its end, whichever comes
+/// first (AC-082); a life too short for that minute is used for 40 % at least.
 fn refresh_after(life_ms: i64) -> i64 {
     let share = life_ms / 5 * 4;
     share.min((life_ms - BEFORE_END_MS).max(share / 2))
@@ -75,6 +76,17 @@ pub(crate) enum Trouble {
     SignInNeeded(ReauthReason),
 }
 
+impl Trouble {
+    /// As an error of the call that met it.
+    pub(crate) fn into_error(self) -> AppError {
+        match self {
+            Self::Offline(error) => error.into(),
+            Self::Keychain(error) => error.into(),
+            Self::SignInNeeded(reason) => SignInError::ReauthRequired(reason).into(),
+        }
+    }
+}
+
 /// One account in memory.
 #[derive(Default)]
 pub(crate) struct Session {
@@ -85,8 +97,10 @@ pub(crate) struct Session {
     pub(crate) unsaved_refresh_token: Option<SecretText>,
     /// One refresh at a time.
     pub(crate) gate: Arc<tokio::sync::Mutex<()>>,
-    /// Counts successful refreshes: who waited at the gate sees that it has been done.
-    pub(crate) refreshes: u64,
+    /// Counts refreshes: who waited at the gate sees that one has been done.
+    pub(crate) rounds: u64,
+    /// There is a refresh token somewhere.
+    pub(crate) renewable: bool,
     failures: u32,
     not_before: Option<Instant>,
 }
@@ -99,7 +113,6 @@ impl Session {
         self.trouble = None;
         self.failures = 0;
         self.not_before = None;
-        self.refreshes += 1;
     }
 
     /// Something temporary: longer pauses each time, never all at once.
@@ -113,12 +126,21 @@ impl Session {
     pub(crate) fn end(&mut self, reason: ReauthReason) {
         self.life = None;
         self.unsaved_refresh_token = None;
+        self.renewable = false;
         self.trouble = Some(Trouble::SignInNeeded(reason));
         self.not_before = None;
     }
 
-    /// Whether the background may try now.
-    pub(crate) fn is_rested(&self) -> bool {
+    /// Whether the background should refresh now.
+    fn is_due(&self, now: i64) -> bool {
+        let stale = match (&self.life, &self.trouble) {
+            (None, _) | (_, Some(_)) => true,
+            (Some(life), None) => life.is_due(now),
+        };
+        self.renewable && stale && self.is_rested()
+    }
+
+    fn is_rested(&self) -> bool {
         self.not_before.is_none_or(|at| Instant::now() >= at)
     }
 }
@@ -142,6 +164,25 @@ impl Sessions {
     /// Forgets an account and wipes its tokens.
     pub(crate) fn forget(&self, account_id: &str) {
         self.lock().remove(account_id);
+    }
+
+    /// Accounts whose time has come.
+    pub(crate) fn due(&self, now: i64) -> Vec<String> {
+        let sessions = self.lock();
+        let due = sessions.iter().filter(|(_, session)| session.is_due(now) && session.gate.try_lock().is_ok());
+        due.map(|(id, _)| id.clone()).collect()
+    }
+
+    /// Ends sessions that cannot be renewed and whose access token is over; says whether any was.
+    pub(crate) fn end_those_over(&self, now: i64) -> bool {
+        let mut any = false;
+        for session in self.lock().values_mut() {
+            if !session.renewable && session.life.as_ref().is_some_and(|life| life.is_over(now)) {
+                session.end(ReauthReason::SessionEnded);
+                any = true;
+            }
+        }
+        any
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Session>> {

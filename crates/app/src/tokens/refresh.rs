@@ -1,0 +1,222 @@
+//! Silent refresh (RFC 6749 §6): lock, read the keychain again, ask once, store the new refresh
+//! token, and only then hand out the access token. Only `invalid_grant` ever deletes anything.
+
+use std::sync::Arc;
+
+use keywright_domain::SecretText;
+use keywright_domain::accounts::{Account, AccountChange};
+use keywright_domain::audit::Actor;
+
+use super::lock::RefreshLock;
+use super::{TokenLife, Trouble};
+use crate::clock::now_ms;
+use crate::http::HttpClient;
+use crate::secret_store::KeychainError;
+use crate::sign_in::{
+    IdTokenContext, Metadata, Preset, Provider, ReauthReason, SignInError, TokenEndpoint, Tokens, is_invalid_grant,
+    verify_id_token,
+};
+use crate::{AppError, Inner};
+
+/// The keychain entry of an account's refresh token.
+pub(crate) fn refresh_entry(account: &Account) -> String {
+    format!("refresh:{} {} {}", account.issuer, account.subject, account.client_id)
+}
+
+/// The keychain entry of a client secret that a provider insists on.
+pub(crate) fn client_secret_entry(issuer: &str, client_id: &str) -> String {
+    format!("client-secret:{issuer} {client_id}")
+}
+
+/// Refreshes an account now. Callers that come while one is at it share its outcome (AC-086).
+pub(crate) async fn refresh_now(inner: &Arc<Inner>, account_id: &str) -> Result<(), AppError> {
+    let sessions = &inner.accounts.sessions;
+    let (gate, seen) = sessions.with(account_id, |session| (Arc::clone(&session.gate), session.rounds));
+    let _turn = gate.lock().await;
+    if let Some(shared) = sessions.with(account_id, |session| {
+        (session.rounds != seen).then(|| session.trouble.clone())
+    }) {
+        return shared.map_or(Ok(()), |trouble| Err(trouble.into_error()));
+    }
+    let account = inner.registry.get().await?.find_account(account_id).await?;
+    // A task of its own: nobody who stops listening interrupts it between answer and keychain.
+    let task = tokio::spawn(refresh_and_note(Arc::clone(inner), account));
+    task.await.unwrap_or_else(|_panicked| Err(SignInError::NetworkError.into()))
+}
+
+async fn refresh_and_note(inner: Arc<Inner>, account: Account) -> Result<(), AppError> {
+    let id = account.id.clone();
+    let result = Refresh::of(&inner, account).await;
+    let outcome = match result {
+        Ok(()) => Ok(()),
+        Err(trouble) => {
+            let error = trouble.clone().into_error();
+            tracing::warn!(code = error.code(), "an account was not refreshed");
+            inner.accounts.sessions.with(&id, |session| match trouble {
+                Trouble::SignInNeeded(reason) => session.end(reason),
+                temporary => session.fail(temporary),
+            });
+            Err(error)
+        }
+    };
+    inner.accounts.sessions.with(&id, |session| session.rounds += 1);
+    inner.events.accounts_changed();
+    outcome
+}
+
+struct Refresh<'a> {
+    inner: &'a Arc<Inner>,
+    account: Account,
+    entry: String,
+    provider: Provider,
+    http: HttpClient,
+}
+
+impl Refresh<'_> {
+    async fn of(inner: &Arc<Inner>, account: Account) -> Result<(), Trouble> {
+        let entry = refresh_entry(&account);
+        let unsaved = inner.accounts.sessions.with(&account.id, |session| session.unsaved_refresh_token.clone());
+        if !account.in_keychain && unsaved.is_none() {
+            return Err(Trouble::SignInNeeded(ReauthReason::SessionEnded));
+        }
+        let provider = provider_of(&account).map_err(Trouble::Offline)?;
+        let settings = inner.settings.current();
+        let http = inner.accounts.http.current(settings.extra_ca_file.as_deref());
+        let http = http.map_err(|error| Trouble::Offline(error.into()))?;
+        // Another process may refresh this very account: one at a time, each with what the
+        // other one stored.
+        let lock = RefreshLock::acquire(&inner.home.locks_folder(), &entry).await;
+        let _lock = lock.map_err(Trouble::Offline)?;
+        Refresh { inner, account, entry, provider, http }.run(unsaved).await
+    }
+
+    async fn run(mut self, unsaved: Option<SecretText>) -> Result<(), Trouble> {
+        let was_unsaved = unsaved.is_some();
+        let refresh_token = match unsaved {
+            Some(token) => token,
+            None => self.stored().await?,
+        };
+        let secret_entry = client_secret_entry(&self.account.issuer, &self.account.client_id);
+        let client_secret = self.inner.keychain.read(&secret_entry).await.map_err(Trouble::Keychain)?;
+        let metadata = self.inner.accounts.metadata.find(&self.http, &self.provider).await.map_err(Trouble::Offline)?;
+        let (tokens, used) = self.ask(&metadata, client_secret.as_ref(), refresh_token).await?;
+        let kept = self.keep(&tokens, used, was_unsaved).await;
+        self.check(&tokens, &metadata).await.map_err(Trouble::Offline)?;
+        self.hand_out(tokens, metadata.clock_offset_ms, kept).await;
+        Ok(())
+    }
+
+    /// The refresh token in the keychain. "No entry" counts only from a healthy keychain.
+    async fn stored(&self) -> Result<SecretText, Trouble> {
+        match self.inner.keychain.read(&self.entry).await {
+            Ok(Some(token)) => Ok(token),
+            Ok(None) => match self.inner.keychain.check().await {
+                Ok(()) => Err(self.end(ReauthReason::GoneFromKeychain).await),
+                Err(error) => Err(Trouble::Keychain(error)),
+            },
+            Err(error) => Err(Trouble::Keychain(error)),
+        }
+    }
+
+    async fn ask(
+        &self,
+        metadata: &Metadata,
+        client_secret: Option<&SecretText>,
+        mut refresh_token: SecretText,
+    ) -> Result<(Tokens, SecretText), Trouble> {
+        let endpoint =
+            TokenEndpoint { http: &self.http, metadata, client_id: &self.account.client_id, client_secret };
+        for last_try in [false, true] {
+            match endpoint.refresh(&refresh_token).await {
+                Ok(tokens) => return Ok((tokens, refresh_token)),
+                Err(error) if is_invalid_grant(&error) => {
+                    // Somebody without our lock (a restored backup, another tool) may have been faster.
+                    let newer = self.inner.keychain.read(&self.entry).await.map_err(Trouble::Keychain)?;
+                    match newer.filter(|token| !last_try && !token.matches(refresh_token.expose())) {
+                        Some(newer) => refresh_token = newer,
+                        None => break,
+                    }
+                }
+                Err(error) => return Err(Trouble::Offline(error)),
+            }
+        }
+        Err(self.end(ReauthReason::EndedByProvider).await)
+    }
+
+    /// Writes the new refresh token before anything else is done with the answer (AC-083).
+    async fn keep(&self, tokens: &Tokens, used: SecretText, was_unsaved: bool) -> Result<(), KeychainError> {
+        let newest = tokens.refresh_token.clone().unwrap_or_else(|| used.clone());
+        if !was_unsaved && newest.matches(used.expose()) {
+            return Ok(());
+        }
+        let written = self.inner.keychain.write(&self.entry, &newest).await;
+        let unsaved = written.is_err().then_some(newest);
+        self.inner.accounts.sessions.with(&self.account.id, |session| session.unsaved_refresh_token = unsaved);
+        written
+    }
+
+    /// A refreshed ID token is for the same person (OpenID Connect Core §12.2).
+    async fn check(&self, tokens: &Tokens, metadata: &Metadata) -> Result<(), SignInError> {
+        let (Some(id_token), Some(jwks_uri)) = (&tokens.id_token, &metadata.jwks_uri) else { return Ok(()) };
+        let context = IdTokenContext {
+            issuer: &self.provider.rule,
+            client_id: &self.account.client_id,
+            nonce: None,
+            access_token: tokens.access_token.secret(),
+            now_ms: now_ms(),
+            clock_offset_ms: tokens.clock_offset_ms,
+        };
+        let token = verify_id_token(&self.http, &self.inner.accounts.keys, jwks_uri, id_token, &context).await?;
+        if token.subject == self.account.subject { Ok(()) } else { Err(SignInError::SubjectMismatch) }
+    }
+
+    async fn hand_out(&mut self, tokens: Tokens, clock_offset_ms: Option<i64>, kept: Result<(), KeychainError>) {
+        let now = now_ms();
+        self.account.last_refreshed_at = Some(now);
+        self.account.in_keychain = kept.is_ok();
+        if let Some(granted) = tokens.scopes {
+            let asked = self.account.scopes.iter().chain(&self.account.missing_scopes);
+            self.account.missing_scopes = asked.filter(|scope| !granted.contains(scope)).cloned().collect();
+            self.account.scopes = granted;
+        }
+        let life = TokenLife::new(tokens.access_token, tokens.expires_in_s, now);
+        self.inner.accounts.sessions.with(&self.account.id, |session| {
+            session.renew(life, tokens.clock_offset_ms.or(clock_offset_ms));
+            session.renewable = true;
+            if let Err(error) = kept {
+                session.fail(Trouble::Keychain(error));
+            }
+        });
+        self.note(AccountChange::Refreshed).await;
+    }
+
+    /// The end of this sign-in: nothing of it stays in the keychain (AC-092).
+    async fn end(&self, reason: ReauthReason) -> Trouble {
+        if let Err(error) = self.inner.keychain.delete(&self.entry).await {
+            tracing::warn!(code = error.code(), "a dead refresh token could not be deleted");
+        }
+        let mut ended = self.account.clone();
+        ended.in_keychain = false;
+        Refresh { account: ended, inner: self.inner, entry: String::new(), provider: self.provider.clone(), http: self.http.clone() }
+            .note(AccountChange::ReauthRequired)
+            .await;
+        Trouble::SignInNeeded(reason)
+    }
+
+    async fn note(&self, change: AccountChange) {
+        let noted: Result<(), AppError> = async {
+            let registry = self.inner.registry.get().await?;
+            Ok(registry.update_account(&Actor::keywright(), self.account.clone(), change).await?)
+        }
+        .await;
+        if let Err(error) = noted {
+            tracing::warn!(code = error.code(), "an account's change was not noted");
+        }
+    }
+}
+
+/// The provider an account was signed in with.
+pub(crate) fn provider_of(account: &Account) -> Result<Provider, SignInError> {
+    let unknown = || SignInError::InvalidRequest("Keywright does not know this account's provider.".to_owned());
+    Ok(Preset::find(&account.provider_id).ok_or_else(unknown)?.provider(&account.issuer)?)
+}

@@ -36,6 +36,9 @@ const COMMANDS: &[&str] = &[
     "read_settings",
     "update_settings",
     "check_keychain",
+    "create_vault",
+    "unlock_vault",
+    "lock_vault",
     "retry_registry",
     "window_painted",
 ];

@@ -1,3 +1,6 @@
 //! All whole-system tests, in one binary: linking it once is what a small machine can afford.
 
+mod desktop;
+mod oauth;
 mod registry;
+mod support;

@@ -55,6 +55,9 @@ pub(crate) fn builder() -> Builder<tauri::Wry> {
             settings::read_settings,
             settings::update_settings,
             settings::check_keychain,
+            settings::create_vault,
+            settings::unlock_vault,
+            settings::lock_vault,
             settings::retry_registry,
             settings::window_painted,
         ])

@@ -7,6 +7,8 @@ pub mod ipc;
 mod logging;
 mod window;
 
+pub use ipc::export_bindings;
+
 use std::sync::Arc;
 use std::time::Instant;
 

@@ -83,13 +83,24 @@ fn advisories() -> Result<()> {
     let mut child = fetch.spawn().context("cannot start cargo-deny")?;
     let fetched = process::wait(&mut child, Some(ADVISORIES_LIMIT))?;
     if !fetched.is_some_and(|status| status.success()) {
-        eprintln!(
-            "note: NOT CHECKED: the advisory database could not be reached from this machine"
-        );
-        return Ok(());
+        bail!(NotChecked(
+            "the advisory database could not be reached from this machine"
+        ));
     }
     deny(&["check", "--disable-fetch", "advisories"])
 }
+
+/// Something outside is missing; nobody here did anything wrong.
+#[derive(Debug)]
+struct NotChecked(&'static str);
+
+impl std::fmt::Display for NotChecked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for NotChecked {}
 
 #[derive(Default)]
 struct Report {
@@ -104,6 +115,9 @@ impl Report {
         process::go_on()?;
         match result {
             Ok(()) => self.lines.push(format!("ok      {name}")),
+            Err(error) if error.is::<NotChecked>() => {
+                self.lines.push(format!("NOT CHECKED  {name}: {error}"));
+            }
             Err(error) => {
                 self.failed += 1;
                 self.lines.push(format!("FAILED  {name}: {error:#}"));
@@ -121,6 +135,27 @@ impl Report {
             println!("{} of {} checks failed", self.failed, self.lines.len());
             bail!(Said);
         }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_checked_is_said_and_is_no_failure() -> Result<()> {
+        let mut report = Report::default();
+        report.check("a", || Ok(()))?;
+        report.check("b", || bail!(NotChecked("out of reach")))?;
+        assert_eq!(report.lines, ["ok      a", "NOT CHECKED  b: out of reach"]);
+        assert_eq!(report.failed, 0);
+        report.check("c", || bail!("wrong"))?;
+        assert_eq!(
+            report.lines.last().map(String::as_str),
+            Some("FAILED  c: wrong")
+        );
+        assert!(report.end().is_err());
         Ok(())
     }
 }

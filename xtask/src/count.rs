@@ -66,19 +66,17 @@ impl Seen {
         }
     }
 
-    /// Reads a line of a runner that ends with `N passed, N failed, N skipped`, and names failing
-    /// tests in lines that begin with `not ok`, `FAIL` or a cross.
-    pub(crate) fn summary_line(&mut self, line: &str) {
+    /// Reads a line of the browser tests: `FAIL  NAME`, and at the end `N passed, N failed,
+    /// N skipped`. With a filter, what it left out was not asked for.
+    pub(crate) fn browser_line(&mut self, line: &str, filtered: bool) {
         let line = plain(line);
         let line = line.trim();
         if let Some(counts) = counts_in(line) {
-            self.counts += counts;
+            let skipped = if filtered { 0 } else { counts.skipped };
+            self.counts += Counts { skipped, ..counts };
             self.finished += 1;
-        } else if let Some(name) = ["not ok ", "FAIL ", "✗ ", "✖ "]
-            .iter()
-            .find_map(|mark| line.strip_prefix(mark))
-        {
-            self.failing.push(format!("browser: {name}"));
+        } else if let Some(name) = line.strip_prefix("FAIL ") {
+            self.failing.push(format!("browser: {}", name.trim()));
         }
     }
 
@@ -98,6 +96,11 @@ impl Seen {
                 }
             }
         }
+    }
+
+    /// Whether a runner came to its end.
+    pub(crate) fn has_result(&self) -> bool {
+        self.finished > 0
     }
 
     /// Test programs that ended without telling a result: they crashed.
@@ -216,20 +219,23 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         }
         let mut seen = Seen::default();
         for line in [
-            "✗ opens the menu",
-            "\u{1b}[1m2 passed, 1 failed, 0 skipped\u{1b}[0m",
+            "FAIL  opens the menu",
+            "\u{1b}[1m2 passed, 1 failed, 4 skipped\u{1b}[0m",
         ] {
-            seen.summary_line(line);
+            seen.browser_line(line, false);
         }
         assert_eq!(
             seen.counts,
             Counts {
                 passed: 2,
                 failed: 1,
-                skipped: 0
+                skipped: 4
             }
         );
         assert_eq!(seen.failing, ["browser: opens the menu"]);
+        let mut filtered = Seen::default();
+        filtered.browser_line("0 passed, 0 failed, 40 skipped", true);
+        assert!(filtered.counts == Counts::default() && filtered.has_result());
     }
 
     #[test]

@@ -57,7 +57,10 @@ fn judge(path: &str, text: &str) -> Vec<String> {
     }
     // In two parts, so that this file does not break its own rule.
     let statement = concat!("sqlx::", "query");
-    if path.ends_with(".rs") && !path.starts_with("crates/registry/") && text.contains(statement) {
+    let may = ["crates/registry/", "tests/"]
+        .iter()
+        .any(|folder| path.starts_with(folder));
+    if path.ends_with(".rs") && !may && text.contains(statement) {
         wrong.push(format!("{path}: SQL outside the registry"));
     }
     wrong

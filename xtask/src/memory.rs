@@ -21,9 +21,7 @@ pub(crate) fn of_tree(root: u32) -> Memory {
         let Ok(text) = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")) else {
             continue;
         };
-        sum.pss += kib(&text, "Pss:");
-        sum.rss += kib(&text, "Rss:");
-        sum.processes += 1;
+        sum.add(&text);
     }
     sum
 }
@@ -35,6 +33,13 @@ fn kib(text: &str, name: &str) -> u64 {
 }
 
 impl Memory {
+    /// Adds a process by its /proc/PID/smaps_rollup.
+    fn add(&mut self, text: &str) {
+        self.pss += kib(text, "Pss:");
+        self.rss += kib(text, "Rss:");
+        self.processes += 1;
+    }
+
     /// Proportional memory in MiB.
     pub(crate) fn pss_mib(self) -> f64 {
         mib(self.pss)
@@ -57,10 +62,18 @@ mod tests {
     #[test]
     fn reads_the_kernels_table() {
         let text = "0-1 ---p 0 00:00 0 [rollup]\nRss:  2048 kB\nPss:  1024 kB\nPss_Dirty: 7 kB\n";
+        let mut sum = Memory::default();
+        sum.add(text);
+        sum.add(text);
         assert_eq!(
-            (kib(text, "Rss:"), kib(text, "Pss:"), kib(text, "Swap:")),
-            (2048, 1024, 0)
+            sum,
+            Memory {
+                pss: 2048,
+                rss: 4096,
+                processes: 2
+            }
         );
+        assert_eq!(kib(text, "Swap:"), 0);
     }
 
     #[test]

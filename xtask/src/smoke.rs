@@ -85,12 +85,15 @@ impl Visit<'_> {
         let file = self.pictures.join(format!("{page}-{theme}.png"));
         driver.screenshot(&file)?;
         println!("picture: {}", file.display());
-        let errors = driver.execute(ERRORS, json!([]))?;
-        let errors = errors.as_array().context("the page does not answer")?;
-        Ok(errors
-            .iter()
+        let found = driver.execute(ERRORS, json!([]))?;
+        let found = found.as_array().context("the page does not answer")?.iter();
+        let mut wrong: Vec<String> = found
             .map(|error| error.as_str().unwrap_or("?").to_owned())
-            .collect())
+            .collect();
+        if let Some(other) = same_picture(&file)? {
+            wrong.push(format!("looks exactly like {}", other.display()));
+        }
+        Ok(wrong)
     }
 
     fn report(&self, driver: &Driver) -> Result<()> {
@@ -108,6 +111,15 @@ impl Visit<'_> {
     }
 }
 
+/// Another picture beside this one with the same bytes: then a page or a theme did not come.
+fn same_picture(file: &Path) -> Result<Option<PathBuf>> {
+    let bytes = fs::read(file)?;
+    let folder = file.parent().context("a picture lies in a folder")?;
+    let others = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
+    let mut others = others.filter(|other| other != file && other.extension() == file.extension());
+    Ok(others.find(|other| fs::read(other).is_ok_and(|found| found == bytes)))
+}
+
 fn go(driver: &Driver, page: &str) -> Result<()> {
     driver
         .execute("location.hash = arguments[0]", json!([format!("#/{page}")]))
@@ -118,7 +130,7 @@ fn go(driver: &Driver, page: &str) -> Result<()> {
 fn show_theme(driver: &Driver, theme: &str) -> Result<()> {
     go(driver, "settings")?;
     driver.wait_for("page settings", AT_REST, Duration::from_secs(10))?;
-    driver.click(&format!("[data-testid=\"theme-{theme}\"]"))?;
+    driver.click(&format!("[data-testid=\"setting-theme-{theme}\"]"))?;
     let shown = format!("return document.documentElement.dataset.theme === '{theme}'");
     driver.wait_for(&format!("theme {theme}"), &shown, Duration::from_secs(5))
 }
@@ -135,6 +147,19 @@ pub(crate) fn first_paint_ms(log: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_page_that_did_not_come_is_noticed() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = |name: &str| folder.path().join(name);
+        for (name, bytes) in [("a.png", "1"), ("b.png", "2"), ("app.log", "1")] {
+            fs::write(file(name), bytes)?;
+        }
+        assert_eq!(same_picture(&file("a.png"))?, None);
+        fs::write(file("c.png"), "1")?;
+        assert_eq!(same_picture(&file("a.png"))?, Some(file("c.png")));
+        Ok(())
+    }
 
     #[test]
     fn first_paint_is_read_from_the_last_start() {

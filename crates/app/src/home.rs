@@ -108,6 +108,12 @@ impl Home {
         self.folder.join("settings.json")
     }
 
+    /// The encrypted file, where a person chose one in place of a keychain.
+    #[must_use]
+    pub fn vault_file(&self) -> PathBuf {
+        self.folder.join("vault.sealed")
+    }
+
     /// The log.
     #[must_use]
     pub fn log_file(&self) -> PathBuf {

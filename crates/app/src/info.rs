@@ -1,7 +1,7 @@
 //! What the app knows about itself and its surroundings.
 
 use keywright_protocol::ErrorView;
-use keywright_protocol::settings::{AppInfoView, KeychainView, RegistryView};
+use keywright_protocol::settings::{AppInfoView, RegistryView};
 
 use crate::{App, AppError};
 
@@ -32,14 +32,6 @@ impl App {
             self.start_refreshing();
         }
         Ok(self.registry_view().await)
-    }
-
-    /// Probes the keychain with a write, a read and a delete.
-    ///
-    /// # Errors
-    /// None: what is wrong stands in the view.
-    pub async fn check_keychain(&self) -> Result<KeychainView, AppError> {
-        Ok(self.inner.keychain.probe().await)
     }
 
     /// The window has painted its first frame.

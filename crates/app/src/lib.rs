@@ -11,6 +11,7 @@ mod error;
 mod home;
 mod http;
 mod info;
+mod keychain;
 mod pepper;
 mod registry_slot;
 pub mod secret_store;
@@ -74,7 +75,7 @@ impl App {
     /// [`AppError`] if the settings file cannot be read at all.
     pub fn new(home: Home, events: Arc<dyn EventListener>, started: Instant) -> Result<Self, AppError> {
         let settings = SettingsStore::open(&home)?;
-        let keychain = Keychain::new(home.keychain_service().to_owned());
+        let keychain = Keychain::new(home.keychain_service().to_owned(), home.vault_file());
         let inner = Inner {
             started,
             first_paint_ms: OnceLock::new(),

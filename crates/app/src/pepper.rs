@@ -17,6 +17,13 @@ use crate::{App, AppError};
 #[derive(Default)]
 pub(crate) struct PepperCell(Mutex<Option<Arc<PepperKey>>>);
 
+impl PepperCell {
+    /// Drops the pepper from memory; the next use asks the keychain again.
+    pub(crate) async fn forget(&self) {
+        *self.0.lock().await = None;
+    }
+}
+
 fn entry(id: &str) -> String {
     format!("pepper:{id}")
 }

@@ -55,12 +55,35 @@ impl Default for Settings {
     }
 }
 
+/// Whether an encrypted file stands in for a keychain that this system does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "snake_case")]
+pub enum VaultState {
+    /// No: nobody chose it.
+    #[default]
+    Absent,
+    /// Yes, and its passphrase is needed.
+    Locked,
+    /// Yes, and it is open.
+    Open,
+}
+
+/// A passphrase on its way in.
+#[derive(Clone, Deserialize, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct PassphraseRequest {
+    /// What was typed.
+    pub passphrase: String,
+}
+
 /// How the keychain answered a probe (a write, a read and a delete).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
 #[serde(rename_all = "camelCase")]
 pub struct KeychainView {
-    /// "Secret Service", "Keychain", "Credential Manager".
+    /// "Secret Service", "Keychain", "Credential Manager", "Encrypted file".
     pub store_name: String,
+    /// Whether an encrypted file stands in for the keychain.
+    pub vault: VaultState,
     /// Whether it works.
     pub healthy: bool,
     /// What is wrong: `keychain_locked`, `keychain_denied`, `keychain_unavailable`, `keychain_ambiguous`.

@@ -176,13 +176,12 @@ async fn migrate(
         let backup = store::file::back_up(connection, path, found).await?;
         tracing::info!(from = found, to = known, backup = %backup.display(), "migrating the registry");
     }
-    if found < known {
-        if let Err(error) = MIGRATIONS.run_direct(None, connection, false).await {
-            // SQLite's migrations take no lock: another process may have just done the same work.
-            if store::file::schema_version(connection).await? < known {
-                return Err(migration_error(error, known));
-            }
-        }
+    // SQLite's migrations take no lock: another process may have just done the same work.
+    if found < known
+        && let Err(error) = MIGRATIONS.run_direct(None, connection, false).await
+        && store::file::schema_version(connection).await? < known
+    {
+        return Err(migration_error(error, known));
     }
     store::scopes::insert_defaults_once(connection, now).await
 }

@@ -3,7 +3,7 @@
 use keywright_app::App;
 use keywright_protocol::{
     ErrorView,
-    settings::{AppInfoView, KeychainView, RegistryView, Settings},
+    settings::{AppInfoView, KeychainView, PassphraseRequest, RegistryView, Settings},
 };
 use tauri::State;
 
@@ -49,4 +49,25 @@ pub async fn retry_registry(app: State<'_, App>) -> Answer<RegistryView> {
 #[specta::specta]
 pub async fn window_painted(app: State<'_, App>) -> Answer<()> {
     Ok(app.window_painted()?)
+}
+
+/// Makes an encrypted file in place of a keychain that this system does not have.
+#[tauri::command]
+#[specta::specta]
+pub async fn create_vault(app: State<'_, App>, request: PassphraseRequest) -> Answer<KeychainView> {
+    Ok(app.create_vault(request).await?)
+}
+
+/// Opens the encrypted file with its passphrase.
+#[tauri::command]
+#[specta::specta]
+pub async fn unlock_vault(app: State<'_, App>, request: PassphraseRequest) -> Answer<KeychainView> {
+    Ok(app.unlock_vault(request).await?)
+}
+
+/// Forgets the key of the encrypted file.
+#[tauri::command]
+#[specta::specta]
+pub async fn lock_vault(app: State<'_, App>) -> Answer<KeychainView> {
+    Ok(app.lock_vault().await?)
 }

@@ -29,7 +29,13 @@ fn is_open(desktop: &Desktop) -> bool {
         .is_ok_and(|answer| answer.contains("false"))
 }
 
-pub(crate) fn wait_until_open(desktop: &Desktop) -> Result<()> {
+/// Waits without calling the service: a call would make the bus start another one.
+pub(crate) fn wait_until_there(desktop: &Desktop) -> Result<()> {
+    desktop.output("gdbus", &["wait", "--session", "--timeout", "9", "org.freedesktop.secrets"])?;
+    wait_until_open(desktop)
+}
+
+fn wait_until_open(desktop: &Desktop) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(10);
     while !is_open(desktop) {
         ensure!(Instant::now() < end, "the keyring does not open");

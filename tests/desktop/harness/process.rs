@@ -54,7 +54,7 @@ impl Drop for Part {
 
 /// Sends a signal to a process, or with a minus sign to a group; one that is gone is no error.
 pub(crate) fn signal(name: &str, target: &str) {
-    let line = format!("kill -{name} -- {target}");
+    let line = format!("kill -s {name} -- {target}");
     let _ = Command::new("sh").args(["-c", &line]).stderr(Stdio::null()).status();
 }
 

@@ -137,7 +137,7 @@ impl Desktop {
         stdin.write_all(keyring::PASSWORD)?;
         drop(stdin);
         self.parts.push(part);
-        keyring::wait_until_open(self)
+        keyring::wait_until_there(self)
     }
 
     fn start_display(&mut self) -> Result<()> {

@@ -59,6 +59,12 @@ export const commands = {
 	updateSettings: (settings: Settings) => __TAURI_INVOKE<Settings>("update_settings", { settings }),
 	/**  Probes the keychain with a write, a read and a delete. */
 	checkKeychain: () => __TAURI_INVOKE<KeychainView>("check_keychain"),
+	/**  Makes an encrypted file in place of a keychain that this system does not have. */
+	createVault: (request: PassphraseRequest) => __TAURI_INVOKE<KeychainView>("create_vault", { request }),
+	/**  Opens the encrypted file with its passphrase. */
+	unlockVault: (request: PassphraseRequest) => __TAURI_INVOKE<KeychainView>("unlock_vault", { request }),
+	/**  Forgets the key of the encrypted file. */
+	lockVault: () => __TAURI_INVOKE<KeychainView>("lock_vault"),
 	/**  Opens the registry file again after a failure. */
 	retryRegistry: () => __TAURI_INVOKE<RegistryView>("retry_registry"),
 	/**  The window has painted its first frame. */
@@ -407,14 +413,22 @@ export type IssuedApiKeyView = {
 
 /**  How the keychain answered a probe (a write, a read and a delete). */
 export type KeychainView = {
-	/**  "Secret Service", "Keychain", "Credential Manager". */
+	/**  "Secret Service", "Keychain", "Credential Manager", "Encrypted file". */
 	storeName: string,
+	/**  Whether an encrypted file stands in for the keychain. */
+	vault: VaultState,
 	/**  Whether it works. */
 	healthy: boolean,
 	/**  What is wrong: `keychain_locked`, `keychain_denied`, `keychain_unavailable`, `keychain_ambiguous`. */
 	problem: ErrorView | null,
 	/**  How long the probe took. */
 	tookMs: number,
+};
+
+/**  A passphrase on its way in. */
+export type PassphraseRequest = {
+	/**  What was typed. */
+	passphrase: string,
 };
 
 /**  A provider the sign-in dialog offers by name. */
@@ -628,6 +642,15 @@ export type Theme =
 "light" | 
 /**  Dark. */
 "dark";
+
+/**  Whether an encrypted file stands in for a keychain that this system does not have. */
+export type VaultState = 
+/**  No: nobody chose it. */
+"absent" | 
+/**  Yes, and its passphrase is needed. */
+"locked" | 
+/**  Yes, and it is open. */
+"open";
 
 /**  The answer of a verification. */
 export type VerificationView = {

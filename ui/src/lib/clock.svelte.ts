@@ -2,18 +2,13 @@
 import { createSubscriber } from "svelte/reactivity";
 
 function ticker(everyMs: number): () => number {
-  let at = Date.now();
   const subscribe = createSubscriber((update) => {
-    at = Date.now();
-    const timer = setInterval(() => {
-      at = Date.now();
-      update();
-    }, everyMs);
+    const timer = setInterval(update, everyMs);
     return () => clearInterval(timer);
   });
   return () => {
     subscribe();
-    return Math.max(at, Date.now() - everyMs);
+    return Date.now();
   };
 }
 

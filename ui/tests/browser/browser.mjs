@@ -42,7 +42,7 @@ export async function launch() {
 export async function open(
   browser,
   base,
-  { mock = "", hash = "#/keys", theme = "light", width = 1280, height = 800 } = {},
+  { mock = "", hash = "#/keys", theme = "light", width = 1280, height = 800, freeze = true } = {},
 ) {
   const context = await browser.newContext({
     viewport: { width, height },
@@ -57,7 +57,7 @@ export async function open(
     if (["error", "warning"].includes(message.type())) page.problems.push(`console: ${message.text()}`);
   });
   // The app freezes the prototype (`freezePrototype`), which breaks careless libraries.
-  await page.addInitScript(() => Object.freeze(Object.prototype));
+  if (freeze) await page.addInitScript(() => Object.freeze(Object.prototype));
   await page.goto(`${base}?mock=${mock}${hash}`);
   await page.waitForSelector("html[data-ready=true]", { timeout: 15000 });
   return page;

@@ -5,6 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use keywright_domain::SecretText;
+use keywright_domain::api_keys::PlainKey;
 use keywright_domain::base62::random_id;
 use keywright_protocol::api_keys::{CopiedView, RevealedSecretView, SecretSnippet};
 
@@ -116,10 +117,12 @@ impl App {
 /// process of the machine could read it: curl reads it from its standard input.
 fn snippet_text(secret: &SecretText, snippet: SecretSnippet) -> SecretText {
     let key = secret.expose();
+    let prefix = PlainKey::parse(key).map(|plain| plain.prefix().to_string()).unwrap_or_default();
+    let name = format!("{}_KEY", prefix.to_uppercase());
     SecretText::new(match snippet {
         SecretSnippet::Key => key.to_owned(),
-        SecretSnippet::DotEnv => format!("API_KEY={key}\n"),
-        SecretSnippet::ShellExport => format!("export API_KEY='{key}'\n"),
+        SecretSnippet::DotEnv => format!("{name}={key}\n"),
+        SecretSnippet::ShellExport => format!("export {name}='{key}'\n"),
         SecretSnippet::Curl => format!(
             "curl --config - https://api.example.com/ <<'END'\nheader = \"Authorization: Bearer {key}\"\nEND\n"
         ),
@@ -155,5 +158,14 @@ mod tests {
         let text = snippet_text(&SecretText::new("sk_live_x".into()), SecretSnippet::Curl);
         let command = text.expose().lines().next().unwrap_or_default();
         assert!(command.starts_with("curl ") && !command.contains("sk_live_x"));
+    }
+
+    #[test]
+    fn a_snippet_names_the_variable_after_the_prefix() -> Result<(), Box<dyn std::error::Error>> {
+        let prefix = keywright_domain::api_keys::Prefix::new("sk_live")?;
+        let plain = PlainKey::generate(&prefix, &mut rand::rng());
+        let line = snippet_text(plain.text(), SecretSnippet::DotEnv);
+        assert_eq!(line.expose(), format!("SK_LIVE_KEY={}\n", plain.text().expose()));
+        Ok(())
     }
 }

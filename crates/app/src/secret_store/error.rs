@@ -40,6 +40,24 @@ pub enum KeychainError {
     /// Other calls kept it busy for the whole time limit.
     #[error("The keychain is busy with other calls.")]
     Busy,
+    /// The encrypted file is chosen and not open.
+    #[error("The encrypted file is locked.")]
+    VaultLocked,
+    /// Not the passphrase of the encrypted file (AC-163).
+    #[error("That is not the passphrase of the encrypted file.")]
+    VaultWrongPassphrase,
+    /// Wrong passphrases slow the next try down.
+    #[error("Too many tries: wait a few seconds.")]
+    VaultBackOff,
+    /// The encrypted file was changed or cut short (AC-163).
+    #[error("The encrypted file is damaged or was tampered with.")]
+    VaultCorrupt,
+    /// A passphrase that could be guessed.
+    #[error("A passphrase has at least 12 characters.")]
+    VaultPassphraseTooShort,
+    /// There is a keychain, or keys whose pepper is in one: no file is made beside it.
+    #[error("{0}")]
+    VaultNotNeeded(&'static str),
     /// Anything else.
     #[error("The keychain failed: {detail}.")]
     Failed {
@@ -58,6 +76,12 @@ impl KeychainError {
             Self::Unavailable { .. } => "keychain_unavailable",
             Self::Ambiguous { .. } => "keychain_ambiguous",
             Self::TooLarge { .. } => "keychain_too_large",
+            Self::VaultLocked => "vault_locked",
+            Self::VaultWrongPassphrase => "vault_wrong_passphrase",
+            Self::VaultBackOff => "vault_back_off",
+            Self::VaultCorrupt => "vault_corrupt",
+            Self::VaultPassphraseTooShort => "vault_passphrase_too_short",
+            Self::VaultNotNeeded(_) => "vault_not_needed",
             Self::Busy | Self::Failed { .. } => "keychain_failed",
         }
     }
@@ -76,6 +100,11 @@ impl KeychainError {
                 "Open the system's password app, keep the entry you know to be right and delete the others."
             }
             Self::TooLarge { .. } => "Ask the provider for fewer scopes, which makes its tokens smaller.",
+            Self::VaultLocked => "Unlock it with its passphrase.",
+            Self::VaultWrongPassphrase | Self::VaultBackOff => "Check the keyboard and try again in a moment.",
+            Self::VaultCorrupt => "Put a backup of vault.sealed in its place; Keywright does not touch it.",
+            Self::VaultPassphraseTooShort => "Several words are easier to remember than signs.",
+            Self::VaultNotNeeded(_) => "Unlock or repair the keychain instead.",
             Self::Busy | Self::Failed { .. } => "Try again; if it keeps failing, restart the system's keychain service.",
         };
         Some(hint.to_owned())
@@ -84,7 +113,10 @@ impl KeychainError {
     /// Whether the same call may work later.
     #[must_use]
     pub fn retryable(&self) -> bool {
-        !matches!(self, Self::Ambiguous { .. } | Self::TooLarge { .. })
+        !matches!(
+            self,
+            Self::Ambiguous { .. } | Self::TooLarge { .. } | Self::VaultCorrupt | Self::VaultNotNeeded(_)
+        )
     }
 
     /// As a face shows it.

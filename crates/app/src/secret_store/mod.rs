@@ -1,25 +1,29 @@
 //! The operating system's keychain: the only place a refresh token rests in.
 //! Calls never block the caller's thread and end within three seconds. Nothing here falls back
-//! to a file: a keychain that does not answer is an error with a line of help.
+//! to a file by itself: a keychain that does not answer is an error with a line of help. A person
+//! without a keychain may choose the encrypted file, which then takes its place.
 
 mod error;
 mod store;
+mod vault;
 mod worker;
 
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use keywright_domain::SecretText;
-use keywright_protocol::settings::KeychainView;
+use keywright_protocol::settings::{KeychainView, VaultState};
 use tokio::sync::Mutex;
 
 pub use error::KeychainError;
 use store::OpenStore;
+use vault::Vault;
 use worker::{Job, Outcome, Worker};
 
 /// A call that has not ended by then is given up.
@@ -47,6 +51,8 @@ pub struct EntryName {
 struct Inner {
     service: String,
     open: OpenStore,
+    /// The encrypted file, if this keychain may have one.
+    vault: Option<Arc<Vault>>,
     lane: Mutex<Lane>,
     /// Abandoned threads that are still inside a call.
     stuck: Arc<AtomicUsize>,
@@ -66,15 +72,64 @@ impl fmt::Debug for Keychain {
 }
 
 impl Keychain {
-    /// The platform's keychain, not opened yet. `service` sets our entries apart from other apps'.
+    /// The platform's keychain, not opened yet. `service` sets our entries apart from other
+    /// apps'; `vault_file` is where the encrypted file is, if a person ever chooses one.
     #[must_use]
-    pub fn new(service: String) -> Self {
-        Self::with_store(service, Arc::new(store::open_platform_store))
+    pub fn new(service: String, vault_file: PathBuf) -> Self {
+        let vault = Some(Vault::new(vault_file));
+        Self::assemble(service, Arc::new(store::open_platform_store), vault)
     }
 
+    #[cfg(test)]
     pub(crate) fn with_store(service: String, open: OpenStore) -> Self {
-        let inner = Inner { service, open, lane: Mutex::default(), stuck: Arc::default() };
+        Self::assemble(service, open, None)
+    }
+
+    fn assemble(service: String, open: OpenStore, vault: Option<Arc<Vault>>) -> Self {
+        let inner = Inner { service, open, vault, lane: Mutex::default(), stuck: Arc::default() };
         Self { inner: Arc::new(inner) }
+    }
+
+    /// Makes the encrypted file and uses it from now on. Only for a system whose keychain does
+    /// not answer, and only because a person chose it (AC-162).
+    ///
+    /// # Errors
+    /// [`KeychainError::VaultNotNeeded`] where a keychain answers;
+    /// [`KeychainError::VaultPassphraseTooShort`].
+    pub async fn create_vault(&self, passphrase: SecretText) -> Result<(), KeychainError> {
+        if self.chosen_vault().is_none() && self.probe().await.healthy {
+            return Err(KeychainError::VaultNotNeeded("This system's keychain works; no file is needed."));
+        }
+        self.on_vault(move |vault| vault.create(&passphrase)).await
+    }
+
+    /// Opens the encrypted file.
+    ///
+    /// # Errors
+    /// [`KeychainError::VaultWrongPassphrase`], [`KeychainError::VaultBackOff`],
+    /// [`KeychainError::VaultCorrupt`].
+    pub async fn unlock_vault(&self, passphrase: SecretText) -> Result<(), KeychainError> {
+        self.on_vault(move |vault| vault.unlock(&passphrase)).await
+    }
+
+    /// Forgets the key of the encrypted file.
+    pub fn lock_vault(&self) {
+        if let Some(vault) = &self.inner.vault {
+            vault.lock();
+        }
+    }
+
+    fn chosen_vault(&self) -> Option<&Arc<Vault>> {
+        self.inner.vault.as_ref().filter(|vault| vault.is_chosen())
+    }
+
+    async fn on_vault<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Vault) -> Result<T, KeychainError> + Send + 'static,
+    ) -> Result<T, KeychainError> {
+        let vault = self.inner.vault.clone().ok_or_else(KeychainError::unexpected)?;
+        let done = tokio::task::spawn_blocking(move || work(&vault)).await;
+        done.map_err(|error| KeychainError::Failed { detail: error.to_string() })?
     }
 
     /// The service all entries of this keychain carry.
@@ -129,8 +184,14 @@ impl Keychain {
         let started = Instant::now();
         let problem = self.check().await.err();
         let took_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let chosen = self.chosen_vault();
         KeychainView {
-            store_name: store::STORE_NAME.to_owned(),
+            store_name: chosen.map_or(store::STORE_NAME, |_| "Encrypted file").to_owned(),
+            vault: match chosen {
+                None => VaultState::Absent,
+                Some(vault) if vault.is_open() => VaultState::Open,
+                Some(_) => VaultState::Locked,
+            },
             healthy: problem.is_none(),
             problem: problem.as_ref().map(KeychainError::view),
             took_ms,
@@ -140,6 +201,10 @@ impl Keychain {
     async fn call(&self, job: impl FnOnce(EntryName) -> Job, user: &str) -> Result<Outcome, KeychainError> {
         let deadline = tokio::time::Instant::now() + CALL_LIMIT;
         let name = EntryName { service: self.inner.service.clone(), user: user.to_owned() };
+        if self.chosen_vault().is_some() {
+            let job = job(name);
+            return self.on_vault(move |vault| vault_job(vault, job)).await;
+        }
         let Ok(mut lane) = tokio::time::timeout_at(deadline, self.inner.lane.lock()).await else {
             return Err(KeychainError::Busy);
         };
@@ -175,6 +240,19 @@ impl Keychain {
                 Err(problem.clone())
             }
             _ => Ok(()),
+        }
+    }
+}
+
+fn vault_job(vault: &Vault, job: Job) -> Result<Outcome, KeychainError> {
+    match job {
+        Job::Read(name) => vault.read(&name.user).map(Outcome::Secret),
+        Job::Write(name, secret) => vault.set(&name.user, &secret).map(|()| Outcome::Done(true)),
+        Job::Delete(name) => vault.delete(&name.user).map(Outcome::Done),
+        Job::Probe(name) => {
+            vault.set(&name.user, &SecretText::new("probe".to_owned()))?;
+            vault.read(&name.user)?;
+            vault.delete(&name.user).map(Outcome::Done)
         }
     }
 }

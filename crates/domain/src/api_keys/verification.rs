@@ -57,3 +57,75 @@ pub fn judge(key: &ApiKey, secret: &Secret, required: Option<&Scope>, now: i64) 
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api_keys::{PlainKey, Prefix};
+    use crate::scopes::ScopeSet;
+
+    fn key_and_secret(stored: SecretState) -> (ApiKey, Secret) {
+        let prefix = Prefix::new("sk_live").expect("a prefix");
+        let secret = Secret {
+            kid: PlainKey::generate(&prefix, &mut rand::rng()).kid().clone(),
+            last_four: "abcd".to_owned(),
+            stored,
+            created_at: 0,
+            expires_at: Some(1000),
+            retires_at: Some(500),
+            first_used_at: None,
+            last_used_at: None,
+            use_count: 0,
+        };
+        let key = ApiKey {
+            id: "key".to_owned(),
+            name: "a key".to_owned(),
+            prefix,
+            scopes: ScopeSet::parse("orders:read").expect("scopes"),
+            epoch: 1,
+            created_at: 0,
+            revoked_at: None,
+            revoked_reason: None,
+            secrets: Vec::new(),
+        };
+        (key, secret)
+    }
+
+    #[test]
+    fn every_state_has_its_answer() {
+        use SecretState::{Aborted, Active, Expired, Pending, Retired, Retiring, Revoked};
+        let cases = [
+            (Pending, 0, Ok(())),
+            (Active, 999, Ok(())),
+            (Active, 1000, Err(Refusal::Expired)),
+            (Retiring, 499, Ok(())),
+            (Retiring, 500, Err(Refusal::Retired)),
+            (Retired, 0, Err(Refusal::Retired)),
+            (Aborted, 0, Err(Refusal::Retired)),
+            (Expired, 0, Err(Refusal::Expired)),
+            (Revoked, 0, Err(Refusal::Revoked)),
+        ];
+        for (stored, now, verdict) in cases {
+            let (key, secret) = key_and_secret(stored);
+            assert_eq!(judge(&key, &secret, None, now), verdict, "{stored:?} at {now}");
+        }
+    }
+
+    #[test]
+    fn a_revoked_key_refuses_whatever_its_secret_says() {
+        let (mut key, secret) = key_and_secret(SecretState::Active);
+        key.revoked_at = Some(1);
+        let scope = Scope::new("other:thing").expect("a scope");
+        assert_eq!(judge(&key, &secret, Some(&scope), 5000), Err(Refusal::Revoked));
+    }
+
+    #[test]
+    fn ac_129_scopes_are_judged_last() {
+        let (key, secret) = key_and_secret(SecretState::Active);
+        let (held, missing) = (Scope::new("orders:read"), Scope::new("orders:write"));
+        let (held, missing) = (held.expect("a scope"), missing.expect("a scope"));
+        assert_eq!(judge(&key, &secret, Some(&held), 0), Ok(()));
+        assert_eq!(judge(&key, &secret, Some(&missing), 0), Err(Refusal::InsufficientScope(missing.clone())));
+        assert_eq!(judge(&key, &secret, Some(&missing), 1000), Err(Refusal::Expired));
+    }
+}

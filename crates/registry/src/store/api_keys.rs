@@ -141,22 +141,27 @@ pub(crate) struct ListRow {
 macro_rules! list_sql {
     ($keyset:literal, $order:literal) => {
         concat!(
-            "SELECT id, name, prefix, scopes, created_at, revoked_at, revoked_reason, kid, last_four, name_order, \
-             expires_order, old_works_until, last_used_order FROM api_keys \
-             WHERE ($1 = 0 OR ", $keyset, ") AND ",
+            "SELECT id, name, prefix, scopes, created_at, revoked_at, revoked_reason, kid, \
+             last_four, name_order, expires_order, old_works_until, last_used_order \
+             FROM api_keys WHERE ",
+            $keyset,
+            " AND ",
             filter_sql!(),
-            " ORDER BY ", $order, " LIMIT $7"
+            " ORDER BY ",
+            $order,
+            " LIMIT $6"
         )
     };
 }
 
 macro_rules! filter_sql {
     () => {
-        "($4 = '%%' OR search_text LIKE $4 ESCAPE '\\') AND CASE $5 \
-         WHEN 'live' THEN revoked_at IS NULL AND expires_order > $6 \
-         WHEN 'rotating' THEN revoked_at IS NULL AND old_works_until > $6 \
-         WHEN 'expiring' THEN revoked_at IS NULL AND expires_order > $6 AND expires_order <= $6 + 2592000000 \
-         WHEN 'expired' THEN revoked_at IS NULL AND expires_order <= $6 \
+        "($3 = '%%' OR search_text LIKE $3 ESCAPE '\\') AND CASE $4 \
+         WHEN 'live' THEN revoked_at IS NULL AND expires_order > $5 \
+         WHEN 'rotating' THEN revoked_at IS NULL AND old_works_until > $5 \
+         WHEN 'expiring' THEN revoked_at IS NULL AND expires_order > $5 \
+         AND expires_order <= $5 + 2592000000 \
+         WHEN 'expired' THEN revoked_at IS NULL AND expires_order <= $5 \
          WHEN 'revoked' THEN revoked_at IS NOT NULL \
          ELSE 1 = 1 END"
     };
@@ -184,30 +189,36 @@ pub(crate) async fn list(
     // One constant text for each order, so that each uses its index.
     let sql = match order {
         ApiKeyOrder::CreatedDesc => {
-            list_sql!("(created_at, id) < ($2, $3)", "created_at DESC, id DESC")
+            list_sql!("(created_at, id) < ($1, $2)", "created_at DESC, id DESC")
         }
-        ApiKeyOrder::CreatedAsc => list_sql!("(created_at, id) > ($2, $3)", "created_at, id"),
-        ApiKeyOrder::NameAsc => list_sql!("(name_order, id) > ($2, $3)", "name_order, id"),
+        ApiKeyOrder::CreatedAsc => list_sql!("(created_at, id) > ($1, $2)", "created_at, id"),
+        ApiKeyOrder::NameAsc => list_sql!("(name_order, id) > ($1, $2)", "name_order, id"),
         ApiKeyOrder::NameDesc => {
-            list_sql!("(name_order, id) < ($2, $3)", "name_order DESC, id DESC")
+            list_sql!("(name_order, id) < ($1, $2)", "name_order DESC, id DESC")
         }
-        ApiKeyOrder::ExpiresAsc => list_sql!("(expires_order, id) > ($2, $3)", "expires_order, id"),
+        ApiKeyOrder::ExpiresAsc => list_sql!("(expires_order, id) > ($1, $2)", "expires_order, id"),
         ApiKeyOrder::LastUsedDesc => {
             list_sql!(
-                "(last_used_order, id) < ($2, $3)",
+                "(last_used_order, id) < ($1, $2)",
                 "last_used_order DESC, id DESC"
             )
         }
     };
-    let by_name = matches!(order, ApiKeyOrder::NameAsc | ApiKeyOrder::NameDesc);
-    let query = sqlx::query_as(sql).bind(i64::from(after.is_some()));
-    let query = if by_name {
-        query.bind(after.map(|cursor| cursor.text.clone()).unwrap_or_default())
+    // The first page begins beyond every row, so that every page is the same seek in the index.
+    let descends = matches!(
+        order,
+        ApiKeyOrder::CreatedDesc | ApiKeyOrder::NameDesc | ApiKeyOrder::LastUsedDesc
+    );
+    let beyond = if descends { Cursor::after_all() } else { Cursor::before_all() };
+    let after = after.unwrap_or(&beyond);
+    let query = sqlx::query_as(sql);
+    let query = if matches!(order, ApiKeyOrder::NameAsc | ApiKeyOrder::NameDesc) {
+        query.bind(after.text.clone())
     } else {
-        query.bind(after.map_or(0, |cursor| cursor.number))
+        query.bind(after.number)
     };
     Ok(query
-        .bind(after.map(|cursor| cursor.id.clone()).unwrap_or_default())
+        .bind(after.id.clone())
         .bind(like_pattern(&filter.text))
         .bind(state_text(filter.state))
         .bind(now)
@@ -221,12 +232,9 @@ pub(crate) async fn count(
     filter: &ApiKeyFilter,
     now: i64,
 ) -> Result<i64, RegistryError> {
-    let sql = concat!(
-        "SELECT COUNT(*) FROM api_keys WHERE $1 = $2 AND $3 = $3 AND ",
-        filter_sql!()
-    );
+    // $1 and $2 are the keyset of a list, which a count does not have.
+    let sql = concat!("SELECT COUNT(*) FROM api_keys WHERE $1 = $2 AND ", filter_sql!());
     Ok(sqlx::query_scalar(sql)
-        .bind(0_i64)
         .bind(0_i64)
         .bind(0_i64)
         .bind(like_pattern(&filter.text))

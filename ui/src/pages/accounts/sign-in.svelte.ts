@@ -11,6 +11,26 @@ import {
   type SignInRequest,
 } from "../../lib/host";
 
+/** What the form holds; it outlives a failed try. */
+export class SignInDraft {
+  providerId = $state("openid");
+  issuer = $state("");
+  clientId = $state("");
+  clientSecret = $state("");
+  /** Null until the person changes the provider's usual ones. */
+  scopes = $state<string | null>(null);
+  loginHint = $state("");
+
+  constructor(account?: AccountView) {
+    if (!account) return;
+    this.providerId = account.providerId;
+    this.issuer = account.providerId === "openid" ? account.issuer : "";
+    this.clientId = account.clientId;
+    this.scopes = [...account.scopes, ...account.missingScopes].join(" ");
+    this.loginHint = account.email ?? "";
+  }
+}
+
 export class SignIn {
   phase = $state<"form" | "running" | "failed" | "done">("form");
   progress = $state.raw<SignInProgressView | null>(null);

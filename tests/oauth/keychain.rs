@@ -1,0 +1,142 @@
+//! Keychains that are locked, missing or muddled; and that nothing secret is anywhere else.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use keywright_domain::SecretText;
+use keywright_app::secret_store::Keychain;
+use keywright_protocol::accounts::AccountStatus;
+use keywright_protocol::settings::KeychainView;
+
+use super::refresh::store_as;
+use crate::support::app::{TestApp, lookup};
+use crate::support::bad_issuer::BadIssuer;
+use crate::support::browser::Person;
+use crate::support::session::in_session;
+
+fn problem(view: &KeychainView) -> &str {
+    view.problem.as_ref().map_or("", |problem| problem.code.as_str())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_healthy_keychain() -> Result<()> {
+    in_session!(Unlocked);
+    let folder = tempfile::tempdir()?;
+    let keychain = Keychain::new(format!("dev.keywright.test.{}", std::process::id()), folder.path().join("vault.sealed"));
+    let view = keychain.probe().await;
+    assert!(view.healthy && view.problem.is_none(), "{view:?}");
+    assert_eq!(view.store_name, "Secret Service");
+    let secret = SecretText::new("s3cret-ü".to_owned());
+    keychain.write("a", &secret).await?;
+    assert_eq!(lookup(keychain.service(), "a").await?.as_deref(), Some("s3cret-ü"));
+    keychain.write("a", &SecretText::new("other".to_owned())).await?;
+    assert!(keychain.read("a").await?.is_some_and(|read| read.matches("other")));
+    assert!(keychain.delete("a").await? && !keychain.delete("a").await?);
+    assert_eq!(lookup(keychain.service(), "a").await?, None);
+    Ok(())
+}
+
+/// What every broken keychain must be: told in time, in a sentence and a line of help, and no
+/// reason to lose a sign-in or an account.
+async fn broken(code: &str) -> Result<()> {
+    let issuer = BadIssuer::start().await?;
+    let test = TestApp::new(Person::Approves("ada"))?;
+    let started = Instant::now();
+    let view = test.app.check_keychain().await?;
+    assert!(started.elapsed() < Duration::from_millis(3500), "{:?}", started.elapsed());
+    assert_eq!((view.healthy, problem(&view)), (false, code));
+    let told = view.problem.expect("a problem");
+    assert!(told.message.ends_with('.') && told.hint.is_some_and(|hint| hint.ends_with('.')));
+    // Signed in for this session, visibly, and never written anywhere else.
+    let account = test.sign_in(&issuer.issuer).await?;
+    assert_eq!((account.status, account.in_keychain), (AccountStatus::KeychainUnavailable, false));
+    assert_eq!(account.status_reason.as_ref().map(|reason| reason.code.as_str()), Some(code));
+    assert!(account.access_token.is_some());
+    assert_eq!(found(test.folder.path(), &[issuer.refresh_token()]), Vec::<String>::new());
+    // Its refresh token works from memory; the keychain is asked again.
+    let refreshed = test.app.refresh_account(account.id.clone()).await;
+    assert_eq!(test.account().await?.status, AccountStatus::KeychainUnavailable);
+    assert!(refreshed.is_ok() || refreshed.is_err_and(|error| error.code() == code));
+    let kept = test.app.sign_out(account.id).await.expect_err("what is in the keychain is not known");
+    assert_eq!(kept.code(), code);
+    assert_eq!(test.app.list_accounts().await?.len(), 1, "the account is not silently forgotten");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ac_160_a_locked_keychain() -> Result<()> {
+    in_session!(Locked);
+    broken("keychain_locked").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ac_162_no_secret_service() -> Result<()> {
+    in_session!(NoKeychain);
+    broken("keychain_unavailable").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ac_162_no_bus_at_all() -> Result<()> {
+    in_session!(NoBus);
+    broken("keychain_unavailable").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ac_166_duplicates_are_named_and_not_guessed() -> Result<()> {
+    in_session!(Unlocked);
+    let issuer = BadIssuer::start().await?;
+    let test = TestApp::new(Person::Approves("ada"))?;
+    let account = test.sign_in(&issuer.issuer).await?;
+    let user = format!("refresh:{} ada {}", issuer.issuer, account.client_id);
+    store_as(&test.service, &user, "another", Some("yes")).await?;
+    let error = test.app.refresh_account(account.id.clone()).await.expect_err("which one?");
+    assert_eq!(error.code(), "keychain_ambiguous");
+    assert!(error.to_string().contains(&user) && error.to_string().contains('2'), "{error}");
+    assert_eq!(issuer.token_requests("refresh_token"), 0, "none was tried");
+    assert_eq!(test.account().await?.status, AccountStatus::KeychainUnavailable);
+    let kept = test.app.sign_out(account.id.clone()).await.expect_err("which one?");
+    assert_eq!(kept.code(), "keychain_ambiguous");
+    let tool = tokio::process::Command::new("secret-tool").args(["clear", "service", &test.service, "username", &user, "twin", "yes"]).status().await?;
+    assert!(tool.success());
+    assert_eq!(test.app.refresh_account(account.id).await?.status, AccountStatus::SignedIn);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ac_168_no_token_is_on_disk_in_arguments_or_in_the_environment() -> Result<()> {
+    in_session!(Unlocked);
+    let issuer = BadIssuer::start().await?;
+    let test = TestApp::new(Person::Approves("ada"))?;
+    let account = test.sign_in(&issuer.issuer).await?;
+    let mut canaries = vec![issuer.refresh_token()];
+    test.app.refresh_account(account.id.clone()).await?;
+    canaries.push(issuer.refresh_token());
+    canaries.extend(["at-canary-".to_owned(), "code-1".to_owned()]);
+    let exchange = issuer.seen("/token").remove(0);
+    canaries.push(exchange.form["code_verifier"].clone());
+    let view = format!("{:?}", test.app.list_accounts().await?);
+    assert!(canaries.iter().all(|canary| !view.contains(canary)));
+    assert_eq!(found(test.folder.path(), &canaries), Vec::<String>::new());
+    test.app.sign_out(account.id).await?;
+    assert_eq!(found(test.folder.path(), &canaries), Vec::<String>::new());
+    for file in ["cmdline", "environ"] {
+        let text = String::from_utf8_lossy(&std::fs::read(format!("/proc/self/{file}"))?).into_owned();
+        assert!(canaries.iter().all(|canary| !text.contains(canary)), "{file}");
+    }
+    Ok(())
+}
+
+/// Files under a folder that hold one of the texts.
+fn found(folder: &Path, texts: &[String]) -> Vec<String> {
+    let mut hits = Vec::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            hits.extend(found(&entry.path(), texts));
+        } else if let Ok(bytes) = std::fs::read(entry.path()) {
+            let holds = |text: &String| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+            hits.extend(texts.iter().filter(|text| holds(text)).map(|text| format!("{}: {text}", entry.path().display())));
+        }
+    }
+    hits
+}

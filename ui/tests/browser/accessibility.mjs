@@ -1,0 +1,117 @@
+// axe on every page and dialog, light and dark, with zero violations.
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { id } from "./browser.mjs";
+import { assert, test } from "./harness.mjs";
+import { issueKey, openKey, startSignIn, takeSecret } from "./steps.mjs";
+
+const source = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+
+async function check(page) {
+  await page.evaluate(source);
+  const violations = await page.evaluate(async () => {
+    const tags = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"];
+    const result = await globalThis.axe.run(document, { runOnly: tags });
+    return result.violations.map(
+      (v) => `${v.id}: ${v.nodes.map((n) => `${n.target} ${n.any[0]?.message ?? ""}`).join(" | ")}`,
+    );
+  });
+  assert(violations.length === 0, violations.join("\n"));
+}
+
+const scenes = {
+  "API keys": {},
+  "API keys, none": { mock: "empty" },
+  "API keys, registry damaged": { mock: "registry-damaged" },
+  "API keys, keychain locked": { mock: "keychain-locked" },
+  "API keys, hostile names": { mock: "hostile" },
+  "API keys, no match": {
+    run: async (page) => {
+      await page.fill(id("search-keys"), "no such key");
+      await page.waitForSelector(id("keys-no-match"));
+    },
+  },
+  "a key": { run: (page) => openKey(page, 1) },
+  "a rotating key": {
+    run: async (page) => {
+      await page.click(id("filter-rotating"));
+      await page.waitForSelector(`${id("key-state")}[data-state=rotating]`);
+      await openKey(page);
+    },
+  },
+  "actions of a key": {
+    run: async (page) => (
+      await page.click(`${id("key-menu")} >> nth=1`),
+      page.waitForSelector(id("key-actions"))
+    ),
+  },
+  "issue dialog": { run: (page) => page.click(id("issue-key")) },
+  "issue dialog, refused": {
+    run: async (page) => (await page.click(id("issue-key")), page.click(id("key-submit"))),
+  },
+  "show-once dialog": { run: issueKey },
+  "show-once dialog, shown and copied": {
+    run: async (page) => {
+      await issueKey(page);
+      await page.click(id("reveal-secret"));
+      await page.click(id("copy-secret"));
+      await page.waitForSelector(id("clipboard-countdown"));
+    },
+  },
+  "rotate dialog": { run: async (page) => (await openKey(page), page.click(id("rotate-key"))) },
+  "revoke dialog": { run: async (page) => (await openKey(page), page.click(id("revoke-key"))) },
+  "verify dialog": {
+    run: async (page) => {
+      await issueKey(page);
+      const secret = await takeSecret(page);
+      await page.click(id("verify-key"));
+      await page.fill(id("verify-input"), secret);
+      await page.fill(id("verify-scope"), "payments:refund");
+      await page.click(id("verify-submit"));
+      await page.waitForSelector(id("verify-result"));
+    },
+  },
+  palette: {
+    run: async (page) => (await page.keyboard.press("Control+k"), page.fill(id("palette-input"), "s")),
+  },
+  "shortcut list": {
+    run: async (page) => (await page.keyboard.press("?"), page.waitForSelector(id("shortcuts-dialog"))),
+  },
+  Accounts: { hash: "#/accounts" },
+  "Accounts, none": { hash: "#/accounts", mock: "empty" },
+  "Accounts, details and message": {
+    hash: "#/accounts",
+    run: async (page) => {
+      await page.click(`${id("account-card")} summary >> nth=0`);
+      await page.click(`${id("refresh-account")} >> nth=0`);
+      await page.waitForSelector(id("toast"));
+    },
+  },
+  "sign-in dialog": {
+    hash: "#/accounts",
+    run: async (page) => (await page.click(id("add-account")), page.click(id("sign-in-advanced"))),
+  },
+  "sign-in, waiting": { hash: "#/accounts", run: (page) => startSignIn(page, "wait") },
+  "sign-in, no browser": { hash: "#/accounts", run: (page) => startSignIn(page, "nobrowser") },
+  "sign-in, declined": {
+    hash: "#/accounts",
+    run: async (page) => (await startSignIn(page, "deny"), page.waitForSelector(id("sign-in-error"))),
+  },
+  "sign-out dialog": { hash: "#/accounts", run: (page) => page.click(`${id("sign-out")} >> nth=0`) },
+  Activity: { hash: "#/activity", run: (page) => page.click(`${id("activity-row")} >> nth=1 >> button`) },
+  "Activity, none": { hash: "#/activity", mock: "empty" },
+  Settings: { hash: "#/settings" },
+  "Settings, keychain locked": { hash: "#/settings", mock: "keychain-locked" },
+};
+
+for (const theme of ["light", "dark"]) {
+  for (const [name, { run, ...options }] of Object.entries(scenes)) {
+    test(`axe: ${name}, ${theme}`, async (open) => {
+      const page = await open({ ...options, theme, freeze: false });
+      assert((await page.getAttribute("html", "data-theme")) === theme, "the theme follows the desktop");
+      await run?.(page);
+      await page.waitForTimeout(60);
+      await check(page);
+    });
+  }
+}

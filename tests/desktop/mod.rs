@@ -1,6 +1,13 @@
 //! Journeys on the real desktop app: real window, real keychain, real browser, real provider.
 
+mod accessibility;
+mod accounts;
 mod copying;
+mod faults;
 mod harness;
+mod homes;
+mod keyboard;
+mod keychain;
 mod keys;
 mod sign_in;
+mod traces;

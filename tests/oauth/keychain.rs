@@ -13,7 +13,7 @@ use super::refresh::store_as;
 use crate::support::app::{TestApp, lookup};
 use crate::support::bad_issuer::BadIssuer;
 use crate::support::browser::Person;
-use crate::support::session::in_session;
+use crate::support::session::{dismiss_dialog, in_session, lock_keychain, restart_keychain};
 
 fn problem(view: &KeychainView) -> &str {
     view.problem.as_ref().map_or("", |problem| problem.code.as_str())
@@ -58,9 +58,77 @@ async fn broken(code: &str) -> Result<()> {
     let refreshed = test.app.refresh_account(account.id.clone()).await;
     assert_eq!(test.account().await?.status, AccountStatus::KeychainUnavailable);
     assert!(refreshed.is_ok() || refreshed.is_err_and(|error| error.code() == code));
-    let kept = test.app.sign_out(account.id).await.expect_err("what is in the keychain is not known");
-    assert_eq!(kept.code(), code);
-    assert_eq!(test.app.list_accounts().await?.len(), 1, "the account is not silently forgotten");
+    let view = test.app.sign_out(account.id).await?;
+    assert!(view.revoked_at_issuer, "the token in memory was the only one");
+    assert!(test.app.list_accounts().await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ac_160_a_keychain_that_is_locked_later_does_not_sign_anybody_out() -> Result<()> {
+    in_session!(Own);
+    let issuer = BadIssuer::start().await?;
+    let test = TestApp::new(Person::Approves("ada"))?;
+    let account = test.sign_in(&issuer.issuer).await?;
+    lock_keychain()?;
+    let error = test.app.refresh_account(account.id.clone()).await.expect_err("it is locked");
+    assert_eq!(error.code(), "keychain_locked");
+    let view = test.account().await?;
+    assert_eq!((view.status, view.in_keychain), (AccountStatus::KeychainUnavailable, true));
+    assert_eq!(view.status_reason.map(|reason| reason.code).as_deref(), Some("keychain_locked"));
+    let kept = test.app.sign_out(account.id.clone()).await.expect_err("its token would stay behind");
+    assert_eq!(kept.code(), "keychain_locked");
+    assert_eq!(test.app.list_accounts().await?.len(), 1, "not silently forgotten");
+    assert_eq!(issuer.seen("/revoke").len(), 0, "nor half signed out");
+    restart_keychain()?;
+    assert_eq!(test.app.refresh_account(account.id.clone()).await?.status, AccountStatus::SignedIn);
+    assert!(test.app.sign_out(account.id).await?.keychain_entry_deleted);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ac_160_161_an_unlock_dialog_that_nobody_answers_and_one_that_is_dismissed() -> Result<()> {
+    in_session!(Screen);
+    let issuer = BadIssuer::start().await?;
+    let test = TestApp::new(Person::Approves("ada"))?;
+    let account = test.sign_in(&issuer.issuer).await?;
+    lock_keychain()?;
+    let started = Instant::now();
+    let error = test.app.refresh_account(account.id.clone()).await.expect_err("it is locked");
+    assert_eq!(error.code(), "keychain_locked");
+    assert!(started.elapsed() < Duration::from_millis(4000), "{:?}", started.elapsed());
+    let again = Instant::now();
+    let view = test.app.check_keychain().await?;
+    assert_eq!((problem(&view), again.elapsed() < Duration::from_millis(500)), ("keychain_locked", true));
+    assert_eq!(test.app.list_accounts().await?.len(), 1, "lists do not wait for it");
+    // The person closes the dialog: the stuck thread is free, and the next one is denied.
+    dismiss_dialog()?;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (app, id) = (test.app.clone(), account.id.clone());
+    let denied = tokio::spawn(async move { app.refresh_account(id).await });
+    tokio::time::sleep(Duration::from_millis(2200)).await;
+    dismiss_dialog()?;
+    assert_eq!(denied.await?.expect_err("dismissed").code(), "keychain_denied");
+    let view = test.account().await?;
+    assert_eq!((view.status, view.in_keychain), (AccountStatus::KeychainUnavailable, true));
+    restart_keychain()?;
+    assert_eq!(test.app.refresh_account(account.id).await?.status, AccountStatus::SignedIn);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ac_160_a_restarted_keychain_is_found_again() -> Result<()> {
+    in_session!(Own);
+    let folder = tempfile::tempdir()?;
+    let keychain = Keychain::new("dev.keywright.test".to_owned(), folder.path().join("vault.sealed"));
+    keychain.write("a", &SecretText::new("one".to_owned())).await?;
+    restart_keychain()?;
+    assert!(keychain.read("a").await?.is_some_and(|read| read.matches("one")));
+    restart_keychain()?;
+    keychain.write("a", &SecretText::new("two".to_owned())).await?;
+    restart_keychain()?;
+    assert!(keychain.probe().await.healthy);
+    assert!(keychain.delete("a").await?);
     Ok(())
 }
 

@@ -89,6 +89,24 @@ async fn ac_083_the_new_token_is_in_the_keychain_before_the_access_token_is_used
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn ac_084_an_answer_lost_on_the_way() -> Result<()> {
+    in_session!(Unlocked);
+    let (issuer, test, account) = signed_in().await?;
+    issuer.change(|tricks| (tricks.token, tricks.grace) = (TokenTrick::LoseAnswer, true));
+    let error = test.app.refresh_account(account.id.clone()).await.expect_err("it was lost");
+    assert_eq!(error.code(), "network_error");
+    // Within the provider's grace the old token gets the same successor.
+    assert_eq!(test.app.refresh_account(account.id.clone()).await?.status, AccountStatus::SignedIn);
+    assert_eq!(test.in_keychain(&account).await?.as_deref(), Some("rt-canary-2"));
+    // Without one, the person must sign in again: nothing else is known to have happened.
+    issuer.change(|tricks| (tricks.token, tricks.grace) = (TokenTrick::LoseAnswer, false));
+    test.app.refresh_account(account.id.clone()).await.expect_err("it was lost");
+    let error = test.app.refresh_account(account.id).await.expect_err("too late");
+    assert_eq!(error.code(), "reauth_required");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ac_086_a_hundred_refreshes_are_one_request() -> Result<()> {
     in_session!(Unlocked);
     let (issuer, test, account) = signed_in().await?;

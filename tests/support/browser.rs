@@ -26,8 +26,6 @@ pub(crate) enum Person {
 #[derive(Clone, Debug)]
 pub(crate) struct Page {
     pub(crate) url: Url,
-    pub(crate) status: u16,
-    pub(crate) headers: reqwest::header::HeaderMap,
     pub(crate) body: String,
     /// Every address on the way.
     pub(crate) path: Vec<Url>,
@@ -112,15 +110,14 @@ pub(crate) async fn visit(url: &str, person: &Person, extra_ca: Option<&[u8]>) -
         };
         let response = request.header(COOKIE, cookies.for_url(&url)).send().await?;
         cookies.keep(&url, response.headers());
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        if let Some(location) = headers.get(LOCATION) {
+        if let Some(location) = response.headers().get(LOCATION) {
             next = (url.join(location.to_str()?)?, None);
             continue;
         }
         let body = response.text().await?;
         match fill_in(&url, &body, person)? {
             Some(submitted) => next = submitted,
-            None => return Ok(Page { url, status, headers, body, path }),
+            None => return Ok(Page { url, body, path }),
         }
     }
     bail!("no end of redirects: {path:?}")

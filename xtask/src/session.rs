@@ -60,7 +60,7 @@ impl Session {
     pub(crate) fn start(home: Option<&Path>) -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(1);
         // Sockets have short paths: at most 107 bytes.
-        let folder = tempfile::Builder::new().prefix("kw-").tempdir_in("/tmp")?;
+        let folder = tempfile::Builder::new().prefix("kwx-").tempdir_in("/tmp")?;
         let home = home.map_or_else(|| folder.path().join("home"), Path::to_path_buf);
         let mut session = Self {
             parts: Vec::new(),
@@ -150,6 +150,16 @@ impl Session {
         stdin
             .context("no way to unlock the keychain")?
             .write_all(PASSWORD)?;
+        // A call would make the bus start a second, locked keychain if ours is not there yet.
+        let mut wait = self.command("gdbus");
+        wait.args([
+            "wait",
+            "--session",
+            "--timeout",
+            "15",
+            "org.freedesktop.secrets",
+        ]);
+        process::run(&mut wait).context("the private keychain does not start")?;
         let end = Instant::now() + PATIENCE;
         while !self.keychain_is_open() {
             if Instant::now() > end {

@@ -79,8 +79,10 @@ impl Visit<'_> {
     }
 
     fn page(&self, driver: &Driver, page: &str, theme: &str) -> Result<Vec<String>> {
-        go(driver, page)?;
-        driver.wait_for(&format!("page {page}"), AT_REST, Duration::from_secs(10))?;
+        driver.execute("location.hash = arguments[0]", json!([format!("#/{page}")]))?;
+        let shown = format!("'[data-testid=\"page-{page}\"] [data-page-heading]'");
+        let at_rest = format!("{AT_REST} && document.querySelector({shown}) !== null");
+        driver.wait_for(&format!("page {page}"), &at_rest, Duration::from_secs(10))?;
         driver.two_frames()?;
         let file = self.pictures.join(format!("{page}-{theme}.png"));
         driver.screenshot(&file)?;
@@ -120,17 +122,9 @@ fn same_picture(file: &Path) -> Result<Option<PathBuf>> {
     Ok(others.find(|other| fs::read(other).is_ok_and(|found| found == bytes)))
 }
 
-fn go(driver: &Driver, page: &str) -> Result<()> {
-    driver
-        .execute("location.hash = arguments[0]", json!([format!("#/{page}")]))
-        .map(drop)
-}
-
-/// Chooses a theme where a person does, on the settings page, and checks that it came.
+/// Chooses a theme where a person does, in the side bar, and checks that it came.
 fn show_theme(driver: &Driver, theme: &str) -> Result<()> {
-    go(driver, "settings")?;
-    driver.wait_for("page settings", AT_REST, Duration::from_secs(10))?;
-    driver.click(&format!("[data-testid=\"setting-theme-{theme}\"]"))?;
+    driver.click(&format!("[data-testid=\"theme-{theme}\"]"))?;
     let shown = format!("return document.documentElement.dataset.theme === '{theme}'");
     driver.wait_for(&format!("theme {theme}"), &shown, Duration::from_secs(5))
 }

@@ -33,8 +33,8 @@ pub(crate) fn run(options: &Test) -> Result<()> {
     report.stage("interface", |seen| interface(seen, filter))?;
     if !options.quick {
         report.stage("interface in a browser", |seen| browser(seen, filter))?;
-        report.stage("whole system", |seen| whole(seen, filter))?;
     }
+    report.stage("whole system", |seen| whole(seen, filter, options.quick))?;
     report.end()
 }
 
@@ -44,7 +44,7 @@ fn set_up(quick: bool) -> Result<()> {
         tools::ensure(&[Need::Drive, Need::Browser])?;
     }
     let peers = "tests/peers";
-    if !quick && crate::root().join(peers).join("package.json").is_file() {
+    if crate::root().join(peers).join("package.json").is_file() {
         npm::ensure_packages(peers)?;
     }
     npm::ensure_ui()
@@ -87,9 +87,10 @@ fn browser(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
     judge(status, seen)
 }
 
-/// The real app and its peers, on a bus, with a keychain and a display of their own.
-fn whole(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
-    let app = run::build(false)?;
+/// The real parts and the real app, on a bus, with a keychain and a display of their own.
+/// Quick: without the tests that drive the app's window and a browser.
+fn whole(seen: &mut Seen, filter: Option<&str>, quick: bool) -> Result<()> {
+    let app = if quick { None } else { Some(run::build(false)?) };
     // Compiled outside, so that the session's time is the tests' time.
     process::step("build the whole-system tests", || {
         process::run(process::cargo().args(["test", "--package", WHOLE, "--no-run"]))
@@ -97,9 +98,12 @@ fn whole(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
     let session = process::step("start a private session", || Session::start(None))?;
     let mut cargo = session.command(process::cargo().get_program());
     cargo
-        .args(["test", "--no-fail-fast", "--package", WHOLE])
-        .env("KEYWRIGHT_TEST_APP", app);
-    cargo_test(&mut cargo, seen, filter)
+        .args(["test", "--no-fail-fast", "--package", WHOLE]).args(filter);
+    match app {
+        Some(app) => cargo.env("KEYWRIGHT_TEST_APP", app),
+        None => cargo.args(["--", "--skip", "desktop::"]),
+    };
+    cargo_test(&mut cargo, seen, None)
 }
 
 fn cargo_test(cargo: &mut Command, seen: &mut Seen, filter: Option<&str>) -> Result<()> {

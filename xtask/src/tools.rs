@@ -19,10 +19,11 @@ const BUILD: &[&str] = &[
 ];
 /// To drive the app from outside.
 const DRIVE: &[&str] = &["webkit2gtk-driver", "xdg-utils"];
-/// To drive the interface in a browser; xauth, because tests start displays of their own.
-const BROWSER: &[&str] = &["chromium", "xauth"];
+/// To drive the interface and sign-ins in a browser, look at the clipboard, and make a file that
+/// nobody may change.
+const BROWSER: &[&str] = &["chromium", "chromium-driver", "e2fsprogs", "xclip"];
 /// To put packages together and look into them.
-const PACK: &[&str] = &["dpkg", "file", "patchelf"];
+const PACK: &[&str] = &["dpkg", "file"];
 
 const NODE: (u32, u32) = (20, 19);
 const CARGO_DENY: &str = "0.20.2";

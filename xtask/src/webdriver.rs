@@ -106,10 +106,10 @@ impl Driver {
 
     /// Clicks, as a person would, on the only element a CSS selector finds.
     pub(crate) fn click(&self, selector: &str) -> Result<()> {
-        let found = self.call(
-            "element",
-            &json!({ "using": "css selector", "value": selector }),
-        )?;
+        let wanted = json!({ "using": "css selector", "value": selector });
+        let found = self
+            .call("element", &wanted)
+            .with_context(|| format!("at {selector}"))?;
         let element = found
             .as_object()
             .and_then(|object| object.values().next()?.as_str());

@@ -2,7 +2,12 @@
 //! the same row through the same driver. `cargo xtask bench registry` runs it in release.
 //! One JSON object a line; rounds alternate, medians are printed.
 
-#![allow(clippy::print_stdout, clippy::unwrap_used, clippy::expect_used, reason = "a bench, not the product")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a bench, not the product"
+)]
 
 use std::time::{Duration, Instant};
 
@@ -30,7 +35,10 @@ async fn measure(label: &str, size: i64) -> anyhow::Result<()> {
     let file = folder.path().join("registry.db");
     let registry = LocalRegistry::open(&file, Clock::system()).await?;
     let actor = Actor::person("bench");
-    let pepper = PepperKey { id: "pepper".into(), pepper: Pepper::from_bytes([7; 32]) };
+    let pepper = PepperKey {
+        id: "pepper".into(),
+        pepper: Pepper::from_bytes([7; 32]),
+    };
     registry.adopt_pepper(&actor, &pepper.id).await?;
     let mut texts = Vec::new();
     for index in 0..KEYS {
@@ -57,7 +65,10 @@ async fn measure(label: &str, size: i64) -> anyhow::Result<()> {
         verify.push(
             slice(async || {
                 let (text, _) = next.next().unwrap();
-                let answer = registry.verify_api_key(text, Some(&scope), &pepper).await.unwrap();
+                let answer = registry
+                    .verify_api_key(text, Some(&scope), &pepper)
+                    .await
+                    .unwrap();
                 assert!(answer.verdict.is_ok());
             })
             .await,
@@ -78,7 +89,10 @@ async fn measure(label: &str, size: i64) -> anyhow::Result<()> {
         let broken = texts[0].0.replace("KYWRT1", "KYWRT2");
         malformed.push(
             slice(async || {
-                let answer = registry.verify_api_key(&broken, None, &pepper).await.unwrap();
+                let answer = registry
+                    .verify_api_key(&broken, None, &pepper)
+                    .await
+                    .unwrap();
                 assert!(answer.verdict.is_err());
             })
             .await,
@@ -89,7 +103,10 @@ async fn measure(label: &str, size: i64) -> anyhow::Result<()> {
         );
         unknown.push(
             slice(async || {
-                let answer = registry.verify_api_key(stranger.text().expose(), None, &pepper).await.unwrap();
+                let answer = registry
+                    .verify_api_key(stranger.text().expose(), None, &pepper)
+                    .await
+                    .unwrap();
                 assert!(answer.verdict.is_err());
             })
             .await,
@@ -124,7 +141,10 @@ async fn fill(connection: &mut AnyConnection, rows: i64) -> anyhow::Result<()> {
          INSERT INTO secrets (kid, key_id, position, mac, algorithm, pepper_id, last_four, stored, created_at, use_count) \
          SELECT hex(randomblob(8)), 'filler' || i, 0, randomblob(32), 'x', 'pepper', 'aaaa', 'active', i, 0 FROM n",
     ] {
-        sqlx::query(sql).bind(rows).execute(&mut *connection).await?;
+        sqlx::query(sql)
+            .bind(rows)
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }

@@ -25,6 +25,8 @@ pub use error::RegistryError;
 pub use open::Clock;
 pub use verification::Verification;
 
+use sqlx::Any;
+use sqlx::pool::PoolConnection;
 use tokio::sync::Mutex;
 
 /// The registry of this device. Cheap to clone; all clones share one pool.
@@ -40,6 +42,8 @@ struct Shared {
     clock: Clock,
     /// One writer at a time inside this process, so that none of them spins on SQLite's lock.
     writer: Mutex<()>,
+    /// Held by verifications: a checkout from the pool costs more than their one read.
+    reader: Mutex<Option<PoolConnection<Any>>>,
     uses: uses::UseRecorder,
 }
 

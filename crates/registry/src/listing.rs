@@ -133,13 +133,21 @@ pub(crate) struct Cursor {
 impl Cursor {
     /// Before every row.
     pub(crate) fn before_all() -> Self {
-        Self { number: i64::MIN, text: String::new(), id: String::new() }
+        Self {
+            number: i64::MIN,
+            text: String::new(),
+            id: String::new(),
+        }
     }
 
     /// After every row: no name is as long as this one, and no character comes later.
     pub(crate) fn after_all() -> Self {
         let text = "\u{10FFFF}".repeat(130);
-        Self { number: i64::MAX, id: text.clone(), text }
+        Self {
+            number: i64::MAX,
+            id: text.clone(),
+            text,
+        }
     }
 
     fn of(row: &ListRow, order: ApiKeyOrder) -> Self {

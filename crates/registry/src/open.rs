@@ -93,6 +93,7 @@ impl LocalRegistry {
             pool,
             clock,
             writer: Mutex::new(()),
+            reader: Mutex::default(),
             uses: UseRecorder::default(),
         };
         let registry = Self {
@@ -121,6 +122,8 @@ impl LocalRegistry {
         if let Err(error) = self.flush_uses().await {
             tracing::warn!(code = error.code(), "the last use counts were not written");
         }
+        // The pool waits for every connection, and this one is never given back by itself.
+        self.shared.reader.lock().await.take();
         self.shared.pool.close().await;
     }
 
@@ -143,7 +146,7 @@ impl LocalRegistry {
 
 async fn pool(options: AnyConnectOptions) -> Result<AnyPool, RegistryError> {
     let pool = AnyPoolOptions::new()
-        .max_connections(4)
+        .max_connections(5)
         .acquire_timeout(Duration::from_secs(10))
         .after_connect(|connection, _| {
             Box::pin(async move {

@@ -2,11 +2,12 @@
 //! no write except for the first use of a secret.
 
 use keywright_domain::api_keys::verification::judge;
-use keywright_domain::api_keys::{KeyDigest, KeyMac, PlainKey, Refusal};
+use keywright_domain::api_keys::{KeyDigest, KeyMac, Kid, PlainKey, Refusal};
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::scopes::Scope;
 
 use crate::api_keys::{PepperKey, about_key};
+use crate::store::api_keys::Candidate;
 use crate::{LocalRegistry, RegistryError, store};
 
 /// What came of a verification.
@@ -51,9 +52,7 @@ impl LocalRegistry {
         };
         let kid = plain.kid().to_string();
         let mac = pepper.pepper.mac(&KeyDigest::of(&plain));
-        let candidate =
-            store::api_keys::find_candidate(&mut *self.shared.pool.acquire().await?, plain.kid())
-                .await?;
+        let candidate = self.find_candidate(plain.kid()).await?;
         let Some(candidate) = candidate else {
             // The same work as for a wrong secret, so that time does not tell which kids exist.
             let _ = std::hint::black_box(mac.matches(&KeyMac::from_bytes([0; 32])));
@@ -82,8 +81,21 @@ impl LocalRegistry {
         })
     }
 
+    async fn find_candidate(&self, kid: &Kid) -> Result<Option<Candidate>, RegistryError> {
+        let mut reader = self.shared.reader.lock().await;
+        let mut connection = match reader.take() {
+            Some(connection) => connection,
+            None => self.shared.pool.acquire().await?,
+        };
+        // Put back only after a whole answer: a call that failed or was cancelled in the middle
+        // leaves the next one to take a fresh connection.
+        let candidate = store::api_keys::find_candidate(&mut connection, kid).await?;
+        *reader = Some(connection);
+        Ok(candidate)
+    }
+
     /// AC-147: the verification stands even when this write fails; the use waits for the flush.
-    async fn write_first_use(&self, candidate: &store::api_keys::Candidate, now: i64) {
+    async fn write_first_use(&self, candidate: &Candidate, now: i64) {
         let kid = candidate.secret.kid.as_str();
         let written: Result<bool, RegistryError> = async {
             let _writer = self.shared.writer.lock().await;

@@ -26,7 +26,7 @@ impl Provider {
     pub(crate) async fn start(desktop: &Desktop) -> Result<Self> {
         let said = desktop.path("provider.log");
         let errors = desktop.path("provider.err");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("desktop/provider.mjs");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/desktop-provider.mjs");
         let mut command = desktop.lasting("node");
         command.arg(script).stdout(File::create(&said)?).stderr(File::create(&errors)?);
         let node = Part::start(&mut command)?;

@@ -60,16 +60,21 @@ class AppModel {
 
   async checkKeychain(): Promise<void> {
     this.keychainChecking = true;
-    const before = this.keychainProblem;
     try {
-      this.keychain = await commands.checkKeychain();
-      this.keychainProblem = this.keychain.problem;
+      this.acceptKeychain(await commands.checkKeychain());
     } catch (thrown) {
       this.keychainProblem = toErrorView(thrown);
     } finally {
       this.keychainChecking = false;
     }
-    if (before && !this.keychainProblem) this.generation += 1;
+  }
+
+  /** Takes a probe's answer; when a problem is over, the pages load again. */
+  acceptKeychain(keychain: KeychainView): void {
+    const healed = this.keychainProblem !== null && keychain.problem === null;
+    this.keychain = keychain;
+    this.keychainProblem = keychain.problem;
+    if (healed) this.generation += 1;
   }
 
   async retryRegistry(): Promise<void> {

@@ -9,6 +9,7 @@ export type DialogRequest =
   | { kind: "verify-key" }
   | { kind: "sign-in"; account?: AccountView }
   | { kind: "sign-out"; account: AccountView }
+  | { kind: "vault"; mode: "create" | "unlock" }
   | { kind: "palette" }
   | { kind: "shortcuts" };
 

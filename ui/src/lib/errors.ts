@@ -6,6 +6,9 @@ const KEYCHAIN_CODES = new Set([
   "keychain_denied",
   "keychain_unavailable",
   "keychain_ambiguous",
+  "keychain_failed",
+  "vault_locked",
+  "vault_corrupt",
   "pepper_missing",
 ]);
 
@@ -15,6 +18,7 @@ const REGISTRY_CODES = new Set([
   "registry_damaged",
   "schema_too_new",
   "registry_unavailable",
+  "registry_unsafe_path",
 ]);
 
 function isErrorView(value: unknown): value is ErrorView {

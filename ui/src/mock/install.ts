@@ -6,7 +6,7 @@ import type { ApiKeyView, AuditListRequest, ErrorView, ScopeView, Settings } fro
 import { MockAccounts, PRESETS } from "./accounts";
 import { fail } from "./fail";
 import { MockKeys } from "./keys";
-import { makeWorld, type World } from "./world";
+import { makeWorld, VAULT_LOCKED, type World } from "./world";
 
 /** The app's bundle must not contain this text; a test looks for it. */
 export const MOCK_MARKER = "keywright-mock-host";
@@ -92,6 +92,18 @@ export function installMockHost(): void {
     if (world.registryProblem) throw world.registryProblem;
   };
 
+  const keychain = () => ({
+    storeName: world.vault === "absent" ? "Secret Service" : "Encrypted file",
+    vault: world.vault,
+    healthy: world.keychainProblem === null,
+    problem: world.keychainProblem,
+    tookMs: 18,
+  });
+  const pause = async <T>(answer: () => T): Promise<T> => {
+    await new Promise((done) => setTimeout(done, 300));
+    return answer();
+  };
+
   interface Args {
     request: never;
     settings: never;
@@ -144,14 +156,29 @@ export function installMockHost(): void {
       checkSettings(settings);
       return structuredClone((world.settings = settings));
     },
-    check_keychain: async () => {
-      await new Promise((done) => setTimeout(done, 300));
-      return {
-        storeName: "Secret Service",
-        healthy: world.keychainProblem === null,
-        problem: world.keychainProblem,
-        tookMs: 18,
-      };
+    check_keychain: () => pause(keychain),
+    create_vault: ({ request }) => {
+      const { passphrase } = request as { passphrase: string };
+      if (passphrase.length < 12)
+        fail("vault_passphrase_too_short", "A passphrase has at least 12 characters.");
+      Object.assign(world, { vault: "open", passphrase, keychainProblem: null });
+      return pause(keychain);
+    },
+    unlock_vault: ({ request }) => {
+      const { passphrase } = request as { passphrase: string };
+      if (passphrase !== world.passphrase) {
+        fail(
+          "vault_wrong_passphrase",
+          "That is not the passphrase of the encrypted file.",
+          "Check the keyboard and try again in a moment.",
+        );
+      }
+      Object.assign(world, { vault: "open", keychainProblem: null });
+      return pause(keychain);
+    },
+    lock_vault: () => {
+      Object.assign(world, { vault: "locked", keychainProblem: VAULT_LOCKED });
+      return keychain();
     },
     retry_registry: async () => {
       await new Promise((done) => setTimeout(done, 300));

@@ -8,6 +8,7 @@ import type {
   ScopeView,
   SecretView,
   Settings,
+  VaultState,
 } from "../lib/host";
 import { base62, pick, seeded } from "./random";
 
@@ -30,6 +31,8 @@ export interface World {
   settings: Required<Settings>;
   registryProblem: ErrorView | null;
   keychainProblem: ErrorView | null;
+  vault: VaultState;
+  passphrase: string;
 }
 
 const NAMES = [
@@ -305,6 +308,18 @@ export const KEYCHAIN_LOCKED: ErrorView = {
   hint: "Unlock it in your desktop’s password program, then check again.",
   retryable: true,
 };
+export const NO_KEYCHAIN: ErrorView = {
+  code: "keychain_unavailable",
+  message: "No keychain service answers on this system.",
+  hint: "Start a Secret Service such as GNOME Keyring, KWallet or KeePassXC in this session, then try again.",
+  retryable: true,
+};
+export const VAULT_LOCKED: ErrorView = {
+  code: "vault_locked",
+  message: "The encrypted file is locked.",
+  hint: "Unlock it with its passphrase.",
+  retryable: true,
+};
 export const REGISTRY_DAMAGED: ErrorView = {
   code: "registry_damaged",
   message: "The registry file on this device is damaged.",
@@ -346,6 +361,14 @@ export function makeWorld(scenario: Set<string>): World {
       allowNeverExpires: scenario.has("never"),
     },
     registryProblem: scenario.has("registry-damaged") ? REGISTRY_DAMAGED : null,
-    keychainProblem: scenario.has("keychain-locked") ? KEYCHAIN_LOCKED : null,
+    keychainProblem: scenario.has("keychain-locked")
+      ? KEYCHAIN_LOCKED
+      : scenario.has("no-keychain")
+        ? NO_KEYCHAIN
+        : scenario.has("vault-locked")
+          ? VAULT_LOCKED
+          : null,
+    vault: scenario.has("vault-locked") ? "locked" : "absent",
+    passphrase: "correct horse battery",
   };
 }

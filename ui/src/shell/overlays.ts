@@ -7,5 +7,6 @@ export { default as RotateDialog } from "../pages/keys/RotateDialog.svelte";
 export { default as VerifyDialog } from "../pages/keys/VerifyDialog.svelte";
 export { default as SignInDialog } from "../pages/accounts/SignInDialog.svelte";
 export { default as SignOutDialog } from "../pages/accounts/SignOutDialog.svelte";
+export { default as VaultDialog } from "./VaultDialog.svelte";
 export { default as Palette } from "./Palette.svelte";
 export { default as ShortcutsDialog } from "./ShortcutsDialog.svelte";

@@ -101,6 +101,12 @@ const scenes = {
   Activity: { hash: "#/activity", run: (page) => page.click(`${id("activity-row")} >> nth=1 >> button`) },
   "Activity, none": { hash: "#/activity", mock: "empty" },
   Settings: { hash: "#/settings" },
+  "vault dialog, making": { mock: "no-keychain", run: (page) => page.click(id("create-vault")) },
+  "vault dialog, unlocking": {
+    mock: "vault-locked",
+    hash: "#/settings",
+    run: (page) => page.click(id("unlock-vault")),
+  },
   "Settings, keychain locked": { hash: "#/settings", mock: "keychain-locked" },
 };
 

@@ -154,6 +154,32 @@ test("a locked keychain is said, helped and checked again", async (open) => {
   await page.waitForSelector(id("keychain-banner"), { state: "detached" });
 });
 
+test("without a keychain an encrypted file is made, locked and unlocked, by choice", async (open) => {
+  const page = await open({ mock: "no-keychain" });
+  await page.click(id("create-vault"));
+  await page.fill(id("vault-passphrase"), "short");
+  await page.fill(id("vault-passphrase-again"), "other");
+  await page.click(id("vault-submit"));
+  await page.waitForSelector(id("field-error"));
+  await page.fill(id("vault-passphrase-again"), "short");
+  await page.click(id("vault-submit"));
+  await page.waitForSelector(`${id("vault-error")}[data-error-code=vault_passphrase_too_short]`);
+  await page.fill(id("vault-passphrase"), "several easy words");
+  await page.fill(id("vault-passphrase-again"), "several easy words");
+  await page.click(id("vault-submit"));
+  await page.waitForSelector(id("keychain-banner"), { state: "detached" });
+  await page.click(id("nav-settings"));
+  await page.click(id("lock-vault"));
+  await page.waitForSelector(`${id("keychain-banner")}[data-error-code=vault_locked]`);
+  await page.click(id("keychain-retry"));
+  await page.fill(id("vault-passphrase"), "wrong words here");
+  await page.click(id("vault-submit"));
+  await page.waitForSelector(`${id("vault-error")}[data-error-code=vault_wrong_passphrase]`);
+  await page.fill(id("vault-passphrase"), "several easy words");
+  await page.click(id("vault-submit"));
+  await page.waitForSelector(`${id("keychain-chip")}:has-text("Encrypted file open")`);
+});
+
 test("the palette finds pages, actions, keys and accounts, most used first", async (open) => {
   const page = await open();
   const run = async (text) => {

@@ -96,6 +96,7 @@ const scenes = {
     mock: "keychain-locked",
     run: (p) => p.locator(id("first-paint")).scrollIntoViewIfNeeded(),
   },
+  "vault-create": { mock: "no-keychain", run: (p) => p.click(id("create-vault")) },
   toast: {
     hash: "#/accounts",
     run: async (p) => (await p.click(`${id("refresh-account")} >> nth=0`), p.waitForSelector(id("toast"))),

@@ -29,7 +29,9 @@ pub(crate) async fn keep(inner: &Arc<Inner>, signed_in: SignedIn) -> Result<Acco
         Some(token) => Some(store(inner, &account, token, signed_in.client_secret.as_ref()).await),
         None => None,
     };
-    account.in_keychain = matches!(kept, Some(Ok(())));
+    // Where nothing new was written, what was there before is there still.
+    let had_entry = before.as_ref().is_some_and(|before| before.in_keychain);
+    account.in_keychain = matches!(kept, Some(Ok(()))) || had_entry;
     let noted = match before {
         Some(_) => registry.update_account(&inner.actor, account.clone(), AccountChange::SignedInAgain).await,
         None => registry.insert_account(&inner.actor, account.clone()).await,
@@ -41,7 +43,7 @@ pub(crate) async fn keep(inner: &Arc<Inner>, signed_in: SignedIn) -> Result<Acco
     let life = TokenLife::new(signed_in.tokens.access_token, signed_in.tokens.expires_in_s, now_ms());
     inner.accounts.sessions.with(&account.id, |session| {
         session.renew(life, signed_in.tokens.clock_offset_ms);
-        session.renewable = refresh_token.is_some();
+        session.renewable = refresh_token.is_some() || account.in_keychain;
         session.unsaved_refresh_token = None;
         if let Some(Err(error)) = kept {
             session.unsaved_refresh_token = refresh_token;

@@ -40,7 +40,12 @@ pub(crate) async fn sign_out(inner: &Arc<Inner>, account_id: &str) -> Result<Sig
             Err(_elapsed) => Err(SignInError::RevocationFailed("it did not answer in time".to_owned())),
         },
     };
-    let keychain_entry_deleted = inner.keychain.delete(&entry).await? || !account.in_keychain;
+    let keychain_entry_deleted = match inner.keychain.delete(&entry).await {
+        Ok(_existed) => true,
+        Err(error) if account.in_keychain => return Err(error.into()),
+        // Nothing of this account was ever put there.
+        Err(_) => false,
+    };
     forget_client_secret(inner, &account).await;
     let note = revoked.as_ref().err().map(SignInError::view);
     let told = match &revoked {

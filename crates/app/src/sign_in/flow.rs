@@ -15,19 +15,17 @@ use super::callback::{CallbackResult, Expectation, Inbox};
 use super::discovery::Metadata;
 use super::error::SignInError;
 use super::exchange::{TokenEndpoint, Tokens};
-use super::id_token::{IdTokenContext, verify_id_token};
 use super::loopback::{BoundPort, Listener};
 use super::pages::Ending;
 use super::pending::{PendingSignIn, SameSignIn};
-use super::presets::{Kind, Preset, Provider};
-use super::profile::{self, Profile};
+use super::presets::{Kind, Provider};
+use super::profile::Profile;
+use super::redeem::{Check, give_back, redeem};
+use super::request::CheckedRequest;
 use crate::browser::open_url;
 use crate::clock::now_ms;
-use crate::http::{HttpClient, HttpError};
+use crate::http::HttpClient;
 use crate::{AppError, Inner};
-
-/// Codes live for a minute at many providers: later than this a second try is pointless.
-const CODE_LIFE: Duration = Duration::from_secs(50);
 
 /// A sign-in that passed every check and awaits storing.
 pub(crate) struct SignedIn {
@@ -65,7 +63,7 @@ pub(crate) async fn run<T, F>(
 where
     F: Future<Output = Result<T, AppError>>,
 {
-    let (provider, client_id, scopes) = read_request(&request)?;
+    let CheckedRequest { provider, client_id, scopes } = CheckedRequest::read(&request)?;
     let settings = inner.settings.current();
     let http = inner.accounts.http.current(settings.extra_ca_file.as_deref()).map_err(SignInError::from)?;
     let same = SameSignIn {
@@ -94,34 +92,6 @@ where
     }
     flow.progress(SignInStep::Ended, None);
     result
-}
-
-fn read_request(request: &SignInRequest) -> Result<(Provider, String, Vec<String>), SignInError> {
-    let invalid = |text: &str| SignInError::InvalidRequest(text.to_owned());
-    let preset = Preset::find(&request.provider_id).ok_or_else(|| invalid("Keywright does not know this provider."))?;
-    let provider = preset.provider(&request.issuer)?;
-    let client_id = request.client_id.trim().to_owned();
-    if client_id.is_empty() || client_id.len() > 512 || client_id.contains(char::is_control) {
-        return Err(invalid("Enter the client id that the provider gave you."));
-    }
-    let typed = request.scopes.iter().flat_map(|scope| scope.split_whitespace()).map(str::to_owned);
-    let mut scopes: Vec<String> = Vec::new();
-    for scope in typed {
-        // RFC 6749 §3.3
-        if !scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)) {
-            return Err(invalid("A scope holds printable ASCII characters only."));
-        }
-        if !scopes.contains(&scope) {
-            scopes.push(scope);
-        }
-    }
-    if scopes.is_empty() {
-        scopes = preset.default_scopes();
-    }
-    if preset.kind == Kind::OpenId && !scopes.iter().any(|scope| scope == "openid") {
-        scopes.insert(0, "openid".to_owned());
-    }
-    Ok((provider, client_id, scopes))
 }
 
 impl Flow<'_> {
@@ -230,12 +200,18 @@ impl Flow<'_> {
             client_id: &self.client_id,
             client_secret: self.client_secret.as_ref(),
         };
-        let tokens = self.unless_cancelled(exchange(&endpoint, code, attempt, redirect_uri)).await?;
-        let checked = self.unless_cancelled(self.check(&tokens, attempt, metadata)).await;
-        let (profile, identity_verified) = match checked {
+        let tokens = self.unless_cancelled(redeem(&endpoint, code, attempt, redirect_uri)).await?;
+        let check = Check {
+            endpoint: &endpoint,
+            keys: &self.inner.accounts.keys,
+            provider: &self.provider,
+            nonce: &attempt.nonce,
+            account: self.account.as_ref(),
+        };
+        let (profile, identity_verified) = match self.unless_cancelled(check.identity(&tokens)).await {
             Ok(checked) => checked,
             Err(error) => {
-                self.give_back(&endpoint, tokens).await;
+                give_back(&endpoint, tokens).await;
                 return Err(error.into());
             }
         };
@@ -250,45 +226,6 @@ impl Flow<'_> {
             tokens,
         })
         .await
-    }
-
-    /// Who signed in, and whether that is proven by a signature.
-    async fn check(
-        &self,
-        tokens: &Tokens,
-        attempt: &Attempt,
-        metadata: &Metadata,
-    ) -> Result<(Profile, bool), SignInError> {
-        let (profile, verified) = match (self.provider.preset.kind, &metadata.jwks_uri) {
-            (Kind::OpenId, Some(jwks_uri)) => {
-                let id_token = tokens.id_token.as_ref().ok_or(SignInError::IdTokenMissing)?;
-                let context = IdTokenContext {
-                    issuer: &self.provider.rule,
-                    client_id: &self.client_id,
-                    nonce: Some(&attempt.nonce),
-                    access_token: tokens.access_token.secret(),
-                    now_ms: now_ms(),
-                    clock_offset_ms: tokens.clock_offset_ms.or(metadata.clock_offset_ms),
-                };
-                let keys = &self.inner.accounts.keys;
-                let token = verify_id_token(&self.http, keys, jwks_uri, id_token, &context).await?;
-                (profile::fetch_profile(&self.http, metadata, &token, &tokens.access_token).await?, true)
-            }
-            _ => (super::github::fetch_profile(&self.http, metadata, &tokens.access_token).await?, false),
-        };
-        match &self.account {
-            Some(account) if account.subject != profile.subject || account.issuer != self.provider.issuer.as_str() => {
-                Err(SignInError::AccountMismatch(account.display_name.clone()))
-            }
-            _ => Ok((profile, verified)),
-        }
-    }
-
-    /// A refresh token that will not be kept should not stay alive at the provider.
-    async fn give_back(&self, endpoint: &TokenEndpoint<'_>, tokens: Tokens) {
-        let Some(refresh_token) = tokens.refresh_token else { return };
-        let revoked = tokio::time::timeout(Duration::from_secs(3), endpoint.revoke(&refresh_token, "refresh_token")).await;
-        tracing::info!(revoked = matches!(revoked, Ok(Ok(()))), "tokens of a refused sign-in were given back");
     }
 
     async fn unless_cancelled<T>(&self, work: impl Future<Output = Result<T, SignInError>>) -> Result<T, SignInError> {
@@ -321,30 +258,5 @@ impl Flow<'_> {
             expires_at: self.expires_at,
             browser_error,
         });
-    }
-}
-
-/// One retry when the network breaks, inside the life of a code (AC-024).
-async fn exchange(
-    endpoint: &TokenEndpoint<'_>,
-    code: &SecretText,
-    attempt: &Attempt,
-    redirect_uri: &str,
-) -> Result<Tokens, SignInError> {
-    let broken = |error: &SignInError| {
-        matches!(error, SignInError::Http(HttpError::Network { certificate: false, .. }) | SignInError::ProviderUnavailable(_))
-    };
-    let started = Instant::now();
-    let first = endpoint.exchange_code(code, attempt, redirect_uri).await;
-    match first {
-        Err(error) if broken(&error) && started.elapsed() < CODE_LIFE => {
-            tokio::time::sleep(Duration::from_millis(300)).await;
-        }
-        answered => return answered,
-    }
-    match endpoint.exchange_code(code, attempt, redirect_uri).await {
-        // The first request may have got through, and with it the code is spent.
-        Err(SignInError::ProviderRefused { .. } | SignInError::Http(HttpError::Network { .. })) => Err(SignInError::NetworkError),
-        answered => answered,
     }
 }

@@ -18,6 +18,8 @@ mod pages;
 mod pending;
 mod presets;
 mod profile;
+mod redeem;
+mod request;
 mod strict_json;
 
 pub use error::{ReauthReason, SignInError};

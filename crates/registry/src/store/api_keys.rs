@@ -209,7 +209,11 @@ pub(crate) async fn list(
         order,
         ApiKeyOrder::CreatedDesc | ApiKeyOrder::NameDesc | ApiKeyOrder::LastUsedDesc
     );
-    let beyond = if descends { Cursor::after_all() } else { Cursor::before_all() };
+    let beyond = if descends {
+        Cursor::after_all()
+    } else {
+        Cursor::before_all()
+    };
     let after = after.unwrap_or(&beyond);
     let query = sqlx::query_as(sql);
     let query = if matches!(order, ApiKeyOrder::NameAsc | ApiKeyOrder::NameDesc) {
@@ -233,7 +237,10 @@ pub(crate) async fn count(
     now: i64,
 ) -> Result<i64, RegistryError> {
     // $1 and $2 are the keyset of a list, which a count does not have.
-    let sql = concat!("SELECT COUNT(*) FROM api_keys WHERE $1 = $2 AND ", filter_sql!());
+    let sql = concat!(
+        "SELECT COUNT(*) FROM api_keys WHERE $1 = $2 AND ",
+        filter_sql!()
+    );
     Ok(sqlx::query_scalar(sql)
         .bind(0_i64)
         .bind(0_i64)

@@ -42,7 +42,9 @@ pub(crate) fn prepare(path: &Path) -> Result<bool, RegistryError> {
     match file.metadata().map_err(|error| io_error(&error))?.len() {
         0 => Ok(true),
         // SQLite takes such a remnant for an empty file and would write over it.
-        size @ 1..512 => Err(RegistryError::Damaged(format!("only {size} bytes of it are left"))),
+        size @ 1..512 => Err(RegistryError::Damaged(format!(
+            "only {size} bytes of it are left"
+        ))),
         _ => Ok(false),
     }
 }

@@ -1,7 +1,7 @@
 // A certified OpenID provider to sign in at. Prints {"issuer": …} first, then what it issues and
 // ends, line by line: the tests search the app's traces for these values.
 import { createServer } from "node:http";
-import { Provider } from "../peers/node_modules/oidc-provider/lib/index.js";
+import { Provider } from "oidc-provider";
 
 const HOSTILE = "\u202egnp.exe <img src=x onerror=document.title='owned'>\u0007 " + "long ".repeat(2000);
 const people = {

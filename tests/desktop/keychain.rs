@@ -1,0 +1,65 @@
+//! A keychain that is locked, or missing: said within three seconds, with a way on.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+
+use super::harness::page::key;
+use super::harness::{AppWindow, Desktop, Keyring, keyring};
+use super::keys::{put_away, reveal, verify};
+
+/// Tries to issue a key; returns the code of the refusal, which comes in time and with a hint.
+async fn refused(app: &AppWindow) -> Result<String> {
+    app.click("issue-key").await?;
+    app.fill("key-name", "Night build").await?;
+    let scopes = app.see("key-scopes").await?;
+    scopes.send_keys("keys:read").await?;
+    scopes.send_keys(&key::ENTER.to_string()).await?;
+    app.see("issue-dialog").await?;
+    let asked = Instant::now();
+    app.click("key-submit").await?;
+    let code = app.error_code("form-error").await?;
+    let took = asked.elapsed();
+    ensure!(took < Duration::from_millis(3600), "it took {took:?}");
+    // What happened, what to do, and the code.
+    let lines = "document.querySelectorAll('[data-testid=form-error] p').length === 3";
+    app.until("an error with its hint", lines).await?;
+    Ok(code)
+}
+
+#[tokio::test]
+async fn ac_160_ac_161_a_locked_keychain_is_told_and_works_once_unlocked() -> Result<()> {
+    let desktop = Desktop::start(Keyring::Locked).await?;
+    let app = desktop.open().await?;
+    app.see("keychain-banner").await?;
+    let code = refused(&app).await?;
+    ensure!(code == "keychain_locked" || code == "keychain_denied", "{code}");
+    // The rest of the app goes on.
+    app.press(&[key::ESCAPE]).await?;
+    app.gone("issue-dialog").await?;
+    let asked = Instant::now();
+    app.go("settings").await?;
+    app.go("keys").await?;
+    ensure!(asked.elapsed() < Duration::from_secs(2), "it hangs: {:?}", asked.elapsed());
+
+    keyring::unlock(&desktop)?;
+    app.click("keychain-retry").await?;
+    app.gone("keychain-banner").await?;
+    super::keys::issue(&app, "Night build").await?;
+    let secret = reveal(&app).await?;
+    put_away(&app).await?;
+    ensure!(verify(&app, &secret).await? == "valid");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_162_no_secret_service_is_told_and_nothing_is_written_instead() -> Result<()> {
+    let desktop = Desktop::start(Keyring::Absent).await?;
+    let app = desktop.open().await?;
+    ensure!(refused(&app).await? == "keychain_unavailable");
+    app.press(&[key::ESCAPE]).await?;
+    app.gone("issue-dialog").await?;
+    ensure!(app.error_code("keychain-banner").await? == "keychain_unavailable");
+    app.see("keys-empty").await?;
+    Ok(())
+}

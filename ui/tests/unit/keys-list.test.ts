@@ -1,0 +1,91 @@
+// The list's model: one page after the other, and never an answer to an old question.
+import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { app } from "../../src/lib/app.svelte";
+import type { ApiKeyListRequest, ApiKeyView } from "../../src/lib/host";
+import { keys } from "../../src/lib/keys.svelte";
+
+const key = (index: number): ApiKeyView => ({
+  id: `key_${index}`,
+  name: `Key ${index}`,
+  prefix: "sk_live",
+  scopes: [],
+  state: "active",
+  kid: "k",
+  lastFour: "abcd",
+  createdAt: 0,
+  expiresAt: null,
+  oldSecretWorksUntil: null,
+  lastUsedAt: null,
+  revokedAt: null,
+  revokedReason: null,
+});
+const total = 1300;
+let requests: ApiKeyListRequest[];
+let answer: (request: ApiKeyListRequest) => unknown;
+
+beforeEach(() => {
+  requests = [];
+  answer = ({ cursor, limit }) => {
+    const start = Number(cursor ?? 0);
+    const end = Math.min(total, start + limit);
+    const items = Array.from({ length: end - start }, (_, i) => key(start + i));
+    return { items, nextCursor: end < total ? String(end) : null, total };
+  };
+  mockIPC((command, payload) => {
+    if (command === "count_api_keys")
+      return { all: total, live: total, rotating: 0, expiring: 0, expired: 0, revoked: 0 };
+    const { request } = payload as { request: ApiKeyListRequest };
+    requests.push(request);
+    return answer(request);
+  });
+  Object.assign(keys, { text: "", filter: "all", sort: "created_desc", error: null });
+});
+afterEach(() => clearMocks());
+
+it("loads a first page, then as many as the view needs", async () => {
+  await keys.load();
+  expect(keys.rows).toHaveLength(100);
+  expect(keys.total).toBe(total);
+  keys.ensure(50);
+  expect(requests).toHaveLength(1);
+  keys.ensure(900);
+  keys.ensure(1299); // while the first wish is under way
+  await vi.waitFor(() => expect(keys.rows).toHaveLength(total));
+  expect(requests.map(({ cursor }) => cursor)).toEqual([null, "100", "600", "1100"]);
+  expect(new Set(keys.rows.map(({ id }) => id)).size).toBe(total);
+});
+
+it("drops the answer to a question that is no longer asked", async () => {
+  let release: (page: unknown) => void = () => undefined;
+  answer = ({ text }) =>
+    text === "old"
+      ? new Promise((done) => (release = done))
+      : { items: [key(7)], nextCursor: null, total: 1 };
+  keys.text = "old";
+  const first = keys.load();
+  await vi.waitFor(() => expect(requests).toHaveLength(1));
+  keys.text = "new";
+  await keys.load();
+  release({ items: [key(1), key(2)], nextCursor: null, total: 2 });
+  await first;
+  expect(keys.rows.map(({ id }) => id)).toEqual(["key_7"]);
+});
+
+it("keeps the rows when a later load fails, and says why", async () => {
+  await keys.load();
+  answer = () => {
+    throw { code: "registry_locked", message: "Busy.", hint: null, retryable: true };
+  };
+  await keys.load();
+  expect(keys.error?.code).toBe("registry_locked");
+  expect(keys.rows).toHaveLength(100);
+  expect(app.registryProblem?.code).toBe("registry_locked");
+});
+
+it("puts a changed record in its place", async () => {
+  await keys.load();
+  keys.patch({ ...key(3), state: "revoked" });
+  expect(keys.rows[3]?.state).toBe("revoked");
+  expect(keys.rows).toHaveLength(100);
+});

@@ -11,8 +11,7 @@ use super::harness::{AppWindow, Desktop, Keyring};
 use super::keys::{issue, put_away, reveal};
 
 async fn bring_axe(app: &AppWindow) -> Result<()> {
-    let file =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("../ui/node_modules/axe-core/axe.min.js");
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ui/node_modules/axe-core/axe.min.js");
     let axe = fs::read_to_string(file).context("run `npm ci` in ui")?;
     app.run(&axe, &[]).await.map(drop)
 }
@@ -29,7 +28,11 @@ async fn judge(app: &AppWindow, what: &str, findings: &mut Vec<String>) -> Resul
             .slice(0, 3).join(', '))), \
           (error) => done(['axe failed: ' + error]));";
     let found = app.client.execute_async(script, Vec::new()).await?;
-    let found = found.as_array().context("no list")?.iter().filter_map(Value::as_str);
+    let found = found
+        .as_array()
+        .context("no list")?
+        .iter()
+        .filter_map(Value::as_str);
     findings.extend(found.map(|line| format!("{what}: {line}")));
     Ok(())
 }
@@ -89,7 +92,11 @@ async fn ac_196_axe_finds_nothing_on_any_page_light_and_dark() -> Result<()> {
     let mut findings = Vec::new();
     bring_axe(&app).await?;
     judge(&app, "nothing yet", &mut findings).await?;
-    issue(&app, "A key with a long name that may need more room than a column has").await?;
+    issue(
+        &app,
+        "A key with a long name that may need more room than a column has",
+    )
+    .await?;
     judge(&app, "reveal-dialog, hidden", &mut findings).await?;
     reveal(&app).await?;
     judge(&app, "reveal-dialog, shown", &mut findings).await?;
@@ -98,13 +105,22 @@ async fn ac_196_axe_finds_nothing_on_any_page_light_and_dark() -> Result<()> {
         judge_all(&app, theme, &mut findings).await?;
     }
     ensure!(findings.is_empty(), "axe found:\n{}", findings.join("\n"));
+    // It does find what is wrong.
+    let wrong = "document.querySelector('main').insertAdjacentHTML('beforeend', \
+        '<button></button><p style=\"color: #777; background: #888\">unreadable</p>');";
+    app.run(wrong, &[]).await?;
+    judge(&app, "planted", &mut findings).await?;
+    ensure!(findings.len() >= 2, "axe is blind: {findings:?}");
     Ok(())
 }
 
 #[tokio::test]
 async fn ac_196_axe_finds_nothing_where_something_is_wrong() -> Result<()> {
     let desktop = Desktop::start(Keyring::Absent).await?;
-    fs::write(desktop.app_home().join("registry.db"), "no database at all".repeat(400))?;
+    fs::write(
+        desktop.app_home().join("registry.db"),
+        "no database at all".repeat(400),
+    )?;
     let app = desktop.open().await?;
     let mut findings = Vec::new();
     bring_axe(&app).await?;

@@ -11,7 +11,9 @@ async fn stands(app: &AppWindow, person: &str, status: &str) -> Result<()> {
         "[...document.querySelectorAll('[data-testid=account-card]')].some((card) => \
            card.textContent.includes('{person}') && card.dataset.status === '{status}')"
     );
-    app.until(&format!("{person} is {status}"), &card).await.map(drop)
+    app.until(&format!("{person} is {status}"), &card)
+        .await
+        .map(drop)
 }
 
 #[tokio::test]
@@ -30,12 +32,20 @@ async fn ac_167_two_accounts_on_one_issuer() -> Result<()> {
     ensure!(entries.len() == 2, "{entries:?}");
 
     let card = "article[aria-label=\"Person ada\"]";
-    app.click_on(&format!("{card} [data-testid=sign-out]")).await?;
+    app.click_on(&format!("{card} [data-testid=sign-out]"))
+        .await?;
     app.click("sign-out-confirm").await?;
-    app.until("ada is gone", &format!("document.querySelector('{card}') === null")).await?;
+    app.until(
+        "ada is gone",
+        &format!("document.querySelector('{card}') === null"),
+    )
+    .await?;
     stands(&app, "Person bob", "signed_in").await?;
     let entries = refresh_entries(&desktop, &app)?;
-    ensure!(entries.len() == 1 && entries[0].contains("bob"), "{entries:?}");
+    ensure!(
+        entries.len() == 1 && entries[0].contains("bob"),
+        "{entries:?}"
+    );
     app.click("refresh-account").await?;
     app.reads("toast", "Access renewed").await
 }
@@ -73,7 +83,10 @@ async fn ac_160_a_keychain_locked_later_signs_nobody_out() -> Result<()> {
     app.click("refresh-account").await?;
     stands(&app, "Person ada", "keychain_unavailable").await?;
     let code = app.error_code("account-reason").await?;
-    ensure!(code == "keychain_locked" || code == "keychain_denied", "{code}");
+    ensure!(
+        code == "keychain_locked" || code == "keychain_denied",
+        "{code}"
+    );
 
     keyring::unlock(&desktop)?;
     app.click("refresh-account").await?;
@@ -119,7 +132,13 @@ async fn ac_166_duplicates_are_named_and_not_guessed() -> Result<()> {
     app.click("refresh-account").await?;
     stands(&app, "Person ada", "keychain_unavailable").await?;
     ensure!(app.error_code("account-reason").await? == "keychain_ambiguous");
-    ensure!(provider.values("refresh_token.saved").len() == tokens, "one of them was used");
-    ensure!(refresh_entries(&desktop, &app)?.len() == 2, "one of them was deleted");
+    ensure!(
+        provider.values("refresh_token.saved").len() == tokens,
+        "one of them was used"
+    );
+    ensure!(
+        refresh_entries(&desktop, &app)?.len() == 2,
+        "one of them was deleted"
+    );
     Ok(())
 }

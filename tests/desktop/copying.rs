@@ -24,7 +24,10 @@ async fn ac_193_a_copied_secret_leaves_the_clipboard() -> Result<()> {
     app.click("copy-secret").await?;
     app.see("clipboard-countdown").await?;
     let copied = Instant::now();
-    ensure!(clipboard::read(&desktop)? == secret, "the key is not on the clipboard");
+    ensure!(
+        clipboard::read(&desktop)? == secret,
+        "the key is not on the clipboard"
+    );
     ensure!(clipboard::read_target(&desktop, "x-kde-passwordManagerHint")? == "secret");
     while !clipboard::read(&desktop)?.is_empty() {
         if copied.elapsed() > Duration::from_secs(8) {
@@ -32,7 +35,11 @@ async fn ac_193_a_copied_secret_leaves_the_clipboard() -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    ensure!(copied.elapsed() > Duration::from_secs(4), "it was there for {:?}", copied.elapsed());
+    ensure!(
+        copied.elapsed() > Duration::from_secs(4),
+        "it was there for {:?}",
+        copied.elapsed()
+    );
     app.reads("toast", "Clipboard cleared").await?;
     // What was copied may be put away without a tick.
     app.click("close-reveal").await?;
@@ -61,6 +68,9 @@ async fn ac_193_quitting_takes_the_secret_off_the_clipboard() -> Result<()> {
     app.see("clipboard-countdown").await?;
     ensure!(clipboard::read(&desktop)? == format!("SK_LIVE_KEY={secret}\n"));
     app.end("TERM")?;
-    ensure!(clipboard::read(&desktop)?.is_empty(), "the secret outlives the app");
+    ensure!(
+        clipboard::read(&desktop)?.is_empty(),
+        "the secret outlives the app"
+    );
     Ok(())
 }

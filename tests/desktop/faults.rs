@@ -15,7 +15,8 @@ use super::sign_in::sign_in;
 async fn told(app: &AppWindow, code: &str) -> Result<()> {
     ensure!(app.error_code("page-error").await? == code);
     let lines = "document.querySelectorAll('[data-testid=page-error] p').length === 3";
-    app.until("what happened, what to do, and the code", lines).await?;
+    app.until("what happened, what to do, and the code", lines)
+        .await?;
     app.click("error-retry").await?;
     ensure!(app.error_code("page-error").await? == code);
     Ok(())
@@ -81,7 +82,10 @@ impl ReadOnly {
     fn new(path: &Path) -> Result<Self> {
         let file = Self(path.to_path_buf());
         file.set("444", "+i")?;
-        ensure!(fs::File::options().append(true).open(path).is_err(), "it can still be written");
+        ensure!(
+            fs::File::options().append(true).open(path).is_err(),
+            "it can still be written"
+        );
         Ok(file)
     }
 
@@ -118,7 +122,8 @@ async fn shown_as_text(app: &AppWindow) -> Result<()> {
         controls: /[\\u0000-\\u0008\\u202a-\\u202e\\u2066-\\u2069]/.test(document.body.textContent), \
         wide: document.documentElement.scrollWidth > innerWidth };";
     let seen = app.run(script, &[]).await?;
-    let wanted = json!({ "images": 0, "bold": 0, "owned": false, "controls": false, "wide": false });
+    let wanted =
+        json!({ "images": 0, "bold": 0, "owned": false, "controls": false, "wide": false });
     ensure!(seen == wanted, "{seen}");
     Ok(())
 }
@@ -141,8 +146,11 @@ async fn ac_197_hostile_names_are_shown_as_text() -> Result<()> {
     app.ask("define_scope", json!({ "scope": scope })).await?;
     let mut accepted = 0;
     for name in names {
-        let wish = json!({ "name": name, "prefix": "sk_test", "scopes": ["a:b"], "expiresInDays": 1 });
-        let answer = app.invoke("issue_api_key", json!({ "request": wish })).await?;
+        let wish =
+            json!({ "name": name, "prefix": "sk_test", "scopes": ["a:b"], "expiresInDays": 1 });
+        let answer = app
+            .invoke("issue_api_key", json!({ "request": wish }))
+            .await?;
         accepted += usize::from(answer.get("ok").is_some());
     }
     ensure!(accepted >= 3, "only {accepted} names were accepted");
@@ -154,7 +162,11 @@ async fn ac_197_hostile_names_are_shown_as_text() -> Result<()> {
     app.see("key-detail").await?;
     shown_as_text(&app).await?;
     app.go("activity").await?;
-    app.until("the events", "document.querySelector('[data-action=\"api_key.issued\"]')").await?;
+    app.until(
+        "the events",
+        "document.querySelector('[data-action=\"api_key.issued\"]')",
+    )
+    .await?;
     shown_as_text(&app).await?;
     sign_in(&app, &browser, &provider, "hostile", 1).await?;
     app.reads("account-name", "<img src=x").await?;

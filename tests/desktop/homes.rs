@@ -23,12 +23,21 @@ async fn two_homes_do_not_meet() -> Result<()> {
     put_away(&two).await?;
 
     ensure!(verify(&one, &of_one).await? == "valid" && verify(&two, &of_two).await? == "valid");
-    ensure!(verify(&one, &of_two).await? == "not_found", "one knows a key of two");
-    ensure!(verify(&two, &of_one).await? == "not_found", "two knows a key of one");
+    ensure!(
+        verify(&one, &of_two).await? == "not_found",
+        "one knows a key of two"
+    );
+    ensure!(
+        verify(&two, &of_one).await? == "not_found",
+        "two knows a key of one"
+    );
     ensure!(one.service()? != two.service()?);
     for window in [&one, &two] {
         let users = keyring::users(&desktop, &window.service()?)?;
-        ensure!(users.len() == 1 && users[0].starts_with("pepper:"), "{users:?}");
+        ensure!(
+            users.len() == 1 && users[0].starts_with("pepper:"),
+            "{users:?}"
+        );
     }
     Ok(())
 }
@@ -50,7 +59,11 @@ async fn a_second_start_brings_the_first_window_forward() -> Result<()> {
     };
     ensure!(status.success(), "{status}");
     while !app.log().contains("brought forward by a second start") {
-        ensure!(Instant::now() < end, "the first window was not told:\n{}", app.log());
+        ensure!(
+            Instant::now() < end,
+            "the first window was not told:\n{}",
+            app.log()
+        );
         pause(20);
     }
     ensure!(app.process()? == first);

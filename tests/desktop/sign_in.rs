@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::harness::provider::CLIENT_ID;
-use super::harness::{AppWindow, Browser, Desktop, Keyring, Provider, keyring};
+use super::harness::{AppWindow, Browser, Desktop, Keyring, Provider, clipboard, keyring};
 
 /// Fills in the sign-in form and sends it.
 pub(crate) async fn ask_to_sign_in(app: &AppWindow, provider: &Provider) -> Result<()> {
@@ -42,7 +42,10 @@ pub(crate) fn refresh_entries(desktop: &Desktop, app: &AppWindow) -> Result<Vec<
 
 /// The port the app listens on for the answer.
 fn callback_port(url: &str) -> Result<u16> {
-    let rest = url.split("redirect_uri=http%3A%2F%2F127.0.0.1%3A").nth(1).context("no redirect")?;
+    let rest = url
+        .split("redirect_uri=http%3A%2F%2F127.0.0.1%3A")
+        .nth(1)
+        .context("no redirect")?;
     Ok(rest.split('%').next().unwrap_or_default().parse()?)
 }
 
@@ -69,30 +72,52 @@ async fn ac_001_ac_002_ac_097_signing_in_and_out() -> Result<()> {
     let app = desktop.open().await?;
     ask_to_sign_in(&app, &provider).await?;
     let opened = browser.tab(1).await?;
-    ensure!(opened.was_listening, "the browser came before the listener: {}", opened.url);
+    ensure!(
+        opened.was_listening,
+        "the browser came before the listener: {}",
+        opened.url
+    );
     ensure!(opened.url.starts_with(&provider.issuer) && !opened.url.contains("code_verifier"));
     browser.log_in("ada").await?;
     browser.consent().await?;
     browser.ends_with("You can close this tab").await?;
     let address = browser.client.current_url().await?;
-    ensure!(address.query().is_none(), "the code stays in the address: {address}");
+    ensure!(
+        address.query().is_none(),
+        "the code stays in the address: {address}"
+    );
     app.reads("account-name", "Person ada").await?;
     app.reads("account-email", "ada@example.test").await?;
     ensure!(app.attribute("account-card", "data-status").await? == "signed_in");
-    ensure!(browser.opened().len() == 1, "one tab, not many: {:?}", browser.opened());
+    ensure!(
+        browser.opened().len() == 1,
+        "one tab, not many: {:?}",
+        browser.opened()
+    );
 
     let entries = refresh_entries(&desktop, &app)?;
-    let [entry] = entries.as_slice() else { bail!("not one entry: {entries:?}") };
+    let [entry] = entries.as_slice() else {
+        bail!("not one entry: {entries:?}")
+    };
     let stored = keyring::lookup(&desktop, &app.service()?, entry)?;
-    ensure!(stored == provider.values("refresh_token.saved").pop(), "{stored:?}");
+    ensure!(
+        stored == provider.values("refresh_token.saved").pop(),
+        "{stored:?}"
+    );
 
     app.click("sign-out").await?;
     app.click("sign-out-confirm").await?;
     app.see("accounts-empty").await?;
     app.reads("toast", "The provider confirmed").await?;
-    ensure!(keyring::lookup(&desktop, &app.service()?, entry)?.is_none(), "the entry stays");
+    ensure!(
+        keyring::lookup(&desktop, &app.service()?, entry)?.is_none(),
+        "the entry stays"
+    );
     ensure!(refresh_entries(&desktop, &app)?.is_empty());
-    ensure!(provider.values("grant.revoked").len() == 1, "the provider was not told");
+    ensure!(
+        provider.values("grant.revoked").len() == 1,
+        "the provider was not told"
+    );
     Ok(())
 }
 
@@ -109,8 +134,14 @@ async fn ac_008_declined_consent_is_told_as_such() -> Result<()> {
     browser.ends_with("You declined access").await?;
     ensure!(app.error_code("sign-in-error").await? == "access_denied");
     app.reads("sign-in-error", "You declined access").await?;
-    ensure!(refuses(callback_port(&opened.url)?), "the listener is still there");
-    ensure!(refresh_entries(&desktop, &app)?.is_empty(), "something was stored");
+    ensure!(
+        refuses(callback_port(&opened.url)?),
+        "the listener is still there"
+    );
+    ensure!(
+        refresh_entries(&desktop, &app)?.is_empty(),
+        "something was stored"
+    );
     Ok(())
 }
 
@@ -125,12 +156,17 @@ async fn ac_010_ac_011_a_closed_tab_and_cancel() -> Result<()> {
     browser.client.close_window().await?;
     let before = app.text("sign-in-countdown").await?;
     let moves = "document.querySelector('[data-testid=sign-in-countdown]').textContent";
-    app.until("the countdown goes on", &format!("{moves} !== {before:?}")).await?;
+    app.until("the countdown goes on", &format!("{moves} !== {before:?}"))
+        .await?;
     ensure!(!refuses(port), "the listener is gone too early");
     let asked = Instant::now();
     app.click("sign-in-cancel").await?;
     app.see("sign-in-cancelled").await?;
-    ensure!(asked.elapsed() < Duration::from_secs(1), "Cancel took {:?}", asked.elapsed());
+    ensure!(
+        asked.elapsed() < Duration::from_secs(1),
+        "Cancel took {:?}",
+        asked.elapsed()
+    );
     ensure!(refuses(port), "a later callback would be answered");
     Ok(())
 }
@@ -148,6 +184,30 @@ async fn the_browser_may_be_started_by_the_sign_in_itself() -> Result<()> {
     browser.consent().await?;
     browser.ends_with("You can close this tab").await?;
     app.reads("account-name", "Person ada").await
+}
+
+#[tokio::test]
+async fn ac_014_without_a_browser_the_link_is_offered() -> Result<()> {
+    let desktop = Desktop::start(Keyring::Unlocked).await?;
+    let provider = Provider::start(&desktop).await?;
+    let browser = Browser::start(&desktop).await?;
+    let app = AppWindow::open_without_programs(&desktop).await?;
+    ask_to_sign_in(&app, &provider).await?;
+    app.see("browser-error").await?;
+    ensure!(app.attribute("sign-in-step", "data-step").await? == "browser_not_opened");
+    app.see("pasted-url").await?;
+    app.click("copy-sign-in-link").await?;
+    app.reads("copy-sign-in-link", "Copied").await?;
+    let link = clipboard::read(&desktop)?;
+    ensure!(link.starts_with(&provider.issuer), "{link}");
+    // A person takes it to the browser by hand.
+    browser.client.goto(&link).await?;
+    browser.log_in("ada").await?;
+    browser.consent().await?;
+    browser.ends_with("You can close this tab").await?;
+    app.reads("account-name", "Person ada").await?;
+    ensure!(browser.opened().is_empty(), "{:?}", browser.opened());
+    Ok(())
 }
 
 #[tokio::test]

@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::harness::process::marked;
+use super::harness::process::{Part, marked};
 use super::harness::{AppWindow, Browser, Desktop, Keyring, Provider};
 use super::keys::{issue, put_away, reveal};
 use super::sign_in::sign_in;
@@ -26,7 +27,11 @@ fn holders(folder: &Path, secrets: &[String]) -> Result<Vec<PathBuf>> {
 }
 
 fn holds(bytes: &[u8], secrets: &[String]) -> bool {
-    let has = |secret: &String| bytes.windows(secret.len()).any(|part| part == secret.as_bytes());
+    let has = |secret: &String| {
+        bytes
+            .windows(secret.len())
+            .any(|part| part == secret.as_bytes())
+    };
     secrets.iter().any(has)
 }
 
@@ -34,7 +39,8 @@ fn holds(bytes: &[u8], secrets: &[String]) -> bool {
 fn talkers(desktop: &Desktop, secrets: &[String]) -> Vec<String> {
     let files = |id: u32| [format!("/proc/{id}/environ"), format!("/proc/{id}/cmdline")];
     let all = marked(&desktop.mark()).into_iter().flat_map(files);
-    all.filter(|file| holds(&fs::read(file).unwrap_or_default(), secrets)).collect()
+    all.filter(|file| holds(&fs::read(file).unwrap_or_default(), secrets))
+        .collect()
 }
 
 fn search(desktop: &Desktop, secrets: &[String]) -> Result<()> {
@@ -76,8 +82,26 @@ async fn ac_168_ac_190_ac_121_nothing_secret_stays_behind() -> Result<()> {
     ensure!(secrets.len() >= 5, "too few canaries: {secrets:?}");
     secrets.push(key);
     search(&desktop, &secrets)?;
+    // The search itself works: it finds what is planted, in a file and in an environment.
+    let planted = desktop.app_home().join("planted");
+    fs::write(&planted, [&[0xff; 9], secrets[0].as_bytes()].concat())?;
+    ensure!(
+        search(&desktop, &secrets).is_err(),
+        "a planted file was not found"
+    );
+    fs::remove_file(planted)?;
+    let mut talker = desktop.lasting("sleep");
+    let talker = Part::start(talker.arg("60").env("PLANTED", &secrets[0]))?;
+    ensure!(
+        search(&desktop, &secrets).is_err(),
+        "a planted variable was not found"
+    );
+    drop(talker);
     let whole = app.whole_document().await?;
-    ensure!(!holds(whole.as_bytes(), &secrets), "a secret is in the page");
+    ensure!(
+        !holds(whole.as_bytes(), &secrets),
+        "a secret is in the page"
+    );
     ensure!(kept_by_the_web_view(&app).await? == json!([0, 0, 0, 0]));
 
     app.go("accounts").await?;
@@ -93,10 +117,53 @@ async fn ac_168_ac_190_ac_121_nothing_secret_stays_behind() -> Result<()> {
 fn commands() -> Result<Vec<String>> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ui/src/lib/bindings.ts");
     let text = fs::read_to_string(&file).context("no bindings")?;
-    let calls = text.split("__TAURI_INVOKE").filter_map(|rest| rest.split_once("(\"")?.1.split('"').next());
-    let names: Vec<String> = calls.map(str::to_owned).filter(|name| name.contains('_')).collect();
-    ensure!(names.len() >= 28, "the bindings are not read well: {names:?}");
+    let calls = text
+        .split("__TAURI_INVOKE")
+        .filter_map(|rest| rest.split_once("(\"")?.1.split('"').next());
+    let names: Vec<String> = calls
+        .map(str::to_owned)
+        .filter(|name| name.contains('_'))
+        .collect();
+    ensure!(
+        names.len() >= 28,
+        "the bindings are not read well: {names:?}"
+    );
     Ok(names)
+}
+
+#[tokio::test]
+async fn ac_192_the_window_goes_nowhere_else_and_loads_nothing_from_outside() -> Result<()> {
+    let desktop = Desktop::start(Keyring::Unlocked).await?;
+    let provider = Provider::start(&desktop).await?;
+    let app = desktop.open().await?;
+    let outside = format!("{}/.well-known/openid-configuration", provider.issuer);
+    let home = app.client.current_url().await?;
+    for script in [
+        "location.href = arguments[0];",
+        "window.open(arguments[0]);",
+    ] {
+        app.run(script, &[json!(outside)]).await?;
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        ensure!(
+            app.client.current_url().await? == home,
+            "{script} left the app"
+        );
+        ensure!(
+            app.client.windows().await?.len() == 1,
+            "{script} opened a window"
+        );
+    }
+    let fetch = "const done = arguments[arguments.length - 1]; \
+        fetch(arguments[0]).then(() => done('loaded'), () => done('refused'));";
+    let script = "const done = arguments[arguments.length - 1]; \
+        const tag = document.createElement('script'); tag.src = arguments[0]; \
+        tag.onload = () => done('loaded'); tag.onerror = () => done('refused'); \
+        document.head.append(tag);";
+    for load in [fetch, script] {
+        let answer = app.client.execute_async(load, vec![json!(outside)]).await?;
+        ensure!(answer == "refused", "{load}: {answer}");
+    }
+    app.see("page-keys").await.map(drop)
 }
 
 #[tokio::test]
@@ -130,7 +197,10 @@ async fn ac_191_no_command_returns_a_token() -> Result<()> {
         });
         let answer = app.invoke(&name, everything).await?.to_string();
         answered += usize::from(answer.starts_with("{\"ok\""));
-        ensure!(!holds(answer.as_bytes(), &provider.secrets()), "{name} returns a token");
+        ensure!(
+            !holds(answer.as_bytes(), &provider.secrets()),
+            "{name} returns a token"
+        );
     }
     ensure!(answered >= 12, "most calls were refused: {answered}");
     for foreign in [
@@ -143,7 +213,9 @@ async fn ac_191_no_command_returns_a_token() -> Result<()> {
         "plugin:event|emit",
         "read_secret",
     ] {
-        let answer = app.invoke(foreign, json!({ "path": "/etc/passwd" })).await?;
+        let answer = app
+            .invoke(foreign, json!({ "path": "/etc/passwd" }))
+            .await?;
         ensure!(answer.get("error").is_some(), "{foreign} is open: {answer}");
     }
     Ok(())

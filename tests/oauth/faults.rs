@@ -111,6 +111,7 @@ async fn ac_022_without_a_refresh_token_it_is_for_one_session() -> Result<()> {
     assert_eq!(test.in_keychain(&account).await?, None);
     let error = test.app.refresh_account(account.id).await.expect_err("nothing to refresh with");
     assert_eq!(error.code(), "reauth_required");
+    assert_eq!(test.account().await?.status, AccountStatus::SessionOnly, "asking for it ends nothing");
     let later = test.again(Person::Looks)?.account().await?;
     assert_eq!(later.status, AccountStatus::SignInNeeded, "it ends with the app");
     Ok(())

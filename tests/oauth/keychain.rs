@@ -1,6 +1,7 @@
 //! Keychains that are locked, missing or muddled; and that nothing secret is anywhere else.
 
 use std::path::Path;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -172,8 +173,13 @@ async fn ac_166_duplicates_are_named_and_not_guessed() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ac_168_no_token_is_on_disk_in_arguments_or_in_the_environment() -> Result<()> {
-    in_session!(Unlocked);
+async fn ac_168_no_token_is_on_disk_in_logs_in_arguments_or_in_the_environment() -> Result<()> {
+    // A process of its own: the log is the whole process's.
+    in_session!(Own);
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_max_level(tracing_subscriber::filter::LevelFilter::TRACE);
+    subscriber.with_ansi(false).with_writer(move || writer.clone()).try_init().map_err(|error| anyhow::anyhow!(error))?;
     let issuer = BadIssuer::start().await?;
     let test = TestApp::new(Person::Approves("ada"))?;
     let account = test.sign_in(&issuer.issuer).await?;
@@ -186,13 +192,34 @@ async fn ac_168_no_token_is_on_disk_in_arguments_or_in_the_environment() -> Resu
     let view = format!("{:?}", test.app.list_accounts().await?);
     assert!(canaries.iter().all(|canary| !view.contains(canary)));
     assert_eq!(found(test.folder.path(), &canaries), Vec::<String>::new());
+    issuer.change(|tricks| tricks.person = Some("eve"));
+    test.app.refresh_account(account.id.clone()).await.expect_err("somebody else's");
+    canaries.push(issuer.refresh_token());
     test.app.sign_out(account.id).await?;
     assert_eq!(found(test.folder.path(), &canaries), Vec::<String>::new());
+    let logged = String::from_utf8(log.0.lock().unwrap().clone())?;
+    assert!(logged.contains("keywright_app"), "the log was caught");
+    for line in logged.lines() {
+        assert!(canaries.iter().all(|canary| !line.contains(canary)), "{line}");
+    }
     for file in ["cmdline", "environ"] {
         let text = String::from_utf8_lossy(&std::fs::read(format!("/proc/self/{file}"))?).into_owned();
         assert!(canaries.iter().all(|canary| !text.contains(canary)), "{file}");
     }
     Ok(())
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Files under a folder that hold one of the texts.

@@ -146,12 +146,18 @@ async fn ac_087_two_processes_never_use_one_token_twice() -> Result<()> {
 async fn ac_087_a_faster_stranger_is_noticed() -> Result<()> {
     in_session!(Unlocked);
     let (issuer, test, account) = signed_in().await?;
-    // Somebody who does not know our lock refreshed and stored the new token while we asked.
+    // Somebody who does not know our lock refreshes and stores the new token while we ask.
+    issuer.change(|tricks| tricks.token = TokenTrick::Slow);
+    let (app, id) = (test.app.clone(), account.id.clone());
+    let refreshing = tokio::spawn(async move { app.refresh_account(id).await });
+    until("our request", async || (issuer.token_requests("refresh_token") == 1).then_some(())).await?;
     let old = issuer.refresh_token();
     post_token(&issuer.issuer, &format!("grant_type=refresh_token&refresh_token={old}")).await?;
     let user = format!("refresh:{} ada {}", issuer.issuer, account.client_id);
     store(&test.service, &user, &issuer.refresh_token()).await?;
-    assert_eq!(test.app.refresh_account(account.id).await?.status, AccountStatus::SignedIn);
+    assert_eq!(refreshing.await??.status, AccountStatus::SignedIn);
+    assert_eq!(issuer.token_requests("refresh_token"), 3, "ours, theirs, and ours with theirs");
+    assert_eq!(test.in_keychain(&account).await?, Some(issuer.refresh_token()));
     Ok(())
 }
 

@@ -32,6 +32,8 @@ pub(crate) enum TokenTrick {
     InvalidGrant,
     /// Does what it is asked and loses the answer on the way, once.
     LoseAnswer,
+    /// Takes its time, once.
+    Slow,
 }
 
 /// What it does wrong.
@@ -255,6 +257,10 @@ impl State {
                 self.tricks.lock().unwrap().token = TokenTrick::Good;
                 let _lost = self.grant(seen, tricks)?;
                 return Ok(None);
+            }
+            TokenTrick::Slow => {
+                self.tricks.lock().unwrap().token = TokenTrick::Good;
+                tokio::time::sleep(Duration::from_millis(1500)).await;
             }
             TokenTrick::InvalidGrant => return reply(400, "application/json", r#"{"error":"invalid_grant","error_description":"it is over"}"#),
         }

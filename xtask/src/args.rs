@@ -10,7 +10,7 @@ Usage: cargo xtask COMMAND [FLAGS]
       --release         the optimised build
       --smoke           open every page of a fresh app, light and dark, and take pictures
   test [FILTER]       all tests; FILTER keeps those whose name contains it
-      --quick           only crates and UI units: no browser, no whole system
+      --quick           without the tests that drive a browser or the window
   check               format, lints, dependency rules, UI types and lints, bindings, house rules
       --fix             mend what can be mended first
   bindings            write the TypeScript side of the commands (ui/src/lib/bindings.ts)

@@ -12,7 +12,11 @@ impl App {
     /// # Errors
     /// None: what is wrong stands in the view.
     pub async fn check_keychain(&self) -> Result<KeychainView, AppError> {
-        Ok(self.inner.keychain.probe().await)
+        let view = self.inner.keychain.probe().await;
+        if view.healthy {
+            self.inner.accounts.sessions.keychain_answers();
+        }
+        Ok(view)
     }
 
     /// Makes an encrypted file in place of a keychain that this system does not have.

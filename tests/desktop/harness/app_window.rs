@@ -3,6 +3,7 @@
 use std::fs;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -38,24 +39,63 @@ impl Desktop {
 
     /// Writes settings for the next start.
     pub(crate) fn settings(&self, settings: &Value) -> Result<()> {
-        Ok(fs::write(self.app_home().join("settings.json"), settings.to_string())?)
+        Ok(fs::write(
+            self.app_home().join("settings.json"),
+            settings.to_string(),
+        )?)
     }
 }
 
 impl AppWindow {
     pub(crate) async fn open(desktop: &Desktop, home: &Path) -> Result<Self> {
+        Self::start(desktop, home, |_| {}).await
+    }
+
+    /// Starts it where no program can be found, and so nothing that opens a browser.
+    pub(crate) async fn open_without_programs(desktop: &Desktop) -> Result<Self> {
+        let folder = desktop.path("bin");
+        fs::create_dir(&folder)?;
+        for program in ["setpriv", "WebKitWebDriver"] {
+            let at = desktop.output("which", &[program])?;
+            std::os::unix::fs::symlink(at.trim(), folder.join(program))?;
+        }
+        let change = |command: &mut Command| drop(command.env("PATH", &folder));
+        Self::start(desktop, &desktop.app_home(), change).await
+    }
+
+    async fn start(
+        desktop: &Desktop,
+        home: &Path,
+        change: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
         let program = session::app()?;
         let said = desktop.path("driver.log");
         let mut command = desktop.lasting("WebKitWebDriver");
         command.arg("--host=127.0.0.1");
-        command.env("TAURI_WEBVIEW_AUTOMATION", "true").env("KEYWRIGHT_HOME", home);
+        command
+            .env("TAURI_WEBVIEW_AUTOMATION", "true")
+            .env("KEYWRIGHT_HOME", home);
+        change(&mut command);
         let driver = Driver::start(command, &said)?;
         let options = json!({ "binary": program, "args": [] });
         let wanted = json!({ "webkitgtk:browserOptions": options });
         let client = driver.connect(wanted, &said).await?;
-        let page = Page { client, logs: vec![said, home.join("logs/keywright.log")] };
-        let window = Self { page, driver, home: home.to_path_buf(), program };
-        window.until("the first page", "document.documentElement.dataset.ready === 'true'").await?;
+        let page = Page {
+            client,
+            logs: vec![said, home.join("logs/keywright.log")],
+        };
+        let window = Self {
+            page,
+            driver,
+            home: home.to_path_buf(),
+            program,
+        };
+        window
+            .until(
+                "the first page",
+                "document.documentElement.dataset.ready === 'true'",
+            )
+            .await?;
         Ok(window)
     }
 
@@ -67,8 +107,9 @@ impl AppWindow {
     /// The app's process, found by its program and its folder.
     pub(crate) fn process(&self) -> Result<u32> {
         let home = format!("KEYWRIGHT_HOME={}", self.home.display());
-        let is_app =
-            |id: &u32| fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == self.program);
+        let is_app = |id: &u32| {
+            fs::read_link(format!("/proc/{id}/exe")).is_ok_and(|exe| exe == self.program)
+        };
         let found = process::with_variable(&home).into_iter().find(is_app);
         found.context("the app is not running")
     }

@@ -88,8 +88,13 @@ impl Browser {
 
     /// Makes Chromium the session's browser without starting it: the handler does.
     pub(crate) fn install_cold(desktop: &Desktop) -> Result<()> {
-        let line = [&[PROGRAM.to_owned()], flags(desktop).as_slice()].concat().join(" ");
-        install(desktop, &format!(r#"setsid {line} "$1" </dev/null &>/dev/null &"#))
+        let line = [&[PROGRAM.to_owned()], flags(desktop).as_slice()]
+            .concat()
+            .join(" ");
+        install(
+            desktop,
+            &format!(r#"setsid {line} "$1" </dev/null &>/dev/null &"#),
+        )
     }
 
     /// Attaches to the Chromium of the session, whoever started it.
@@ -107,20 +112,36 @@ impl Browser {
         let said = desktop.path("chromedriver.log");
         let driver = Driver::start(desktop.lasting("chromedriver"), &said)?;
         let options = json!({ "debuggerAddress": format!("127.0.0.1:{port}") });
-        let client = driver.connect(json!({ "goog:chromeOptions": options }), &said).await?;
-        let page = Page { client, logs: vec![said] };
+        let client = driver
+            .connect(json!({ "goog:chromeOptions": options }), &said)
+            .await?;
+        let page = Page {
+            client,
+            logs: vec![said],
+        };
         // Of a Chromium that the app itself has started, no tab is known.
-        let known = if chromium.is_some() { page.client.windows().await? } else { Vec::new() };
+        let known = if chromium.is_some() {
+            page.client.windows().await?
+        } else {
+            Vec::new()
+        };
         let (opened, known) = (desktop.path("opened"), RefCell::new(known));
-        Ok(Self { page, opened, known, _driver: driver, _chromium: chromium })
+        Ok(Self {
+            page,
+            opened,
+            known,
+            _driver: driver,
+            _chromium: chromium,
+        })
     }
 
     /// The addresses the app has opened so far.
     pub(crate) fn opened(&self) -> Vec<Opened> {
         let text = fs::read_to_string(&self.opened).unwrap_or_default();
         let lines = text.lines().filter_map(|line| line.split_once(' '));
-        let read = |(state, url): (&str, &str)| {
-            Opened { was_listening: state == "listening", url: url.to_owned() }
+        let read = |(state, url): (&str, &str)| Opened {
+            was_listening: state == "listening",
+            url: url.to_owned(),
         };
         lines.map(read).collect()
     }
@@ -154,7 +175,11 @@ impl Browser {
 
 fn flags(desktop: &Desktop) -> Vec<String> {
     let folder = format!("--user-data-dir={}", desktop.path("chromium").display());
-    FLAGS.iter().map(|flag| (*flag).to_owned()).chain([folder]).collect()
+    FLAGS
+        .iter()
+        .map(|flag| (*flag).to_owned())
+        .chain([folder])
+        .collect()
 }
 
 /// Registers a handler for web addresses, the way a browser's package does.

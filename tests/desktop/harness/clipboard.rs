@@ -22,8 +22,16 @@ pub(crate) fn read_target(desktop: &Desktop, target: &str) -> Result<String> {
 /// Copies from another program, which then owns the clipboard.
 pub(crate) fn write(desktop: &Desktop, text: &str) -> Result<()> {
     let mut command = desktop.command("xclip");
-    let mut child = command.args(CLIPBOARD).arg("-i").stdin(Stdio::piped()).spawn()?;
-    child.stdin.take().context("no input")?.write_all(text.as_bytes())?;
+    let mut child = command
+        .args(CLIPBOARD)
+        .arg("-i")
+        .stdin(Stdio::piped())
+        .spawn()?;
+    child
+        .stdin
+        .take()
+        .context("no input")?
+        .write_all(text.as_bytes())?;
     // It stays behind in the background, as the owner.
     ensure!(child.wait()?.success(), "xclip failed");
     Ok(())

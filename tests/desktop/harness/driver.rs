@@ -27,11 +27,18 @@ impl Driver {
     pub(crate) fn start(mut command: Command, log: &Path) -> Result<Self> {
         let port = free_port()?;
         let file = File::options().create(true).append(true).open(log)?;
-        command.arg(format!("--port={port}")).stdout(file.try_clone()?).stderr(file);
+        command
+            .arg(format!("--port={port}"))
+            .stdout(file.try_clone()?)
+            .stderr(file);
         let part = Part::start(&mut command)?;
         let end = Instant::now() + Duration::from_secs(10);
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            ensure!(Instant::now() < end, "the driver does not start\n{}", tail(log));
+            ensure!(
+                Instant::now() < end,
+                "the driver does not start\n{}",
+                tail(log)
+            );
             pause(10);
         }
         Ok(Self { part, port })
@@ -44,7 +51,9 @@ impl Driver {
 
     /// Opens a session; a failure shows what driver and app printed.
     pub(crate) async fn connect(&self, capabilities: Value, log: &Path) -> Result<Client> {
-        let Value::Object(capabilities) = capabilities else { anyhow::bail!("no object") };
+        let Value::Object(capabilities) = capabilities else {
+            anyhow::bail!("no object")
+        };
         let mut builder = ClientBuilder::new(HttpConnector::new());
         builder.capabilities(capabilities);
         let address = format!("http://127.0.0.1:{}", self.port);
@@ -63,6 +72,8 @@ pub(crate) fn tail(file: &Path) -> String {
     let text = std::fs::read(file).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
-    let last = lines.get(lines.len().saturating_sub(25)..).unwrap_or_default();
+    let last = lines
+        .get(lines.len().saturating_sub(25)..)
+        .unwrap_or_default();
     format!("--- {}:\n{}", file.display(), last.join("\n"))
 }

@@ -18,20 +18,41 @@ const COLLECTION: &str = "/org/freedesktop/secrets/aliases/default";
 
 fn call(desktop: &Desktop, object: &str, method: &str, arguments: &[&str]) -> Result<String> {
     let mut all = vec!["call", "--session", "--timeout", "5"];
-    all.extend(["--dest", "org.freedesktop.secrets", "--object-path", object, "--method", method]);
+    all.extend([
+        "--dest",
+        "org.freedesktop.secrets",
+        "--object-path",
+        object,
+        "--method",
+        method,
+    ]);
     all.extend(arguments);
     desktop.output("gdbus", &all)
 }
 
 fn is_open(desktop: &Desktop) -> bool {
     let locked = ["org.freedesktop.Secret.Collection", "Locked"];
-    call(desktop, COLLECTION, "org.freedesktop.DBus.Properties.Get", &locked)
-        .is_ok_and(|answer| answer.contains("false"))
+    call(
+        desktop,
+        COLLECTION,
+        "org.freedesktop.DBus.Properties.Get",
+        &locked,
+    )
+    .is_ok_and(|answer| answer.contains("false"))
 }
 
 /// Waits without calling the service: a call would make the bus start another one.
 pub(crate) fn wait_until_there(desktop: &Desktop) -> Result<()> {
-    desktop.output("gdbus", &["wait", "--session", "--timeout", "9", "org.freedesktop.secrets"])?;
+    desktop.output(
+        "gdbus",
+        &[
+            "wait",
+            "--session",
+            "--timeout",
+            "9",
+            "org.freedesktop.secrets",
+        ],
+    )?;
     wait_until_open(desktop)
 }
 
@@ -47,7 +68,12 @@ fn wait_until_open(desktop: &Desktop) -> Result<()> {
 /// Locks the keyring, as a screen lock may do.
 pub(crate) fn lock(desktop: &Desktop) -> Result<()> {
     let these = format!("[objectpath '{COLLECTION}']");
-    call(desktop, SERVICE, "org.freedesktop.Secret.Service.Lock", &[&these])?;
+    call(
+        desktop,
+        SERVICE,
+        "org.freedesktop.Secret.Service.Lock",
+        &[&these],
+    )?;
     ensure!(!is_open(desktop), "the keyring does not lock");
     Ok(())
 }
@@ -66,14 +92,19 @@ pub(crate) fn unlock(desktop: &Desktop) -> Result<()> {
     stream.write_all(&packet)?;
     let mut answer = [0; 8];
     stream.read_exact(&mut answer)?;
-    ensure!(answer == [0, 0, 0, 8, 0, 0, 0, 0], "the keyring refuses: {answer:?}");
+    ensure!(
+        answer == [0, 0, 0, 8, 0, 0, 0, 0],
+        "the keyring refuses: {answer:?}"
+    );
     wait_until_open(desktop)
 }
 
 /// The value under a service and user name; `None` where there is none.
 pub(crate) fn lookup(desktop: &Desktop, service: &str, user: &str) -> Result<Option<String>> {
-    let value =
-        desktop.output("secret-tool", &["lookup", "service", service, "username", user])?;
+    let value = desktop.output(
+        "secret-tool",
+        &["lookup", "service", service, "username", user],
+    )?;
     Ok(Some(value).filter(|value| !value.is_empty()))
 }
 
@@ -82,10 +113,15 @@ pub(crate) fn users(desktop: &Desktop, service: &str) -> Result<Vec<String>> {
     let mut search = desktop.command("timeout");
     search.args(["10", "secret-tool", "search", "--all", "service", service]);
     // It writes the attributes to standard error and the secrets to standard output.
-    let output = search.stdout(Stdio::piped()).stderr(Stdio::piped()).output()?;
+    let output = search
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .output()?;
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text).into_owned();
-    let names = text.lines().filter_map(|line| line.strip_prefix("attribute.username = "));
+    let names = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("attribute.username = "));
     let mut names: Vec<String> = names.map(str::to_owned).collect();
     names.sort_unstable();
     Ok(names)
@@ -93,20 +129,45 @@ pub(crate) fn users(desktop: &Desktop, service: &str) -> Result<Vec<String>> {
 
 /// Removes an entry behind the app's back.
 pub(crate) fn clear(desktop: &Desktop, service: &str, user: &str) -> Result<()> {
-    desktop.output("secret-tool", &["clear", "service", service, "username", user])?;
-    ensure!(lookup(desktop, service, user)?.is_none(), "the entry is still there");
+    desktop.output(
+        "secret-tool",
+        &["clear", "service", service, "username", user],
+    )?;
+    ensure!(
+        lookup(desktop, service, user)?.is_none(),
+        "the entry is still there"
+    );
     Ok(())
 }
 
 /// Puts a second entry beside an existing one: same service and user, one attribute more.
 pub(crate) fn duplicate(desktop: &Desktop, service: &str, user: &str) -> Result<()> {
     let mut store = desktop.command("secret-tool");
-    store.args(["store", "--label=copy", "service", service, "username", user, "copy", "1"]);
+    store.args([
+        "store",
+        "--label=copy",
+        "service",
+        service,
+        "username",
+        user,
+        "copy",
+        "1",
+    ]);
     let mut child = store.stdin(Stdio::piped()).spawn()?;
-    child.stdin.take().context("no input")?.write_all(b"another")?;
+    child
+        .stdin
+        .take()
+        .context("no input")?
+        .write_all(b"another")?;
     if !child.wait()?.success() {
         bail!("the copy was not stored");
     }
-    ensure!(users(desktop, service)?.iter().filter(|name| *name == user).count() == 2);
+    ensure!(
+        users(desktop, service)?
+            .iter()
+            .filter(|name| *name == user)
+            .count()
+            == 2
+    );
     Ok(())
 }

@@ -114,8 +114,13 @@ impl Page {
         let field = self.see(testid).await?;
         field.clear().await?;
         field.send_keys(text).await?;
-        let holds = format!("document.querySelector('{}')?.value === {}", by(testid), json!(text));
-        self.until(&format!("{testid} holds the text"), &holds).await?;
+        let holds = format!(
+            "document.querySelector('{}')?.value === {}",
+            by(testid),
+            json!(text)
+        );
+        self.until(&format!("{testid} holds the text"), &holds)
+            .await?;
         Ok(())
     }
 
@@ -126,7 +131,12 @@ impl Page {
 
     /// An attribute of an element, once it is shown; empty where it has none.
     pub(crate) async fn attribute(&self, testid: &str, name: &str) -> Result<String> {
-        Ok(self.see(testid).await?.attr(name).await?.unwrap_or_default())
+        Ok(self
+            .see(testid)
+            .await?
+            .attr(name)
+            .await?
+            .unwrap_or_default())
     }
 
     /// Waits until an element's text contains something.
@@ -136,7 +146,8 @@ impl Page {
             by(testid),
             json!(text)
         );
-        self.until(&format!("{testid} reads {text:?}"), &has).await?;
+        self.until(&format!("{testid} reads {text:?}"), &has)
+            .await?;
         Ok(())
     }
 
@@ -149,7 +160,11 @@ impl Page {
 
     /// Whether something carries the test id now.
     pub(crate) async fn has(&self, testid: &str) -> Result<bool> {
-        Ok(!self.client.find_all(Locator::Css(&by(testid))).await?.is_empty())
+        Ok(!self
+            .client
+            .find_all(Locator::Css(&by(testid)))
+            .await?
+            .is_empty())
     }
 
     /// Presses keys one after the other, as on a keyboard; modifiers are held over the rest.
@@ -178,27 +193,41 @@ impl Page {
     pub(crate) async fn whole_document(&self) -> Result<String> {
         let script = "return document.documentElement.outerHTML + \
             [...document.querySelectorAll('input,textarea')].map((e) => e.value).join('\\n');";
-        Ok(self.run(script, &[]).await?.as_str().unwrap_or_default().to_owned())
+        Ok(self
+            .run(script, &[])
+            .await?
+            .as_str()
+            .unwrap_or_default()
+            .to_owned())
     }
 
     /// What was awaited, what the page says instead, the logs, and a picture.
     pub(crate) async fn explain(&self, what: &str) -> Error {
         let script = "return location.href + '\\n' + document.body.innerText.slice(0, 900);";
-        let page = self.run(script, &[]).await.unwrap_or_else(|error| json!(error.to_string()));
+        let page = self
+            .run(script, &[])
+            .await
+            .unwrap_or_else(|error| json!(error.to_string()));
         let picture = match self.picture().await {
             Ok(path) => path.display().to_string(),
             Err(error) => format!("no picture: {error}"),
         };
         let logs: Vec<String> = self.logs.iter().map(|log| tail(log)).collect();
         let page = page.as_str().unwrap_or_default();
-        anyhow!("{what}\n--- the page ({picture}):\n{page}\n{}", logs.join("\n"))
+        anyhow!(
+            "{what}\n--- the page ({picture}):\n{page}\n{}",
+            logs.join("\n")
+        )
     }
 
     /// Writes what is to be seen into target/e2e.
     async fn picture(&self) -> Result<PathBuf> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/e2e");
         fs::create_dir_all(&folder)?;
-        let name = std::thread::current().name().unwrap_or("unnamed").replace("::", "-");
+        let name = std::thread::current()
+            .name()
+            .unwrap_or("unnamed")
+            .replace("::", "-");
         let file = folder.canonicalize()?.join(format!("{name}.png"));
         let shot = tokio::time::timeout(Duration::from_secs(5), self.client.screenshot()).await;
         fs::write(&file, shot??)?;

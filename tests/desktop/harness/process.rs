@@ -21,7 +21,9 @@ impl Part {
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
         let name = command.get_program().to_os_string();
         let child = command.process_group(0).spawn();
-        Ok(Self(child.with_context(|| format!("cannot start {}", name.display()))?))
+        Ok(Self(child.with_context(|| {
+            format!("cannot start {}", name.display())
+        })?))
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -55,7 +57,10 @@ impl Drop for Part {
 /// Sends a signal to a process, or with a minus sign to a group; one that is gone is no error.
 pub(crate) fn signal(name: &str, target: &str) {
     let line = format!("kill -s {name} -- {target}");
-    let _ = Command::new("sh").args(["-c", &line]).stderr(Stdio::null()).status();
+    let _ = Command::new("sh")
+        .args(["-c", &line])
+        .stderr(Stdio::null())
+        .status();
 }
 
 /// Ends whatever still carries the mark: handlers and daemons leave their group.
@@ -81,12 +86,18 @@ pub(crate) fn marked(mark: &str) -> Vec<u32> {
 
 /// The processes whose environment has exactly this `NAME=value`.
 pub(crate) fn with_variable(entry: &str) -> Vec<u32> {
-    let Ok(folders) = fs::read_dir("/proc") else { return Vec::new() };
-    let ids = folders.flatten().filter_map(|folder| folder.file_name().to_str()?.parse().ok());
+    let Ok(folders) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let ids = folders
+        .flatten()
+        .filter_map(|folder| folder.file_name().to_str()?.parse().ok());
     let carries = |id: &u32| {
         // A zombie's environment is empty.
         let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
-        environment.split(|byte| *byte == 0).any(|have| have == entry.as_bytes())
+        environment
+            .split(|byte| *byte == 0)
+            .any(|have| have == entry.as_bytes())
     };
     ids.filter(carries).collect()
 }

@@ -50,18 +50,28 @@ impl Desktop {
         let turn = TURN.lock().await;
         // Sockets have short paths: at most 107 bytes.
         let folder = tempfile::Builder::new().prefix("kwe-").tempdir_in("/tmp")?;
-        let mut desktop =
-            Self { parts: Vec::new(), environment: Vec::new(), folder, _turn: turn };
+        let mut desktop = Self {
+            parts: Vec::new(),
+            environment: Vec::new(),
+            folder,
+            _turn: turn,
+        };
         for name in ["home", "run", "kw"] {
-            fs::DirBuilder::new().mode(0o700).create(desktop.path(name))?;
+            fs::DirBuilder::new()
+                .mode(0o700)
+                .create(desktop.path(name))?;
         }
         for name in ["PATH", "LANG", "USER"] {
             if let Some(value) = std::env::var_os(name) {
                 desktop.environment.push((name, value));
             }
         }
-        desktop.environment.push(("HOME", desktop.path("home").into()));
-        desktop.environment.push(("XDG_RUNTIME_DIR", desktop.path("run").into()));
+        desktop
+            .environment
+            .push(("HOME", desktop.path("home").into()));
+        desktop
+            .environment
+            .push(("XDG_RUNTIME_DIR", desktop.path("run").into()));
         desktop.environment.push((MARK, desktop.mark().into()));
         desktop.start_bus(keyring)?;
         if keyring != Keyring::Absent {
@@ -91,8 +101,13 @@ impl Desktop {
     /// A program in this session; it sees nothing of the session we were called from.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         command
     }
 
@@ -106,9 +121,15 @@ impl Desktop {
     /// What a short program prints; it may fail only by not starting or not ending.
     pub(crate) fn output(&self, program: &str, arguments: &[&str]) -> Result<String> {
         let mut command = self.command("timeout");
-        command.args(["10", program]).args(arguments).stderr(Stdio::piped());
+        command
+            .args(["10", program])
+            .args(arguments)
+            .stderr(Stdio::piped());
         let output = command.stdout(Stdio::piped()).output()?;
-        ensure!(output.status.code() != Some(124), "{program} does not answer");
+        ensure!(
+            output.status.code() != Some(124),
+            "{program} does not answer"
+        );
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
@@ -117,7 +138,10 @@ impl Desktop {
         bus.args(["--nofork", "--nopidfile", "--print-address=1"]);
         if keyring == Keyring::Absent {
             let file = self.path("bus.conf");
-            fs::write(&file, BARE_BUS.replace("FOLDER", &self.path("run").display().to_string()))?;
+            fs::write(
+                &file,
+                BARE_BUS.replace("FOLDER", &self.path("run").display().to_string()),
+            )?;
             bus.arg("--config-file").arg(file);
         } else {
             bus.arg("--session");
@@ -125,7 +149,8 @@ impl Desktop {
         let mut bus = Part::start(bus.stdout(Stdio::piped()))?;
         let address = first_line(bus.child().stdout.take()).context("the bus does not start")?;
         self.parts.push(bus);
-        self.environment.push(("DBUS_SESSION_BUS_ADDRESS", address.into()));
+        self.environment
+            .push(("DBUS_SESSION_BUS_ADDRESS", address.into()));
         Ok(())
     }
 
@@ -142,11 +167,20 @@ impl Desktop {
 
     fn start_display(&mut self) -> Result<()> {
         let mut display = self.lasting("Xvfb");
-        display.args(["-displayfd", "1", "-screen", "0", "1280x800x24", "-nolisten", "tcp"]);
+        display.args([
+            "-displayfd",
+            "1",
+            "-screen",
+            "0",
+            "1280x800x24",
+            "-nolisten",
+            "tcp",
+        ]);
         let mut display = Part::start(display.arg("-noreset").stdout(Stdio::piped()))?;
         let number = first_line(display.child().stdout.take()).context("the display")?;
         self.parts.push(display);
-        self.environment.push(("DISPLAY", format!(":{number}").into()));
+        self.environment
+            .push(("DISPLAY", format!(":{number}").into()));
         Ok(())
     }
 }
@@ -170,7 +204,9 @@ pub(crate) fn first_line(output: Option<impl Read + Send + 'static>) -> Result<S
         // Whoever writes into a closed pipe ends.
         let _ = std::io::copy(&mut reader, &mut std::io::sink());
     });
-    let line = receiver.recv_timeout(Duration::from_secs(10)).context("no answer in time")?;
+    let line = receiver
+        .recv_timeout(Duration::from_secs(10))
+        .context("no answer in time")?;
     ensure!(line.ends_with('\n'), "it ended at once");
     Ok(line.trim_end().to_owned())
 }

@@ -128,9 +128,12 @@ pub enum ReauthReason {
     /// The entry was deleted outside the app.
     #[error("This account's entry is no longer in the keychain.")]
     GoneFromKeychain,
-    /// There never was a refresh token, and the access token is gone.
-    #[error("This sign-in lasted for one session only.")]
+    /// The access token is over, and there is no refresh token.
+    #[error("This sign-in has ended.")]
     SessionEnded,
+    /// There is an access token, and nothing to renew it with (AC-022).
+    #[error("The provider gave no refresh token, so this sign-in cannot be renewed.")]
+    NoRefreshToken,
 }
 
 fn described(description: &Option<String>) -> String {

@@ -28,6 +28,7 @@ const HEADER_BYTES: usize = 16 * 1024;
 const HEADER_TIME: Duration = Duration::from_secs(5);
 /// How long the result page waits to be fetched once the sign-in has ended.
 const LINGER: Duration = Duration::from_secs(3);
+const FLUSH: Duration = Duration::from_millis(50);
 
 /// A port of this machine that is listened on, not answering yet.
 #[derive(Debug)]
@@ -89,10 +90,12 @@ impl Listener {
     pub(crate) async fn finish(self, ending: Ending, hurry: CancellationToken) {
         self.ending.send_replace(Some(ending));
         tokio::select! {
-            () = self.shared.delivered() => {}
+            // A moment more for the last bytes to leave.
+            () = self.shared.delivered() => tokio::time::sleep(FLUSH).await,
             () = tokio::time::sleep(LINGER) => {}
             () = hurry.cancelled() => {}
         }
+        hurry.cancel();
         self.close().await;
     }
 }

@@ -120,10 +120,12 @@ impl PendingSignIns {
         self.hurry_lingering();
     }
 
-    /// A token that ends a lingering result page early.
+    /// A token that ends a lingering result page early; its owner cancels it when done.
     pub(crate) fn lingering(&self) -> CancellationToken {
         let token = CancellationToken::new();
-        self.lingering.lock().unwrap_or_else(PoisonError::into_inner).push(token.clone());
+        let mut lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
+        lingering.retain(|token| !token.is_cancelled());
+        lingering.push(token.clone());
         token
     }
 

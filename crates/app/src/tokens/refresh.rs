@@ -39,6 +39,10 @@ pub(crate) async fn refresh_now(inner: &Arc<Inner>, account_id: &str) -> Result<
         return shared.map_or(Ok(()), |trouble| Err(trouble.into_error()));
     }
     let account = inner.registry.get().await?.find_account(account_id).await?;
+    let for_one_session = sessions.with(account_id, |session| !session.renewable && session.life.is_some());
+    if for_one_session && !account.in_keychain {
+        return Err(SignInError::ReauthRequired(ReauthReason::NoRefreshToken).into());
+    }
     // A task of its own: nobody who stops listening interrupts it between answer and keychain.
     let task = tokio::spawn(refresh_and_note(Arc::clone(inner), account));
     task.await.unwrap_or_else(|_panicked| Err(SignInError::NetworkError.into()))
@@ -187,7 +191,7 @@ impl Refresh<'_> {
                 session.fail(Trouble::Keychain(error));
             }
         });
-        self.note(AccountChange::Refreshed).await;
+        self.note(self.account.clone(), AccountChange::Refreshed).await;
     }
 
     /// The end of this sign-in: nothing of it stays in the keychain (AC-092).
@@ -195,18 +199,15 @@ impl Refresh<'_> {
         if let Err(error) = self.inner.keychain.delete(&self.entry).await {
             tracing::warn!(code = error.code(), "a dead refresh token could not be deleted");
         }
-        let mut ended = self.account.clone();
-        ended.in_keychain = false;
-        Refresh { account: ended, inner: self.inner, entry: String::new(), provider: self.provider.clone(), http: self.http.clone() }
-            .note(AccountChange::ReauthRequired)
-            .await;
+        let ended = Account { in_keychain: false, ..self.account.clone() };
+        self.note(ended, AccountChange::ReauthRequired).await;
         Trouble::SignInNeeded(reason)
     }
 
-    async fn note(&self, change: AccountChange) {
+    async fn note(&self, account: Account, change: AccountChange) {
         let noted: Result<(), AppError> = async {
             let registry = self.inner.registry.get().await?;
-            Ok(registry.update_account(&Actor::keywright(), self.account.clone(), change).await?)
+            Ok(registry.update_account(&Actor::keywright(), account, change).await?)
         }
         .await;
         if let Err(error) = noted {

@@ -117,9 +117,12 @@ impl Session {
 
     /// Something temporary: longer pauses each time, never all at once.
     pub(crate) fn fail(&mut self, trouble: Trouble) {
-        self.trouble = Some(trouble);
         self.failures = self.failures.saturating_add(1);
-        self.not_before = Some(Instant::now() + pause(self.failures));
+        let asks_a_person = matches!(&trouble, Trouble::Keychain(KeychainError::Locked | KeychainError::Denied));
+        // Each try opens an unlock dialog: not again and again by itself.
+        let rest = if asks_a_person { LONGEST_PAUSE } else { pause(self.failures) };
+        self.trouble = Some(trouble);
+        self.not_before = Some(Instant::now() + rest);
     }
 
     /// Nothing more to try.
@@ -166,6 +169,15 @@ impl Sessions {
         self.lock().remove(account_id);
     }
 
+    /// The keychain answers again: accounts that waited for it need not wait any longer.
+    pub(crate) fn keychain_answers(&self) {
+        for session in self.lock().values_mut() {
+            if matches!(session.trouble, Some(Trouble::Keychain(_))) {
+                session.not_before = None;
+            }
+        }
+    }
+
     /// Accounts whose time has come.
     pub(crate) fn due(&self, now: i64) -> Vec<String> {
         let sessions = self.lock();
@@ -192,11 +204,12 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use keywright_domain::SecretText;
 
-    use super::{AccessToken, Session, TokenLife, Trouble, pause, refresh_after};
+    use super::{AccessToken, LONGEST_PAUSE, Session, Sessions, TokenLife, Trouble, pause, refresh_after};
+    use crate::secret_store::KeychainError;
     use crate::sign_in::SignInError;
 
     fn life(seconds: i64) -> TokenLife {
@@ -229,6 +242,19 @@ mod tests {
                 assert!(pause >= whole / 2 && pause <= whole, "{failures}: {pause:?}");
             }
         }
+    }
+
+    #[test]
+    fn ac_160_a_locked_keychain_is_not_asked_again_and_again() {
+        let sessions = Sessions::default();
+        sessions.with("a", |session| {
+            session.renewable = true;
+            session.fail(Trouble::Keychain(KeychainError::Locked));
+        });
+        assert!(sessions.due(0).is_empty());
+        sessions.with("a", |session| assert!(session.not_before.is_some_and(|at| at > Instant::now() + LONGEST_PAUSE / 2)));
+        sessions.keychain_answers();
+        assert_eq!(sessions.due(0), ["a"]);
     }
 
     #[test]

@@ -31,6 +31,8 @@ export class SignInDraft {
   }
 }
 
+let newest = 0;
+
 export class SignIn {
   phase = $state<"form" | "running" | "failed" | "done">("form");
   progress = $state.raw<SignInProgressView | null>(null);
@@ -41,6 +43,7 @@ export class SignIn {
 
   #request: SignInRequest | null = null;
   #run = 0;
+  #left = false;
 
   /** Starts, or starts afresh with the same answers. */
   async start(request = this.#request): Promise<void> {
@@ -51,7 +54,12 @@ export class SignIn {
     this.progress = null;
     this.error = null;
     this.asideError = null;
+    const mine = ++newest;
     const off = await events.signInProgressed.listen(({ payload }) => {
+      // Left before the host told the id: end it now, unless a newer one has already done so.
+      if (this.#left && mine === newest && payload.step !== "ended") {
+        commands.cancelSignIn(payload.signInId).catch(() => undefined);
+      }
       // The first id that shows up is ours: a new sign-in ends the one before (AC-017).
       if (run !== this.#run || payload.step === "ended") return;
       if (this.progress === null || this.progress.signInId === payload.signInId) this.progress = payload;
@@ -80,6 +88,7 @@ export class SignIn {
   /** Leaves without waiting for the answer. */
   abandon(): void {
     this.#run += 1;
+    this.#left = this.phase === "running" && this.progress === null;
     const id = this.progress?.signInId;
     if (this.phase === "running" && id) commands.cancelSignIn(id).catch(() => undefined); // it may have just ended
   }

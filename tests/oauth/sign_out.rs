@@ -11,7 +11,9 @@ use crate::support::peer::Peer;
 use crate::support::session::in_session;
 
 fn note(view: &SignOutView) -> &str {
-    view.revocation_note.as_ref().map_or("", |note| note.code.as_str())
+    view.revocation_note
+        .as_ref()
+        .map_or("", |note| note.code.as_str())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -22,14 +24,26 @@ async fn ac_097_signing_out_ends_it_everywhere() -> Result<()> {
     let account = test.sign_in(&peer.issuer).await?;
     let token = test.in_keychain(&account).await?.unwrap_or_default();
     let view = test.app.sign_out(account.id.clone()).await?;
-    assert!(view.revoked_at_issuer && view.keychain_entry_deleted && view.revocation_note.is_none());
+    assert!(
+        view.revoked_at_issuer && view.keychain_entry_deleted && view.revocation_note.is_none()
+    );
     assert_eq!(test.in_keychain(&account).await?, None);
     assert!(test.app.list_accounts().await?.is_empty());
     // The old refresh token is dead at the provider.
-    let form = format!("grant_type=refresh_token&refresh_token={token}&client_id={}", account.client_id);
+    let form = format!(
+        "grant_type=refresh_token&refresh_token={token}&client_id={}",
+        account.client_id
+    );
     let answer = crate::support::bad_issuer::post_token(&peer.issuer, &form).await?;
     assert_eq!(answer["error"], "invalid_grant");
-    assert_eq!(test.app.sign_out(account.id).await.expect_err("it is gone").code(), "account_not_found");
+    assert_eq!(
+        test.app
+            .sign_out(account.id)
+            .await
+            .expect_err("it is gone")
+            .code(),
+        "account_not_found"
+    );
     Ok(())
 }
 
@@ -54,11 +68,19 @@ async fn ac_097_providers_that_do_not_revoke_are_told_apart() -> Result<()> {
     let issuer = BadIssuer::with(|tricks| tricks.revocation = Some(503)).await?;
     let test = TestApp::new(Person::Approves("ada"))?;
     let account = test.sign_in(&issuer.issuer).await?;
-    assert_eq!(note(&test.app.sign_out(account.id).await?), "revocation_failed");
-    let issuer = BadIssuer::with(|tricks| tricks.metadata = vec![("revocation_endpoint", json!(null))]).await?;
+    assert_eq!(
+        note(&test.app.sign_out(account.id).await?),
+        "revocation_failed"
+    );
+    let issuer =
+        BadIssuer::with(|tricks| tricks.metadata = vec![("revocation_endpoint", json!(null))])
+            .await?;
     let account = test.sign_in(&issuer.issuer).await?;
     let view = test.app.sign_out(account.id).await?;
-    assert_eq!((view.revoked_at_issuer, note(&view)), (false, "revocation_unsupported"));
+    assert_eq!(
+        (view.revoked_at_issuer, note(&view)),
+        (false, "revocation_unsupported")
+    );
     Ok(())
 }
 
@@ -69,8 +91,23 @@ async fn ac_097_both_tokens_are_revoked_and_the_refresh_token_first() -> Result<
     let test = TestApp::new(Person::Approves("ada"))?;
     let account = test.sign_in(&issuer.issuer).await?;
     test.app.sign_out(account.id).await?;
-    let revoked: Vec<_> = issuer.seen("/revoke").iter().map(|seen| (seen.form["token"].clone(), seen.form["token_type_hint"].clone())).collect();
+    let revoked: Vec<_> = issuer
+        .seen("/revoke")
+        .iter()
+        .map(|seen| {
+            (
+                seen.form["token"].clone(),
+                seen.form["token_type_hint"].clone(),
+            )
+        })
+        .collect();
     let pair = |token: &str, kind: &str| (token.to_owned(), kind.to_owned());
-    assert_eq!(revoked, [pair("rt-canary-1", "refresh_token"), pair("at-canary-1", "access_token")]);
+    assert_eq!(
+        revoked,
+        [
+            pair("rt-canary-1", "refresh_token"),
+            pair("at-canary-1", "access_token")
+        ]
+    );
     Ok(())
 }

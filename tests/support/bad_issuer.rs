@@ -119,7 +119,11 @@ impl BadIssuer {
                 tokio::spawn(async move { state.serve(stream).await });
             }
         });
-        Ok(Self { issuer, state, task: task.abort_handle() })
+        Ok(Self {
+            issuer,
+            state,
+            task: task.abort_handle(),
+        })
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut Tricks)) -> Result<Self> {
@@ -141,12 +145,23 @@ impl BadIssuer {
 
     /// Requests to a path so far.
     pub(crate) fn seen(&self, path: &str) -> Vec<Seen> {
-        self.state.seen.lock().unwrap().iter().filter(|seen| seen.path == path).cloned().collect()
+        self.state
+            .seen
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|seen| seen.path == path)
+            .cloned()
+            .collect()
     }
 
     /// Token requests of a kind so far.
     pub(crate) fn token_requests(&self, grant: &str) -> usize {
-        let of_kind = |seen: &&Seen| seen.form.get("grant_type").is_some_and(|kind| kind == grant);
+        let of_kind = |seen: &&Seen| {
+            seen.form
+                .get("grant_type")
+                .is_some_and(|kind| kind == grant)
+        };
         self.seen("/token").iter().filter(of_kind).count()
     }
 
@@ -173,7 +188,8 @@ impl State {
 
     async fn answer(&self, seen: &Seen) -> Result<Option<String>> {
         let tricks = self.tricks();
-        let reply = |status: u16, kind: &str, body: &str| Ok(Some(self.reply(status, kind, "", body)));
+        let reply =
+            |status: u16, kind: &str, body: &str| Ok(Some(self.reply(status, kind, "", body)));
         let json = |status: u16, body: &Value| reply(status, "application/json", &body.to_string());
         match (seen.method.as_str(), seen.path.as_str()) {
             ("GET", "/.well-known/openid-configuration") => match &tricks.discovery {
@@ -185,7 +201,10 @@ impl State {
             ("POST", "/token") => self.token(seen, &tricks).await,
             ("GET", "/userinfo") => {
                 let sub = tricks.userinfo_sub.or(tricks.person).unwrap_or("ada");
-                json(200, &json!({"sub": sub, "name": format!("Name of {sub}"), "email": format!("{sub}@example.com"), "email_verified": true}))
+                json(
+                    200,
+                    &json!({"sub": sub, "name": format!("Name of {sub}"), "email": format!("{sub}@example.com"), "email_verified": true}),
+                )
             }
             ("POST", "/revoke") => reply(tricks.revocation.unwrap_or(200), "application/json", ""),
             _ => reply(404, "text/html", "<h1>Nothing here</h1>"),
@@ -215,8 +234,12 @@ impl State {
     fn authorize(&self, seen: &Seen, tricks: &Tricks) -> String {
         let asked = |name: &str| seen.query.get(name).cloned().unwrap_or_default();
         let code = format!("code-{}", self.codes.lock().unwrap().len() + 1);
-        self.codes.lock().unwrap().insert(code.clone(), seen.query.clone());
-        let mut to = url::Url::parse(&asked("redirect_uri")).unwrap_or_else(|_| url::Url::parse("http://127.0.0.1:1/").unwrap());
+        self.codes
+            .lock()
+            .unwrap()
+            .insert(code.clone(), seen.query.clone());
+        let mut to = url::Url::parse(&asked("redirect_uri"))
+            .unwrap_or_else(|_| url::Url::parse("http://127.0.0.1:1/").unwrap());
         {
             let mut pairs = to.query_pairs_mut();
             match tricks.refuses {
@@ -224,7 +247,10 @@ impl State {
                 None => pairs.append_pair("code", &code),
             };
             pairs.append_pair("state", &asked("state"));
-            let iss = tricks.iss.clone().unwrap_or_else(|| self.issuer.clone().into());
+            let iss = tricks
+                .iss
+                .clone()
+                .unwrap_or_else(|| self.issuer.clone().into());
             if let Some(iss) = iss.as_str() {
                 pairs.append_pair("iss", iss);
             }
@@ -233,24 +259,47 @@ impl State {
     }
 
     async fn token(&self, seen: &Seen, tricks: &Tricks) -> Result<Option<String>> {
-        let reply = |status: u16, kind: &str, body: &str| Ok(Some(self.reply(status, kind, "", body)));
+        let reply =
+            |status: u16, kind: &str, body: &str| Ok(Some(self.reply(status, kind, "", body)));
         match &tricks.token {
             TokenTrick::Good => {}
-            TokenTrick::Status(status) => return reply(*status, "application/json", r#"{"error":"temporarily_unavailable"}"#),
+            TokenTrick::Status(status) => {
+                return reply(
+                    *status,
+                    "application/json",
+                    r#"{"error":"temporarily_unavailable"}"#,
+                );
+            }
             TokenTrick::Redirect => {
                 let more = format!("Location: {}/elsewhere\r\n", self.issuer);
                 return Ok(Some(self.reply(302, "text/plain", &more, "")));
             }
-            TokenTrick::Html => return reply(200, "text/html; charset=utf-8", "<html>Log in to the guest network</html>"),
+            TokenTrick::Html => {
+                return reply(
+                    200,
+                    "text/html; charset=utf-8",
+                    "<html>Log in to the guest network</html>",
+                );
+            }
             TokenTrick::Hang => {
                 tokio::time::sleep(Duration::from_secs(120)).await;
                 return Ok(None);
             }
-            TokenTrick::Enormous => return reply(200, "application/json", &format!("{{\"x\":\"{}\"}}", "x".repeat(3_000_000))),
+            TokenTrick::Enormous => {
+                return reply(
+                    200,
+                    "application/json",
+                    &format!("{{\"x\":\"{}\"}}", "x".repeat(3_000_000)),
+                );
+            }
             TokenTrick::Json(body) => return reply(200, "application/json", &body.to_string()),
             TokenTrick::Drop(times) => {
                 let left = times.saturating_sub(1);
-                self.tricks.lock().unwrap().token = if left == 0 { TokenTrick::Good } else { TokenTrick::Drop(left) };
+                self.tricks.lock().unwrap().token = if left == 0 {
+                    TokenTrick::Good
+                } else {
+                    TokenTrick::Drop(left)
+                };
                 return Ok(None);
             }
             TokenTrick::LoseAnswer => {
@@ -262,7 +311,13 @@ impl State {
                 self.tricks.lock().unwrap().token = TokenTrick::Good;
                 tokio::time::sleep(Duration::from_millis(1500)).await;
             }
-            TokenTrick::InvalidGrant => return reply(400, "application/json", r#"{"error":"invalid_grant","error_description":"it is over"}"#),
+            TokenTrick::InvalidGrant => {
+                return reply(
+                    400,
+                    "application/json",
+                    r#"{"error":"invalid_grant","error_description":"it is over"}"#,
+                );
+            }
         }
         match self.grant(seen, tricks)? {
             Some(tokens) => reply(200, "application/json", &tokens.to_string()),
@@ -275,17 +330,24 @@ impl State {
         let mut again = false;
         let asked = match given("grant_type").as_str() {
             "authorization_code" => {
-                let Some(asked) = self.codes.lock().unwrap().remove(&given("code")) else { return Ok(None) };
+                let Some(asked) = self.codes.lock().unwrap().remove(&given("code")) else {
+                    return Ok(None);
+                };
                 let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(given("code_verifier")));
-                let right = asked.get("code_challenge") == Some(&challenge) && asked.get("redirect_uri") == Some(&given("redirect_uri"));
-                if !right { return Ok(None) }
+                let right = asked.get("code_challenge") == Some(&challenge)
+                    && asked.get("redirect_uri") == Some(&given("redirect_uri"));
+                if !right {
+                    return Ok(None);
+                }
                 Some(asked)
             }
             _ => {
                 let refresh = self.refresh_token.lock().unwrap();
                 let before = format!("rt-canary-{}", refresh.1 - 1);
                 again = tricks.grace && given("refresh_token") == before;
-                if given("refresh_token") != refresh.0 && !again { return Ok(None) }
+                if given("refresh_token") != refresh.0 && !again {
+                    return Ok(None);
+                }
                 None
             }
         };
@@ -323,9 +385,16 @@ impl State {
         let key = self.key.lock().unwrap();
         let mut header = json!({"alg": "ES256", "kid": format!("k{}", key.1), "typ": "JWT"});
         apply(&mut header, &tricks.header);
-        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims.to_string()));
+        let signed = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(header.to_string()),
+            URL_SAFE_NO_PAD.encode(claims.to_string())
+        );
         let signing = EncodingKey::from_ec_pem(key.0.serialize_pem().as_bytes())?;
-        Ok(format!("{signed}.{}", crypto::sign(signed.as_bytes(), &signing, Algorithm::ES256)?))
+        Ok(format!(
+            "{signed}.{}",
+            crypto::sign(signed.as_bytes(), &signing, Algorithm::ES256)?
+        ))
     }
 
     fn reply(&self, status: u16, kind: &str, more: &str, body: &str) -> String {
@@ -351,11 +420,21 @@ async fn read(stream: &mut TcpStream) -> Option<Seen> {
     let mut bytes = Vec::new();
     let mut chunk = [0; 4096];
     let raw = loop {
-        let read = stream.read(&mut chunk).await.ok().filter(|read| *read > 0)?;
+        let read = stream
+            .read(&mut chunk)
+            .await
+            .ok()
+            .filter(|read| *read > 0)?;
         bytes.extend_from_slice(&chunk[..read]);
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
-        let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ").and_then(|n| n.parse().ok()));
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head.lines().find_map(|line| {
+            line.to_ascii_lowercase()
+                .strip_prefix("content-length: ")
+                .and_then(|n| n.parse().ok())
+        });
         if body.len() >= length.unwrap_or(0) {
             break text;
         }
@@ -364,17 +443,30 @@ async fn read(stream: &mut TcpStream) -> Option<Seen> {
     let mut start = head.lines().next()?.split(' ');
     let (method, target) = (start.next()?.to_owned(), start.next()?);
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let pairs = |text: &str| url::form_urlencoded::parse(text.as_bytes()).into_owned().collect();
-    Some(Seen { method, path: path.to_owned(), query: pairs(query), form: pairs(body) })
+    let pairs = |text: &str| {
+        url::form_urlencoded::parse(text.as_bytes())
+            .into_owned()
+            .collect()
+    };
+    Some(Seen {
+        method,
+        path: path.to_owned(),
+        query: pairs(query),
+        form: pairs(body),
+    })
 }
 
 fn now_s() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs().cast_signed())
 }
 
 /// IMF-fixdate, by the calendar of Unix days.
 fn http_date(unix: i64) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     let (days, time) = (unix.div_euclid(86_400), unix.rem_euclid(86_400));
     let mut year = 1970;
@@ -384,20 +476,42 @@ fn http_date(unix: i64) -> String {
         left -= 365 + i64::from(leap(year));
         year += 1;
     }
-    let lengths = [31, 28 + i64::from(leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
+    let lengths = [
+        31,
+        28 + i64::from(leap(year)),
+        31,
+        30,
+        31,
+        30,
+        31,
+        31,
+        30,
+        31,
+        30,
+        31,
+    ];
     let mut month = 0;
     while left >= lengths[month] {
         left -= lengths[month];
         month += 1;
     }
     let day = DAYS[usize::try_from(days.rem_euclid(7)).unwrap_or(0)];
-    format!("{day}, {:02} {} {year} {:02}:{:02}:{:02} GMT", left + 1, MONTHS[month], time / 3600, time / 60 % 60, time % 60)
+    format!(
+        "{day}, {:02} {} {year} {:02}:{:02}:{:02} GMT",
+        left + 1,
+        MONTHS[month],
+        time / 3600,
+        time / 60 % 60,
+        time % 60
+    )
 }
 
 /// Posts to the issuer as a stranger would, for what only a second process could do.
 pub(crate) async fn post_token(issuer: &str, form: &str) -> Result<Value> {
     let client = reqwest::Client::builder().no_proxy().build()?;
-    let request = client.post(format!("{issuer}/token")).header("Content-Type", "application/x-www-form-urlencoded");
+    let request = client
+        .post(format!("{issuer}/token"))
+        .header("Content-Type", "application/x-www-form-urlencoded");
     let answer = request.body(form.to_owned()).send().await?.text().await?;
     serde_json::from_str(&answer).context("no JSON")
 }

@@ -41,8 +41,16 @@ pub(crate) struct TestBrowser {
 
 impl TestBrowser {
     pub(crate) fn new(person: Person, extra_ca: Option<Vec<u8>>) -> Arc<Self> {
-        let (opened, pages) = (watch::channel(Vec::new()).0, Arc::new(watch::channel(Vec::new()).0));
-        Arc::new(Self { person: Mutex::new(person), extra_ca, opened, pages })
+        let (opened, pages) = (
+            watch::channel(Vec::new()).0,
+            Arc::new(watch::channel(Vec::new()).0),
+        );
+        Arc::new(Self {
+            person: Mutex::new(person),
+            extra_ca,
+            opened,
+            pages,
+        })
     }
 
     pub(crate) fn becomes(&self, person: Person) {
@@ -53,7 +61,9 @@ impl TestBrowser {
     pub(crate) async fn opened(&self, nth: usize) -> Result<Url> {
         let mut opened = self.opened.subscribe();
         let limit = std::time::Duration::from_secs(15);
-        let all = tokio::time::timeout(limit, opened.wait_for(|all| all.len() > nth)).await.context("no browser was opened")??;
+        let all = tokio::time::timeout(limit, opened.wait_for(|all| all.len() > nth))
+            .await
+            .context("no browser was opened")??;
         Ok(Url::parse(&all[nth])?)
     }
 
@@ -65,7 +75,9 @@ impl TestBrowser {
     pub(crate) async fn page(&self, nth: usize) -> Result<Page> {
         let mut pages = self.pages.subscribe();
         let limit = std::time::Duration::from_secs(30);
-        let all = tokio::time::timeout(limit, pages.wait_for(|all| all.len() > nth)).await.context("no visit ended")??;
+        let all = tokio::time::timeout(limit, pages.wait_for(|all| all.len() > nth))
+            .await
+            .context("no visit ended")??;
         Ok(all[nth].clone())
     }
 }
@@ -78,7 +90,11 @@ impl OpenBrowser for TestBrowser {
             Person::HasNone => return Err("no program to open a browser was found".to_owned()),
             Person::Looks => {}
             Person::Approves(_) | Person::Declines => {
-                let (url, pages, extra_ca) = (url.to_owned(), Arc::clone(&self.pages), self.extra_ca.clone());
+                let (url, pages, extra_ca) = (
+                    url.to_owned(),
+                    Arc::clone(&self.pages),
+                    self.extra_ca.clone(),
+                );
                 tokio::runtime::Handle::current().spawn(async move {
                     match visit(&url, &person, extra_ca.as_deref()).await {
                         Ok(page) => pages.send_modify(|all| all.push(page)),
@@ -93,7 +109,9 @@ impl OpenBrowser for TestBrowser {
 
 /// Follows an address to where it ends, filling in what comes up.
 pub(crate) async fn visit(url: &str, person: &Person, extra_ca: Option<&[u8]>) -> Result<Page> {
-    let mut client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy();
+    let mut client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy();
     if let Some(pem) = extra_ca {
         client = client.tls_certs_merge(reqwest::Certificate::from_pem_bundle(pem)?);
     }
@@ -106,7 +124,10 @@ pub(crate) async fn visit(url: &str, person: &Person, extra_ca: Option<&[u8]>) -
         path.push(url.clone());
         let request = match form {
             None => client.get(url.clone()),
-            Some(form) => client.post(url.clone()).header("Content-Type", "application/x-www-form-urlencoded").body(form),
+            Some(form) => client
+                .post(url.clone())
+                .header("Content-Type", "application/x-www-form-urlencoded")
+                .body(form),
         };
         let response = request.header(COOKIE, cookies.for_url(&url)).send().await?;
         cookies.keep(&url, response.headers());
@@ -125,13 +146,33 @@ pub(crate) async fn visit(url: &str, person: &Person, extra_ca: Option<&[u8]>) -
 
 /// What the person does with a page of the provider; `None` where there is nothing to do.
 fn fill_in(url: &Url, body: &str, person: &Person) -> Result<Option<(Url, Option<String>)>> {
-    let Some(action) = between(body, "action=\"", "\"").filter(|_| body.contains("name=\"prompt\"")) else { return Ok(None) };
-    let abort = || between(body.split("/abort\"").next()?.rsplit("href=\"").next().map(|x| format!("{x}\"")).as_deref()?, "", "\"").map(str::to_owned);
+    let Some(action) =
+        between(body, "action=\"", "\"").filter(|_| body.contains("name=\"prompt\""))
+    else {
+        return Ok(None);
+    };
+    let abort = || {
+        between(
+            body.split("/abort\"")
+                .next()?
+                .rsplit("href=\"")
+                .next()
+                .map(|x| format!("{x}\""))
+                .as_deref()?,
+            "",
+            "\"",
+        )
+        .map(str::to_owned)
+    };
     let action = url.join(action)?;
     let form = match person {
-        Person::Approves(name) if body.contains("name=\"login\"") => format!("prompt=login&login={name}&password=x"),
+        Person::Approves(name) if body.contains("name=\"login\"") => {
+            format!("prompt=login&login={name}&password=x")
+        }
         Person::Approves(_) => "prompt=consent".to_owned(),
-        Person::Declines if body.contains("name=\"login\"") => "prompt=login&login=ada&password=x".to_owned(),
+        Person::Declines if body.contains("name=\"login\"") => {
+            "prompt=login&login=ada&password=x".to_owned()
+        }
         Person::Declines => {
             let address = abort().context("no way to decline")?;
             return Ok(Some((url.join(&format!("{address}/abort"))?, None)));
@@ -155,9 +196,16 @@ impl Cookies {
         for line in headers.get_all(SET_COOKIE) {
             let line = line.to_str().unwrap_or("");
             let (pair, attributes) = line.split_once(';').unwrap_or((line, ""));
-            let Some((name, value)) = pair.split_once('=') else { continue };
-            let path = attributes.split(';').find_map(|one| one.trim().strip_prefix("path="));
-            let key = (name.to_owned(), format!("{}{}", url.authority(), path.unwrap_or("/")));
+            let Some((name, value)) = pair.split_once('=') else {
+                continue;
+            };
+            let path = attributes
+                .split(';')
+                .find_map(|one| one.trim().strip_prefix("path="));
+            let key = (
+                name.to_owned(),
+                format!("{}{}", url.authority(), path.unwrap_or("/")),
+            );
             if value.is_empty() {
                 self.0.remove(&key);
             } else {
@@ -168,7 +216,13 @@ impl Cookies {
 
     fn for_url(&self, url: &Url) -> String {
         let place = format!("{}{}", url.authority(), url.path());
-        let fitting = self.0.iter().filter(|((_, path), _)| place.starts_with(path.as_str()));
-        fitting.map(|((name, _), value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
+        let fitting = self
+            .0
+            .iter()
+            .filter(|((_, path), _)| place.starts_with(path.as_str()));
+        fitting
+            .map(|((name, _), value)| format!("{name}={value}"))
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 }

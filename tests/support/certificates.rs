@@ -16,7 +16,9 @@ pub(crate) struct Certificates {
 pub(crate) fn certificates(folder: &Path, host: &str) -> Result<Certificates> {
     let mut params = CertificateParams::new(Vec::new())?;
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(rcgen::DnType::CommonName, "Keywright test authority");
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "Keywright test authority");
     let authority = CertifiedIssuer::self_signed(params, KeyPair::generate()?)?;
     let key = KeyPair::generate()?;
     let leaf = CertificateParams::new(vec![host.to_owned()])?.signed_by(&key, &authority)?;

@@ -1,5 +1,12 @@
 //! Parts of the whole-system tests: an app, a browser without a window, providers, sessions.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "what goes wrong in a test's parts is a failed test"
+)]
+
 pub(crate) mod app;
 pub(crate) mod bad_issuer;
 pub(crate) mod browser;
@@ -13,7 +20,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 /// Asks again and again until the answer is there; time-outs on a busy machine are generous.
-pub(crate) async fn until<T, F: Future<Output = Option<T>>>(what: &str, mut ask: impl FnMut() -> F) -> Result<T> {
+pub(crate) async fn until<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut ask: impl FnMut() -> F,
+) -> Result<T> {
     let end = Instant::now() + Duration::from_secs(20);
     while Instant::now() < end {
         if let Some(answer) = ask().await {

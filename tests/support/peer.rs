@@ -25,8 +25,13 @@ impl Peer {
     pub(crate) async fn start(settings: Value) -> Result<Self> {
         let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("peers");
         let mut node = Command::new("node");
-        node.current_dir(&folder).arg("openid-provider.mjs").arg(settings.to_string());
-        node.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        node.current_dir(&folder)
+            .arg("openid-provider.mjs")
+            .arg(settings.to_string());
+        node.stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
         let mut process = node.spawn().context("node cannot be started")?;
         let mut lines = BufReader::new(process.stdout.take().context("no output")?).lines();
         let mut complaints = BufReader::new(process.stderr.take().context("no output")?).lines();
@@ -53,12 +58,21 @@ impl Peer {
                 seen.lock().unwrap().push(line);
             }
         });
-        Ok(Self { issuer, process, requests })
+        Ok(Self {
+            issuer,
+            process,
+            requests,
+        })
     }
 
     /// How many requests it has answered so far that say this, for example `POST /token refresh_token`.
     pub(crate) fn count(&self, request: &str) -> usize {
-        self.requests.lock().unwrap().iter().filter(|line| line.contains(request)).count()
+        self.requests
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|line| line.contains(request))
+            .count()
     }
 
     /// Ends it at once.

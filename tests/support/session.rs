@@ -51,31 +51,58 @@ pub(crate) fn inside(kind: Kind, here: &str) -> Result<bool> {
     }
     let session = Session::start(kind)?;
     // whole::oauth::keychain::the_test::{{closure}}::here
-    let path = here.split("::").skip(1).take_while(|part| *part != "here" && !part.starts_with('{'));
+    let path = here
+        .split("::")
+        .skip(1)
+        .take_while(|part| *part != "here" && !part.starts_with('{'));
     let path = path.collect::<Vec<_>>().join("::");
     let mut child = session.command(std::env::current_exe()?);
-    child.args(["--exact", &path, "--nocapture"]).env(CHILD, format!("{kind:?}"));
+    child
+        .args(["--exact", &path, "--nocapture"])
+        .env(CHILD, format!("{kind:?}"));
     let output = child.output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     let complaints = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success() && said.contains("1 passed"), "in a {kind:?} session:\n{said}\n{complaints}");
+    ensure!(
+        output.status.success() && said.contains("1 passed"),
+        "in a {kind:?} session:\n{said}\n{complaints}"
+    );
     Ok(false)
 }
 
 /// Locks the keychain of an [`Kind::Own`] session, as a screen lock does.
 pub(crate) fn lock_keychain() -> Result<()> {
     let mut call = Command::new("gdbus");
-    call.args(["call", "--session", "--dest", "org.freedesktop.secrets", "--object-path", "/org/freedesktop/secrets"]);
-    call.args(["--method", "org.freedesktop.Secret.Service.Lock", "['/org/freedesktop/secrets/collection/login']"]);
+    call.args([
+        "call",
+        "--session",
+        "--dest",
+        "org.freedesktop.secrets",
+        "--object-path",
+        "/org/freedesktop/secrets",
+    ]);
+    call.args([
+        "--method",
+        "org.freedesktop.Secret.Service.Lock",
+        "['/org/freedesktop/secrets/collection/login']",
+    ]);
     let output = call.output()?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }
 
 /// Starts the Secret Service of an [`Kind::Own`] session again, unlocked.
 pub(crate) fn restart_keychain() -> Result<()> {
     let mut keychain = Command::new("gnome-keyring-daemon");
-    keychain.args(["--replace", "--unlock", "--components=secrets"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    keychain
+        .args(["--replace", "--unlock", "--components=secrets"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     let mut child = keychain.spawn()?;
     if let Some(mut stdin) = child.stdin.take() {
         stdin.write_all(b"test")?;
@@ -88,12 +115,32 @@ pub(crate) fn restart_keychain() -> Result<()> {
 /// Ends the unlock dialog of a [`Kind::Screen`] session, as closing its window does.
 pub(crate) fn dismiss_dialog() -> Result<()> {
     let mut call = Command::new("gdbus");
-    call.args(["call", "--session", "--dest", "org.freedesktop.DBus", "--object-path", "/org/freedesktop/DBus"]);
-    call.args(["--method", "org.freedesktop.DBus.GetConnectionUnixProcessID", "org.gnome.keyring.SystemPrompter"]);
+    call.args([
+        "call",
+        "--session",
+        "--dest",
+        "org.freedesktop.DBus",
+        "--object-path",
+        "/org/freedesktop/DBus",
+    ]);
+    call.args([
+        "--method",
+        "org.freedesktop.DBus.GetConnectionUnixProcessID",
+        "org.gnome.keyring.SystemPrompter",
+    ]);
     let output = call.output()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    let pid: String = said.rsplit(' ').next().unwrap_or("").chars().filter(char::is_ascii_digit).collect();
-    ensure!(output.status.success() && !pid.is_empty(), "there is no dialog");
+    let pid: String = said
+        .rsplit(' ')
+        .next()
+        .unwrap_or("")
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect();
+    ensure!(
+        output.status.success() && !pid.is_empty(),
+        "there is no dialog"
+    );
     ensure!(Command::new("kill").arg(pid).status()?.success());
     Ok(())
 }
@@ -109,10 +156,21 @@ pub(crate) struct Session {
 impl Session {
     fn start(kind: Kind) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("kw-").tempdir_in("/tmp")?;
-        let mut session = Self { parts: Vec::new(), folder, bus: String::new(), display: None };
+        let mut session = Self {
+            parts: Vec::new(),
+            folder,
+            bus: String::new(),
+            display: None,
+        };
         std::fs::create_dir(session.folder.path().join("run"))?;
-        std::fs::set_permissions(session.folder.path().join("run"), std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
-        session.bus = format!("unix:path={}", session.folder.path().join("no-bus").display());
+        std::fs::set_permissions(
+            session.folder.path().join("run"),
+            std::os::unix::fs::PermissionsExt::from_mode(0o700),
+        )?;
+        session.bus = format!(
+            "unix:path={}",
+            session.folder.path().join("no-bus").display()
+        );
         if kind == Kind::Screen {
             session.start_screen()?;
         }
@@ -150,8 +208,20 @@ impl Session {
 
     fn start_screen(&mut self) -> Result<()> {
         let mut screen = Command::new("Xvfb");
-        screen.args(["-displayfd", "1", "-screen", "0", "800x600x24", "-nolisten", "tcp"]);
-        let mut child = screen.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().context("cannot start Xvfb")?;
+        screen.args([
+            "-displayfd",
+            "1",
+            "-screen",
+            "0",
+            "800x600x24",
+            "-nolisten",
+            "tcp",
+        ]);
+        let mut child = screen
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot start Xvfb")?;
         let mut number = String::new();
         BufReader::new(child.stdout.take().context("no output")?).read_line(&mut number)?;
         self.parts.push(child);
@@ -161,7 +231,11 @@ impl Session {
 
     fn start_bus(&mut self) -> Result<()> {
         // Without service folders nothing is started by being asked for; the unlock dialog is.
-        let services = if self.display.is_some() { "<standard_session_servicedirs/>" } else { "" };
+        let services = if self.display.is_some() {
+            "<standard_session_servicedirs/>"
+        } else {
+            ""
+        };
         let config = self.folder.path().join("bus.conf");
         let socket = self.folder.path().join("bus");
         let listen = format!("unix:path={}", socket.display());
@@ -173,8 +247,15 @@ impl Session {
             ),
         )?;
         let mut bus = self.command("dbus-daemon");
-        bus.arg("--config-file").arg(&config).args(["--nofork", "--nopidfile", "--print-address=1"]);
-        let mut child = bus.stdout(Stdio::piped()).spawn().context("cannot start dbus-daemon")?;
+        bus.arg("--config-file").arg(&config).args([
+            "--nofork",
+            "--nopidfile",
+            "--print-address=1",
+        ]);
+        let mut child = bus
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start dbus-daemon")?;
         let mut address = String::new();
         BufReader::new(child.stdout.take().context("no output")?).read_line(&mut address)?;
         self.parts.push(child);
@@ -185,22 +266,41 @@ impl Session {
 
     fn start_keychain(&mut self, unlock: bool) -> Result<()> {
         let mut keychain = self.command("gnome-keyring-daemon");
-        keychain.args(["--foreground", "--components=secrets"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        keychain
+            .args(["--foreground", "--components=secrets"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         if unlock {
             keychain.arg("--unlock");
         }
-        let mut child = keychain.spawn().context("cannot start gnome-keyring-daemon")?;
+        let mut child = keychain
+            .spawn()
+            .context("cannot start gnome-keyring-daemon")?;
         if let Some(mut stdin) = child.stdin.take() {
             stdin.write_all(b"test")?;
         }
         self.parts.push(child);
-        self.wait_for_keychain(if unlock { Some(self.folder.path()) } else { None })
+        self.wait_for_keychain(if unlock {
+            Some(self.folder.path())
+        } else {
+            None
+        })
     }
 
     fn wait_for_keychain(&self, made_in: Option<&Path>) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(15);
         while Instant::now() < end {
-            let answers = self.command("gdbus").args(["wait", "--session", "--timeout", "1", "org.freedesktop.secrets"]).output()?;
+            let answers = self
+                .command("gdbus")
+                .args([
+                    "wait",
+                    "--session",
+                    "--timeout",
+                    "1",
+                    "org.freedesktop.secrets",
+                ])
+                .output()?;
             let keyring = |home: &Path| home.join("data/keyrings/login.keyring").exists();
             if answers.status.success() && made_in.is_none_or(keyring) {
                 return Ok(());

@@ -12,7 +12,9 @@ use keywright_protocol::accounts::{AccountView, ProviderPresetView, SignInReques
 use crate::browser::{OpenBrowser, SystemBrowser, open_url};
 use crate::clock::now_ms;
 use crate::http::HttpClients;
-use crate::sign_in::{self, KeyCache, MetadataCache, PRESETS, PendingSignIns, SignInError, Verdict};
+use crate::sign_in::{
+    self, KeyCache, MetadataCache, PRESETS, PendingSignIns, SignInError, Verdict,
+};
 use crate::tokens::{Sessions, keep_fresh, refresh_now};
 use crate::{App, AppError};
 
@@ -50,7 +52,12 @@ impl AccountsState {
 impl App {
     /// Opens addresses with something else than the system's browser.
     pub fn use_browser(&self, browser: Arc<dyn OpenBrowser>) {
-        *self.inner.accounts.browser.write().unwrap_or_else(PoisonError::into_inner) = browser;
+        *self
+            .inner
+            .accounts
+            .browser
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = browser;
     }
 
     /// The providers the sign-in dialog offers.
@@ -67,7 +74,10 @@ impl App {
     /// [`AppError::Registry`].
     pub async fn list_accounts(&self) -> Result<Vec<AccountView>, AppError> {
         let accounts = self.inner.registry.get().await?.list_accounts().await?;
-        Ok(accounts.iter().map(|account| views::view(&self.inner, account)).collect())
+        Ok(accounts
+            .iter()
+            .map(|account| views::view(&self.inner, account))
+            .collect())
     }
 
     /// Signs in; resolves when the sign-in has ended, either way.
@@ -82,9 +92,14 @@ impl App {
                 Some(id) => Some(inner.registry.get().await?.find_account(id).await?),
                 None => None,
             };
-            sign_in::run_sign_in(&inner, request, account, |signed_in| keep::keep(&inner, signed_in)).await
+            sign_in::run_sign_in(&inner, request, account, |signed_in| {
+                keep::keep(&inner, signed_in)
+            })
+            .await
         });
-        let account = task.await.unwrap_or_else(|_panicked| Err(SignInError::LoginCancelled.into()))?;
+        let account = task
+            .await
+            .unwrap_or_else(|_panicked| Err(SignInError::LoginCancelled.into()))?;
         self.inner.events.accounts_changed();
         Ok(views::view(&self.inner, &account))
     }
@@ -121,7 +136,11 @@ impl App {
     ///
     /// # Errors
     /// [`SignInError::StateMismatch`] if it belongs to another sign-in; the pending one waits on.
-    pub async fn finish_sign_in(&self, sign_in_id: String, pasted_url: String) -> Result<(), AppError> {
+    pub async fn finish_sign_in(
+        &self,
+        sign_in_id: String,
+        pasted_url: String,
+    ) -> Result<(), AppError> {
         let inbox = self.inner.accounts.pending.find(&sign_in_id)?.inbox()?;
         match inbox.offer(sign_in::pasted_query(&pasted_url), now_ms()) {
             Verdict::Taken => Ok(()),
@@ -135,7 +154,13 @@ impl App {
     /// [`SignInError::ReauthRequired`], what keeps the provider away, or [`AppError::Keychain`].
     pub async fn refresh_account(&self, account_id: String) -> Result<AccountView, AppError> {
         refresh_now(&self.inner, &account_id).await?;
-        let account = self.inner.registry.get().await?.find_account(&account_id).await?;
+        let account = self
+            .inner
+            .registry
+            .get()
+            .await?
+            .find_account(&account_id)
+            .await?;
         Ok(views::view(&self.inner, &account))
     }
 
@@ -146,7 +171,9 @@ impl App {
     pub async fn sign_out(&self, account_id: String) -> Result<SignOutView, AppError> {
         let inner = Arc::clone(&self.inner);
         let task = tokio::spawn(async move { sign_out::sign_out(&inner, &account_id).await });
-        let view = task.await.unwrap_or_else(|_panicked| Err(SignInError::AccountNotFound.into()))?;
+        let view = task
+            .await
+            .unwrap_or_else(|_panicked| Err(SignInError::AccountNotFound.into()))?;
         self.inner.events.accounts_changed();
         Ok(view)
     }
@@ -158,9 +185,12 @@ impl App {
         }
         let inner = Arc::clone(&self.inner);
         tokio::spawn(async move {
-            let listed: Result<_, AppError> = async { Ok(inner.registry.get().await?.list_accounts().await?) }.await;
+            let listed: Result<_, AppError> =
+                async { Ok(inner.registry.get().await?.list_accounts().await?) }.await;
             for account in listed.unwrap_or_default() {
-                inner.accounts.sessions.with(&account.id, |session| session.renewable |= account.in_keychain);
+                inner.accounts.sessions.with(&account.id, |session| {
+                    session.renewable |= account.in_keychain
+                });
             }
             let app = Arc::downgrade(&inner);
             drop(inner);

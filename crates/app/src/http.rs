@@ -101,7 +101,10 @@ pub(crate) struct HttpClient {
 impl HttpClient {
     /// Trusts what the system trusts, and the certificates of one PEM file besides.
     pub(crate) fn new(extra_ca_file: Option<&Path>) -> Result<Self, HttpError> {
-        let extra = extra_ca_file.map(read_certificates).transpose()?.unwrap_or_default();
+        let extra = extra_ca_file
+            .map(read_certificates)
+            .transpose()?
+            .unwrap_or_default();
         let build = |proxy: bool| {
             let builder = reqwest::Client::builder()
                 .user_agent(USER_AGENT)
@@ -113,9 +116,14 @@ impl HttpClient {
                 .pool_idle_timeout(Duration::from_secs(20))
                 .tls_certs_merge(extra.clone());
             let builder = if proxy { builder } else { builder.no_proxy() };
-            builder.build().map_err(|error| HttpError::Setup(error.without_url().to_string()))
+            builder
+                .build()
+                .map_err(|error| HttpError::Setup(error.without_url().to_string()))
         };
-        Ok(Self { outward: build(true)?, loopback: build(false)? })
+        Ok(Self {
+            outward: build(true)?,
+            loopback: build(false)?,
+        })
     }
 
     /// Fetches a document.
@@ -125,7 +133,9 @@ impl HttpClient {
         if let Some(bearer) = bearer {
             request = request.bearer_auth(bearer);
         }
-        let request = request.build().map_err(|error| HttpError::Setup(error.without_url().to_string()))?;
+        let request = request
+            .build()
+            .map_err(|error| HttpError::Setup(error.without_url().to_string()))?;
         self.send(client, request).await
     }
 
@@ -135,26 +145,49 @@ impl HttpClient {
         let (parts, body) = request.into_parts();
         let url = Url::parse(&parts.uri.to_string()).map_err(|error| setup(error.to_string()))?;
         let client = self.client_for(&url)?;
-        let request = client.request(parts.method, url).headers(parts.headers).body(body);
-        let request = request.build().map_err(|error| setup(error.without_url().to_string()))?;
+        let request = client
+            .request(parts.method, url)
+            .headers(parts.headers)
+            .body(body);
+        let request = request
+            .build()
+            .map_err(|error| setup(error.without_url().to_string()))?;
         self.send(client, request).await
     }
 
     fn client_for(&self, url: &Url) -> Result<&reqwest::Client, HttpError> {
         check_endpoint(url)?;
-        Ok(if is_loopback(url) { &self.loopback } else { &self.outward })
+        Ok(if is_loopback(url) {
+            &self.loopback
+        } else {
+            &self.outward
+        })
     }
 
-    async fn send(&self, client: &reqwest::Client, request: reqwest::Request) -> Result<Answer, HttpError> {
+    async fn send(
+        &self,
+        client: &reqwest::Client,
+        request: reqwest::Request,
+    ) -> Result<Answer, HttpError> {
         let host = host_text(request.url());
         let network = |error: reqwest::Error| network_error(host.clone(), &error);
         let mut response = client.execute(request).await.map_err(network)?;
         let status = response.status();
         if status.is_redirection() {
-            return Err(HttpError::UnexpectedRedirect { host, status: status.as_u16() });
+            return Err(HttpError::UnexpectedRedirect {
+                host,
+                status: status.as_u16(),
+            });
         }
-        let text = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-        let media_type = text(CONTENT_TYPE).and_then(|value| value.split(';').next()).unwrap_or("");
+        let text = |name| {
+            response
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
+        let media_type = text(CONTENT_TYPE)
+            .and_then(|value| value.split(';').next())
+            .unwrap_or("");
         let media_type = media_type.trim().to_ascii_lowercase();
         let clock_offset_ms = text(DATE).and_then(clock_offset);
         let mut body = Zeroizing::new(Vec::new());
@@ -164,7 +197,12 @@ impl HttpClient {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status: status.as_u16(), media_type, body, clock_offset_ms })
+        Ok(Answer {
+            status: status.as_u16(),
+            media_type,
+            body,
+            clock_offset_ms,
+        })
     }
 }
 
@@ -183,15 +221,23 @@ struct Built {
 impl HttpClients {
     pub(crate) fn current(&self, extra_ca_file: Option<&str>) -> Result<HttpClient, HttpError> {
         let extra_ca = extra_ca_file.map(|path| {
-            let modified = std::fs::metadata(path).and_then(|meta| meta.modified()).ok();
+            let modified = std::fs::metadata(path)
+                .and_then(|meta| meta.modified())
+                .ok();
             (PathBuf::from(path), modified)
         });
-        let mut built = self.built.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut built = self
+            .built
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(built) = built.as_ref().filter(|built| built.extra_ca == extra_ca) {
             return Ok(built.client.clone());
         }
         let client = HttpClient::new(extra_ca.as_ref().map(|(path, _)| path.as_path()))?;
-        *built = Some(Built { extra_ca, client: client.clone() });
+        *built = Some(Built {
+            extra_ca,
+            client: client.clone(),
+        });
         Ok(client)
     }
 }
@@ -231,7 +277,10 @@ pub(crate) async fn read_ca_file(path: &str) -> Result<(), String> {
 }
 
 fn read_certificates(path: &Path) -> Result<Vec<reqwest::Certificate>, HttpError> {
-    let problem = |detail: String| HttpError::ExtraCa { path: path.display().to_string(), detail };
+    let problem = |detail: String| HttpError::ExtraCa {
+        path: path.display().to_string(),
+        detail,
+    };
     let pem = std::fs::read(path).map_err(|error| problem(error.to_string()))?;
     let certificates = reqwest::Certificate::from_pem_bundle(&pem)
         .map_err(|_error| problem("it is not a PEM file with certificates".to_owned()))?;
@@ -255,7 +304,11 @@ fn network_error(host: String, error: &reqwest::Error) -> HttpError {
     } else {
         "the connection broke".to_owned()
     };
-    HttpError::Network { host, detail, certificate }
+    HttpError::Network {
+        host,
+        detail,
+        certificate,
+    }
 }
 
 fn chain_text(error: &dyn std::error::Error) -> String {
@@ -276,15 +329,19 @@ fn clock_offset(date: &str) -> Option<i64> {
 
 /// IMF-fixdate (RFC 9110 §5.6.7), for example `Sun, 06 Nov 1994 08:49:37 GMT`, as Unix ms.
 fn httpdate(text: &str) -> Option<i64> {
-    const MONTHS: [&str; 12] =
-        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let (_, rest) = text.split_once(", ")?;
     let mut parts = rest.strip_suffix(" GMT")?.split(' ');
     let day: i64 = parts.next()?.parse().ok()?;
     let month = parts.next()?;
     let month = i64::try_from(MONTHS.iter().position(|name| *name == month)?).ok()? + 1;
     let year: i64 = parts.next()?.parse().ok()?;
-    let mut clock = parts.next()?.split(':').map(|part| part.parse::<i64>().ok());
+    let mut clock = parts
+        .next()?
+        .split(':')
+        .map(|part| part.parse::<i64>().ok());
     let (hour, minute, second) = (clock.next()??, clock.next()??, clock.next()??);
     // Days from civil, Howard Hinnant.
     let shifted = if month <= 2 { year - 1 } else { year };
@@ -303,10 +360,21 @@ mod tests {
 
     #[test]
     fn dates_are_read() {
-        assert_eq!(httpdate("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777_000));
-        assert_eq!(httpdate("Thu, 29 Feb 2024 00:00:00 GMT"), Some(1_709_164_800_000));
+        assert_eq!(
+            httpdate("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(784_111_777_000)
+        );
+        assert_eq!(
+            httpdate("Thu, 29 Feb 2024 00:00:00 GMT"),
+            Some(1_709_164_800_000)
+        );
         assert_eq!(httpdate("Thu, 01 Jan 1970 00:00:00 GMT"), Some(0));
-        for bad in ["", "yesterday", "Sun, 06 Nov 1994 08:49:37 CET", "Sun, 06 Foo 1994 08:49:37 GMT"] {
+        for bad in [
+            "",
+            "yesterday",
+            "Sun, 06 Nov 1994 08:49:37 CET",
+            "Sun, 06 Foo 1994 08:49:37 GMT",
+        ] {
             assert_eq!(httpdate(bad), None, "{bad}");
         }
     }
@@ -314,9 +382,17 @@ mod tests {
     #[test]
     fn ac_020_plain_http_is_for_this_machine() -> Result<(), url::ParseError> {
         assert_eq!(check_endpoint(&Url::parse("http://127.0.0.1:9/x")?), Ok(()));
-        assert_eq!(check_endpoint(&Url::parse("https://id.example.com/x")?), Ok(()));
+        assert_eq!(
+            check_endpoint(&Url::parse("https://id.example.com/x")?),
+            Ok(())
+        );
         let refused = check_endpoint(&Url::parse("http://id.example.com/x?code=canary")?);
-        assert_eq!(refused, Err(HttpError::InsecureEndpoint("http://id.example.com".to_owned())));
+        assert_eq!(
+            refused,
+            Err(HttpError::InsecureEndpoint(
+                "http://id.example.com".to_owned()
+            ))
+        );
         Ok(())
     }
 }

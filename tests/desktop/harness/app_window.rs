@@ -59,7 +59,9 @@ impl AppWindow {
             let at = desktop.output("which", &[program])?;
             std::os::unix::fs::symlink(at.trim(), folder.join(program))?;
         }
-        let change = |command: &mut Command| drop(command.env("PATH", &folder));
+        let change = |command: &mut Command| {
+            command.env("PATH", &folder);
+        };
         Self::start(desktop, &desktop.app_home(), change).await
     }
 

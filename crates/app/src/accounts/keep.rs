@@ -33,14 +33,22 @@ pub(crate) async fn keep(inner: &Arc<Inner>, signed_in: SignedIn) -> Result<Acco
     let had_entry = before.as_ref().is_some_and(|before| before.in_keychain);
     account.in_keychain = matches!(kept, Some(Ok(()))) || had_entry;
     let noted = match before {
-        Some(_) => registry.update_account(&inner.actor, account.clone(), AccountChange::SignedInAgain).await,
+        Some(_) => {
+            registry
+                .update_account(&inner.actor, account.clone(), AccountChange::SignedInAgain)
+                .await
+        }
         None => registry.insert_account(&inner.actor, account.clone()).await,
     };
     if let Err(error) = noted {
         forget_token(inner, &account).await;
         return Err(error.into());
     }
-    let life = TokenLife::new(signed_in.tokens.access_token, signed_in.tokens.expires_in_s, now_ms());
+    let life = TokenLife::new(
+        signed_in.tokens.access_token,
+        signed_in.tokens.expires_in_s,
+        now_ms(),
+    );
     inner.accounts.sessions.with(&account.id, |session| {
         session.renew(life, signed_in.tokens.clock_offset_ms);
         session.renewable = refresh_token.is_some() || account.in_keychain;
@@ -60,22 +68,44 @@ async fn store(
     client_secret: Option<&SecretText>,
 ) -> Result<(), KeychainError> {
     if let Some(secret) = client_secret {
-        inner.keychain.write(&client_secret_entry(&account.issuer, &account.client_id), secret).await?;
+        inner
+            .keychain
+            .write(
+                &client_secret_entry(&account.issuer, &account.client_id),
+                secret,
+            )
+            .await?;
     }
-    inner.keychain.write(&refresh_entry(account), refresh_token).await
+    inner
+        .keychain
+        .write(&refresh_entry(account), refresh_token)
+        .await
 }
 
 /// No account, no entry: an orphan in the keychain would never be found again.
 async fn forget_token(inner: &Inner, account: &Account) {
-    if account.in_keychain && let Err(error) = inner.keychain.delete(&refresh_entry(account)).await {
-        tracing::error!(code = error.code(), "a refresh token was left behind in the keychain");
+    if account.in_keychain
+        && let Err(error) = inner.keychain.delete(&refresh_entry(account)).await
+    {
+        tracing::error!(
+            code = error.code(),
+            "a refresh token was left behind in the keychain"
+        );
     }
 }
 
 fn describe(signed_in: &SignedIn) -> Account {
     let asked = &signed_in.asked_scopes;
-    let granted = signed_in.tokens.scopes.clone().unwrap_or_else(|| asked.clone());
-    let missing_scopes = asked.iter().filter(|scope| !granted.contains(scope)).cloned().collect();
+    let granted = signed_in
+        .tokens
+        .scopes
+        .clone()
+        .unwrap_or_else(|| asked.clone());
+    let missing_scopes = asked
+        .iter()
+        .filter(|scope| !granted.contains(scope))
+        .cloned()
+        .collect();
     let now = now_ms();
     Account {
         id: new_id(),

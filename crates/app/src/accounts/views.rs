@@ -13,10 +13,19 @@ use crate::tokens::{Trouble, provider_of};
 /// The account as a face shows it. Nothing secret is in it.
 pub(crate) fn view(inner: &Inner, account: &Account) -> AccountView {
     let now = now_ms();
-    let (life, trouble, clock_offset_ms, renewable) = inner.accounts.sessions.with(&account.id, |session| {
-        let life = session.life.as_ref().map(|life| (life.view(), life.is_over(now)));
-        (life, session.trouble.clone(), session.clock_offset_ms, session.renewable)
-    });
+    let (life, trouble, clock_offset_ms, renewable) =
+        inner.accounts.sessions.with(&account.id, |session| {
+            let life = session
+                .life
+                .as_ref()
+                .map(|life| (life.view(), life.is_over(now)));
+            (
+                life,
+                session.trouble.clone(),
+                session.clock_offset_ms,
+                session.renewable,
+            )
+        });
     let alive = life.as_ref().is_some_and(|(_, over)| !over);
     let (status, status_reason) = status(trouble, account.in_keychain, alive, renewable);
     AccountView {
@@ -25,7 +34,8 @@ pub(crate) fn view(inner: &Inner, account: &Account) -> AccountView {
         email: account.email.clone(),
         email_verified: account.email_verified,
         provider_id: account.provider_id.clone(),
-        provider_name: provider_of(account).map_or_else(|_| account.issuer.clone(), |provider| provider.name()),
+        provider_name: provider_of(account)
+            .map_or_else(|_| account.issuer.clone(), |provider| provider.name()),
         issuer: account.issuer.clone(),
         subject: account.subject.clone(),
         client_id: account.client_id.clone(),

@@ -90,7 +90,9 @@ impl KeychainError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
-            Self::Locked => "Unlock it (on Linux, for example with Passwords and Keys), then try again.",
+            Self::Locked => {
+                "Unlock it (on Linux, for example with Passwords and Keys), then try again."
+            }
             Self::Denied => "Try again and allow Keywright to use the keychain.",
             Self::Unavailable { .. } if cfg!(target_os = "linux") => {
                 "Start a Secret Service such as GNOME Keyring, KWallet or KeePassXC in this session, with a default keyring, then try again."
@@ -99,13 +101,21 @@ impl KeychainError {
             Self::Ambiguous { .. } => {
                 "Open the system's password app, keep the entry you know to be right and delete the others."
             }
-            Self::TooLarge { .. } => "Ask the provider for fewer scopes, which makes its tokens smaller.",
+            Self::TooLarge { .. } => {
+                "Ask the provider for fewer scopes, which makes its tokens smaller."
+            }
             Self::VaultLocked => "Unlock it with its passphrase.",
-            Self::VaultWrongPassphrase | Self::VaultBackOff => "Check the keyboard and try again in a moment.",
-            Self::VaultCorrupt => "Put a backup of vault.sealed in its place; Keywright does not touch it.",
+            Self::VaultWrongPassphrase | Self::VaultBackOff => {
+                "Check the keyboard and try again in a moment."
+            }
+            Self::VaultCorrupt => {
+                "Put a backup of vault.sealed in its place; Keywright does not touch it."
+            }
             Self::VaultPassphraseTooShort => "Several words are easier to remember than signs.",
             Self::VaultNotNeeded(_) => "Unlock or repair the keychain instead.",
-            Self::Busy | Self::Failed { .. } => "Try again; if it keeps failing, restart the system's keychain service.",
+            Self::Busy | Self::Failed { .. } => {
+                "Try again; if it keeps failing, restart the system's keychain service."
+            }
         };
         Some(hint.to_owned())
     }
@@ -115,7 +125,10 @@ impl KeychainError {
     pub fn retryable(&self) -> bool {
         !matches!(
             self,
-            Self::Ambiguous { .. } | Self::TooLarge { .. } | Self::VaultCorrupt | Self::VaultNotNeeded(_)
+            Self::Ambiguous { .. }
+                | Self::TooLarge { .. }
+                | Self::VaultCorrupt
+                | Self::VaultNotNeeded(_)
         )
     }
 
@@ -131,26 +144,33 @@ impl KeychainError {
     }
 
     pub(super) fn unexpected() -> Self {
-        Self::Failed { detail: "it answered another question".to_owned() }
+        Self::Failed {
+            detail: "it answered another question".to_owned(),
+        }
     }
 
     /// Reads a store's error. The stores do not type their causes, so that their text decides;
     /// `at_once` says that the answer came faster than a person can press a button.
     pub(super) fn from_store(error: &StoreError, service: &str, user: &str, at_once: bool) -> Self {
         match error {
-            StoreError::Ambiguous(entries) => {
-                Self::Ambiguous { service: service.to_owned(), user: user.to_owned(), count: entries.len() }
-            }
-            StoreError::TooLong(_, limit) => {
-                Self::TooLarge { bytes: 0, limit: usize::try_from(*limit).unwrap_or(usize::MAX) }
-            }
-            StoreError::BadEncoding(_) | StoreError::BadDataFormat(..) => {
-                Self::Failed { detail: "the entry is not text of ours".to_owned() }
-            }
+            StoreError::Ambiguous(entries) => Self::Ambiguous {
+                service: service.to_owned(),
+                user: user.to_owned(),
+                count: entries.len(),
+            },
+            StoreError::TooLong(_, limit) => Self::TooLarge {
+                bytes: 0,
+                limit: usize::try_from(*limit).unwrap_or(usize::MAX),
+            },
+            StoreError::BadEncoding(_) | StoreError::BadDataFormat(..) => Self::Failed {
+                detail: "the entry is not text of ours".to_owned(),
+            },
             StoreError::PlatformFailure(cause) | StoreError::NoStorageAccess(cause) => {
                 Self::from_text(&cause.to_string(), at_once)
             }
-            other => Self::Failed { detail: tidy(&other.to_string()) },
+            other => Self::Failed {
+                detail: tidy(&other.to_string()),
+            },
         }
     }
 
@@ -160,10 +180,22 @@ impl KeychainError {
             // Without a display the service dismisses its own dialog: nobody denied anything.
             return if at_once { Self::Locked } else { Self::Denied };
         }
-        if has(&["object locked", "IsLocked", "errSecInteractionNotAllowed", "-25308"]) {
+        if has(&[
+            "object locked",
+            "IsLocked",
+            "errSecInteractionNotAllowed",
+            "-25308",
+        ]) {
             return Self::Locked;
         }
-        if has(&["AccessDenied", "NotAuthorized", "errSecAuthFailed", "-25293", "User canceled", "-128"]) {
+        if has(&[
+            "AccessDenied",
+            "NotAuthorized",
+            "errSecAuthFailed",
+            "-25293",
+            "User canceled",
+            "-128",
+        ]) {
             return Self::Denied;
         }
         if has(&[
@@ -180,7 +212,9 @@ impl KeychainError {
             return Self::Unavailable { detail: tidy(text) };
         }
         if has(&["result not returned"]) {
-            return Self::Unavailable { detail: "there is no default keyring".to_owned() };
+            return Self::Unavailable {
+                detail: "there is no default keyring".to_owned(),
+            };
         }
         Self::Failed { detail: tidy(text) }
     }
@@ -188,6 +222,10 @@ impl KeychainError {
 
 /// One line, capped, without a full stop of its own.
 fn tidy(text: &str) -> String {
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(160).collect();
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(160)
+        .collect();
     line.trim().trim_end_matches('.').to_owned()
 }

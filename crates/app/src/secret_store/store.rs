@@ -56,7 +56,10 @@ pub(crate) fn entry(store: &CredentialStore, name: &EntryName) -> Result<Entry> 
 pub(crate) fn check_size(secret: &SecretText) -> std::result::Result<(), KeychainError> {
     let bytes = secret.expose().len();
     if bytes > SIZE_LIMIT {
-        return Err(KeychainError::TooLarge { bytes, limit: SIZE_LIMIT });
+        return Err(KeychainError::TooLarge {
+            bytes,
+            limit: SIZE_LIMIT,
+        });
     }
     Ok(())
 }

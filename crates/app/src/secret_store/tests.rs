@@ -40,16 +40,31 @@ impl FakeEntry {
 impl CredentialApi for FakeEntry {
     fn set_secret(&self, secret: &[u8]) -> Result<()> {
         self.pass()?;
-        self.0.entries.lock().map_err(|_| Error::NoEntry)?.insert(self.1.clone(), secret.to_vec());
+        self.0
+            .entries
+            .lock()
+            .map_err(|_| Error::NoEntry)?
+            .insert(self.1.clone(), secret.to_vec());
         Ok(())
     }
     fn get_secret(&self) -> Result<Vec<u8>> {
         self.pass()?;
-        self.0.entries.lock().map_err(|_| Error::NoEntry)?.get(&self.1).cloned().ok_or(Error::NoEntry)
+        self.0
+            .entries
+            .lock()
+            .map_err(|_| Error::NoEntry)?
+            .get(&self.1)
+            .cloned()
+            .ok_or(Error::NoEntry)
     }
     fn delete_credential(&self) -> Result<()> {
         self.pass()?;
-        let removed = self.0.entries.lock().map_err(|_| Error::NoEntry)?.remove(&self.1);
+        let removed = self
+            .0
+            .entries
+            .lock()
+            .map_err(|_| Error::NoEntry)?
+            .remove(&self.1);
         removed.map(drop).ok_or(Error::NoEntry)
     }
     fn get_credential(&self) -> Result<Option<Arc<Credential>>> {
@@ -71,7 +86,10 @@ impl CredentialStoreApi for FakeStore {
         "fake".to_owned()
     }
     fn build(&self, service: &str, user: &str, _: Option<&HashMap<&str, &str>>) -> Result<Entry> {
-        Ok(Entry::new_with_credential(Arc::new(FakeEntry(Arc::clone(&self.0), format!("{service}/{user}")))))
+        Ok(Entry::new_with_credential(Arc::new(FakeEntry(
+            Arc::clone(&self.0),
+            format!("{service}/{user}"),
+        ))))
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -108,7 +126,11 @@ async fn write_read_delete() -> std::result::Result<(), KeychainError> {
     assert!(keychain.delete("a").await? && !keychain.delete("a").await?);
     assert!(keychain.read("b").await?.is_some_and(|s| s.matches("two")));
     assert!(keychain.probe().await.healthy);
-    assert_eq!(fake.entries.lock().map(|e| e.len()).unwrap_or(0), 1, "probe and unlock leave nothing");
+    assert_eq!(
+        fake.entries.lock().map(|e| e.len()).unwrap_or(0),
+        1,
+        "probe and unlock leave nothing"
+    );
     Ok(())
 }
 
@@ -122,10 +144,16 @@ async fn ac_160_a_hanging_dialog_costs_three_seconds_once() {
     assert!(started.elapsed() < Duration::from_millis(3500));
     let again = Instant::now();
     assert_eq!(keychain.read("a").await.err(), Some(KeychainError::Locked));
-    assert!(again.elapsed() < Duration::from_millis(100), "refused at once while a thread hangs");
+    assert!(
+        again.elapsed() < Duration::from_millis(100),
+        "refused at once while a thread hangs"
+    );
     fake.hang.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(100)).await;
-    assert!(keychain.read("a").await.is_ok(), "works as soon as the dialog is gone");
+    assert!(
+        keychain.read("a").await.is_ok(),
+        "works as soon as the dialog is gone"
+    );
 }
 
 #[tokio::test]
@@ -133,7 +161,10 @@ async fn ac_160_a_given_up_write_does_not_happen_later() {
     let fake = Arc::new(Fake::default());
     fake.hang.store(true, Ordering::SeqCst);
     let keychain = keychain(&fake);
-    assert_eq!(keychain.write("a", &secret("stale")).await.err(), Some(KeychainError::Locked));
+    assert_eq!(
+        keychain.write("a", &secret("stale")).await.err(),
+        Some(KeychainError::Locked)
+    );
     fake.hang.store(false, Ordering::SeqCst);
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(keychain.read("a").await.is_ok_and(|s| s.is_none()));
@@ -145,7 +176,9 @@ async fn a_restarted_service_costs_one_retry() {
     let keychain = keychain(&fake);
     assert!(keychain.read("a").await.is_ok());
     if let Ok(mut fail) = fake.fail_once.lock() {
-        *fail = Some(platform("org.freedesktop.DBus.Error.UnknownMethod: no such session"));
+        *fail = Some(platform(
+            "org.freedesktop.DBus.Error.UnknownMethod: no such session",
+        ));
     }
     assert!(keychain.read("a").await.is_ok());
     assert_eq!(fake.opened.load(Ordering::SeqCst), 2);
@@ -153,12 +186,23 @@ async fn a_restarted_service_costs_one_retry() {
 
 #[test]
 fn ac_161_causes_have_codes() {
-    let code = |text: &'static str, at_once| KeychainError::from_store(&platform(text), "s", "u", at_once).code();
+    let code = |text: &'static str, at_once| {
+        KeychainError::from_store(&platform(text), "s", "u", at_once).code()
+    };
     assert_eq!(code("SS error: prompt dismissed", false), "keychain_denied");
     assert_eq!(code("SS error: prompt dismissed", true), "keychain_locked");
     assert_eq!(code("SS Error: object locked", false), "keychain_locked");
-    assert_eq!(code("no secret service provider or dbus session found", true), "keychain_unavailable");
-    assert_eq!(code("zbus error: org.freedesktop.DBus.Error.ServiceUnknown: x", true), "keychain_unavailable");
+    assert_eq!(
+        code("no secret service provider or dbus session found", true),
+        "keychain_unavailable"
+    );
+    assert_eq!(
+        code(
+            "zbus error: org.freedesktop.DBus.Error.ServiceUnknown: x",
+            true
+        ),
+        "keychain_unavailable"
+    );
     assert_eq!(code("zbus error: something else", true), "keychain_failed");
 }
 

@@ -63,11 +63,17 @@ impl Worker {
     pub(super) fn start(open: OpenStore) -> Result<Self, KeychainError> {
         let (jobs, inbox) = mpsc::channel::<(Job, oneshot::Sender<Answer>)>();
         let shared = Arc::new(Shared::default());
-        let thread = Thread { open, store: None, shared: Arc::clone(&shared) };
+        let thread = Thread {
+            open,
+            store: None,
+            shared: Arc::clone(&shared),
+        };
         std::thread::Builder::new()
             .name("keychain".to_owned())
             .spawn(move || thread.run(&inbox))
-            .map_err(|error| KeychainError::Failed { detail: error.to_string() })?;
+            .map_err(|error| KeychainError::Failed {
+                detail: error.to_string(),
+            })?;
         Ok(Self { jobs, shared })
     }
 
@@ -75,7 +81,9 @@ impl Worker {
     pub(super) fn submit(&self, job: Job) -> Result<oneshot::Receiver<Answer>, KeychainError> {
         let (reply, answer) = oneshot::channel();
         let sent = self.jobs.send((job, reply));
-        sent.map_err(|_gone| KeychainError::Failed { detail: "the keychain's thread ended".to_owned() })?;
+        sent.map_err(|_gone| KeychainError::Failed {
+            detail: "the keychain's thread ended".to_owned(),
+        })?;
         Ok(answer)
     }
 
@@ -89,7 +97,9 @@ impl Worker {
             *mark = StuckMark::Yes(Arc::clone(stuck));
         }
         match self.shared.phase.load(Ordering::Acquire) {
-            OPENING => KeychainError::Unavailable { detail: "it did not answer within 3 s".to_owned() },
+            OPENING => KeychainError::Unavailable {
+                detail: "it did not answer within 3 s".to_owned(),
+            },
             _ => KeychainError::Locked,
         }
     }
@@ -124,7 +134,10 @@ impl Thread {
         while let Ok((job, reply)) = inbox.recv() {
             let had_store = self.store.is_some();
             let mut answer = self.attempt(&job);
-            let stale = matches!(&answer, Err(KeychainError::Failed { .. } | KeychainError::Unavailable { .. }));
+            let stale = matches!(
+                &answer,
+                Err(KeychainError::Failed { .. } | KeychainError::Unavailable { .. })
+            );
             if stale && had_store {
                 // After the service restarted, an old store fails for ever: a new one, once.
                 answer = self.attempt(&job);
@@ -146,7 +159,10 @@ impl Thread {
         result.map_err(|error| {
             let at_once = asked.elapsed() < AT_ONCE || nobody_to_ask();
             let problem = KeychainError::from_store(&error, &name.service, &name.user, at_once);
-            if !matches!(problem, KeychainError::Ambiguous { .. } | KeychainError::TooLarge { .. }) {
+            if !matches!(
+                problem,
+                KeychainError::Ambiguous { .. } | KeychainError::TooLarge { .. }
+            ) {
                 self.store = None;
             }
             problem
@@ -188,7 +204,10 @@ impl Thread {
     /// given up must not happen later, over a newer value.
     fn unlock(&self, store: &CredentialStore, name: &EntryName) -> Result<(), StoreError> {
         if read_raw(store, name)?.is_none() {
-            let harmless = EntryName { service: name.service.clone(), user: format!("unlock-{}", std::process::id()) };
+            let harmless = EntryName {
+                service: name.service.clone(),
+                user: format!("unlock-{}", std::process::id()),
+            };
             entry(store, &harmless)?.set_secret(b"unlock")?;
             delete(store, &harmless)?;
         }
@@ -197,7 +216,10 @@ impl Thread {
 
     fn stop_if_abandoned(&self) -> Result<(), StoreError> {
         if self.shared.abandoned.load(Ordering::Acquire) {
-            return Err(StoreError::Invalid("caller".to_owned(), "has given up".to_owned()));
+            return Err(StoreError::Invalid(
+                "caller".to_owned(),
+                "has given up".to_owned(),
+            ));
         }
         Ok(())
     }
@@ -205,18 +227,26 @@ impl Thread {
 
 /// On a system without a display no dialog can have been dismissed by anybody.
 fn nobody_to_ask() -> bool {
-    cfg!(target_os = "linux") && ["DISPLAY", "WAYLAND_DISPLAY"].iter().all(|name| std::env::var_os(name).is_none())
+    cfg!(target_os = "linux")
+        && ["DISPLAY", "WAYLAND_DISPLAY"]
+            .iter()
+            .all(|name| std::env::var_os(name).is_none())
 }
 
 impl Job {
     fn name(&self) -> EntryName {
         match self {
-            Self::Read(name) | Self::Write(name, _) | Self::Delete(name) | Self::Probe(name) => name.clone(),
+            Self::Read(name) | Self::Write(name, _) | Self::Delete(name) | Self::Probe(name) => {
+                name.clone()
+            }
         }
     }
 }
 
-fn read_raw(store: &CredentialStore, name: &EntryName) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, StoreError> {
+fn read_raw(
+    store: &CredentialStore,
+    name: &EntryName,
+) -> Result<Option<zeroize::Zeroizing<Vec<u8>>>, StoreError> {
     match entry(store, name)?.get_secret() {
         Ok(bytes) => Ok(Some(zeroize::Zeroizing::new(bytes))),
         Err(StoreError::NoEntry) => Ok(None),
@@ -225,7 +255,9 @@ fn read_raw(store: &CredentialStore, name: &EntryName) -> Result<Option<zeroize:
 }
 
 fn read(store: &CredentialStore, name: &EntryName) -> Result<Option<SecretText>, StoreError> {
-    let Some(mut bytes) = read_raw(store, name)? else { return Ok(None) };
+    let Some(mut bytes) = read_raw(store, name)? else {
+        return Ok(None);
+    };
     match String::from_utf8(std::mem::take(&mut *bytes)) {
         Ok(text) => Ok(Some(SecretText::new(text))),
         Err(error) => {
@@ -249,7 +281,9 @@ fn probe(store: &CredentialStore, name: &EntryName) -> Result<Outcome, StoreErro
     let read = entry.get_secret()?;
     entry.delete_credential()?;
     if read != b"probe" {
-        return Err(StoreError::BadStoreFormat("it does not give back what was written".to_owned()));
+        return Err(StoreError::BadStoreFormat(
+            "it does not give back what was written".to_owned(),
+        ));
     }
     Ok(Outcome::Done(true))
 }

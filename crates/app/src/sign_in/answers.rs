@@ -32,8 +32,18 @@ pub(crate) struct Answering {
 }
 
 impl Answering {
-    pub(crate) fn new(host: String, inbox: Arc<Inbox>, ending: watch::Receiver<Option<Ending>>) -> Self {
-        Self { host, inbox, taken: AtomicBool::new(false), ending, delivered: Arc::default() }
+    pub(crate) fn new(
+        host: String,
+        inbox: Arc<Inbox>,
+        ending: watch::Receiver<Option<Ending>>,
+    ) -> Self {
+        Self {
+            host,
+            inbox,
+            taken: AtomicBool::new(false),
+            ending,
+            delivered: Arc::default(),
+        }
     }
 
     /// Resolves when the result page has been sent.
@@ -59,7 +69,9 @@ pub(crate) fn respond<B>(
     }
     if request.method() != Method::GET {
         let mut response = refused(StatusCode::METHOD_NOT_ALLOWED)?;
-        response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+        response
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static("GET"));
         return Ok(response);
     }
     if uri.path() == DONE {
@@ -74,7 +86,9 @@ pub(crate) fn respond<B>(
         Verdict::Taken => {
             shared.taken.store(true, Ordering::Release);
             let mut response = page(StatusCode::SEE_OTHER, PageBody::empty())?;
-            response.headers_mut().insert(header::LOCATION, HeaderValue::from_static(DONE));
+            response
+                .headers_mut()
+                .insert(header::LOCATION, HeaderValue::from_static(DONE));
             Ok(response)
         }
     }
@@ -85,15 +99,30 @@ fn result_page(shared: &Answering) -> PageBody {
     let mut ending = shared.ending.clone();
     let delivered = Arc::clone(&shared.delivered);
     let rest = async move {
-        let known = ending.wait_for(Option::is_some).await.ok().and_then(|ending| *ending);
+        let known = ending
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|ending| *ending);
         let text = pages::ending(known.unwrap_or(Ending::Failed));
         (Bytes::from(text), Delivery(delivered))
     };
-    PageBody { now: Some(Bytes::from(pages::finishing())), later: Some(Box::pin(rest)), delivery: None }
+    PageBody {
+        now: Some(Bytes::from(pages::finishing())),
+        later: Some(Box::pin(rest)),
+        delivery: None,
+    }
 }
 
 fn refused(status: StatusCode) -> Result<Response<PageBody>, hyper::http::Error> {
-    page(status, PageBody { now: Some(Bytes::from(pages::refused())), later: None, delivery: None })
+    page(
+        status,
+        PageBody {
+            now: Some(Bytes::from(pages::refused())),
+            later: None,
+            delivery: None,
+        },
+    )
 }
 
 fn page(status: StatusCode, body: PageBody) -> Result<Response<PageBody>, hyper::http::Error> {
@@ -102,7 +131,10 @@ fn page(status: StatusCode, body: PageBody) -> Result<Response<PageBody>, hyper:
         .header(header::CONTENT_TYPE, "text/html; charset=utf-8")
         .header(header::CACHE_CONTROL, "no-store")
         .header(header::REFERRER_POLICY, "no-referrer")
-        .header(header::CONTENT_SECURITY_POLICY, pages::content_security_policy())
+        .header(
+            header::CONTENT_SECURITY_POLICY,
+            pages::content_security_policy(),
+        )
         .header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")
         .header(header::X_FRAME_OPTIONS, "DENY")
         .header("Cross-Origin-Resource-Policy", "same-origin")
@@ -120,7 +152,11 @@ pub(crate) struct PageBody {
 
 impl PageBody {
     fn empty() -> Self {
-        Self { now: None, later: None, delivery: None }
+        Self {
+            now: None,
+            later: None,
+            delivery: None,
+        }
     }
 }
 
@@ -137,11 +173,16 @@ impl Body for PageBody {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Some(now) = self.now.take() {
             return Poll::Ready(Some(Ok(Frame::data(now))));
         }
-        let Some(later) = self.later.as_mut() else { return Poll::Ready(None) };
+        let Some(later) = self.later.as_mut() else {
+            return Poll::Ready(None);
+        };
         let (bytes, delivery) = match later.as_mut().poll(context) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(ready) => ready,

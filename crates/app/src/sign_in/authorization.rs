@@ -6,7 +6,9 @@ use std::collections::HashSet;
 use keywright_domain::SecretText;
 use keywright_domain::pkce::{PkceVerifier, random_token};
 use oauth2::basic::BasicClient;
-use oauth2::{AuthUrl, ClientId, CsrfToken, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope};
+use oauth2::{
+    AuthUrl, ClientId, CsrfToken, PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope,
+};
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
 use url::Url;
@@ -48,7 +50,8 @@ pub(crate) struct AuthorizationRequest<'a> {
 impl AuthorizationRequest<'_> {
     /// The address the browser opens: no secret and no verifier in it.
     pub(crate) fn url(&self, attempt: &Attempt) -> Result<Url, SignInError> {
-        let unusable = |_| SignInError::InvalidRequest("The authorization address is unusable.".to_owned());
+        let unusable =
+            |_| SignInError::InvalidRequest("The authorization address is unusable.".to_owned());
         let client = BasicClient::new(ClientId::new(self.client_id.to_owned()))
             .set_auth_uri(AuthUrl::new(self.endpoint.to_string()).map_err(unusable)?)
             .set_redirect_uri(RedirectUrl::new(self.redirect_uri.to_owned()).map_err(unusable)?);
@@ -72,7 +75,10 @@ impl AuthorizationRequest<'_> {
         }
         let (url, _state) = request.url();
         let mut names = HashSet::new();
-        if url.query_pairs().all(|(name, _)| names.insert(name.into_owned())) {
+        if url
+            .query_pairs()
+            .all(|(name, _)| names.insert(name.into_owned()))
+        {
             Ok(url)
         } else {
             // The metadata's address had one of our parameters in it.
@@ -82,7 +88,10 @@ impl AuthorizationRequest<'_> {
 
     fn asks_for_consent(&self) -> bool {
         self.scopes.iter().any(|scope| scope == "offline_access")
-            && !self.extra_parameters.iter().any(|(name, _)| *name == "prompt")
+            && !self
+                .extra_parameters
+                .iter()
+                .any(|(name, _)| *name == "prompt")
     }
 }
 
@@ -146,7 +155,11 @@ mod tests {
     fn ac_004_attempts_share_nothing() {
         let (one, two) = (Attempt::new(), Attempt::new());
         assert!(!one.state.matches(two.state.expose()) && !one.nonce.matches(two.nonce.expose()));
-        assert!(!one.verifier.secret().matches(two.verifier.secret().expose()));
+        assert!(
+            !one.verifier
+                .secret()
+                .matches(two.verifier.secret().expose())
+        );
         assert!(!one.state.matches(one.nonce.expose()));
     }
 }

@@ -47,17 +47,30 @@ impl Inbox {
     /// An inbox and where its content comes out.
     pub(crate) fn new(expected: Expectation) -> (Self, oneshot::Receiver<CallbackResult>) {
         let (sender, receiver) = oneshot::channel();
-        (Self { expected, waiting: Mutex::new(Some(sender)) }, receiver)
+        (
+            Self {
+                expected,
+                waiting: Mutex::new(Some(sender)),
+            },
+            receiver,
+        )
     }
 
     /// Looks at the query of an answer.
     pub(crate) fn offer(&self, query: &str, now: i64) -> Verdict {
         let Some(answer) = Parameters::read(query).filter(|answer| self.is_ours(answer)) else {
-            tracing::warn!(code = "state_mismatch", "an answer without the right state was ignored");
+            tracing::warn!(
+                code = "state_mismatch",
+                "an answer without the right state was ignored"
+            );
             return Verdict::Ignored;
         };
         // One use: a replay finds nobody waiting.
-        let waiting = self.waiting.lock().ok().and_then(|mut waiting| waiting.take());
+        let waiting = self
+            .waiting
+            .lock()
+            .ok()
+            .and_then(|mut waiting| waiting.take());
         let Some(waiting) = waiting else {
             tracing::warn!(code = "state_mismatch", "a repeated answer was ignored");
             return Verdict::Ignored;
@@ -81,10 +94,18 @@ impl Inbox {
             _ => return Err(SignInError::IssuerMismatch),
         }
         match (answer.code.pop(), answer.error.pop()) {
-            (None, Some(error)) if answer.error.is_empty() => Err(refusal(&error, answer.description.pop())),
-            (Some(code), None) if answer.code.is_empty() && !code.is_empty() => Ok(SecretText::new(code)),
-            (None, None) => Err(SignInError::InvalidCallback("it has neither a code nor an error")),
-            _ => Err(SignInError::InvalidCallback("it says several things at once")),
+            (None, Some(error)) if answer.error.is_empty() => {
+                Err(refusal(&error, answer.description.pop()))
+            }
+            (Some(code), None) if answer.code.is_empty() && !code.is_empty() => {
+                Ok(SecretText::new(code))
+            }
+            (None, None) => Err(SignInError::InvalidCallback(
+                "it has neither a code nor an error",
+            )),
+            _ => Err(SignInError::InvalidCallback(
+                "it says several things at once",
+            )),
         }
     }
 }
@@ -94,7 +115,9 @@ fn refusal(error: &str, description: Option<String>) -> SignInError {
         "access_denied" => SignInError::AccessDenied,
         _ => SignInError::ProviderRefused {
             error: tame(error, 60),
-            description: description.map(|text| tame(&text, 200)).filter(|text| !text.is_empty()),
+            description: description
+                .map(|text| tame(&text, 200))
+                .filter(|text| !text.is_empty()),
         },
     }
 }
@@ -169,7 +192,16 @@ mod tests {
 
     #[test]
     fn ac_005_006_009_without_the_right_state_nothing_happens() -> Result<(), anyhow::Error> {
-        for query in ["", "code=c", "code=c&state=", "code=c&state=S-1", "code=c&state=s-1&state=s-1", "code=c&state=s-1&state=x", "error=access_denied", "error=access_denied&state=x"] {
+        for query in [
+            "",
+            "code=c",
+            "code=c&state=",
+            "code=c&state=S-1",
+            "code=c&state=s-1&state=s-1",
+            "code=c&state=s-1&state=x",
+            "error=access_denied",
+            "error=access_denied&state=x",
+        ] {
             assert_eq!(judged(query, false, 0)?, "ignored", "{query}");
         }
         Ok(())
@@ -185,19 +217,38 @@ mod tests {
 
     #[test]
     fn ac_008_errors_with_the_right_state_end_the_sign_in() -> Result<(), anyhow::Error> {
-        assert_eq!(judged("error=access_denied&state=s-1", false, 0)?, "access_denied");
-        assert_eq!(judged("error=invalid_scope&error_description=no&state=s-1", false, 0)?, "provider_refused");
+        assert_eq!(
+            judged("error=access_denied&state=s-1", false, 0)?,
+            "access_denied"
+        );
+        assert_eq!(
+            judged(
+                "error=invalid_scope&error_description=no&state=s-1",
+                false,
+                0
+            )?,
+            "provider_refused"
+        );
         assert_eq!(judged("state=s-1", false, 0)?, "invalid_callback");
         assert_eq!(judged("code=&state=s-1", false, 0)?, "invalid_callback");
-        assert_eq!(judged("code=a&code=b&state=s-1", false, 0)?, "invalid_callback");
-        assert_eq!(judged("code=a&error=x&state=s-1", false, 0)?, "invalid_callback");
+        assert_eq!(
+            judged("code=a&code=b&state=s-1", false, 0)?,
+            "invalid_callback"
+        );
+        assert_eq!(
+            judged("code=a&error=x&state=s-1", false, 0)?,
+            "invalid_callback"
+        );
         Ok(())
     }
 
     #[test]
     fn ac_018_a_state_lives_six_hundred_seconds() -> Result<(), anyhow::Error> {
         assert_eq!(judged("code=c&state=s-1", false, STATE_LIFE_MS)?, "ok:c");
-        assert_eq!(judged("code=c&state=s-1", false, STATE_LIFE_MS + 1)?, "login_expired");
+        assert_eq!(
+            judged("code=c&state=s-1", false, STATE_LIFE_MS + 1)?,
+            "login_expired"
+        );
         Ok(())
     }
 
@@ -208,17 +259,34 @@ mod tests {
         assert_eq!(judged(&with(good), true, 0)?, "ok:c");
         assert_eq!(judged(&with(""), true, 0)?, "issuer_mismatch");
         assert_eq!(judged(&with(""), false, 0)?, "ok:c");
-        for bad in ["&iss=https%3A%2F%2Fevil.example.com", "&iss=https%3A%2F%2Fid.example.com%2F", "&iss=", &format!("{good}{good}")] {
+        for bad in [
+            "&iss=https%3A%2F%2Fevil.example.com",
+            "&iss=https%3A%2F%2Fid.example.com%2F",
+            "&iss=",
+            &format!("{good}{good}"),
+        ] {
             assert_eq!(judged(&with(bad), true, 0)?, "issuer_mismatch", "{bad}");
             assert_eq!(judged(&with(bad), false, 0)?, "issuer_mismatch", "{bad}");
         }
-        assert_eq!(judged("error=access_denied&state=s-1&iss=https%3A%2F%2Fevil", true, 0)?, "issuer_mismatch");
+        assert_eq!(
+            judged(
+                "error=access_denied&state=s-1&iss=https%3A%2F%2Fevil",
+                true,
+                0
+            )?,
+            "issuer_mismatch"
+        );
         Ok(())
     }
 
     #[test]
     fn ac_014_pasted_answers() {
-        for pasted in ["http://127.0.0.1:1/callback?code=a&state=b", " code=a&state=b\n", "?code=a&state=b", "http://127.0.0.1:1/callback?code=a&state=b#x"] {
+        for pasted in [
+            "http://127.0.0.1:1/callback?code=a&state=b",
+            " code=a&state=b\n",
+            "?code=a&state=b",
+            "http://127.0.0.1:1/callback?code=a&state=b#x",
+        ] {
             assert_eq!(pasted_query(pasted), "code=a&state=b", "{pasted}");
         }
     }

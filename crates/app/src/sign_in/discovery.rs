@@ -39,7 +39,11 @@ pub(crate) struct MetadataCache {
 
 impl MetadataCache {
     /// The metadata of a provider, fetched where it is not known or too old.
-    pub(crate) async fn find(&self, http: &HttpClient, provider: &Provider) -> Result<Metadata, SignInError> {
+    pub(crate) async fn find(
+        &self,
+        http: &HttpClient,
+        provider: &Provider,
+    ) -> Result<Metadata, SignInError> {
         if provider.preset.kind == Kind::GitHub {
             return super::github::metadata();
         }
@@ -62,8 +66,12 @@ impl MetadataCache {
 }
 
 async fn fetch(http: &HttpClient, provider: &Provider) -> Result<Metadata, SignInError> {
-    let failed = |detail: String| SignInError::DiscoveryFailed { issuer: provider.issuer.to_string(), detail };
-    let url = Url::parse(&provider.issuer.discovery_url()).map_err(|_| failed("its address is unusable".to_owned()))?;
+    let failed = |detail: String| SignInError::DiscoveryFailed {
+        issuer: provider.issuer.to_string(),
+        detail,
+    };
+    let url = Url::parse(&provider.issuer.discovery_url())
+        .map_err(|_| failed("its address is unusable".to_owned()))?;
     let answer = http.get(&url, None).await?;
     match answer.status {
         200 => {}
@@ -82,7 +90,10 @@ fn read(provider: &Provider, document: &Map<String, Value>) -> Result<Metadata, 
     let text = |name: &str| document.get(name).and_then(Value::as_str);
     let got = text("issuer").unwrap_or("");
     if !provider.rule.accepts_metadata(got) {
-        return Err(SignInError::DiscoveryIssuerMismatch { expected: provider.issuer.to_string(), got: tame(got, 120) });
+        return Err(SignInError::DiscoveryIssuerMismatch {
+            expected: provider.issuer.to_string(),
+            got: tame(got, 120),
+        });
     }
     let endpoint = |name: &'static str| match text(name) {
         None => Ok(None),
@@ -111,8 +122,11 @@ fn read(provider: &Provider, document: &Map<String, Value>) -> Result<Metadata, 
 
 /// Basic is the default and what every server must know (RFC 6749 §2.3.1).
 fn only_in_body(document: &Map<String, Value>) -> bool {
-    let methods = document.get("token_endpoint_auth_methods_supported").and_then(Value::as_array);
-    let offers = |name: &str| methods.is_some_and(|methods| methods.iter().any(|method| method == name));
+    let methods = document
+        .get("token_endpoint_auth_methods_supported")
+        .and_then(Value::as_array);
+    let offers =
+        |name: &str| methods.is_some_and(|methods| methods.iter().any(|method| method == name));
     offers("client_secret_post") && !offers("client_secret_basic")
 }
 

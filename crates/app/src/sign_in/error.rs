@@ -137,7 +137,9 @@ pub enum ReauthReason {
 }
 
 fn described(description: &Option<String>) -> String {
-    description.as_ref().map_or_else(|| ".".to_owned(), |text| format!(" ({text})."))
+    description
+        .as_ref()
+        .map_or_else(|| ".".to_owned(), |text| format!(" ({text})."))
 }
 
 impl SignInError {
@@ -146,12 +148,16 @@ impl SignInError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::InvalidRequest(_) => "invalid_request",
-            Self::InvalidIssuer(keywright_domain::issuer::InvalidIssuer::Insecure) => "insecure_endpoint",
+            Self::InvalidIssuer(keywright_domain::issuer::InvalidIssuer::Insecure) => {
+                "insecure_endpoint"
+            }
             Self::InvalidIssuer(_) => "invalid_issuer",
             Self::Http(HttpError::InsecureEndpoint(_)) => "insecure_endpoint",
             Self::Http(HttpError::UnexpectedRedirect { .. }) => "unexpected_redirect",
             Self::Http(HttpError::ResponseTooLarge(_)) => "response_too_large",
-            Self::Http(HttpError::Network { certificate: true, .. }) => "certificate_not_trusted",
+            Self::Http(HttpError::Network {
+                certificate: true, ..
+            }) => "certificate_not_trusted",
             Self::Http(HttpError::Network { .. }) | Self::NetworkError => "network_error",
             Self::Http(HttpError::ExtraCa { .. }) => "extra_ca_invalid",
             Self::Http(HttpError::Setup(_)) => "tls_unavailable",
@@ -188,28 +194,63 @@ impl SignInError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         let hint = match self.code() {
-            "insecure_endpoint" => "Use the provider's https address; plain http is accepted on this computer only.",
-            "invalid_issuer" => "Copy the issuer from the provider's documentation, exactly as it is written there.",
-            "certificate_not_trusted" => "If your organisation has its own certificate authority, add its PEM file under Settings, Extra certificates.",
+            "insecure_endpoint" => {
+                "Use the provider's https address; plain http is accepted on this computer only."
+            }
+            "invalid_issuer" => {
+                "Copy the issuer from the provider's documentation, exactly as it is written there."
+            }
+            "certificate_not_trusted" => {
+                "If your organisation has its own certificate authority, add its PEM file under Settings, Extra certificates."
+            }
             "network_error" | "provider_unavailable" => "Check the connection and try again.",
-            "extra_ca_invalid" => "Choose another file under Settings, Extra certificates, or none.",
-            "discovery_failed" => "Check the issuer: Keywright reads {issuer}/.well-known/openid-configuration.",
-            "discovery_issuer_mismatch" => "If that is the provider you mean, enter the issuer exactly as it calls itself.",
-            "port_unavailable" => "Close the other program, or let the system choose a port under Settings, Sign-in.",
-            "browser_open_failed" => "Copy the link into a browser, then paste the address it ends on.",
+            "extra_ca_invalid" => {
+                "Choose another file under Settings, Extra certificates, or none."
+            }
+            "discovery_failed" => {
+                "Check the issuer: Keywright reads {issuer}/.well-known/openid-configuration."
+            }
+            "discovery_issuer_mismatch" => {
+                "If that is the provider you mean, enter the issuer exactly as it calls itself."
+            }
+            "port_unavailable" => {
+                "Close the other program, or let the system choose a port under Settings, Sign-in."
+            }
+            "browser_open_failed" => {
+                "Copy the link into a browser, then paste the address it ends on."
+            }
             "login_timeout" | "login_expired" | "invalid_callback" => "Start the sign-in again.",
             "access_denied" => "Start again and allow the access, if you meant to.",
-            "state_mismatch" => "Paste the whole address from the browser window of this very sign-in.",
-            "clock_skew" => "Set the computer's clock, or let it be set from the network, then try again.",
-            "token_expired" | "token_not_yet_valid" => "Check this computer's clock, then try again.",
-            "account_mismatch" => "Choose the right account in the browser, or add this one as a new account.",
+            "state_mismatch" => {
+                "Paste the whole address from the browser window of this very sign-in."
+            }
+            "clock_skew" => {
+                "Set the computer's clock, or let it be set from the network, then try again."
+            }
+            "token_expired" | "token_not_yet_valid" => {
+                "Check this computer's clock, then try again."
+            }
+            "account_mismatch" => {
+                "Choose the right account in the browser, or add this one as a new account."
+            }
             "reauth_required" => "Sign in again.",
-            "unexpected_redirect" | "response_too_large" | "invalid_token_response" => "Check the issuer and any proxy in between; the provider's administrator can tell more.",
+            "unexpected_redirect" | "response_too_large" | "invalid_token_response" => {
+                "Check the issuer and any proxy in between; the provider's administrator can tell more."
+            }
             "revocation_failed" => "End the sign-in in your account at the provider.",
-            "revocation_unsupported" => "If you want it ended there, too, do so in your account at the provider.",
-            "issuer_mismatch" | "invalid_signature" | "nonce_mismatch" | "wrong_audience" | "at_hash_mismatch" | "subject_mismatch" => "Do not go on if this happens again; tell the provider's administrator.",
-            "alg_not_allowed" => "Ask the provider's administrator to sign with RS256, PS256, ES256 or EdDSA.",
-            "provider_refused" => "Check the client id, its redirect address (loopback, any port) and the scopes at the provider.",
+            "revocation_unsupported" => {
+                "If you want it ended there, too, do so in your account at the provider."
+            }
+            "issuer_mismatch" | "invalid_signature" | "nonce_mismatch" | "wrong_audience"
+            | "at_hash_mismatch" | "subject_mismatch" => {
+                "Do not go on if this happens again; tell the provider's administrator."
+            }
+            "alg_not_allowed" => {
+                "Ask the provider's administrator to sign with RS256, PS256, ES256 or EdDSA."
+            }
+            "provider_refused" => {
+                "Check the client id, its redirect address (loopback, any port) and the scopes at the provider."
+            }
             _ => return None,
         };
         Some(hint.to_owned())
@@ -220,9 +261,20 @@ impl SignInError {
     pub fn retryable(&self) -> bool {
         matches!(
             self.code(),
-            "network_error" | "provider_unavailable" | "login_timeout" | "login_expired" | "login_cancelled"
-                | "access_denied" | "port_unavailable" | "invalid_callback" | "browser_open_failed"
-                | "clock_skew" | "token_expired" | "token_not_yet_valid" | "account_mismatch" | "userinfo_failed"
+            "network_error"
+                | "provider_unavailable"
+                | "login_timeout"
+                | "login_expired"
+                | "login_cancelled"
+                | "access_denied"
+                | "port_unavailable"
+                | "invalid_callback"
+                | "browser_open_failed"
+                | "clock_skew"
+                | "token_expired"
+                | "token_not_yet_valid"
+                | "account_mismatch"
+                | "userinfo_failed"
         )
     }
 
@@ -246,7 +298,9 @@ impl SignInError {
 
 /// Foreign text for an error message: printable, one line, capped.
 pub(crate) fn tame(text: &str, longest: usize) -> String {
-    let shown = text.chars().filter(|c| !c.is_control() && !is_bidi_control(*c));
+    let shown = text
+        .chars()
+        .filter(|c| !c.is_control() && !is_bidi_control(*c));
     let mut tame: String = shown.take(longest + 1).collect();
     if tame.chars().count() > longest {
         tame = tame.chars().take(longest).collect();

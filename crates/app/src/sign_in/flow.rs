@@ -63,9 +63,17 @@ pub(crate) async fn run<T, F>(
 where
     F: Future<Output = Result<T, AppError>>,
 {
-    let CheckedRequest { provider, client_id, scopes } = CheckedRequest::read(&request)?;
+    let CheckedRequest {
+        provider,
+        client_id,
+        scopes,
+    } = CheckedRequest::read(&request)?;
     let settings = inner.settings.current();
-    let http = inner.accounts.http.current(settings.extra_ca_file.as_deref()).map_err(SignInError::from)?;
+    let http = inner
+        .accounts
+        .http
+        .current(settings.extra_ca_file.as_deref())
+        .map_err(SignInError::from)?;
     let same = SameSignIn {
         provider_id: provider.preset.id.to_owned(),
         issuer: provider.issuer.to_string(),
@@ -78,7 +86,10 @@ where
         http,
         provider,
         client_id,
-        client_secret: request.client_secret.filter(|text| !text.is_empty()).map(SecretText::new),
+        client_secret: request
+            .client_secret
+            .filter(|text| !text.is_empty())
+            .map(SecretText::new),
         scopes,
         login_hint: request.login_hint,
         account,
@@ -103,7 +114,14 @@ impl Flow<'_> {
         self.inner.registry.get().await?;
         self.progress(SignInStep::Discovering, None);
         let port = self.bind().await?;
-        let metadata = self.unless_cancelled(self.inner.accounts.metadata.find(&self.http, &self.provider)).await?;
+        let metadata = self
+            .unless_cancelled(
+                self.inner
+                    .accounts
+                    .metadata
+                    .find(&self.http, &self.provider),
+            )
+            .await?;
         let redirect_uri = port.redirect_uri();
         let attempt = Attempt::new();
         let url = AuthorizationRequest {
@@ -127,7 +145,10 @@ impl Flow<'_> {
         self.pending.waits_for(url.to_string(), inbox);
         let answered = self.wait_for_browser(url.to_string(), answer).await;
         let result = match answered {
-            Ok(code) => self.finish(&code, &attempt, &redirect_uri, &metadata, store).await,
+            Ok(code) => {
+                self.finish(&code, &attempt, &redirect_uri, &metadata, store)
+                    .await
+            }
             Err(error) => Err(error.into()),
         };
         self.end_page(listener, &result).await;
@@ -152,7 +173,11 @@ impl Flow<'_> {
         }
     }
 
-    async fn wait_for_browser(&self, url: String, answer: oneshot::Receiver<CallbackResult>) -> CallbackResult {
+    async fn wait_for_browser(
+        &self,
+        url: String,
+        answer: oneshot::Receiver<CallbackResult>,
+    ) -> CallbackResult {
         self.progress(SignInStep::WaitingForBrowser, None);
         let browser = self.inner.accounts.browser();
         let opened = async {
@@ -200,7 +225,9 @@ impl Flow<'_> {
             client_id: &self.client_id,
             client_secret: self.client_secret.as_ref(),
         };
-        let tokens = self.unless_cancelled(redeem(&endpoint, code, attempt, redirect_uri)).await?;
+        let tokens = self
+            .unless_cancelled(redeem(&endpoint, code, attempt, redirect_uri))
+            .await?;
         let check = Check {
             endpoint: &endpoint,
             keys: &self.inner.accounts.keys,
@@ -208,13 +235,14 @@ impl Flow<'_> {
             nonce: &attempt.nonce,
             account: self.account.as_ref(),
         };
-        let (profile, identity_verified) = match self.unless_cancelled(check.identity(&tokens)).await {
-            Ok(checked) => checked,
-            Err(error) => {
-                give_back(&endpoint, tokens).await;
-                return Err(error.into());
-            }
-        };
+        let (profile, identity_verified) =
+            match self.unless_cancelled(check.identity(&tokens)).await {
+                Ok(checked) => checked,
+                Err(error) => {
+                    give_back(&endpoint, tokens).await;
+                    return Err(error.into());
+                }
+            };
         self.progress(SignInStep::Storing, None);
         store(SignedIn {
             provider: self.provider.clone(),
@@ -228,7 +256,10 @@ impl Flow<'_> {
         .await
     }
 
-    async fn unless_cancelled<T>(&self, work: impl Future<Output = Result<T, SignInError>>) -> Result<T, SignInError> {
+    async fn unless_cancelled<T>(
+        &self,
+        work: impl Future<Output = Result<T, SignInError>>,
+    ) -> Result<T, SignInError> {
         tokio::select! {
             biased;
             error = self.pending.cancelled() => Err(error),
@@ -241,7 +272,9 @@ impl Flow<'_> {
         let ending = match result {
             Ok(_) => Ending::Succeeded,
             Err(AppError::SignIn(
-                SignInError::LoginCancelled | SignInError::LoginSuperseded | SignInError::LoginTimeout(_),
+                SignInError::LoginCancelled
+                | SignInError::LoginSuperseded
+                | SignInError::LoginTimeout(_),
             )) => return listener.close().await,
             Err(AppError::SignIn(SignInError::AccessDenied)) => Ending::Declined,
             Err(_) => Ending::Failed,

@@ -35,37 +35,62 @@ pub(crate) async fn fetch_profile(
     metadata: &Metadata,
     access_token: &AccessToken,
 ) -> Result<Profile, SignInError> {
-    let api = metadata.userinfo_endpoint.as_ref().map_or(API, |url| url.as_str().trim_end_matches('/'));
+    let api = metadata
+        .userinfo_endpoint
+        .as_ref()
+        .map_or(API, |url| url.as_str().trim_end_matches('/'));
     let user = fetch(http, &format!("{api}/user"), access_token).await?;
     let id = user.get("id").and_then(Value::as_u64);
-    let subject = id.ok_or_else(|| SignInError::UserinfoFailed("it has no id".to_owned()))?.to_string();
-    let text = |name: &str| user.get(name).and_then(Value::as_str).map(|value| tame(value, 120));
+    let subject = id
+        .ok_or_else(|| SignInError::UserinfoFailed("it has no id".to_owned()))?
+        .to_string();
+    let text = |name: &str| {
+        user.get(name)
+            .and_then(Value::as_str)
+            .map(|value| tame(value, 120))
+    };
     let filled = |value: &String| !value.trim().is_empty();
     // Without the scope user:email there is no such list, and that is fine.
-    let emails = fetch(http, &format!("{api}/user/emails"), access_token).await.unwrap_or(Value::Null);
+    let emails = fetch(http, &format!("{api}/user/emails"), access_token)
+        .await
+        .unwrap_or(Value::Null);
     let (email, email_verified) = match primary_email(&emails) {
         Some((email, verified)) => (Some(email), verified),
         None => (text("email").filter(filled), false),
     };
     Ok(Profile {
-        display_name: text("name").filter(filled).or_else(|| text("login")).unwrap_or_else(|| subject.clone()),
+        display_name: text("name")
+            .filter(filled)
+            .or_else(|| text("login"))
+            .unwrap_or_else(|| subject.clone()),
         subject,
         email,
         email_verified,
     })
 }
 
-async fn fetch(http: &HttpClient, url: &str, access_token: &AccessToken) -> Result<Value, SignInError> {
-    let url = Url::parse(url).map_err(|_| SignInError::UserinfoFailed("its address is unusable".to_owned()))?;
+async fn fetch(
+    http: &HttpClient,
+    url: &str,
+    access_token: &AccessToken,
+) -> Result<Value, SignInError> {
+    let url = Url::parse(url)
+        .map_err(|_| SignInError::UserinfoFailed("its address is unusable".to_owned()))?;
     let answer = http.get(&url, Some(access_token.secret().expose())).await?;
     match serde_json::from_slice(&answer.body) {
         Ok(value) if answer.status == 200 => Ok(value),
-        _ => Err(SignInError::UserinfoFailed(format!("it is {}", answer.describe()))),
+        _ => Err(SignInError::UserinfoFailed(format!(
+            "it is {}",
+            answer.describe()
+        ))),
     }
 }
 
 fn primary_email(emails: &Value) -> Option<(String, bool)> {
-    let primary = emails.as_array()?.iter().find(|email| email.get("primary") == Some(&Value::Bool(true)))?;
+    let primary = emails
+        .as_array()?
+        .iter()
+        .find(|email| email.get("primary") == Some(&Value::Bool(true)))?;
     let address = tame(primary.get("email")?.as_str()?, 120);
     Some((address, primary.get("verified") == Some(&Value::Bool(true))))
 }

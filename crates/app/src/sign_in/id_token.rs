@@ -40,7 +40,9 @@ pub(crate) async fn verify_id_token(
     context: &IdTokenContext<'_>,
 ) -> Result<VerifiedIdToken, SignInError> {
     let jws = UncheckedJws::parse(token.expose())?;
-    let key = keys.find(http, jwks_uri, jws.key_id.as_deref(), jws.algorithm).await?;
+    let key = keys
+        .find(http, jwks_uri, jws.key_id.as_deref(), jws.algorithm)
+        .await?;
     let hash = token_hash_of(jws.algorithm);
     let claims = jws.verify(&key)?;
     let checked = read_claims(&claims)?;
@@ -63,7 +65,10 @@ pub(crate) fn read_claims(claims: &Map<String, Value>) -> Result<IdTokenClaims, 
     let aud = match claims.get("aud") {
         Some(Value::String(one)) => vec![one.clone()],
         Some(Value::Array(several)) => {
-            let texts: Option<Vec<String>> = several.iter().map(|aud| aud.as_str().map(str::to_owned)).collect();
+            let texts: Option<Vec<String>> = several
+                .iter()
+                .map(|aud| aud.as_str().map(str::to_owned))
+                .collect();
             texts.ok_or(IdTokenProblem::WrongAudience)?
         }
         _ => Vec::new(),
@@ -71,7 +76,9 @@ pub(crate) fn read_claims(claims: &Map<String, Value>) -> Result<IdTokenClaims, 
     // A claim that is there but unreadable must not pass for one that is absent.
     for name in ["azp", "nonce", "at_hash"] {
         if claims.get(name).is_some_and(|value| !value.is_string()) {
-            return Err(IdTokenProblem::Malformed("a claim that must be text is not"));
+            return Err(IdTokenProblem::Malformed(
+                "a claim that must be text is not",
+            ));
         }
     }
     if claims.contains_key("nbf") && seconds(claims.get("nbf")).is_none() {
@@ -100,7 +107,10 @@ fn seconds(value: Option<&Value>) -> Option<i64> {
     let fraction = number.as_f64()?;
     // Year 9999; beyond it the cast would not be exact.
     (0.0..=253_402_300_799.0).contains(&fraction).then(|| {
-        #[allow(clippy::cast_possible_truncation, reason = "the range was just checked")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "the range was just checked"
+        )]
         let whole = fraction.floor() as i64;
         whole
     })

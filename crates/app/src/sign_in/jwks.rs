@@ -58,10 +58,18 @@ impl VerificationKey {
         };
         let algorithms = match text("alg") {
             None => possible,
-            Some(alg) => possible.into_iter().filter(|one| format!("{one:?}") == alg).collect(),
+            Some(alg) => possible
+                .into_iter()
+                .filter(|one| format!("{one:?}") == alg)
+                .collect(),
         };
         let key_id = text("kid").map(str::to_owned);
-        Some(Self { key_id, decoding, algorithms }).filter(|key| !key.algorithms.is_empty())
+        Some(Self {
+            key_id,
+            decoding,
+            algorithms,
+        })
+        .filter(|key| !key.algorithms.is_empty())
     }
 }
 
@@ -69,7 +77,12 @@ impl VerificationKey {
 pub(crate) fn read_keys(document: &[u8]) -> Option<Vec<VerificationKey>> {
     let document: Value = serde_json::from_slice(document).ok()?;
     let keys = document.get("keys")?.as_array()?;
-    Some(keys.iter().take(MOST_KEYS).filter_map(VerificationKey::from_jwk).collect())
+    Some(
+        keys.iter()
+            .take(MOST_KEYS)
+            .filter_map(VerificationKey::from_jwk)
+            .collect(),
+    )
 }
 
 /// The one key a token can mean, where there is one.
@@ -80,12 +93,19 @@ pub(crate) fn choose_key<'a>(
 ) -> Result<&'a VerificationKey, IdTokenProblem> {
     match key_id {
         Some(_) => {
-            let mut named = keys.iter().filter(|key| key.key_id.as_deref() == key_id).peekable();
+            let mut named = keys
+                .iter()
+                .filter(|key| key.key_id.as_deref() == key_id)
+                .peekable();
             let first = named.peek().copied().ok_or(IdTokenProblem::UnknownKey)?;
-            Ok(named.find(|key| key.algorithms.contains(&algorithm)).unwrap_or(first))
+            Ok(named
+                .find(|key| key.algorithms.contains(&algorithm))
+                .unwrap_or(first))
         }
         None => {
-            let mut fitting = keys.iter().filter(|key| key.algorithms.contains(&algorithm));
+            let mut fitting = keys
+                .iter()
+                .filter(|key| key.algorithms.contains(&algorithm));
             match (fitting.next(), fitting.next()) {
                 (Some(only), None) => Ok(only),
                 _ => Err(IdTokenProblem::UnknownKey),
@@ -121,14 +141,20 @@ impl KeyCache {
         let known = documents.get(url.as_str());
         if known.is_none_or(|document| now.duration_since(document.fetched) > FRESH_FOR) {
             let asked_again = known.and_then(|document| document.asked_again);
-            let document = Document { keys: fetch(http, url).await?, fetched: now, asked_again };
+            let document = Document {
+                keys: fetch(http, url).await?,
+                fetched: now,
+                asked_again,
+            };
             documents.insert(url.to_string(), document);
         }
         let Some(document) = documents.get_mut(url.as_str()) else {
             return Err(IdTokenProblem::UnknownKey.into());
         };
         let chosen = choose_key(&document.keys, key_id, algorithm);
-        let rested = document.asked_again.is_none_or(|last| now.duration_since(last) >= REFETCH_PAUSE);
+        let rested = document
+            .asked_again
+            .is_none_or(|last| now.duration_since(last) >= REFETCH_PAUSE);
         if !matches!(chosen, Err(IdTokenProblem::UnknownKey)) || !rested {
             return Ok(chosen?.clone());
         }

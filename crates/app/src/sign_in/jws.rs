@@ -30,16 +30,25 @@ impl<'a> UncheckedJws<'a> {
         if token.len() > LONGEST {
             return Err(malformed("it is enormous"));
         }
-        let (signed, signature) = token.rsplit_once('.').ok_or(malformed("it has no signature"))?;
-        let (header, payload) = signed.split_once('.').ok_or(malformed("it has no payload"))?;
+        let (signed, signature) = token
+            .rsplit_once('.')
+            .ok_or(malformed("it has no signature"))?;
+        let (header, payload) = signed
+            .split_once('.')
+            .ok_or(malformed("it has no payload"))?;
         if payload.contains('.') {
             return Err(malformed("it has more than three parts"));
         }
         let header = object(header).ok_or(malformed("its header is not strict JSON"))?;
         // The algorithm comes before everything else: `none` has no signature to complain about.
         let algorithm = allowed_algorithm(header.get("alg"))?;
-        if ["crit", "jku", "x5u", "jwk"].iter().any(|name| header.contains_key(*name)) {
-            return Err(malformed("its header carries a key, an address or an extension"));
+        if ["crit", "jku", "x5u", "jwk"]
+            .iter()
+            .any(|name| header.contains_key(*name))
+        {
+            return Err(malformed(
+                "its header carries a key, an address or an extension",
+            ));
         }
         let key_id = match header.get("kid") {
             None => None,
@@ -50,15 +59,29 @@ impl<'a> UncheckedJws<'a> {
         if signature.is_empty() || URL_SAFE_NO_PAD.decode(signature).is_err() {
             return Err(malformed("its signature is not base64url"));
         }
-        Ok(Self { algorithm, key_id, payload, signed, signature })
+        Ok(Self {
+            algorithm,
+            key_id,
+            payload,
+            signed,
+            signature,
+        })
     }
 
     /// Checks the signature; only then may the claims be read.
-    pub(crate) fn verify(self, key: &VerificationKey) -> Result<Map<String, Value>, IdTokenProblem> {
+    pub(crate) fn verify(
+        self,
+        key: &VerificationKey,
+    ) -> Result<Map<String, Value>, IdTokenProblem> {
         if !key.algorithms().contains(&self.algorithm) {
             return Err(IdTokenProblem::AlgNotAllowed);
         }
-        let checked = crypto::verify(self.signature, self.signed.as_bytes(), key.decoding(), self.algorithm);
+        let checked = crypto::verify(
+            self.signature,
+            self.signed.as_bytes(),
+            key.decoding(),
+            self.algorithm,
+        );
         match checked {
             Ok(true) => Ok(self.payload),
             Ok(false) | Err(_) => Err(IdTokenProblem::InvalidSignature),

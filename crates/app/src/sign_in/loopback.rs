@@ -52,7 +52,9 @@ impl BoundPort {
             Some(port) => SignInError::PortUnavailable(port),
             None => SignInError::ListenerFailed(error.kind().to_string()),
         })?;
-        let address = socket.local_addr().map_err(|error| SignInError::ListenerFailed(error.kind().to_string()))?;
+        let address = socket
+            .local_addr()
+            .map_err(|error| SignInError::ListenerFailed(error.kind().to_string()))?;
         Ok(Self { socket, address })
     }
 
@@ -67,7 +69,12 @@ impl BoundPort {
         let stop = CancellationToken::new();
         let shared = Arc::new(Answering::new(self.address.to_string(), inbox, watched));
         let task = tokio::spawn(accept(self.socket, Arc::clone(&shared), stop.clone()));
-        Listener { shared, ending, stop, task }
+        Listener {
+            shared,
+            ending,
+            stop,
+            task,
+        }
     }
 }
 
@@ -138,7 +145,10 @@ fn make_room(open: &mut VecDeque<(AbortHandle, Arc<AtomicBool>)>) {
     if open.len() < MOST_CONNECTIONS {
         return;
     }
-    let idle = open.iter().position(|(_, awaited)| !awaited.load(Ordering::Relaxed)).unwrap_or(0);
+    let idle = open
+        .iter()
+        .position(|(_, awaited)| !awaited.load(Ordering::Relaxed))
+        .unwrap_or(0);
     if let Some((task, _)) = open.remove(idle) {
         task.abort();
     }

@@ -29,30 +29,60 @@ pub(crate) enum Ending {
 
 /// The start of the result page, sent while the code is being exchanged.
 pub(crate) fn finishing() -> String {
-    let section = section("finishing", "…", "Finishing sign-in…", "Keywright is checking the provider's answer.");
+    let section = section(
+        "finishing",
+        "…",
+        "Finishing sign-in…",
+        "Keywright is checking the provider's answer.",
+    );
     format!("{}{section}", head("Finishing sign-in"))
 }
 
 /// Its end, sent when the sign-in has ended.
 pub(crate) fn ending(ending: Ending) -> String {
     let section = match ending {
-        Ending::Succeeded => section("good", "✓", "You are signed in", "You can close this tab and go back to Keywright."),
-        Ending::Declined => section("bad", "✕", "You declined access", "Nothing was stored. You can close this tab."),
-        Ending::Failed => section("bad", "✕", "The sign-in did not finish", "Keywright says why. You can close this tab."),
+        Ending::Succeeded => section(
+            "good",
+            "✓",
+            "You are signed in",
+            "You can close this tab and go back to Keywright.",
+        ),
+        Ending::Declined => section(
+            "bad",
+            "✕",
+            "You declined access",
+            "Nothing was stored. You can close this tab.",
+        ),
+        Ending::Failed => section(
+            "bad",
+            "✕",
+            "The sign-in did not finish",
+            "Keywright says why. You can close this tab.",
+        ),
     };
     format!("{section}</main></body></html>")
 }
 
 /// A page for what is not the answer.
 pub(crate) fn refused() -> String {
-    let section = section("bad", "✕", "This is not the pending sign-in", "Nothing was done. You can close this tab.");
-    format!("{}{section}</main></body></html>", head("Not the pending sign-in"))
+    let section = section(
+        "bad",
+        "✕",
+        "This is not the pending sign-in",
+        "Nothing was done. You can close this tab.",
+    );
+    format!(
+        "{}{section}</main></body></html>",
+        head("Not the pending sign-in")
+    )
 }
 
 /// Allows our one style and nothing else.
 pub(crate) fn content_security_policy() -> String {
     let hash = STANDARD.encode(Sha256::digest(STYLE.as_bytes()));
-    format!("default-src 'none'; style-src 'sha256-{hash}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'")
+    format!(
+        "default-src 'none'; style-src 'sha256-{hash}'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+    )
 }
 
 fn head(title: &str) -> String {
@@ -64,5 +94,7 @@ fn head(title: &str) -> String {
 }
 
 fn section(class: &str, mark: &str, title: &str, text: &str) -> String {
-    format!("<section class=\"{class}\" role=\"status\"><div class=\"mark\" aria-hidden=\"true\">{mark}</div><h1>{title}</h1><p>{text}</p></section>")
+    format!(
+        "<section class=\"{class}\" role=\"status\"><div class=\"mark\" aria-hidden=\"true\">{mark}</div><h1>{title}</h1><p>{text}</p></section>"
+    )
 }

@@ -1,13 +1,13 @@
 //! The sign-ins that wait for a browser: their handles, and that there is one for an account.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use rand::Rng as _;
 use rand::rand_core::UnwrapErr;
 use rand::rngs::SysRng;
-use rand::Rng as _;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -41,7 +41,11 @@ impl PendingSignIn {
     /// Resolves when somebody wants it to end.
     pub(crate) async fn cancelled(&self) -> SignInError {
         self.cancel.cancelled().await;
-        if self.superseded.load(Ordering::Acquire) { SignInError::LoginSuperseded } else { SignInError::LoginCancelled }
+        if self.superseded.load(Ordering::Acquire) {
+            SignInError::LoginSuperseded
+        } else {
+            SignInError::LoginCancelled
+        }
     }
 
     /// From now on the link can be copied and an answer pasted.
@@ -50,11 +54,17 @@ impl PendingSignIn {
     }
 
     pub(crate) fn url(&self) -> Result<String, SignInError> {
-        self.waiting.get().map(|(url, _)| url.clone()).ok_or(SignInError::SignInNotFound)
+        self.waiting
+            .get()
+            .map(|(url, _)| url.clone())
+            .ok_or(SignInError::SignInNotFound)
     }
 
     pub(crate) fn inbox(&self) -> Result<Arc<Inbox>, SignInError> {
-        self.waiting.get().map(|(_, inbox)| Arc::clone(inbox)).ok_or(SignInError::SignInNotFound)
+        self.waiting
+            .get()
+            .map(|(_, inbox)| Arc::clone(inbox))
+            .ok_or(SignInError::SignInNotFound)
     }
 }
 
@@ -92,7 +102,11 @@ impl PendingSignIns {
         });
         let replaced: Vec<_> = {
             let mut all = self.lock();
-            let replaced = all.values().filter(|other| other.same == pending.same).cloned().collect();
+            let replaced = all
+                .values()
+                .filter(|other| other.same == pending.same)
+                .cloned()
+                .collect();
             all.insert(pending.id.clone(), Arc::clone(&pending));
             replaced
         };
@@ -107,7 +121,10 @@ impl PendingSignIns {
     }
 
     pub(crate) fn find(&self, id: &str) -> Result<Arc<PendingSignIn>, SignInError> {
-        self.lock().get(id).cloned().ok_or(SignInError::SignInNotFound)
+        self.lock()
+            .get(id)
+            .cloned()
+            .ok_or(SignInError::SignInNotFound)
     }
 
     pub(crate) fn cancel(&self, id: &str) -> Result<(), SignInError> {
@@ -116,14 +133,19 @@ impl PendingSignIns {
     }
 
     pub(crate) fn cancel_all(&self) {
-        self.lock().values().for_each(|pending| pending.cancel.cancel());
+        self.lock()
+            .values()
+            .for_each(|pending| pending.cancel.cancel());
         self.hurry_lingering();
     }
 
     /// A token that ends a lingering result page early; its owner cancels it when done.
     pub(crate) fn lingering(&self) -> CancellationToken {
         let token = CancellationToken::new();
-        let mut lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lingering = self
+            .lingering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         lingering.retain(|token| !token.is_cancelled());
         lingering.push(token.clone());
         token
@@ -131,7 +153,10 @@ impl PendingSignIns {
 
     /// Frees the ports of result pages that are still lingering.
     pub(crate) fn hurry_lingering(&self) {
-        let mut lingering = self.lingering.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lingering = self
+            .lingering
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         lingering.drain(..).for_each(|token| token.cancel());
     }
 

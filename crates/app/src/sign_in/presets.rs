@@ -115,25 +115,40 @@ impl Preset {
     }
 
     pub(crate) fn default_scopes(&self) -> Vec<String> {
-        self.default_scopes.iter().map(|scope| (*scope).to_owned()).collect()
+        self.default_scopes
+            .iter()
+            .map(|scope| (*scope).to_owned())
+            .collect()
     }
 
     /// The provider of this preset; `typed` is the issuer where the preset has none of its own.
     pub(crate) fn provider(&'static self, typed: &str) -> Result<Provider, InvalidIssuer> {
-        let issuer = Issuer::parse(if self.issuer.is_empty() { typed.trim() } else { self.issuer })?;
+        let issuer = Issuer::parse(if self.issuer.is_empty() {
+            typed.trim()
+        } else {
+            self.issuer
+        })?;
         let rule = match self.id {
             "google" => IssuerRule::WithOrWithoutScheme(issuer.clone()),
             "microsoft" => IssuerRule::TenantTemplate(MICROSOFT_TEMPLATE.to_owned()),
             _ => IssuerRule::Exact(issuer.clone()),
         };
-        Ok(Provider { preset: self, issuer, rule })
+        Ok(Provider {
+            preset: self,
+            issuer,
+            rule,
+        })
     }
 }
 
 impl Provider {
     /// The preset's name, or the issuer's host.
     pub(crate) fn name(&self) -> String {
-        if self.preset.issuer.is_empty() { self.issuer.host().to_owned() } else { self.preset.name.to_owned() }
+        if self.preset.issuer.is_empty() {
+            self.issuer.host().to_owned()
+        } else {
+            self.preset.name.to_owned()
+        }
     }
 }
 
@@ -143,11 +158,21 @@ mod tests {
 
     #[test]
     fn presets_are_complete() {
-        assert_eq!(PRESETS.iter().map(|p| p.id).collect::<Vec<_>>(), ["openid", "google", "github", "gitlab", "microsoft"]);
+        assert_eq!(
+            PRESETS.iter().map(|p| p.id).collect::<Vec<_>>(),
+            ["openid", "google", "github", "gitlab", "microsoft"]
+        );
         for preset in PRESETS {
             let provider = preset.provider("http://127.0.0.1:4000");
-            assert!(provider.is_ok_and(|p| !p.name().is_empty()), "{}", preset.id);
-            assert!(!preset.view().default_scopes.is_empty() && !preset.view().registration_hint.is_empty());
+            assert!(
+                provider.is_ok_and(|p| !p.name().is_empty()),
+                "{}",
+                preset.id
+            );
+            assert!(
+                !preset.view().default_scopes.is_empty()
+                    && !preset.view().registration_hint.is_empty()
+            );
         }
         assert!(Preset::find("nonesuch").is_none());
     }

@@ -38,7 +38,10 @@ pub(crate) async fn fetch_profile(
             claims.extend(userinfo);
         }
         Ok(None) => {}
-        Err(error) => tracing::warn!(code = error.code(), "the profile was not completed from userinfo"),
+        Err(error) => tracing::warn!(
+            code = error.code(),
+            "the profile was not completed from userinfo"
+        ),
     }
     Ok(describe(&token.subject, &claims))
 }
@@ -48,21 +51,31 @@ async fn fetch_userinfo(
     metadata: &Metadata,
     access_token: &AccessToken,
 ) -> Result<Option<Map<String, Value>>, SignInError> {
-    let Some(url) = &metadata.userinfo_endpoint else { return Ok(None) };
+    let Some(url) = &metadata.userinfo_endpoint else {
+        return Ok(None);
+    };
     let answer = http.get(url, Some(access_token.secret().expose())).await?;
     match serde_json::from_slice(&answer.body) {
         Ok(Value::Object(userinfo)) if answer.status == 200 => Ok(Some(userinfo)),
-        _ => Err(SignInError::UserinfoFailed(format!("it is {}", answer.describe()))),
+        _ => Err(SignInError::UserinfoFailed(format!(
+            "it is {}",
+            answer.describe()
+        ))),
     }
 }
 
 fn describe(subject: &str, claims: &Map<String, Value>) -> Profile {
     let text = |name: &str| {
-        let value = claims.get(name).and_then(Value::as_str).map(|value| tame(value, LONGEST_NAME));
+        let value = claims
+            .get(name)
+            .and_then(Value::as_str)
+            .map(|value| tame(value, LONGEST_NAME));
         value.filter(|value| !value.trim().is_empty())
     };
     let email = text("email");
-    let name = text("name").or_else(|| text("preferred_username")).or_else(|| email.clone());
+    let name = text("name")
+        .or_else(|| text("preferred_username"))
+        .or_else(|| email.clone());
     let email_verified = match claims.get("email_verified") {
         Some(Value::Bool(verified)) => *verified,
         // Some providers write it as text.
@@ -86,13 +99,23 @@ mod tests {
     #[test]
     fn names_fall_back_and_are_tamed() {
         let described = |claims: serde_json::Value| {
-            let profile = describe("sub-1", claims.as_object().unwrap_or(&serde_json::Map::new()));
+            let profile = describe(
+                "sub-1",
+                claims.as_object().unwrap_or(&serde_json::Map::new()),
+            );
             (profile.display_name, profile.email, profile.email_verified)
         };
         assert_eq!(described(json!({})), ("sub-1".to_owned(), None, false));
-        assert_eq!(described(json!({"email": "a@b", "email_verified": "true"})), ("a@b".to_owned(), Some("a@b".to_owned()), true));
-        assert_eq!(described(json!({"name": "Ada", "email_verified": true})), ("Ada".to_owned(), None, false));
-        let (name, ..) = described(json!({"name": format!("\u{202e}evil\n{}", "x".repeat(10_000))}));
+        assert_eq!(
+            described(json!({"email": "a@b", "email_verified": "true"})),
+            ("a@b".to_owned(), Some("a@b".to_owned()), true)
+        );
+        assert_eq!(
+            described(json!({"name": "Ada", "email_verified": true})),
+            ("Ada".to_owned(), None, false)
+        );
+        let (name, ..) =
+            described(json!({"name": format!("\u{202e}evil\n{}", "x".repeat(10_000))}));
         assert!(name.starts_with("evilx") && name.chars().count() <= 121);
     }
 }

@@ -45,7 +45,10 @@ pub(crate) async fn redeem(
 fn is_break(error: &SignInError) -> bool {
     matches!(
         error,
-        SignInError::Http(HttpError::Network { certificate: false, .. }) | SignInError::ProviderUnavailable(_)
+        SignInError::Http(HttpError::Network {
+            certificate: false,
+            ..
+        }) | SignInError::ProviderUnavailable(_)
     )
 }
 
@@ -66,7 +69,10 @@ impl Check<'_> {
             Kind::OpenId => (self.openid_profile(tokens).await?, true),
             Kind::GitHub => {
                 let TokenEndpoint { http, metadata, .. } = self.endpoint;
-                (super::github::fetch_profile(http, metadata, &tokens.access_token).await?, false)
+                (
+                    super::github::fetch_profile(http, metadata, &tokens.access_token).await?,
+                    false,
+                )
             }
         };
         match self.account {
@@ -81,9 +87,20 @@ impl Check<'_> {
     }
 
     async fn openid_profile(&self, tokens: &Tokens) -> Result<Profile, SignInError> {
-        let TokenEndpoint { http, metadata, client_id, .. } = self.endpoint;
-        let id_token = tokens.id_token.as_ref().ok_or(SignInError::IdTokenMissing)?;
-        let jwks_uri = metadata.jwks_uri.as_ref().ok_or(SignInError::IdTokenMissing)?;
+        let TokenEndpoint {
+            http,
+            metadata,
+            client_id,
+            ..
+        } = self.endpoint;
+        let id_token = tokens
+            .id_token
+            .as_ref()
+            .ok_or(SignInError::IdTokenMissing)?;
+        let jwks_uri = metadata
+            .jwks_uri
+            .as_ref()
+            .ok_or(SignInError::IdTokenMissing)?;
         let context = IdTokenContext {
             issuer: &self.provider.rule,
             client_id,
@@ -99,8 +116,13 @@ impl Check<'_> {
 
 /// A refresh token that will not be kept should not stay alive at the provider.
 pub(crate) async fn give_back(endpoint: &TokenEndpoint<'_>, tokens: Tokens) {
-    let Some(refresh_token) = tokens.refresh_token else { return };
+    let Some(refresh_token) = tokens.refresh_token else {
+        return;
+    };
     let revoke = endpoint.revoke(&refresh_token, "refresh_token");
     let revoked = tokio::time::timeout(Duration::from_secs(3), revoke).await;
-    tracing::info!(revoked = matches!(revoked, Ok(Ok(()))), "tokens of a refused sign-in were given back");
+    tracing::info!(
+        revoked = matches!(revoked, Ok(Ok(()))),
+        "tokens of a refused sign-in were given back"
+    );
 }

@@ -22,7 +22,11 @@ impl CheckedRequest {
         if client_id.is_empty() || client_id.len() > 512 || client_id.contains(char::is_control) {
             return Err(invalid("Enter the client id that the provider gave you."));
         }
-        Ok(Self { scopes: read_scopes(preset, &request.scopes)?, provider, client_id })
+        Ok(Self {
+            scopes: read_scopes(preset, &request.scopes)?,
+            provider,
+            client_id,
+        })
     }
 }
 
@@ -30,7 +34,10 @@ fn read_scopes(preset: &Preset, typed: &[String]) -> Result<Vec<String>, SignInE
     let mut scopes: Vec<String> = Vec::new();
     for scope in typed.iter().flat_map(|scope| scope.split_whitespace()) {
         // RFC 6749 §3.3
-        if !scope.bytes().all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e)) {
+        if !scope
+            .bytes()
+            .all(|byte| matches!(byte, 0x21 | 0x23..=0x5b | 0x5d..=0x7e))
+        {
             return Err(invalid("A scope holds printable ASCII characters only."));
         }
         if !scopes.iter().any(|known| known == scope) {
@@ -68,20 +75,46 @@ mod tests {
         };
         change(&mut request);
         let checked = CheckedRequest::read(&request).map_err(|error| error.code())?;
-        assert_eq!((checked.client_id.as_str(), checked.provider.issuer.host().is_empty()), ("app", false));
+        assert_eq!(
+            (
+                checked.client_id.as_str(),
+                checked.provider.issuer.host().is_empty()
+            ),
+            ("app", false)
+        );
         Ok(checked.scopes)
     }
 
     #[test]
     fn requests_are_checked_and_completed() {
-        assert_eq!(read(|_| ()), Ok(["openid", "profile", "email", "offline_access"].map(str::to_owned).to_vec()));
+        assert_eq!(
+            read(|_| ()),
+            Ok(["openid", "profile", "email", "offline_access"]
+                .map(str::to_owned)
+                .to_vec())
+        );
         let typed = |scopes: &str| read(|request| request.scopes = vec![scopes.to_owned()]);
-        assert_eq!(typed("email  email api"), Ok(["openid", "email", "api"].map(str::to_owned).to_vec()));
+        assert_eq!(
+            typed("email  email api"),
+            Ok(["openid", "email", "api"].map(str::to_owned).to_vec())
+        );
         assert_eq!(typed("a\u{0}b"), Err("invalid_request"));
         assert_eq!(typed("a\"b"), Err("invalid_request"));
-        assert_eq!(read(|request| request.client_id = "  ".to_owned()), Err("invalid_request"));
-        assert_eq!(read(|request| request.provider_id = "nonesuch".to_owned()), Err("invalid_request"));
-        assert_eq!(read(|request| request.issuer = "http://id.example.com".to_owned()), Err("insecure_endpoint"));
-        assert_eq!(read(|request| request.issuer = "nonsense".to_owned()), Err("invalid_issuer"));
+        assert_eq!(
+            read(|request| request.client_id = "  ".to_owned()),
+            Err("invalid_request")
+        );
+        assert_eq!(
+            read(|request| request.provider_id = "nonesuch".to_owned()),
+            Err("invalid_request")
+        );
+        assert_eq!(
+            read(|request| request.issuer = "http://id.example.com".to_owned()),
+            Err("insecure_endpoint")
+        );
+        assert_eq!(
+            read(|request| request.issuer = "nonsense".to_owned()),
+            Err("invalid_issuer")
+        );
     }
 }

@@ -40,7 +40,9 @@ impl<'de> Visitor<'de> for StrictVisitor {
         Ok(Value::Number(value.into()))
     }
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
-        Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("no finite number"))
+        Number::from_f64(value)
+            .map(Value::Number)
+            .ok_or_else(|| E::custom("no finite number"))
     }
     fn visit_str<E>(self, value: &str) -> Result<Value, E> {
         Ok(Value::String(value.to_owned()))
@@ -75,10 +77,24 @@ mod tests {
 
     #[test]
     fn ac_042_duplicate_keys_are_refused_at_any_depth() {
-        for good in ["{}", r#"{"a":1,"b":{"a":2},"c":[{"a":1},{"a":2}],"d":1.5,"e":null,"f":true,"g":"x"}"#] {
+        for good in [
+            "{}",
+            r#"{"a":1,"b":{"a":2},"c":[{"a":1},{"a":2}],"d":1.5,"e":null,"f":true,"g":"x"}"#,
+        ] {
             assert!(read_object(good.as_bytes()).is_some(), "{good}");
         }
-        for bad in [r#"{"a":1,"a":2}"#, r#"{"a":1,"\u0061":2}"#, r#"{"x":{"a":1,"a":1}}"#, r#"{"x":[{"a":1,"a":1}]}"#, "[]", "1", "", "{}{}", "{", r#"{"a":1} x"#] {
+        for bad in [
+            r#"{"a":1,"a":2}"#,
+            r#"{"a":1,"\u0061":2}"#,
+            r#"{"x":{"a":1,"a":1}}"#,
+            r#"{"x":[{"a":1,"a":1}]}"#,
+            "[]",
+            "1",
+            "",
+            "{}{}",
+            "{",
+            r#"{"a":1} x"#,
+        ] {
             assert!(read_object(bad.as_bytes()).is_none(), "{bad}");
         }
     }

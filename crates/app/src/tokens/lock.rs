@@ -25,7 +25,12 @@ impl RefreshLock {
         let digest = hex::encode(Sha256::digest(entry.as_bytes()));
         let name = format!("refresh-{}.lock", &digest[..32]);
         make_folder(folder).map_err(failed)?;
-        let file = File::options().create(true).truncate(false).write(true).open(folder.join(name)).map_err(failed)?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(folder.join(name))
+            .map_err(failed)?;
         let started = Instant::now();
         loop {
             match file.try_lock() {
@@ -34,7 +39,9 @@ impl RefreshLock {
                     tokio::time::sleep(Duration::from_millis(40)).await;
                 }
                 Err(TryLockError::WouldBlock) => {
-                    return Err(SignInError::LockFailed("another program holds it for too long".to_owned()));
+                    return Err(SignInError::LockFailed(
+                        "another program holds it for too long".to_owned(),
+                    ));
                 }
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
@@ -63,7 +70,11 @@ mod tests {
         let _other = RefreshLock::acquire(folder.path(), "b").await?;
         let second = RefreshLock::acquire(folder.path(), "a");
         tokio::pin!(second);
-        assert!(tokio::time::timeout(Duration::from_millis(200), &mut second).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(200), &mut second)
+                .await
+                .is_err()
+        );
         drop(first);
         tokio::time::timeout(Duration::from_secs(2), second).await??;
         Ok(())

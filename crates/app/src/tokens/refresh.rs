@@ -13,14 +13,17 @@ use crate::clock::now_ms;
 use crate::http::HttpClient;
 use crate::secret_store::KeychainError;
 use crate::sign_in::{
-    IdTokenContext, Metadata, Preset, Provider, ReauthReason, SignInError, TokenEndpoint, Tokens, is_invalid_grant,
-    verify_id_token,
+    IdTokenContext, Metadata, Preset, Provider, ReauthReason, SignInError, TokenEndpoint, Tokens,
+    is_invalid_grant, verify_id_token,
 };
 use crate::{AppError, Inner};
 
 /// The keychain entry of an account's refresh token.
 pub(crate) fn refresh_entry(account: &Account) -> String {
-    format!("refresh:{} {} {}", account.issuer, account.subject, account.client_id)
+    format!(
+        "refresh:{} {} {}",
+        account.issuer, account.subject, account.client_id
+    )
 }
 
 /// The keychain entry of a client secret that a provider insists on.
@@ -31,7 +34,9 @@ pub(crate) fn client_secret_entry(issuer: &str, client_id: &str) -> String {
 /// Refreshes an account now. Callers that come while one is at it share its outcome (AC-086).
 pub(crate) async fn refresh_now(inner: &Arc<Inner>, account_id: &str) -> Result<(), AppError> {
     let sessions = &inner.accounts.sessions;
-    let (gate, seen) = sessions.with(account_id, |session| (Arc::clone(&session.gate), session.rounds));
+    let (gate, seen) = sessions.with(account_id, |session| {
+        (Arc::clone(&session.gate), session.rounds)
+    });
     let _turn = gate.lock().await;
     if let Some(shared) = sessions.with(account_id, |session| {
         (session.rounds != seen).then(|| session.trouble.clone())
@@ -39,13 +44,16 @@ pub(crate) async fn refresh_now(inner: &Arc<Inner>, account_id: &str) -> Result<
         return shared.map_or(Ok(()), |trouble| Err(trouble.into_error()));
     }
     let account = inner.registry.get().await?.find_account(account_id).await?;
-    let for_one_session = sessions.with(account_id, |session| !session.renewable && session.life.is_some());
+    let for_one_session = sessions.with(account_id, |session| {
+        !session.renewable && session.life.is_some()
+    });
     if for_one_session && !account.in_keychain {
         return Err(SignInError::ReauthRequired(ReauthReason::NoRefreshToken).into());
     }
     // A task of its own: nobody who stops listening interrupts it between answer and keychain.
     let task = tokio::spawn(refresh_and_note(Arc::clone(inner), account));
-    task.await.unwrap_or_else(|_panicked| Err(SignInError::NetworkError.into()))
+    task.await
+        .unwrap_or_else(|_panicked| Err(SignInError::NetworkError.into()))
 }
 
 async fn refresh_and_note(inner: Arc<Inner>, account: Account) -> Result<(), AppError> {
@@ -63,7 +71,10 @@ async fn refresh_and_note(inner: Arc<Inner>, account: Account) -> Result<(), App
             Err(error)
         }
     };
-    inner.accounts.sessions.with(&id, |session| session.rounds += 1);
+    inner
+        .accounts
+        .sessions
+        .with(&id, |session| session.rounds += 1);
     inner.events.accounts_changed();
     outcome
 }
@@ -79,19 +90,33 @@ struct Refresh<'a> {
 impl Refresh<'_> {
     async fn of(inner: &Arc<Inner>, account: Account) -> Result<(), Trouble> {
         let entry = refresh_entry(&account);
-        let unsaved = inner.accounts.sessions.with(&account.id, |session| session.unsaved_refresh_token.clone());
+        let unsaved = inner
+            .accounts
+            .sessions
+            .with(&account.id, |session| session.unsaved_refresh_token.clone());
         if !account.in_keychain && unsaved.is_none() {
             return Err(Trouble::SignInNeeded(ReauthReason::SessionEnded));
         }
         let provider = provider_of(&account).map_err(Trouble::Offline)?;
         let settings = inner.settings.current();
-        let http = inner.accounts.http.current(settings.extra_ca_file.as_deref());
+        let http = inner
+            .accounts
+            .http
+            .current(settings.extra_ca_file.as_deref());
         let http = http.map_err(|error| Trouble::Offline(error.into()))?;
         // Another process may refresh this very account: one at a time, each with what the
         // other one stored.
         let lock = RefreshLock::acquire(&inner.home.locks_folder(), &entry).await;
         let _lock = lock.map_err(Trouble::Offline)?;
-        Refresh { inner, account, entry, provider, http }.run(unsaved).await
+        Refresh {
+            inner,
+            account,
+            entry,
+            provider,
+            http,
+        }
+        .run(unsaved)
+        .await
     }
 
     async fn run(mut self, unsaved: Option<SecretText>) -> Result<(), Trouble> {
@@ -101,11 +126,26 @@ impl Refresh<'_> {
             None => self.stored().await?,
         };
         let secret_entry = client_secret_entry(&self.account.issuer, &self.account.client_id);
-        let client_secret = self.inner.keychain.read(&secret_entry).await.map_err(Trouble::Keychain)?;
-        let metadata = self.inner.accounts.metadata.find(&self.http, &self.provider).await.map_err(Trouble::Offline)?;
-        let (tokens, used) = self.ask(&metadata, client_secret.as_ref(), refresh_token).await?;
+        let client_secret = self
+            .inner
+            .keychain
+            .read(&secret_entry)
+            .await
+            .map_err(Trouble::Keychain)?;
+        let metadata = self
+            .inner
+            .accounts
+            .metadata
+            .find(&self.http, &self.provider)
+            .await
+            .map_err(Trouble::Offline)?;
+        let (tokens, used) = self
+            .ask(&metadata, client_secret.as_ref(), refresh_token)
+            .await?;
         let kept = self.keep(&tokens, used, was_unsaved).await;
-        self.check(&tokens, &metadata).await.map_err(Trouble::Offline)?;
+        self.check(&tokens, &metadata)
+            .await
+            .map_err(Trouble::Offline)?;
         self.hand_out(tokens, metadata.clock_offset_ms, kept).await;
         Ok(())
     }
@@ -128,15 +168,25 @@ impl Refresh<'_> {
         client_secret: Option<&SecretText>,
         mut refresh_token: SecretText,
     ) -> Result<(Tokens, SecretText), Trouble> {
-        let endpoint =
-            TokenEndpoint { http: &self.http, metadata, client_id: &self.account.client_id, client_secret };
+        let endpoint = TokenEndpoint {
+            http: &self.http,
+            metadata,
+            client_id: &self.account.client_id,
+            client_secret,
+        };
         for last_try in [false, true] {
             match endpoint.refresh(&refresh_token).await {
                 Ok(tokens) => return Ok((tokens, refresh_token)),
                 Err(error) if is_invalid_grant(&error) => {
                     // Somebody without our lock (a restored backup, another tool) may have been faster.
-                    let newer = self.inner.keychain.read(&self.entry).await.map_err(Trouble::Keychain)?;
-                    match newer.filter(|token| !last_try && !token.matches(refresh_token.expose())) {
+                    let newer = self
+                        .inner
+                        .keychain
+                        .read(&self.entry)
+                        .await
+                        .map_err(Trouble::Keychain)?;
+                    match newer.filter(|token| !last_try && !token.matches(refresh_token.expose()))
+                    {
                         Some(newer) => refresh_token = newer,
                         None => break,
                     }
@@ -148,20 +198,32 @@ impl Refresh<'_> {
     }
 
     /// Writes the new refresh token before anything else is done with the answer (AC-083).
-    async fn keep(&self, tokens: &Tokens, used: SecretText, was_unsaved: bool) -> Result<(), KeychainError> {
+    async fn keep(
+        &self,
+        tokens: &Tokens,
+        used: SecretText,
+        was_unsaved: bool,
+    ) -> Result<(), KeychainError> {
         let newest = tokens.refresh_token.clone().unwrap_or_else(|| used.clone());
         if !was_unsaved && newest.matches(used.expose()) {
             return Ok(());
         }
         let written = self.inner.keychain.write(&self.entry, &newest).await;
         let unsaved = written.is_err().then_some(newest);
-        self.inner.accounts.sessions.with(&self.account.id, |session| session.unsaved_refresh_token = unsaved);
+        self.inner
+            .accounts
+            .sessions
+            .with(&self.account.id, |session| {
+                session.unsaved_refresh_token = unsaved
+            });
         written
     }
 
     /// A refreshed ID token is for the same person (OpenID Connect Core §12.2).
     async fn check(&self, tokens: &Tokens, metadata: &Metadata) -> Result<(), SignInError> {
-        let (Some(id_token), Some(jwks_uri)) = (&tokens.id_token, &metadata.jwks_uri) else { return Ok(()) };
+        let (Some(id_token), Some(jwks_uri)) = (&tokens.id_token, &metadata.jwks_uri) else {
+            return Ok(());
+        };
         let context = IdTokenContext {
             issuer: &self.provider.rule,
             client_id: &self.account.client_id,
@@ -170,36 +232,69 @@ impl Refresh<'_> {
             now_ms: now_ms(),
             clock_offset_ms: tokens.clock_offset_ms,
         };
-        let token = verify_id_token(&self.http, &self.inner.accounts.keys, jwks_uri, id_token, &context).await?;
-        if token.subject == self.account.subject { Ok(()) } else { Err(SignInError::SubjectMismatch) }
+        let token = verify_id_token(
+            &self.http,
+            &self.inner.accounts.keys,
+            jwks_uri,
+            id_token,
+            &context,
+        )
+        .await?;
+        if token.subject == self.account.subject {
+            Ok(())
+        } else {
+            Err(SignInError::SubjectMismatch)
+        }
     }
 
-    async fn hand_out(&mut self, tokens: Tokens, clock_offset_ms: Option<i64>, kept: Result<(), KeychainError>) {
+    async fn hand_out(
+        &mut self,
+        tokens: Tokens,
+        clock_offset_ms: Option<i64>,
+        kept: Result<(), KeychainError>,
+    ) {
         let now = now_ms();
         self.account.last_refreshed_at = Some(now);
         self.account.in_keychain = kept.is_ok();
         if let Some(granted) = tokens.scopes {
-            let asked = self.account.scopes.iter().chain(&self.account.missing_scopes);
-            self.account.missing_scopes = asked.filter(|scope| !granted.contains(scope)).cloned().collect();
+            let asked = self
+                .account
+                .scopes
+                .iter()
+                .chain(&self.account.missing_scopes);
+            self.account.missing_scopes = asked
+                .filter(|scope| !granted.contains(scope))
+                .cloned()
+                .collect();
             self.account.scopes = granted;
         }
         let life = TokenLife::new(tokens.access_token, tokens.expires_in_s, now);
-        self.inner.accounts.sessions.with(&self.account.id, |session| {
-            session.renew(life, tokens.clock_offset_ms.or(clock_offset_ms));
-            session.renewable = true;
-            if let Err(error) = kept {
-                session.fail(Trouble::Keychain(error));
-            }
-        });
-        self.note(self.account.clone(), AccountChange::Refreshed).await;
+        self.inner
+            .accounts
+            .sessions
+            .with(&self.account.id, |session| {
+                session.renew(life, tokens.clock_offset_ms.or(clock_offset_ms));
+                session.renewable = true;
+                if let Err(error) = kept {
+                    session.fail(Trouble::Keychain(error));
+                }
+            });
+        self.note(self.account.clone(), AccountChange::Refreshed)
+            .await;
     }
 
     /// The end of this sign-in: nothing of it stays in the keychain (AC-092).
     async fn end(&self, reason: ReauthReason) -> Trouble {
         if let Err(error) = self.inner.keychain.delete(&self.entry).await {
-            tracing::warn!(code = error.code(), "a dead refresh token could not be deleted");
+            tracing::warn!(
+                code = error.code(),
+                "a dead refresh token could not be deleted"
+            );
         }
-        let ended = Account { in_keychain: false, ..self.account.clone() };
+        let ended = Account {
+            in_keychain: false,
+            ..self.account.clone()
+        };
         self.note(ended, AccountChange::ReauthRequired).await;
         Trouble::SignInNeeded(reason)
     }
@@ -207,7 +302,9 @@ impl Refresh<'_> {
     async fn note(&self, account: Account, change: AccountChange) {
         let noted: Result<(), AppError> = async {
             let registry = self.inner.registry.get().await?;
-            Ok(registry.update_account(&Actor::keywright(), account, change).await?)
+            Ok(registry
+                .update_account(&Actor::keywright(), account, change)
+                .await?)
         }
         .await;
         if let Err(error) = noted {
@@ -218,6 +315,10 @@ impl Refresh<'_> {
 
 /// The provider an account was signed in with.
 pub(crate) fn provider_of(account: &Account) -> Result<Provider, SignInError> {
-    let unknown = || SignInError::InvalidRequest("Keywright does not know this account's provider.".to_owned());
-    Ok(Preset::find(&account.provider_id).ok_or_else(unknown)?.provider(&account.issuer)?)
+    let unknown = || {
+        SignInError::InvalidRequest("Keywright does not know this account's provider.".to_owned())
+    };
+    Ok(Preset::find(&account.provider_id)
+        .ok_or_else(unknown)?
+        .provider(&account.issuer)?)
 }

@@ -42,15 +42,21 @@ impl TokenLife {
     /// By the wall clock, which goes on while the computer sleeps, or by the steady one, which
     /// nobody can set back.
     pub(crate) fn is_due(&self, now: i64) -> bool {
-        self.refresh_at.is_some_and(|at| now >= at || self.elapsed_ms() >= at - self.issued_at)
+        self.refresh_at
+            .is_some_and(|at| now >= at || self.elapsed_ms() >= at - self.issued_at)
     }
 
     pub(crate) fn is_over(&self, now: i64) -> bool {
-        self.expires_at.is_some_and(|at| now >= at || self.elapsed_ms() >= at - self.issued_at)
+        self.expires_at
+            .is_some_and(|at| now >= at || self.elapsed_ms() >= at - self.issued_at)
     }
 
     pub(crate) fn view(&self) -> AccessTokenLifeView {
-        AccessTokenLifeView { issued_at: self.issued_at, expires_at: self.expires_at, refresh_at: self.refresh_at }
+        AccessTokenLifeView {
+            issued_at: self.issued_at,
+            expires_at: self.expires_at,
+            refresh_at: self.refresh_at,
+        }
     }
 
     fn elapsed_ms(&self) -> i64 {
@@ -118,9 +124,16 @@ impl Session {
     /// Something temporary: longer pauses each time, never all at once.
     pub(crate) fn fail(&mut self, trouble: Trouble) {
         self.failures = self.failures.saturating_add(1);
-        let asks_a_person = matches!(&trouble, Trouble::Keychain(KeychainError::Locked | KeychainError::Denied));
+        let asks_a_person = matches!(
+            &trouble,
+            Trouble::Keychain(KeychainError::Locked | KeychainError::Denied)
+        );
         // Each try opens an unlock dialog: not again and again by itself.
-        let rest = if asks_a_person { LONGEST_PAUSE } else { pause(self.failures) };
+        let rest = if asks_a_person {
+            LONGEST_PAUSE
+        } else {
+            pause(self.failures)
+        };
         self.trouble = Some(trouble);
         self.not_before = Some(Instant::now() + rest);
     }
@@ -150,7 +163,9 @@ impl Session {
 
 /// 5 s, 10 s, 20 s … 15 min, each between half and the whole of it.
 fn pause(failures: u32) -> Duration {
-    let whole = Duration::from_secs(5).saturating_mul(1_u32 << failures.saturating_sub(1).min(10)).min(LONGEST_PAUSE);
+    let whole = Duration::from_secs(5)
+        .saturating_mul(1_u32 << failures.saturating_sub(1).min(10))
+        .min(LONGEST_PAUSE);
     whole.mul_f64(rand::random_range(0.5..=1.0))
 }
 
@@ -181,7 +196,9 @@ impl Sessions {
     /// Accounts whose time has come.
     pub(crate) fn due(&self, now: i64) -> Vec<String> {
         let sessions = self.lock();
-        let due = sessions.iter().filter(|(_, session)| session.is_due(now) && session.gate.try_lock().is_ok());
+        let due = sessions
+            .iter()
+            .filter(|(_, session)| session.is_due(now) && session.gate.try_lock().is_ok());
         due.map(|(id, _)| id.clone()).collect()
     }
 
@@ -208,19 +225,29 @@ mod tests {
 
     use keywright_domain::SecretText;
 
-    use super::{AccessToken, LONGEST_PAUSE, Session, Sessions, TokenLife, Trouble, pause, refresh_after};
+    use super::{
+        AccessToken, LONGEST_PAUSE, Session, Sessions, TokenLife, Trouble, pause, refresh_after,
+    };
     use crate::secret_store::KeychainError;
     use crate::sign_in::SignInError;
 
     fn life(seconds: i64) -> TokenLife {
-        TokenLife::new(AccessToken::new(SecretText::new("t".to_owned())), Some(seconds), 1_000_000)
+        TokenLife::new(
+            AccessToken::new(SecretText::new("t".to_owned())),
+            Some(seconds),
+            1_000_000,
+        )
     }
 
     #[test]
     fn ac_082_due_at_four_fifths_and_a_minute_before_the_end() {
         assert_eq!(refresh_after(3_600_000), 2_880_000);
         assert_eq!(refresh_after(300_000), 240_000);
-        assert_eq!(refresh_after(200_000), 140_000, "a minute before the end comes first");
+        assert_eq!(
+            refresh_after(200_000),
+            140_000,
+            "a minute before the end comes first"
+        );
         assert!(refresh_after(30_000) > 0 && refresh_after(30_000) < 30_000);
         let life = life(300);
         assert!(!life.is_due(1_000_000) && !life.is_due(1_239_999) && life.is_due(1_240_000));
@@ -239,7 +266,10 @@ mod tests {
             let whole = Duration::from_secs(whole);
             for _ in 0..50 {
                 let pause = pause(failures);
-                assert!(pause >= whole / 2 && pause <= whole, "{failures}: {pause:?}");
+                assert!(
+                    pause >= whole / 2 && pause <= whole,
+                    "{failures}: {pause:?}"
+                );
             }
         }
     }
@@ -252,7 +282,13 @@ mod tests {
             session.fail(Trouble::Keychain(KeychainError::Locked));
         });
         assert!(sessions.due(0).is_empty());
-        sessions.with("a", |session| assert!(session.not_before.is_some_and(|at| at > Instant::now() + LONGEST_PAUSE / 2)));
+        sessions.with("a", |session| {
+            assert!(
+                session
+                    .not_before
+                    .is_some_and(|at| at > Instant::now() + LONGEST_PAUSE / 2)
+            )
+        });
         sessions.keychain_answers();
         assert_eq!(sessions.due(0), ["a"]);
     }

@@ -9,10 +9,10 @@ use url::Url;
 
 use super::{fetch_profile, metadata};
 use crate::http::HttpClient;
+use crate::sign_in::SignInError;
 use crate::sign_in::authorization::Attempt;
 use crate::sign_in::discovery::Metadata;
 use crate::sign_in::exchange::{TokenEndpoint, Tokens};
-use crate::sign_in::SignInError;
 
 struct StandIn {
     metadata: Metadata,
@@ -20,7 +20,9 @@ struct StandIn {
 }
 
 /// Answers by path; a path that is not listed is 404.
-async fn stand_in(answers: &'static [(&'static str, u16, &'static str)]) -> Result<StandIn, anyhow::Error> {
+async fn stand_in(
+    answers: &'static [(&'static str, u16, &'static str)],
+) -> Result<StandIn, anyhow::Error> {
     let socket = TcpListener::bind("127.0.0.1:0").await?;
     let base = format!("http://{}", socket.local_addr()?);
     let requests: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -36,7 +38,10 @@ async fn stand_in(answers: &'static [(&'static str, u16, &'static str)]) -> Resu
             if let Ok(mut seen) = seen.lock() {
                 seen.push(request);
             }
-            let head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+            let head = format!(
+                "HTTP/1.1 {status} X\r\nContent-Type: application/json; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
             let _sent = stream.write_all(format!("{head}{body}").as_bytes()).await;
         }
     });
@@ -51,9 +56,16 @@ async fn stand_in(answers: &'static [(&'static str, u16, &'static str)]) -> Resu
 async fn exchange(stand_in: &StandIn) -> Result<Result<Tokens, SignInError>, anyhow::Error> {
     let http = HttpClient::new(None)?;
     let secret = SecretText::new("not-so-secret".to_owned());
-    let endpoint = TokenEndpoint { http: &http, metadata: &stand_in.metadata, client_id: "app", client_secret: Some(&secret) };
+    let endpoint = TokenEndpoint {
+        http: &http,
+        metadata: &stand_in.metadata,
+        client_id: "app",
+        client_secret: Some(&secret),
+    };
     let code = SecretText::new("c".to_owned());
-    Ok(endpoint.exchange_code(&code, &Attempt::new(), "http://127.0.0.1:1/callback").await)
+    Ok(endpoint
+        .exchange_code(&code, &Attempt::new(), "http://127.0.0.1:1/callback")
+        .await)
 }
 
 const TOKEN: (&str, u16, &str) = (
@@ -71,24 +83,69 @@ async fn a_person_is_their_numeric_id() -> Result<(), anyhow::Error> {
     ])
     .await?;
     let tokens = exchange(&stand_in).await??;
-    assert_eq!(tokens.scopes, Some(vec!["read:user".to_owned(), "user:email".to_owned()]));
+    assert_eq!(
+        tokens.scopes,
+        Some(vec!["read:user".to_owned(), "user:email".to_owned()])
+    );
     assert!(tokens.refresh_token.is_none() && tokens.id_token.is_none());
-    let profile = fetch_profile(&HttpClient::new(None)?, &stand_in.metadata, &tokens.access_token).await?;
-    assert_eq!((profile.subject.as_str(), profile.display_name.as_str()), ("583231", "The Octocat"));
-    assert_eq!((profile.email.as_deref(), profile.email_verified), (Some("octo@example.com"), true));
-    let requests = stand_in.requests.lock().map(|requests| requests.clone()).unwrap_or_default();
-    assert!(requests[0].contains("code_verifier=") && requests[0].contains("client_secret=not-so-secret"));
-    assert!(requests.iter().all(|request| request.to_lowercase().contains("user-agent: keywright/")));
-    assert!(requests[1..].iter().all(|request| request.contains("Bearer gho_x") || request.contains("bearer gho_x")));
+    let profile = fetch_profile(
+        &HttpClient::new(None)?,
+        &stand_in.metadata,
+        &tokens.access_token,
+    )
+    .await?;
+    assert_eq!(
+        (profile.subject.as_str(), profile.display_name.as_str()),
+        ("583231", "The Octocat")
+    );
+    assert_eq!(
+        (profile.email.as_deref(), profile.email_verified),
+        (Some("octo@example.com"), true)
+    );
+    let requests = stand_in
+        .requests
+        .lock()
+        .map(|requests| requests.clone())
+        .unwrap_or_default();
+    assert!(
+        requests[0].contains("code_verifier=")
+            && requests[0].contains("client_secret=not-so-secret")
+    );
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.to_lowercase().contains("user-agent: keywright/"))
+    );
+    assert!(
+        requests[1..]
+            .iter()
+            .all(|request| request.contains("Bearer gho_x") || request.contains("bearer gho_x"))
+    );
     Ok(())
 }
 
 #[tokio::test]
 async fn without_the_email_scope_the_public_address_is_unverified() -> Result<(), anyhow::Error> {
-    let stand_in = stand_in(&[TOKEN, ("/user", 200, r#"{"id":1,"login":"octocat","name":null,"email":"public@example.com"}"#)]).await?;
+    let stand_in = stand_in(&[
+        TOKEN,
+        (
+            "/user",
+            200,
+            r#"{"id":1,"login":"octocat","name":null,"email":"public@example.com"}"#,
+        ),
+    ])
+    .await?;
     let tokens = exchange(&stand_in).await??;
-    let profile = fetch_profile(&HttpClient::new(None)?, &stand_in.metadata, &tokens.access_token).await?;
-    assert_eq!((profile.display_name.as_str(), profile.email_verified), ("octocat", false));
+    let profile = fetch_profile(
+        &HttpClient::new(None)?,
+        &stand_in.metadata,
+        &tokens.access_token,
+    )
+    .await?;
+    assert_eq!(
+        (profile.display_name.as_str(), profile.email_verified),
+        ("octocat", false)
+    );
     Ok(())
 }
 
@@ -101,7 +158,9 @@ async fn an_error_in_a_200_answer_is_an_error() -> Result<(), anyhow::Error> {
     )])
     .await?;
     let refused = exchange(&stand_in).await?;
-    assert!(matches!(refused, Err(SignInError::ProviderRefused { error, .. }) if error == "bad_verification_code"));
+    assert!(
+        matches!(refused, Err(SignInError::ProviderRefused { error, .. }) if error == "bad_verification_code")
+    );
     Ok(())
 }
 
@@ -109,7 +168,15 @@ async fn an_error_in_a_200_answer_is_an_error() -> Result<(), anyhow::Error> {
 async fn a_profile_without_an_id_is_refused() -> Result<(), anyhow::Error> {
     let stand_in = stand_in(&[TOKEN, ("/user", 200, r#"{"login":"octocat"}"#)]).await?;
     let tokens = exchange(&stand_in).await??;
-    let refused = fetch_profile(&HttpClient::new(None)?, &stand_in.metadata, &tokens.access_token).await;
-    assert_eq!(refused.err().map(|error| error.code()), Some("userinfo_failed"));
+    let refused = fetch_profile(
+        &HttpClient::new(None)?,
+        &stand_in.metadata,
+        &tokens.access_token,
+    )
+    .await;
+    assert_eq!(
+        refused.err().map(|error| error.code()),
+        Some("userinfo_failed")
+    );
     Ok(())
 }

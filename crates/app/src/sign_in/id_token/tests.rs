@@ -37,24 +37,35 @@ impl TestKey {
         };
         let public = match algorithm {
             // The one kind of key whose public half jsonwebtoken does not find by itself.
-            Algorithm::EdDSA => json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(pair.public_key_raw())}),
+            Algorithm::EdDSA => {
+                json!({"kty": "OKP", "crv": "Ed25519", "x": URL_SAFE_NO_PAD.encode(pair.public_key_raw())})
+            }
             _ => serde_json::to_value(Jwk::from_encoding_key(&signing, algorithm)?)?,
         };
         let mut jwk = public;
         jwk["kid"] = kid.into();
         jwk["use"] = "sig".into();
         jwk["alg"] = format!("{algorithm:?}").into();
-        Ok(Self { signing, algorithm, jwk })
+        Ok(Self {
+            signing,
+            algorithm,
+            jwk,
+        })
     }
 
     fn sign(&self, header: &str, payload: &str) -> Result<String, anyhow::Error> {
-        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(payload));
+        let signed = format!(
+            "{}.{}",
+            URL_SAFE_NO_PAD.encode(header),
+            URL_SAFE_NO_PAD.encode(payload)
+        );
         let signature = crypto::sign(signed.as_bytes(), &self.signing, self.algorithm)?;
         Ok(format!("{signed}.{signature}"))
     }
 
     fn header(&self) -> String {
-        json!({"alg": format!("{:?}", self.algorithm), "kid": self.jwk["kid"], "typ": "JWT"}).to_string()
+        json!({"alg": format!("{:?}", self.algorithm), "kid": self.jwk["kid"], "typ": "JWT"})
+            .to_string()
     }
 
     fn good(&self) -> Result<String, anyhow::Error> {
@@ -80,9 +91,13 @@ fn verify(token: &str, keys: &[VerificationKey]) -> Result<(), IdTokenProblem> {
     let hash = token_hash_of(jws.algorithm);
     let key = choose_key(keys, jws.key_id.as_deref(), jws.algorithm)?;
     let claims = read_claims(&jws.verify(key)?)?;
-    let issuer = Issuer::parse("https://id.example.com").map_err(|_| IdTokenProblem::IssuerMismatch)?;
+    let issuer =
+        Issuer::parse("https://id.example.com").map_err(|_| IdTokenProblem::IssuerMismatch)?;
     let rule = IssuerRule::Exact(issuer);
-    let (nonce, access) = (SecretText::new("n-1".to_owned()), SecretText::new("access".to_owned()));
+    let (nonce, access) = (
+        SecretText::new("n-1".to_owned()),
+        SecretText::new("access".to_owned()),
+    );
     let expected = Expected {
         issuer: &rule,
         client_id: "app",
@@ -99,7 +114,12 @@ fn code(token: &str, keys: &[VerificationKey]) -> &'static str {
 
 #[test]
 fn every_allowed_algorithm_verifies() -> Result<(), anyhow::Error> {
-    for algorithm in [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA] {
+    for algorithm in [
+        Algorithm::RS256,
+        Algorithm::PS256,
+        Algorithm::ES256,
+        Algorithm::EdDSA,
+    ] {
         let key = TestKey::new(algorithm, "k1")?;
         assert_eq!(code(&key.good()?, &key.keys()?), "ok", "{algorithm:?}");
     }
@@ -113,11 +133,18 @@ fn ac_030_none_is_not_allowed_however_it_is_written() -> Result<(), anyhow::Erro
     for alg in ["none", "None", "NONE", "nOnE", ""] {
         let header = URL_SAFE_NO_PAD.encode(json!({"alg": alg, "kid": "k1"}).to_string());
         for signature in ["", "AAAA"] {
-            assert_eq!(code(&format!("{header}.{body}.{signature}"), &key.keys()?), "alg_not_allowed", "{alg}");
+            assert_eq!(
+                code(&format!("{header}.{body}.{signature}"), &key.keys()?),
+                "alg_not_allowed",
+                "{alg}"
+            );
         }
     }
     let no_alg = URL_SAFE_NO_PAD.encode(r#"{"kid":"k1"}"#);
-    assert_eq!(code(&format!("{no_alg}.{body}."), &key.keys()?), "alg_not_allowed");
+    assert_eq!(
+        code(&format!("{no_alg}.{body}."), &key.keys()?),
+        "alg_not_allowed"
+    );
     Ok(())
 }
 
@@ -126,8 +153,17 @@ fn ac_031_a_public_key_is_no_shared_secret() -> Result<(), anyhow::Error> {
     let rsa = TestKey::new(Algorithm::RS256, "k1")?;
     let n = rsa.jwk["n"].as_str().unwrap_or("").to_owned();
     let modulus = URL_SAFE_NO_PAD.decode(&n)?;
-    for secret in [n.into_bytes(), modulus.clone(), STANDARD.encode(modulus).into_bytes(), rsa.jwk.to_string().into_bytes()] {
-        let forger = TestKey { signing: EncodingKey::from_secret(&secret), algorithm: Algorithm::HS256, jwk: rsa.jwk.clone() };
+    for secret in [
+        n.into_bytes(),
+        modulus.clone(),
+        STANDARD.encode(modulus).into_bytes(),
+        rsa.jwk.to_string().into_bytes(),
+    ] {
+        let forger = TestKey {
+            signing: EncodingKey::from_secret(&secret),
+            algorithm: Algorithm::HS256,
+            jwk: rsa.jwk.clone(),
+        };
         assert_eq!(code(&forger.good()?, &rsa.keys()?), "alg_not_allowed");
     }
     Ok(())
@@ -136,8 +172,16 @@ fn ac_031_a_public_key_is_no_shared_secret() -> Result<(), anyhow::Error> {
 #[test]
 fn ac_031_the_key_decides_the_algorithm() -> Result<(), anyhow::Error> {
     let rsa = TestKey::new(Algorithm::RS256, "k1")?;
-    let relabelled = TestKey { signing: rsa.signing.clone(), algorithm: Algorithm::PS256, jwk: rsa.jwk.clone() };
-    assert_eq!(code(&relabelled.good()?, &rsa.keys()?), "alg_not_allowed", "published for RS256 only");
+    let relabelled = TestKey {
+        signing: rsa.signing.clone(),
+        algorithm: Algorithm::PS256,
+        jwk: rsa.jwk.clone(),
+    };
+    assert_eq!(
+        code(&relabelled.good()?, &rsa.keys()?),
+        "alg_not_allowed",
+        "published for RS256 only"
+    );
     // A shared secret, a private key and an encryption key in the document are not used at all.
     for bad in [json!({"kty": "oct", "k": "c2VjcmV0", "kid": "k1"}), {
         let mut encryption = rsa.jwk.clone();
@@ -160,8 +204,13 @@ fn ac_032_every_flipped_bit_is_noticed() -> Result<(), anyhow::Error> {
                 let mut bytes = token.clone().into_bytes();
                 bytes[at] ^= 1 << bit;
                 // What is no UTF-8 does not even get out of the JSON it came in.
-                let Ok(flipped) = String::from_utf8(bytes) else { continue };
-                assert!(verify(&flipped, &keys).is_err(), "{algorithm:?} byte {at} bit {bit}");
+                let Ok(flipped) = String::from_utf8(bytes) else {
+                    continue;
+                };
+                assert!(
+                    verify(&flipped, &keys).is_err(),
+                    "{algorithm:?} byte {at} bit {bit}"
+                );
             }
         }
     }
@@ -170,13 +219,23 @@ fn ac_032_every_flipped_bit_is_noticed() -> Result<(), anyhow::Error> {
 
 #[test]
 fn ac_038_keys_are_chosen_by_name() -> Result<(), anyhow::Error> {
-    let (old, new) = (TestKey::new(Algorithm::ES256, "old")?, TestKey::new(Algorithm::ES256, "new")?);
+    let (old, new) = (
+        TestKey::new(Algorithm::ES256, "old")?,
+        TestKey::new(Algorithm::ES256, "new")?,
+    );
     let both = keys(&[&old.jwk, &new.jwk])?;
     // AC-039: both verify while both are published.
-    assert_eq!((code(&old.good()?, &both), code(&new.good()?, &both)), ("ok", "ok"));
+    assert_eq!(
+        (code(&old.good()?, &both), code(&new.good()?, &both)),
+        ("ok", "ok")
+    );
     assert_eq!(code(&new.good()?, &old.keys()?), "unknown_key");
     let nameless = new.sign(r#"{"alg":"ES256"}"#, &payload().to_string())?;
-    assert_eq!(code(&nameless, &both), "unknown_key", "two keys could be meant");
+    assert_eq!(
+        code(&nameless, &both),
+        "unknown_key",
+        "two keys could be meant"
+    );
     assert_eq!(code(&nameless, &new.keys()?), "ok");
     let impostor = TestKey::new(Algorithm::ES256, "new")?;
     assert_eq!(code(&impostor.good()?, &both), "invalid_signature");
@@ -198,34 +257,70 @@ fn ac_042_what_is_malformed_is_refused() -> Result<(), anyhow::Error> {
     let body = payload().to_string();
     let duplicate = body.replacen('{', r#"{"sub":"eve","#, 1);
     let nested = body.replacen('{', r#"{"act":{"sub":"a","sub":"b"},"#, 1);
-    let enormous = format!("{}{}", body.trim_end_matches('}'), format_args!(r#","x":"{}"}}"#, "x".repeat(100_000)));
+    let enormous = format!(
+        "{}{}",
+        body.trim_end_matches('}'),
+        format_args!(r#","x":"{}"}}"#, "x".repeat(100_000))
+    );
     for (why, token) in [
         ("four segments", format!("{good}.AAAA")),
-        ("two segments", good.rsplit_once('.').map(|(start, _)| start.to_owned()).unwrap_or_default()),
+        (
+            "two segments",
+            good.rsplit_once('.')
+                .map(|(start, _)| start.to_owned())
+                .unwrap_or_default(),
+        ),
         ("one segment", "AAAA".to_owned()),
         ("nothing", String::new()),
         ("padding", format!("{good}=")),
         ("padding inside", good.replacen('.', "=.", 1)),
         ("white space", format!("{good} ")),
         ("standard alphabet", good.replace(['-', '_'], "+")),
-        ("no signature", format!("{}.", good.rsplit_once('.').map_or("", |(start, _)| start))),
+        (
+            "no signature",
+            format!("{}.", good.rsplit_once('.').map_or("", |(start, _)| start)),
+        ),
         ("duplicate claim", key.sign(&key.header(), &duplicate)?),
         ("duplicate nested claim", key.sign(&key.header(), &nested)?),
-        ("duplicate header", key.sign(r#"{"alg":"ES256","alg":"ES256","kid":"k1"}"#, &body)?),
+        (
+            "duplicate header",
+            key.sign(r#"{"alg":"ES256","alg":"ES256","kid":"k1"}"#, &body)?,
+        ),
         ("100 kB", key.sign(&key.header(), &enormous)?),
         ("payload is no object", key.sign(&key.header(), "[]")?),
         ("payload is no JSON", key.sign(&key.header(), "{")?),
         ("header is no JSON", key.sign("{", &body)?),
-        ("crit", key.sign(&header(json!({"crit": ["x"], "x": 1})), &body)?),
-        ("jku", key.sign(&header(json!({"jku": "https://evil.example.com/jwks"})), &body)?),
-        ("x5u", key.sign(&header(json!({"x5u": "https://evil.example.com/cert"})), &body)?),
+        (
+            "crit",
+            key.sign(&header(json!({"crit": ["x"], "x": 1})), &body)?,
+        ),
+        (
+            "jku",
+            key.sign(
+                &header(json!({"jku": "https://evil.example.com/jwks"})),
+                &body,
+            )?,
+        ),
+        (
+            "x5u",
+            key.sign(
+                &header(json!({"x5u": "https://evil.example.com/cert"})),
+                &body,
+            )?,
+        ),
         ("jwk", key.sign(&header(json!({"jwk": key.jwk})), &body)?),
-        ("kid is a number", key.sign(&header(json!({"kid": 1})), &body)?),
+        (
+            "kid is a number",
+            key.sign(&header(json!({"kid": 1})), &body)?,
+        ),
     ] {
         // Replacing characters may leave the token as it was, which proves nothing.
         if token != good {
             let refused = code(&token, &keys);
-            assert!(matches!(refused, "id_token_malformed" | "alg_not_allowed"), "{why}: {refused}");
+            assert!(
+                matches!(refused, "id_token_malformed" | "alg_not_allowed"),
+                "{why}: {refused}"
+            );
         }
     }
     Ok(())
@@ -237,7 +332,10 @@ fn ac_041_claims_of_a_wrong_type_do_not_pass() -> Result<(), anyhow::Error> {
     let with = |name: &str, value: Value| -> Result<&'static str, anyhow::Error> {
         let mut claims = payload();
         claims[name] = value;
-        Ok(code(&key.sign(&key.header(), &claims.to_string())?, &key.keys()?))
+        Ok(code(
+            &key.sign(&key.header(), &claims.to_string())?,
+            &key.keys()?,
+        ))
     };
     assert_eq!(with("exp", json!("soon"))?, "claim_missing");
     assert_eq!(with("exp", json!(NOW as f64 + 300.5))?, "ok");

@@ -25,7 +25,10 @@ async fn ac_121_no_byte_of_a_secret_is_on_disk() -> Result<()> {
     let second = fixture.rotate(&first.key.id, DAY_MS).await?;
     fixture.code(&first).await?;
     fixture.code(&second).await?;
-    fixture.registry.revoke_api_key(&fixture.actor, &first.key.id, "done").await?;
+    fixture
+        .registry
+        .revoke_api_key(&fixture.actor, &first.key.id, "done")
+        .await?;
     let mut kid_seen = false;
     for entry in std::fs::read_dir(fixture.file().parent().expect("a folder"))? {
         let bytes = std::fs::read(entry?.path())?;
@@ -55,10 +58,19 @@ async fn ac_126_a_malformed_key_is_refused_without_the_database() -> Result<()> 
     let last = if text.ends_with('0') { '1' } else { '0' };
     text.pop();
     text.push(last);
-    let verification = fixture.registry.verify_api_key(&text, None, &fixture.pepper).await?;
+    let verification = fixture
+        .registry
+        .verify_api_key(&text, None, &fixture.pepper)
+        .await?;
     assert_eq!(code_of(&verification), "malformed");
-    let closed = fixture.registry.verify_api_key(issued.plain.text().expose(), None, &fixture.pepper).await;
-    assert!(closed.is_err(), "a well-formed key needs the database, and its absence is no acceptance");
+    let closed = fixture
+        .registry
+        .verify_api_key(issued.plain.text().expose(), None, &fixture.pepper)
+        .await;
+    assert!(
+        closed.is_err(),
+        "a well-formed key needs the database, and its absence is no acceptance"
+    );
     Ok(())
 }
 
@@ -71,8 +83,14 @@ async fn ac_127_an_unknown_kid_and_a_wrong_secret_are_the_same_answer() -> Resul
     // The same kid with another secret and a checksum that fits.
     let mut forged = text[..text.len() - 38].to_owned() + &"0".repeat(32);
     forged.push_str(&checksum(&forged));
-    let wrong = fixture.registry.verify_api_key(&forged, None, &fixture.pepper).await?;
-    assert_eq!((code_of(&unknown), code_of(&wrong)), ("not_found", "not_found"));
+    let wrong = fixture
+        .registry
+        .verify_api_key(&forged, None, &fixture.pepper)
+        .await?;
+    assert_eq!(
+        (code_of(&unknown), code_of(&wrong)),
+        ("not_found", "not_found")
+    );
     assert_eq!((unknown.key_id, wrong.key_id), (None, None));
     Ok(())
 }
@@ -117,7 +135,10 @@ async fn ac_129_a_missing_scope_is_named() -> Result<()> {
     let text = issued.plain.text().expose();
     for (scope, code) in [("keys:read", "valid"), ("keys:write", "insufficient_scope")] {
         let scope = Scope::new(scope)?;
-        let verification = fixture.registry.verify_api_key(text, Some(&scope), &fixture.pepper).await?;
+        let verification = fixture
+            .registry
+            .verify_api_key(text, Some(&scope), &fixture.pepper)
+            .await?;
         assert_eq!(code_of(&verification), code);
     }
     Ok(())
@@ -126,8 +147,14 @@ async fn ac_129_a_missing_scope_is_named() -> Result<()> {
 #[tokio::test]
 async fn ac_130_an_unknown_scope_is_refused_until_it_is_defined() -> Result<()> {
     let fixture = Fixture::new().await?;
-    let wish = NewApiKey { scopes: vec!["orders:read".into()], ..wish("a") };
-    let refused = fixture.registry.issue_api_key(&fixture.actor, &wish, &fixture.pepper).await;
+    let wish = NewApiKey {
+        scopes: vec!["orders:read".into()],
+        ..wish("a")
+    };
+    let refused = fixture
+        .registry
+        .issue_api_key(&fixture.actor, &wish, &fixture.pepper)
+        .await;
     assert_eq!(refused.expect_err("unknown").code(), "unknown_scope");
     let scope = keywright_domain::api_keys::lifecycle::KnownScope {
         scope: Scope::new("orders:read")?,
@@ -135,7 +162,10 @@ async fn ac_130_an_unknown_scope_is_refused_until_it_is_defined() -> Result<()> 
         low_risk: false,
     };
     fixture.registry.define_scope(&fixture.actor, scope).await?;
-    fixture.registry.issue_api_key(&fixture.actor, &wish, &fixture.pepper).await?;
+    fixture
+        .registry
+        .issue_api_key(&fixture.actor, &wish, &fixture.pepper)
+        .await?;
     Ok(())
 }
 
@@ -144,20 +174,89 @@ async fn broken_wishes_change_nothing_and_name_their_rule() -> Result<()> {
     let fixture = Fixture::new().await?;
     let before = fixture.actions().await?;
     let cases = [
-        (NewApiKey { name: "  ".into(), ..wish("") }, "invalid_name"),
-        (NewApiKey { name: "x".repeat(121), ..wish("") }, "invalid_name"),
-        (NewApiKey { name: "a\nb".into(), ..wish("") }, "invalid_name"),
-        (NewApiKey { prefix: "1x".into(), ..wish("a") }, "invalid_prefix"),
-        (NewApiKey { prefix: "kw_root".into(), ..wish("a") }, "prefix_reserved"),
-        (NewApiKey { scopes: vec![], ..wish("a") }, "scope_required"),
-        (NewApiKey { scopes: vec!["nonsense".into()], ..wish("a") }, "invalid_scope"),
-        (NewApiKey { prefix: "pk_live".into(), ..wish("a") }, "scope_not_publishable"),
-        (NewApiKey { lifetime_ms: None, ..wish("a") }, "policy_violation"),
-        (NewApiKey { lifetime_ms: Some(366 * DAY_MS), ..wish("a") }, "policy_violation"),
-        (NewApiKey { lifetime_ms: Some(-1), ..wish("a") }, "policy_violation"),
+        (
+            NewApiKey {
+                name: "  ".into(),
+                ..wish("")
+            },
+            "invalid_name",
+        ),
+        (
+            NewApiKey {
+                name: "x".repeat(121),
+                ..wish("")
+            },
+            "invalid_name",
+        ),
+        (
+            NewApiKey {
+                name: "a\nb".into(),
+                ..wish("")
+            },
+            "invalid_name",
+        ),
+        (
+            NewApiKey {
+                prefix: "1x".into(),
+                ..wish("a")
+            },
+            "invalid_prefix",
+        ),
+        (
+            NewApiKey {
+                prefix: "kw_root".into(),
+                ..wish("a")
+            },
+            "prefix_reserved",
+        ),
+        (
+            NewApiKey {
+                scopes: vec![],
+                ..wish("a")
+            },
+            "scope_required",
+        ),
+        (
+            NewApiKey {
+                scopes: vec!["nonsense".into()],
+                ..wish("a")
+            },
+            "invalid_scope",
+        ),
+        (
+            NewApiKey {
+                prefix: "pk_live".into(),
+                ..wish("a")
+            },
+            "scope_not_publishable",
+        ),
+        (
+            NewApiKey {
+                lifetime_ms: None,
+                ..wish("a")
+            },
+            "policy_violation",
+        ),
+        (
+            NewApiKey {
+                lifetime_ms: Some(366 * DAY_MS),
+                ..wish("a")
+            },
+            "policy_violation",
+        ),
+        (
+            NewApiKey {
+                lifetime_ms: Some(-1),
+                ..wish("a")
+            },
+            "policy_violation",
+        ),
     ];
     for (wish, code) in cases {
-        let refused = fixture.registry.issue_api_key(&fixture.actor, &wish, &fixture.pepper).await;
+        let refused = fixture
+            .registry
+            .issue_api_key(&fixture.actor, &wish, &fixture.pepper)
+            .await;
         assert_eq!(refused.expect_err("a broken rule").code(), code, "{wish:?}");
     }
     assert_eq!(fixture.actions().await?, before);
@@ -171,15 +270,24 @@ async fn ac_134_both_secrets_verify_until_the_overlap_ends() -> Result<()> {
     let old = fixture.issue("a").await?;
     let new = fixture.rotate(&old.key.id, DAY_MS).await?;
     assert_eq!(new.key.id, old.key.id);
-    assert_eq!((fixture.code(&old).await?, fixture.code(&new).await?), ("valid", "valid"));
+    assert_eq!(
+        (fixture.code(&old).await?, fixture.code(&new).await?),
+        ("valid", "valid")
+    );
     assert_eq!(fixture.verify(&old).await?.retires_at, Some(START + DAY_MS));
     let (key, _) = fixture.registry.find_api_key(&old.key.id).await?;
     assert_eq!(key.state(START), ApiKeyState::Rotating);
     fixture.set_clock(START + DAY_MS);
-    assert_eq!((fixture.code(&old).await?, fixture.code(&new).await?), ("retired", "valid"));
+    assert_eq!(
+        (fixture.code(&old).await?, fixture.code(&new).await?),
+        ("retired", "valid")
+    );
 
     let newest = fixture.rotate(&old.key.id, 0).await?;
-    assert_eq!((fixture.code(&new).await?, fixture.code(&newest).await?), ("retired", "valid"));
+    assert_eq!(
+        (fixture.code(&new).await?, fixture.code(&newest).await?),
+        ("retired", "valid")
+    );
     Ok(())
 }
 
@@ -189,11 +297,30 @@ async fn ac_135_rotating_twice_leaves_two_live_secrets() -> Result<()> {
     let first = fixture.issue("a").await?;
     let second = fixture.rotate(&first.key.id, DAY_MS).await?;
     let third = fixture.rotate(&first.key.id, DAY_MS).await?;
-    let codes = [fixture.code(&first).await?, fixture.code(&second).await?, fixture.code(&third).await?];
-    assert_eq!(codes, ["valid", "retired", "valid"], "the unused second one was cancelled");
+    let codes = [
+        fixture.code(&first).await?,
+        fixture.code(&second).await?,
+        fixture.code(&third).await?,
+    ];
+    assert_eq!(
+        codes,
+        ["valid", "retired", "valid"],
+        "the unused second one was cancelled"
+    );
     let (key, _) = fixture.registry.find_api_key(&first.key.id).await?;
-    let states: Vec<_> = key.secrets.iter().map(|secret| secret.state(START)).collect();
-    assert_eq!(states, [SecretState::Retiring, SecretState::Aborted, SecretState::Active]);
+    let states: Vec<_> = key
+        .secrets
+        .iter()
+        .map(|secret| secret.state(START))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            SecretState::Retiring,
+            SecretState::Aborted,
+            SecretState::Active
+        ]
+    );
     Ok(())
 }
 
@@ -204,7 +331,10 @@ async fn ac_136_a_rotation_keeps_the_record_and_shows_the_chain() -> Result<()> 
     fixture.set_clock(START + 80 * DAY_MS);
     let new = fixture.rotate(&old.key.id, DAY_MS).await?;
     let (key, events) = fixture.registry.find_api_key(&old.key.id).await?;
-    assert_eq!((key.name.as_str(), key.prefix.as_str()), ("Billing", "sk_live"));
+    assert_eq!(
+        (key.name.as_str(), key.prefix.as_str()),
+        ("Billing", "sk_live")
+    );
     assert_eq!(key.scopes, old.key.scopes);
     assert_eq!(key.secrets.len(), 2);
     assert_eq!(key.secrets[1].expires_at, Some(START + 170 * DAY_MS));
@@ -218,13 +348,34 @@ async fn ac_136_a_rotation_keeps_the_record_and_shows_the_chain() -> Result<()> 
 async fn a_retried_rotation_never_rotates_twice() -> Result<()> {
     let fixture = Fixture::new().await?;
     let issued = fixture.issue("a").await?;
-    let request = RotationRequest { overlap_ms: DAY_MS, lifetime_ms: None };
+    let request = RotationRequest {
+        overlap_ms: DAY_MS,
+        lifetime_ms: None,
+    };
     let rotate = || {
-        fixture.registry.rotate_api_key(&fixture.actor, &issued.key.id, request, "once", &fixture.pepper)
+        fixture.registry.rotate_api_key(
+            &fixture.actor,
+            &issued.key.id,
+            request,
+            "once",
+            &fixture.pepper,
+        )
     };
     rotate().await?;
-    assert_eq!(rotate().await.expect_err("done before").code(), "rotation_already_done");
-    assert_eq!(fixture.registry.find_api_key(&issued.key.id).await?.0.secrets.len(), 2);
+    assert_eq!(
+        rotate().await.expect_err("done before").code(),
+        "rotation_already_done"
+    );
+    assert_eq!(
+        fixture
+            .registry
+            .find_api_key(&issued.key.id)
+            .await?
+            .0
+            .secrets
+            .len(),
+        2
+    );
     Ok(())
 }
 
@@ -234,10 +385,19 @@ async fn ac_140_a_revoked_key_is_refused_at_once_and_never_comes_back() -> Resul
     let old = fixture.issue("a").await?;
     let new = fixture.rotate(&old.key.id, DAY_MS).await?;
     assert_eq!(fixture.code(&new).await?, "valid");
-    fixture.registry.revoke_api_key(&fixture.actor, &old.key.id, "leaked").await?;
-    assert_eq!((fixture.code(&old).await?, fixture.code(&new).await?), ("revoked", "revoked"));
+    fixture
+        .registry
+        .revoke_api_key(&fixture.actor, &old.key.id, "leaked")
+        .await?;
+    assert_eq!(
+        (fixture.code(&old).await?, fixture.code(&new).await?),
+        ("revoked", "revoked")
+    );
     let rows = fixture.actions().await?.len();
-    let again = fixture.registry.revoke_api_key(&fixture.actor, &old.key.id, "again").await?;
+    let again = fixture
+        .registry
+        .revoke_api_key(&fixture.actor, &old.key.id, "again")
+        .await?;
     assert_eq!(again.revoked_reason.as_deref(), Some("leaked"));
     assert_eq!(fixture.actions().await?.len(), rows, "no change, no row");
     let refused = fixture.rotate(&old.key.id, 0).await.expect_err("revoked");
@@ -252,7 +412,10 @@ async fn every_change_has_one_audit_row_without_gaps() -> Result<()> {
     fixture.code(&issued).await?;
     fixture.code(&issued).await?;
     fixture.rotate(&issued.key.id, DAY_MS).await?;
-    fixture.registry.revoke_api_key(&fixture.actor, &issued.key.id, "").await?;
+    fixture
+        .registry
+        .revoke_api_key(&fixture.actor, &issued.key.id, "")
+        .await?;
     let expected = [
         "registry.created",
         "registry.pepper_adopted",
@@ -262,8 +425,19 @@ async fn every_change_has_one_audit_row_without_gaps() -> Result<()> {
         "api_key.revoked",
     ];
     assert_eq!(fixture.actions().await?, expected);
-    let page = fixture.registry.list_audit_events(keywright_registry::AuditQuery { limit: 500, ..Default::default() }).await?;
-    let sequences: Vec<_> = page.items.iter().rev().map(|event| event.sequence).collect();
+    let page = fixture
+        .registry
+        .list_audit_events(keywright_registry::AuditQuery {
+            limit: 500,
+            ..Default::default()
+        })
+        .await?;
+    let sequences: Vec<_> = page
+        .items
+        .iter()
+        .rev()
+        .map(|event| event.sequence)
+        .collect();
     assert_eq!(sequences, [1, 2, 3, 4, 5, 6]);
     Ok(())
 }
@@ -276,12 +450,18 @@ async fn ac_147_uses_are_counted_and_the_first_is_written_at_once() -> Result<()
     // Seen by a second process at once, before any flush.
     let other = keywright_registry::LocalRegistry::open(&fixture.file(), fixture.clock()).await?;
     let (key, _) = other.find_api_key(&issued.key.id).await?;
-    assert_eq!((key.secrets[0].first_used_at, key.secrets[0].use_count), (Some(START), 1));
+    assert_eq!(
+        (key.secrets[0].first_used_at, key.secrets[0].use_count),
+        (Some(START), 1)
+    );
     fixture.set_clock(START + 5);
     for _ in 0..10 {
         fixture.code(&issued).await?;
     }
     let (key, _) = fixture.registry.find_api_key(&issued.key.id).await?;
-    assert_eq!((key.last_used_at(), key.secrets[0].use_count), (Some(START + 5), 11));
+    assert_eq!(
+        (key.last_used_at(), key.secrets[0].use_count),
+        (Some(START + 5), 11)
+    );
     Ok(())
 }

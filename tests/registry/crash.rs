@@ -14,23 +14,39 @@ use super::wish;
 const VICTIM_FILE: &str = "KEYWRIGHT_TEST_CRASH_FILE";
 
 fn pepper() -> PepperKey {
-    PepperKey { id: "pepper-1".to_owned(), pepper: Pepper::from_bytes([7; 32]) }
+    PepperKey {
+        id: "pepper-1".to_owned(),
+        pepper: Pepper::from_bytes([7; 32]),
+    }
 }
 
 /// Not a test of its own: the process that is killed. Without its variable it ends at once.
 #[tokio::test]
 async fn crash_victim() -> Result<()> {
-    let Some(file) = std::env::var_os(VICTIM_FILE) else { return Ok(()) };
+    let Some(file) = std::env::var_os(VICTIM_FILE) else {
+        return Ok(());
+    };
     let registry = LocalRegistry::open(Path::new(&file), Clock::system()).await?;
     let actor = Actor::person("victim");
     registry.adopt_pepper(&actor, "pepper-1").await?;
     for round in 0..100_000 {
-        let issued = registry.issue_api_key(&actor, &wish("victim"), &pepper()).await?;
-        registry.verify_api_key(issued.plain.text().expose(), None, &pepper()).await?;
-        let request = RotationRequest { overlap_ms: DAY_MS, lifetime_ms: None };
+        let issued = registry
+            .issue_api_key(&actor, &wish("victim"), &pepper())
+            .await?;
+        registry
+            .verify_api_key(issued.plain.text().expose(), None, &pepper())
+            .await?;
+        let request = RotationRequest {
+            overlap_ms: DAY_MS,
+            lifetime_ms: None,
+        };
         let once = format!("{}-{round}", issued.key.id);
-        registry.rotate_api_key(&actor, &issued.key.id, request, &once, &pepper()).await?;
-        registry.revoke_api_key(&actor, &issued.key.id, "done").await?;
+        registry
+            .rotate_api_key(&actor, &issued.key.id, request, &once, &pepper())
+            .await?;
+        registry
+            .revoke_api_key(&actor, &issued.key.id, "done")
+            .await?;
     }
     Ok(())
 }
@@ -59,19 +75,35 @@ async fn a_kill_at_any_write_leaves_nothing_half_done() -> Result<()> {
 
 /// Every key has the rows that its audit trail says, and no others.
 async fn check(registry: &LocalRegistry) -> Result<usize> {
-    assert!(!registry.list_scopes().await?.is_empty(), "a registry always has its scopes");
+    assert!(
+        !registry.list_scopes().await?.is_empty(),
+        "a registry always has its scopes"
+    );
     let (mut cursor, mut seen) = (None, 0);
     loop {
-        let page = registry.list_api_keys(&ApiKeyQuery { cursor, limit: 500, ..Default::default() }).await?;
+        let page = registry
+            .list_api_keys(&ApiKeyQuery {
+                cursor,
+                limit: 500,
+                ..Default::default()
+            })
+            .await?;
         for summary in &page.items {
             let (key, events) = registry.find_api_key(&summary.id).await?;
             let count = |action: &str| events.iter().filter(|event| event.action == action).count();
             assert_eq!(count("api_key.issued"), 1);
             assert_eq!(key.secrets.len(), 1 + count("api_key.rotated"));
             assert_eq!(key.revoked_at.is_some(), count("api_key.revoked") == 1);
-            let used = key.secrets.iter().filter(|secret| secret.first_used_at.is_some()).count();
+            let used = key
+                .secrets
+                .iter()
+                .filter(|secret| secret.first_used_at.is_some())
+                .count();
             assert_eq!(used, count("api_key.secret_first_used"));
-            let revoked = key.secrets.iter().all(|secret| secret.stored == SecretState::Revoked);
+            let revoked = key
+                .secrets
+                .iter()
+                .all(|secret| secret.stored == SecretState::Revoked);
             assert_eq!(revoked, key.revoked_at.is_some());
             seen += 1;
         }
@@ -80,8 +112,16 @@ async fn check(registry: &LocalRegistry) -> Result<usize> {
             break;
         }
     }
-    let page = registry.list_audit_events(AuditQuery { limit: 500, ..AuditQuery::default() }).await?;
-    let gapless = page.items.windows(2).all(|pair| pair[0].sequence == pair[1].sequence + 1);
+    let page = registry
+        .list_audit_events(AuditQuery {
+            limit: 500,
+            ..AuditQuery::default()
+        })
+        .await?;
+    let gapless = page
+        .items
+        .windows(2)
+        .all(|pair| pair[0].sequence == pair[1].sequence + 1);
     assert!(gapless);
     Ok(seen)
 }

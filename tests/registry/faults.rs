@@ -22,7 +22,8 @@ async fn reopened(path: &Path) -> &'static str {
 
 async fn raw(path: &Path, sql: &'static str) -> Result<()> {
     sqlx::any::install_default_drivers();
-    let mut connection = sqlx::AnyConnection::connect(&format!("sqlite://{}", path.display())).await?;
+    let mut connection =
+        sqlx::AnyConnection::connect(&format!("sqlite://{}", path.display())).await?;
     sqlx::raw_sql(sql).execute(&mut connection).await?;
     connection.close().await?;
     Ok(())
@@ -38,12 +39,31 @@ async fn a_file_cut_short_is_refused_and_left_alone() -> Result<()> {
     let whole = fs::read(fixture.file())?;
     let folder = tempfile::tempdir()?;
     let mut refused = 0;
-    for length in [1, 50, 99, 100, 4095, 4096, 5000, whole.len() / 2, whole.len() - 4096, whole.len() - 1] {
-        let cut = folder.path().join(format!("cut-{length}")).join("registry.db");
+    for length in [
+        1,
+        50,
+        99,
+        100,
+        4095,
+        4096,
+        5000,
+        whole.len() / 2,
+        whole.len() - 4096,
+        whole.len() - 1,
+    ] {
+        let cut = folder
+            .path()
+            .join(format!("cut-{length}"))
+            .join("registry.db");
         fs::create_dir_all(cut.parent().expect("a folder"))?;
         fs::write(&cut, &whole[..length])?;
         let code = reopened(&cut).await;
-        assert_eq!(code, "registry_damaged", "cut to {length} of {}", whole.len());
+        assert_eq!(
+            code,
+            "registry_damaged",
+            "cut to {length} of {}",
+            whole.len()
+        );
         assert_eq!(fs::read(&cut)?, &whole[..length], "left alone");
         refused += 1;
     }
@@ -102,13 +122,24 @@ async fn ac_154_an_older_schema_is_migrated_after_a_backup() -> Result<()> {
     let issued = fixture.issue("older than the accounts table").await?;
     fixture.registry.close().await;
     // Back to the first schema that ever landed.
-    raw(&fixture.file(), "DROP TABLE accounts; DELETE FROM _sqlx_migrations WHERE version > 1").await?;
+    raw(
+        &fixture.file(),
+        "DROP TABLE accounts; DELETE FROM _sqlx_migrations WHERE version > 1",
+    )
+    .await?;
     let registry = LocalRegistry::open(&fixture.file(), fixture.clock()).await?;
-    assert_eq!(registry.schema_version().await?, LocalRegistry::newest_schema());
+    assert_eq!(
+        registry.schema_version().await?,
+        LocalRegistry::newest_schema()
+    );
     assert!(registry.list_accounts().await?.is_empty());
-    let verification = registry.verify_api_key(issued.plain.text().expose(), None, &fixture.pepper).await?;
+    let verification = registry
+        .verify_api_key(issued.plain.text().expose(), None, &fixture.pepper)
+        .await?;
     assert!(verification.verdict.is_ok());
-    let backup = fixture.file().with_file_name("registry.db.before-schema-2.backup");
+    let backup = fixture
+        .file()
+        .with_file_name("registry.db.before-schema-2.backup");
     let kept = fixture.file().with_file_name("restored.db");
     fs::copy(&backup, &kept)?;
     assert_eq!(reopened(&kept).await, "opened", "the backup is whole");
@@ -122,7 +153,9 @@ async fn a_strangers_lock_is_told() -> Result<()> {
     sqlx::any::install_default_drivers();
     let url = format!("sqlite://{}", fixture.file().display());
     let mut stranger = sqlx::AnyConnection::connect(&url).await?;
-    sqlx::raw_sql("BEGIN EXCLUSIVE").execute(&mut stranger).await?;
+    sqlx::raw_sql("BEGIN EXCLUSIVE")
+        .execute(&mut stranger)
+        .await?;
     let refused = fixture.issue("b").await.expect_err("locked");
     let refused = refused.downcast::<keywright_registry::RegistryError>()?;
     assert_eq!(refused.code(), "registry_locked");
@@ -140,7 +173,10 @@ struct ReadOnly<'a>(&'a Path);
 
 impl<'a> ReadOnly<'a> {
     fn make(path: &'a Path) -> Result<Option<Self>> {
-        let immutable = std::process::Command::new("chattr").arg("+i").arg(path).output();
+        let immutable = std::process::Command::new("chattr")
+            .arg("+i")
+            .arg(path)
+            .output();
         if immutable.is_ok_and(|output| output.status.success()) {
             return Ok(Some(Self(path)));
         }
@@ -154,7 +190,10 @@ impl<'a> ReadOnly<'a> {
 
 impl Drop for ReadOnly<'_> {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("chattr").arg("-i").arg(self.0).output();
+        let _ = std::process::Command::new("chattr")
+            .arg("-i")
+            .arg(self.0)
+            .output();
     }
 }
 
@@ -165,7 +204,10 @@ async fn a_read_only_file_is_told() -> Result<()> {
     fixture.registry.close().await;
     let file = fixture.file();
     let guard = ReadOnly::make(&file)?;
-    anyhow::ensure!(guard.is_some(), "this file system knows no read-only file for this user");
+    anyhow::ensure!(
+        guard.is_some(),
+        "this file system knows no read-only file for this user"
+    );
     assert_eq!(reopened(&file).await, "registry_read_only");
     drop(guard);
     Ok(())
@@ -177,8 +219,12 @@ async fn ac_157_the_file_is_private_and_a_symbolic_link_is_refused() -> Result<(
     use std::os::unix::fs::PermissionsExt;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("deep").join("registry.db");
-    LocalRegistry::open(&file, Clock::system()).await?.close().await;
-    let mode = |path: &Path| fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o777);
+    LocalRegistry::open(&file, Clock::system())
+        .await?
+        .close()
+        .await;
+    let mode =
+        |path: &Path| fs::metadata(path).map(|metadata| metadata.permissions().mode() & 0o777);
     assert_eq!(mode(&file)?, 0o600);
     assert_eq!(mode(file.parent().expect("a folder"))?, 0o700);
     let link = folder.path().join("deep").join("link.db");
@@ -191,7 +237,11 @@ async fn ac_157_the_file_is_private_and_a_symbolic_link_is_refused() -> Result<(
 async fn an_odd_path_is_no_obstacle() -> Result<()> {
     let folder = tempfile::tempdir()?;
     for name in ["with space", "100%?#&", "ümläut", "a'b\"c"] {
-        assert_eq!(reopened(&folder.path().join(name).join("registry.db")).await, "opened", "{name}");
+        assert_eq!(
+            reopened(&folder.path().join(name).join("registry.db")).await,
+            "opened",
+            "{name}"
+        );
         assert!(folder.path().join(name).join("registry.db").exists());
     }
     Ok(())

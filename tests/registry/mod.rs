@@ -31,11 +31,21 @@ impl Fixture {
     pub(crate) async fn new() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let clock = Arc::new(AtomicI64::new(START));
-        let registry = LocalRegistry::open(&folder.path().join("registry.db"), clock_of(&clock)).await?;
+        let registry =
+            LocalRegistry::open(&folder.path().join("registry.db"), clock_of(&clock)).await?;
         let actor = Actor::person("tester");
-        let pepper = PepperKey { id: "pepper-1".to_owned(), pepper: Pepper::from_bytes([7; 32]) };
+        let pepper = PepperKey {
+            id: "pepper-1".to_owned(),
+            pepper: Pepper::from_bytes([7; 32]),
+        };
         registry.adopt_pepper(&actor, &pepper.id).await?;
-        Ok(Self { registry, pepper, actor, clock, folder })
+        Ok(Self {
+            registry,
+            pepper,
+            actor,
+            clock,
+            folder,
+        })
     }
 
     pub(crate) fn file(&self) -> PathBuf {
@@ -51,18 +61,30 @@ impl Fixture {
     }
 
     pub(crate) async fn issue(&self, name: &str) -> Result<Issued> {
-        Ok(self.registry.issue_api_key(&self.actor, &wish(name), &self.pepper).await?)
+        Ok(self
+            .registry
+            .issue_api_key(&self.actor, &wish(name), &self.pepper)
+            .await?)
     }
 
     pub(crate) async fn rotate(&self, id: &str, overlap_ms: i64) -> Result<Issued> {
-        let request = RotationRequest { overlap_ms, lifetime_ms: None };
+        let request = RotationRequest {
+            overlap_ms,
+            lifetime_ms: None,
+        };
         let once = format!("{id}-{}-{overlap_ms}", rand_text());
-        Ok(self.registry.rotate_api_key(&self.actor, id, request, &once, &self.pepper).await?)
+        Ok(self
+            .registry
+            .rotate_api_key(&self.actor, id, request, &once, &self.pepper)
+            .await?)
     }
 
     pub(crate) async fn verify(&self, issued: &Issued) -> Result<Verification> {
         let text = issued.plain.text().expose();
-        Ok(self.registry.verify_api_key(text, None, &self.pepper).await?)
+        Ok(self
+            .registry
+            .verify_api_key(text, None, &self.pepper)
+            .await?)
     }
 
     /// The code of a verification, `valid` for an acceptance.
@@ -71,14 +93,25 @@ impl Fixture {
     }
 
     pub(crate) async fn actions(&self) -> Result<Vec<String>> {
-        let query = AuditQuery { limit: 500, ..AuditQuery::default() };
+        let query = AuditQuery {
+            limit: 500,
+            ..AuditQuery::default()
+        };
         let page = self.registry.list_audit_events(query).await?;
-        Ok(page.items.into_iter().rev().map(|event| event.action).collect())
+        Ok(page
+            .items
+            .into_iter()
+            .rev()
+            .map(|event| event.action)
+            .collect())
     }
 }
 
 pub(crate) fn code_of(verification: &Verification) -> &'static str {
-    verification.verdict.as_ref().map_or_else(|refusal| refusal.code(), |()| "valid")
+    verification
+        .verdict
+        .as_ref()
+        .map_or_else(|refusal| refusal.code(), |()| "valid")
 }
 
 pub(crate) fn wish(name: &str) -> NewApiKey {

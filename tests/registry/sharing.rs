@@ -12,13 +12,21 @@ async fn ac_153_two_instances_write_one_file_without_losing_anything() -> Result
     let second = LocalRegistry::open(&fixture.file(), fixture.clock()).await?;
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..40 {
-        let registry = if index % 2 == 0 { fixture.registry.clone() } else { second.clone() };
+        let registry = if index % 2 == 0 {
+            fixture.registry.clone()
+        } else {
+            second.clone()
+        };
         let actor = fixture.actor.clone();
         let pepper = keywright_registry::PepperKey {
             id: fixture.pepper.id.clone(),
             pepper: keywright_domain::api_keys::Pepper::from_bytes([7; 32]),
         };
-        tasks.spawn(async move { registry.issue_api_key(&actor, &wish(&format!("key {index}")), &pepper).await });
+        tasks.spawn(async move {
+            registry
+                .issue_api_key(&actor, &wish(&format!("key {index}")), &pepper)
+                .await
+        });
     }
     while let Some(done) = tasks.join_next().await {
         done??;
@@ -41,12 +49,18 @@ async fn no_verification_is_accepted_after_the_revocation_returned() -> Result<(
                 for _ in 0..30 {
                     let was_revoked = revoked.load(std::sync::atomic::Ordering::SeqCst);
                     let code = fixture.code(&issued).await?;
-                    anyhow::ensure!(!was_revoked || code == "revoked", "accepted after the revocation");
+                    anyhow::ensure!(
+                        !was_revoked || code == "revoked",
+                        "accepted after the revocation"
+                    );
                 }
                 Ok(())
             });
         }
-        fixture.registry.revoke_api_key(&fixture.actor, &issued.key.id, "").await?;
+        fixture
+            .registry
+            .revoke_api_key(&fixture.actor, &issued.key.id, "")
+            .await?;
         revoked.store(true, std::sync::atomic::Ordering::SeqCst);
         while let Some(done) = tasks.join_next().await {
             done??;
@@ -71,8 +85,10 @@ async fn parallel_rotations_leave_at_most_two_live_secrets() -> Result<()> {
     }
     let mut accepted = 0;
     for plain in &made {
-        let verification =
-            fixture.registry.verify_api_key(plain.text().expose(), None, &fixture.pepper).await?;
+        let verification = fixture
+            .registry
+            .verify_api_key(plain.text().expose(), None, &fixture.pepper)
+            .await?;
         accepted += usize::from(verification.verdict.is_ok());
     }
     assert_eq!((made.len(), accepted), (11, 2));

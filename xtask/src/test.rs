@@ -90,7 +90,11 @@ fn browser(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
 /// The real parts and the real app, on a bus, with a keychain and a display of their own.
 /// Quick: without the tests that drive the app's window and a browser.
 fn whole(seen: &mut Seen, filter: Option<&str>, quick: bool) -> Result<()> {
-    let app = if quick { None } else { Some(run::build(false)?) };
+    let app = if quick {
+        None
+    } else {
+        Some(run::build(false)?)
+    };
     // Compiled outside, so that the session's time is the tests' time.
     process::step("build the whole-system tests", || {
         process::run(process::cargo().args(["test", "--package", WHOLE, "--no-run"]))
@@ -98,7 +102,8 @@ fn whole(seen: &mut Seen, filter: Option<&str>, quick: bool) -> Result<()> {
     let session = process::step("start a private session", || Session::start(None))?;
     let mut cargo = session.command(process::cargo().get_program());
     cargo
-        .args(["test", "--no-fail-fast", "--package", WHOLE]).args(filter);
+        .args(["test", "--no-fail-fast", "--package", WHOLE])
+        .args(filter);
     match app {
         Some(app) => cargo.env("KEYWRIGHT_TEST_APP", app),
         None => cargo.args(["--", "--skip", "desktop::"]),

@@ -12,7 +12,10 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Registry`].
-    pub async fn list_audit_events(&self, request: AuditListRequest) -> Result<AuditPageView, AppError> {
+    pub async fn list_audit_events(
+        &self,
+        request: AuditListRequest,
+    ) -> Result<AuditPageView, AppError> {
         let before = request.cursor.as_deref().map(str::parse).transpose();
         let query = AuditQuery {
             text: request.text,
@@ -25,7 +28,13 @@ impl App {
             before: before.map_err(|_| RegistryError::Cursor)?,
             limit: request.limit,
         };
-        let page = self.inner.registry.get().await?.list_audit_events(query).await?;
+        let page = self
+            .inner
+            .registry
+            .get()
+            .await?
+            .list_audit_events(query)
+            .await?;
         Ok(AuditPageView {
             items: page.items.into_iter().map(event_view).collect(),
             next_cursor: page.next_before.map(|before| before.to_string()),
@@ -44,6 +53,8 @@ pub(crate) fn event_view(event: AuditEvent) -> AuditEventView {
         target_id: event.target_id,
         target_name: event.target_name,
         summary: event.summary,
-        details: details.map(|(name, value)| AuditDetailView { name, value }).collect(),
+        details: details
+            .map(|(name, value)| AuditDetailView { name, value })
+            .collect(),
     }
 }

@@ -26,7 +26,10 @@ impl Clipboard {
     /// Copies a secret.
     pub(crate) async fn copy_secret(&self, text: SecretText) -> Result<Copied, AppError> {
         let generation = self.copy(text, true).await?;
-        Ok(Copied { clipboard: self.clone(), generation })
+        Ok(Copied {
+            clipboard: self.clone(),
+            generation,
+        })
     }
 
     /// Copies a text that may stay.
@@ -38,7 +41,9 @@ impl Clipboard {
         self.run(move |state| {
             let digest = digest(text.expose());
             let set = system(state)?.set();
-            exclude_from_history(set, is_secret).text(text.expose()).map_err(|error| error.to_string())?;
+            exclude_from_history(set, is_secret)
+                .text(text.expose())
+                .map_err(|error| error.to_string())?;
             state.ours = is_secret.then_some(digest);
             state.generation += 1;
             Ok(state.generation)
@@ -59,7 +64,9 @@ impl Clipboard {
         let done = tokio::task::spawn_blocking(move || {
             work(&mut state.lock().unwrap_or_else(PoisonError::into_inner))
         });
-        done.await.map_err(|error| AppError::Clipboard(error.to_string()))?.map_err(AppError::Clipboard)
+        done.await
+            .map_err(|error| AppError::Clipboard(error.to_string()))?
+            .map_err(AppError::Clipboard)
     }
 }
 
@@ -76,14 +83,20 @@ impl Copied {
         tokio::time::sleep(pause).await;
         let generation = self.generation;
         let cleared = self.clipboard.run(move |state| {
-            if state.generation == generation { clear_if_ours(state) } else { Ok(false) }
+            if state.generation == generation {
+                clear_if_ours(state)
+            } else {
+                Ok(false)
+            }
         });
         cleared.await.unwrap_or(false)
     }
 }
 
 fn clear_if_ours(state: &mut State) -> Result<bool, String> {
-    let Some(ours) = state.ours.take() else { return Ok(false) };
+    let Some(ours) = state.ours.take() else {
+        return Ok(false);
+    };
     let clipboard = system(state)?;
     if clipboard.get_text().is_ok_and(|text| digest(&text) == ours) {
         clipboard.clear().map_err(|error| error.to_string())?;
@@ -105,15 +118,27 @@ fn digest(text: &str) -> [u8; 32] {
 
 #[cfg(target_os = "linux")]
 fn exclude_from_history(set: arboard::Set<'_>, is_secret: bool) -> arboard::Set<'_> {
-    if is_secret { arboard::SetExtLinux::exclude_from_history(set) } else { set }
+    if is_secret {
+        arboard::SetExtLinux::exclude_from_history(set)
+    } else {
+        set
+    }
 }
 
 #[cfg(target_os = "windows")]
 fn exclude_from_history(set: arboard::Set<'_>, is_secret: bool) -> arboard::Set<'_> {
-    if is_secret { arboard::SetExtWindows::exclude_from_history(set) } else { set }
+    if is_secret {
+        arboard::SetExtWindows::exclude_from_history(set)
+    } else {
+        set
+    }
 }
 
 #[cfg(target_os = "macos")]
 fn exclude_from_history(set: arboard::Set<'_>, is_secret: bool) -> arboard::Set<'_> {
-    if is_secret { arboard::SetExtApple::exclude_from_history(set) } else { set }
+    if is_secret {
+        arboard::SetExtApple::exclude_from_history(set)
+    } else {
+        set
+    }
 }

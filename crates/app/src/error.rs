@@ -73,9 +73,10 @@ impl AppError {
             Self::Clipboard(_) => {
                 Some("Reveal the secret and copy it by hand, or try again.".to_owned())
             }
-            Self::SecretGone | Self::AlreadyRevealed => {
-                Some("Rotate the key to get a new secret; the old one can keep working meanwhile.".to_owned())
-            }
+            Self::SecretGone | Self::AlreadyRevealed => Some(
+                "Rotate the key to get a new secret; the old one can keep working meanwhile."
+                    .to_owned(),
+            ),
         }
     }
 
@@ -110,12 +111,16 @@ fn registry_hint(error: &RegistryError) -> Option<&'static str> {
         RegistryError::PepperMissing => {
             "Restore the keychain of this user from a backup. Without the pepper the keys of this registry cannot be verified."
         }
-        RegistryError::Locked => "Close the other program, or wait until it has finished, and try again.",
+        RegistryError::Locked => {
+            "Close the other program, or wait until it has finished, and try again."
+        }
         RegistryError::ReadOnly => {
             "Make the file and its folder writable for you; nothing was changed meanwhile."
         }
         RegistryError::DiskFull => "Free some space and try again; nothing was changed meanwhile.",
-        RegistryError::SchemaTooNew { .. } => "Start the newer version of Keywright, or update this one.",
+        RegistryError::SchemaTooNew { .. } => {
+            "Start the newer version of Keywright, or update this one."
+        }
         RegistryError::Damaged(_) => {
             "Move the file aside and put a backup in its place; Keywright does not touch it."
         }
@@ -127,7 +132,9 @@ fn registry_hint(error: &RegistryError) -> Option<&'static str> {
 /// A sentence for people begins with a capital and ends with a full stop.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
-    let Some(first) = letters.next() else { return String::new() };
+    let Some(first) = letters.next() else {
+        return String::new();
+    };
     let mut sentence: String = first.to_uppercase().chain(letters).collect();
     if !sentence.ends_with(['.', '!', '?']) {
         sentence.push('.');

@@ -52,10 +52,14 @@ impl Home {
         match std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) {
             Some(folder) => Self::at(Path::new(&folder)),
             None => {
-                let folders =
-                    directories::ProjectDirs::from("dev", "", "Keywright").ok_or(HomeError::Unknown)?;
+                let folders = directories::ProjectDirs::from("dev", "", "Keywright")
+                    .ok_or(HomeError::Unknown)?;
                 let folder = make(folders.data_dir())?;
-                Ok(Self { folder, from_environment: false, identifier: IDENTIFIER.to_owned() })
+                Ok(Self {
+                    folder,
+                    from_environment: false,
+                    identifier: IDENTIFIER.to_owned(),
+                })
             }
         }
     }
@@ -69,7 +73,11 @@ impl Home {
         let folder = make(folder)?;
         let digest = Sha256::digest(folder.as_os_str().as_encoded_bytes());
         let identifier = format!("{IDENTIFIER}.h{}", &hex::encode(digest)[..10]);
-        Ok(Self { folder, from_environment: true, identifier })
+        Ok(Self {
+            folder,
+            from_environment: true,
+            identifier,
+        })
     }
 
     /// The folder.
@@ -145,7 +153,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_homes_have_two_identifiers_and_one_home_has_one() -> Result<(), Box<dyn std::error::Error>> {
+    fn two_homes_have_two_identifiers_and_one_home_has_one()
+    -> Result<(), Box<dyn std::error::Error>> {
         let (one, two) = (tempfile::tempdir()?, tempfile::tempdir()?);
         let identifier = |folder: &Path| Home::at(folder).map(|home| home.identifier().to_owned());
         assert_ne!(identifier(one.path())?, identifier(two.path())?);
@@ -156,7 +165,9 @@ mod tests {
     #[test]
     fn a_file_in_the_way_is_told() -> Result<(), Box<dyn std::error::Error>> {
         let file = tempfile::NamedTempFile::new()?;
-        let error = Home::at(file.path()).map(|_| ()).expect_err("a file is no folder");
+        let error = Home::at(file.path())
+            .map(|_| ())
+            .expect_err("a file is no folder");
         assert_eq!(error.code(), "home_unusable");
         Ok(())
     }

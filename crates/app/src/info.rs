@@ -55,9 +55,13 @@ impl App {
         }
         .await;
         match opened {
-            Ok((size_bytes, schema_version)) => {
-                RegistryView { path, size_bytes, schema_version, healthy: true, problem: None }
-            }
+            Ok((size_bytes, schema_version)) => RegistryView {
+                path,
+                size_bytes,
+                schema_version,
+                healthy: true,
+                problem: None,
+            },
             Err(error) => RegistryView {
                 path,
                 size_bytes: 0,

@@ -26,7 +26,15 @@ impl App {
     /// were made with a pepper that is in one: they could not be verified any more.
     pub async fn create_vault(&self, request: PassphraseRequest) -> Result<KeychainView, AppError> {
         let passphrase = SecretText::new(request.passphrase);
-        if self.inner.registry.get().await?.pepper_id().await?.is_some() {
+        if self
+            .inner
+            .registry
+            .get()
+            .await?
+            .pepper_id()
+            .await?
+            .is_some()
+        {
             let why = "This registry's keys need the pepper that is in the keychain.";
             return Err(KeychainError::VaultNotNeeded(why).into());
         }
@@ -42,7 +50,10 @@ impl App {
     /// [`KeychainError::VaultWrongPassphrase`], [`KeychainError::VaultBackOff`],
     /// [`KeychainError::VaultCorrupt`].
     pub async fn unlock_vault(&self, request: PassphraseRequest) -> Result<KeychainView, AppError> {
-        self.inner.keychain.unlock_vault(SecretText::new(request.passphrase)).await?;
+        self.inner
+            .keychain
+            .unlock_vault(SecretText::new(request.passphrase))
+            .await?;
         self.inner.events.accounts_changed();
         self.check_keychain().await
     }

@@ -73,7 +73,11 @@ impl App {
     ///
     /// # Errors
     /// [`AppError`] if the settings file cannot be read at all.
-    pub fn new(home: Home, events: Arc<dyn EventListener>, started: Instant) -> Result<Self, AppError> {
+    pub fn new(
+        home: Home,
+        events: Arc<dyn EventListener>,
+        started: Instant,
+    ) -> Result<Self, AppError> {
         let settings = SettingsStore::open(&home)?;
         let keychain = Keychain::new(home.keychain_service().to_owned(), home.vault_file());
         let inner = Inner {
@@ -90,7 +94,9 @@ impl App {
             events,
             home,
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Starts what goes on in the background: opening the registry, refreshing accounts.

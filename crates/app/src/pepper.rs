@@ -38,7 +38,9 @@ impl App {
         if let Some(pepper) = &*cell {
             return Ok(Some(Arc::clone(pepper)));
         }
-        let Some(id) = registry.pepper_id().await? else { return Ok(None) };
+        let Some(id) = registry.pepper_id().await? else {
+            return Ok(None);
+        };
         let pepper = Arc::new(self.read_pepper(id).await?);
         *cell = Some(Arc::clone(&pepper));
         Ok(Some(pepper))
@@ -60,7 +62,10 @@ impl App {
         // never a registry whose pepper is nowhere.
         let id = random_id(&mut rand::rng());
         let pepper = Pepper::generate(&mut rand::rng());
-        self.inner.keychain.write(&entry(&id), &encode(&pepper)).await?;
+        self.inner
+            .keychain
+            .write(&entry(&id), &encode(&pepper))
+            .await?;
         let kept = self.read_pepper(id.clone()).await?;
         if kept.pepper.expose() != pepper.expose() {
             return Err(RegistryError::PepperMissing.into());
@@ -79,7 +84,12 @@ impl App {
     }
 
     async fn read_pepper(&self, id: String) -> Result<PepperKey, AppError> {
-        let text = self.inner.keychain.read(&entry(&id)).await?.ok_or(RegistryError::PepperMissing)?;
+        let text = self
+            .inner
+            .keychain
+            .read(&entry(&id))
+            .await?
+            .ok_or(RegistryError::PepperMissing)?;
         let pepper = decode(&text).ok_or(RegistryError::PepperMissing)?;
         Ok(PepperKey { id, pepper })
     }

@@ -23,7 +23,10 @@ enum State {
 
 impl RegistrySlot {
     pub(crate) fn new(file: PathBuf) -> Self {
-        Self { file, state: Mutex::new(State::Unopened) }
+        Self {
+            file,
+            state: Mutex::new(State::Unopened),
+        }
     }
 
     pub(crate) fn file(&self) -> &Path {

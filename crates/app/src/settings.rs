@@ -46,13 +46,18 @@ impl SettingsStore {
     pub(crate) fn open(home: &Home) -> Result<Self, SettingsError> {
         let file = home.settings_file();
         let current = match std::fs::read_to_string(&file) {
-            Ok(text) => match serde_json::from_str::<Settings>(&text).map_err(|error| error.to_string()).and_then(
-                |settings| check(&settings).map(|()| settings).map_err(|error| error.to_string()),
-            ) {
+            Ok(text) => match serde_json::from_str::<Settings>(&text)
+                .map_err(|error| error.to_string())
+                .and_then(|settings| {
+                    check(&settings)
+                        .map(|()| settings)
+                        .map_err(|error| error.to_string())
+                }) {
                 Ok(settings) => settings,
                 Err(reason) => {
                     let aside = file.with_extension("json.not-understood");
-                    std::fs::rename(&file, &aside).map_err(|error| SettingsError::Write(error.to_string()))?;
+                    std::fs::rename(&file, &aside)
+                        .map_err(|error| SettingsError::Write(error.to_string()))?;
                     tracing::warn!(reason, kept = %aside.display(), "the settings file was not understood; defaults are in force");
                     Settings::default()
                 }
@@ -60,22 +65,32 @@ impl SettingsStore {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Settings::default(),
             Err(error) => return Err(SettingsError::Write(error.to_string())),
         };
-        Ok(Self { file, current: RwLock::new(current) })
+        Ok(Self {
+            file,
+            current: RwLock::new(current),
+        })
     }
 
     pub(crate) fn current(&self) -> Settings {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn replace(&self, settings: Settings) -> Result<Settings, SettingsError> {
         let write = |error: std::io::Error| SettingsError::Write(error.to_string());
-        let folder = self.file.parent().ok_or_else(|| SettingsError::Write("it has no folder".into()))?;
+        let folder = self
+            .file
+            .parent()
+            .ok_or_else(|| SettingsError::Write("it has no folder".into()))?;
         let text = serde_json::to_string_pretty(&settings)
             .map_err(|error| SettingsError::Write(error.to_string()))?;
         let mut new = tempfile::NamedTempFile::new_in(folder).map_err(write)?;
         new.write_all(text.as_bytes()).map_err(write)?;
         new.as_file().sync_all().map_err(write)?;
-        new.persist(&self.file).map_err(|error| write(error.error))?;
+        new.persist(&self.file)
+            .map_err(|error| write(error.error))?;
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = settings.clone();
         Ok(settings)
     }
@@ -83,10 +98,22 @@ impl SettingsStore {
 
 fn check(settings: &Settings) -> Result<(), SettingsError> {
     let rules = [
-        ((30..=600).contains(&settings.sign_in_timeout_s), "A sign-in waits 30 to 600 seconds."),
-        (settings.callback_port != Some(0), "A fixed callback port is 1 to 65535."),
-        ((5..=300).contains(&settings.clipboard_clear_s), "The clipboard is cleared after 5 to 300 seconds."),
-        ((1..=365).contains(&settings.default_key_lifetime_days), "A key lives 1 to 365 days."),
+        (
+            (30..=600).contains(&settings.sign_in_timeout_s),
+            "A sign-in waits 30 to 600 seconds.",
+        ),
+        (
+            settings.callback_port != Some(0),
+            "A fixed callback port is 1 to 65535.",
+        ),
+        (
+            (5..=300).contains(&settings.clipboard_clear_s),
+            "The clipboard is cleared after 5 to 300 seconds.",
+        ),
+        (
+            (1..=365).contains(&settings.default_key_lifetime_days),
+            "A key lives 1 to 365 days.",
+        ),
         (
             (0..=keywright_domain::api_keys::MAX_OVERLAP_MS).contains(&settings.default_overlap_ms),
             "An overlap lasts 0 to 30 days.",
@@ -112,14 +139,19 @@ impl App {
     /// # Errors
     /// [`SettingsError`]; the old settings stay in force.
     pub async fn update_settings(&self, mut settings: Settings) -> Result<Settings, AppError> {
-        settings.extra_ca_file =
-            settings.extra_ca_file.map(|path| path.trim().to_owned()).filter(|path| !path.is_empty());
+        settings.extra_ca_file = settings
+            .extra_ca_file
+            .map(|path| path.trim().to_owned())
+            .filter(|path| !path.is_empty());
         check(&settings)?;
         if let Some(path) = &settings.extra_ca_file {
-            crate::http::read_ca_file(path).await.map_err(SettingsError::CaFile)?;
+            crate::http::read_ca_file(path)
+                .await
+                .map_err(SettingsError::CaFile)?;
         }
         let app = self.clone();
-        let written = tokio::task::spawn_blocking(move || app.inner.settings.replace(settings)).await;
+        let written =
+            tokio::task::spawn_blocking(move || app.inner.settings.replace(settings)).await;
         Ok(written.map_err(|error| SettingsError::Write(error.to_string()))??)
     }
 }
@@ -137,7 +169,10 @@ mod tests {
     #[test]
     fn settings_survive_a_restart() -> Result<(), Box<dyn std::error::Error>> {
         let (_folder, home) = home()?;
-        let wanted = Settings { clipboard_clear_s: 60, ..Settings::default() };
+        let wanted = Settings {
+            clipboard_clear_s: 60,
+            ..Settings::default()
+        };
         SettingsStore::open(&home)?.replace(wanted.clone())?;
         assert_eq!(SettingsStore::open(&home)?.current(), wanted);
         Ok(())
@@ -146,7 +181,11 @@ mod tests {
     #[test]
     fn a_file_that_is_not_understood_is_kept() -> Result<(), Box<dyn std::error::Error>> {
         let (_folder, home) = home()?;
-        for text in ["{ not json", r#"{"signInTimeoutS": 5}"#, r#"{"unknown": 1}"#] {
+        for text in [
+            "{ not json",
+            r#"{"signInTimeoutS": 5}"#,
+            r#"{"unknown": 1}"#,
+        ] {
             std::fs::write(home.settings_file(), text)?;
             assert_eq!(SettingsStore::open(&home)?.current(), Settings::default());
             let kept = home.settings_file().with_extension("json.not-understood");
@@ -160,13 +199,31 @@ mod tests {
         let good = Settings::default();
         assert!(check(&good).is_ok());
         for bad in [
-            Settings { sign_in_timeout_s: 29, ..good.clone() },
-            Settings { callback_port: Some(0), ..good.clone() },
-            Settings { clipboard_clear_s: 301, ..good.clone() },
-            Settings { default_key_lifetime_days: 366, ..good.clone() },
-            Settings { default_overlap_ms: -1, ..good.clone() },
+            Settings {
+                sign_in_timeout_s: 29,
+                ..good.clone()
+            },
+            Settings {
+                callback_port: Some(0),
+                ..good.clone()
+            },
+            Settings {
+                clipboard_clear_s: 301,
+                ..good.clone()
+            },
+            Settings {
+                default_key_lifetime_days: 366,
+                ..good.clone()
+            },
+            Settings {
+                default_overlap_ms: -1,
+                ..good.clone()
+            },
         ] {
-            assert_eq!(check(&bad).expect_err("out of bounds").code(), "invalid_setting");
+            assert_eq!(
+                check(&bad).expect_err("out of bounds").code(),
+                "invalid_setting"
+            );
         }
     }
 }

@@ -49,8 +49,10 @@ const UNITS: [number, string][] = [
 /** The largest whole unit: "3 d", "12 min". */
 function largest(ms: number): string {
   for (const [size, unit] of UNITS) {
-    if (unit === "mo" && ms < 60 * DAY) continue; // days read better up to two months
-    if (ms >= size) return `${Math.floor(ms / size)} ${unit}`;
+    if (unit === "mo" && ms < 120 * DAY) continue; // days read better up to four months
+    if (ms < size) continue;
+    // A key issued a moment ago for 90 days ends in 90 days, not in 89.
+    return `${unit === "d" ? Math.round(ms / size) : Math.floor(ms / size)} ${unit}`;
   }
   return `${Math.max(0, Math.floor(ms / SECOND))} s`;
 }

@@ -11,7 +11,8 @@ describe("relative", () => {
     [now - 59_000, "59 s ago"],
     [now - 90 * MINUTE, "1 h ago"],
     [now + 45 * DAY, "in 45 d"],
-    [now + 90 * DAY, "in 3 mo"],
+    [now + 90 * DAY - 2000, "in 90 d"],
+    [now + 130 * DAY, "in 4 mo"],
     [now - 400 * DAY, "1 y ago"],
   ])("%i reads %s", (at, text) => expect(relative(at, now)).toBe(text));
 });

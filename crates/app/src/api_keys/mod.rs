@@ -23,7 +23,10 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Registry`].
-    pub async fn list_api_keys(&self, request: ApiKeyListRequest) -> Result<ApiKeyPageView, AppError> {
+    pub async fn list_api_keys(
+        &self,
+        request: ApiKeyListRequest,
+    ) -> Result<ApiKeyPageView, AppError> {
         let registry = self.inner.registry.get().await?;
         let page = registry.list_api_keys(&views::query(request)).await?;
         Ok(ApiKeyPageView {
@@ -38,7 +41,9 @@ impl App {
     /// # Errors
     /// [`AppError::Registry`].
     pub async fn count_api_keys(&self) -> Result<ApiKeyCountsView, AppError> {
-        Ok(views::counts(self.inner.registry.get().await?.count_api_keys().await?))
+        Ok(views::counts(
+            self.inner.registry.get().await?.count_api_keys().await?,
+        ))
     }
 
     /// One key with its secrets and history.
@@ -54,7 +59,10 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Registry`], [`AppError::Keychain`].
-    pub async fn issue_api_key(&self, request: IssueApiKeyRequest) -> Result<IssuedApiKeyView, AppError> {
+    pub async fn issue_api_key(
+        &self,
+        request: IssueApiKeyRequest,
+    ) -> Result<IssuedApiKeyView, AppError> {
         let registry = self.inner.registry.get().await?;
         let wish = NewApiKey {
             name: request.name,
@@ -64,9 +72,12 @@ impl App {
             allow_never_expires: self.inner.settings.current().allow_never_expires,
         };
         // What cannot be issued is told before the keychain is asked for anything.
-        wish.check(&registry.list_scopes().await?).map_err(RegistryError::from)?;
+        wish.check(&registry.list_scopes().await?)
+            .map_err(RegistryError::from)?;
         let pepper = self.pepper_or_new(&registry).await?;
-        let issued = registry.issue_api_key(&self.inner.actor, &wish, &pepper).await?;
+        let issued = registry
+            .issue_api_key(&self.inner.actor, &wish, &pepper)
+            .await?;
         Ok(self.keep_for_reveal(&issued, None))
     }
 
@@ -75,26 +86,44 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Registry`], [`AppError::Keychain`].
-    pub async fn rotate_api_key(&self, request: RotateApiKeyRequest) -> Result<IssuedApiKeyView, AppError> {
+    pub async fn rotate_api_key(
+        &self,
+        request: RotateApiKeyRequest,
+    ) -> Result<IssuedApiKeyView, AppError> {
         let registry = self.inner.registry.get().await?;
-        let pepper = self.pepper(&registry).await?.ok_or(RegistryError::KeyNotFound)?;
+        let pepper = self
+            .pepper(&registry)
+            .await?
+            .ok_or(RegistryError::KeyNotFound)?;
         let wish = RotationRequest {
             overlap_ms: request.overlap_ms,
             lifetime_ms: request.expires_in_days.map(days),
         };
         let rotated = registry
-            .rotate_api_key(&self.inner.actor, &request.id, wish, &request.idempotency_key, &pepper)
+            .rotate_api_key(
+                &self.inner.actor,
+                &request.id,
+                wish,
+                &request.idempotency_key,
+                &pepper,
+            )
             .await;
         match rotated {
             Ok(issued) => Ok(self.keep_for_reveal(&issued, Some(request.idempotency_key))),
             Err(error @ RegistryError::RotationAlreadyDone { .. }) => {
-                let Some((reveal_id, reveal_expires_at)) =
-                    self.inner.reveals.find_by_idempotency_key(&request.idempotency_key)
+                let Some((reveal_id, reveal_expires_at)) = self
+                    .inner
+                    .reveals
+                    .find_by_idempotency_key(&request.idempotency_key)
                 else {
                     return Err(error.into());
                 };
                 let (key, _) = registry.find_api_key(&request.id).await?;
-                Ok(IssuedApiKeyView { key: views::key(&key, now_ms()), reveal_id, reveal_expires_at })
+                Ok(IssuedApiKeyView {
+                    key: views::key(&key, now_ms()),
+                    reveal_id,
+                    reveal_expires_at,
+                })
             }
             Err(error) => Err(error.into()),
         }
@@ -104,9 +133,14 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Registry`].
-    pub async fn revoke_api_key(&self, request: RevokeApiKeyRequest) -> Result<ApiKeyView, AppError> {
+    pub async fn revoke_api_key(
+        &self,
+        request: RevokeApiKeyRequest,
+    ) -> Result<ApiKeyView, AppError> {
         let registry = self.inner.registry.get().await?;
-        let key = registry.revoke_api_key(&self.inner.actor, &request.id, &request.reason).await?;
+        let key = registry
+            .revoke_api_key(&self.inner.actor, &request.id, &request.reason)
+            .await?;
         Ok(views::key(&key, now_ms()))
     }
 
@@ -130,15 +164,25 @@ impl App {
             description: scope.description.trim().chars().take(200).collect(),
             low_risk: scope.low_risk,
         };
-        Ok(views::scope(registry.define_scope(&self.inner.actor, known).await?))
+        Ok(views::scope(
+            registry.define_scope(&self.inner.actor, known).await?,
+        ))
     }
 
-    fn keep_for_reveal(&self, issued: &Issued, idempotency_key: Option<String>) -> IssuedApiKeyView {
+    fn keep_for_reveal(
+        &self,
+        issued: &Issued,
+        idempotency_key: Option<String>,
+    ) -> IssuedApiKeyView {
         let now = now_ms();
         let text = issued.plain.text().clone();
         let (reveal_id, reveal_expires_at) = self.inner.reveals.keep(text, idempotency_key, now);
         self.forget_reveal_later(reveal_id.clone());
-        IssuedApiKeyView { key: views::key(&issued.key, now), reveal_id, reveal_expires_at }
+        IssuedApiKeyView {
+            key: views::key(&issued.key, now),
+            reveal_id,
+            reveal_expires_at,
+        }
     }
 }
 

@@ -26,23 +26,38 @@ struct Waiting {
 }
 
 impl Reveals {
-    pub(super) fn keep(&self, secret: SecretText, idempotency_key: Option<String>, now: i64) -> (String, i64) {
+    pub(super) fn keep(
+        &self,
+        secret: SecretText,
+        idempotency_key: Option<String>,
+        now: i64,
+    ) -> (String, i64) {
         let id = random_id(&mut rand::rng());
         let expires_at = now + i64::try_from(WAIT.as_millis()).unwrap_or(0);
-        let waiting = Waiting { secret, shown: false, expires_at, idempotency_key };
+        let waiting = Waiting {
+            secret,
+            shown: false,
+            expires_at,
+            idempotency_key,
+        };
         self.lock().insert(id.clone(), waiting);
         (id, expires_at)
     }
 
     pub(super) fn find_by_idempotency_key(&self, key: &str) -> Option<(String, i64)> {
         let waiting = self.lock();
-        let found = waiting.iter().find(|(_, waiting)| waiting.idempotency_key.as_deref() == Some(key));
+        let found = waiting
+            .iter()
+            .find(|(_, waiting)| waiting.idempotency_key.as_deref() == Some(key));
         found.map(|(id, waiting)| (id.clone(), waiting.expires_at))
     }
 
     fn show(&self, id: &str, now: i64) -> Result<SecretText, AppError> {
         let mut all = self.lock();
-        let waiting = all.get_mut(id).filter(|waiting| waiting.expires_at > now).ok_or(AppError::SecretGone)?;
+        let waiting = all
+            .get_mut(id)
+            .filter(|waiting| waiting.expires_at > now)
+            .ok_or(AppError::SecretGone)?;
         if std::mem::replace(&mut waiting.shown, true) {
             return Err(AppError::AlreadyRevealed);
         }
@@ -51,7 +66,10 @@ impl Reveals {
 
     fn peek(&self, id: &str, now: i64) -> Result<SecretText, AppError> {
         let all = self.lock();
-        let waiting = all.get(id).filter(|waiting| waiting.expires_at > now).ok_or(AppError::SecretGone)?;
+        let waiting = all
+            .get(id)
+            .filter(|waiting| waiting.expires_at > now)
+            .ok_or(AppError::SecretGone)?;
         Ok(waiting.secret.clone())
     }
 
@@ -75,24 +93,36 @@ impl App {
     /// [`AppError::AlreadyRevealed`], [`AppError::SecretGone`].
     pub fn reveal_secret(&self, reveal_id: String) -> Result<RevealedSecretView, AppError> {
         let secret = self.inner.reveals.show(&reveal_id, now_ms())?;
-        Ok(RevealedSecretView { secret: secret.expose().to_owned() })
+        Ok(RevealedSecretView {
+            secret: secret.expose().to_owned(),
+        })
     }
 
     /// Puts a waiting secret on the clipboard; it is taken back after a while.
     ///
     /// # Errors
     /// [`AppError::SecretGone`], [`AppError::Clipboard`].
-    pub async fn copy_secret(&self, reveal_id: String, snippet: SecretSnippet) -> Result<CopiedView, AppError> {
+    pub async fn copy_secret(
+        &self,
+        reveal_id: String,
+        snippet: SecretSnippet,
+    ) -> Result<CopiedView, AppError> {
         let secret = self.inner.reveals.peek(&reveal_id, now_ms())?;
         let pause = Duration::from_secs(u64::from(self.inner.settings.current().clipboard_clear_s));
-        let copied = self.inner.clipboard.copy_secret(snippet_text(&secret, snippet)).await?;
+        let copied = self
+            .inner
+            .clipboard
+            .copy_secret(snippet_text(&secret, snippet))
+            .await?;
         let app = self.clone();
         tokio::spawn(async move {
             if copied.clear_after(pause).await {
                 app.inner.events.clipboard_cleared();
             }
         });
-        Ok(CopiedView { clears_at: now_ms() + i64::try_from(pause.as_millis()).unwrap_or(0) })
+        Ok(CopiedView {
+            clears_at: now_ms() + i64::try_from(pause.as_millis()).unwrap_or(0),
+        })
     }
 
     /// Forgets a waiting secret.
@@ -117,7 +147,9 @@ impl App {
 /// process of the machine could read it: curl reads it from its standard input.
 fn snippet_text(secret: &SecretText, snippet: SecretSnippet) -> SecretText {
     let key = secret.expose();
-    let prefix = PlainKey::parse(key).map(|plain| plain.prefix().to_string()).unwrap_or_default();
+    let prefix = PlainKey::parse(key)
+        .map(|plain| plain.prefix().to_string())
+        .unwrap_or_default();
     let name = format!("{}_KEY", prefix.to_uppercase());
     SecretText::new(match snippet {
         SecretSnippet::Key => key.to_owned(),
@@ -137,12 +169,25 @@ mod tests {
     fn ac_122_a_secret_is_shown_once_and_can_be_copied_until_it_is_discarded() {
         let reveals = Reveals::default();
         let (id, expires_at) = reveals.keep(SecretText::new("sk_live_x".into()), None, 0);
-        assert!(reveals.show(&id, 1).is_ok_and(|secret| secret.matches("sk_live_x")));
-        assert_eq!(reveals.show(&id, 2).expect_err("shown").code(), "already_revealed");
+        assert!(
+            reveals
+                .show(&id, 1)
+                .is_ok_and(|secret| secret.matches("sk_live_x"))
+        );
+        assert_eq!(
+            reveals.show(&id, 2).expect_err("shown").code(),
+            "already_revealed"
+        );
         assert!(reveals.peek(&id, 3).is_ok());
-        assert_eq!(reveals.peek(&id, expires_at).expect_err("late").code(), "secret_gone");
+        assert_eq!(
+            reveals.peek(&id, expires_at).expect_err("late").code(),
+            "secret_gone"
+        );
         reveals.forget(&id);
-        assert_eq!(reveals.show(&id, 4).expect_err("gone").code(), "secret_gone");
+        assert_eq!(
+            reveals.show(&id, 4).expect_err("gone").code(),
+            "secret_gone"
+        );
     }
 
     #[test]
@@ -165,7 +210,10 @@ mod tests {
         let prefix = keywright_domain::api_keys::Prefix::new("sk_live")?;
         let plain = PlainKey::generate(&prefix, &mut rand::rng());
         let line = snippet_text(plain.text(), SecretSnippet::DotEnv);
-        assert_eq!(line.expose(), format!("SK_LIVE_KEY={}\n", plain.text().expose()));
+        assert_eq!(
+            line.expose(),
+            format!("SK_LIVE_KEY={}\n", plain.text().expose())
+        );
         Ok(())
     }
 }

@@ -2,7 +2,9 @@
 
 use keywright_domain::api_keys::{FormatError, PlainKey, Refusal};
 use keywright_domain::scopes::Scope;
-use keywright_protocol::api_keys::{CheckOutcome, CheckView, VerificationView, VerifyApiKeyRequest};
+use keywright_protocol::api_keys::{
+    CheckOutcome, CheckView, VerificationView, VerifyApiKeyRequest,
+};
 use keywright_registry::{RegistryError, Verification};
 use std::time::Instant;
 use zeroize::Zeroizing;
@@ -13,7 +15,11 @@ use crate::{App, AppError};
 
 /// The steps, in the order they are taken.
 const STEPS: [(&str, &str, &str); 6] = [
-    ("format", "Format", "Prefix, kid and marker are where they belong"),
+    (
+        "format",
+        "Format",
+        "Prefix, kid and marker are where they belong",
+    ),
     ("checksum", "Checksum", "No character was changed or lost"),
     ("secret", "Secret", "The secret is one of this registry's"),
     ("state", "State", "Neither revoked nor retired"),
@@ -26,11 +32,21 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Registry`], [`AppError::Keychain`]: nothing is accepted then.
-    pub async fn verify_api_key(&self, request: VerifyApiKeyRequest) -> Result<VerificationView, AppError> {
+    pub async fn verify_api_key(
+        &self,
+        request: VerifyApiKeyRequest,
+    ) -> Result<VerificationView, AppError> {
         let presented = Zeroizing::new(request.presented);
         let presented = presented.trim();
-        let required = request.required_scope.as_deref().map(str::trim).filter(|text| !text.is_empty());
-        let required = required.map(Scope::new).transpose().map_err(RegistryError::from)?;
+        let required = request
+            .required_scope
+            .as_deref()
+            .map(str::trim)
+            .filter(|text| !text.is_empty());
+        let required = required
+            .map(Scope::new)
+            .transpose()
+            .map_err(RegistryError::from)?;
         let registry = self.inner.registry.get().await?;
         let pepper = match PlainKey::parse(presented) {
             Ok(_) => self.pepper(&registry).await?,
@@ -38,7 +54,11 @@ impl App {
         };
         let started = Instant::now();
         let verification = match pepper {
-            Some(pepper) => registry.verify_api_key(presented, required.as_ref(), &pepper).await?,
+            Some(pepper) => {
+                registry
+                    .verify_api_key(presented, required.as_ref(), &pepper)
+                    .await?
+            }
             None => without_pepper(presented),
         };
         let took_us = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
@@ -68,7 +88,12 @@ fn without_pepper(presented: &str) -> Verification {
         Ok(plain) => (Some(plain.kid().to_string()), Refusal::NotFound),
         Err(error) => (None, Refusal::Malformed(error)),
     };
-    Verification { verdict: Err(refusal), kid, key_id: None, retires_at: None }
+    Verification {
+        verdict: Err(refusal),
+        kid,
+        key_id: None,
+        retires_at: None,
+    }
 }
 
 fn failed_step(refusal: &Refusal) -> usize {
@@ -86,28 +111,42 @@ fn checks(refusal: Option<&Refusal>, required: Option<&Scope>) -> Vec<CheckView>
     let failed = refusal.map_or(STEPS.len(), failed_step);
     let view = |(index, (id, label, detail)): (usize, (&str, &str, &str))| {
         let outcome = match index.cmp(&failed) {
-            std::cmp::Ordering::Less if id == "scope" && required.is_none() => CheckOutcome::Skipped,
+            std::cmp::Ordering::Less if id == "scope" && required.is_none() => {
+                CheckOutcome::Skipped
+            }
             std::cmp::Ordering::Less => CheckOutcome::Passed,
             std::cmp::Ordering::Equal => CheckOutcome::Failed,
             std::cmp::Ordering::Greater => CheckOutcome::Skipped,
         };
         let detail = match (outcome, required) {
-            (CheckOutcome::Failed, _) => refusal.map_or_else(String::new, |refusal| explain(Some(refusal)).0),
+            (CheckOutcome::Failed, _) => {
+                refusal.map_or_else(String::new, |refusal| explain(Some(refusal)).0)
+            }
             (CheckOutcome::Skipped, None) if id == "scope" && failed == STEPS.len() => {
                 "No scope was asked for".to_owned()
             }
             (CheckOutcome::Skipped, _) => "Not tried".to_owned(),
-            (CheckOutcome::Passed, Some(scope)) if id == "scope" => format!("Holds {}", scope.as_str()),
+            (CheckOutcome::Passed, Some(scope)) if id == "scope" => {
+                format!("Holds {}", scope.as_str())
+            }
             (CheckOutcome::Passed, _) => detail.to_owned(),
         };
-        CheckView { id: id.to_owned(), label: label.to_owned(), outcome, detail }
+        CheckView {
+            id: id.to_owned(),
+            label: label.to_owned(),
+            outcome,
+            detail,
+        }
     };
     STEPS.into_iter().enumerate().map(view).collect()
 }
 
 fn explain(refusal: Option<&Refusal>) -> (String, Option<String>) {
     let (message, hint) = match refusal {
-        None => ("This key is valid: a request with it would be let through.", None),
+        None => (
+            "This key is valid: a request with it would be let through.",
+            None,
+        ),
         Some(Refusal::Malformed(FormatError::Checksum)) => (
             "The checksum does not fit: at least one character was changed or lost.",
             Some("Copy the key again, whole and without spaces."),
@@ -120,12 +159,18 @@ fn explain(refusal: Option<&Refusal>) -> (String, Option<String>) {
             "This registry has no such key.",
             Some("It may belong to another registry, or the secret may be wrong."),
         ),
-        Some(Refusal::Revoked) => ("The key was revoked and never comes back.", Some("Issue a new key.")),
+        Some(Refusal::Revoked) => (
+            "The key was revoked and never comes back.",
+            Some("Issue a new key."),
+        ),
         Some(Refusal::Retired) => (
             "This secret was replaced by a rotation and its overlap has ended.",
             Some("Use the key's newer secret, or rotate again to get one."),
         ),
-        Some(Refusal::Expired) => ("This secret is past its expiry.", Some("Rotate the key to get a new secret.")),
+        Some(Refusal::Expired) => (
+            "This secret is past its expiry.",
+            Some("Rotate the key to get a new secret."),
+        ),
         Some(Refusal::InsufficientScope(scope)) => {
             return (
                 format!("The key does not hold the scope {}.", scope.as_str()),
@@ -142,11 +187,16 @@ mod tests {
 
     #[test]
     fn steps_after_the_failed_one_were_not_tried() {
-        let outcomes: Vec<_> =
-            checks(Some(&Refusal::Revoked), None).into_iter().map(|check| check.outcome).collect();
+        let outcomes: Vec<_> = checks(Some(&Refusal::Revoked), None)
+            .into_iter()
+            .map(|check| check.outcome)
+            .collect();
         use CheckOutcome::{Failed, Passed, Skipped};
         assert_eq!(outcomes, [Passed, Passed, Passed, Failed, Skipped, Skipped]);
         assert_eq!(checks(None, None)[5].outcome, Skipped);
-        assert_eq!(checks(None, Scope::new("a:b").ok().as_ref())[5].outcome, Passed);
+        assert_eq!(
+            checks(None, Scope::new("a:b").ok().as_ref())[5].outcome,
+            Passed
+        );
     }
 }

@@ -3,8 +3,8 @@
 use keywright_domain::api_keys::lifecycle::KnownScope;
 use keywright_domain::api_keys::{self as domain, ApiKey, Secret};
 use keywright_protocol::api_keys::{
-    ApiKeyCountsView, ApiKeyDetailView, ApiKeyListRequest, ApiKeySort, ApiKeyState, ApiKeyStateFilter,
-    ApiKeyView, ScopeView, SecretState, SecretView,
+    ApiKeyCountsView, ApiKeyDetailView, ApiKeyListRequest, ApiKeySort, ApiKeyState,
+    ApiKeyStateFilter, ApiKeyView, ScopeView, SecretState, SecretView,
 };
 use keywright_registry::{
     ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, ApiKeyQuery, ApiKeySummary, AuditEvent, StateFilter,
@@ -44,10 +44,19 @@ pub(super) fn key(key: &ApiKey, now: i64) -> ApiKeyView {
         id: key.id.clone(),
         name: key.name.clone(),
         prefix: key.prefix.to_string(),
-        scopes: key.scopes.as_slice().iter().map(|scope| scope.as_str().to_owned()).collect(),
+        scopes: key
+            .scopes
+            .as_slice()
+            .iter()
+            .map(|scope| scope.as_str().to_owned())
+            .collect(),
         state: key_state(key.state(now)),
-        kid: current.map(|secret| secret.kid.to_string()).unwrap_or_default(),
-        last_four: current.map(|secret| secret.last_four.clone()).unwrap_or_default(),
+        kid: current
+            .map(|secret| secret.kid.to_string())
+            .unwrap_or_default(),
+        last_four: current
+            .map(|secret| secret.last_four.clone())
+            .unwrap_or_default(),
         created_at: key.created_at,
         expires_at: current.and_then(|secret| secret.expires_at),
         old_secret_works_until: key.old_secret_works_until(now),
@@ -60,7 +69,12 @@ pub(super) fn key(key: &ApiKey, now: i64) -> ApiKeyView {
 pub(super) fn detail(record: &ApiKey, events: Vec<AuditEvent>, now: i64) -> ApiKeyDetailView {
     ApiKeyDetailView {
         key: key(record, now),
-        secrets: record.secrets.iter().rev().map(|one| secret(one, now)).collect(),
+        secrets: record
+            .secrets
+            .iter()
+            .rev()
+            .map(|one| secret(one, now))
+            .collect(),
         activity: events.into_iter().map(event_view).collect(),
     }
 }
@@ -84,8 +98,22 @@ pub(super) fn summary(summary: ApiKeySummary) -> ApiKeyView {
 }
 
 pub(super) fn counts(counts: ApiKeyCounts) -> ApiKeyCountsView {
-    let ApiKeyCounts { all, live, rotating, expiring, expired, revoked } = counts;
-    ApiKeyCountsView { all, live, rotating, expiring, expired, revoked }
+    let ApiKeyCounts {
+        all,
+        live,
+        rotating,
+        expiring,
+        expired,
+        revoked,
+    } = counts;
+    ApiKeyCountsView {
+        all,
+        live,
+        rotating,
+        expiring,
+        expired,
+        revoked,
+    }
 }
 
 pub(super) fn scope(known: KnownScope) -> ScopeView {

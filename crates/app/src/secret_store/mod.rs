@@ -67,7 +67,9 @@ struct Lane {
 
 impl fmt::Debug for Keychain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Keychain").field("service", &self.inner.service).finish_non_exhaustive()
+        f.debug_struct("Keychain")
+            .field("service", &self.inner.service)
+            .finish_non_exhaustive()
     }
 }
 
@@ -86,8 +88,16 @@ impl Keychain {
     }
 
     fn assemble(service: String, open: OpenStore, vault: Option<Arc<Vault>>) -> Self {
-        let inner = Inner { service, open, vault, lane: Mutex::default(), stuck: Arc::default() };
-        Self { inner: Arc::new(inner) }
+        let inner = Inner {
+            service,
+            open,
+            vault,
+            lane: Mutex::default(),
+            stuck: Arc::default(),
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
     }
 
     /// Makes the encrypted file and uses it from now on. Only for a system whose keychain does
@@ -98,7 +108,9 @@ impl Keychain {
     /// [`KeychainError::VaultPassphraseTooShort`].
     pub async fn create_vault(&self, passphrase: SecretText) -> Result<(), KeychainError> {
         if self.chosen_vault().is_none() && self.probe().await.healthy {
-            return Err(KeychainError::VaultNotNeeded("This system's keychain works; no file is needed."));
+            return Err(KeychainError::VaultNotNeeded(
+                "This system's keychain works; no file is needed.",
+            ));
         }
         self.on_vault(move |vault| vault.create(&passphrase)).await
     }
@@ -127,9 +139,15 @@ impl Keychain {
         &self,
         work: impl FnOnce(&Vault) -> Result<T, KeychainError> + Send + 'static,
     ) -> Result<T, KeychainError> {
-        let vault = self.inner.vault.clone().ok_or_else(KeychainError::unexpected)?;
+        let vault = self
+            .inner
+            .vault
+            .clone()
+            .ok_or_else(KeychainError::unexpected)?;
         let done = tokio::task::spawn_blocking(move || work(&vault)).await;
-        done.map_err(|error| KeychainError::Failed { detail: error.to_string() })?
+        done.map_err(|error| KeychainError::Failed {
+            detail: error.to_string(),
+        })?
     }
 
     /// The service all entries of this keychain carry.
@@ -156,7 +174,9 @@ impl Keychain {
     /// [`KeychainError`], within three seconds. After an error the old value is still there.
     pub async fn write(&self, user: &str, secret: &SecretText) -> Result<(), KeychainError> {
         store::check_size(secret)?;
-        self.call(|name| Job::Write(name, secret.clone()), user).await.map(drop)
+        self.call(|name| Job::Write(name, secret.clone()), user)
+            .await
+            .map(drop)
     }
 
     /// Deletes a secret; false where there was none.
@@ -186,7 +206,9 @@ impl Keychain {
         let took_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX);
         let chosen = self.chosen_vault();
         KeychainView {
-            store_name: chosen.map_or(store::STORE_NAME, |_| "Encrypted file").to_owned(),
+            store_name: chosen
+                .map_or(store::STORE_NAME, |_| "Encrypted file")
+                .to_owned(),
             vault: match chosen {
                 None => VaultState::Absent,
                 Some(vault) if vault.is_open() => VaultState::Open,
@@ -198,9 +220,16 @@ impl Keychain {
         }
     }
 
-    async fn call(&self, job: impl FnOnce(EntryName) -> Job, user: &str) -> Result<Outcome, KeychainError> {
+    async fn call(
+        &self,
+        job: impl FnOnce(EntryName) -> Job,
+        user: &str,
+    ) -> Result<Outcome, KeychainError> {
         let deadline = tokio::time::Instant::now() + CALL_LIMIT;
-        let name = EntryName { service: self.inner.service.clone(), user: user.to_owned() };
+        let name = EntryName {
+            service: self.inner.service.clone(),
+            user: user.to_owned(),
+        };
         if self.chosen_vault().is_some() {
             let job = job(name);
             return self.on_vault(move |vault| vault_job(vault, job)).await;
@@ -222,7 +251,9 @@ impl Keychain {
                 lane.last_timeout = None;
                 answer
             }
-            Ok(Err(_gone)) => Err(KeychainError::Failed { detail: "the keychain's thread ended".to_owned() }),
+            Ok(Err(_gone)) => Err(KeychainError::Failed {
+                detail: "the keychain's thread ended".to_owned(),
+            }),
             Err(_elapsed) => {
                 let problem = worker.abandon(&self.inner.stuck);
                 tracing::warn!(code = problem.code(), "keychain call given up");
@@ -236,7 +267,9 @@ impl Keychain {
     fn refuse_while_stuck(&self, lane: &Lane) -> Result<(), KeychainError> {
         let stuck = self.inner.stuck.load(Ordering::Acquire);
         match &lane.last_timeout {
-            Some((when, problem)) if stuck > 0 && (stuck >= STUCK_LIMIT || when.elapsed() < ASK_AGAIN) => {
+            Some((when, problem))
+                if stuck > 0 && (stuck >= STUCK_LIMIT || when.elapsed() < ASK_AGAIN) =>
+            {
                 Err(problem.clone())
             }
             _ => Ok(()),

@@ -26,9 +26,17 @@ type Result<T> = std::result::Result<T, KeychainError>;
 type Records = BTreeMap<String, Zeroizing<String>>;
 
 /// What a new file is made with: 64 MiB, three passes, four lanes.
-const COST: Cost = Cost { memory_kib: 65_536, passes: 3, lanes: 4 };
+const COST: Cost = Cost {
+    memory_kib: 65_536,
+    passes: 3,
+    lanes: 4,
+};
 /// A file that asks for more than this is not ours.
-const COST_LIMIT: Cost = Cost { memory_kib: 1_048_576, passes: 10, lanes: 16 };
+const COST_LIMIT: Cost = Cost {
+    memory_kib: 1_048_576,
+    passes: 10,
+    lanes: 16,
+};
 /// Shortest passphrase.
 const MIN_PASSPHRASE: usize = 12;
 /// After a wrong passphrase: 0.25 s, doubled each time, up to this.
@@ -84,7 +92,11 @@ const KDF: &str = "argon2id";
 
 impl Vault {
     pub(super) fn new(file: PathBuf) -> Arc<Self> {
-        Arc::new(Self { file, key: Mutex::default(), failures: Mutex::default() })
+        Arc::new(Self {
+            file,
+            key: Mutex::default(),
+            failures: Mutex::default(),
+        })
     }
 
     /// Whether a person chose the file at some time.
@@ -102,7 +114,9 @@ impl Vault {
             return Err(KeychainError::VaultPassphraseTooShort);
         }
         if self.is_chosen() {
-            return Err(KeychainError::Failed { detail: "there is an encrypted file already".to_owned() });
+            return Err(KeychainError::Failed {
+                detail: "there is an encrypted file already".to_owned(),
+            });
         }
         let mut salt = [0_u8; 16];
         rand::rng().fill_bytes(&mut salt);
@@ -134,7 +148,10 @@ impl Vault {
             failures.last = Some(Instant::now());
             return Err(KeychainError::VaultWrongPassphrase);
         };
-        let key: [u8; 32] = key.as_slice().try_into().map_err(|_| KeychainError::VaultCorrupt)?;
+        let key: [u8; 32] = key
+            .as_slice()
+            .try_into()
+            .map_err(|_| KeychainError::VaultCorrupt)?;
         let key = Zeroizing::new(key);
         records(&file, &key)?;
         *lock(&self.failures) = Failures::default();
@@ -149,7 +166,9 @@ impl Vault {
 
     pub(super) fn read(&self, user: &str) -> Result<Option<SecretText>> {
         let (_, _, records) = self.opened()?;
-        Ok(records.get(user).map(|secret| SecretText::new(secret.to_string())))
+        Ok(records
+            .get(user)
+            .map(|secret| SecretText::new(secret.to_string())))
     }
 
     pub(super) fn set(&self, user: &str, secret: &SecretText) -> Result<()> {
@@ -190,7 +209,9 @@ impl Vault {
         let text = std::fs::read(&self.file).map_err(|error| failed(&error))?;
         let file: File = serde_json::from_slice(&text).map_err(|_| KeychainError::VaultCorrupt)?;
         let (cost, limit) = (file.header.cost, COST_LIMIT);
-        let within = cost.memory_kib <= limit.memory_kib && cost.passes <= limit.passes && cost.lanes <= limit.lanes;
+        let within = cost.memory_kib <= limit.memory_kib
+            && cost.passes <= limit.passes
+            && cost.lanes <= limit.lanes;
         if file.header.format != FORMAT || file.header.kdf != KDF || !within {
             return Err(KeychainError::VaultCorrupt);
         }
@@ -198,17 +219,22 @@ impl Vault {
     }
 
     fn write(&self, header: Header, key: &[u8; 32], records: &Records) -> Result<()> {
-        let plain: BTreeMap<&str, &str> =
-            records.iter().map(|(user, secret)| (user.as_str(), secret.as_str())).collect();
-        let plain = Zeroizing::new(serde_json::to_vec(&plain).map_err(|_| KeychainError::VaultCorrupt)?);
+        let plain: BTreeMap<&str, &str> = records
+            .iter()
+            .map(|(user, secret)| (user.as_str(), secret.as_str()))
+            .collect();
+        let plain =
+            Zeroizing::new(serde_json::to_vec(&plain).map_err(|_| KeychainError::VaultCorrupt)?);
         let records = seal(key, &plain, &associated_data(&header)?)?;
-        let text = serde_json::to_vec_pretty(&File { header, records }).map_err(|_| KeychainError::VaultCorrupt)?;
+        let text = serde_json::to_vec_pretty(&File { header, records })
+            .map_err(|_| KeychainError::VaultCorrupt)?;
         let folder = self.file.parent().ok_or(KeychainError::VaultCorrupt)?;
         // A temporary file of this crate is 0600 from its first byte.
         let mut new = tempfile::NamedTempFile::new_in(folder).map_err(|error| failed(&error))?;
         new.write_all(&text).map_err(|error| failed(&error))?;
         new.as_file().sync_all().map_err(|error| failed(&error))?;
-        new.persist(&self.file).map_err(|error| failed(&error.error))?;
+        new.persist(&self.file)
+            .map_err(|error| failed(&error.error))?;
         Ok(())
     }
 }
@@ -221,7 +247,10 @@ fn records(file: &File, key: &[u8; 32]) -> Result<Records> {
     let plain = open(key, &file.records, &associated_data(&file.header)?)?;
     let records: BTreeMap<String, String> =
         serde_json::from_slice(&plain).map_err(|_| KeychainError::VaultCorrupt)?;
-    Ok(records.into_iter().map(|(user, secret)| (user, Zeroizing::new(secret))).collect())
+    Ok(records
+        .into_iter()
+        .map(|(user, secret)| (user, Zeroizing::new(secret)))
+        .collect())
 }
 
 fn derive(passphrase: &SecretText, salt: &[u8], cost: Cost) -> Result<Zeroizing<[u8; 32]>> {
@@ -238,22 +267,41 @@ fn seal(key: &[u8; 32], plain: &[u8], associated: &[u8]) -> Result<Sealed> {
     let mut nonce = [0_u8; 24];
     rand::rng().fill_bytes(&mut nonce);
     let ciphertext = XChaCha20Poly1305::new(key.into())
-        .encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: associated })
+        .encrypt(
+            &XNonce::from(nonce),
+            Payload {
+                msg: plain,
+                aad: associated,
+            },
+        )
         .map_err(|_| KeychainError::VaultCorrupt)?;
-    Ok(Sealed { nonce: STANDARD.encode(nonce), ciphertext: STANDARD.encode(ciphertext) })
+    Ok(Sealed {
+        nonce: STANDARD.encode(nonce),
+        ciphertext: STANDARD.encode(ciphertext),
+    })
 }
 
 fn open(key: &[u8; 32], sealed: &Sealed, associated: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-    let nonce: [u8; 24] = decode(&sealed.nonce)?.try_into().map_err(|_| KeychainError::VaultCorrupt)?;
+    let nonce: [u8; 24] = decode(&sealed.nonce)?
+        .try_into()
+        .map_err(|_| KeychainError::VaultCorrupt)?;
     let ciphertext = decode(&sealed.ciphertext)?;
     XChaCha20Poly1305::new(key.into())
-        .decrypt(&XNonce::from(nonce), Payload { msg: &ciphertext, aad: associated })
+        .decrypt(
+            &XNonce::from(nonce),
+            Payload {
+                msg: &ciphertext,
+                aad: associated,
+            },
+        )
         .map(Zeroizing::new)
         .map_err(|_| KeychainError::VaultCorrupt)
 }
 
 fn decode(text: &str) -> Result<Vec<u8>> {
-    STANDARD.decode(text).map_err(|_| KeychainError::VaultCorrupt)
+    STANDARD
+        .decode(text)
+        .map_err(|_| KeychainError::VaultCorrupt)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -261,14 +309,18 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 fn failed(error: &std::io::Error) -> KeychainError {
-    KeychainError::Failed { detail: format!("the encrypted file: {error}") }
+    KeychainError::Failed {
+        detail: format!("the encrypted file: {error}"),
+    }
 }
 
 /// A link, or a file or folder that others can read, is refused.
 #[cfg(unix)]
 fn check_modes(file: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    let refused = |detail: &str| KeychainError::Failed { detail: format!("the encrypted file {detail}") };
+    let refused = |detail: &str| KeychainError::Failed {
+        detail: format!("the encrypted file {detail}"),
+    };
     let metadata = std::fs::symlink_metadata(file).map_err(|error| failed(&error))?;
     if !metadata.is_file() {
         return Err(refused("is not a plain file"));

@@ -107,7 +107,11 @@ mod tests {
         ];
         for (stored, now, verdict) in cases {
             let (key, secret) = key_and_secret(stored);
-            assert_eq!(judge(&key, &secret, None, now), verdict, "{stored:?} at {now}");
+            assert_eq!(
+                judge(&key, &secret, None, now),
+                verdict,
+                "{stored:?} at {now}"
+            );
         }
     }
 
@@ -116,7 +120,10 @@ mod tests {
         let (mut key, secret) = key_and_secret(SecretState::Active);
         key.revoked_at = Some(1);
         let scope = Scope::new("other:thing").expect("a scope");
-        assert_eq!(judge(&key, &secret, Some(&scope), 5000), Err(Refusal::Revoked));
+        assert_eq!(
+            judge(&key, &secret, Some(&scope), 5000),
+            Err(Refusal::Revoked)
+        );
     }
 
     #[test]
@@ -125,7 +132,13 @@ mod tests {
         let (held, missing) = (Scope::new("orders:read"), Scope::new("orders:write"));
         let (held, missing) = (held.expect("a scope"), missing.expect("a scope"));
         assert_eq!(judge(&key, &secret, Some(&held), 0), Ok(()));
-        assert_eq!(judge(&key, &secret, Some(&missing), 0), Err(Refusal::InsufficientScope(missing.clone())));
-        assert_eq!(judge(&key, &secret, Some(&missing), 1000), Err(Refusal::Expired));
+        assert_eq!(
+            judge(&key, &secret, Some(&missing), 0),
+            Err(Refusal::InsufficientScope(missing.clone()))
+        );
+        assert_eq!(
+            judge(&key, &secret, Some(&missing), 1000),
+            Err(Refusal::Expired)
+        );
     }
 }

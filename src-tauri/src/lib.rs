@@ -24,6 +24,7 @@ pub fn run(started: Instant) -> anyhow::Result<()> {
     logging::start(&home)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), home = %home.folder().display(), "starting");
     let ipc = ipc::builder();
+    #[expect(clippy::disallowed_methods, reason = "written by Tauri's macro")]
     let mut context = tauri::generate_context!();
     // The identifier names the running instance: two homes must not meet.
     context.config_mut().identifier = home.identifier().to_owned();

@@ -1,12 +1,14 @@
 //! A keychain that is locked, or missing: said within three seconds, with a way on.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
 use super::harness::page::key;
 use super::harness::{AppWindow, Desktop, Keyring, keyring};
-use super::keys::{put_away, reveal, verify};
+use super::keys::{issue, put_away, reveal, verify};
 
 /// Tries to issue a key; returns the code of the refusal, which comes in time and with a hint.
 async fn refused(app: &AppWindow) -> Result<String> {
@@ -53,7 +55,7 @@ async fn ac_160_ac_161_a_locked_keychain_is_told_and_works_once_unlocked() -> Re
     keyring::unlock(&desktop)?;
     app.click("keychain-retry").await?;
     app.gone("keychain-banner").await?;
-    super::keys::issue(&app, "Night build").await?;
+    issue(&app, "Night build").await?;
     let secret = reveal(&app).await?;
     put_away(&app).await?;
     ensure!(verify(&app, &secret).await? == "valid");
@@ -69,5 +71,43 @@ async fn ac_162_no_secret_service_is_told_and_nothing_is_written_instead() -> Re
     app.gone("issue-dialog").await?;
     ensure!(app.error_code("keychain-banner").await? == "keychain_unavailable");
     app.see("keys-empty").await?;
+    Ok(())
+}
+
+const PASSPHRASE: &str = "many words make a lock";
+
+#[tokio::test]
+async fn ac_162_ac_163_an_encrypted_file_by_choice() -> Result<()> {
+    let desktop = Desktop::start(Keyring::Absent).await?;
+    let file = desktop.app_home().join("vault.sealed");
+    let app = desktop.open().await?;
+    app.see("keychain-banner").await?;
+    ensure!(!file.exists(), "a file was made without asking");
+    app.go("settings").await?;
+    app.click("settings-create-vault").await?;
+    app.fill("vault-passphrase", PASSPHRASE).await?;
+    app.fill("vault-passphrase-again", PASSPHRASE).await?;
+    app.click("vault-submit").await?;
+    app.gone("vault-dialog").await?;
+    app.gone("keychain-banner").await?;
+    app.go("keys").await?;
+    issue(&app, "On a server").await?;
+    let secret = reveal(&app).await?;
+    put_away(&app).await?;
+    ensure!(verify(&app, &secret).await? == "valid");
+    ensure!(fs::metadata(&file)?.permissions().mode() & 0o777 == 0o600, "others may read it");
+    ensure!(!app.whole_document().await?.contains(PASSPHRASE), "the passphrase is in the page");
+    app.end("TERM")?;
+
+    let app = desktop.open().await?;
+    app.until("locked again", "document.querySelector('[data-error-code=vault_locked]')").await?;
+    app.click("keychain-retry").await?;
+    app.fill("vault-passphrase", "not these words at all").await?;
+    app.click("vault-submit").await?;
+    ensure!(app.error_code("vault-error").await? == "vault_wrong_passphrase");
+    app.fill("vault-passphrase", PASSPHRASE).await?;
+    app.click("vault-submit").await?;
+    app.gone("vault-dialog").await?;
+    ensure!(verify(&app, &secret).await? == "valid");
     Ok(())
 }

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 
-use super::harness::process::{Part, pause};
-use super::harness::{AppWindow, Desktop, Keyring, keyring, session};
+use super::harness::process::{Part, marked, pause};
+use super::harness::{AppWindow, Browser, Desktop, Keyring, keyring, session};
 use super::keys::{issue, put_away, reveal, verify};
 
 #[tokio::test]
@@ -68,4 +68,29 @@ async fn a_second_start_brings_the_first_window_forward() -> Result<()> {
     }
     ensure!(app.process()? == first);
     app.click("nav-settings").await
+}
+
+/// What the other tests rely on: whatever happens to them, the machine is as it was before.
+#[test]
+fn a_test_that_fails_leaves_nothing_behind() -> Result<()> {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let journey = std::thread::spawn(move || -> Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let desktop = Desktop::start(Keyring::Unlocked).await?;
+            Browser::install_cold(&desktop)?;
+            let app = desktop.open().await?;
+            let browser = desktop.command(desktop.path("open-url")).arg("about:blank").status()?;
+            let ids = marked(&desktop.mark()).len();
+            sender.send((desktop.path(""), desktop.mark(), ids, browser.success()))?;
+            app.see("page-keys").await?;
+            panic!("on purpose")
+        })
+    });
+    ensure!(journey.join().is_err(), "it should have failed");
+    let (folder, mark, ids, browser) = receiver.recv()?;
+    ensure!(ids > 8 && browser, "too little was running: {ids}");
+    ensure!(marked(&mark).is_empty(), "processes are left behind: {:?}", marked(&mark));
+    ensure!(!folder.exists(), "a folder is left behind: {}", folder.display());
+    Ok(())
 }

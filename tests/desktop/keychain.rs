@@ -105,6 +105,8 @@ async fn ac_162_ac_163_an_encrypted_file_by_choice() -> Result<()> {
     app.fill("vault-passphrase", "not these words at all").await?;
     app.click("vault-submit").await?;
     ensure!(app.error_code("vault-error").await? == "vault_wrong_passphrase");
+    // Whoever has just been wrong waits a moment.
+    tokio::time::sleep(Duration::from_millis(400)).await;
     app.fill("vault-passphrase", PASSPHRASE).await?;
     app.click("vault-submit").await?;
     app.gone("vault-dialog").await?;

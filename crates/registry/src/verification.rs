@@ -8,6 +8,7 @@ use keywright_domain::scopes::Scope;
 
 use crate::api_keys::{PepperKey, about_key};
 use crate::store::api_keys::Candidate;
+use crate::store::audit::NewEvent;
 use crate::{LocalRegistry, RegistryError, store};
 
 /// What came of a verification.
@@ -105,12 +106,15 @@ impl LocalRegistry {
             }
             store::secrets::add_uses(&mut transaction, kid, 0, now).await?;
             let details = vec![("kid", kid.to_owned())];
-            let event = about_key(
-                AuditAction::SecretFirstUsed,
-                &candidate.key,
-                "used with a new secret",
-                details,
-            );
+            let event = NewEvent {
+                summary: format!("First use of a secret of API key “{}”", candidate.key.name),
+                ..about_key(
+                    AuditAction::SecretFirstUsed,
+                    &candidate.key,
+                    "used",
+                    details,
+                )
+            };
             store::audit::insert(&mut transaction, &Actor::keywright(), now, event).await?;
             transaction.commit().await?;
             Ok(true)

@@ -142,3 +142,46 @@ async fn ac_166_duplicates_are_named_and_not_guessed() -> Result<()> {
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn ac_161_a_sign_in_with_a_locked_keychain_is_for_this_session_until_it_opens() -> Result<()> {
+    let desktop = Desktop::start(Keyring::Locked).await?;
+    let provider = Provider::start(&desktop).await?;
+    let browser = Browser::start(&desktop).await?;
+    let app = desktop.open().await?;
+    sign_in(&app, &browser, &provider, "ada", 1).await?;
+    stands(&app, "Person ada", "keychain_unavailable").await?;
+    app.see("session-only").await?;
+    ensure!(refresh_entries(&desktop, &app)?.is_empty());
+
+    keyring::unlock(&desktop)?;
+    app.click("refresh-account").await?;
+    stands(&app, "Person ada", "signed_in").await?;
+    app.see("in-keychain").await?;
+    let entry = refresh_entries(&desktop, &app)?.pop().context("no entry")?;
+    let stored = keyring::lookup(&desktop, &app.service()?, &entry)?;
+    ensure!(stored == provider.values("refresh_token.saved").pop(), "{stored:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_091_ac_097_a_provider_that_is_down() -> Result<()> {
+    let desktop = Desktop::start(Keyring::Unlocked).await?;
+    let provider = Provider::start(&desktop).await?;
+    let browser = Browser::start(&desktop).await?;
+    let app = desktop.open().await?;
+    sign_in(&app, &browser, &provider, "ada", 1).await?;
+    drop(provider);
+    app.click("refresh-account").await?;
+    stands(&app, "Person ada", "offline").await?;
+    ensure!(refresh_entries(&desktop, &app)?.len() == 1, "the token was thrown away");
+    ensure!(browser.opened().len() == 1, "a failed refresh opened the browser");
+
+    // The person still gets rid of it here, and is told what could not be done there.
+    app.click("sign-out").await?;
+    app.click("sign-out-confirm").await?;
+    app.see("accounts-empty").await?;
+    app.reads("toast", "did not confirm").await?;
+    ensure!(refresh_entries(&desktop, &app)?.is_empty(), "the entry stays");
+    Ok(())
+}

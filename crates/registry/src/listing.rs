@@ -2,7 +2,7 @@
 
 use keywright_domain::api_keys::ApiKeyState;
 
-use crate::store::api_keys::ListRow;
+use crate::store::listing::ListRow;
 use crate::{LocalRegistry, RegistryError, store};
 
 /// Which keys.
@@ -197,7 +197,7 @@ impl LocalRegistry {
         let limit = query.limit.clamp(1, 500);
         let now = self.now();
         let mut transaction = self.shared.pool.begin().await?;
-        let mut rows = store::api_keys::list(
+        let mut rows = store::listing::list(
             &mut transaction,
             &query.filter,
             query.order,
@@ -206,7 +206,7 @@ impl LocalRegistry {
             now,
         )
         .await?;
-        let total = store::api_keys::count(&mut transaction, &query.filter, now).await?;
+        let total = store::listing::count(&mut transaction, &query.filter, now).await?;
         let more = rows.len() > limit as usize;
         rows.truncate(limit as usize);
         let last = rows.last().filter(|_| more);
@@ -224,7 +224,7 @@ impl LocalRegistry {
     /// # Errors
     /// [`RegistryError`] if the file cannot be read.
     pub async fn count_api_keys(&self) -> Result<ApiKeyCounts, RegistryError> {
-        store::api_keys::counts(&mut *self.shared.pool.acquire().await?, self.now()).await
+        store::listing::counts(&mut *self.shared.pool.acquire().await?, self.now()).await
     }
 }
 

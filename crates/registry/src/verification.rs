@@ -7,8 +7,8 @@ use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::scopes::Scope;
 
 use crate::api_keys::{PepperKey, about_key};
-use crate::store::api_keys::Candidate;
 use crate::store::audit::NewEvent;
+use crate::store::candidates::Candidate;
 use crate::{LocalRegistry, RegistryError, store};
 
 /// What came of a verification.
@@ -90,7 +90,7 @@ impl LocalRegistry {
         };
         // Put back only after a whole answer: a call that failed or was cancelled in the middle
         // leaves the next one to take a fresh connection.
-        let candidate = store::api_keys::find_candidate(&mut connection, kid).await?;
+        let candidate = store::candidates::find(&mut connection, kid).await?;
         *reader = Some(connection);
         Ok(candidate)
     }

@@ -1,34 +1,30 @@
-//! Rows of keys, with what lists filter and sort by.
+//! Rows of keys, their rotations and the pepper they were made with.
 
 use std::collections::HashMap;
 
-use keywright_domain::api_keys::{ApiKey, KeyMac, Kid, Prefix, Secret};
+use keywright_domain::api_keys::{ApiKey, Kid, Prefix, Secret};
 use keywright_domain::scopes::ScopeSet;
 use sqlx::AnyConnection;
 
-use super::like_pattern;
-use super::secrets::{SecretRow, damaged, state_from_text};
+use super::secrets::{SecretRow, damaged};
 use crate::RegistryError;
-use crate::api_keys::{ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, Cursor, StateFilter};
 
 const NEVER: i64 = i64::MAX;
-/// A key counts as expiring this long before its end.
-const EXPIRING_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
 #[derive(sqlx::FromRow)]
-struct ApiKeyRow {
-    id: String,
-    name: String,
-    prefix: String,
-    scopes: String,
-    epoch: i64,
-    created_at: i64,
-    revoked_at: Option<i64>,
-    revoked_reason: Option<String>,
+pub(super) struct ApiKeyRow {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) prefix: String,
+    pub(super) scopes: String,
+    pub(super) epoch: i64,
+    pub(super) created_at: i64,
+    pub(super) revoked_at: Option<i64>,
+    pub(super) revoked_reason: Option<String>,
 }
 
 impl ApiKeyRow {
-    fn into_key(self, secrets: Vec<Secret>) -> Result<ApiKey, RegistryError> {
+    pub(super) fn into_key(self, secrets: Vec<Secret>) -> Result<ApiKey, RegistryError> {
         Ok(ApiKey {
             id: self.id,
             name: self.name,
@@ -118,241 +114,6 @@ pub(crate) async fn update(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-/// A row of a list: the record and the few facts of its newest secret.
-#[derive(sqlx::FromRow)]
-pub(crate) struct ListRow {
-    pub(crate) id: String,
-    pub(crate) name: String,
-    pub(crate) prefix: String,
-    pub(crate) scopes: String,
-    pub(crate) created_at: i64,
-    pub(crate) revoked_at: Option<i64>,
-    pub(crate) revoked_reason: Option<String>,
-    pub(crate) kid: String,
-    pub(crate) last_four: String,
-    pub(crate) name_order: String,
-    pub(crate) expires_order: i64,
-    pub(crate) old_works_until: i64,
-    pub(crate) last_used_order: i64,
-}
-
-macro_rules! list_sql {
-    ($keyset:literal, $order:literal) => {
-        concat!(
-            "SELECT id, name, prefix, scopes, created_at, revoked_at, revoked_reason, kid, \
-             last_four, name_order, expires_order, old_works_until, last_used_order \
-             FROM api_keys WHERE ",
-            $keyset,
-            " AND ",
-            filter_sql!(),
-            " ORDER BY ",
-            $order,
-            " LIMIT $6"
-        )
-    };
-}
-
-macro_rules! filter_sql {
-    () => {
-        "($3 = '%%' OR search_text LIKE $3 ESCAPE '\\') AND CASE $4 \
-         WHEN 'live' THEN revoked_at IS NULL AND expires_order > $5 \
-         WHEN 'rotating' THEN revoked_at IS NULL AND old_works_until > $5 \
-         WHEN 'expiring' THEN revoked_at IS NULL AND expires_order > $5 \
-         AND expires_order <= $5 + 2592000000 \
-         WHEN 'expired' THEN revoked_at IS NULL AND expires_order <= $5 \
-         WHEN 'revoked' THEN revoked_at IS NOT NULL \
-         ELSE 1 = 1 END"
-    };
-}
-
-fn state_text(state: StateFilter) -> &'static str {
-    match state {
-        StateFilter::All => "all",
-        StateFilter::Live => "live",
-        StateFilter::Rotating => "rotating",
-        StateFilter::Expiring => "expiring",
-        StateFilter::Expired => "expired",
-        StateFilter::Revoked => "revoked",
-    }
-}
-
-pub(crate) async fn list(
-    connection: &mut AnyConnection,
-    filter: &ApiKeyFilter,
-    order: ApiKeyOrder,
-    after: Option<&Cursor>,
-    limit: i64,
-    now: i64,
-) -> Result<Vec<ListRow>, RegistryError> {
-    // One constant text for each order, so that each uses its index.
-    let sql = match order {
-        ApiKeyOrder::CreatedDesc => {
-            list_sql!("(created_at, id) < ($1, $2)", "created_at DESC, id DESC")
-        }
-        ApiKeyOrder::CreatedAsc => list_sql!("(created_at, id) > ($1, $2)", "created_at, id"),
-        ApiKeyOrder::NameAsc => list_sql!("(name_order, id) > ($1, $2)", "name_order, id"),
-        ApiKeyOrder::NameDesc => {
-            list_sql!("(name_order, id) < ($1, $2)", "name_order DESC, id DESC")
-        }
-        ApiKeyOrder::ExpiresAsc => list_sql!("(expires_order, id) > ($1, $2)", "expires_order, id"),
-        ApiKeyOrder::LastUsedDesc => {
-            list_sql!(
-                "(last_used_order, id) < ($1, $2)",
-                "last_used_order DESC, id DESC"
-            )
-        }
-    };
-    // The first page begins beyond every row, so that every page is the same seek in the index.
-    let descends = matches!(
-        order,
-        ApiKeyOrder::CreatedDesc | ApiKeyOrder::NameDesc | ApiKeyOrder::LastUsedDesc
-    );
-    let beyond = if descends {
-        Cursor::after_all()
-    } else {
-        Cursor::before_all()
-    };
-    let after = after.unwrap_or(&beyond);
-    let query = sqlx::query_as(sql);
-    let query = if matches!(order, ApiKeyOrder::NameAsc | ApiKeyOrder::NameDesc) {
-        query.bind(after.text.clone())
-    } else {
-        query.bind(after.number)
-    };
-    Ok(query
-        .bind(after.id.clone())
-        .bind(like_pattern(&filter.text))
-        .bind(state_text(filter.state))
-        .bind(now)
-        .bind(limit)
-        .fetch_all(connection)
-        .await?)
-}
-
-pub(crate) async fn count(
-    connection: &mut AnyConnection,
-    filter: &ApiKeyFilter,
-    now: i64,
-) -> Result<i64, RegistryError> {
-    // $1 and $2 are the keyset of a list, which a count does not have.
-    let sql = concat!(
-        "SELECT COUNT(*) FROM api_keys WHERE $1 = $2 AND ",
-        filter_sql!()
-    );
-    Ok(sqlx::query_scalar(sql)
-        .bind(0_i64)
-        .bind(0_i64)
-        .bind(like_pattern(&filter.text))
-        .bind(state_text(filter.state))
-        .bind(now)
-        .fetch_one(connection)
-        .await?)
-}
-
-pub(crate) async fn counts(
-    connection: &mut AnyConnection,
-    now: i64,
-) -> Result<ApiKeyCounts, RegistryError> {
-    let row: (i64, i64, i64, i64, i64, i64) = sqlx::query_as(
-        "SELECT COUNT(*), \
-         COALESCE(SUM(CASE WHEN revoked_at IS NULL AND expires_order > $1 THEN 1 ELSE 0 END), 0), \
-         COALESCE(SUM(CASE WHEN revoked_at IS NULL AND old_works_until > $1 THEN 1 ELSE 0 END), 0), \
-         COALESCE(SUM(CASE WHEN revoked_at IS NULL AND expires_order > $1 AND expires_order <= $2 THEN 1 ELSE 0 END), 0), \
-         COALESCE(SUM(CASE WHEN revoked_at IS NULL AND expires_order <= $1 THEN 1 ELSE 0 END), 0), \
-         COALESCE(SUM(CASE WHEN revoked_at IS NOT NULL THEN 1 ELSE 0 END), 0) FROM api_keys",
-    )
-    .bind(now)
-    .bind(now + EXPIRING_MS)
-    .fetch_one(connection)
-    .await?;
-    let (all, live, rotating, expiring, expired, revoked) = row;
-    Ok(ApiKeyCounts {
-        all,
-        live,
-        rotating,
-        expiring,
-        expired,
-        revoked,
-    })
-}
-
-/// What a verification needs, by one read: the secret with its mac, and its key without others.
-#[derive(sqlx::FromRow)]
-struct VerificationRow {
-    kid: String,
-    mac: Vec<u8>,
-    pepper_id: String,
-    last_four: String,
-    stored: String,
-    secret_created_at: i64,
-    expires_at: Option<i64>,
-    retires_at: Option<i64>,
-    first_used_at: Option<i64>,
-    last_used_at: Option<i64>,
-    use_count: i64,
-    id: String,
-    name: String,
-    prefix: String,
-    scopes: String,
-    epoch: i64,
-    created_at: i64,
-    revoked_at: Option<i64>,
-    revoked_reason: Option<String>,
-}
-
-/// A key with the one secret that was presented.
-pub(crate) struct Candidate {
-    pub(crate) key: ApiKey,
-    pub(crate) secret: Secret,
-    pub(crate) mac: KeyMac,
-    pub(crate) pepper_id: String,
-}
-
-pub(crate) async fn find_candidate(
-    connection: &mut AnyConnection,
-    kid: &Kid,
-) -> Result<Option<Candidate>, RegistryError> {
-    let row: Option<VerificationRow> = sqlx::query_as(
-        "SELECT s.kid, s.mac, s.pepper_id, s.last_four, s.stored, s.created_at AS secret_created_at, s.expires_at, \
-         s.retires_at, s.first_used_at, s.last_used_at, s.use_count, k.id, k.name, k.prefix, k.scopes, k.epoch, \
-         k.created_at, k.revoked_at, k.revoked_reason FROM secrets s JOIN api_keys k ON k.id = s.key_id \
-         WHERE s.kid = $1",
-    )
-    .bind(kid.as_str().to_owned())
-    .fetch_optional(connection)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    let mac: [u8; 32] = row.mac.try_into().map_err(|_| damaged("mac"))?;
-    let secret = Secret {
-        kid: Kid::new(&row.kid).map_err(|_| damaged("kid"))?,
-        last_four: row.last_four,
-        stored: state_from_text(&row.stored)?,
-        created_at: row.secret_created_at,
-        expires_at: row.expires_at,
-        retires_at: row.retires_at,
-        first_used_at: row.first_used_at,
-        last_used_at: row.last_used_at,
-        use_count: row.use_count,
-    };
-    let key = ApiKeyRow {
-        id: row.id,
-        name: row.name,
-        prefix: row.prefix,
-        scopes: row.scopes,
-        epoch: row.epoch,
-        created_at: row.created_at,
-        revoked_at: row.revoked_at,
-        revoked_reason: row.revoked_reason,
-    }
-    .into_key(Vec::new())?;
-    Ok(Some(Candidate {
-        key,
-        secret,
-        mac: KeyMac::from_bytes(mac),
-        pepper_id: row.pepper_id,
-    }))
 }
 
 pub(crate) async fn find_rotation(

@@ -4,7 +4,9 @@
 pub(crate) mod accounts;
 pub(crate) mod api_keys;
 pub(crate) mod audit;
+pub(crate) mod candidates;
 pub(crate) mod file;
+pub(crate) mod listing;
 pub(crate) mod scopes;
 pub(crate) mod secrets;
 

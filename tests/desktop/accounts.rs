@@ -144,7 +144,8 @@ async fn ac_166_duplicates_are_named_and_not_guessed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn ac_161_a_sign_in_with_a_locked_keychain_is_for_this_session_until_it_opens() -> Result<()> {
+async fn ac_161_a_sign_in_with_a_locked_keychain_is_for_this_session_until_it_opens() -> Result<()>
+{
     let desktop = Desktop::start(Keyring::Locked).await?;
     let provider = Provider::start(&desktop).await?;
     let browser = Browser::start(&desktop).await?;
@@ -160,7 +161,10 @@ async fn ac_161_a_sign_in_with_a_locked_keychain_is_for_this_session_until_it_op
     app.see("in-keychain").await?;
     let entry = refresh_entries(&desktop, &app)?.pop().context("no entry")?;
     let stored = keyring::lookup(&desktop, &app.service()?, &entry)?;
-    ensure!(stored == provider.values("refresh_token.saved").pop(), "{stored:?}");
+    ensure!(
+        stored == provider.values("refresh_token.saved").pop(),
+        "{stored:?}"
+    );
     Ok(())
 }
 
@@ -174,14 +178,23 @@ async fn ac_091_ac_097_a_provider_that_is_down() -> Result<()> {
     drop(provider);
     app.click("refresh-account").await?;
     stands(&app, "Person ada", "offline").await?;
-    ensure!(refresh_entries(&desktop, &app)?.len() == 1, "the token was thrown away");
-    ensure!(browser.opened().len() == 1, "a failed refresh opened the browser");
+    ensure!(
+        refresh_entries(&desktop, &app)?.len() == 1,
+        "the token was thrown away"
+    );
+    ensure!(
+        browser.opened().len() == 1,
+        "a failed refresh opened the browser"
+    );
 
     // The person still gets rid of it here, and is told what could not be done there.
     app.click("sign-out").await?;
     app.click("sign-out-confirm").await?;
     app.see("accounts-empty").await?;
     app.reads("toast", "did not confirm").await?;
-    ensure!(refresh_entries(&desktop, &app)?.is_empty(), "the entry stays");
+    ensure!(
+        refresh_entries(&desktop, &app)?.is_empty(),
+        "the entry stays"
+    );
     Ok(())
 }

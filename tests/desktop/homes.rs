@@ -75,12 +75,17 @@ async fn a_second_start_brings_the_first_window_forward() -> Result<()> {
 fn a_test_that_fails_leaves_nothing_behind() -> Result<()> {
     let (sender, receiver) = std::sync::mpsc::channel();
     let journey = std::thread::spawn(move || -> Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         runtime.block_on(async {
             let desktop = Desktop::start(Keyring::Unlocked).await?;
             Browser::install_cold(&desktop)?;
             let app = desktop.open().await?;
-            let browser = desktop.command(desktop.path("open-url")).arg("about:blank").status()?;
+            let browser = desktop
+                .command(desktop.path("open-url"))
+                .arg("about:blank")
+                .status()?;
             let ids = marked(&desktop.mark()).len();
             sender.send((desktop.path(""), desktop.mark(), ids, browser.success()))?;
             app.see("page-keys").await?;
@@ -90,7 +95,15 @@ fn a_test_that_fails_leaves_nothing_behind() -> Result<()> {
     ensure!(journey.join().is_err(), "it should have failed");
     let (folder, mark, ids, browser) = receiver.recv()?;
     ensure!(ids > 8 && browser, "too little was running: {ids}");
-    ensure!(marked(&mark).is_empty(), "processes are left behind: {:?}", marked(&mark));
-    ensure!(!folder.exists(), "a folder is left behind: {}", folder.display());
+    ensure!(
+        marked(&mark).is_empty(),
+        "processes are left behind: {:?}",
+        marked(&mark)
+    );
+    ensure!(
+        !folder.exists(),
+        "a folder is left behind: {}",
+        folder.display()
+    );
     Ok(())
 }

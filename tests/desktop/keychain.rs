@@ -95,14 +95,25 @@ async fn ac_162_ac_163_an_encrypted_file_by_choice() -> Result<()> {
     let secret = reveal(&app).await?;
     put_away(&app).await?;
     ensure!(verify(&app, &secret).await? == "valid");
-    ensure!(fs::metadata(&file)?.permissions().mode() & 0o777 == 0o600, "others may read it");
-    ensure!(!app.whole_document().await?.contains(PASSPHRASE), "the passphrase is in the page");
+    ensure!(
+        fs::metadata(&file)?.permissions().mode() & 0o777 == 0o600,
+        "others may read it"
+    );
+    ensure!(
+        !app.whole_document().await?.contains(PASSPHRASE),
+        "the passphrase is in the page"
+    );
     app.end("TERM")?;
 
     let app = desktop.open().await?;
-    app.until("locked again", "document.querySelector('[data-error-code=vault_locked]')").await?;
+    app.until(
+        "locked again",
+        "document.querySelector('[data-error-code=vault_locked]')",
+    )
+    .await?;
     app.click("keychain-retry").await?;
-    app.fill("vault-passphrase", "not these words at all").await?;
+    app.fill("vault-passphrase", "not these words at all")
+        .await?;
     app.click("vault-submit").await?;
     ensure!(app.error_code("vault-error").await? == "vault_wrong_passphrase");
     // Whoever has just been wrong waits a moment.

@@ -98,6 +98,10 @@ impl AppWindow {
                 "document.documentElement.dataset.ready === 'true'",
             )
             .await?;
+        // A banner about the keychain moves everything below it: wait for it, or for none.
+        let checked = "document.querySelector('[data-testid=keychain-chip]').dataset.state \
+            !== 'unknown'";
+        window.until("the keychain is checked", checked).await?;
         Ok(window)
     }
 

@@ -110,21 +110,30 @@ pub(crate) fn lookup(desktop: &Desktop, service: &str, user: &str) -> Result<Opt
 
 /// The user names under a service.
 pub(crate) fn users(desktop: &Desktop, service: &str) -> Result<Vec<String>> {
-    let mut search = desktop.command("timeout");
-    search.args(["10", "secret-tool", "search", "--all", "service", service]);
-    // It writes the attributes to standard error and the secrets to standard output.
-    let output = search
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .output()?;
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text).into_owned();
+    let mut said = String::new();
+    for _ in 0..5 {
+        let mut search = desktop.command("timeout");
+        search.args(["10", "secret-tool", "search", "--all", "service", service]);
+        // It writes the attributes to standard error and the secrets to standard output.
+        let piped = search.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = piped.output()?;
+        said = String::from_utf8_lossy(&output.stderr).into_owned();
+        if output.status.success() {
+            return Ok(users_in(&said));
+        }
+        // An entry of the app's probe may be gone between being found and being read.
+        pause(50);
+    }
+    bail!("secret-tool: {said}")
+}
+
+fn users_in(text: &str) -> Vec<String> {
     let names = text
         .lines()
         .filter_map(|line| line.strip_prefix("attribute.username = "));
     let mut names: Vec<String> = names.map(str::to_owned).collect();
     names.sort_unstable();
-    Ok(names)
+    names
 }
 
 /// Removes an entry behind the app's back.

@@ -78,20 +78,23 @@ pub(crate) fn sweep(mark: &str) {
     }
 }
 
-/// The processes that carry a mark.
+/// The processes that carry a mark: in their environment, or in their arguments where they have
+/// overwritten their environment, as Chromium's children do.
 pub(crate) fn marked(mark: &str) -> Vec<u32> {
     let entry = format!("{MARK}={mark}");
-    with_variable(&entry)
+    let named = |id: &u32| {
+        let line = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(mark)
+    };
+    let mut found = with_variable(&entry);
+    found.extend(all().into_iter().filter(named));
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 /// The processes whose environment has exactly this `NAME=value`.
 pub(crate) fn with_variable(entry: &str) -> Vec<u32> {
-    let Ok(folders) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let ids = folders
-        .flatten()
-        .filter_map(|folder| folder.file_name().to_str()?.parse().ok());
     let carries = |id: &u32| {
         // A zombie's environment is empty.
         let environment = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
@@ -99,7 +102,17 @@ pub(crate) fn with_variable(entry: &str) -> Vec<u32> {
             .split(|byte| *byte == 0)
             .any(|have| have == entry.as_bytes())
     };
-    ids.filter(carries).collect()
+    all().into_iter().filter(carries).collect()
+}
+
+fn all() -> Vec<u32> {
+    let Ok(folders) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let ids = folders
+        .flatten()
+        .filter_map(|folder| folder.file_name().to_str()?.parse().ok());
+    ids.collect()
 }
 
 pub(crate) fn pause(ms: u64) {

@@ -190,6 +190,13 @@ impl Drop for Desktop {
         // Last started, first ended: the display takes the windows with it.
         while self.parts.pop().is_some() {}
         process::sweep(&self.mark());
+        // What has just been killed may still be on its way out, with a file in its hand.
+        for _ in 0..100 {
+            if fs::remove_dir_all(self.folder.path()).is_ok() {
+                break;
+            }
+            process::pause(20);
+        }
     }
 }
 

@@ -209,7 +209,22 @@ impl KeychainError {
             "Disconnected",
             "connection closed",
         ]) {
-            return Self::Unavailable { detail: tidy(text) };
+            // The system's own words name interfaces that nobody looks for; the log has them.
+            tracing::info!(said = tidy(text), "no keychain service");
+            let detail = if has(&[
+                "ServiceUnknown",
+                "NameHasNoOwner",
+                "no secret service provider",
+            ]) {
+                "nothing offers a Secret Service"
+            } else if has(&["address"]) {
+                "there is no D-Bus session"
+            } else {
+                "the connection to it broke"
+            };
+            return Self::Unavailable {
+                detail: detail.to_owned(),
+            };
         }
         if has(&["result not returned"]) {
             return Self::Unavailable {

@@ -65,7 +65,7 @@ async fn comes_to_refuse(port: u16) -> bool {
 }
 
 #[tokio::test]
-async fn ac_001_ac_002_ac_097_signing_in_and_out() -> Result<()> {
+async fn ac_001_ac_002_ac_097_c1_c2_signing_in_and_out() -> Result<()> {
     let desktop = Desktop::start(Keyring::Unlocked).await?;
     let provider = Provider::start(&desktop).await?;
     let browser = Browser::start(&desktop).await?;

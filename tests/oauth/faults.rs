@@ -44,7 +44,7 @@ async fn refused_for_claim(name: &'static str, value: Value) -> Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ac_020_metadata_of_somebody_else() -> Result<()> {
+async fn ac_020_c8_metadata_of_somebody_else() -> Result<()> {
     let other = |value: Value| move |tricks: &mut Tricks| tricks.metadata = vec![("issuer", value)];
     assert_eq!(
         refused(other(json!("https://evil.example.com"))).await?,
@@ -136,7 +136,7 @@ async fn ac_020_metadata_that_is_none() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ac_021_a_redirecting_token_endpoint_is_not_followed() -> Result<()> {
+async fn ac_021_c9_a_redirecting_token_endpoint_is_not_followed() -> Result<()> {
     let issuer = BadIssuer::with(|tricks| tricks.token = TokenTrick::Redirect).await?;
     let test = TestApp::new(Person::Approves("ada"))?;
     assert_eq!(test.refused(&issuer.issuer).await, "unexpected_redirect");
@@ -288,7 +288,7 @@ async fn ac_030_031_algorithms_that_are_not_allowed() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ac_033_034_037_041_claims_of_another_sign_in() -> Result<()> {
+async fn ac_033_034_037_041_c10_claims_of_another_sign_in() -> Result<()> {
     assert_eq!(
         refused_for_claim("aud", json!("another-app")).await?,
         "wrong_audience"
@@ -408,7 +408,7 @@ async fn ac_042_a_token_cannot_bring_its_own_keys() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ac_043_a_profile_of_somebody_else() -> Result<()> {
+async fn ac_043_c11_a_profile_of_somebody_else() -> Result<()> {
     assert_eq!(
         refused(|tricks| tricks.userinfo_sub = Some("eve")).await?,
         "subject_mismatch"

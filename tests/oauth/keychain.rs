@@ -234,7 +234,7 @@ async fn ac_160_a_locked_keychain() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ac_162_no_secret_service() -> Result<()> {
+async fn ac_162_c13_no_secret_service() -> Result<()> {
     in_session!(NoKeychain);
     broken("keychain_unavailable").await
 }
@@ -295,7 +295,7 @@ async fn ac_166_duplicates_are_named_and_not_guessed() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ac_168_no_token_is_on_disk_in_logs_in_arguments_or_in_the_environment() -> Result<()> {
+async fn ac_168_c12_no_token_is_on_disk_in_logs_in_arguments_or_in_the_environment() -> Result<()> {
     // A process of its own: the log is the whole process's.
     in_session!(Own);
     let log = Log::default();

@@ -13,7 +13,7 @@ use crate::support::browser::{Person, visit};
 use crate::support::until;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ac_005_wrong_state_is_ignored() -> Result<()> {
+async fn ac_005_c5_wrong_state_is_ignored() -> Result<()> {
     let waiting = Waiting::new().await?;
     let answer = waiting.get("/callback?code=evil&state=wrong").await?;
     assert_eq!(status(&answer), "400");
@@ -100,7 +100,7 @@ async fn ac_008_a_denial_with_the_right_state_ends_it() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ac_013_somebody_on_the_same_port_of_ipv6() -> Result<()> {
+async fn ac_013_c4_somebody_on_the_same_port_of_ipv6() -> Result<()> {
     let waiting = Waiting::new().await?;
     // Where this machine has no IPv6 there is nobody to be confused with.
     let _neighbour = TcpListener::bind(("::1", waiting.port())).await.ok();
@@ -109,7 +109,7 @@ async fn ac_013_somebody_on_the_same_port_of_ipv6() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ac_015_strangers_get_short_answers_and_the_real_one_still_works() -> Result<()> {
+async fn ac_015_c7_strangers_get_short_answers_and_the_real_one_still_works() -> Result<()> {
     let waiting = Waiting::new().await?;
     let host = format!("Host: 127.0.0.1:{}\r\n", waiting.port());
     let right = format!("/callback?code=evil&state={}", waiting.state());
@@ -220,7 +220,7 @@ async fn ac_016_a_page_elsewhere_learns_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ac_019_an_answer_of_another_issuer_ends_it() -> Result<()> {
+async fn ac_019_c6_an_answer_of_another_issuer_ends_it() -> Result<()> {
     for iss in [json!("https://evil.example.com"), json!(""), json!(null)] {
         let waiting =
             Waiting::at(BadIssuer::with(|tricks| tricks.iss = Some(iss.clone())).await?).await?;

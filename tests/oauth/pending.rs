@@ -201,7 +201,7 @@ async fn ac_014_a_pasted_answer_of_another_issuer_ends_it() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ac_017_a_second_sign_in_takes_the_first_one_s_place() -> Result<()> {
+async fn ac_017_c17_a_second_sign_in_takes_the_first_one_s_place() -> Result<()> {
     let waiting = Waiting::new().await?;
     let second = waiting.test.start(request(&waiting.issuer.issuer));
     let first = tokio::time::timeout(Duration::from_secs(10), waiting.running).await??;

@@ -88,7 +88,7 @@ async fn ac_001_over_https_with_an_authority_of_one_s_own() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ac_002_004_the_address_is_complete_and_its_port_is_open() -> Result<()> {
+async fn ac_002_004_c4_the_address_is_complete_and_its_port_is_open() -> Result<()> {
     let issuer = BadIssuer::start().await?;
     let test = TestApp::new(Person::Looks)?;
     let mut asked = request(&issuer.issuer);

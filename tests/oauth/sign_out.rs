@@ -17,7 +17,7 @@ fn note(view: &SignOutView) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ac_097_signing_out_ends_it_everywhere() -> Result<()> {
+async fn ac_097_c15_signing_out_ends_it_everywhere() -> Result<()> {
     in_session!(Unlocked);
     let peer = Peer::start(json!({})).await?;
     let test = TestApp::new(Person::Approves("ada"))?;

@@ -80,7 +80,8 @@ mod tests {
     }
 
     #[test]
-    fn ac_003_ten_thousand_verifiers_differ_and_are_well_formed() -> Result<(), InvalidVerifier> {
+    fn ac_003_c3_ten_thousand_verifiers_differ_and_are_well_formed() -> Result<(), InvalidVerifier>
+    {
         let mut seen = HashSet::new();
         for _ in 0..10_000 {
             let verifier = PkceVerifier::generate(&mut rand::rng());

@@ -1,14 +1,19 @@
-//! API keys: issue, rotate, revoke, find, list. The rules are the domain's; the transaction,
-//! the row and the audit event are here.
+//! API keys: issue, change, suspend, revoke, find. The rules are the domain's; the transaction,
+//! the rows and the audit event are here.
 
 use keywright_domain::api_keys::{
-    ApiKey, KeyDigest, NewApiKey, Pepper, PlainKey, RotationRequest, Secret, SecretState,
+    ApiKey, KeyDigest, KeyError, KeySettings, Kid, NewApiKey, OwnerKind, PlainKey, Policy, Rotation, Secret,
+    SecretState,
 };
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::base62::random_id;
+use keywright_domain::scopes::ScopeSet;
 
 use crate::audit::AuditEvent;
+use crate::peppers::{PepperKey, Peppers};
+use crate::store::secrets::StoredMac;
 use crate::store::{self, audit::NewEvent};
+use crate::writer::{Subject, Unit};
 use crate::{LocalRegistry, RegistryError};
 
 pub(crate) use crate::listing::Cursor;
@@ -16,14 +21,8 @@ pub use crate::listing::{
     ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeySummary, StateFilter,
 };
 
-/// A pepper with the id that rows name it by. It lives in the keychain; the caller hands it over.
-#[derive(Debug)]
-pub struct PepperKey {
-    /// The id in the database.
-    pub id: String,
-    /// The pepper itself.
-    pub pepper: Pepper,
-}
+/// The principal of a registry that knows no people: whoever sits at this device.
+pub const LOCAL_PRINCIPAL: &str = "local";
 
 /// A key and its new secret, in plain text for the one and only time.
 #[derive(Debug)]
@@ -34,136 +33,138 @@ pub struct Issued {
     pub plain: PlainKey,
 }
 
-impl LocalRegistry {
-    /// The id of the pepper that new keys are made with; none before the first.
-    ///
-    /// # Errors
-    /// [`RegistryError`] if the file cannot be read.
-    pub async fn pepper_id(&self) -> Result<Option<String>, RegistryError> {
-        store::api_keys::pepper_id(&mut *self.shared.pool.acquire().await?).await
-    }
+/// A secret that was made somewhere else: its text never reaches the registry.
+#[derive(Clone, Debug)]
+pub struct ClientSecret {
+    /// Kid inside its text.
+    pub kid: Kid,
+    /// Last four characters of its text.
+    pub last_four: String,
+    /// SHA-256 of its whole text.
+    pub digest: KeyDigest,
+}
 
-    /// Writes down which pepper the keychain holds, unless one is written down already.
-    /// Returns the id in force: the caller's, or the one that another process was first with.
-    ///
-    /// # Errors
-    /// [`RegistryError`] if the file cannot be written.
-    pub async fn adopt_pepper(&self, actor: &Actor, id: &str) -> Result<String, RegistryError> {
-        let _writer = self.shared.writer.lock().await;
-        let mut transaction = store::begin(&self.shared.pool).await?;
-        if let Some(existing) = store::api_keys::pepper_id(&mut transaction).await? {
-            return Ok(existing);
+impl ClientSecret {
+    /// What a client sends of a key that it made.
+    #[must_use]
+    pub fn of(plain: &PlainKey) -> Self {
+        Self {
+            kid: plain.kid().clone(),
+            last_four: plain.last_four().to_owned(),
+            digest: KeyDigest::of(plain),
         }
-        store::api_keys::insert_pepper(&mut transaction, id, self.now()).await?;
-        let summary = "A pepper was made and put into the keychain".to_owned();
-        let event = NewEvent::about_registry(AuditAction::PepperAdopted, summary);
-        store::audit::insert(&mut transaction, actor, self.now(), event).await?;
-        transaction.commit().await?;
-        Ok(id.to_owned())
     }
 
+    pub(crate) fn check(&self) -> Result<(), RegistryError> {
+        let plain = |letter: char| letter.is_ascii_alphanumeric();
+        if self.last_four.len() == 4 && self.last_four.chars().all(plain) {
+            Ok(())
+        } else {
+            Err(KeyError::ClientSecret.into())
+        }
+    }
+}
+
+/// What is to change of a key; none leaves it as it is.
+#[derive(Clone, Debug, Default)]
+pub struct ApiKeyChange {
+    /// Another name.
+    pub name: Option<String>,
+    /// Other scopes.
+    pub scopes: Option<Vec<String>>,
+    /// Other settings, as a whole.
+    pub settings: Option<KeySettings>,
+    /// The epoch that the caller saw: if the key changed since, [`RegistryError::Changed`].
+    pub if_epoch: Option<i64>,
+}
+
+/// A secret about to be stored.
+#[derive(Clone)]
+pub(crate) struct NewSecret {
+    pub(crate) kid: Kid,
+    pub(crate) last_four: String,
+    pub(crate) mac: StoredMac,
+    pub(crate) from_client: bool,
+}
+
+impl NewSecret {
+    pub(crate) fn of_plain(plain: &PlainKey, pepper: &PepperKey) -> Self {
+        Self {
+            from_client: false,
+            ..Self::of_client(&ClientSecret::of(plain), pepper)
+        }
+    }
+
+    pub(crate) fn of_client(secret: &ClientSecret, pepper: &PepperKey) -> Self {
+        Self {
+            kid: secret.kid.clone(),
+            last_four: secret.last_four.clone(),
+            mac: StoredMac {
+                mac: pepper.pepper.mac(&secret.digest),
+                algorithm: store::secrets::OURS,
+                pepper_id: pepper.id.clone(),
+            },
+            from_client: true,
+        }
+    }
+}
+
+impl LocalRegistry {
     /// Issues a key.
     ///
     /// # Errors
-    /// [`RegistryError::Key`] for a broken rule; [`RegistryError`] if the file cannot be written.
+    /// [`RegistryError::Key`] for a broken rule or policy; [`RegistryError::OwnerNotFound`];
+    /// [`RegistryError`] if nothing can be written.
     pub async fn issue_api_key(
         &self,
         actor: &Actor,
         wish: &NewApiKey,
-        pepper: &PepperKey,
+        peppers: &Peppers,
     ) -> Result<Issued, RegistryError> {
-        let _writer = self.shared.writer.lock().await;
-        let mut transaction = store::begin(&self.shared.pool).await?;
-        let catalogue = store::scopes::list(&mut transaction).await?;
-        let (name, prefix, scopes) = wish.check(&catalogue)?;
-        let now = self.now();
+        let prefix = wish.prefix()?;
         let plain = PlainKey::generate(&prefix, &mut rand::rng());
-        let secret = Secret {
-            kid: plain.kid().clone(),
-            last_four: plain.last_four().to_owned(),
-            stored: SecretState::Active,
-            created_at: now,
-            expires_at: wish.lifetime_ms.map(|lifetime| now + lifetime),
-            retires_at: None,
-            first_used_at: None,
-            last_used_at: None,
-            use_count: 0,
-        };
-        let key = ApiKey {
-            id: random_id(&mut rand::rng()),
-            name,
-            prefix,
-            scopes,
-            epoch: 1,
-            created_at: now,
-            revoked_at: None,
-            revoked_reason: None,
-            secrets: vec![secret.clone()],
-        };
-        store::api_keys::insert(&mut transaction, &key, now).await?;
-        let mac = pepper.pepper.mac(&KeyDigest::of(&plain));
-        store::secrets::insert(&mut transaction, &key.id, 0, &secret, &mac, &pepper.id).await?;
-        let mut details = secret_details(&secret);
-        details.push(("scopes", key.scopes.to_string()));
-        let event = about_key(AuditAction::ApiKeyIssued, &key, "issued", details);
-        store::audit::insert(&mut transaction, actor, now, event).await?;
-        transaction.commit().await?;
+        let secret = NewSecret::of_plain(&plain, peppers.current());
+        let key = self.issue(actor, wish, secret).await?;
         Ok(Issued { key, plain })
     }
 
-    /// Gives a key a new secret; the old one works until the overlap ends.
+    /// Issues a key whose secret the client made: only its kid and digest come here.
     ///
     /// # Errors
-    /// [`RegistryError::RotationAlreadyDone`] for an idempotency key that was used before: a retry
-    /// never rotates twice. [`RegistryError::KeyNotFound`], [`RegistryError::Key`].
-    pub async fn rotate_api_key(
+    /// As [`Self::issue_api_key`]; [`KeyError::ClientSecret`] for a kid that is in use.
+    pub async fn issue_api_key_for(
+        &self,
+        actor: &Actor,
+        wish: &NewApiKey,
+        secret: &ClientSecret,
+        peppers: &Peppers,
+    ) -> Result<ApiKey, RegistryError> {
+        secret.check()?;
+        self.issue(actor, wish, NewSecret::of_client(secret, peppers.current())).await
+    }
+
+    pub(crate) async fn issue(&self, actor: &Actor, wish: &NewApiKey, secret: NewSecret) -> Result<ApiKey, RegistryError> {
+        let id = random_id(&mut rand::rng());
+        let input = (actor.clone(), wish.clone(), secret, id);
+        self.write(input, |unit, (actor, wish, secret, id)| {
+            Box::pin(issue(unit, actor, wish, secret, id))
+        })
+        .await
+    }
+
+    /// Changes name, scopes or settings. Scopes never grow beyond what the creator may do.
+    ///
+    /// # Errors
+    /// [`RegistryError::KeyNotFound`], [`RegistryError::Changed`], [`RegistryError::Key`].
+    pub async fn change_api_key(
         &self,
         actor: &Actor,
         id: &str,
-        request: RotationRequest,
-        idempotency_key: &str,
-        pepper: &PepperKey,
-    ) -> Result<Issued, RegistryError> {
-        let _writer = self.shared.writer.lock().await;
-        let mut transaction = store::begin(&self.shared.pool).await?;
-        if let Some(kid) = store::api_keys::find_rotation(&mut transaction, idempotency_key).await?
-        {
-            return Err(RegistryError::RotationAlreadyDone { kid });
-        }
-        let mut key = store::api_keys::find(&mut transaction, id)
-            .await?
-            .ok_or(RegistryError::KeyNotFound)?;
-        let now = self.now();
-        let plain = PlainKey::generate(&key.prefix, &mut rand::rng());
-        key.rotate(request, plain.kid().clone(), plain.last_four(), now)?;
-        let position = key.secrets.len() - 1;
-        for old in &key.secrets[..position] {
-            store::secrets::update_state(&mut transaction, old).await?;
-        }
-        let secret = &key.secrets[position];
-        let mac = pepper.pepper.mac(&KeyDigest::of(&plain));
-        let position = i64::try_from(position).unwrap_or(i64::MAX);
-        store::secrets::insert(
-            &mut transaction,
-            &key.id,
-            position,
-            secret,
-            &mac,
-            &pepper.id,
-        )
-        .await?;
-        store::api_keys::update(&mut transaction, &key, now).await?;
-        store::api_keys::insert_rotation(&mut transaction, idempotency_key, id, plain.kid(), now)
-            .await?;
-        let mut details = secret_details(secret);
-        details.push(("overlap_ms", request.overlap_ms.to_string()));
-        if let Some(until) = key.old_secret_works_until(now) {
-            details.push(("old_secret_works_until", until.to_string()));
-        }
-        let event = about_key(AuditAction::ApiKeyRotated, &key, "rotated", details);
-        store::audit::insert(&mut transaction, actor, now, event).await?;
-        transaction.commit().await?;
-        Ok(Issued { key, plain })
+        change: &ApiKeyChange,
+    ) -> Result<ApiKey, RegistryError> {
+        let input = (actor.clone(), id.to_owned(), change.clone());
+        self.write(input, |unit, (actor, id, change)| Box::pin(change_key(unit, actor, id, change)))
+            .await
     }
 
     /// Ends a key; the next verification refuses it. Ending it again changes nothing.
@@ -176,24 +177,45 @@ impl LocalRegistry {
         id: &str,
         reason: &str,
     ) -> Result<ApiKey, RegistryError> {
-        let _writer = self.shared.writer.lock().await;
-        let mut transaction = store::begin(&self.shared.pool).await?;
-        let mut key = store::api_keys::find(&mut transaction, id)
-            .await?
-            .ok_or(RegistryError::KeyNotFound)?;
-        let now = self.now();
-        if !key.revoke(reason, now)? {
-            return Ok(key);
-        }
-        for secret in &key.secrets {
-            store::secrets::update_state(&mut transaction, secret).await?;
-        }
-        store::api_keys::update(&mut transaction, &key, now).await?;
-        let details = vec![("reason", key.revoked_reason.clone().unwrap_or_default())];
-        let event = about_key(AuditAction::ApiKeyRevoked, &key, "revoked", details);
-        store::audit::insert(&mut transaction, actor, now, event).await?;
-        transaction.commit().await?;
-        Ok(key)
+        self.end(actor, id, reason, End::Revoke).await
+    }
+
+    /// Suspends a key until it is enabled again. Suspending it again changes nothing.
+    ///
+    /// # Errors
+    /// [`RegistryError::KeyNotFound`], [`RegistryError::Key`].
+    pub async fn disable_api_key(
+        &self,
+        actor: &Actor,
+        id: &str,
+        reason: &str,
+    ) -> Result<ApiKey, RegistryError> {
+        self.end(actor, id, reason, End::Disable).await
+    }
+
+    /// Ends a suspension. A revoked key stays revoked.
+    ///
+    /// # Errors
+    /// [`RegistryError::KeyNotFound`], [`RegistryError::Key`].
+    pub async fn enable_api_key(&self, actor: &Actor, id: &str) -> Result<ApiKey, RegistryError> {
+        self.end(actor, id, "", End::Enable).await
+    }
+
+    /// Writes down that the key's text was seen where none belongs. It goes on working: whoever
+    /// owns it decides.
+    ///
+    /// # Errors
+    /// [`RegistryError::KeyNotFound`].
+    pub async fn mark_api_key_exposed(&self, actor: &Actor, id: &str, seen_in: &str) -> Result<ApiKey, RegistryError> {
+        self.end(actor, id, seen_in, End::Expose).await
+    }
+
+    async fn end(&self, actor: &Actor, id: &str, reason: &str, end: End) -> Result<ApiKey, RegistryError> {
+        let input = (actor.clone(), id.to_owned(), reason.to_owned(), end);
+        self.write(input, |unit, (actor, id, reason, end)| {
+            Box::pin(end_key(unit, actor, id, reason, *end))
+        })
+        .await
     }
 
     /// A key with its secrets and its latest 100 events.
@@ -213,30 +235,217 @@ impl LocalRegistry {
         Ok((key, events))
     }
 
-    /// Writes the uses that wait in memory.
+    /// The latest 100 rotations of a key, newest first.
     ///
     /// # Errors
-    /// [`RegistryError`] if the file cannot be written; the uses wait on.
-    pub async fn flush_uses(&self) -> Result<(), RegistryError> {
-        let uses = self.shared.uses.take();
-        if uses.is_empty() {
-            return Ok(());
-        }
-        let written: Result<(), RegistryError> = async {
-            let _writer = self.shared.writer.lock().await;
-            let mut transaction = store::begin(&self.shared.pool).await?;
-            store::api_keys::add_uses(&mut transaction, &uses).await?;
-            Ok(transaction.commit().await?)
-        }
-        .await;
-        if written.is_err() {
-            self.shared.uses.give_back(uses);
-        }
-        written
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn list_rotations(&self, key_id: &str) -> Result<Vec<Rotation>, RegistryError> {
+        store::rotations::list_of_key(&mut *self.shared.pool.acquire().await?, key_id, 100).await
     }
 }
 
-fn secret_details(secret: &Secret) -> Vec<(&'static str, String)> {
+#[derive(Clone, Copy)]
+enum End {
+    Revoke,
+    Disable,
+    Enable,
+    Expose,
+}
+
+async fn issue(
+    unit: &mut Unit,
+    actor: &Actor,
+    wish: &NewApiKey,
+    new: &NewSecret,
+    id: &str,
+) -> Result<ApiKey, RegistryError> {
+    let now = unit.now();
+    let catalogue = store::scopes::list(unit.read()).await?;
+    let (name, prefix, scopes) = wish.check(&catalogue, now)?;
+    let environment = wish.environment(&prefix);
+    let mut settings = wish.settings.clone();
+    let policy = policy_of(unit, &environment, wish.allow_never_expires).await?;
+    policy
+        .check_issue(&prefix, &scopes, wish.lifetime_ms, &mut settings)
+        .map_err(KeyError::from)?;
+    let owner = wish.owner.clone().unwrap_or_else(|| keywright_domain::api_keys::Owner {
+        kind: OwnerKind::Person,
+        id: LOCAL_PRINCIPAL.to_owned(),
+    });
+    let principal = store::principals::find(unit.read(), &owner.id).await?;
+    if principal.is_none_or(|principal| principal.disabled_at.is_some() || principal.kind != owner.kind) {
+        return Err(RegistryError::OwnerNotFound);
+    }
+    check_grant(unit, wish.creator.as_deref(), &scopes).await?;
+    if new.from_client && store::secrets::exists(unit.read(), &new.kid).await? {
+        return Err(KeyError::ClientSecret.into());
+    }
+    let secret = Secret::new(new.kid.clone(), &new.last_four, SecretState::Active, now, wish.lifetime_ms);
+    let key = ApiKey {
+        id: id.to_owned(),
+        name,
+        prefix,
+        environment,
+        owner,
+        creator: wish.creator.clone(),
+        scopes,
+        settings,
+        epoch: unit.change(Subject::ApiKey(id.to_owned())),
+        created_at: now,
+        not_before: wish.not_before,
+        disabled_at: None,
+        disabled_reason: None,
+        exposed_at: None,
+        revoked_at: None,
+        revoked_reason: None,
+        promoted_to: None,
+        secrets: vec![secret.clone()],
+    };
+    insert_key(unit, &key, &secret, &new.mac).await?;
+    let mut details = secret_details(&secret);
+    details.push(("scopes", key.scopes.to_string()));
+    if key.owner.id != LOCAL_PRINCIPAL {
+        details.push(("owner", key.owner.id.clone()));
+    }
+    unit.audit(actor, about_key(AuditAction::ApiKeyIssued, &key, "issued", details));
+    Ok(key)
+}
+
+/// Writes a new key with its first secret, and its credits.
+pub(crate) async fn insert_key(unit: &mut Unit, key: &ApiKey, secret: &Secret, mac: &StoredMac) -> Result<(), RegistryError> {
+    let now = unit.now();
+    store::api_keys::insert(unit.write(), key, now).await?;
+    store::secrets::insert(unit.write(), &key.id, 0, secret, mac).await?;
+    if let Some(plan) = &key.settings.credits {
+        store::credits::put(unit.write(), &key.id, plan.amount, now).await?;
+    }
+    Ok(())
+}
+
+/// A creator cannot grant more than they hold.
+async fn check_grant(unit: &mut Unit, creator: Option<&str>, scopes: &ScopeSet) -> Result<(), RegistryError> {
+    let Some(creator) = creator else { return Ok(()) };
+    let creator = store::principals::find(unit.read(), creator)
+        .await?
+        .ok_or(RegistryError::OwnerNotFound)?;
+    match scopes.as_slice().iter().find(|scope| !creator.permissions.covers(scope)) {
+        Some(scope) => Err(KeyError::ScopeExceedsCreator(scope.as_str().to_owned()).into()),
+        None => Ok(()),
+    }
+}
+
+/// The policy in force for an environment.
+pub(crate) async fn policy_of(
+    unit: &mut Unit,
+    environment: &keywright_domain::api_keys::Environment,
+    allow_never: bool,
+) -> Result<Policy, RegistryError> {
+    let stored = store::policies::find(unit.read(), environment).await?;
+    Ok(stored.unwrap_or_else(|| Policy {
+        never_expires_allowed: allow_never,
+        ..Policy::default_for(environment.clone())
+    }))
+}
+
+async fn change_key(
+    unit: &mut Unit,
+    actor: &Actor,
+    id: &str,
+    change: &ApiKeyChange,
+) -> Result<ApiKey, RegistryError> {
+    let now = unit.now();
+    let mut key = find(unit, id).await?;
+    if change.if_epoch.is_some_and(|epoch| epoch != key.epoch) {
+        return Err(RegistryError::Changed);
+    }
+    if key.revoked_at.is_some() {
+        return Err(KeyError::Revoked.into());
+    }
+    let before = key.clone();
+    let mut details = Vec::new();
+    if let Some(name) = &change.name {
+        key.name = keywright_domain::api_keys::lifecycle::check_name(name)?;
+        details.push(("name_before", before.name.clone()));
+    }
+    if let Some(scopes) = &change.scopes {
+        let catalogue = store::scopes::list(unit.read()).await?;
+        key.scopes = keywright_domain::api_keys::lifecycle::check_scopes(
+            scopes,
+            &key.prefix,
+            key.settings.canary,
+            &catalogue,
+        )?;
+        check_grant(unit, key.creator.as_deref(), &key.scopes).await?;
+        details.push(("scopes_before", before.scopes.to_string()));
+        details.push(("scopes", key.scopes.to_string()));
+    }
+    if let Some(settings) = &change.settings {
+        settings.check().map_err(KeyError::from)?;
+        if settings.canary != before.settings.canary || settings.one_time != before.settings.one_time {
+            return Err(KeyError::Settings(keywright_domain::api_keys::SettingsError::Fixed).into());
+        }
+        key.settings = settings.clone();
+        details.push(("settings", "changed".to_owned()));
+    }
+    let policy = policy_of(unit, &key.environment, true).await?;
+    policy
+        .check_settings(&key.prefix, &key.scopes, &mut key.settings)
+        .map_err(KeyError::from)?;
+    key.epoch = unit.change(Subject::ApiKey(key.id.clone()));
+    store::api_keys::update(unit.write(), &key, now).await?;
+    if before.settings.credits != key.settings.credits {
+        match &key.settings.credits {
+            Some(plan) => store::credits::put(unit.write(), &key.id, plan.amount, now).await?,
+            None => store::credits::remove(unit.write(), &key.id).await?,
+        }
+    }
+    unit.audit(actor, about_key(AuditAction::ApiKeyChanged, &key, "changed", details));
+    Ok(key)
+}
+
+async fn end_key(unit: &mut Unit, actor: &Actor, id: &str, reason: &str, end: End) -> Result<ApiKey, RegistryError> {
+    let now = unit.now();
+    let mut key = find(unit, id).await?;
+    let changed = match end {
+        End::Revoke => key.revoke(reason, now)?,
+        End::Disable => key.disable(reason, now)?,
+        End::Enable => key.enable()?,
+        End::Expose => key.exposed_at.replace(now).is_none(),
+    };
+    if !changed {
+        return Ok(key);
+    }
+    key.epoch = unit.change(Subject::ApiKey(key.id.clone()));
+    if let End::Revoke = end {
+        for secret in &key.secrets {
+            store::secrets::update_state(unit.write(), secret).await?;
+        }
+        if let Some(mut rotation) = store::rotations::find_open(unit.read(), id).await? {
+            rotation.supersede(now);
+            store::rotations::update(unit.write(), &rotation).await?;
+        }
+    }
+    store::api_keys::update(unit.write(), &key, now).await?;
+    let (action, verb) = match end {
+        End::Revoke => (AuditAction::ApiKeyRevoked, "revoked"),
+        End::Disable => (AuditAction::ApiKeyDisabled, "disabled"),
+        End::Enable => (AuditAction::ApiKeyEnabled, "enabled"),
+        End::Expose => (AuditAction::ApiKeyExposed, "seen where no key belongs"),
+    };
+    let kept: String = reason.trim().chars().take(500).collect();
+    let details = vec![("reason", kept)];
+    unit.audit(actor, about_key(action, &key, verb, details));
+    Ok(key)
+}
+
+/// A key that must be there.
+pub(crate) async fn find(unit: &mut Unit, id: &str) -> Result<ApiKey, RegistryError> {
+    store::api_keys::find(unit.read(), id)
+        .await?
+        .ok_or(RegistryError::KeyNotFound)
+}
+
+pub(crate) fn secret_details(secret: &Secret) -> Vec<(&'static str, String)> {
     let expires = secret
         .expires_at
         .map_or_else(|| "never".to_owned(), |at| at.to_string());

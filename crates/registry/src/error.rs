@@ -4,7 +4,7 @@ use keywright_domain::api_keys::KeyError;
 use keywright_domain::scopes::ScopeError;
 
 /// An error of the registry. Nothing was changed when one is returned.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum RegistryError {
     /// A rule of the domain was broken.
     #[error(transparent)]
@@ -61,6 +61,18 @@ pub enum RegistryError {
 }
 
 impl RegistryError {
+    /// Whether the database failed, and not a rule: the transaction is lost then.
+    pub(crate) fn is_of_the_database(&self) -> bool {
+        matches!(
+            self,
+            Self::Locked
+                | Self::ReadOnly
+                | Self::DiskFull
+                | Self::Damaged(_)
+                | Self::Store(_)
+        )
+    }
+
     /// Stable code.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -83,6 +95,17 @@ impl RegistryError {
     }
 }
 
+/// PostgreSQL's codes (its manual, appendix A) have five characters; SQLite's have fewer.
+fn from_sqlstate(state: &str, message: &str) -> RegistryError {
+    match state {
+        "55P03" | "57014" | "40P01" => RegistryError::Locked,
+        "25006" => RegistryError::ReadOnly,
+        "53100" => RegistryError::DiskFull,
+        _ if state.starts_with("XX") => RegistryError::Damaged(message.to_owned()),
+        _ => RegistryError::Store(message.to_owned()),
+    }
+}
+
 impl From<sqlx::Error> for RegistryError {
     fn from(error: sqlx::Error) -> Self {
         let sqlx::Error::Database(database) = &error else {
@@ -91,6 +114,9 @@ impl From<sqlx::Error> for RegistryError {
                 other => Self::Store(other.to_string()),
             };
         };
+        if let Some(state) = database.code().filter(|code| code.len() == 5) {
+            return from_sqlstate(&state, database.message());
+        }
         // Extended result codes carry the primary one in their low byte (sqlite.org/rescode.html).
         let code = database
             .code()

@@ -1,6 +1,6 @@
-//! Opening the registry file: safe place, health, migrations, and the flush of use counts.
+//! Opening the registry: safe place, health, migrations, and what goes on in the background.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,11 +8,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AnyConnection, AnyPool, Connection};
-use tokio::sync::Mutex;
 
 use crate::error::RegistryError;
-use crate::store;
+use crate::freshness::Freshness;
+use crate::reader::Reader;
+use crate::store::{self, Kind};
 use crate::uses::UseRecorder;
+use crate::writer::{self, Unit};
 use crate::{LocalRegistry, Shared};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
@@ -53,6 +55,24 @@ impl std::fmt::Debug for Clock {
     }
 }
 
+/// Where the system of record is.
+#[derive(Clone)]
+pub enum Place {
+    /// One SQLite file, embedded.
+    File(PathBuf),
+    /// The address of a PostgreSQL database, `postgres://…`. It may hold a password.
+    Postgres(String),
+}
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Postgres(_) => f.write_str("Postgres(redacted)"),
+        }
+    }
+}
+
 impl LocalRegistry {
     /// Newest schema this program knows.
     #[must_use]
@@ -84,46 +104,111 @@ impl LocalRegistry {
         if !is_new {
             store::file::check_health(&mut connection, &path).await?;
         }
-        migrate(&mut connection, &path, is_new, clock.now()).await?;
+        let found = if is_new {
+            0
+        } else {
+            store::file::schema_version(&mut connection).await?
+        };
+        check_version(found)?;
+        if found > 0 && found < Self::newest_schema() {
+            let backup = store::file::back_up(&mut connection, &path, found).await?;
+            tracing::info!(from = found, to = Self::newest_schema(), backup = %backup.display(), "migrating the registry");
+        }
+        // SQLite's migrations take no lock: another process may have just done the same work.
+        if found < Self::newest_schema()
+            && let Err(error) = MIGRATIONS.run_direct(None, &mut connection, false).await
+            && store::file::schema_version(&mut connection).await? < Self::newest_schema()
+        {
+            return Err(migration_error(error));
+        }
         connection.close().await?;
+        Self::begin(Place::File(path), options, clock).await
+    }
 
-        let pool = pool(options).await?;
-        let shared = Shared {
-            path,
+    /// Opens the registry in a PostgreSQL database. An older schema is migrated, a newer refused;
+    /// PostgreSQL's own backups are whoever runs it's.
+    ///
+    /// # Errors
+    /// [`RegistryError::UnsafePath`] for an address that is none, [`RegistryError::SchemaTooNew`],
+    /// [`RegistryError`] if the database does not answer.
+    pub async fn open_postgres(address: &str, clock: Clock) -> Result<Self, RegistryError> {
+        sqlx::any::install_default_drivers();
+        let options = store::postgres::options(address)?;
+        let mut connection = AnyConnection::connect_with(&options).await?;
+        store::postgres::configure(&mut connection).await?;
+        let found = store::postgres::schema_version(&mut connection).await?;
+        check_version(found)?;
+        if found < Self::newest_schema() {
+            store::postgres::prepare(&mut connection).await?;
+            // The migrator's own lock lets one node do this and the others wait.
+            if let Err(error) = MIGRATIONS.run_direct(None, &mut connection, false).await {
+                return Err(migration_error(error));
+            }
+        }
+        connection.close().await?;
+        Self::begin(Place::Postgres(address.to_owned()), options, clock).await
+    }
+
+    async fn begin(place: Place, options: AnyConnectOptions, clock: Clock) -> Result<Self, RegistryError> {
+        let kind = match place {
+            Place::File(_) => Kind::Sqlite,
+            Place::Postgres(_) => Kind::Postgres,
+        };
+        let pool = pool(options, kind).await?;
+        let (writer, queue) = writer::queue();
+        let shared = Arc::new(Shared {
+            freshness: Freshness::new(&place),
+            place,
+            kind,
             pool,
             clock,
-            writer: Mutex::new(()),
-            reader: Mutex::default(),
+            writer,
+            reader: Reader::default(),
+            index: keywright_index::Index::new(),
             uses: UseRecorder::default(),
-        };
-        let registry = Self {
-            shared: Arc::new(shared),
-        };
+        });
+        writer::start(&shared, queue);
+        let registry = Self { shared };
+        registry.write((), |unit, ()| Box::pin(seed(unit))).await?;
+        registry.build_index_in_background();
         registry.flush_in_background();
         Ok(registry)
     }
 
-    /// Schema version of the open file.
+    /// Schema version of the open database.
     ///
     /// # Errors
-    /// [`RegistryError`] if the file cannot be read.
+    /// [`RegistryError`] if it cannot be read.
     pub async fn schema_version(&self) -> Result<i64, RegistryError> {
-        store::file::schema_version(&mut *self.shared.pool.acquire().await?).await
+        let mut connection = self.shared.pool.acquire().await?;
+        match self.shared.kind {
+            Kind::Sqlite => store::file::schema_version(&mut connection).await,
+            Kind::Postgres => store::postgres::schema_version(&mut connection).await,
+        }
     }
 
-    /// Size of the file with its log, in bytes.
-    #[must_use]
-    pub fn size_bytes(&self) -> u64 {
-        store::file::size_on_disk(&self.shared.path)
+    /// Size of the database, with its log, in bytes.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if it cannot be read.
+    pub async fn size_bytes(&self) -> Result<u64, RegistryError> {
+        match &self.shared.place {
+            Place::File(path) => Ok(store::file::size_on_disk(path)),
+            Place::Postgres(_) => {
+                let mut connection = self.shared.pool.acquire().await?;
+                let size = store::postgres::size(&mut connection).await?;
+                Ok(u64::try_from(size).unwrap_or(0))
+            }
+        }
     }
 
-    /// Writes what waits and closes the file. Called when the app quits.
+    /// Writes what waits and closes the database. Called when the app quits.
     pub async fn close(&self) {
         if let Err(error) = self.flush_uses().await {
             tracing::warn!(code = error.code(), "the last use counts were not written");
         }
         // The pool waits for every connection, and this one is never given back by itself.
-        self.shared.reader.lock().await.take();
+        self.shared.reader.close().await;
         self.shared.pool.close().await;
     }
 
@@ -144,15 +229,34 @@ impl LocalRegistry {
     }
 }
 
-async fn pool(options: AnyConnectOptions) -> Result<AnyPool, RegistryError> {
+/// What a registry that was opened for the first time, or came from an older version, still needs:
+/// its id, its scopes, and the chain over events that were written before there was one.
+async fn seed(unit: &mut Unit) -> Result<(), RegistryError> {
+    store::heads::ensure_registry_id(unit.write()).await?;
+    if unit.is_unchained() {
+        let (sequence, hash) = store::audit::chain_all(unit.write()).await?;
+        unit.begin_chain(sequence, hash);
+        if sequence == 0 {
+            store::scopes::insert_defaults(unit).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn pool(options: AnyConnectOptions, kind: Kind) -> Result<AnyPool, RegistryError> {
     let pool = AnyPoolOptions::new()
-        .max_connections(5)
+        .max_connections(match kind {
+            Kind::Sqlite => 5,
+            Kind::Postgres => 10,
+        })
         .acquire_timeout(Duration::from_secs(10))
-        .after_connect(|connection, _| {
+        .after_connect(move |connection, _| {
             Box::pin(async move {
-                store::file::configure(connection, BUSY_TIMEOUT_MS)
-                    .await
-                    .map_err(|error| sqlx::Error::Configuration(error.to_string().into()))
+                let configured = match kind {
+                    Kind::Sqlite => store::file::configure(connection, BUSY_TIMEOUT_MS).await,
+                    Kind::Postgres => store::postgres::configure(connection).await,
+                };
+                configured.map_err(|error| sqlx::Error::Configuration(error.to_string().into()))
             })
         })
         .connect_with(options)
@@ -160,39 +264,21 @@ async fn pool(options: AnyConnectOptions) -> Result<AnyPool, RegistryError> {
     Ok(pool)
 }
 
-async fn migrate(
-    connection: &mut AnyConnection,
-    path: &Path,
-    is_new: bool,
-    now: i64,
-) -> Result<(), RegistryError> {
+fn check_version(found: i64) -> Result<(), RegistryError> {
     let known = LocalRegistry::newest_schema();
-    let found = if is_new {
-        0
-    } else {
-        store::file::schema_version(connection).await?
-    };
     if found > known {
         return Err(RegistryError::SchemaTooNew { found, known });
     }
-    if found > 0 && found < known {
-        let backup = store::file::back_up(connection, path, found).await?;
-        tracing::info!(from = found, to = known, backup = %backup.display(), "migrating the registry");
-    }
-    // SQLite's migrations take no lock: another process may have just done the same work.
-    if found < known
-        && let Err(error) = MIGRATIONS.run_direct(None, connection, false).await
-        && store::file::schema_version(connection).await? < known
-    {
-        return Err(migration_error(error, known));
-    }
-    store::scopes::insert_defaults_once(connection, now).await
+    Ok(())
 }
 
-fn migration_error(error: MigrateError, known: i64) -> RegistryError {
+fn migration_error(error: MigrateError) -> RegistryError {
     match error {
         MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error.into(),
-        MigrateError::VersionMissing(found) => RegistryError::SchemaTooNew { found, known },
+        MigrateError::VersionMissing(found) => RegistryError::SchemaTooNew {
+            found,
+            known: LocalRegistry::newest_schema(),
+        },
         other => RegistryError::Damaged(other.to_string()),
     }
 }

@@ -1,10 +1,12 @@
 //! The record of a key and its secrets, and their states at a moment that is passed in.
 
+use super::environment::{Environment, Owner};
 use super::format::{Kid, Prefix};
-use super::{MAX_LIFETIME_MS, MIN_LIFETIME_MS};
+use super::settings::{KeySettings, SettingsError};
+use super::{MAX_LIFETIME_MS, MIN_LIFETIME_MS, PolicyViolation};
 use crate::scopes::{Scope, ScopeError, ScopeSet};
 
-/// A key. Its id, name, prefix and scopes survive every rotation.
+/// A key. Its id, name, prefix, owner, scopes and settings survive every rotation.
 #[derive(Clone, Debug)]
 pub struct ApiKey {
     /// Stable id.
@@ -13,16 +15,34 @@ pub struct ApiKey {
     pub name: String,
     /// What its texts begin with.
     pub prefix: Prefix,
+    /// Where it may be used.
+    pub environment: Environment,
+    /// Who it belongs to.
+    pub owner: Owner,
+    /// The principal that made it: the key can never do more than that one may, now and later.
+    pub creator: Option<String>,
     /// What it may do.
     pub scopes: ScopeSet,
-    /// Bumped with every change that a cache must not miss.
+    /// Limits, networks, origins, labels, credits.
+    pub settings: KeySettings,
+    /// Number of its last change in the registry's ordered log: what a cache compares.
     pub epoch: i64,
     /// When it was first issued (Unix ms).
     pub created_at: i64,
+    /// From when it verifies.
+    pub not_before: Option<i64>,
+    /// When it was disabled, if it is.
+    pub disabled_at: Option<i64>,
+    /// Why it was disabled.
+    pub disabled_reason: Option<String>,
+    /// When its text was seen where no key belongs.
+    pub exposed_at: Option<i64>,
     /// When it was revoked, if it was.
     pub revoked_at: Option<i64>,
     /// Why it was revoked.
     pub revoked_reason: Option<String>,
+    /// The remote registry that it was moved to.
+    pub promoted_to: Option<String>,
     /// All secrets, oldest first. At most two of them verify.
     pub secrets: Vec<Secret>,
 }
@@ -42,6 +62,14 @@ pub struct Secret {
     pub expires_at: Option<i64>,
     /// When its overlap ends, once a successor exists.
     pub retires_at: Option<i64>,
+    /// A pending secret that nobody used is cancelled at this moment.
+    pub pending_until: Option<i64>,
+    /// When it was first used or promoted, after a rotation.
+    pub activated_at: Option<i64>,
+    /// When it was ended by hand, by a finished rotation or by a newer one.
+    pub ended_at: Option<i64>,
+    /// Why.
+    pub ended_reason: Option<String>,
     /// First accepted verification.
     pub first_used_at: Option<i64>,
     /// Latest accepted verification.
@@ -87,26 +115,46 @@ impl Secret {
         if self.stored == SecretState::Retiring && self.retires_at.is_some_and(|end| end <= now) {
             return SecretState::Retired;
         }
+        if self.stored == SecretState::Pending && self.pending_until.is_some_and(|end| end <= now) {
+            return SecretState::Aborted;
+        }
         if self.expires_at.is_some_and(|end| end <= now) {
             return SecretState::Expired;
         }
         self.stored
     }
 
+    /// A secret as it is made: in a rotation it waits for its first use.
+    #[must_use]
+    pub fn new(kid: Kid, last_four: &str, stored: SecretState, now: i64, lifetime_ms: Option<i64>) -> Self {
+        Self {
+            kid,
+            last_four: last_four.to_owned(),
+            stored,
+            created_at: now,
+            expires_at: lifetime_ms.map(|lifetime| now.saturating_add(lifetime)),
+            retires_at: None,
+            pending_until: None,
+            activated_at: None,
+            ended_at: None,
+            ended_reason: None,
+            first_used_at: None,
+            last_used_at: None,
+            use_count: 0,
+        }
+    }
+
+    /// Ends it for good.
+    pub(super) fn end(&mut self, stored: SecretState, now: i64, reason: Option<&str>) {
+        self.stored = stored;
+        self.ended_at = Some(now);
+        self.ended_reason = reason.map(str::to_owned);
+    }
+
     /// How long this secret was meant to live; none for never.
     #[must_use]
     pub fn lifetime_ms(&self) -> Option<i64> {
         self.expires_at.map(|end| end - self.created_at)
-    }
-
-    /// Marks an accepted verification; the first one activates a pending secret.
-    pub fn mark_used(&mut self, now: i64) {
-        if self.stored == SecretState::Pending {
-            self.stored = SecretState::Active;
-        }
-        self.first_used_at.get_or_insert(now);
-        self.last_used_at = Some(self.last_used_at.map_or(now, |last| last.max(now)));
-        self.use_count += 1;
     }
 }
 
@@ -119,6 +167,8 @@ pub enum ApiKeyState {
     Rotating,
     /// None verifies any more.
     Expired,
+    /// Suspended by a person; can be enabled again.
+    Disabled,
     /// Ended by a person.
     Revoked,
 }
@@ -129,6 +179,9 @@ impl ApiKey {
     pub fn state(&self, now: i64) -> ApiKeyState {
         if self.revoked_at.is_some() {
             return ApiKeyState::Revoked;
+        }
+        if self.disabled_at.is_some() {
+            return ApiKeyState::Disabled;
         }
         match self
             .secrets
@@ -178,26 +231,60 @@ impl ApiKey {
     /// # Errors
     /// [`KeyError::ReasonTooLong`].
     pub fn revoke(&mut self, reason: &str, now: i64) -> Result<bool, KeyError> {
-        if reason.chars().count() > 500 {
-            return Err(KeyError::ReasonTooLong);
-        }
+        let reason = check_reason(reason)?;
         if self.revoked_at.is_some() {
             return Ok(false);
         }
         self.revoked_at = Some(now);
-        self.revoked_reason = Some(reason.trim().to_owned()).filter(|text| !text.is_empty());
+        self.revoked_reason = reason;
         for secret in &mut self.secrets {
             if secret.state(now).verifies() {
-                secret.stored = SecretState::Revoked;
+                secret.end(SecretState::Revoked, now, None);
             }
         }
-        self.epoch += 1;
         Ok(true)
+    }
+
+    /// Suspends the key until it is enabled again.
+    ///
+    /// # Errors
+    /// [`KeyError::Revoked`], [`KeyError::ReasonTooLong`].
+    pub fn disable(&mut self, reason: &str, now: i64) -> Result<bool, KeyError> {
+        let reason = check_reason(reason)?;
+        if self.revoked_at.is_some() {
+            return Err(KeyError::Revoked);
+        }
+        if self.disabled_at.is_some() {
+            return Ok(false);
+        }
+        self.disabled_at = Some(now);
+        self.disabled_reason = reason;
+        Ok(true)
+    }
+
+    /// Ends a suspension. Nothing else changes: what expired meanwhile stays expired.
+    ///
+    /// # Errors
+    /// [`KeyError::Revoked`].
+    pub fn enable(&mut self) -> Result<bool, KeyError> {
+        if self.revoked_at.is_some() {
+            return Err(KeyError::Revoked);
+        }
+        self.disabled_reason = None;
+        Ok(self.disabled_at.take().is_some())
     }
 }
 
+/// A reason as it is kept: at most 500 characters, none for an empty one.
+pub(super) fn check_reason(reason: &str) -> Result<Option<String>, KeyError> {
+    if reason.chars().count() > 500 {
+        return Err(KeyError::ReasonTooLong);
+    }
+    Ok(Some(reason.trim().to_owned()).filter(|text| !text.is_empty()))
+}
+
 /// A wish for a new key, checked by [`NewApiKey::check`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct NewApiKey {
     /// 1 to 120 characters.
     pub name: String,
@@ -207,8 +294,20 @@ pub struct NewApiKey {
     pub scopes: Vec<String>,
     /// How long it lives; none for never.
     pub lifetime_ms: Option<i64>,
-    /// Whether this registry lets keys live for ever.
+    /// Whether keys may live for ever where no policy says anything about it.
     pub allow_never_expires: bool,
+    /// Where it may be used; none takes it from the prefix, else `live`.
+    pub environment: Option<Environment>,
+    /// Who it belongs to; none for the registry's own principal.
+    pub owner: Option<Owner>,
+    /// The principal that makes it and whose permissions bound it; none for no bound.
+    pub creator: Option<String>,
+    /// From when it verifies.
+    pub not_before: Option<i64>,
+    /// Limits, networks, origins, labels, credits.
+    pub settings: KeySettings,
+    /// A management key: only these may carry the prefix `kw_root`, and they must.
+    pub management: bool,
 }
 
 /// A scope as the registry's catalogue has it.
@@ -227,10 +326,10 @@ impl NewApiKey {
     ///
     /// # Errors
     /// [`KeyError`]: the first rule it breaks.
-    pub fn check(&self, catalogue: &[KnownScope]) -> Result<(String, Prefix, ScopeSet), KeyError> {
+    pub fn check(&self, catalogue: &[KnownScope], now: i64) -> Result<(String, Prefix, ScopeSet), KeyError> {
         let name = check_name(&self.name)?;
         let prefix = Prefix::new(self.prefix.trim()).map_err(|_| KeyError::Prefix)?;
-        if prefix.as_str() == super::format::ROOT_PREFIX {
+        if (prefix.as_str() == super::format::ROOT_PREFIX) != self.management {
             return Err(KeyError::PrefixReserved);
         }
         let scopes: Result<Vec<_>, _> = self
@@ -239,8 +338,13 @@ impl NewApiKey {
             .map(|text| Scope::new(text.trim()))
             .collect();
         let scopes = ScopeSet::new(scopes?);
-        if scopes.as_slice().is_empty() {
-            return Err(KeyError::NoScope);
+        // A canary has no rights: it is there to be seen in the wrong hands.
+        if scopes.as_slice().is_empty() != self.settings.canary {
+            return Err(if self.settings.canary { KeyError::CanaryWithScopes } else { KeyError::NoScope });
+        }
+        self.settings.check()?;
+        if self.not_before.is_some_and(|start| self.lifetime_ms.is_some_and(|life| start.saturating_sub(now) >= life)) {
+            return Err(KeyError::NeverValid);
         }
         for scope in scopes.as_slice() {
             let known: Vec<_> = catalogue
@@ -254,12 +358,15 @@ impl NewApiKey {
                 return Err(KeyError::ScopeNotPublishable(scope.as_str().to_owned()));
             }
         }
-        check_lifetime(self.lifetime_ms, self.allow_never_expires)?;
         Ok((name, prefix, scopes))
     }
 }
 
-fn check_name(name: &str) -> Result<String, KeyError> {
+/// A name as it is kept.
+///
+/// # Errors
+/// [`KeyError::Name`].
+pub fn check_name(name: &str) -> Result<String, KeyError> {
     let name = name.trim();
     let length = name.chars().count();
     if length == 0 || length > 120 || name.chars().any(char::is_control) {
@@ -316,6 +423,39 @@ pub enum KeyError {
     /// The new secret would end before the overlap does.
     #[error("policy “overlap”: the new secret would expire before the old one stops working")]
     OverlapOutlivesSecret,
+    /// A setting breaks its rule.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Policy of the environment.
+    #[error(transparent)]
+    Policy(#[from] PolicyViolation),
+    /// A canary key has no rights.
+    #[error("a canary key has no rights: it is there to be seen in the wrong hands")]
+    CanaryWithScopes,
+    /// It would expire before it begins.
+    #[error("the key would expire before it begins to work")]
+    NeverValid,
+    /// More than the creator may do.
+    #[error("whoever makes a key can give it no more than they hold: “{0}” is more")]
+    ScopeExceedsCreator(String),
+    /// Somebody else replaced the secret that was to be replaced.
+    #[error("another rotation replaced this secret already")]
+    RotationInProgress,
+    /// There is nothing in overlap.
+    #[error("there is no rotation under way that this could be done to")]
+    NoRotation,
+    /// The old secret does not work any more; a retired one never returns.
+    #[error("the old secret has stopped working; a retired secret never returns")]
+    TooLateToRollBack,
+    /// A compromise must say why.
+    #[error("say why: ending a secret as compromised needs a reason")]
+    ReasonRequired,
+    /// A kid that this key does not have.
+    #[error("the key has no secret with this kid")]
+    UnknownKid,
+    /// A secret that was made elsewhere is not acceptable.
+    #[error("a secret made by a client needs a kid of 12 letters or digits that is not in use")]
+    ClientSecret,
     /// The reason is too long.
     #[error("a reason has at most 500 characters")]
     ReasonTooLong,
@@ -336,6 +476,17 @@ impl KeyError {
             Self::Scope(_) | Self::ScopeIsWildcard => "invalid_scope",
             Self::UnknownScope(_) => "unknown_scope",
             Self::ScopeNotPublishable(_) => "scope_not_publishable",
+            Self::Settings(error) => error.code(),
+            Self::Policy(_) => "policy_violation",
+            Self::CanaryWithScopes => "canary_with_scopes",
+            Self::NeverValid => "never_valid",
+            Self::ScopeExceedsCreator(_) => "scope_exceeds_creator",
+            Self::RotationInProgress => "rotation_in_progress",
+            Self::NoRotation => "no_rotation",
+            Self::TooLateToRollBack => "too_late_to_roll_back",
+            Self::ReasonRequired => "reason_required",
+            Self::UnknownKid => "unknown_kid",
+            Self::ClientSecret => "invalid_client_secret",
             Self::Lifetime | Self::NeverExpires | Self::Overlap | Self::OverlapOutlivesSecret => {
                 "policy_violation"
             }

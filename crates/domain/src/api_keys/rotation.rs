@@ -1,271 +1,391 @@
 //! Rotation: a second secret for the same key, and an end for the first one.
-//! Rules 1 to 4 of the rotation model; the overlap's clock starts at the issue of the new secret.
+//!
+//! ```text
+//!  pending --first use | promoted--> active --successor activated--> retiring --overlap ends | drained--> retired
+//!     \--cancelled | timed out--> aborted       any live state --compromise--> revoked (terminal)
+//!                                    retiring --rolled back--> active
+//! ```
+//! At most two secrets verify. The old one never lives longer than it would have without a rotation.
 
-use super::lifecycle::{ApiKey, ApiKeyState, KeyError, Secret, SecretState, check_lifetime};
-use super::{Kid, MAX_OVERLAP_MS};
+use super::lifecycle::{ApiKey, ApiKeyState, KeyError, Secret, SecretState, check_lifetime, check_reason};
+use super::{Kid, MAX_OVERLAP_MS, OverlapClock};
 
-/// What a person wants of a rotation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a person or a schedule wants of a rotation.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RotationRequest {
-    /// How long the old secret keeps working.
+    /// How long the old secret keeps working once its clock runs; 0 ends it at once.
     pub overlap_ms: i64,
+    /// What starts that clock.
+    pub clock: OverlapClock,
     /// Life of the new secret: `None` keeps the lifetime of the old one.
     pub lifetime_ms: Option<i64>,
+    /// The secret that is to be replaced, as the caller saw it. If another one is current by now,
+    /// somebody else rotated: [`KeyError::RotationInProgress`].
+    pub replaces: Option<Kid>,
+    /// The old secrets are known to others: they end at once as revoked, with this reason.
+    pub compromised: Option<String>,
+}
+
+impl Default for RotationRequest {
+    /// A day of overlap from the first use of the new secret.
+    fn default() -> Self {
+        Self {
+            overlap_ms: super::DAY_MS,
+            clock: OverlapClock::FromFirstUse,
+            lifetime_ms: None,
+            replaces: None,
+            compromised: None,
+        }
+    }
+}
+
+/// Ties the old secret of a key and the new one together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// Chosen by whoever asks: a second request with the same id does nothing.
+    pub id: String,
+    /// The key.
+    pub key_id: String,
+    /// The secret that is replaced, if one still worked.
+    pub old: Option<Kid>,
+    /// The secret that replaces it.
+    pub new: Kid,
+    /// How long the old one works after the clock started.
+    pub overlap_ms: i64,
+    /// What starts the clock.
+    pub clock: OverlapClock,
+    /// How far it is.
+    pub state: RotationState,
+    /// Who asked.
+    pub requested_by: String,
+    /// Why, for a compromise.
+    pub reason: Option<String>,
+    /// When it was asked for.
+    pub created_at: i64,
+    /// When the new secret was first used or promoted.
+    pub activated_at: Option<i64>,
+    /// When it was over.
+    pub ended_at: Option<i64>,
+    /// What ended it: `overlap`, `drained`, `superseded`, `timeout` or a person.
+    pub ended_by: Option<String>,
+}
+
+/// How far a rotation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotationState {
+    /// The new secret was not used yet.
+    Pending,
+    /// The new secret is in use; the old one may still work.
+    Overlapping,
+    /// The old secret has ended.
+    Complete,
+    /// The new secret was cancelled before anybody used it.
+    Cancelled,
+    /// The old secret is the current one again.
+    RolledBack,
+}
+
+impl RotationState {
+    /// Stable text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Overlapping => "overlapping",
+            Self::Complete => "complete",
+            Self::Cancelled => "cancelled",
+            Self::RolledBack => "rolled_back",
+        }
+    }
+
+    /// Reads the stable text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Pending, Self::Overlapping, Self::Complete, Self::Cancelled, Self::RolledBack]
+            .into_iter()
+            .find(|state| state.as_str() == text)
+    }
+
+    /// Whether something can still come of it.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        matches!(self, Self::Pending | Self::Overlapping)
+    }
+}
+
+impl Rotation {
+    fn end(&mut self, state: RotationState, now: i64, by: &str) {
+        self.state = state;
+        self.ended_at = Some(now);
+        self.ended_by = Some(by.to_owned());
+    }
+
+    /// Ends it because a newer one takes its place.
+    pub fn supersede(&mut self, now: i64) {
+        let state = if self.state == RotationState::Pending {
+            RotationState::Cancelled
+        } else {
+            RotationState::Complete
+        };
+        self.end(state, now, "superseded");
+    }
 }
 
 impl ApiKey {
-    /// Gives the key a new secret. The old one works until `min(its own end, now + overlap)`:
-    /// never longer than before. At most two secrets verify afterwards.
-    ///
-    /// A predecessor that nobody has used yet is cancelled instead of kept; a predecessor of the
-    /// predecessor ends at once.
+    /// Gives the key a new secret. A pending one is cancelled first; a predecessor of the
+    /// predecessor ends at once; the current one works until its overlap ends, never longer than
+    /// before. Returns the rotation; an earlier open one is to be [superseded](Rotation::supersede).
     ///
     /// # Errors
-    /// [`KeyError::Revoked`], [`KeyError::Overlap`], [`KeyError::Lifetime`],
-    /// [`KeyError::OverlapOutlivesSecret`]; the key is unchanged then.
+    /// [`KeyError::Revoked`], [`KeyError::RotationInProgress`], [`KeyError::Overlap`],
+    /// [`KeyError::Lifetime`], [`KeyError::OverlapOutlivesSecret`], [`KeyError::ReasonRequired`];
+    /// the key is unchanged then.
     pub fn rotate(
         &mut self,
-        request: RotationRequest,
-        kid: Kid,
-        last_four: &str,
+        id: &str,
+        request: &RotationRequest,
+        (kid, last_four): (Kid, &str),
+        requested_by: &str,
         now: i64,
-    ) -> Result<(), KeyError> {
+    ) -> Result<Rotation, KeyError> {
         if self.state(now) == ApiKeyState::Revoked {
             return Err(KeyError::Revoked);
         }
-        if !(0..=MAX_OVERLAP_MS).contains(&request.overlap_ms) {
+        let overlap_ms = match request.clock {
+            OverlapClock::UntilDrained { cap_ms, .. } => cap_ms,
+            OverlapClock::FromFirstUse | OverlapClock::FromIssue => request.overlap_ms,
+        };
+        if !(0..=MAX_OVERLAP_MS).contains(&overlap_ms) {
             return Err(KeyError::Overlap);
         }
-        let inherited = self.current_secret(now).and_then(Secret::lifetime_ms);
-        if let Some(lifetime) = request.lifetime_ms {
-            check_lifetime(Some(lifetime), false)?;
+        if let (Some(expected), Some(current)) = (&request.replaces, self.current_secret(now))
+            && *expected != current.kid
+        {
+            return Err(KeyError::RotationInProgress);
         }
-        let lifetime = request.lifetime_ms.or(inherited);
-        if lifetime.is_some_and(|lifetime| lifetime < request.overlap_ms) {
+        let reason = request.compromised.as_deref().map(check_reason).transpose()?;
+        if reason == Some(None) {
+            return Err(KeyError::ReasonRequired);
+        }
+        let reason = reason.flatten();
+        let overlap_ms = if reason.is_some() { 0 } else { overlap_ms };
+        let lifetime = match request.lifetime_ms {
+            Some(lifetime) => {
+                check_lifetime(Some(lifetime), false)?;
+                Some(lifetime)
+            }
+            None => self.current_secret(now).and_then(Secret::lifetime_ms),
+        };
+        if lifetime.is_some_and(|lifetime| lifetime < overlap_ms) {
             return Err(KeyError::OverlapOutlivesSecret);
         }
-        self.make_room(now, now + request.overlap_ms);
-        self.secrets.push(Secret {
-            kid,
-            last_four: last_four.to_owned(),
-            stored: SecretState::Pending,
+        let at_issue = request.clock == OverlapClock::FromIssue;
+        let old = self.make_room(reason.as_deref(), overlap_ms, at_issue, now);
+        let mut secret = Secret::new(kid.clone(), last_four, SecretState::Pending, now, lifetime);
+        secret.pending_until = self.pending_until(old.as_ref(), lifetime, now);
+        self.secrets.push(secret);
+        Ok(Rotation {
+            id: id.to_owned(),
+            key_id: self.id.clone(),
+            old,
+            new: kid,
+            overlap_ms,
+            clock: request.clock,
+            state: RotationState::Pending,
+            requested_by: requested_by.to_owned(),
+            reason,
             created_at: now,
-            expires_at: lifetime.map(|lifetime| now + lifetime),
-            retires_at: None,
-            first_used_at: None,
-            last_used_at: None,
-            use_count: 0,
-        });
-        self.epoch += 1;
+            activated_at: None,
+            ended_at: None,
+            ended_by: None,
+        })
+    }
+
+    /// Leaves at most one verifying secret, and starts the end of it where the clock runs already.
+    fn make_room(&mut self, compromised: Option<&str>, overlap_ms: i64, at_issue: bool, now: i64) -> Option<Kid> {
+        for secret in &mut self.secrets {
+            if !secret.state(now).verifies() {
+                continue;
+            }
+            if let Some(reason) = compromised {
+                secret.end(SecretState::Revoked, now, Some(reason));
+            } else if secret.stored == SecretState::Pending {
+                secret.end(SecretState::Aborted, now, Some("a newer rotation took its place"));
+            }
+        }
+        let live = |secret: &Secret| secret.state(now).verifies();
+        let old = self.secrets.iter().rposition(live)?;
+        for secret in &mut self.secrets[..old] {
+            if live(secret) {
+                secret.end(SecretState::Retired, now, Some("a newer rotation ended its overlap"));
+            }
+        }
+        let secret = &mut self.secrets[old];
+        if overlap_ms == 0 {
+            secret.end(SecretState::Retired, now, Some("rotated without overlap"));
+            return None;
+        }
+        if at_issue {
+            secret.retire_by(now.saturating_add(overlap_ms));
+        }
+        Some(secret.kid.clone())
+    }
+
+    /// A secret nobody uses is cancelled, unless it will be the only one left to use.
+    fn pending_until(&self, old: Option<&Kid>, lifetime: Option<i64>, now: i64) -> Option<i64> {
+        let end = now.saturating_add(MAX_OVERLAP_MS.min(lifetime.unwrap_or(i64::MAX)));
+        let old = self.secrets.iter().find(|secret| Some(&secret.kid) == old)?;
+        let outlives = old.stored == SecretState::Active && old.expires_at.is_none_or(|expiry| expiry > end);
+        outlives.then_some(end)
+    }
+
+    /// The first use of a secret, or its promotion by hand: it becomes the active one, and the
+    /// clock of the old one starts where it waited for this. Returns whether anything changed.
+    pub fn activate(&mut self, rotation: &mut Rotation, now: i64) -> bool {
+        let Some(new) = self.secrets.iter_mut().find(|secret| secret.kid == rotation.new) else {
+            return false;
+        };
+        if rotation.state != RotationState::Pending || new.state(now) != SecretState::Pending {
+            return false;
+        }
+        new.stored = SecretState::Active;
+        new.activated_at = Some(now);
+        new.pending_until = None;
+        rotation.activated_at = Some(now);
+        rotation.state = RotationState::Overlapping;
+        let old = self.secrets.iter_mut().find(|secret| Some(&secret.kid) == rotation.old.as_ref());
+        match old {
+            Some(old) if old.state(now).verifies() => {
+                if rotation.clock != OverlapClock::FromIssue {
+                    old.retire_by(now.saturating_add(rotation.overlap_ms));
+                }
+            }
+            _ => rotation.end(RotationState::Complete, now, "overlap"),
+        }
+        true
+    }
+
+    /// Cancels a rotation whose new secret nobody used. The old secret is as it was before.
+    ///
+    /// # Errors
+    /// [`KeyError::NoRotation`] if the new secret is in use or the rotation is over.
+    pub fn cancel_rotation(&mut self, rotation: &mut Rotation, by: &str, now: i64) -> Result<(), KeyError> {
+        if rotation.state != RotationState::Pending {
+            return Err(KeyError::NoRotation);
+        }
+        self.give_back(rotation, now);
+        rotation.end(RotationState::Cancelled, now, by);
         Ok(())
     }
 
-    /// Leaves at most one verifying secret, retiring at `end` at the latest.
-    fn make_room(&mut self, now: i64, end: i64) {
-        let has_pending = self.secrets.iter().any(|secret| {
-            secret.state(now) == SecretState::Pending
-                && self
-                    .secrets
-                    .first()
-                    .is_some_and(|first| first.kid != secret.kid)
-        });
+    /// Makes the old secret the current one again and ends the new one, while the old one works.
+    ///
+    /// # Errors
+    /// [`KeyError::NoRotation`]; [`KeyError::TooLateToRollBack`] once the old secret has ended.
+    pub fn roll_back(&mut self, rotation: &mut Rotation, by: &str, now: i64) -> Result<(), KeyError> {
+        let works = |secret: &Secret| Some(&secret.kid) == rotation.old.as_ref() && secret.state(now).verifies();
+        if self.state(now) == ApiKeyState::Revoked {
+            return Err(KeyError::Revoked);
+        }
+        if !self.secrets.iter().any(works) {
+            return Err(KeyError::TooLateToRollBack);
+        }
+        if !rotation.state.is_open() {
+            return Err(KeyError::NoRotation);
+        }
+        self.give_back(rotation, now);
+        rotation.end(RotationState::RolledBack, now, by);
+        Ok(())
+    }
+
+    fn give_back(&mut self, rotation: &Rotation, now: i64) {
         for secret in &mut self.secrets {
-            match secret.state(now) {
-                SecretState::Pending if has_pending => secret.stored = SecretState::Aborted,
-                SecretState::Pending | SecretState::Active => {
-                    secret.stored = SecretState::Retiring;
-                    secret.retires_at = Some(end);
-                }
-                // Its successor was just cancelled: it stays, but never longer than before.
-                SecretState::Retiring if has_pending => {
-                    secret.retires_at = Some(secret.retires_at.map_or(end, |old| old.min(end)));
-                }
-                SecretState::Retiring => secret.retires_at = Some(now),
-                _ => {}
+            if secret.kid == rotation.new && secret.stored.verifies() {
+                secret.end(SecretState::Aborted, now, Some("its rotation was taken back"));
+            } else if Some(&secret.kid) == rotation.old.as_ref() && secret.state(now) == SecretState::Retiring {
+                secret.stored = SecretState::Active;
+                secret.retires_at = None;
             }
         }
+    }
+
+    /// Ends the overlap now: because the old secret is silent, or because a named person says so.
+    ///
+    /// # Errors
+    /// [`KeyError::NoRotation`] if the new secret was not used yet or the rotation is over.
+    pub fn finish_rotation(&mut self, rotation: &mut Rotation, by: &str, now: i64) -> Result<(), KeyError> {
+        if rotation.state != RotationState::Overlapping {
+            return Err(KeyError::NoRotation);
+        }
+        for secret in &mut self.secrets {
+            if Some(&secret.kid) == rotation.old.as_ref() && secret.state(now).verifies() {
+                secret.end(SecretState::Retired, now, Some(by));
+            }
+        }
+        rotation.end(RotationState::Complete, now, by);
+        Ok(())
+    }
+
+    /// What time alone did to a rotation: its overlap ended, its pending secret timed out, or the
+    /// old secret has been silent for as long as the policy asks. Returns whether anything changed.
+    pub fn settle_rotation(&mut self, rotation: &mut Rotation, now: i64) -> bool {
+        let state = |kid: Option<&Kid>| self.secrets.iter().find(|secret| Some(&secret.kid) == kid).map(|secret| secret.state(now));
+        let (old, new) = (state(rotation.old.as_ref()), state(Some(&rotation.new)));
+        match rotation.state {
+            RotationState::Pending if new.is_none_or(|new| !new.verifies()) => {
+                // It timed out: as if it had been cancelled. (A revoked one has ended already.)
+                self.give_back(rotation, now);
+                if let Some(secret) = self.secrets.iter_mut().find(|secret| secret.kid == rotation.new)
+                    && secret.stored == SecretState::Pending
+                {
+                    secret.end(SecretState::Aborted, now, Some("nobody used it in time"));
+                }
+                rotation.end(RotationState::Cancelled, now, "timeout");
+                true
+            }
+            RotationState::Overlapping if old.is_none_or(|old| !old.verifies()) => {
+                rotation.end(RotationState::Complete, now, "overlap");
+                true
+            }
+            RotationState::Overlapping if self.is_drained(rotation, now) => {
+                self.finish_rotation(rotation, "drained", now).is_ok()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the old secret was silent for the window that its clock asks for.
+    #[must_use]
+    pub fn is_drained(&self, rotation: &Rotation, now: i64) -> bool {
+        let OverlapClock::UntilDrained { silent_ms, .. } = rotation.clock else {
+            return false;
+        };
+        let old = self.secrets.iter().find(|secret| Some(&secret.kid) == rotation.old.as_ref());
+        let quiet_since = old.and_then(|old| old.last_used_at).max(rotation.activated_at);
+        quiet_since.is_some_and(|since| now.saturating_sub(since) >= silent_ms)
+    }
+
+    /// Ends one secret for good. The others stay as they are: a use of an ended secret alerts, and
+    /// never ends the rest by itself.
+    ///
+    /// # Errors
+    /// [`KeyError::UnknownKid`], [`KeyError::ReasonRequired`], [`KeyError::ReasonTooLong`].
+    pub fn revoke_secret(&mut self, kid: &Kid, reason: &str, now: i64) -> Result<bool, KeyError> {
+        let reason = check_reason(reason)?.ok_or(KeyError::ReasonRequired)?;
+        let secret = self.secrets.iter_mut().find(|secret| secret.kid == *kid).ok_or(KeyError::UnknownKid)?;
+        if !secret.state(now).verifies() {
+            return Ok(false);
+        }
+        secret.end(SecretState::Revoked, now, Some(&reason));
+        Ok(true)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::api_keys::{DAY_MS, PlainKey, Prefix};
-    use crate::scopes::ScopeSet;
-
-    fn kid() -> Kid {
-        let prefix = Prefix::new("sk_live").expect("a prefix");
-
-        PlainKey::generate(&prefix, &mut rand::rng()).kid().clone()
-    }
-
-    fn fresh_key(lifetime_ms: Option<i64>) -> ApiKey {
-        let secret = Secret {
-            kid: kid(),
-            last_four: "abcd".to_owned(),
-            stored: SecretState::Active,
-            created_at: 0,
-            expires_at: lifetime_ms,
-            retires_at: None,
-            first_used_at: None,
-            last_used_at: None,
-            use_count: 0,
-        };
-        ApiKey {
-            id: "key".to_owned(),
-            name: "a key".to_owned(),
-            prefix: Prefix::new("sk_live").expect("a prefix"),
-            scopes: ScopeSet::parse("orders:read").expect("scopes"),
-            epoch: 1,
-            created_at: 0,
-            revoked_at: None,
-            revoked_reason: None,
-            secrets: vec![secret],
-        }
-    }
-
-    fn rotate(key: &mut ApiKey, overlap_ms: i64, now: i64) {
-        key.rotate(
-            RotationRequest {
-                overlap_ms,
-                lifetime_ms: None,
-            },
-            kid(),
-            "wxyz",
-            now,
-        )
-        .expect("a rotation");
-    }
-
-    fn states(key: &ApiKey, now: i64) -> Vec<SecretState> {
-        key.secrets.iter().map(|secret| secret.state(now)).collect()
-    }
-
-    #[test]
-    fn ac_134_both_secrets_work_until_the_overlap_ends() {
-        use SecretState::{Pending, Retired, Retiring};
-        let mut key = fresh_key(Some(90 * DAY_MS));
-        rotate(&mut key, DAY_MS, 1000);
-        assert_eq!(states(&key, 1000), [Retiring, Pending]);
-        assert_eq!(key.state(1000), ApiKeyState::Rotating);
-        assert_eq!(key.old_secret_works_until(1000), Some(1000 + DAY_MS));
-        assert_eq!(states(&key, 999 + DAY_MS), [Retiring, Pending]);
-        assert_eq!(states(&key, 1000 + DAY_MS), [Retired, Pending]);
-        assert_eq!(key.state(1000 + DAY_MS), ApiKeyState::Active);
-    }
-
-    #[test]
-    fn ac_134_without_overlap_the_old_secret_ends_at_once() {
-        let mut key = fresh_key(Some(90 * DAY_MS));
-        rotate(&mut key, 0, 1000);
-        assert_eq!(
-            states(&key, 1000),
-            [SecretState::Retired, SecretState::Pending]
-        );
-    }
-
-    #[test]
-    fn ac_135_a_pending_secret_is_cancelled_first() {
-        use SecretState::{Aborted, Pending, Retiring};
-        let mut key = fresh_key(Some(90 * DAY_MS));
-        rotate(&mut key, DAY_MS, 1000);
-        rotate(&mut key, 5 * DAY_MS, 2000);
-        assert_eq!(states(&key, 2000), [Retiring, Aborted, Pending]);
-        assert_eq!(
-            key.old_secret_works_until(2000),
-            Some(1000 + DAY_MS),
-            "never extended"
-        );
-    }
-
-    #[test]
-    fn ac_135_a_used_successor_retires_and_its_predecessor_ends() {
-        use SecretState::{Pending, Retired, Retiring};
-        let mut key = fresh_key(Some(90 * DAY_MS));
-        rotate(&mut key, DAY_MS, 1000);
-        key.secrets[1].mark_used(1500);
-        rotate(&mut key, DAY_MS, 2000);
-        assert_eq!(states(&key, 2000), [Retired, Retiring, Pending]);
-    }
-
-    #[test]
-    fn ac_136_the_new_secret_gets_a_fresh_lifetime_and_the_record_stays() {
-        let mut key = fresh_key(Some(90 * DAY_MS));
-        let before = key.clone();
-        rotate(&mut key, DAY_MS, 80 * DAY_MS);
-        assert_eq!(key.secrets[1].expires_at, Some(170 * DAY_MS));
-        assert_eq!(
-            key.secrets[0].expires_at,
-            Some(90 * DAY_MS),
-            "its own end is never extended"
-        );
-        assert_eq!(
-            (&key.id, &key.name, &key.prefix, &key.scopes),
-            (&before.id, &before.name, &before.prefix, &before.scopes)
-        );
-        assert_eq!(key.epoch, 2);
-    }
-
-    #[test]
-    fn ac_140_a_revoked_key_cannot_be_rotated_and_revoking_again_changes_nothing() {
-        let mut key = fresh_key(None);
-        assert_eq!(key.revoke("leaked", 10), Ok(true));
-        assert_eq!(key.revoke("again", 20), Ok(false));
-        assert_eq!(key.revoked_reason.as_deref(), Some("leaked"));
-        let request = RotationRequest {
-            overlap_ms: 0,
-            lifetime_ms: None,
-        };
-        assert_eq!(
-            key.rotate(request, kid(), "wxyz", 30),
-            Err(KeyError::Revoked)
-        );
-    }
-
-    #[test]
-    fn an_overlap_may_not_outlive_the_new_secret() {
-        let mut key = fresh_key(Some(DAY_MS));
-        let request = RotationRequest {
-            overlap_ms: 2 * DAY_MS,
-            lifetime_ms: None,
-        };
-        assert_eq!(
-            key.rotate(request, kid(), "wxyz", 0),
-            Err(KeyError::OverlapOutlivesSecret)
-        );
-        assert_eq!(key.secrets.len(), 1, "nothing half done");
-    }
-
-    proptest! {
-        #[test]
-        fn at_most_two_secrets_verify_and_no_end_is_ever_later_than_before(
-            steps in prop::collection::vec((0_i64..3, 0_i64..MAX_OVERLAP_MS, 1_i64..20 * DAY_MS), 1..40),
-        ) {
-            let mut key = fresh_key(Some(60 * DAY_MS));
-            let mut now = 0;
-            for (step, overlap_ms, pause) in steps {
-                now += pause;
-                let ends: Vec<_> = key.secrets.iter().map(|secret| (secret.state(now), secret.retires_at, secret.expires_at)).collect();
-                match step {
-                    0 => rotate(&mut key, overlap_ms, now),
-                    1 => if let Some(secret) = key.secrets.iter_mut().rev().find(|secret| secret.state(now).verifies()) {
-                        secret.mark_used(now);
-                    },
-                    _ => {}
-                }
-                prop_assert!(states(&key, now).iter().filter(|state| state.verifies()).count() <= 2);
-                for (secret, (state, retires_at, expires_at)) in key.secrets.iter().zip(ends) {
-                    prop_assert_eq!(secret.expires_at, expires_at);
-                    if let Some(old) = retires_at {
-                        prop_assert!(secret.retires_at.is_some_and(|end| end <= old || !state.verifies()));
-                    }
-                    if !state.verifies() {
-                        prop_assert!(!secret.state(now).verifies(), "nothing comes back");
-                    }
-                }
-            }
-        }
+impl Secret {
+    /// Begins or shortens its overlap; never makes its life longer.
+    fn retire_by(&mut self, end: i64) {
+        let ends = [self.retires_at, self.expires_at, Some(end)];
+        self.retires_at = ends.into_iter().flatten().min();
+        self.stored = SecretState::Retiring;
     }
 }

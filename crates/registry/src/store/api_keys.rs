@@ -1,39 +1,96 @@
-//! Rows of keys, their rotations and the pepper they were made with.
+//! Rows of keys.
 
-use std::collections::HashMap;
-
-use keywright_domain::api_keys::{ApiKey, Kid, Prefix, Secret};
+use keywright_domain::api_keys::{
+    ApiKey, CreditPlan, Environment, KeySettings, Metadata, NetworkList, OriginList, Owner, OwnerKind, Prefix,
+    RateLimit, Secret, Tags,
+};
 use keywright_domain::scopes::ScopeSet;
 use sqlx::AnyConnection;
 
-use super::secrets::{SecretRow, damaged};
+use super::many;
+use super::secrets::{self, SecretRow, damaged};
 use crate::RegistryError;
 
 const NEVER: i64 = i64::MAX;
 
+/// Every column of a key, in the order of [`ApiKeyRow`].
+macro_rules! key_columns {
+    () => {
+        "k.id, k.name, k.prefix, k.environment, k.owner_kind, k.owner_id, k.creator_id, k.scopes, k.limits, \
+         k.networks, k.origins, k.tags, k.note, k.metadata, k.one_time, k.canary, k.credit_plan, k.epoch, \
+         k.created_at, k.not_before, k.disabled_at, k.disabled_reason, k.exposed_at, k.revoked_at, \
+         k.revoked_reason, k.promoted_to"
+    };
+}
+pub(super) use key_columns;
+
 #[derive(sqlx::FromRow)]
 pub(super) struct ApiKeyRow {
-    pub(super) id: String,
-    pub(super) name: String,
-    pub(super) prefix: String,
-    pub(super) scopes: String,
-    pub(super) epoch: i64,
-    pub(super) created_at: i64,
-    pub(super) revoked_at: Option<i64>,
-    pub(super) revoked_reason: Option<String>,
+    id: String,
+    name: String,
+    prefix: String,
+    environment: String,
+    owner_kind: String,
+    owner_id: String,
+    creator_id: Option<String>,
+    scopes: String,
+    limits: String,
+    networks: String,
+    origins: String,
+    tags: String,
+    note: String,
+    metadata: String,
+    one_time: i64,
+    canary: i64,
+    credit_plan: String,
+    epoch: i64,
+    created_at: i64,
+    not_before: Option<i64>,
+    disabled_at: Option<i64>,
+    disabled_reason: Option<String>,
+    exposed_at: Option<i64>,
+    revoked_at: Option<i64>,
+    revoked_reason: Option<String>,
+    promoted_to: Option<String>,
 }
 
 impl ApiKeyRow {
     pub(super) fn into_key(self, secrets: Vec<Secret>) -> Result<ApiKey, RegistryError> {
+        let settings = KeySettings {
+            limits: RateLimit::parse_all(&self.limits).map_err(|_| damaged("limit"))?,
+            networks: NetworkList::parse(&self.networks).map_err(|_| damaged("network"))?,
+            origins: OriginList::parse(&self.origins).map_err(|_| damaged("origin"))?,
+            tags: Tags::parse(&self.tags).map_err(|_| damaged("tag"))?,
+            note: self.note,
+            metadata: Metadata::parse(&self.metadata).map_err(|_| damaged("metadata"))?,
+            one_time: self.one_time != 0,
+            canary: self.canary != 0,
+            credits: (!self.credit_plan.is_empty())
+                .then(|| CreditPlan::parse(&self.credit_plan))
+                .transpose()
+                .map_err(|_| damaged("credit plan"))?,
+        };
         Ok(ApiKey {
             id: self.id,
             name: self.name,
             prefix: Prefix::new(&self.prefix).map_err(|_| damaged("prefix"))?,
+            environment: Environment::new(&self.environment).map_err(|_| damaged("environment"))?,
+            owner: Owner {
+                kind: OwnerKind::parse(&self.owner_kind).ok_or_else(|| damaged("owner"))?,
+                id: self.owner_id,
+            },
+            creator: self.creator_id,
             scopes: ScopeSet::parse(&self.scopes)?,
+            settings,
             epoch: self.epoch,
             created_at: self.created_at,
+            not_before: self.not_before,
+            disabled_at: self.disabled_at,
+            disabled_reason: self.disabled_reason,
+            exposed_at: self.exposed_at,
             revoked_at: self.revoked_at,
             revoked_reason: self.revoked_reason,
+            promoted_to: self.promoted_to,
             secrets,
         })
     }
@@ -43,18 +100,20 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<ApiKey>, RegistryError> {
-    let row: Option<ApiKeyRow> = sqlx::query_as(
-        "SELECT id, name, prefix, scopes, epoch, created_at, revoked_at, revoked_reason \
-         FROM api_keys WHERE id = $1",
-    )
+    let row: Option<ApiKeyRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        key_columns!(),
+        " FROM api_keys k WHERE k.id = $1"
+    ))
     .bind(id.to_owned())
     .fetch_optional(&mut *connection)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let secrets: Vec<SecretRow> = sqlx::query_as(
-        "SELECT kid, last_four, stored, created_at, expires_at, retires_at, first_used_at, last_used_at, use_count \
-         FROM secrets WHERE key_id = $1 ORDER BY position",
-    )
+    let secrets: Vec<SecretRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        secrets::secret_columns!(),
+        " FROM secrets s WHERE s.key_id = $1 ORDER BY s.position"
+    ))
     .bind(id.to_owned())
     .fetch_all(connection)
     .await?;
@@ -62,122 +121,139 @@ pub(crate) async fn find(
     Ok(Some(row.into_key(secrets?)?))
 }
 
+/// Inserts keys, without their secrets.
 pub(crate) async fn insert(
     connection: &mut AnyConnection,
     key: &ApiKey,
     now: i64,
 ) -> Result<(), RegistryError> {
-    sqlx::query(
-        "INSERT INTO api_keys (id, name, prefix, scopes, epoch, created_at, name_order, search_text, kid, last_four, \
-         expires_order, old_works_until, last_used_order) \
-         VALUES ($1, $2, $3, $4, $5, $6, '', '', '', '', 0, 0, 0)",
-    )
-    .bind(key.id.clone())
-    .bind(key.name.clone())
-    .bind(key.prefix.as_str().to_owned())
-    .bind(key.scopes.to_string())
-    .bind(key.epoch)
-    .bind(key.created_at)
-    .execute(&mut *connection)
-    .await?;
-    update(connection, key, now).await
-}
-
-/// Writes what can change of a key, and what lists read of it.
-pub(crate) async fn update(
-    connection: &mut AnyConnection,
-    key: &ApiKey,
-    now: i64,
-) -> Result<(), RegistryError> {
-    let current = key
-        .current_secret(now)
-        .ok_or_else(|| damaged("key without a secret"))?;
-    let mut search_text = format!("{} {} {}", key.name, key.prefix, key.scopes).to_lowercase();
-    for secret in &key.secrets {
-        search_text.push(' ');
-        search_text.push_str(&secret.kid.as_str().to_lowercase());
-    }
-    sqlx::query(
-        "UPDATE api_keys SET epoch = $1, revoked_at = $2, revoked_reason = $3, name_order = $4, search_text = $5, \
-         kid = $6, last_four = $7, expires_order = $8, old_works_until = $9 WHERE id = $10",
-    )
-    .bind(key.epoch)
-    .bind(key.revoked_at)
-    .bind(key.revoked_reason.clone())
-    .bind(key.name.to_lowercase())
-    .bind(search_text)
-    .bind(current.kid.as_str().to_owned())
-    .bind(current.last_four.clone())
-    .bind(current.expires_at.unwrap_or(NEVER))
-    .bind(key.old_secret_works_until(now).unwrap_or(0))
-    .bind(key.id.clone())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-pub(crate) async fn find_rotation(
-    connection: &mut AnyConnection,
-    idempotency_key: &str,
-) -> Result<Option<String>, RegistryError> {
-    Ok(
-        sqlx::query_scalar("SELECT kid FROM rotations WHERE idempotency_key = $1")
-            .bind(idempotency_key.to_owned())
-            .fetch_optional(connection)
-            .await?,
-    )
-}
-
-pub(crate) async fn insert_rotation(
-    connection: &mut AnyConnection,
-    idempotency_key: &str,
-    key_id: &str,
-    kid: &Kid,
-    now: i64,
-) -> Result<(), RegistryError> {
-    sqlx::query(
-        "INSERT INTO rotations (idempotency_key, key_id, kid, created_at) VALUES ($1, $2, $3, $4)",
-    )
-    .bind(idempotency_key.to_owned())
-    .bind(key_id.to_owned())
-    .bind(kid.as_str().to_owned())
-    .bind(now)
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-/// The pepper in use; none before the first key.
-pub(crate) async fn pepper_id(
-    connection: &mut AnyConnection,
-) -> Result<Option<String>, RegistryError> {
-    Ok(
-        sqlx::query_scalar("SELECT id FROM peppers ORDER BY created_at DESC, id LIMIT 1")
-            .fetch_optional(connection)
-            .await?,
-    )
-}
-
-pub(crate) async fn insert_pepper(
-    connection: &mut AnyConnection,
-    id: &str,
-    now: i64,
-) -> Result<(), RegistryError> {
-    sqlx::query("INSERT INTO peppers (id, created_at) VALUES ($1, $2)")
-        .bind(id.to_owned())
-        .bind(now)
+    const COLUMNS: usize = 33;
+    let sql = many::values(
+        "INSERT INTO api_keys (id, name, prefix, environment, owner_kind, owner_id, creator_id, scopes, limits, \
+         networks, origins, tags, note, metadata, one_time, canary, credit_plan, epoch, created_at, not_before, \
+         disabled_at, disabled_reason, exposed_at, revoked_at, revoked_reason, promoted_to, name_key, search_text, \
+         kid, last_four, expires_order, old_works_until, last_used_order) VALUES ",
+        1,
+        COLUMNS,
+    );
+    let derived = Derived::of(key, now)?;
+    let settings = &key.settings;
+    sqlx::query(sqlx::AssertSqlSafe(sql))
+        .bind(key.id.clone())
+        .bind(key.name.clone())
+        .bind(key.prefix.as_str().to_owned())
+        .bind(key.environment.as_str().to_owned())
+        .bind(key.owner.kind.as_str())
+        .bind(key.owner.id.clone())
+        .bind(key.creator.clone())
+        .bind(key.scopes.to_string())
+        .bind(RateLimit::to_text_all(&settings.limits))
+        .bind(settings.networks.to_text())
+        .bind(settings.origins.to_text())
+        .bind(settings.tags.to_text())
+        .bind(settings.note.clone())
+        .bind(settings.metadata.to_text())
+        .bind(i64::from(settings.one_time))
+        .bind(i64::from(settings.canary))
+        .bind(credit_text(settings))
+        .bind(key.epoch)
+        .bind(key.created_at)
+        .bind(key.not_before)
+        .bind(key.disabled_at)
+        .bind(key.disabled_reason.clone())
+        .bind(key.exposed_at)
+        .bind(key.revoked_at)
+        .bind(key.revoked_reason.clone())
+        .bind(key.promoted_to.clone())
+        .bind(derived.name_key)
+        .bind(derived.search_text)
+        .bind(derived.kid)
+        .bind(derived.last_four)
+        .bind(derived.expires_order)
+        .bind(derived.old_works_until)
+        .bind(0_i64)
         .execute(connection)
         .await?;
     Ok(())
 }
 
-/// Uses wait in memory; this adds those of several secrets in one transaction.
-pub(crate) async fn add_uses(
+/// Writes everything that can change of a key, and what lists read of it.
+pub(crate) async fn update(
     connection: &mut AnyConnection,
-    uses: &HashMap<String, crate::uses::Uses>,
+    key: &ApiKey,
+    now: i64,
 ) -> Result<(), RegistryError> {
-    for (kid, uses) in uses {
-        super::secrets::add_uses(connection, kid, uses.count, uses.last_at).await?;
-    }
+    let derived = Derived::of(key, now)?;
+    let settings = &key.settings;
+    sqlx::query(
+        "UPDATE api_keys SET name = $1, scopes = $2, limits = $3, networks = $4, origins = $5, tags = $6, \
+         note = $7, metadata = $8, credit_plan = $9, epoch = $10, not_before = $11, disabled_at = $12, \
+         disabled_reason = $13, exposed_at = $14, revoked_at = $15, revoked_reason = $16, promoted_to = $17, \
+         name_key = $18, search_text = $19, kid = $20, last_four = $21, expires_order = $22, \
+         old_works_until = $23, owner_kind = $24, owner_id = $25 WHERE id = $26",
+    )
+    .bind(key.name.clone())
+    .bind(key.scopes.to_string())
+    .bind(RateLimit::to_text_all(&settings.limits))
+    .bind(settings.networks.to_text())
+    .bind(settings.origins.to_text())
+    .bind(settings.tags.to_text())
+    .bind(settings.note.clone())
+    .bind(settings.metadata.to_text())
+    .bind(credit_text(settings))
+    .bind(key.epoch)
+    .bind(key.not_before)
+    .bind(key.disabled_at)
+    .bind(key.disabled_reason.clone())
+    .bind(key.exposed_at)
+    .bind(key.revoked_at)
+    .bind(key.revoked_reason.clone())
+    .bind(key.promoted_to.clone())
+    .bind(derived.name_key)
+    .bind(derived.search_text)
+    .bind(derived.kid)
+    .bind(derived.last_four)
+    .bind(derived.expires_order)
+    .bind(derived.old_works_until)
+    .bind(key.owner.kind.as_str())
+    .bind(key.owner.id.clone())
+    .bind(key.id.clone())
+    .execute(connection)
+    .await?;
     Ok(())
+}
+
+fn credit_text(settings: &KeySettings) -> String {
+    settings.credits.as_ref().map(CreditPlan::to_text).unwrap_or_default()
+}
+
+/// What lists filter and sort by, derived from the key and its secrets.
+struct Derived {
+    name_key: String,
+    search_text: String,
+    kid: String,
+    last_four: String,
+    expires_order: i64,
+    old_works_until: i64,
+}
+
+impl Derived {
+    fn of(key: &ApiKey, now: i64) -> Result<Self, RegistryError> {
+        let current = key
+            .current_secret(now)
+            .ok_or_else(|| damaged("key without a secret"))?;
+        let mut search_text = format!("{} {} {} {}", key.name, key.prefix, key.scopes, key.settings.tags.to_text().trim());
+        for secret in &key.secrets {
+            search_text.push(' ');
+            search_text.push_str(secret.kid.as_str());
+        }
+        Ok(Self {
+            name_key: key.name.to_lowercase(),
+            search_text: search_text.to_lowercase(),
+            kid: current.kid.as_str().to_owned(),
+            last_four: current.last_four.clone(),
+            expires_order: current.expires_at.unwrap_or(NEVER),
+            old_works_until: key.old_secret_works_until(now).unwrap_or(0),
+        })
+    }
 }

@@ -1,9 +1,11 @@
 //! The audit trail: appended to inside the transaction of each change, never updated.
 
 use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::audit_chain::{self, ChainedEvent, EventHash};
 use sqlx::AnyConnection;
 
-use super::like_pattern;
+use super::heads::Head;
+use super::{like_pattern, many};
 use crate::RegistryError;
 use crate::audit::{AuditEvent, AuditQuery, SubjectFilter};
 
@@ -22,8 +24,8 @@ impl NewEvent {
         Self {
             action,
             target_kind: "registry",
-            target_id: "local".to_owned(),
-            target_name: "This device".to_owned(),
+            target_id: "registry".to_owned(),
+            target_name: "Registry".to_owned(),
             summary,
             details: Vec::new(),
         }
@@ -43,48 +45,115 @@ struct AuditRow {
     details: String,
 }
 
-pub(crate) async fn last_sequence(connection: &mut AnyConnection) -> Result<i64, RegistryError> {
-    Ok(
-        sqlx::query_scalar("SELECT COALESCE(MAX(sequence), 0) FROM audit_events")
-            .fetch_one(connection)
-            .await?,
-    )
+/// Appends events: each is chained to the one before.
+pub(crate) async fn insert_all(
+    connection: &mut AnyConnection,
+    head: &mut Head,
+    now: i64,
+    events: &[(Actor, NewEvent)],
+) -> Result<(), RegistryError> {
+    const COLUMNS: usize = 11;
+    for part in events.chunks(many::MOST) {
+        let sql = many::values(
+            "INSERT INTO audit_events (sequence, at, action, actor, target_kind, target_id, \
+             target_name, summary, details, search_text, hash) VALUES ",
+            part.len(),
+            COLUMNS,
+        );
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for (actor, event) in part {
+            let details = serde_json::to_string(&event.details)
+                .map_err(|error| RegistryError::Store(error.to_string()))?;
+            let search_text = format!(
+                "{} {} {} {}",
+                event.action.as_str(),
+                actor.as_str(),
+                event.target_name,
+                event.summary
+            )
+            .to_lowercase();
+            head.audit_sequence += 1;
+            let chained = ChainedEvent {
+                sequence: head.audit_sequence,
+                at: now,
+                action: event.action.as_str(),
+                actor: actor.as_str(),
+                target_kind: event.target_kind,
+                target_id: &event.target_id,
+                target_name: &event.target_name,
+                summary: &event.summary,
+                details: &details,
+            };
+            let hash = audit_chain::hash(&event_hash(&head.audit_hash)?, &chained);
+            head.audit_hash = hash.as_bytes().to_vec();
+            query = query
+                .bind(head.audit_sequence)
+                .bind(now)
+                .bind(event.action.as_str())
+                .bind(actor.as_str().to_owned())
+                .bind(event.target_kind)
+                .bind(event.target_id.clone())
+                .bind(event.target_name.clone())
+                .bind(event.summary.clone())
+                .bind(details)
+                .bind(search_text)
+                .bind(head.audit_hash.clone());
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
-pub(crate) async fn insert(
+/// Chains the events of older versions, which had no hash. Returns where the chain then stands.
+pub(crate) async fn chain_all(
     connection: &mut AnyConnection,
-    actor: &Actor,
-    now: i64,
-    event: NewEvent,
-) -> Result<(), RegistryError> {
-    let details = serde_json::to_string(&event.details)
-        .map_err(|error| RegistryError::Store(error.to_string()))?;
-    let search_text = format!(
-        "{} {} {} {}",
-        event.action.as_str(),
-        actor.as_str(),
-        event.target_name,
-        event.summary
-    )
-    .to_lowercase();
-    // The writer holds the database's write lock, so the next number is free of gaps and races.
-    sqlx::query(
-        "INSERT INTO audit_events (sequence, at, action, actor, target_kind, target_id, target_name, \
-         summary, details, search_text) \
-         VALUES ((SELECT COALESCE(MAX(sequence), 0) + 1 FROM audit_events), $1, $2, $3, $4, $5, $6, $7, $8, $9)",
-    )
-    .bind(now)
-    .bind(event.action.as_str())
-    .bind(actor.as_str().to_owned())
-    .bind(event.target_kind)
-    .bind(event.target_id)
-    .bind(event.target_name)
-    .bind(event.summary)
-    .bind(details)
-    .bind(search_text)
-    .execute(connection)
-    .await?;
-    Ok(())
+) -> Result<(i64, Vec<u8>), RegistryError> {
+    let mut hash = EventHash::GENESIS;
+    let mut sequence = 0;
+    loop {
+        let rows: Vec<AuditRow> = sqlx::query_as(
+            "SELECT sequence, at, action, actor, target_kind, target_id, target_name, summary, details \
+             FROM audit_events WHERE sequence > $1 ORDER BY sequence LIMIT 500",
+        )
+        .bind(sequence)
+        .fetch_all(&mut *connection)
+        .await?;
+        let Some(last) = rows.last() else {
+            return Ok((sequence, hash.as_bytes().to_vec()));
+        };
+        sequence = last.sequence;
+        for row in &rows {
+            hash = audit_chain::hash(&hash, &row.chained());
+            sqlx::query("UPDATE audit_events SET hash = $1 WHERE sequence = $2")
+                .bind(hash.as_bytes().to_vec())
+                .bind(row.sequence)
+                .execute(&mut *connection)
+                .await?;
+        }
+    }
+}
+
+pub(crate) fn event_hash(bytes: &[u8]) -> Result<EventHash, RegistryError> {
+    let bytes: [u8; 32] = bytes
+        .try_into()
+        .map_err(|_| super::secrets::damaged("hash of the audit trail"))?;
+    Ok(EventHash::from_bytes(bytes))
+}
+
+impl AuditRow {
+    fn chained(&self) -> ChainedEvent<'_> {
+        ChainedEvent {
+            sequence: self.sequence,
+            at: self.at,
+            action: &self.action,
+            actor: &self.actor,
+            target_kind: &self.target_kind,
+            target_id: &self.target_id,
+            target_name: &self.target_name,
+            summary: &self.summary,
+            details: &self.details,
+        }
+    }
 }
 
 pub(crate) async fn list(

@@ -6,7 +6,10 @@ pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod candidates;
 pub(crate) mod file;
+pub(crate) mod heads;
 pub(crate) mod listing;
+pub(crate) mod many;
+pub(crate) mod postgres;
 pub(crate) mod scopes;
 pub(crate) mod secrets;
 
@@ -14,10 +17,24 @@ use sqlx::{Any, AnyPool, Transaction};
 
 use crate::RegistryError;
 
-/// Begins a transaction that may write. `IMMEDIATE`, because a deferred one that upgrades to a
-/// write fails at once when another process writes.
-pub(crate) async fn begin(pool: &AnyPool) -> Result<Transaction<'static, Any>, RegistryError> {
-    Ok(pool.begin_with("BEGIN IMMEDIATE").await?)
+/// Which database is behind the pool. Only `file`, `postgres` and [`begin`] may ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+/// Begins a transaction that writes. SQLite: `IMMEDIATE`, because a deferred one that upgrades to
+/// a write fails at once when another process writes. PostgreSQL: the lock on `heads` does it.
+pub(crate) async fn begin(
+    pool: &AnyPool,
+    kind: Kind,
+) -> Result<Transaction<'static, Any>, RegistryError> {
+    let statement = match kind {
+        Kind::Sqlite => "BEGIN IMMEDIATE",
+        Kind::Postgres => "BEGIN",
+    };
+    Ok(pool.begin_with(statement).await?)
 }
 
 /// A part of a text, as LIKE wants it, with its own wildcards taken literally.

@@ -5,8 +5,17 @@ use sqlx::AnyConnection;
 
 use crate::RegistryError;
 
-/// Names how `mac` was made, for the day there is a second way.
-const ALGORITHM: &str = "hmac-sha256-of-sha256";
+/// How `mac` was made of a key of ours. Foreign keys name how their maker hashed them.
+pub(crate) const OURS: &str = "hmac-sha256-of-sha256";
+
+/// Every column of a secret but its mac, in the order of [`SecretRow`].
+macro_rules! secret_columns {
+    () => {
+        "s.kid, s.last_four, s.stored, s.created_at, s.expires_at, s.retires_at, s.pending_until, s.activated_at, \
+         s.ended_at, s.ended_reason, s.first_used_at, s.last_used_at, s.use_count"
+    };
+}
+pub(super) use secret_columns;
 
 #[derive(sqlx::FromRow)]
 pub(super) struct SecretRow {
@@ -16,6 +25,10 @@ pub(super) struct SecretRow {
     created_at: i64,
     expires_at: Option<i64>,
     retires_at: Option<i64>,
+    pending_until: Option<i64>,
+    activated_at: Option<i64>,
+    ended_at: Option<i64>,
+    ended_reason: Option<String>,
     first_used_at: Option<i64>,
     last_used_at: Option<i64>,
     use_count: i64,
@@ -30,11 +43,23 @@ impl SecretRow {
             created_at: self.created_at,
             expires_at: self.expires_at,
             retires_at: self.retires_at,
+            pending_until: self.pending_until,
+            activated_at: self.activated_at,
+            ended_at: self.ended_at,
+            ended_reason: self.ended_reason,
             first_used_at: self.first_used_at,
             last_used_at: self.last_used_at,
             use_count: self.use_count,
         })
     }
+}
+
+/// What is stored of a secret's text.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredMac {
+    pub(crate) mac: KeyMac,
+    pub(crate) algorithm: &'static str,
+    pub(crate) pepper_id: String,
 }
 
 pub(super) fn damaged(what: &str) -> RegistryError {
@@ -73,25 +98,29 @@ pub(crate) async fn insert(
     key_id: &str,
     position: i64,
     secret: &Secret,
-    mac: &KeyMac,
-    pepper_id: &str,
+    stored: &StoredMac,
 ) -> Result<(), RegistryError> {
     sqlx::query(
         "INSERT INTO secrets (kid, key_id, position, mac, algorithm, pepper_id, last_four, stored, created_at, \
-         expires_at, retires_at, first_used_at, last_used_at, use_count) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+         expires_at, retires_at, pending_until, activated_at, ended_at, ended_reason, first_used_at, last_used_at, \
+         use_count) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
     )
     .bind(secret.kid.as_str().to_owned())
     .bind(key_id.to_owned())
     .bind(position)
-    .bind(mac.as_bytes().to_vec())
-    .bind(ALGORITHM)
-    .bind(pepper_id.to_owned())
+    .bind(stored.mac.as_bytes().to_vec())
+    .bind(stored.algorithm)
+    .bind(stored.pepper_id.clone())
     .bind(secret.last_four.clone())
     .bind(state_text(secret.stored))
     .bind(secret.created_at)
     .bind(secret.expires_at)
     .bind(secret.retires_at)
+    .bind(secret.pending_until)
+    .bind(secret.activated_at)
+    .bind(secret.ended_at)
+    .bind(secret.ended_reason.clone())
     .bind(secret.first_used_at)
     .bind(secret.last_used_at)
     .bind(secret.use_count)
@@ -100,63 +129,69 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Writes what a rotation or revocation changes. Use counts are not touched: they are added to
-/// by [`add_uses`] alone, so that a flush and a rotation never lose each other's work.
+/// Whether a kid is taken.
+pub(crate) async fn exists(connection: &mut AnyConnection, kid: &Kid) -> Result<bool, RegistryError> {
+    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM secrets WHERE kid = $1")
+        .bind(kid.as_str().to_owned())
+        .fetch_one(connection)
+        .await?;
+    Ok(count > 0)
+}
+
+/// Writes what a change of state changes. Use counts are not touched: they are added to by the
+/// flush alone, so that a flush and a rotation never lose each other's work.
 pub(crate) async fn update_state(
     connection: &mut AnyConnection,
     secret: &Secret,
 ) -> Result<(), RegistryError> {
-    sqlx::query("UPDATE secrets SET stored = $1, retires_at = $2 WHERE kid = $3")
-        .bind(state_text(secret.stored))
-        .bind(secret.retires_at)
-        .bind(secret.kid.as_str().to_owned())
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "UPDATE secrets SET stored = $1, retires_at = $2, pending_until = $3, activated_at = $4, ended_at = $5, \
+         ended_reason = $6 WHERE kid = $7",
+    )
+    .bind(state_text(secret.stored))
+    .bind(secret.retires_at)
+    .bind(secret.pending_until)
+    .bind(secret.activated_at)
+    .bind(secret.ended_at)
+    .bind(secret.ended_reason.clone())
+    .bind(secret.kid.as_str().to_owned())
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
-/// Marks the first use of a secret; a pending one becomes active. Returns false if another
-/// verification was first.
+/// Marks the first use of a secret. Returns the id of its key, or none if another verification was
+/// first.
 pub(crate) async fn mark_first_use(
     connection: &mut AnyConnection,
     kid: &str,
     at: i64,
-) -> Result<bool, RegistryError> {
-    let result = sqlx::query(
-        "UPDATE secrets SET first_used_at = $1, last_used_at = $1, use_count = use_count + 1, \
-         stored = CASE WHEN stored = 'pending' THEN 'active' ELSE stored END \
-         WHERE kid = $2 AND first_used_at IS NULL",
+) -> Result<Option<String>, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "UPDATE secrets SET first_used_at = $1, \
+         last_used_at = CASE WHEN last_used_at IS NULL OR last_used_at < $1 THEN $1 ELSE last_used_at END \
+         WHERE kid = $2 AND first_used_at IS NULL RETURNING key_id",
     )
     .bind(at)
     .bind(kid.to_owned())
-    .execute(connection)
-    .await?;
-    Ok(result.rows_affected() == 1)
+    .fetch_optional(connection)
+    .await?)
 }
 
-pub(crate) async fn add_uses(
+/// Stores a secret's text under another pepper. Returns false if its row changed meanwhile.
+pub(crate) async fn update_mac(
     connection: &mut AnyConnection,
     kid: &str,
-    count: i64,
-    last_at: i64,
-) -> Result<(), RegistryError> {
-    sqlx::query(
-        "UPDATE secrets SET use_count = use_count + $1, \
-         last_used_at = CASE WHEN last_used_at IS NULL OR last_used_at < $2 THEN $2 ELSE last_used_at END \
-         WHERE kid = $3",
-    )
-    .bind(count)
-    .bind(last_at)
-    .bind(kid.to_owned())
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query(
-        "UPDATE api_keys SET last_used_order = $1 \
-         WHERE id = (SELECT key_id FROM secrets WHERE kid = $2) AND last_used_order < $1",
-    )
-    .bind(last_at)
-    .bind(kid.to_owned())
-    .execute(connection)
-    .await?;
-    Ok(())
+    old_pepper: &str,
+    mac: &KeyMac,
+    pepper_id: &str,
+) -> Result<bool, RegistryError> {
+    let result = sqlx::query("UPDATE secrets SET mac = $1, pepper_id = $2 WHERE kid = $3 AND pepper_id = $4")
+        .bind(mac.as_bytes().to_vec())
+        .bind(pepper_id.to_owned())
+        .bind(kid.to_owned())
+        .bind(old_pepper.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(result.rows_affected() == 1)
 }

@@ -1,0 +1,368 @@
+//! Rotation of a key's secret, with everything that can become of it. The rules are the domain's.
+
+use keywright_domain::api_keys::{ApiKey, KeyError, Kid, PlainKey, Rotation, RotationRequest, RotationState};
+use keywright_domain::audit::{Actor, AuditAction};
+
+use crate::api_keys::{ClientSecret, Issued, NewSecret, about_key, find, policy_of, secret_details};
+use crate::peppers::Peppers;
+use crate::writer::{Subject, Unit};
+use crate::{LocalRegistry, RegistryError, store};
+
+/// What a person may do to a rotation that is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RotationStep {
+    /// The new secret counts as used, though nobody used it yet.
+    Promote,
+    /// Take it back before anybody used the new secret.
+    Cancel,
+    /// The old secret is the current one again.
+    RollBack,
+    /// End the old secret now.
+    Finish,
+}
+
+impl LocalRegistry {
+    /// Gives a key a new secret; the old one works until the overlap ends.
+    ///
+    /// # Errors
+    /// [`RegistryError::RotationAlreadyDone`] for a rotation id that was used before: a retry never
+    /// rotates twice; its secret can be made anew by [`Self::reissue_secret`] while nobody used it.
+    /// [`RegistryError::KeyNotFound`], [`RegistryError::Key`].
+    pub async fn rotate_api_key(
+        &self,
+        actor: &Actor,
+        id: &str,
+        request: &RotationRequest,
+        rotation_id: &str,
+        peppers: &Peppers,
+    ) -> Result<Issued, RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        // Its prefix never changes, so it can be read before the transaction.
+        let prefix = store::api_keys::find_prefix(&mut connection, id)
+            .await?
+            .ok_or(RegistryError::KeyNotFound)?;
+        drop(connection);
+        let plain = PlainKey::generate(&prefix, &mut rand::rng());
+        let secret = NewSecret::of_plain(&plain, peppers.current());
+        let (key, _) = self.rotate(actor, id, request, rotation_id, secret).await?;
+        Ok(Issued { key, plain })
+    }
+
+    /// The same with a secret that the client made. A retry with the same id gives the same answer.
+    ///
+    /// # Errors
+    /// [`RegistryError::RotationAlreadyDone`] if the id was used with another secret; otherwise as
+    /// [`Self::rotate_api_key`].
+    pub async fn rotate_api_key_to(
+        &self,
+        actor: &Actor,
+        id: &str,
+        request: &RotationRequest,
+        rotation_id: &str,
+        secret: &ClientSecret,
+        peppers: &Peppers,
+    ) -> Result<(ApiKey, Rotation), RegistryError> {
+        secret.check()?;
+        let secret = NewSecret::of_client(secret, peppers.current());
+        self.rotate(actor, id, request, rotation_id, secret).await
+    }
+
+    async fn rotate(
+        &self,
+        actor: &Actor,
+        id: &str,
+        request: &RotationRequest,
+        rotation_id: &str,
+        secret: NewSecret,
+    ) -> Result<(ApiKey, Rotation), RegistryError> {
+        let input = (actor.clone(), id.to_owned(), request.clone(), rotation_id.to_owned(), secret);
+        self.write(input, |unit, (actor, id, request, rotation_id, secret)| {
+            Box::pin(rotate(unit, actor, id, request, rotation_id, secret))
+        })
+        .await
+    }
+
+    /// Makes the pending secret of a rotation anew, when the answer that held it was lost. The one
+    /// before is cancelled; the rotation stays the same one.
+    ///
+    /// # Errors
+    /// [`RegistryError::RotationNotFound`]; [`KeyError::NoRotation`] once the new secret was used.
+    pub async fn reissue_secret(
+        &self,
+        actor: &Actor,
+        rotation_id: &str,
+        peppers: &Peppers,
+    ) -> Result<Issued, RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        let rotation = store::rotations::find(&mut connection, rotation_id)
+            .await?
+            .ok_or(RegistryError::RotationNotFound)?;
+        let prefix = store::api_keys::find_prefix(&mut connection, &rotation.key_id)
+            .await?
+            .ok_or(RegistryError::KeyNotFound)?;
+        drop(connection);
+        let plain = PlainKey::generate(&prefix, &mut rand::rng());
+        let secret = NewSecret::of_plain(&plain, peppers.current());
+        let input = (actor.clone(), rotation_id.to_owned(), secret);
+        let key = self
+            .write(input, |unit, (actor, rotation_id, secret)| {
+                Box::pin(reissue(unit, actor, rotation_id, secret))
+            })
+            .await?;
+        Ok(Issued { key, plain })
+    }
+
+    /// Promotes, cancels, rolls back or finishes the rotation that is under way.
+    ///
+    /// # Errors
+    /// [`RegistryError::KeyNotFound`]; [`KeyError::NoRotation`], [`KeyError::TooLateToRollBack`].
+    pub async fn step_rotation(
+        &self,
+        actor: &Actor,
+        key_id: &str,
+        step: RotationStep,
+    ) -> Result<(ApiKey, Rotation), RegistryError> {
+        let input = (actor.clone(), key_id.to_owned(), step);
+        self.write(input, |unit, (actor, key_id, step)| {
+            Box::pin(take_step(unit, actor, key_id, *step))
+        })
+        .await
+    }
+
+    /// Ends one secret for good, with a reason. The key and its other secrets go on.
+    ///
+    /// # Errors
+    /// [`RegistryError::KeyNotFound`]; [`KeyError::UnknownKid`], [`KeyError::ReasonRequired`].
+    pub async fn revoke_secret(
+        &self,
+        actor: &Actor,
+        key_id: &str,
+        kid: &Kid,
+        reason: &str,
+    ) -> Result<ApiKey, RegistryError> {
+        let input = (actor.clone(), key_id.to_owned(), kid.clone(), reason.to_owned());
+        self.write(input, |unit, (actor, key_id, kid, reason)| {
+            Box::pin(revoke_secret(unit, actor, key_id, kid, reason))
+        })
+        .await
+    }
+
+    /// Ends what time has ended: overlaps that are over, pending secrets that nobody used, old
+    /// secrets that have been silent for long enough. Returns how many rotations changed.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read or written.
+    pub async fn settle_rotations(&self) -> Result<usize, RegistryError> {
+        // Silence is measured by the last use, and the newest uses wait in memory.
+        self.flush_uses().await?;
+        let (mut after, mut changed) = ((i64::MIN, String::new()), 0);
+        loop {
+            let mut connection = self.shared.pool.acquire().await?;
+            let open = store::rotations::list_open(&mut connection, (after.0, &after.1), 100).await?;
+            drop(connection);
+            let Some(last) = open.last() else { return Ok(changed) };
+            after = (last.created_at, last.id.clone());
+            for rotation in open {
+                let settled = self.write(rotation.key_id, |unit, key_id| Box::pin(settle(unit, key_id)));
+                changed += usize::from(settled.await?);
+            }
+        }
+    }
+}
+
+async fn rotate(
+    unit: &mut Unit,
+    actor: &Actor,
+    id: &str,
+    request: &RotationRequest,
+    rotation_id: &str,
+    new: &NewSecret,
+) -> Result<(ApiKey, Rotation), RegistryError> {
+    let now = unit.now();
+    if let Some(done) = store::rotations::find(unit.read(), rotation_id).await? {
+        if new.from_client && done.key_id == id && done.new == new.kid {
+            return Ok((find(unit, id).await?, done));
+        }
+        return Err(RegistryError::RotationAlreadyDone { kid: done.new.to_string() });
+    }
+    let mut key = find(unit, id).await?;
+    let policy = policy_of(unit, &key.environment, true).await?;
+    policy.check_rotation(request).map_err(KeyError::from)?;
+    if new.from_client && store::secrets::exists(unit.read(), &new.kid).await? {
+        return Err(KeyError::ClientSecret.into());
+    }
+    let earlier = store::rotations::find_open(unit.read(), id).await?;
+    let before = key.secrets.clone();
+    let rotation = key.rotate(rotation_id, request, (new.kid.clone(), &new.last_four), actor.as_str(), now)?;
+    if let Some(mut earlier) = earlier {
+        earlier.supersede(now);
+        store::rotations::update(unit.write(), &earlier).await?;
+    }
+    save(unit, &mut key, &before, Some(new)).await?;
+    store::rotations::insert(unit.write(), &rotation).await?;
+    let secret = &key.secrets[key.secrets.len() - 1];
+    let mut details = secret_details(secret);
+    details.push(("rotation", rotation.id.clone()));
+    details.push(("overlap_ms", rotation.overlap_ms.to_string()));
+    details.push(("clock", rotation.clock.to_text()));
+    if let Some(until) = key.old_secret_works_until(now) {
+        details.push(("old_secret_works_until", until.to_string()));
+    }
+    if let Some(reason) = &rotation.reason {
+        details.push(("compromised", reason.clone()));
+    }
+    unit.audit(actor, about_key(AuditAction::ApiKeyRotated, &key, "rotated", details));
+    Ok((key, rotation))
+}
+
+async fn reissue(unit: &mut Unit, actor: &Actor, rotation_id: &str, new: &NewSecret) -> Result<ApiKey, RegistryError> {
+    let now = unit.now();
+    let mut rotation = store::rotations::find(unit.read(), rotation_id)
+        .await?
+        .ok_or(RegistryError::RotationNotFound)?;
+    let mut key = find(unit, &rotation.key_id).await?;
+    let before = key.secrets.clone();
+    key.reissue(&mut rotation, new.kid.clone(), &new.last_four, now)?;
+    save(unit, &mut key, &before, Some(new)).await?;
+    store::rotations::update(unit.write(), &rotation).await?;
+    let details = secret_details(&key.secrets[key.secrets.len() - 1]);
+    unit.audit(actor, about_key(AuditAction::SecretReissued, &key, "given its pending secret anew", details));
+    Ok(key)
+}
+
+async fn take_step(
+    unit: &mut Unit,
+    actor: &Actor,
+    key_id: &str,
+    step: RotationStep,
+) -> Result<(ApiKey, Rotation), RegistryError> {
+    let now = unit.now();
+    let mut key = find(unit, key_id).await?;
+    let mut rotation = store::rotations::find_open(unit.read(), key_id)
+        .await?
+        .ok_or(KeyError::NoRotation)?;
+    let before = key.secrets.clone();
+    let (action, verb) = match step {
+        RotationStep::Promote => {
+            if !key.activate(&mut rotation, now) {
+                return Err(KeyError::NoRotation.into());
+            }
+            (AuditAction::SecretPromoted, "given its new secret as the current one")
+        }
+        RotationStep::Cancel => {
+            key.cancel_rotation(&mut rotation, actor.as_str(), now)?;
+            (AuditAction::RotationCancelled, "not rotated after all")
+        }
+        RotationStep::RollBack => {
+            key.roll_back(&mut rotation, actor.as_str(), now)?;
+            (AuditAction::RotationRolledBack, "rolled back to its old secret")
+        }
+        RotationStep::Finish => {
+            key.finish_rotation(&mut rotation, actor.as_str(), now)?;
+            (AuditAction::RotationFinished, "left by its old secret")
+        }
+    };
+    save(unit, &mut key, &before, None).await?;
+    store::rotations::update(unit.write(), &rotation).await?;
+    unit.audit(actor, about_key(action, &key, verb, rotation_details(&rotation)));
+    Ok((key, rotation))
+}
+
+async fn settle(unit: &mut Unit, key_id: &str) -> Result<bool, RegistryError> {
+    let now = unit.now();
+    let Some(mut rotation) = store::rotations::find_open(unit.read(), key_id).await? else {
+        return Ok(false);
+    };
+    let mut key = find(unit, key_id).await?;
+    let before = key.secrets.clone();
+    if !key.settle_rotation(&mut rotation, now) {
+        return Ok(false);
+    }
+    save(unit, &mut key, &before, None).await?;
+    store::rotations::update(unit.write(), &rotation).await?;
+    let (action, verb) = match rotation.state {
+        RotationState::Cancelled => (AuditAction::RotationCancelled, "not rotated: nobody used the new secret in time"),
+        _ => (AuditAction::RotationFinished, "left by its old secret"),
+    };
+    unit.audit(&Actor::keywright(), about_key(action, &key, verb, rotation_details(&rotation)));
+    Ok(true)
+}
+
+async fn revoke_secret(
+    unit: &mut Unit,
+    actor: &Actor,
+    key_id: &str,
+    kid: &Kid,
+    reason: &str,
+) -> Result<ApiKey, RegistryError> {
+    let now = unit.now();
+    let mut key = find(unit, key_id).await?;
+    let before = key.secrets.clone();
+    if !key.revoke_secret(kid, reason, now)? {
+        return Ok(key);
+    }
+    save(unit, &mut key, &before, None).await?;
+    if let Some(mut rotation) = store::rotations::find_open(unit.read(), key_id).await?
+        && key.settle_rotation(&mut rotation, now)
+    {
+        store::rotations::update(unit.write(), &rotation).await?;
+    }
+    let details = vec![("kid", kid.to_string()), ("reason", reason.trim().to_owned())];
+    unit.audit(actor, about_key(AuditAction::SecretRevoked, &key, "left without one of its secrets", details));
+    Ok(key)
+}
+
+/// The first use of a secret. Returns false if another verification was first.
+pub(crate) async fn first_use(unit: &mut Unit, kid: &str, at: i64) -> Result<bool, RegistryError> {
+    let Some(key_id) = store::secrets::mark_first_use(unit.write(), kid, at).await? else {
+        return Ok(false);
+    };
+    let mut key = find(unit, &key_id).await?;
+    let rotation = store::rotations::find_open(unit.read(), &key_id).await?;
+    if let Some(mut rotation) = rotation.filter(|rotation| rotation.new.as_str() == kid) {
+        let before = key.secrets.clone();
+        if key.activate(&mut rotation, at) {
+            save(unit, &mut key, &before, None).await?;
+            store::rotations::update(unit.write(), &rotation).await?;
+        }
+    }
+    let event = crate::store::audit::NewEvent {
+        summary: format!("First use of a secret of API key “{}”", key.name),
+        ..about_key(AuditAction::SecretFirstUsed, &key, "used", vec![("kid", kid.to_owned())])
+    };
+    unit.audit(&Actor::keywright(), event);
+    Ok(true)
+}
+
+/// Writes the key, its new secret, and those of the others that changed.
+async fn save(
+    unit: &mut Unit,
+    key: &mut ApiKey,
+    before: &[keywright_domain::api_keys::Secret],
+    new: Option<&NewSecret>,
+) -> Result<(), RegistryError> {
+    let now = unit.now();
+    key.epoch = unit.change(Subject::ApiKey(key.id.clone()));
+    for (old, secret) in before.iter().zip(&key.secrets) {
+        if old != secret {
+            store::secrets::update_state(unit.write(), secret).await?;
+        }
+    }
+    if let Some(new) = new {
+        let position = key.secrets.len() - 1;
+        let row = i64::try_from(position).unwrap_or(i64::MAX);
+        store::secrets::insert(unit.write(), &key.id, row, &key.secrets[position], &new.mac).await?;
+    }
+    store::api_keys::update(unit.write(), key, now).await
+}
+
+fn rotation_details(rotation: &Rotation) -> Vec<(&'static str, String)> {
+    let mut details = vec![("rotation", rotation.id.clone()), ("kid", rotation.new.to_string())];
+    if let Some(old) = &rotation.old {
+        details.push(("old_kid", old.to_string()));
+    }
+    if let Some(by) = &rotation.ended_by {
+        details.push(("ended_by", by.clone()));
+    }
+    details
+}

@@ -1,0 +1,51 @@
+//! Texts for many rows in one statement. Counts are rounded up or split, so that each database
+//! prepares a handful of texts and no more.
+
+/// Rows at most in one statement: 32 rows of 20 columns stay far below every limit on parameters.
+pub(crate) const MOST: usize = 64;
+
+/// `… ($1, $2), ($3, $4)`.
+pub(crate) fn values(head: &str, rows: usize, columns: usize) -> String {
+    let mut sql = String::with_capacity(head.len() + rows * columns * 6);
+    sql.push_str(head);
+    let mut number = 0;
+    for row in 0..rows {
+        sql.push_str(if row == 0 { "(" } else { ", (" });
+        for column in 0..columns {
+            number += 1;
+            if column > 0 {
+                sql.push_str(", ");
+            }
+            sql.push('$');
+            sql.push_str(&number.to_string());
+        }
+        sql.push(')');
+    }
+    sql
+}
+
+/// `head ($1, …, $n) tail`, for `IN`.
+pub(crate) fn list(head: &str, count: usize, tail: &str) -> String {
+    values(head, 1, count) + tail
+}
+
+/// The next size that a list is filled up to, by repeating its last element.
+pub(crate) fn padded(count: usize) -> usize {
+    match count {
+        0..=1 => 1,
+        2..=8 => 8,
+        _ => MOST,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn placeholders_are_counted_through() {
+        assert_eq!(values("V ", 2, 3), "V ($1, $2, $3), ($4, $5, $6)");
+        assert_eq!(list("IN ", 2, " X"), "IN ($1, $2) X");
+        assert_eq!([padded(1), padded(2), padded(8), padded(9), padded(64)], [1, 8, 8, 64, 64]);
+    }
+}

@@ -1,0 +1,83 @@
+//! PostgreSQL's own side: its address, its types, its version. Only this module speaks its dialect.
+
+use std::str::FromStr;
+
+use sqlx::AnyConnection;
+use sqlx::any::AnyConnectOptions;
+
+use crate::RegistryError;
+
+/// Checks an address before anything is sent to it.
+pub(crate) fn options(address: &str) -> Result<AnyConnectOptions, RegistryError> {
+    if !address.starts_with("postgres://") && !address.starts_with("postgresql://") {
+        return Err(RegistryError::UnsafePath(
+            "a database's address begins with postgres://".into(),
+        ));
+    }
+    // The error may quote the address, and the address may hold a password.
+    AnyConnectOptions::from_str(address)
+        .map_err(|_| RegistryError::UnsafePath("the database's address is not one".into()))
+}
+
+/// Every connection: a commit that was answered survives a crash, and nobody waits for ever.
+pub(crate) async fn configure(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    sqlx::raw_sql(
+        "SET synchronous_commit = on; SET lock_timeout = '10s'; SET statement_timeout = '60s'; \
+         SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning;",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The two type names of our migrations that PostgreSQL does not have. Text compares by bytes, as
+/// in SQLite, so that pages are cut at the same places.
+pub(crate) async fn prepare(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    for (name, definition) in [
+        ("blob", "CREATE DOMAIN blob AS bytea"),
+        ("ordered_text", "CREATE DOMAIN ordered_text AS text COLLATE \"C\""),
+    ] {
+        let known: i64 = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM pg_type WHERE typname = $1 AND pg_type_is_visible(oid)",
+        )
+        .bind(name)
+        .fetch_one(&mut *connection)
+        .await?;
+        if known == 0
+            && let Err(error) = sqlx::query(definition).execute(&mut *connection).await
+        {
+            // Another node may have been first by a moment.
+            let taken = error.as_database_error().and_then(|error| error.code());
+            if taken.as_deref() != Some("42710") && taken.as_deref() != Some("23505") {
+                return Err(error.into());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Newest migration the database has seen; 0 for one without any.
+pub(crate) async fn schema_version(connection: &mut AnyConnection) -> Result<i64, RegistryError> {
+    let known: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM pg_class WHERE relname = '_sqlx_migrations' AND pg_table_is_visible(oid)",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if known == 0 {
+        return Ok(0);
+    }
+    Ok(
+        sqlx::query_scalar("SELECT COALESCE(MAX(version), 0) FROM _sqlx_migrations WHERE success")
+            .fetch_one(connection)
+            .await?,
+    )
+}
+
+/// Size of the database, in bytes.
+pub(crate) async fn size(connection: &mut AnyConnection) -> Result<i64, RegistryError> {
+    Ok(
+        sqlx::query_scalar("SELECT pg_database_size(current_database())")
+            .fetch_one(connection)
+            .await?,
+    )
+}

@@ -1,0 +1,155 @@
+//! Rows of rotations: which secret replaces which, and how far that is.
+
+use keywright_domain::api_keys::{Kid, OverlapClock, Rotation, RotationState};
+use sqlx::AnyConnection;
+
+use super::secrets::damaged;
+use crate::RegistryError;
+
+macro_rules! columns {
+    () => {
+        "r.idempotency_key, r.key_id, r.old_kid, r.kid, r.overlap_ms, r.clock, r.state, r.requested_by, r.reason, \
+         r.created_at, r.activated_at, r.ended_at, r.ended_by"
+    };
+}
+
+#[derive(sqlx::FromRow)]
+struct RotationRow {
+    idempotency_key: String,
+    key_id: String,
+    old_kid: Option<String>,
+    kid: String,
+    overlap_ms: i64,
+    clock: String,
+    state: String,
+    requested_by: String,
+    reason: Option<String>,
+    created_at: i64,
+    activated_at: Option<i64>,
+    ended_at: Option<i64>,
+    ended_by: Option<String>,
+}
+
+impl RotationRow {
+    fn into_rotation(self) -> Result<Rotation, RegistryError> {
+        let kid = |text: &str| Kid::new(text).map_err(|_| damaged("kid"));
+        Ok(Rotation {
+            id: self.idempotency_key,
+            key_id: self.key_id,
+            old: self.old_kid.as_deref().map(kid).transpose()?,
+            new: kid(&self.kid)?,
+            overlap_ms: self.overlap_ms,
+            clock: OverlapClock::parse(&self.clock).map_err(|_| damaged("overlap's clock"))?,
+            state: RotationState::parse(&self.state).ok_or_else(|| damaged("rotation's state"))?,
+            requested_by: self.requested_by,
+            reason: self.reason,
+            created_at: self.created_at,
+            activated_at: self.activated_at,
+            ended_at: self.ended_at,
+            ended_by: self.ended_by,
+        })
+    }
+}
+
+pub(crate) async fn find(connection: &mut AnyConnection, id: &str) -> Result<Option<Rotation>, RegistryError> {
+    let row: Option<RotationRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM rotations r WHERE r.idempotency_key = $1"
+    ))
+    .bind(id.to_owned())
+    .fetch_optional(connection)
+    .await?;
+    row.map(RotationRow::into_rotation).transpose()
+}
+
+/// The one rotation of a key that is not over.
+pub(crate) async fn find_open(connection: &mut AnyConnection, key_id: &str) -> Result<Option<Rotation>, RegistryError> {
+    let row: Option<RotationRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM rotations r WHERE r.key_id = $1 AND r.ended_at IS NULL ORDER BY r.created_at DESC LIMIT 1"
+    ))
+    .bind(key_id.to_owned())
+    .fetch_optional(connection)
+    .await?;
+    row.map(RotationRow::into_rotation).transpose()
+}
+
+/// The rotations of a key, newest first.
+pub(crate) async fn list_of_key(
+    connection: &mut AnyConnection,
+    key_id: &str,
+    limit: i64,
+) -> Result<Vec<Rotation>, RegistryError> {
+    let rows: Vec<RotationRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM rotations r WHERE r.key_id = $1 ORDER BY r.created_at DESC, r.idempotency_key LIMIT $2"
+    ))
+    .bind(key_id.to_owned())
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(RotationRow::into_rotation).collect()
+}
+
+/// Open rotations, oldest first, after the one a page ended with.
+pub(crate) async fn list_open(
+    connection: &mut AnyConnection,
+    after: (i64, &str),
+    limit: i64,
+) -> Result<Vec<Rotation>, RegistryError> {
+    let rows: Vec<RotationRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM rotations r WHERE r.ended_at IS NULL AND (r.created_at, r.idempotency_key) > ($1, $2) \
+         ORDER BY r.created_at, r.idempotency_key LIMIT $3"
+    ))
+    .bind(after.0)
+    .bind(after.1.to_owned())
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(RotationRow::into_rotation).collect()
+}
+
+pub(crate) async fn insert(connection: &mut AnyConnection, rotation: &Rotation) -> Result<(), RegistryError> {
+    sqlx::query(
+        "INSERT INTO rotations (idempotency_key, key_id, old_kid, kid, overlap_ms, clock, state, requested_by, \
+         reason, created_at, activated_at, ended_at, ended_by) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+    )
+    .bind(rotation.id.clone())
+    .bind(rotation.key_id.clone())
+    .bind(rotation.old.as_ref().map(|kid| kid.as_str().to_owned()))
+    .bind(rotation.new.as_str().to_owned())
+    .bind(rotation.overlap_ms)
+    .bind(rotation.clock.to_text())
+    .bind(rotation.state.as_str())
+    .bind(rotation.requested_by.clone())
+    .bind(rotation.reason.clone())
+    .bind(rotation.created_at)
+    .bind(rotation.activated_at)
+    .bind(rotation.ended_at)
+    .bind(rotation.ended_by.clone())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn update(connection: &mut AnyConnection, rotation: &Rotation) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE rotations SET kid = $1, state = $2, activated_at = $3, ended_at = $4, ended_by = $5 \
+         WHERE idempotency_key = $6",
+    )
+    .bind(rotation.new.as_str().to_owned())
+    .bind(rotation.state.as_str())
+    .bind(rotation.activated_at)
+    .bind(rotation.ended_at)
+    .bind(rotation.ended_by.clone())
+    .bind(rotation.id.clone())
+    .execute(connection)
+    .await?;
+    Ok(())
+}

@@ -48,7 +48,7 @@ pub struct ApiKey {
 }
 
 /// One secret of a key, without the secret.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Secret {
     /// Public id.
     pub kid: Kid,
@@ -126,7 +126,13 @@ impl Secret {
 
     /// A secret as it is made: in a rotation it waits for its first use.
     #[must_use]
-    pub fn new(kid: Kid, last_four: &str, stored: SecretState, now: i64, lifetime_ms: Option<i64>) -> Self {
+    pub fn new(
+        kid: Kid,
+        last_four: &str,
+        stored: SecretState,
+        now: i64,
+        lifetime_ms: Option<i64>,
+    ) -> Self {
         Self {
             kid,
             last_four: last_four.to_owned(),
@@ -322,44 +328,83 @@ pub struct KnownScope {
 }
 
 impl NewApiKey {
-    /// Checks the wish against the rules and the catalogue.
+    /// The prefix that its text will have.
     ///
     /// # Errors
-    /// [`KeyError`]: the first rule it breaks.
-    pub fn check(&self, catalogue: &[KnownScope], now: i64) -> Result<(String, Prefix, ScopeSet), KeyError> {
-        let name = check_name(&self.name)?;
+    /// [`KeyError::Prefix`]; [`KeyError::PrefixReserved`] for `kw_root` and everything but it.
+    pub fn checked_prefix(&self) -> Result<Prefix, KeyError> {
         let prefix = Prefix::new(self.prefix.trim()).map_err(|_| KeyError::Prefix)?;
         if (prefix.as_str() == super::format::ROOT_PREFIX) != self.management {
             return Err(KeyError::PrefixReserved);
         }
-        let scopes: Result<Vec<_>, _> = self
-            .scopes
-            .iter()
-            .map(|text| Scope::new(text.trim()))
-            .collect();
-        let scopes = ScopeSet::new(scopes?);
-        // A canary has no rights: it is there to be seen in the wrong hands.
-        if scopes.as_slice().is_empty() != self.settings.canary {
-            return Err(if self.settings.canary { KeyError::CanaryWithScopes } else { KeyError::NoScope });
-        }
+        Ok(prefix)
+    }
+
+    /// Where it will be usable: what the wish says, else what the prefix says, else `live`.
+    #[must_use]
+    pub fn environment_for(&self, prefix: &Prefix) -> Environment {
+        self.environment
+            .clone()
+            .or_else(|| Environment::of_prefix(prefix))
+            .unwrap_or(Environment::LIVE)
+    }
+
+    /// Checks the wish against the rules and the catalogue. Lifetimes are the policy's.
+    ///
+    /// # Errors
+    /// [`KeyError`]: the first rule it breaks.
+    pub fn check(
+        &self,
+        catalogue: &[KnownScope],
+        now: i64,
+    ) -> Result<(String, Prefix, ScopeSet), KeyError> {
+        let name = check_name(&self.name)?;
+        let prefix = self.checked_prefix()?;
+        let scopes = check_scopes(&self.scopes, &prefix, self.settings.canary, catalogue)?;
         self.settings.check()?;
-        if self.not_before.is_some_and(|start| self.lifetime_ms.is_some_and(|life| start.saturating_sub(now) >= life)) {
+        let never_begins = |start: i64| {
+            self.lifetime_ms
+                .is_some_and(|life| start.saturating_sub(now) >= life)
+        };
+        if self.not_before.is_some_and(never_begins) {
             return Err(KeyError::NeverValid);
-        }
-        for scope in scopes.as_slice() {
-            let known: Vec<_> = catalogue
-                .iter()
-                .filter(|known| scope.covers(&known.scope))
-                .collect();
-            if known.is_empty() {
-                return Err(KeyError::UnknownScope(scope.as_str().to_owned()));
-            }
-            if prefix.is_publishable() && !known.iter().all(|known| known.low_risk) {
-                return Err(KeyError::ScopeNotPublishable(scope.as_str().to_owned()));
-            }
         }
         Ok((name, prefix, scopes))
     }
+}
+
+/// Scopes as a key may hold them: each known to the catalogue, none beyond what a publishable
+/// key may do, and none at all for a canary.
+///
+/// # Errors
+/// [`KeyError::Scope`], [`KeyError::NoScope`], [`KeyError::CanaryWithScopes`],
+/// [`KeyError::UnknownScope`], [`KeyError::ScopeNotPublishable`].
+pub fn check_scopes(
+    texts: &[String],
+    prefix: &Prefix,
+    canary: bool,
+    catalogue: &[KnownScope],
+) -> Result<ScopeSet, KeyError> {
+    let scopes: Result<Vec<_>, _> = texts.iter().map(|text| Scope::new(text.trim())).collect();
+    let scopes = ScopeSet::new(scopes?);
+    match (scopes.as_slice().is_empty(), canary) {
+        (true, false) => return Err(KeyError::NoScope),
+        (false, true) => return Err(KeyError::CanaryWithScopes),
+        _ => {}
+    }
+    for scope in scopes.as_slice() {
+        let mut known = catalogue
+            .iter()
+            .filter(|known| scope.covers(&known.scope))
+            .peekable();
+        if known.peek().is_none() {
+            return Err(KeyError::UnknownScope(scope.as_str().to_owned()));
+        }
+        if prefix.is_publishable() && !known.all(|known| known.low_risk) {
+            return Err(KeyError::ScopeNotPublishable(scope.as_str().to_owned()));
+        }
+    }
+    Ok(scopes)
 }
 
 /// A name as it is kept.
@@ -435,6 +480,9 @@ pub enum KeyError {
     /// It would expire before it begins.
     #[error("the key would expire before it begins to work")]
     NeverValid,
+    /// What a key is cannot be changed later.
+    #[error("whether a key is a canary or for one use is decided when it is made")]
+    Fixed,
     /// More than the creator may do.
     #[error("whoever makes a key can give it no more than they hold: “{0}” is more")]
     ScopeExceedsCreator(String),
@@ -480,6 +528,7 @@ impl KeyError {
             Self::Policy(_) => "policy_violation",
             Self::CanaryWithScopes => "canary_with_scopes",
             Self::NeverValid => "never_valid",
+            Self::Fixed => "fixed_at_issue",
             Self::ScopeExceedsCreator(_) => "scope_exceeds_creator",
             Self::RotationInProgress => "rotation_in_progress",
             Self::NoRotation => "no_rotation",

@@ -29,9 +29,9 @@ pub use limits::{Gcra, GcraAnswer, LimitError, RateLimit, RateLimits};
 pub use networks::{NetworkError, NetworkList, network_of};
 pub use origins::{OriginError, OriginList};
 pub use policy::{OverlapClock, Policy, PolicyEnvironment, PolicyError, PolicyViolation};
-pub use rotation::RotationRequest;
+pub use rotation::{Rotation, RotationRequest, RotationState};
 pub use settings::{KeySettings, SettingsError};
-pub use verification::{Refusal, Verdict};
+pub use verification::{Ask, Facts, Refusal, Verdict};
 
 /// One day in milliseconds.
 pub const DAY_MS: i64 = 24 * 60 * 60 * 1000;

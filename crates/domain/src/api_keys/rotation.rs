@@ -7,7 +7,9 @@
 //! ```
 //! At most two secrets verify. The old one never lives longer than it would have without a rotation.
 
-use super::lifecycle::{ApiKey, ApiKeyState, KeyError, Secret, SecretState, check_lifetime, check_reason};
+use super::lifecycle::{
+    ApiKey, ApiKeyState, KeyError, Secret, SecretState, check_lifetime, check_reason,
+};
 use super::{Kid, MAX_OVERLAP_MS, OverlapClock};
 
 /// What a person or a schedule wants of a rotation.
@@ -101,9 +103,15 @@ impl RotationState {
     /// Reads the stable text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Pending, Self::Overlapping, Self::Complete, Self::Cancelled, Self::RolledBack]
-            .into_iter()
-            .find(|state| state.as_str() == text)
+        [
+            Self::Pending,
+            Self::Overlapping,
+            Self::Complete,
+            Self::Cancelled,
+            Self::RolledBack,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == text)
     }
 
     /// Whether something can still come of it.
@@ -163,7 +171,11 @@ impl ApiKey {
         {
             return Err(KeyError::RotationInProgress);
         }
-        let reason = request.compromised.as_deref().map(check_reason).transpose()?;
+        let reason = request
+            .compromised
+            .as_deref()
+            .map(check_reason)
+            .transpose()?;
         if reason == Some(None) {
             return Err(KeyError::ReasonRequired);
         }
@@ -174,7 +186,7 @@ impl ApiKey {
                 check_lifetime(Some(lifetime), false)?;
                 Some(lifetime)
             }
-            None => self.current_secret(now).and_then(Secret::lifetime_ms),
+            None => self.inherited_lifetime_ms(now),
         };
         if lifetime.is_some_and(|lifetime| lifetime < overlap_ms) {
             return Err(KeyError::OverlapOutlivesSecret);
@@ -202,7 +214,13 @@ impl ApiKey {
     }
 
     /// Leaves at most one verifying secret, and starts the end of it where the clock runs already.
-    fn make_room(&mut self, compromised: Option<&str>, overlap_ms: i64, at_issue: bool, now: i64) -> Option<Kid> {
+    fn make_room(
+        &mut self,
+        compromised: Option<&str>,
+        overlap_ms: i64,
+        at_issue: bool,
+        now: i64,
+    ) -> Option<Kid> {
         for secret in &mut self.secrets {
             if !secret.state(now).verifies() {
                 continue;
@@ -210,14 +228,22 @@ impl ApiKey {
             if let Some(reason) = compromised {
                 secret.end(SecretState::Revoked, now, Some(reason));
             } else if secret.stored == SecretState::Pending {
-                secret.end(SecretState::Aborted, now, Some("a newer rotation took its place"));
+                secret.end(
+                    SecretState::Aborted,
+                    now,
+                    Some("a newer rotation took its place"),
+                );
             }
         }
         let live = |secret: &Secret| secret.state(now).verifies();
         let old = self.secrets.iter().rposition(live)?;
         for secret in &mut self.secrets[..old] {
             if live(secret) {
-                secret.end(SecretState::Retired, now, Some("a newer rotation ended its overlap"));
+                secret.end(
+                    SecretState::Retired,
+                    now,
+                    Some("a newer rotation ended its overlap"),
+                );
             }
         }
         let secret = &mut self.secrets[old];
@@ -234,15 +260,23 @@ impl ApiKey {
     /// A secret nobody uses is cancelled, unless it will be the only one left to use.
     fn pending_until(&self, old: Option<&Kid>, lifetime: Option<i64>, now: i64) -> Option<i64> {
         let end = now.saturating_add(MAX_OVERLAP_MS.min(lifetime.unwrap_or(i64::MAX)));
-        let old = self.secrets.iter().find(|secret| Some(&secret.kid) == old)?;
-        let outlives = old.stored == SecretState::Active && old.expires_at.is_none_or(|expiry| expiry > end);
+        let old = self
+            .secrets
+            .iter()
+            .find(|secret| Some(&secret.kid) == old)?;
+        let outlives =
+            old.stored == SecretState::Active && old.expires_at.is_none_or(|expiry| expiry > end);
         outlives.then_some(end)
     }
 
     /// The first use of a secret, or its promotion by hand: it becomes the active one, and the
     /// clock of the old one starts where it waited for this. Returns whether anything changed.
     pub fn activate(&mut self, rotation: &mut Rotation, now: i64) -> bool {
-        let Some(new) = self.secrets.iter_mut().find(|secret| secret.kid == rotation.new) else {
+        let Some(new) = self
+            .secrets
+            .iter_mut()
+            .find(|secret| secret.kid == rotation.new)
+        else {
             return false;
         };
         if rotation.state != RotationState::Pending || new.state(now) != SecretState::Pending {
@@ -253,7 +287,10 @@ impl ApiKey {
         new.pending_until = None;
         rotation.activated_at = Some(now);
         rotation.state = RotationState::Overlapping;
-        let old = self.secrets.iter_mut().find(|secret| Some(&secret.kid) == rotation.old.as_ref());
+        let old = self
+            .secrets
+            .iter_mut()
+            .find(|secret| Some(&secret.kid) == rotation.old.as_ref());
         match old {
             Some(old) if old.state(now).verifies() => {
                 if rotation.clock != OverlapClock::FromIssue {
@@ -269,7 +306,12 @@ impl ApiKey {
     ///
     /// # Errors
     /// [`KeyError::NoRotation`] if the new secret is in use or the rotation is over.
-    pub fn cancel_rotation(&mut self, rotation: &mut Rotation, by: &str, now: i64) -> Result<(), KeyError> {
+    pub fn cancel_rotation(
+        &mut self,
+        rotation: &mut Rotation,
+        by: &str,
+        now: i64,
+    ) -> Result<(), KeyError> {
         if rotation.state != RotationState::Pending {
             return Err(KeyError::NoRotation);
         }
@@ -282,8 +324,15 @@ impl ApiKey {
     ///
     /// # Errors
     /// [`KeyError::NoRotation`]; [`KeyError::TooLateToRollBack`] once the old secret has ended.
-    pub fn roll_back(&mut self, rotation: &mut Rotation, by: &str, now: i64) -> Result<(), KeyError> {
-        let works = |secret: &Secret| Some(&secret.kid) == rotation.old.as_ref() && secret.state(now).verifies();
+    pub fn roll_back(
+        &mut self,
+        rotation: &mut Rotation,
+        by: &str,
+        now: i64,
+    ) -> Result<(), KeyError> {
+        let works = |secret: &Secret| {
+            Some(&secret.kid) == rotation.old.as_ref() && secret.state(now).verifies()
+        };
         if self.state(now) == ApiKeyState::Revoked {
             return Err(KeyError::Revoked);
         }
@@ -301,8 +350,14 @@ impl ApiKey {
     fn give_back(&mut self, rotation: &Rotation, now: i64) {
         for secret in &mut self.secrets {
             if secret.kid == rotation.new && secret.stored.verifies() {
-                secret.end(SecretState::Aborted, now, Some("its rotation was taken back"));
-            } else if Some(&secret.kid) == rotation.old.as_ref() && secret.state(now) == SecretState::Retiring {
+                secret.end(
+                    SecretState::Aborted,
+                    now,
+                    Some("its rotation was taken back"),
+                );
+            } else if Some(&secret.kid) == rotation.old.as_ref()
+                && secret.state(now) == SecretState::Retiring
+            {
                 secret.stored = SecretState::Active;
                 secret.retires_at = None;
             }
@@ -313,7 +368,12 @@ impl ApiKey {
     ///
     /// # Errors
     /// [`KeyError::NoRotation`] if the new secret was not used yet or the rotation is over.
-    pub fn finish_rotation(&mut self, rotation: &mut Rotation, by: &str, now: i64) -> Result<(), KeyError> {
+    pub fn finish_rotation(
+        &mut self,
+        rotation: &mut Rotation,
+        by: &str,
+        now: i64,
+    ) -> Result<(), KeyError> {
         if rotation.state != RotationState::Overlapping {
             return Err(KeyError::NoRotation);
         }
@@ -326,16 +386,66 @@ impl ApiKey {
         Ok(())
     }
 
+    /// Makes the pending secret of a rotation anew, when the answer that held it was lost: the one
+    /// before is cancelled, the rotation stays the same.
+    ///
+    /// # Errors
+    /// [`KeyError::NoRotation`] once the new secret was used or has ended.
+    pub fn reissue(
+        &mut self,
+        rotation: &mut Rotation,
+        kid: Kid,
+        last_four: &str,
+        now: i64,
+    ) -> Result<(), KeyError> {
+        let lost = self
+            .secrets
+            .iter_mut()
+            .find(|secret| secret.kid == rotation.new);
+        let Some(lost) = lost.filter(|secret| secret.state(now) == SecretState::Pending) else {
+            return Err(KeyError::NoRotation);
+        };
+        if rotation.state != RotationState::Pending {
+            return Err(KeyError::NoRotation);
+        }
+        lost.end(SecretState::Aborted, now, Some("made anew"));
+        let mut secret = Secret::new(
+            kid.clone(),
+            last_four,
+            SecretState::Pending,
+            now,
+            lost.lifetime_ms(),
+        );
+        secret.pending_until = lost.pending_until;
+        self.secrets.push(secret);
+        rotation.new = kid;
+        Ok(())
+    }
+
+    /// The lifetime that a rotation without a wish gives the new secret: that of the current one.
+    #[must_use]
+    pub fn inherited_lifetime_ms(&self, now: i64) -> Option<i64> {
+        self.current_secret(now).and_then(Secret::lifetime_ms)
+    }
+
     /// What time alone did to a rotation: its overlap ended, its pending secret timed out, or the
     /// old secret has been silent for as long as the policy asks. Returns whether anything changed.
     pub fn settle_rotation(&mut self, rotation: &mut Rotation, now: i64) -> bool {
-        let state = |kid: Option<&Kid>| self.secrets.iter().find(|secret| Some(&secret.kid) == kid).map(|secret| secret.state(now));
+        let state = |kid: Option<&Kid>| {
+            self.secrets
+                .iter()
+                .find(|secret| Some(&secret.kid) == kid)
+                .map(|secret| secret.state(now))
+        };
         let (old, new) = (state(rotation.old.as_ref()), state(Some(&rotation.new)));
         match rotation.state {
             RotationState::Pending if new.is_none_or(|new| !new.verifies()) => {
                 // It timed out: as if it had been cancelled. (A revoked one has ended already.)
                 self.give_back(rotation, now);
-                if let Some(secret) = self.secrets.iter_mut().find(|secret| secret.kid == rotation.new)
+                if let Some(secret) = self
+                    .secrets
+                    .iter_mut()
+                    .find(|secret| secret.kid == rotation.new)
                     && secret.stored == SecretState::Pending
                 {
                     secret.end(SecretState::Aborted, now, Some("nobody used it in time"));
@@ -360,8 +470,13 @@ impl ApiKey {
         let OverlapClock::UntilDrained { silent_ms, .. } = rotation.clock else {
             return false;
         };
-        let old = self.secrets.iter().find(|secret| Some(&secret.kid) == rotation.old.as_ref());
-        let quiet_since = old.and_then(|old| old.last_used_at).max(rotation.activated_at);
+        let old = self
+            .secrets
+            .iter()
+            .find(|secret| Some(&secret.kid) == rotation.old.as_ref());
+        let quiet_since = old
+            .and_then(|old| old.last_used_at)
+            .max(rotation.activated_at);
         quiet_since.is_some_and(|since| now.saturating_sub(since) >= silent_ms)
     }
 
@@ -372,7 +487,11 @@ impl ApiKey {
     /// [`KeyError::UnknownKid`], [`KeyError::ReasonRequired`], [`KeyError::ReasonTooLong`].
     pub fn revoke_secret(&mut self, kid: &Kid, reason: &str, now: i64) -> Result<bool, KeyError> {
         let reason = check_reason(reason)?.ok_or(KeyError::ReasonRequired)?;
-        let secret = self.secrets.iter_mut().find(|secret| secret.kid == *kid).ok_or(KeyError::UnknownKid)?;
+        let secret = self
+            .secrets
+            .iter_mut()
+            .find(|secret| secret.kid == *kid)
+            .ok_or(KeyError::UnknownKid)?;
         if !secret.state(now).verifies() {
             return Ok(false);
         }
@@ -389,3 +508,6 @@ impl Secret {
         self.stored = SecretState::Retiring;
     }
 }
+
+#[cfg(test)]
+mod tests;

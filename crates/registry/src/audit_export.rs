@@ -104,10 +104,16 @@ pub struct ExportCheckpoint {
 /// [`Verdict`].
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// The reader or the writer failed.
-    #[error("line {line} could not be read or written: {source}")]
-    Io {
-        /// From 1; 0 when writing.
+    /// The writer failed.
+    #[error("the export could not be written: {0}")]
+    Write(std::io::Error),
+    /// The line would be longer than [`MAX_LINE_LENGTH`], so that nobody could read it back.
+    #[error("an event is too long to be exported")]
+    TooLongToWrite,
+    /// The reader failed.
+    #[error("line {line} could not be read: {source}")]
+    Read {
+        /// From 1.
         line: u64,
         /// What failed.
         source: std::io::Error,
@@ -115,13 +121,13 @@ pub enum ExportError {
     /// Longer than [`MAX_LINE_LENGTH`].
     #[error("line {line} is longer than a line may be")]
     LineTooLong {
-        /// From 1; 0 when writing.
+        /// From 1.
         line: u64,
     },
     /// Not one of the three lines.
     #[error("line {line} is not a line of an audit export: {reason}")]
     Malformed {
-        /// From 1; 0 when writing.
+        /// From 1.
         line: u64,
         /// What is wrong with it; it may quote the line.
         reason: String,
@@ -215,20 +221,17 @@ impl From<ExportCheckpoint> for SignedCheckpoint {
     }
 }
 
-/// Writes one line, ended by a line feed. Nothing is written of a line that would be too long to
-/// be read back.
+/// Writes one line, ended by a line feed. Nothing is written of a line that is too long.
 ///
 /// # Errors
-/// [`ExportError::LineTooLong`], or [`ExportError::Io`] if the writer fails; both with line 0.
+/// [`ExportError::TooLongToWrite`], or [`ExportError::Write`] if the writer fails.
 pub fn write_line(writer: &mut impl Write, line: &ExportLine) -> Result<(), ExportError> {
-    let mut text = serde_json::to_vec(line).map_err(|error| malformed(0, &error))?;
+    let mut text = serde_json::to_vec(line).map_err(|error| ExportError::Write(error.into()))?;
     text.push(b'\n');
     if text.len() > MAX_LINE_LENGTH {
-        return Err(ExportError::LineTooLong { line: 0 });
+        return Err(ExportError::TooLongToWrite);
     }
-    writer
-        .write_all(&text)
-        .map_err(|source| ExportError::Io { line: 0, source })
+    writer.write_all(&text).map_err(ExportError::Write)
 }
 
 /// Verifies a whole export in constant memory, without any database and without trusting where it
@@ -257,8 +260,10 @@ pub fn verify_export(
         match line {
             ExportLine::Event(event) => verifier.event(&event.as_chained(), &event.hash),
             ExportLine::Checkpoint(checkpoint) => {
-                let signed = checkpoint.into();
-                if lines.number == 2 && header.begins_with(&signed) {
+                let signed = SignedCheckpoint::from(checkpoint);
+                // Only where the trail begins: later, it would make all before it unsaid. If the
+                // header speaks of no cut, the trail begins at event 1.
+                if lines.number == 2 && header.starts_after == signed.checkpoint.sequence {
                     verifier =
                         ChainVerifier::from_checkpoint(&header.registry_id, trusted, &signed);
                 } else {
@@ -271,14 +276,6 @@ pub fn verify_export(
     }
     verifier.expect_through(header.ends_at);
     Ok(verifier.finish())
-}
-
-impl ExportHeader {
-    /// Whether this checkpoint is the cut that the header speaks of. A header that speaks of none
-    /// leaves the trail to begin at event 1.
-    fn begins_with(&self, signed: &SignedCheckpoint) -> bool {
-        self.starts_after > 0 && self.starts_after == signed.checkpoint.sequence
-    }
 }
 
 /// The format and version of a first line, whatever else another version may hold.
@@ -332,7 +329,8 @@ impl<R: BufRead> Lines<R> {
         }
     }
 
-    /// The next line without its end (LF or CRLF); `None` at the end of the file.
+    /// The next line without its end (LF or CRLF) and white space before it, which says nothing in
+    /// JSON; `None` at the end of the file.
     fn next_text(&mut self) -> Result<Option<&[u8]>, ExportError> {
         self.text.clear();
         self.number += 1;
@@ -342,15 +340,14 @@ impl<R: BufRead> Lines<R> {
             .by_ref()
             .take(MAX_LINE_LENGTH as u64 + 1)
             .read_until(b'\n', &mut self.text)
-            .map_err(|source| ExportError::Io { line, source })?;
+            .map_err(|source| ExportError::Read { line, source })?;
         if self.text.len() > MAX_LINE_LENGTH {
             return Err(ExportError::LineTooLong { line });
         }
         if self.text.is_empty() {
             return Ok(None);
         }
-        let text = self.text.strip_suffix(b"\n").unwrap_or(&self.text);
-        Ok(Some(text.strip_suffix(b"\r").unwrap_or(text)))
+        Ok(Some(self.text.trim_ascii_end()))
     }
 
     fn next_line(&mut self) -> Result<Option<ExportLine>, ExportError> {

@@ -54,12 +54,12 @@ impl ChainVerifier {
         start: &SignedCheckpoint,
     ) -> Self {
         let mut verifier = Self::from_genesis(registry_id, trusted);
-        // Nothing of an unverified start is used, not even for what is said of later events.
         // At 0 there is only one hash to begin with, whatever was signed.
-        if start.checkpoint.sequence > 0 && verifier.authenticate(start).is_ok() {
+        if start.checkpoint.sequence > 0 {
             verifier.position = start.checkpoint.sequence;
             verifier.hash = start.checkpoint.hash;
         }
+        // A start that does not verify breaks the trail at once, so that nothing is built on it.
         verifier.checkpoint(start);
         verifier
     }

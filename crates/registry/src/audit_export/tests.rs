@@ -267,6 +267,16 @@ fn a_pruned_trail_begins_with_the_checkpoint_of_its_cut() {
     let mut lines = rest(header(4, 8));
     lines.remove(1);
     assert_eq!(verify(&lines).unwrap(), broken(1, missing, None));
+    // A header that speaks of a cut where there is none hides nothing before it.
+    let mut lines = export();
+    lines[0] = header(4, 8);
+    assert!(verify(&lines).unwrap().is_intact());
+    lines[2] = lines[2].replace("k2", "k3");
+    let changed = broken(2, Fault::Changed, None);
+    assert_eq!(verify(&lines).unwrap(), changed);
+    lines.drain(1..3);
+    let hole = broken(1, Fault::Missing { through: 2 }, None);
+    assert_eq!(verify(&lines).unwrap(), hole);
     // Nothing but the checkpoint: everything was pruned, or it was cut.
     lines = vec![header(4, 4), export().remove(5)];
     assert!(verify(&lines).unwrap().is_intact());
@@ -302,6 +312,10 @@ fn hostile_lines_are_answered_by_their_number() {
         (
             &event.replace("\"at\":", "\"\\u001b[2J\\n\":\"x\",\"at\":"),
             "unknown field `[2J`",
+        ),
+        (
+            &event.replace("\"at\":", &format!("\"{}\":1,\"at\":", "n".repeat(9_999))),
+            "unknown field `nnn",
         ),
         (
             &event.replace("\"at\":", "\"at\":1,\"at\":"),
@@ -398,7 +412,7 @@ fn lines_have_a_bound_in_both_directions() {
     event.summary.push('x');
     let mut written = Vec::new();
     let refused = write_line(&mut written, &ExportLine::Event(event));
-    assert!(matches!(refused, Err(ExportError::LineTooLong { line: 0 })));
+    assert!(matches!(refused, Err(ExportError::TooLongToWrite)));
     assert!(written.is_empty());
     // A line without an end is not read to its end.
     let first = header(0, 1);
@@ -429,11 +443,11 @@ fn a_failing_reader_or_writer_is_an_error_with_its_line() {
     let error = verify_export(reader, &[key(1).public_key()]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "line 4 could not be read or written: the disk went away"
+        "line 4 could not be read: the disk went away"
     );
     let event = ExportLine::Event(events(1).remove(0));
     let error = write_line(&mut Failing, &event).unwrap_err();
-    assert!(matches!(error, ExportError::Io { line: 0, .. }));
+    assert!(matches!(error, ExportError::Write(_)));
 }
 
 #[test]

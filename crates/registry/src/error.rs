@@ -45,6 +45,9 @@ pub enum RegistryError {
     /// The row names a pepper that was not handed over.
     #[error("the keychain does not hold the pepper that this registry's keys were made with")]
     PepperMissing,
+    /// The id of a new pepper is taken.
+    #[error("there is a pepper with this id already")]
+    PepperExists,
     /// Another process holds the write lock.
     #[error("another program is writing to the registry file and does not let go")]
     Locked,
@@ -104,6 +107,7 @@ impl RegistryError {
             Self::RotationAlreadyDone { .. } => "rotation_already_done",
             Self::Cursor => "invalid_cursor",
             Self::PepperMissing => "pepper_missing",
+            Self::PepperExists => "pepper_exists",
             Self::Locked => "registry_locked",
             Self::ReadOnly => "registry_read_only",
             Self::DiskFull => "disk_full",

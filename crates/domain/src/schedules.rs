@@ -181,7 +181,7 @@ impl Schedule {
             Recurrence::Interval { every_ms } => {
                 let (every, anchor) = (i128::from(*every_ms), i128::from(anchor));
                 let elapsed = i128::from(from) - anchor;
-                let count = (elapsed + every - 1).div_euclid(every).max(1);
+                let count = (elapsed + every - 1).div_euclid(every);
                 i64::try_from(anchor + count * every).unwrap_or(NEVER)
             }
             Recurrence::Cron(expression) => expression.first_from(from, &self.0.time_zone),

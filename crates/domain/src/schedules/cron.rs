@@ -11,7 +11,6 @@ const MAX_LENGTH: usize = 200;
 /// The calendar repeats after this many days, weekdays included: what does not fire in them
 /// never does.
 const CYCLE_DAYS: i32 = 146_097;
-const MINUTES_OF_DAY: u16 = 24 * 60;
 
 /// A cron expression of five fields, as crontab(5) has them: minute, hour, day of month, month,
 /// day of week. When both day fields are restricted, either may match. It fires at least once.
@@ -111,13 +110,12 @@ impl CronExpression {
     fn fires_on(&self, day: Date) -> bool {
         // The library counts years from 1; the calendar repeats every 400 years.
         let year = 2000 + day.year().rem_euclid(400).unsigned_abs();
-        let (hour, minute) = hour_and_minute(self.first_minute);
         CivilDateTime::new(
             year,
             day.month().unsigned_abs(),
             day.day().unsigned_abs(),
-            hour,
-            minute,
+            small(self.first_minute / 60),
+            small(self.first_minute % 60),
             0,
         )
         .is_ok_and(|moment| self.calendar.matches(moment))
@@ -125,18 +123,16 @@ impl CronExpression {
 
     /// The first minute of a day, from `minute` on, at which it fires.
     fn minute_from(&self, minute: u16) -> Option<u16> {
-        (minute..MINUTES_OF_DAY).find(|minute| {
-            let (hour, minute) = hour_and_minute(*minute);
-            self.calendar.admits_hour(hour) && self.calendar.admits_minute(minute)
-        })
+        (minute / 60..24)
+            .filter(|hour| self.calendar.admits_hour(small(*hour)))
+            .flat_map(|hour| hour * 60..(hour + 1) * 60)
+            .find(|found| *found >= minute && self.calendar.admits_minute(small(*found % 60)))
     }
 }
 
-/// Hour and minute of a minute of the day.
-fn hour_and_minute(minute: u16) -> (u8, u8) {
-    let hour = u8::try_from(minute / 60).unwrap_or(u8::MAX);
-    let minute = u8::try_from(minute % 60).unwrap_or(u8::MAX);
-    (hour, minute)
+/// An hour or a minute of the hour, as the library takes it.
+fn small(part: u16) -> u8 {
+    u8::try_from(part).unwrap_or(u8::MAX)
 }
 
 /// Minute of the day, 0 to 1439.

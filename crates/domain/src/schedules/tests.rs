@@ -80,6 +80,9 @@ fn a_time_that_the_clock_jumps_over_runs_right_after_the_jump() {
         "2026-03-30T00:30:00Z",
     ];
     assert_eq!(found, expected);
+    // Also when asked a millisecond before.
+    let jump = utc("2026-03-29T01:00:00Z");
+    assert_eq!(schedule.next_due(jump - 1, 0, seed()), jump);
     // Half an hour on Lord Howe Island: 02:15 becomes 02:30.
     let schedule = plain(cron("15 2 * * *"), "Australia/Lord_Howe");
     let found = runs(&schedule, utc("2026-10-03T12:00:00Z"), 1);
@@ -225,6 +228,27 @@ fn a_window_that_the_clock_jumps_over_opens_after_the_jump() {
     );
     let found = runs(&schedule, at("Europe/Berlin", "2026-03-28T12:00"), 2);
     assert_eq!(found, ["2026-03-29T01:00:00Z", "2026-03-30T00:10:00Z"]);
+    // What recurs at that very moment is in it.
+    let inside = windowed(
+        cron("15 2 * * *"),
+        "Europe/Berlin",
+        &Weekday::ALL,
+        (130, 150),
+    );
+    let found = runs(&inside, at("Europe/Berlin", "2026-03-28T12:00"), 2);
+    assert_eq!(found, ["2026-03-29T01:00:00Z", "2026-03-30T00:15:00Z"]);
+}
+
+#[test]
+fn a_window_does_not_open_for_a_day_that_the_zone_left_out() {
+    let schedule = windowed(
+        cron("0 1 * * *"),
+        "Pacific/Apia",
+        &[Weekday::Friday],
+        (120, 240),
+    );
+    let found = runs(&schedule, utc("2011-12-25T00:00:00Z"), 1);
+    assert_eq!(found, ["2012-01-05T12:00:00Z"]);
 }
 
 #[test]
@@ -302,7 +326,7 @@ fn what_is_refused_says_so_and_why() {
     for text in ["0 0 30 2 *", "0 0 31 2,4,6,9,11 *"] {
         assert_eq!(code(text), Err("cron_never_fires"), "{text}");
     }
-    let long = format!("0 0 {} * *", "1,".repeat(100_000));
+    let long = format!("0 0 {} * *", ["1"; 100_000].join(","));
     let broken = [
         "",
         "@daily",
@@ -402,12 +426,16 @@ fn a_text_is_taken_in_its_one_form_only() {
         "v1;every=86400000;zone=UTC;window=sun,mon@22:00-24:00;jitter=0;mode=automatic",
         "v1;every=86400000;zone=UTC;window=mon@2:00-24:00;jitter=0;mode=automatic",
         "v1;every=86400000;zone=UTC;window=mon@22:60-24:00;jitter=0;mode=automatic",
+        "v1;every=86400000;zone=UTC;window=mon@22:65535-24:00;jitter=0;mode=automatic",
         "v1;every=86400000;zone=UTC;window=mon 22:00-24:00;jitter=0;mode=automatic",
     ];
     for text in wrong {
         let error = Schedule::parse(text).expect_err(text);
         assert_eq!(error.code(), "invalid_schedule", "{text}: {error}");
     }
+    let twice = "v1;every=86400000;zone=UTC;jitter=0;mode=automatic;mode=automatic";
+    let error = Schedule::parse(twice).expect_err("twice");
+    assert!(error.to_string().ends_with("each once"), "{error}");
     let error = Schedule::parse("v1;every=1;zone=UTC;jitter=0;mode=automatic").expect_err("short");
     assert_eq!(error, ScheduleError::Interval);
 }

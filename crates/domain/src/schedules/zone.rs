@@ -28,9 +28,7 @@ impl TimeZone {
         let rules = TimeZoneDatabase::bundled()
             .get(name)
             .map_err(|_| ScheduleError::TimeZone)?;
-        if rules.is_unknown() {
-            return Err(ScheduleError::TimeZone);
-        }
+        // "Etc/Unknown" is found, but has no name.
         let name = rules.iana_name().ok_or(ScheduleError::TimeZone)?.to_owned();
         Ok(Self { name, rules })
     }

@@ -11,6 +11,7 @@ pub mod base62;
 pub mod id_token;
 pub mod issuer;
 pub mod pkce;
+pub mod schedules;
 pub mod scopes;
 pub mod secret_text;
 

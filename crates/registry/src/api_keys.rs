@@ -279,7 +279,7 @@ async fn issue(
         return Err(RegistryError::OwnerNotFound);
     }
     check_grant(unit, wish.creator.as_deref(), &scopes).await?;
-    if new.from_client && store::secrets::exists(unit.read(), &new.kid).await? {
+    if new.from_client && store::secrets::find_key_id(unit.read(), new.kid.as_str()).await?.is_some() {
         return Err(KeyError::ClientSecret.into());
     }
     let secret = Secret::new(new.kid.clone(), &new.last_four, SecretState::Active, now, wish.lifetime_ms);

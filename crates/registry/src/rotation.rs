@@ -192,7 +192,7 @@ async fn rotate(
     policy
         .check_rotation(request.overlap_ms, lifetime, request.compromised.is_some())
         .map_err(KeyError::from)?;
-    if new.from_client && store::secrets::exists(unit.read(), &new.kid).await? {
+    if new.from_client && store::secrets::find_key_id(unit.read(), new.kid.as_str()).await?.is_some() {
         return Err(KeyError::ClientSecret.into());
     }
     let earlier = store::rotations::find_open(unit.read(), id).await?;
@@ -336,6 +336,34 @@ pub(crate) async fn first_use(unit: &mut Unit, kid: &str, at: i64) -> Result<boo
     };
     unit.audit(&Actor::keywright(), event);
     Ok(true)
+}
+
+/// A one-time key was used: its secret ends with its first use.
+pub(crate) async fn end_one_time(unit: &mut Unit, kid: &str) -> Result<(), RegistryError> {
+    let now = unit.now();
+    let key_id = store::secrets::find_key_id(unit.read(), kid).await?.ok_or(RegistryError::KeyNotFound)?;
+    let mut key = find(unit, &key_id).await?;
+    let before = key.secrets.clone();
+    key.end_one_time(now);
+    save(unit, &mut key, &before, None).await
+}
+
+/// Stores a secret under another pepper, unless it was changed meanwhile.
+pub(crate) async fn rewrite_mac(
+    unit: &mut Unit,
+    kid: &str,
+    old_pepper: &str,
+    mac: &keywright_domain::api_keys::KeyMac,
+    pepper_id: &str,
+) -> Result<(), RegistryError> {
+    let now = unit.now();
+    let Some(key_id) = store::secrets::find_key_id(unit.read(), kid).await? else { return Ok(()) };
+    let mut key = find(unit, &key_id).await?;
+    if store::secrets::update_mac(unit.write(), kid, old_pepper, mac, pepper_id).await? {
+        key.epoch = unit.change(Subject::ApiKey(key_id));
+        store::api_keys::update(unit.write(), &key, now).await?;
+    }
+    Ok(())
 }
 
 /// Writes the key, its new secret, and those of the others that changed.

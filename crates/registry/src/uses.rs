@@ -7,14 +7,13 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use keywright_domain::api_keys::network_of;
+use keywright_index::PackedKid;
 
 /// At most this many combinations of secret, hour and caller wait for the next flush.
 const CAPACITY: usize = 200_000;
-/// At most this many different callers are told apart between two flushes.
-const CALLERS: usize = 20_000;
 /// At most this many alerts wait.
 const ALERTS: usize = 10_000;
 const SHARDS: usize = 16;
@@ -56,14 +55,6 @@ impl CallerText {
             route: kept(caller.route, 128),
             scope: kept(Some(scope), 200),
             origin: kept(caller.origin, 128),
-        }
-    }
-
-    /// When too many are told apart: they still count, together.
-    fn others() -> Self {
-        Self {
-            client_label: "(others)".into(),
-            ..Self::default()
         }
     }
 
@@ -161,30 +152,22 @@ pub struct UseStatistics {
     pub waiting: usize,
 }
 
-/// Kid, hour since 1970, caller.
-type UseKey = (u128, i32, u32);
+/// Kid, hour since 1970, caller (none where nothing is known of it).
+type UseKey = (PackedKid, i32, Option<Box<CallerText>>);
 
 #[derive(Debug)]
 pub(crate) struct UseRecorder {
     shards: [Mutex<HashMap<UseKey, (u32, i64)>>; SHARDS],
-    callers: Mutex<Callers>,
     alerts: Mutex<HashMap<(AlertKind, String, String), PendingAlert>>,
     /// First uses that could not be written at once.
     first_uses: Mutex<HashMap<String, i64>>,
     dropped: AtomicU64,
 }
 
-#[derive(Debug, Default)]
-struct Callers {
-    numbers: HashMap<Arc<CallerText>, u32>,
-    texts: Vec<Arc<CallerText>>,
-}
-
 impl Default for UseRecorder {
     fn default() -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
-            callers: Mutex::default(),
             alerts: Mutex::default(),
             first_uses: Mutex::default(),
             dropped: AtomicU64::new(0),
@@ -211,7 +194,7 @@ fn open<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl UseRecorder {
-    pub(crate) fn record(&self, kid: keywright_index::PackedKid, caller: &Caller<'_>, scope: &str, at: i64) {
+    pub(crate) fn record(&self, kid: PackedKid, caller: &Caller<'_>, scope: &str, at: i64) {
         // A use says who and for what only where somebody says it: most of the time nothing is there.
         let silent = scope.is_empty()
             && caller.address.is_none()
@@ -219,13 +202,13 @@ impl UseRecorder {
             && caller.agent.is_none()
             && caller.route.is_none()
             && caller.client_label.is_none();
-        let number = if silent { 0 } else { self.number_of(CallerText::of(caller, scope)) };
+        let caller = (!silent).then(|| Box::new(CallerText::of(caller, scope)));
         let hour = i32::try_from(at.div_euclid(HOUR_MS)).unwrap_or(i32::MAX);
-        self.add((kid.bits(), hour, number), 1, at);
+        self.add((kid, hour, caller), 1, at);
     }
 
     fn add(&self, key: UseKey, count: u32, at: i64) {
-        let shard = usize::try_from(key.0 % SHARDS as u128).unwrap_or(0);
+        let shard = usize::from(key.0.text()[0]) % SHARDS;
         let mut uses = open(&self.shards[shard]);
         if let Some((counted, last_at)) = uses.get_mut(&key) {
             *counted = counted.saturating_add(count);
@@ -235,25 +218,6 @@ impl UseRecorder {
         } else {
             self.dropped.fetch_add(u64::from(count), Ordering::Relaxed);
         }
-    }
-
-    fn number_of(&self, caller: CallerText) -> u32 {
-        let mut callers = open(&self.callers);
-        if callers.texts.is_empty() {
-            callers.texts.push(Arc::default());
-            callers.texts.push(Arc::new(CallerText::others()));
-        }
-        if let Some(number) = callers.numbers.get(&caller) {
-            return *number;
-        }
-        let Ok(number) = u32::try_from(callers.texts.len()) else { return 1 };
-        if callers.texts.len() >= CALLERS {
-            return 1;
-        }
-        let caller = Arc::new(caller);
-        callers.texts.push(Arc::clone(&caller));
-        callers.numbers.insert(caller, number);
-        number
     }
 
     pub(crate) fn alert(&self, kind: AlertKind, key_id: &str, kid: &str, caller: &Caller<'_>, at: i64) {
@@ -284,25 +248,18 @@ impl UseRecorder {
     }
 
     pub(crate) fn take(&self) -> Waiting {
-        // The callers last: every number in a shard that is taken must still have its text. New
-        // numbers begin again after that, so no shard may hold an old one: all are locked at once.
-        let mut shards: Vec<_> = self.shards.iter().map(open).collect();
-        let callers = std::mem::take(&mut *open(&self.callers));
         let mut uses = Vec::new();
-        for shard in &mut shards {
-            for ((kid, hour, number), (count, last_at)) in shard.drain() {
-                let kid = keywright_index::PackedKid::from_bits(kid).to_string();
-                let caller = callers.texts.get(number as usize).map(|text| (**text).clone()).unwrap_or_default();
+        for shard in &self.shards {
+            for ((kid, hour, caller), (count, last_at)) in std::mem::take(&mut *open(shard)) {
                 uses.push(Use {
-                    kid,
+                    kid: String::from_utf8_lossy(&kid.text()).into_owned(),
                     hour: i64::from(hour) * HOUR_MS,
-                    caller,
+                    caller: caller.map(|caller| *caller).unwrap_or_default(),
                     count: i64::from(count),
                     last_at,
                 });
             }
         }
-        drop(shards);
         // One order for every writer, so that two nodes never wait for each other's rows.
         uses.sort_by(|one, other| (&one.kid, one.hour, &one.caller).cmp(&(&other.kid, other.hour, &other.caller)));
         let mut alerts: Vec<_> = std::mem::take(&mut *open(&self.alerts)).into_values().collect();
@@ -315,10 +272,10 @@ impl UseRecorder {
     /// Puts back what certainly was not written.
     pub(crate) fn give_back(&self, waiting: Waiting) {
         for one in waiting.uses {
-            let Some(kid) = keywright_index::PackedKid::parse(&one.kid) else { continue };
-            let number = if one.caller == CallerText::default() { 0 } else { self.number_of(one.caller) };
+            let Some(kid) = PackedKid::parse(&one.kid) else { continue };
+            let caller = (one.caller != CallerText::default()).then(|| Box::new(one.caller));
             let hour = i32::try_from(one.hour.div_euclid(HOUR_MS)).unwrap_or(i32::MAX);
-            self.add((kid.bits(), hour, number), u32::try_from(one.count).unwrap_or(u32::MAX), one.last_at);
+            self.add((kid, hour, caller), u32::try_from(one.count).unwrap_or(u32::MAX), one.last_at);
         }
         let mut alerts = open(&self.alerts);
         for alert in waiting.alerts {

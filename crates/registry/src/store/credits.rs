@@ -19,6 +19,11 @@ pub(crate) async fn put(connection: &mut AnyConnection, key_id: &str, remaining:
     Ok(())
 }
 
+/// Writes what a debit left.
+pub(crate) async fn put_state(connection: &mut AnyConnection, key_id: &str, state: &CreditState) -> Result<(), RegistryError> {
+    put(connection, key_id, state.remaining, state.refilled_at).await
+}
+
 pub(crate) async fn remove(connection: &mut AnyConnection, key_id: &str) -> Result<(), RegistryError> {
     sqlx::query("DELETE FROM credits WHERE key_id = $1")
         .bind(key_id.to_owned())

@@ -129,13 +129,12 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Whether a kid is taken.
-pub(crate) async fn exists(connection: &mut AnyConnection, kid: &Kid) -> Result<bool, RegistryError> {
-    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM secrets WHERE kid = $1")
-        .bind(kid.as_str().to_owned())
-        .fetch_one(connection)
-        .await?;
-    Ok(count > 0)
+/// The key that a kid belongs to.
+pub(crate) async fn find_key_id(connection: &mut AnyConnection, kid: &str) -> Result<Option<String>, RegistryError> {
+    Ok(sqlx::query_scalar("SELECT key_id FROM secrets WHERE kid = $1")
+        .bind(kid.to_owned())
+        .fetch_optional(connection)
+        .await?)
 }
 
 /// Writes what a change of state changes. Use counts are not touched: they are added to by the

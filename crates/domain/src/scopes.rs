@@ -2,6 +2,10 @@
 
 use core::fmt;
 
+pub mod requirement;
+
+pub use requirement::{RequirementError, ScopeRequirement};
+
 /// One scope, granted or required.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Scope {
@@ -52,6 +56,24 @@ impl Scope {
         (resource == "*" || resource == needed_resource)
             && (action == "*" || action == needed_action)
     }
+
+    /// What both cover, where there is something: `keys:*` and `*:read` meet in `keys:read`.
+    fn meet(&self, other: &Self) -> Option<Self> {
+        let (mine, theirs) = (self.sides(), other.sides());
+        let resource = meet_side(mine.0, theirs.0)?;
+        let action = meet_side(mine.1, theirs.1)?;
+        Some(Self {
+            text: format!("{resource}:{action}"),
+            colon: resource.len(),
+        })
+    }
+}
+
+fn meet_side<'a>(one: &'a str, other: &'a str) -> Option<&'a str> {
+    match (one, other) {
+        ("*", side) | (side, "*") => Some(side),
+        _ => (one == other).then_some(one),
+    }
 }
 
 fn is_side(side: &str) -> bool {
@@ -93,6 +115,46 @@ impl ScopeSet {
     #[must_use]
     pub fn covers(&self, required: &Scope) -> bool {
         self.0.iter().any(|scope| scope.covers(required))
+    }
+
+    /// The set that covers every scope: `*:*`.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self(vec![Scope {
+            text: "*:*".to_owned(),
+            colon: 1,
+        }])
+    }
+
+    /// Whether `self` covers every scope of `other`, wildcards included: what somebody holds must
+    /// cover all of what they grant (AC-131). Nothing is covered by everyone.
+    #[must_use]
+    pub fn covers_all(&self, other: &Self) -> bool {
+        other.0.iter().all(|scope| self.covers(scope))
+    }
+
+    /// The set that covers exactly what both cover, without scopes that another one covers: what
+    /// is left of a key's scopes once its creator has lost some of theirs (AC-131).
+    #[must_use]
+    pub fn intersect(&self, other: &Self) -> Self {
+        let pairs = self
+            .0
+            .iter()
+            .flat_map(|mine| other.0.iter().filter_map(|theirs| mine.meet(theirs)));
+        Self::new(pairs.collect()).minimal()
+    }
+
+    /// The same rights in the fewest scopes: `keys:read` goes when `keys:*` is there.
+    #[must_use]
+    pub fn minimal(&self) -> Self {
+        // Two different scopes never cover each other, so nothing is dropped twice.
+        let needed = |scope: &&Scope| {
+            !self
+                .0
+                .iter()
+                .any(|other| other != *scope && other.covers(scope))
+        };
+        Self(self.0.iter().filter(needed).cloned().collect())
     }
 }
 

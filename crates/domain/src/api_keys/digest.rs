@@ -20,6 +20,12 @@ impl KeyDigest {
     pub fn of(key: &PlainKey) -> Self {
         Self(Sha256::digest(key.text().expose().as_bytes()).into())
     }
+
+    /// Takes a digest that somebody else computed: of a key that never came here in plain text.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
 }
 
 /// 32 random bytes that live in the keychain, never in the database or its backups.

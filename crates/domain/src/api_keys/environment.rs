@@ -1,0 +1,204 @@
+//! Where a key belongs (live, test or another environment), what type it is, and who owns it.
+
+use core::fmt;
+use std::borrow::Cow;
+
+use super::format::{Prefix, ROOT_PREFIX};
+
+/// An environment: 1 to 32 small letters, digits or `-`, a letter first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Environment(Cow<'static, str>);
+
+impl Environment {
+    /// The environment of real data.
+    pub const LIVE: Self = Self(Cow::Borrowed("live"));
+    /// The environment for trying things out.
+    pub const TEST: Self = Self(Cow::Borrowed("test"));
+
+    /// Checks an environment's name.
+    ///
+    /// # Errors
+    /// [`EnvironmentError`] unless it is 1 to 32 of `a`–`z`, `0`–`9`, `-`, a letter first.
+    pub fn new(text: &str) -> Result<Self, EnvironmentError> {
+        let bytes = text.as_bytes();
+        let well_formed = (1..=32).contains(&bytes.len())
+            && bytes[0].is_ascii_lowercase()
+            && bytes
+                .iter()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-');
+        if well_formed {
+            Ok(Self(Cow::Owned(text.to_owned())))
+        } else {
+            Err(EnvironmentError)
+        }
+    }
+
+    /// The environment that a prefix names: its last part, where that is `live` or `test`.
+    #[must_use]
+    pub fn of_prefix(prefix: &Prefix) -> Option<Self> {
+        match prefix.as_str().rsplit('_').next()? {
+            "live" => Some(Self::LIVE),
+            "test" => Some(Self::TEST),
+            _ => None,
+        }
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text is not the name of an environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an environment has 1 to 32 small letters, digits or hyphens and begins with a letter")]
+pub struct EnvironmentError;
+
+impl EnvironmentError {
+    /// Stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        "invalid_environment"
+    }
+}
+
+/// What a key is for, by its prefix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum KeyType {
+    /// `sk_…`: stays on servers.
+    Secret,
+    /// `pk_…`: may be seen by anyone and holds low-risk scopes only.
+    Publishable,
+    /// `kw_root`: manages the registry itself.
+    Root,
+    /// Any other prefix.
+    Custom,
+}
+
+impl KeyType {
+    /// The type that a prefix stands for.
+    #[must_use]
+    pub fn of(prefix: &Prefix) -> Self {
+        match prefix.as_str() {
+            ROOT_PREFIX => Self::Root,
+            text if text.starts_with("sk_") => Self::Secret,
+            _ if prefix.is_publishable() => Self::Publishable,
+            _ => Self::Custom,
+        }
+    }
+
+    /// Stable text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Publishable => "publishable",
+            Self::Root => "root",
+            Self::Custom => "custom",
+        }
+    }
+
+    /// Reads the stable text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Secret, Self::Publishable, Self::Root, Self::Custom];
+        all.into_iter().find(|one| one.as_str() == text)
+    }
+}
+
+/// Who answers for a key.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    /// What they are.
+    pub kind: OwnerKind,
+    /// Their id where they are kept: 1 to 200 characters, no blanks or control characters.
+    pub id: String,
+}
+
+/// What an owner is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum OwnerKind {
+    /// A person.
+    Person,
+    /// A program that acts for itself.
+    Service,
+    /// Several people.
+    Team,
+}
+
+impl OwnerKind {
+    /// Stable text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Person => "person",
+            Self::Service => "service",
+            Self::Team => "team",
+        }
+    }
+
+    /// Reads the stable text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let all = [Self::Person, Self::Service, Self::Team];
+        all.into_iter().find(|one| one.as_str() == text)
+    }
+}
+
+impl Owner {
+    /// Checks an owner's id.
+    ///
+    /// # Errors
+    /// [`OwnerError::Id`].
+    pub fn new(kind: OwnerKind, id: &str) -> Result<Self, OwnerError> {
+        let is_bad = |letter: char| letter.is_control() || letter.is_whitespace();
+        if id.is_empty() || id.chars().count() > 200 || id.contains(is_bad) {
+            return Err(OwnerError::Id);
+        }
+        Ok(Self {
+            kind,
+            id: id.to_owned(),
+        })
+    }
+
+    /// Reads `kind:id`, as [`Owner::to_text`] writes it. The id may hold colons.
+    ///
+    /// # Errors
+    /// [`OwnerError`].
+    pub fn parse(text: &str) -> Result<Self, OwnerError> {
+        let (kind, id) = text.split_once(':').ok_or(OwnerError::Kind)?;
+        Self::new(OwnerKind::parse(kind).ok_or(OwnerError::Kind)?, id)
+    }
+
+    /// The text to store: `person:7Hq2mXw4KdPz`.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        format!("{}:{}", self.kind.as_str(), self.id)
+    }
+}
+
+/// Why a text does not name an owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OwnerError {
+    /// Neither person, service nor team.
+    #[error("an owner is written person:id, service:id or team:id")]
+    Kind,
+    /// The id breaks its rule.
+    #[error("an owner's id has 1 to 200 characters, without blanks or control characters")]
+    Id,
+}
+
+impl OwnerError {
+    /// Stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        "invalid_owner"
+    }
+}

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use keywright_domain::api_keys::{KeyMac, SecretState};
+use keywright_domain::api_keys::{
+    Gcra, KeyMac, KeyType, NetworkList, OriginList, RateLimits, SecretState,
+};
 
 use crate::packed::{KeyId, PackedKid};
 
@@ -18,38 +20,66 @@ pub struct RulesId(pub(crate) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PrincipalId(pub(crate) u32);
 
-/// Number of a short text in this index: an environment, a key type, a pepper's id.
+/// Number of a short text in this index: an environment, a pepper's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct TextId(pub(crate) u32);
 
-/// One named limit, as GCRA counts it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Limit {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Time between two requests at the steady pace (µs).
-    pub emission_us: i64,
-    /// How far the theoretical arrival time may lie ahead (µs).
-    pub tolerance_us: i64,
-    /// Whether all keys of an owner draw on it together.
-    pub shared_by_owner: bool,
+/// One limit, ready to be counted.
+#[derive(Clone, Debug)]
+pub(crate) struct CountedLimit {
+    pub(crate) name: Arc<str>,
+    pub(crate) gcra: Gcra,
+    pub(crate) is_shared: bool,
 }
 
 /// What restricts a key beyond its scopes; kept once for all keys that have the same.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub struct Rules {
     /// Its rate limits; all of them count.
-    pub limits: Vec<Limit>,
+    pub limits: RateLimits,
+    /// Where it may be used from.
+    pub networks: NetworkList,
+    /// From which web pages it may be used.
+    pub origins: OriginList,
     /// Whether uses are debited in the database.
     pub has_credits: bool,
+    counted: Vec<CountedLimit>,
 }
 
 impl Rules {
-    /// Nothing is restricted.
-    pub const NONE: Self = Self {
-        limits: Vec::new(),
-        has_credits: false,
-    };
+    /// Puts rules together.
+    #[must_use]
+    pub fn new(
+        limits: RateLimits,
+        networks: NetworkList,
+        origins: OriginList,
+        has_credits: bool,
+    ) -> Self {
+        let counted = limits.as_slice().iter().map(|limit| CountedLimit {
+            name: limit.name().into(),
+            gcra: Gcra::new(limit),
+            is_shared: limit.is_shared_by_owner(),
+        });
+        Self {
+            counted: counted.collect(),
+            limits,
+            networks,
+            origins,
+            has_credits,
+        }
+    }
+
+    /// The limits, ready to be counted, in the same order.
+    pub(crate) fn counted(&self) -> &[CountedLimit] {
+        &self.counted
+    }
+
+    /// A text that only equal rules have.
+    pub(crate) fn text(&self) -> String {
+        let credits = if self.has_credits { "credits" } else { "" };
+        let (limits, networks) = (self.limits.to_text(), self.networks.to_text());
+        [&limits, &networks, &self.origins.to_text(), credits].join("\n")
+    }
 }
 
 /// A whole key as it is in the database at `version`, with all its secrets.
@@ -62,7 +92,7 @@ pub struct KeyImage {
     /// Its environment.
     pub environment: TextId,
     /// Its type.
-    pub key_type: TextId,
+    pub key_type: KeyType,
     /// When it was issued (Unix ms).
     pub created_at: i64,
     /// Not valid before (Unix ms).
@@ -141,15 +171,11 @@ pub struct PrincipalFacts {
     pub keys_revoked_at: Option<i64>,
 }
 
-/// Where a secret lies in the index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Slot(pub(crate) u32);
-
 /// Everything about a secret and its key, of one moment.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// Where it lies.
-    pub slot: Slot,
+    /// The secret.
+    pub kid: PackedKid,
     /// Where the counters of its key lie: the same for all secrets of a key.
     pub(crate) head: u32,
     /// Its key.
@@ -185,7 +211,7 @@ pub struct Snapshot {
     /// The environment of the key.
     pub environment: TextId,
     /// The type of the key.
-    pub key_type: TextId,
+    pub key_type: KeyType,
     /// What the key may do.
     pub scopes: ScopesId,
     /// What else restricts it.
@@ -198,6 +224,10 @@ pub struct Snapshot {
 
 /// What the index knows of a secret.
 #[derive(Clone, Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "found is the usual case, and a box would be an allocation for every verification"
+)]
 pub enum Lookup {
     /// It is in memory and not in doubt.
     Found(Snapshot),

@@ -17,7 +17,7 @@ use crate::absent::{Absent, Question};
 use crate::counters::{Counters, LimitAnswer};
 use crate::image::{
     Applied, KeyImage, Lookup, PrincipalFacts, PrincipalId, PrincipalImage, Rules, RulesId,
-    ScopesId, SecretImage, Slot, Snapshot, TextId,
+    ScopesId, SecretImage, Snapshot, TextId,
 };
 use crate::intern::Interner;
 use crate::packed::{KeyId, PackedKid};
@@ -29,6 +29,8 @@ use crate::table::SlotTable;
 
 const SHARDS: usize = 1024;
 const RARE_SHARDS: usize = 64;
+/// The doubt in a key that could not be held; any image that can be settles it.
+const HELD_BACK: i64 = i64::MAX;
 
 /// What belongs to the ids of one shard; its lock is the lock of their records.
 #[derive(Debug, Default)]
@@ -59,7 +61,7 @@ pub struct Index {
     principals: Principals,
     profiles: Interner<Profile, Profile>,
     scopes: Interner<String, Arc<ScopeSet>>,
-    rules: Interner<Rules, Arc<Rules>>,
+    rules: Interner<String, Arc<Rules>>,
     texts: Interner<String, Arc<str>>,
     absent: Absent,
     complete: AtomicBool,
@@ -135,10 +137,10 @@ impl Index {
     /// The number of a set of rules; `None` only beyond 134 million of them.
     pub fn intern_rules(&self, rules: &Rules) -> Option<RulesId> {
         let make = || Arc::new(rules.clone());
-        self.rules.intern(rules.clone(), make).map(RulesId)
+        self.rules.intern(rules.text(), make).map(RulesId)
     }
 
-    /// The number of an environment, a key type or a pepper's id.
+    /// The number of an environment or of a pepper's id.
     pub fn intern_text(&self, text: &str) -> Option<TextId> {
         self.texts
             .intern(text.to_owned(), || text.into())
@@ -257,6 +259,10 @@ impl Index {
                 family.push(slot);
                 self.publish(secret.kid, slot);
             }
+        }
+        if family.is_empty() {
+            // Nothing to hold: what is kept is that older images say nothing any more.
+            shard.tombstones.insert(image.id, image.version);
         }
         shard.put_family(family);
         Applied::Applied
@@ -467,18 +473,38 @@ impl Index {
     /// too if the key has changed since the snapshot: look it up again.
     #[must_use]
     pub fn claim_first_use(&self, snapshot: &Snapshot) -> bool {
-        let row = self.rows.get(snapshot.slot.0);
+        // The table's lock keeps the record from being given to another key meanwhile.
+        let hash = self.hash(snapshot.kid.bits());
+        let table = self.kids[shard_of(hash)].read();
+        let slot = table.find(hash, |slot| self.kid_at(slot) == Some(snapshot.kid));
+        let row = slot.and_then(|slot| self.rows.get(slot));
         row.is_some_and(|row| row.claim(FIRST_USED, snapshot.version))
+    }
+
+    /// Takes a claim back whose writing failed, so that the next use claims it again.
+    pub fn unclaim_first_use(&self, snapshot: &Snapshot) {
+        let _shard = self.id_shard(snapshot.key_id);
+        let hash = self.hash(snapshot.kid.bits());
+        let table = self.kids[shard_of(hash)].read();
+        if let Some(slot) = table.find(hash, |slot| self.kid_at(slot) == Some(snapshot.kid))
+            && let Some(row) = self.rows.get(slot)
+            && row.control().version() == snapshot.version
+        {
+            row.unset(FIRST_USED);
+        }
     }
 
     /// Counts a request of `cost` at `now_us` against all of the key's limits, or against none of
     /// them if one refuses.
     #[must_use]
     pub fn gcra(&self, snapshot: &Snapshot, now_us: i64, cost: u32) -> LimitAnswer {
-        const NO_RULES: &Rules = &Rules::NONE;
-        let rules = snapshot.rules.and_then(|id| self.rules.get(id.0));
+        let Some(rules) = snapshot.rules.and_then(|id| self.rules.get(id.0)) else {
+            return LimitAnswer::Allowed {
+                remaining: None,
+                reset_ms: 0,
+            };
+        };
         let owner = snapshot.owner.map(|owner| owner.id.0);
-        let rules = rules.map_or(NO_RULES, |rules| rules.as_ref());
         self.counters
             .take(snapshot.head, owner, rules, now_us, cost)
     }
@@ -536,7 +562,7 @@ impl Index {
         let facts = self.profiles.get(record.profile).and_then(|profile| {
             let owner = self.facts(record.owner)?;
             let creator = self.facts(profile.creator.number(record.owner))?;
-            record.snapshot(slot, control, profile, owner, creator)
+            record.snapshot(control, profile, owner, creator)
         });
         facts.map_or(Lookup::AskDatabase, Lookup::Found)
     }
@@ -653,8 +679,8 @@ impl Index {
     fn give_up(&self, shard: &mut IdShard, id: KeyId, head: Option<u32>) -> Applied {
         self.leaky.store(true, Ordering::Release);
         let doubts = shard.doubts.entry(id).or_default();
-        if !doubts.contains(&i64::MAX) {
-            doubts.push(i64::MAX);
+        if !doubts.contains(&HELD_BACK) {
+            doubts.push(HELD_BACK);
         }
         self.mark_doubt(shard, head);
         Applied::NotHeld
@@ -675,7 +701,7 @@ impl Index {
         let Some(versions) = shard.doubts.get_mut(&id) else {
             return 0;
         };
-        versions.retain(|doubt| *doubt > version);
+        versions.retain(|doubt| *doubt > version && *doubt != HELD_BACK);
         if versions.is_empty() {
             shard.doubts.remove(&id);
             return 0;

@@ -42,10 +42,6 @@ impl<K: Eq + Hash, T> Interner<K, T> {
         self.values.get(number)?.get()
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.numbers.lock().len()
-    }
-
     /// Bytes taken, without what the values point to.
     pub(crate) fn bytes(&self) -> usize {
         self.values.bytes() + self.numbers.lock().capacity() * (size_of::<(K, u32)>() + 1)

@@ -12,6 +12,9 @@ use crate::slab::Slab;
 /// `keys_revoked_at` of a principal whose keys nobody revoked.
 const NEVER: i64 = i64::MIN;
 
+/// The doubt in a principal that could not be held; any image that can be settles it.
+const HELD_BACK: i64 = i64::MAX;
+
 #[derive(Debug, Default)]
 struct Entry {
     id: OnceLock<Arc<str>>,
@@ -84,13 +87,16 @@ impl Principals {
             return Applied::Older;
         }
         if !(0..VERSION_END).contains(&image.version) {
-            doubts.entry(image.id.0).or_default().push(i64::MAX);
+            let doubts = doubts.entry(image.id.0).or_default();
+            if !doubts.contains(&HELD_BACK) {
+                doubts.push(HELD_BACK);
+            }
             entry.row.set(DOUBT);
             return Applied::NotHeld;
         }
         let mut flags = LIVE;
         if let Some(versions) = doubts.get_mut(&image.id.0) {
-            versions.retain(|version| *version > image.version);
+            versions.retain(|one| *one > image.version && *one != HELD_BACK);
             if versions.is_empty() {
                 doubts.remove(&image.id.0);
             } else {

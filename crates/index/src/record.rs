@@ -1,9 +1,9 @@
 //! How a secret and its key lie in nine words, and what lies beside them.
 
-use keywright_domain::api_keys::{KeyMac, SecretState};
+use keywright_domain::api_keys::{KeyMac, KeyType, SecretState};
 
 use crate::image::{
-    KeyImage, PrincipalFacts, PrincipalId, RulesId, ScopesId, SecretImage, Slot, Snapshot, TextId,
+    KeyImage, PrincipalFacts, PrincipalId, RulesId, ScopesId, SecretImage, Snapshot, TextId,
 };
 use crate::packed::{KeyId, PackedKid};
 use crate::row::{Control, DISABLED, EXPOSED, EXTENDED, FIRST_USED, LIVE, REVOKED, Row};
@@ -45,7 +45,7 @@ pub(crate) struct Profile {
     scopes: ScopesId,
     rules: Option<RulesId>,
     environment: TextId,
-    key_type: TextId,
+    key_type: KeyType,
     pepper: TextId,
     pub(crate) creator: Creator,
     canary: bool,
@@ -196,14 +196,13 @@ impl Record {
     /// Everything together; `None` if the state is none that verification knows.
     pub(crate) fn snapshot(
         &self,
-        slot: u32,
         control: Control,
         profile: &Profile,
         owner: Option<PrincipalFacts>,
         creator: Option<PrincipalFacts>,
     ) -> Option<Snapshot> {
         Some(Snapshot {
-            slot: Slot(slot),
+            kid: self.kid,
             head: self.head,
             key_id: self.id,
             version: control.version(),

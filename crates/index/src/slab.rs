@@ -9,11 +9,12 @@ const OUTER_BITS: u32 = 7;
 pub(crate) const SLOT_END: u32 = (1 << (CHUNK_BITS + GROUP_BITS + OUTER_BITS)) - 1;
 
 type Chunk<T> = OnceLock<Box<[T]>>;
+type Group<T> = OnceLock<Box<[Chunk<T>]>>;
 
 /// Places of type `T`, made by chunks of 4,096 when first touched.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
-    groups: Box<[OnceLock<Box<[Chunk<T>]>>]>,
+    groups: Box<[Group<T>]>,
 }
 
 impl<T: Default> Slab<T> {

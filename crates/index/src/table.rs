@@ -94,7 +94,8 @@ impl SlotTable {
         *self = Self::default();
     }
 
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.len as usize
     }
 

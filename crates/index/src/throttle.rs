@@ -80,3 +80,46 @@ impl FailureThrottle {
         &self.words[self.hasher.hash_one(network) as usize % WORDS]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: i64 = 1_000_000;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn sixty_failures_are_answered_and_then_one_a_second() {
+        let throttle = FailureThrottle::default();
+        let source = address("192.0.2.1");
+        for _ in 0..60 {
+            assert_eq!(throttle.check(source, SECOND), Ok(()));
+            throttle.fail(source, SECOND);
+        }
+        assert_eq!(throttle.check(source, SECOND), Err(1000));
+        assert_eq!(throttle.check(source, SECOND + 1), Err(1000), "rounded up");
+        assert_eq!(throttle.check(address("192.0.2.2"), SECOND), Ok(()));
+        assert_eq!(throttle.check(source, 2 * SECOND), Ok(()));
+        for _ in 0..1000 {
+            throttle.fail(source, 2 * SECOND);
+        }
+        assert_eq!(
+            throttle.check(source, 2 * SECOND),
+            Err(1000),
+            "no wait without end"
+        );
+    }
+
+    #[test]
+    fn a_source_is_an_ipv4_address_or_a_64_bit_ipv6_network() {
+        let throttle = FailureThrottle::new(1, 1000, 1);
+        throttle.fail(address("2001:db8::1"), SECOND);
+        assert!(throttle.check(address("2001:db8::ffff:2"), SECOND).is_err());
+        assert!(throttle.check(address("2001:db8:0:1::1"), SECOND).is_ok());
+        throttle.fail(address("192.0.2.1"), SECOND);
+        assert!(throttle.check(address("::ffff:192.0.2.1"), SECOND).is_err());
+    }
+}

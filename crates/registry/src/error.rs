@@ -73,6 +73,9 @@ pub enum RegistryError {
     /// The path leads through a symbolic link, or the folder is open to others.
     #[error("the registry's place is not safe: {0}")]
     UnsafePath(String),
+    /// The connection was lost during COMMIT: the change may have taken place.
+    #[error("whether the change was written is not known: {0}")]
+    CommitUnknown(String),
     /// Anything else the database said.
     #[error("the registry could not answer: {0}")]
     Store(String),
@@ -114,6 +117,7 @@ impl RegistryError {
             Self::SchemaTooNew { .. } => "schema_too_new",
             Self::Damaged(_) => "registry_damaged",
             Self::UnsafePath(_) => "registry_unsafe_path",
+            Self::CommitUnknown(_) => "commit_unknown",
             Self::Store(_) => "registry_unavailable",
         }
     }

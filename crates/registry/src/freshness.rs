@@ -7,7 +7,6 @@
 //! within the lease; an index that was not confirmed for longer is not trusted.
 
 use std::fs::File;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;

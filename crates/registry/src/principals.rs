@@ -192,7 +192,7 @@ fn about(action: AuditAction, principal: &Principal, verb: &str, detail: &str) -
         target_kind: "principal",
         target_id: principal.id.clone(),
         target_name: principal.name.clone(),
-        summary: format!("{} “{}” was {verb}", principal.kind.title(), principal.name),
+        summary: format!("The {} “{}” was {verb}", principal.kind.as_str(), principal.name),
         details,
     }
 }

@@ -176,7 +176,7 @@ impl Default for UseRecorder {
 }
 
 /// What a flush writes.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Waiting {
     pub(crate) uses: Vec<Use>,
     pub(crate) alerts: Vec<PendingAlert>,

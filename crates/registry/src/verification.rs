@@ -61,7 +61,7 @@ pub struct Verification {
     /// When this secret ends by itself.
     pub expires_at: Option<i64>,
     /// Requests left on the narrowest limit, where there is one.
-    pub limit_left: Option<u64>,
+    pub limit_left: Option<u32>,
     /// When that limit is whole again, in ms.
     pub limit_reset_ms: Option<u64>,
     /// Credits left, where the key has credits.
@@ -325,10 +325,10 @@ impl LocalRegistry {
                 answer.limit_left = remaining;
                 answer.limit_reset_ms = remaining.map(|_| reset_ms);
             }
-            LimitAnswer::Refused { limit, retry_after_ms, reset_ms } => {
+            LimitAnswer::Refused { limit, retry_after_ms, remaining, reset_ms } => {
                 let rules = snapshot.rules.and_then(|id| self.shared.index.rules(id));
                 let name = rules.and_then(|rules| rules.limits.as_slice().get(limit)).map(|limit| limit.name().to_owned());
-                answer.limit_left = Some(0);
+                answer.limit_left = Some(remaining);
                 answer.limit_reset_ms = Some(reset_ms);
                 answer.verdict = Err(Refusal::RateLimited {
                     limit: name.unwrap_or_default(),

@@ -115,7 +115,7 @@ impl Unit {
         self.transaction
             .commit()
             .await
-            .map_err(|error| Fate::Unknown(error.into()))?;
+            .map_err(|error| Fate::Unknown(RegistryError::CommitUnknown(error.to_string())))?;
         Ok(true)
     }
 }
@@ -161,12 +161,12 @@ where
     }
 
     fn answer(self: Box<Self>, fate: Result<(), RegistryError>) {
+        let Self { output, reply, .. } = *self;
         let answer = fate.and_then(|()| {
-            self.output
-                .ok_or_else(|| RegistryError::Store("a use case ended without an answer".into()))
+            output.ok_or_else(|| RegistryError::Store("a use case ended without an answer".into()))
         });
         // Whoever asked may have gone; what was done stands all the same.
-        let _ = self.reply.send(answer);
+        let _ = reply.send(answer);
     }
 }
 

@@ -22,10 +22,9 @@ macro_rules! key_columns {
          k.revoked_reason, k.promoted_to"
     };
 }
-pub(super) use key_columns;
 
 #[derive(sqlx::FromRow)]
-pub(super) struct ApiKeyRow {
+struct ApiKeyRow {
     id: String,
     name: String,
     prefix: String,
@@ -55,7 +54,7 @@ pub(super) struct ApiKeyRow {
 }
 
 impl ApiKeyRow {
-    pub(super) fn into_key(self, secrets: Vec<Secret>) -> Result<ApiKey, RegistryError> {
+    fn into_key(self, secrets: Vec<Secret>) -> Result<ApiKey, RegistryError> {
         let settings = KeySettings {
             limits: RateLimits::parse(&self.limits).map_err(|_| damaged("limit"))?,
             networks: NetworkList::parse(&self.networks).map_err(|_| damaged("network"))?,

@@ -62,7 +62,7 @@ pub(crate) struct StoredMac {
     pub(crate) pepper_id: String,
 }
 
-pub(super) fn damaged(what: &str) -> RegistryError {
+pub(crate) fn damaged(what: &str) -> RegistryError {
     RegistryError::Damaged(format!(
         "a {what} in it has a value that this program never writes"
     ))

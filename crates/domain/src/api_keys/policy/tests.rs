@@ -167,7 +167,8 @@ fn every_key_carries_the_floor() {
 
 #[test]
 fn contradictions_and_wrong_times_are_refused() {
-    let cases: Vec<(fn(&mut Policy), Option<PolicyError>)> = vec![
+    type Change = fn(&mut Policy);
+    let cases: Vec<(Change, Option<PolicyError>)> = vec![
         (
             |policy| policy.max_lifetime_ms = DAY_MS - 1,
             Some(PolicyError::MaxLifetime),

@@ -95,7 +95,7 @@ fn mistakes_are_named_with_their_place() {
         Err(TooDeep { position: 16 })
     );
     // Shown with blanks it would no longer read back.
-    let side = "a".repeat(40);
+    let side = "a".repeat(39);
     let tight = vec![format!("({side}:x or {side}:y)"); 11].join("and");
     assert!(tight.len() <= 1000, "{}", tight.len());
     let longer = format!("{tight}{}", " ".repeat(1000 - tight.len()));

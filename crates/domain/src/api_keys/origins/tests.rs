@@ -43,6 +43,10 @@ fn only_listed_origins_pass() {
     ] {
         assert!(!list.allows(Some(bad)), "{bad}");
     }
+    // Nobody is a wildcard, though its parent is listed.
+    let parent = OriginList::parse("https://example.com").expect("an origin");
+    assert!(parent.allows(Some("https://example.com")));
+    assert!(!parent.allows(Some("https://*.example.com")));
     assert!(!list.allows(None), "an origin is asked for");
     assert!(OriginList::default().allows(None) && OriginList::default().allows(Some("null")));
 }

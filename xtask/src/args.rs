@@ -18,6 +18,7 @@ Usage: cargo xtask COMMAND [FLAGS]
       --verify          install the package and start it
   bench [WHICH]       measure: registry, desktop or all (the default)
       --json            only JSON lines, no table
+  postgres            a PostgreSQL server for tests, in the foreground; prints its address
   help                this text
 
 Each command first installs what it needs and is missing, and says so.
@@ -33,6 +34,7 @@ pub(crate) enum Command {
     Bindings,
     Bundle { verify: bool },
     Bench { which: Bench, json: bool },
+    Postgres,
 }
 
 /// Flags of `run`.
@@ -108,6 +110,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, Wrong> {
             json: rest.flag("--json"),
             which: rest.which()?,
         },
+        "postgres" => Command::Postgres,
         _ => return Err(Wrong::Command(name.clone())),
     };
     rest.end()?;
@@ -116,7 +119,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, Wrong> {
 
 fn known(name: &str) -> bool {
     [
-        "help", "run", "test", "check", "bindings", "bundle", "bench",
+        "help", "run", "test", "check", "bindings", "bundle", "bench", "postgres",
     ]
     .contains(&name)
 }
@@ -183,7 +186,15 @@ mod tests {
 
     #[test]
     fn help_in_every_way() {
-        for line in ["", "help", "--help", "-h", "run --help", "bench desktop -h"] {
+        for line in [
+            "",
+            "help",
+            "--help",
+            "-h",
+            "run --help",
+            "bench desktop -h",
+            "postgres -h",
+        ] {
             check(line, Ok(Command::Help));
         }
     }
@@ -210,6 +221,7 @@ mod tests {
         }
         check("check --fix", Ok(Command::Check { fix: true }));
         check("bundle", Ok(Command::Bundle { verify: false }));
+        check("postgres", Ok(Command::Postgres));
     }
 
     #[test]
@@ -239,5 +251,6 @@ mod tests {
         check("test a b", wrong("test", "b"));
         check("bench everything", wrong("bench", "everything"));
         check("help me", wrong("help", "me"));
+        check("postgres 5432", wrong("postgres", "5432"));
     }
 }

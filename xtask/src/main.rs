@@ -18,6 +18,7 @@ mod count;
 mod house;
 mod memory;
 mod npm;
+mod postgres;
 mod process;
 mod reap;
 mod run;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         Command::Check { fix } => check::run(fix),
         Command::Bindings => bindings::write(),
         Command::Bundle { verify } => bundle::run(verify),
+        Command::Postgres => postgres::run(),
         Command::Bench { which, json } => bench::run(which, json),
     });
     let Err(error) = result else {

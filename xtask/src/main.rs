@@ -15,6 +15,7 @@ mod bindings;
 mod bundle;
 mod check;
 mod count;
+mod fuzz;
 mod house;
 mod memory;
 mod npm;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Command::Check { fix } => check::run(fix),
         Command::Bindings => bindings::write(),
         Command::Bundle { verify } => bundle::run(verify),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Postgres => postgres::run(),
         Command::Bench { which, json } => bench::run(which, json),
     });

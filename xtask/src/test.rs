@@ -12,7 +12,7 @@ use crate::{
     Said,
     args::Test,
     count::{Counts, Seen},
-    npm,
+    fuzz, npm,
     postgres::{self, Cluster},
     process, run,
     session::Session,
@@ -22,6 +22,9 @@ use crate::{
 
 /// A stage that hangs must not hang whoever waits for us.
 const STAGE_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// How long each fuzz target runs beside the other tests; `cargo xtask fuzz` takes longer.
+const FUZZ_SECONDS: u64 = 10;
 
 /// The package with the whole-system tests.
 const WHOLE: &str = "keywright-tests";
@@ -45,6 +48,9 @@ pub(crate) fn run(options: &Test) -> Result<()> {
     report.stage("whole system", |seen| {
         whole(seen, filter, options.quick, database)
     })?;
+    if !options.quick {
+        report.stage("fuzzing", |seen| fuzzing(seen, filter))?;
+    }
     report.end()
 }
 
@@ -126,6 +132,24 @@ fn whole(
         None => cargo.args(["--", "--skip", "desktop::"]),
     };
     cargo_test(&mut cargo, seen, None)
+}
+
+/// Each target for a few seconds.
+fn fuzzing(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
+    let mut targets = fuzz::targets()?;
+    targets.retain(|target| filter.is_none_or(|filter| target.contains(filter)));
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let binaries = fuzz::build()?;
+    for target in targets {
+        let outcome = process::step(&format!("fuzz {target}"), || {
+            fuzz::fuzz(&binaries, &target, FUZZ_SECONDS)
+        });
+        process::go_on()?;
+        seen.fuzz_target(&target, &outcome);
+    }
+    Ok(())
 }
 
 /// Only our server, or none: a test never works on one that happens to be set outside.

@@ -142,7 +142,7 @@ fn throw(run: &mut Command, target: &str, seconds: u64) -> Result<()> {
     match status {
         Some(status) if status.success() && output.done => Ok(()),
         Some(_) => match output.artifact {
-            Some(file) => bail!("it crashed\nto see it again: {}", again(target, &file)),
+            Some(file) => bail!("it crashed; to see it again: {}", again(target, &file)),
             None => bail!("it ended without a result"),
         },
         None => bail!("it did not stop after {} seconds", limit.as_secs()),

@@ -197,6 +197,10 @@ fn rules() -> Result<Vec<Rule>> {
     ])
 }
 
+#[allow(
+    clippy::expect_used,
+    reason = "a prefix that is not allowed is a mistake of the test"
+)]
 fn key(prefix: &str, dice: &mut StdRng) -> String {
     let prefix = Prefix::new(prefix).expect("a prefix");
     PlainKey::generate(&prefix, dice).text().expose().to_owned()

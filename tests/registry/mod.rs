@@ -4,6 +4,7 @@ mod contract;
 mod crash;
 mod faults;
 mod lists;
+mod scanner;
 mod sharing;
 
 use std::path::PathBuf;

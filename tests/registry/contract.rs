@@ -8,7 +8,7 @@ use super::{Fixture, START, code_of, wish};
 
 #[tokio::test]
 async fn ac_120_an_issued_key_verifies_and_has_its_prefix() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let issued = fixture.issue("Deploy bot").await?;
     let text = issued.plain.text().expose();
     assert!(text.starts_with("sk_live_") && text.len() == "sk_live_".len() + 56);
@@ -20,7 +20,7 @@ async fn ac_120_an_issued_key_verifies_and_has_its_prefix() -> Result<()> {
 
 #[tokio::test]
 async fn ac_121_no_byte_of_a_secret_is_on_disk() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let first = fixture.issue("canary").await?;
     let second = fixture.rotate(&first.key.id, DAY_MS).await?;
     fixture.code(&first).await?;
@@ -51,7 +51,7 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 
 #[tokio::test]
 async fn ac_126_a_malformed_key_is_refused_without_the_database() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let issued = fixture.issue("a").await?;
     fixture.registry.close().await;
     let mut text = issued.plain.text().expose().to_owned();
@@ -76,7 +76,7 @@ async fn ac_126_a_malformed_key_is_refused_without_the_database() -> Result<()> 
 
 #[tokio::test]
 async fn ac_127_an_unknown_kid_and_a_wrong_secret_are_the_same_answer() -> Result<()> {
-    let (fixture, stranger) = (Fixture::new().await?, Fixture::new().await?);
+    let (fixture, stranger) = (super::fixture().await?, super::fixture().await?);
     let ours = fixture.issue("ours").await?;
     let unknown = fixture.verify(&stranger.issue("theirs").await?).await?;
     let text = ours.plain.text().expose();
@@ -119,7 +119,7 @@ fn checksum(body: &str) -> String {
 
 #[tokio::test]
 async fn ac_128_a_key_expires_at_the_exact_millisecond() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let issued = fixture.issue("a").await?;
     fixture.set_clock(START + 90 * DAY_MS - 1);
     assert_eq!(fixture.code(&issued).await?, "valid");
@@ -130,7 +130,7 @@ async fn ac_128_a_key_expires_at_the_exact_millisecond() -> Result<()> {
 
 #[tokio::test]
 async fn ac_129_a_missing_scope_is_named() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let issued = fixture.issue("a").await?;
     let text = issued.plain.text().expose();
     for (scope, code) in [("keys:read", "valid"), ("keys:write", "insufficient_scope")] {
@@ -146,7 +146,7 @@ async fn ac_129_a_missing_scope_is_named() -> Result<()> {
 
 #[tokio::test]
 async fn ac_130_an_unknown_scope_is_refused_until_it_is_defined() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let wish = NewApiKey {
         scopes: vec!["orders:read".into()],
         ..wish("a")
@@ -171,7 +171,7 @@ async fn ac_130_an_unknown_scope_is_refused_until_it_is_defined() -> Result<()> 
 
 #[tokio::test]
 async fn broken_wishes_change_nothing_and_name_their_rule() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let before = fixture.actions().await?;
     let cases = [
         (
@@ -266,7 +266,7 @@ async fn broken_wishes_change_nothing_and_name_their_rule() -> Result<()> {
 
 #[tokio::test]
 async fn ac_134_both_secrets_verify_until_the_overlap_ends() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let old = fixture.issue("a").await?;
     let new = fixture.rotate(&old.key.id, DAY_MS).await?;
     assert_eq!(new.key.id, old.key.id);
@@ -293,7 +293,7 @@ async fn ac_134_both_secrets_verify_until_the_overlap_ends() -> Result<()> {
 
 #[tokio::test]
 async fn ac_135_rotating_twice_leaves_two_live_secrets() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let first = fixture.issue("a").await?;
     let second = fixture.rotate(&first.key.id, DAY_MS).await?;
     let third = fixture.rotate(&first.key.id, DAY_MS).await?;
@@ -326,7 +326,7 @@ async fn ac_135_rotating_twice_leaves_two_live_secrets() -> Result<()> {
 
 #[tokio::test]
 async fn ac_136_a_rotation_keeps_the_record_and_shows_the_chain() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let old = fixture.issue("Billing").await?;
     fixture.set_clock(START + 80 * DAY_MS);
     let new = fixture.rotate(&old.key.id, DAY_MS).await?;
@@ -346,7 +346,7 @@ async fn ac_136_a_rotation_keeps_the_record_and_shows_the_chain() -> Result<()> 
 
 #[tokio::test]
 async fn a_retried_rotation_never_rotates_twice() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let issued = fixture.issue("a").await?;
     let request = RotationRequest {
         overlap_ms: DAY_MS,
@@ -381,7 +381,7 @@ async fn a_retried_rotation_never_rotates_twice() -> Result<()> {
 
 #[tokio::test]
 async fn ac_140_a_revoked_key_is_refused_at_once_and_never_comes_back() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let old = fixture.issue("a").await?;
     let new = fixture.rotate(&old.key.id, DAY_MS).await?;
     assert_eq!(fixture.code(&new).await?, "valid");
@@ -407,7 +407,7 @@ async fn ac_140_a_revoked_key_is_refused_at_once_and_never_comes_back() -> Resul
 
 #[tokio::test]
 async fn every_change_has_one_audit_row_without_gaps() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let issued = fixture.issue("a").await?;
     fixture.code(&issued).await?;
     fixture.code(&issued).await?;
@@ -444,7 +444,7 @@ async fn every_change_has_one_audit_row_without_gaps() -> Result<()> {
 
 #[tokio::test]
 async fn ac_147_uses_are_counted_and_the_first_is_written_at_once() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let issued = fixture.issue("a").await?;
     fixture.code(&issued).await?;
     // Seen by a second process at once, before any flush.

@@ -37,7 +37,12 @@ impl LocalRegistry {
         self.write((actor.clone(), account), |unit, (actor, account)| {
             Box::pin(async move {
                 store::accounts::insert(unit.write(), account).await?;
-                let event = about(AuditAction::AccountSignedIn, account, "signed in", Vec::new());
+                let event = about(
+                    AuditAction::AccountSignedIn,
+                    account,
+                    "signed in",
+                    Vec::new(),
+                );
                 unit.audit(actor, event);
                 Ok(())
             })
@@ -84,17 +89,25 @@ impl LocalRegistry {
         id: &str,
         details: Vec<(&'static str, String)>,
     ) -> Result<(), RegistryError> {
-        self.write((actor.clone(), id.to_owned(), details), |unit, (actor, id, details)| {
-            Box::pin(async move {
-                let account = store::accounts::find(unit.read(), id)
-                    .await?
-                    .ok_or(RegistryError::AccountNotFound)?;
-                store::accounts::delete(unit.write(), id).await?;
-                let event = about(AuditAction::AccountSignedOut, &account, "signed out", details.clone());
-                unit.audit(actor, event);
-                Ok(())
-            })
-        })
+        self.write(
+            (actor.clone(), id.to_owned(), details),
+            |unit, (actor, id, details)| {
+                Box::pin(async move {
+                    let account = store::accounts::find(unit.read(), id)
+                        .await?
+                        .ok_or(RegistryError::AccountNotFound)?;
+                    store::accounts::delete(unit.write(), id).await?;
+                    let event = about(
+                        AuditAction::AccountSignedOut,
+                        &account,
+                        "signed out",
+                        details.clone(),
+                    );
+                    unit.audit(actor, event);
+                    Ok(())
+                })
+            },
+        )
         .await
     }
 }

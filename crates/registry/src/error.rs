@@ -12,6 +12,9 @@ pub enum RegistryError {
     /// Not a scope.
     #[error(transparent)]
     Scope(#[from] ScopeError),
+    /// Not a requirement on scopes.
+    #[error(transparent)]
+    Requirement(#[from] keywright_domain::scopes::RequirementError),
     /// No such key.
     #[error("there is no key with this id")]
     KeyNotFound,
@@ -86,11 +89,7 @@ impl RegistryError {
     pub(crate) fn is_of_the_database(&self) -> bool {
         matches!(
             self,
-            Self::Locked
-                | Self::ReadOnly
-                | Self::DiskFull
-                | Self::Damaged(_)
-                | Self::Store(_)
+            Self::Locked | Self::ReadOnly | Self::DiskFull | Self::Damaged(_) | Self::Store(_)
         )
     }
 
@@ -100,6 +99,7 @@ impl RegistryError {
         match self {
             Self::Key(error) => error.code(),
             Self::Scope(_) => "invalid_scope",
+            Self::Requirement(error) => error.code(),
             Self::KeyNotFound => "key_not_found",
             Self::AccountNotFound => "account_not_found",
             Self::OwnerNotFound => "owner_not_found",

@@ -16,7 +16,9 @@ impl LocalRegistry {
             return Ok(());
         }
         let written = self
-            .write(std::sync::Arc::clone(&waiting), |unit, waiting| Box::pin(flush(unit, waiting)))
+            .write(std::sync::Arc::clone(&waiting), |unit, waiting| {
+                Box::pin(flush(unit, waiting))
+            })
             .await;
         match &written {
             Ok(()) => {}

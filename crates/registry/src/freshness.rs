@@ -77,7 +77,10 @@ impl Freshness {
 
     /// Whether the index is known to be as new as the database, or as new as the lease allows.
     fn is_confirmed(&self) -> bool {
-        let confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let confirmed = self
+            .confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         match self.header() {
             Some(header) => confirmed.header == Some(header),
             None if self.wal_index.is_some() => false,
@@ -88,7 +91,10 @@ impl Freshness {
     }
 
     fn confirm(&self, header: Option<[u8; 48]>, at: Duration) {
-        let mut confirmed = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut confirmed = self
+            .confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         confirmed.header = header;
         confirmed.at = Some(at);
     }
@@ -102,7 +108,11 @@ fn read_at_start(file: &File, header: &mut [u8; 48]) -> std::io::Result<()> {
 #[cfg(windows)]
 fn read_at_start(file: &File, header: &mut [u8; 48]) -> std::io::Result<()> {
     let read = std::os::windows::fs::FileExt::seek_read(file, header, 0)?;
-    if read == header.len() { Ok(()) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
+    if read == header.len() {
+        Ok(())
+    } else {
+        Err(std::io::ErrorKind::UnexpectedEof.into())
+    }
 }
 
 /// Time since the machine started, with the time it slept: a lease must not survive a suspend.
@@ -176,7 +186,9 @@ pub(crate) fn after_rollback(shared: &Shared, changes: &[(i64, Subject)]) {
 /// After a COMMIT whose answer was lost: the database says whether it took place.
 pub(crate) async fn after_unknown(shared: &Shared, changes: &[(i64, Subject)]) {
     after_commit(shared).await;
-    let Some((newest, _)) = changes.last() else { return };
+    let Some((newest, _)) = changes.last() else {
+        return;
+    };
     let took_place = async {
         let mut connection = shared.pool.acquire().await?;
         let (version, _) = store::heads::change_bounds(&mut connection).await?;
@@ -186,7 +198,10 @@ pub(crate) async fn after_unknown(shared: &Shared, changes: &[(i64, Subject)]) {
         Ok(false) => after_rollback(shared, changes),
         Ok(true) => after_commit(shared).await,
         // What is in doubt stays in doubt, and such keys are asked of the database.
-        Err(error) => tracing::warn!(code = error.code(), "whether a commit took place is not known"),
+        Err(error) => tracing::warn!(
+            code = error.code(),
+            "whether a commit took place is not known"
+        ),
     }
 }
 
@@ -195,7 +210,10 @@ pub(crate) async fn after_commit(shared: &Shared) {
     let _turn = shared.freshness.turn.lock().await;
     if let Err(error) = catch_up(shared).await {
         // What was doubted stays so: verification asks again, and refuses while it cannot.
-        tracing::warn!(code = error.code(), "the index of keys is behind the database");
+        tracing::warn!(
+            code = error.code(),
+            "the index of keys is behind the database"
+        );
     }
 }
 
@@ -206,7 +224,9 @@ async fn catch_up(shared: &Shared) -> Result<(), RegistryError> {
     loop {
         let seen = shared.freshness.seen.load(Ordering::Acquire);
         let changes = store::heads::changes_after(&mut connection, seen, PAGE).await?;
-        let Some((newest, _)) = changes.last() else { break };
+        let Some((newest, _)) = changes.last() else {
+            break;
+        };
         if changes.first().is_some_and(|(first, _)| *first != seen + 1) {
             // The log was pruned while this process slept: begin anew.
             shared.index.set_complete(false);
@@ -253,9 +273,10 @@ async fn load_principals(
 ) -> Result<(), RegistryError> {
     for principal in store::principals::find_all(connection, ids).await? {
         let index = &shared.index;
-        let (Some(id), Some(permissions)) =
-            (index.intern_principal(&principal.id), index.intern_scopes(&principal.permissions))
-        else {
+        let (Some(id), Some(permissions)) = (
+            index.intern_principal(&principal.id),
+            index.intern_scopes(&principal.permissions),
+        ) else {
             return Err(full());
         };
         index.apply_principal(&PrincipalImage {
@@ -270,7 +291,11 @@ async fn load_principals(
 }
 
 /// Puts a key into the index, its principals first where they are not known.
-async fn apply(shared: &Shared, connection: &mut AnyConnection, image: Image) -> Result<(), RegistryError> {
+async fn apply(
+    shared: &Shared,
+    connection: &mut AnyConnection,
+    image: Image,
+) -> Result<(), RegistryError> {
     let unknown: Vec<String> = std::iter::once(&image.owner)
         .chain(&image.creator)
         .filter(|id| {
@@ -285,7 +310,7 @@ async fn apply(shared: &Shared, connection: &mut AnyConnection, image: Image) ->
     let (id, key) = (image.id.clone(), key_image(shared, image)?);
     match shared.index.apply_key(&key) {
         Applied::Applied | Applied::Older => Ok(()),
-        Applied::Full => {
+        Applied::NotHeld => {
             tracing::error!(key = id, "the index of keys is full");
             Err(full())
         }
@@ -334,7 +359,10 @@ fn key_image(shared: &Shared, image: Image) -> Result<KeyImage, RegistryError> {
         exposed: image.exposed,
         scopes: index.intern_scopes(&image.scopes).ok_or_else(full)?,
         owner: index.intern_principal(&image.owner),
-        creator: image.creator.as_deref().and_then(|id| index.intern_principal(id)),
+        creator: image
+            .creator
+            .as_deref()
+            .and_then(|id| index.intern_principal(id)),
         rules,
         secrets,
     })
@@ -370,9 +398,16 @@ impl LocalRegistry {
                 if shared.index.is_complete() {
                     // From here on only other nodes' changes are to be looked for, and a log that
                     // was pruned too far.
-                    let polled = if shared.freshness.wal_index.is_none() { poll(&shared).await } else { Ok(()) };
+                    let polled = if shared.freshness.wal_index.is_none() {
+                        poll(&shared).await
+                    } else {
+                        Ok(())
+                    };
                     if let Err(error) = polled {
-                        tracing::warn!(code = error.code(), "changes of other nodes cannot be read");
+                        tracing::warn!(
+                            code = error.code(),
+                            "changes of other nodes cannot be read"
+                        );
                     }
                     after.clear();
                     drop(shared);
@@ -383,7 +418,10 @@ impl LocalRegistry {
                     Ok(Some(last)) => after = last,
                     Ok(None) => shared.index.set_complete(true),
                     Err(error) => {
-                        tracing::warn!(code = error.code(), "the index of keys is built more slowly");
+                        tracing::warn!(
+                            code = error.code(),
+                            "the index of keys is built more slowly"
+                        );
                         drop(shared);
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(Duration::from_secs(5));
@@ -421,6 +459,9 @@ pub(crate) async fn begin(shared: &Shared) -> Result<(), RegistryError> {
     let (version, _) = store::heads::change_bounds(&mut connection).await?;
     shared.freshness.seen.store(version, Ordering::Release);
     let foreign = store::images::has_foreign(&mut connection).await?;
-    shared.freshness.has_foreign.store(foreign, Ordering::Release);
+    shared
+        .freshness
+        .has_foreign
+        .store(foreign, Ordering::Release);
     Ok(())
 }

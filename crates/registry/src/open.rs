@@ -149,7 +149,11 @@ impl LocalRegistry {
         Self::begin(Place::Postgres(address.to_owned()), options, clock).await
     }
 
-    async fn begin(place: Place, options: AnyConnectOptions, clock: Clock) -> Result<Self, RegistryError> {
+    async fn begin(
+        place: Place,
+        options: AnyConnectOptions,
+        clock: Clock,
+    ) -> Result<Self, RegistryError> {
         let kind = match place {
             Place::File(_) => Kind::Sqlite,
             Place::Postgres(_) => Kind::Postgres,

@@ -27,7 +27,10 @@ impl Peppers {
     /// One pepper.
     #[must_use]
     pub fn new(current: PepperKey) -> Self {
-        Self { current, older: Vec::new() }
+        Self {
+            current,
+            older: Vec::new(),
+        }
     }
 
     /// With one that rows may still name.
@@ -87,7 +90,10 @@ impl LocalRegistry {
                 let now = unit.now();
                 store::peppers::insert(unit.write(), id, now).await?;
                 let summary = "A pepper was made and put into the keychain".to_owned();
-                unit.audit(actor, NewEvent::about_registry(AuditAction::PepperAdopted, summary));
+                unit.audit(
+                    actor,
+                    NewEvent::about_registry(AuditAction::PepperAdopted, summary),
+                );
                 Ok(id.clone())
             })
         })
@@ -109,9 +115,13 @@ impl LocalRegistry {
                 }
                 // The newest by time is the one in force, also when the clock went back.
                 let newest = known.iter().map(|pepper| pepper.created_at + 1).max();
-                store::peppers::insert(unit.write(), id, newest.map_or(now, |at| at.max(now))).await?;
+                store::peppers::insert(unit.write(), id, newest.map_or(now, |at| at.max(now)))
+                    .await?;
                 let summary = "A newer pepper came into force".to_owned();
-                unit.audit(actor, NewEvent::about_registry(AuditAction::PepperRotated, summary));
+                unit.audit(
+                    actor,
+                    NewEvent::about_registry(AuditAction::PepperRotated, summary),
+                );
                 Ok(())
             })
         })

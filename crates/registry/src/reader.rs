@@ -48,7 +48,11 @@ impl Reader {
 
     /// Gives the kept connection back, so that the pool can be closed.
     pub(crate) fn close(&self) {
-        let task = self.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let task = self
+            .task
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(task) = task {
             task.abort();
         }
@@ -71,7 +75,11 @@ pub(crate) fn start(shared: &Arc<Shared>, mut questions: Questions) {
             }
         }
     });
-    let mut held = shared.reader.task.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut held = shared
+        .reader
+        .task
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
     *held = Some(task.abort_handle());
 }
 

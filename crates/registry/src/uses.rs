@@ -47,7 +47,9 @@ pub(crate) struct CallerText {
 
 impl CallerText {
     pub(crate) fn of(caller: &Caller<'_>, scope: &str) -> Self {
-        let product = caller.agent.and_then(|agent| agent.split_whitespace().next());
+        let product = caller
+            .agent
+            .and_then(|agent| agent.split_whitespace().next());
         Self {
             client_label: kept(caller.client_label, 64),
             network: caller.address.map(network_of).unwrap_or_default(),
@@ -67,7 +69,11 @@ impl CallerText {
             &self.route,
             &self.origin,
         ];
-        let known: Vec<&str> = parts.iter().map(|part| part.as_str()).filter(|part| !part.is_empty()).collect();
+        let known: Vec<&str> = parts
+            .iter()
+            .map(|part| part.as_str())
+            .filter(|part| !part.is_empty())
+            .collect();
         if known.is_empty() {
             "unknown caller".to_owned()
         } else {
@@ -125,9 +131,13 @@ impl AlertKind {
     /// Reads the stable text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::EndedSecretUsed, Self::CanaryUsed, Self::DeliveryFailed]
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
+        [
+            Self::EndedSecretUsed,
+            Self::CanaryUsed,
+            Self::DeliveryFailed,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == text)
     }
 }
 
@@ -220,7 +230,14 @@ impl UseRecorder {
         }
     }
 
-    pub(crate) fn alert(&self, kind: AlertKind, key_id: &str, kid: &str, caller: &Caller<'_>, at: i64) {
+    pub(crate) fn alert(
+        &self,
+        kind: AlertKind,
+        key_id: &str,
+        kid: &str,
+        caller: &Caller<'_>,
+        at: i64,
+    ) {
         let line = CallerText::of(caller, "").line();
         let mut alerts = open(&self.alerts);
         if alerts.len() >= ALERTS {
@@ -261,21 +278,39 @@ impl UseRecorder {
             }
         }
         // One order for every writer, so that two nodes never wait for each other's rows.
-        uses.sort_by(|one, other| (&one.kid, one.hour, &one.caller).cmp(&(&other.kid, other.hour, &other.caller)));
-        let mut alerts: Vec<_> = std::mem::take(&mut *open(&self.alerts)).into_values().collect();
-        alerts.sort_by(|one, other| (one.kind, &one.kid, &one.caller).cmp(&(other.kind, &other.kid, &other.caller)));
-        let mut first_uses: Vec<_> = std::mem::take(&mut *open(&self.first_uses)).into_iter().collect();
+        uses.sort_by(|one, other| {
+            (&one.kid, one.hour, &one.caller).cmp(&(&other.kid, other.hour, &other.caller))
+        });
+        let mut alerts: Vec<_> = std::mem::take(&mut *open(&self.alerts))
+            .into_values()
+            .collect();
+        alerts.sort_by(|one, other| {
+            (one.kind, &one.kid, &one.caller).cmp(&(other.kind, &other.kid, &other.caller))
+        });
+        let mut first_uses: Vec<_> = std::mem::take(&mut *open(&self.first_uses))
+            .into_iter()
+            .collect();
         first_uses.sort();
-        Waiting { uses, alerts, first_uses }
+        Waiting {
+            uses,
+            alerts,
+            first_uses,
+        }
     }
 
     /// Puts back what certainly was not written.
     pub(crate) fn give_back(&self, waiting: Waiting) {
         for one in waiting.uses {
-            let Some(kid) = PackedKid::parse(&one.kid) else { continue };
+            let Some(kid) = PackedKid::parse(&one.kid) else {
+                continue;
+            };
             let caller = (one.caller != CallerText::default()).then(|| Box::new(one.caller));
             let hour = i32::try_from(one.hour.div_euclid(HOUR_MS)).unwrap_or(i32::MAX);
-            self.add((kid, hour, caller), u32::try_from(one.count).unwrap_or(u32::MAX), one.last_at);
+            self.add(
+                (kid, hour, caller),
+                u32::try_from(one.count).unwrap_or(u32::MAX),
+                one.last_at,
+            );
         }
         let mut alerts = open(&self.alerts);
         for alert in waiting.alerts {
@@ -297,7 +332,8 @@ impl UseRecorder {
     /// What may or may not have been written is not written again: counts are never too high.
     pub(crate) fn give_up(&self, waiting: &Waiting) {
         let lost: i64 = waiting.uses.iter().map(|one| one.count).sum();
-        self.dropped.fetch_add(u64::try_from(lost).unwrap_or(0), Ordering::Relaxed);
+        self.dropped
+            .fetch_add(u64::try_from(lost).unwrap_or(0), Ordering::Relaxed);
     }
 
     pub(crate) fn statistics(&self) -> UseStatistics {

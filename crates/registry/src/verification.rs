@@ -69,7 +69,9 @@ pub struct Verification {
 }
 
 impl Verification {
-    fn refused(kid: Option<String>, refusal: Refusal) -> Self {
+    /// A refusal before any key was found.
+    #[must_use]
+    pub fn refused(kid: Option<String>, refusal: Refusal) -> Self {
         Self {
             verdict: Err(refusal),
             kid,
@@ -136,8 +138,23 @@ impl LocalRegistry {
         self.judge_match(request, found, now).await
     }
 
+    /// Whether keys of other makers were ever imported: then a text that is not ours may still be a
+    /// key.
+    #[must_use]
+    pub fn has_foreign_keys(&self) -> bool {
+        self.shared
+            .freshness
+            .has_foreign
+            .load(std::sync::atomic::Ordering::Acquire)
+    }
+
     /// Failures from one place are few; who makes many is refused before anything is computed.
-    fn throttled(&self, request: &VerifyRequest<'_>, plain: Option<&PlainKey>, now: i64) -> Option<Verification> {
+    fn throttled(
+        &self,
+        request: &VerifyRequest<'_>,
+        plain: Option<&PlainKey>,
+        now: i64,
+    ) -> Option<Verification> {
         let address = request.caller.address?;
         let retry_after_ms = self.shared.throttle.check(address, micros(now)).err()?;
         let kid = plain.map(|plain| plain.kid().to_string());
@@ -154,9 +171,16 @@ impl LocalRegistry {
         }
     }
 
-    async fn match_ours(&self, plain: &PlainKey, peppers: &Peppers, now: i64) -> Result<Option<Match>, RegistryError> {
+    async fn match_ours(
+        &self,
+        plain: &PlainKey,
+        peppers: &Peppers,
+        now: i64,
+    ) -> Result<Option<Match>, RegistryError> {
         let digest = KeyDigest::of(plain);
-        let Some(kid) = PackedKid::of(plain.kid()) else { return Ok(None) };
+        let Some(kid) = PackedKid::of(plain.kid()) else {
+            return Ok(None);
+        };
         let Some(snapshot) = self.snapshot(kid, plain.kid().as_str(), now).await? else {
             // The same work as for a wrong secret, so that time does not tell which kids exist.
             let mac = peppers.current().pepper.mac(&digest);
@@ -164,13 +188,20 @@ impl LocalRegistry {
             return Ok(None);
         };
         let pepper_id = self.shared.index.text(snapshot.pepper);
-        let pepper = pepper_id.and_then(|id| peppers.find(id)).ok_or(RegistryError::PepperMissing)?;
+        let pepper = pepper_id
+            .and_then(|id| peppers.find(id))
+            .ok_or(RegistryError::PepperMissing)?;
         if !snapshot.mac.matches(&pepper.pepper.mac(&digest)) {
             return Ok(None);
         }
         let current = peppers.current();
         if pepper.id != current.id && snapshot.state.verifies() {
-            self.rewrite_mac(plain.kid().as_str(), &pepper.id, current.pepper.mac(&digest), &current.id);
+            self.rewrite_mac(
+                plain.kid().as_str(),
+                &pepper.id,
+                current.pepper.mac(&digest),
+                &current.id,
+            );
         }
         Ok(Some(Match { kid, snapshot }))
     }
@@ -183,21 +214,33 @@ impl LocalRegistry {
         now: i64,
     ) -> Result<Option<Match>, RegistryError> {
         freshness::ensure(&self.shared).await?;
-        if !self.shared.freshness.has_foreign.load(std::sync::atomic::Ordering::Acquire) {
+        if !self.has_foreign_keys() {
             return Ok(None);
         }
-        let Some(foreign) = PresentedForeignKey::parse(presented) else { return Ok(None) };
-        let digests = std::iter::once(&foreign.whole).chain(foreign.prefixed.as_ref().map(|token| &token.digest));
+        let Some(foreign) = PresentedForeignKey::parse(presented) else {
+            return Ok(None);
+        };
+        let digests = std::iter::once(&foreign.whole)
+            .chain(foreign.prefixed.as_ref().map(|token| &token.digest));
         for digest in digests {
             for pepper in peppers.iter() {
                 let mac = pepper.pepper.mac(digest);
                 let mut connection = self.shared.pool.acquire().await?;
-                let Some(kid) = images::of_foreign_mac(&mut connection, &mac).await? else { continue };
+                let Some(kid) = images::of_foreign_mac(&mut connection, &mac).await? else {
+                    continue;
+                };
                 drop(connection);
-                let Some(packed) = PackedKid::parse(&kid) else { continue };
-                let Some(snapshot) = self.snapshot(packed, &kid, now).await? else { continue };
+                let Some(packed) = PackedKid::parse(&kid) else {
+                    continue;
+                };
+                let Some(snapshot) = self.snapshot(packed, &kid, now).await? else {
+                    continue;
+                };
                 if snapshot.mac.matches(&mac) {
-                    return Ok(Some(Match { kid: packed, snapshot }));
+                    return Ok(Some(Match {
+                        kid: packed,
+                        snapshot,
+                    }));
                 }
             }
         }
@@ -205,7 +248,12 @@ impl LocalRegistry {
     }
 
     /// What is known of a kid: from memory if it is fresh, else from the database.
-    async fn snapshot(&self, kid: PackedKid, text: &str, now: i64) -> Result<Option<Snapshot>, RegistryError> {
+    async fn snapshot(
+        &self,
+        kid: PackedKid,
+        text: &str,
+        now: i64,
+    ) -> Result<Option<Snapshot>, RegistryError> {
         let index = &self.shared.index;
         let started = std::time::Instant::now();
         loop {
@@ -223,7 +271,10 @@ impl LocalRegistry {
                 Lookup::AskDatabase => {}
             }
             let mut connection = self.shared.pool.acquire().await?;
-            if store::secrets::find_key_id(&mut connection, text).await?.is_none() {
+            if store::secrets::find_key_id(&mut connection, text)
+                .await?
+                .is_none()
+            {
                 index.note_absent(question, now.saturating_add(ABSENT_MS));
                 return Ok(None);
             }
@@ -251,7 +302,8 @@ impl LocalRegistry {
         let state = state_at(&snapshot, now);
         let (no_networks, no_origins) = (NetworkList::default(), OriginList::default());
         let environment = index.text(snapshot.environment).map_or("", |text| text);
-        let environment = Environment::new(environment).map_err(|_| store::secrets::damaged("environment"))?;
+        let environment =
+            Environment::new(environment).map_err(|_| store::secrets::damaged("environment"))?;
         let owner_revoked = snapshot.owner.and_then(|owner| owner.keys_revoked_at);
         let facts = Facts {
             secret: state,
@@ -276,8 +328,12 @@ impl LocalRegistry {
             verdict: judge(&facts, &ask, now),
             kid: Some(kid_text),
             key_id: Some(key_id),
-            owner: snapshot.owner.and_then(|owner| index.principal_id(owner.id).cloned()),
-            retires_at: (snapshot.state == SecretState::Retiring).then_some(snapshot.retires_at).flatten(),
+            owner: snapshot
+                .owner
+                .and_then(|owner| index.principal_id(owner.id).cloned()),
+            retires_at: (snapshot.state == SecretState::Retiring)
+                .then_some(snapshot.retires_at)
+                .flatten(),
             expires_at: snapshot.expires_at,
             scopes: Some(scopes),
             limit_left: None,
@@ -290,15 +346,20 @@ impl LocalRegistry {
         if answer.verdict.is_ok() && rules.is_some_and(|rules| rules.has_credits) {
             self.take_credits(request, &mut answer).await?;
         }
-        self.record(request, kid, &snapshot, now, &mut answer).await?;
+        self.record(request, kid, &snapshot, now, &mut answer)
+            .await?;
         Ok(answer)
     }
 
     /// What was granted, as far as the creator may still do it.
     fn effective_scopes(&self, snapshot: &Snapshot) -> Arc<ScopeSet> {
         let index = &self.shared.index;
-        let Some(granted) = index.scopes(snapshot.scopes) else { return Arc::default() };
-        let Some(creator) = snapshot.creator else { return Arc::clone(granted) };
+        let Some(granted) = index.scopes(snapshot.scopes) else {
+            return Arc::default();
+        };
+        let Some(creator) = snapshot.creator else {
+            return Arc::clone(granted);
+        };
         match index.scopes(creator.permissions) {
             // A creator that is suspended lends nothing to its keys.
             _ if creator.disabled => Arc::default(),
@@ -321,32 +382,50 @@ impl LocalRegistry {
         }
         let cost = request.cost.unwrap_or(1);
         match self.shared.index.gcra(snapshot, micros(now), cost) {
-            LimitAnswer::Allowed { remaining, reset_ms } => {
+            LimitAnswer::Allowed {
+                remaining,
+                reset_ms,
+            } => {
                 answer.limit_left = remaining;
                 answer.limit_reset_ms = remaining.map(|_| reset_ms);
             }
-            LimitAnswer::Refused { limit, retry_after_ms, remaining, reset_ms } => {
+            LimitAnswer::Refused {
+                limit,
+                retry_after_ms,
+                remaining,
+                reset_ms,
+            } => {
                 let rules = snapshot.rules.and_then(|id| self.shared.index.rules(id));
-                let name = rules.and_then(|rules| rules.limits.as_slice().get(limit)).map(|limit| limit.name().to_owned());
+                let name = rules
+                    .and_then(|rules| rules.limits.as_slice().get(limit))
+                    .map(|limit| limit.name().to_owned());
                 answer.limit_left = Some(remaining);
                 answer.limit_reset_ms = Some(reset_ms);
                 answer.verdict = Err(Refusal::RateLimited {
                     limit: name.unwrap_or_default(),
-                    retry_after_ms: retry_after_ms.map_or(i64::MAX, |ms| i64::try_from(ms).unwrap_or(i64::MAX)),
+                    retry_after_ms: retry_after_ms
+                        .map_or(i64::MAX, |ms| i64::try_from(ms).unwrap_or(i64::MAX)),
                 });
             }
         }
     }
 
     /// Debits exactly, in the database, last of all.
-    async fn take_credits(&self, request: &VerifyRequest<'_>, answer: &mut Verification) -> Result<(), RegistryError> {
-        let Some(key_id) = answer.key_id.clone() else { return Ok(()) };
+    async fn take_credits(
+        &self,
+        request: &VerifyRequest<'_>,
+        answer: &mut Verification,
+    ) -> Result<(), RegistryError> {
+        let Some(key_id) = answer.key_id.clone() else {
+            return Ok(());
+        };
         let cost = request.credits.unwrap_or(1);
         let taken = self
             .write((key_id, cost), |unit, (key_id, cost)| {
                 Box::pin(async move {
                     let now = unit.now();
-                    let Some((plan, state)) = store::credits::find(unit.read(), key_id).await? else {
+                    let Some((plan, state)) = store::credits::find(unit.read(), key_id).await?
+                    else {
                         return Ok(Ok(None));
                     };
                     match state.debit(&plan, *cost, now) {
@@ -379,13 +458,27 @@ impl LocalRegistry {
         now: i64,
         answer: &mut Verification,
     ) -> Result<(), RegistryError> {
-        let (Some(kid_text), Some(key_id)) = (&answer.kid, &answer.key_id) else { return Ok(()) };
+        let (Some(kid_text), Some(key_id)) = (&answer.kid, &answer.key_id) else {
+            return Ok(());
+        };
         if snapshot.canary {
-            self.shared.uses.alert(AlertKind::CanaryUsed, key_id, kid_text, &request.caller, now);
+            self.shared.uses.alert(
+                AlertKind::CanaryUsed,
+                key_id,
+                kid_text,
+                &request.caller,
+                now,
+            );
         }
         if let Err(refusal) = &answer.verdict {
             if matches!(refusal, Refusal::Retired | Refusal::Revoked) {
-                self.shared.uses.alert(AlertKind::EndedSecretUsed, key_id, kid_text, &request.caller, now);
+                self.shared.uses.alert(
+                    AlertKind::EndedSecretUsed,
+                    key_id,
+                    kid_text,
+                    &request.caller,
+                    now,
+                );
             }
             return Ok(());
         }
@@ -399,16 +492,28 @@ impl LocalRegistry {
             let written = self.write_first_use(kid_text.clone(), now, false);
             // AC-147: the verification stands even when this write fails or is slow.
             if let Ok(Err(error)) = tokio::time::timeout(FIRST_USE_WAIT, written).await {
-                tracing::warn!(code = error.code(), kid = kid_text, "the first use of a secret waits");
+                tracing::warn!(
+                    code = error.code(),
+                    kid = kid_text,
+                    "the first use of a secret waits"
+                );
                 self.shared.uses.first_use_waits(kid_text, now);
             }
         }
-        let scope = request.requirement.map(ToString::to_string).unwrap_or_default();
+        let scope = request
+            .requirement
+            .map(ToString::to_string)
+            .unwrap_or_default();
         self.shared.uses.record(kid, &request.caller, &scope, now);
         Ok(())
     }
 
-    async fn write_first_use(&self, kid: String, at: i64, and_end: bool) -> Result<bool, RegistryError> {
+    async fn write_first_use(
+        &self,
+        kid: String,
+        at: i64,
+        and_end: bool,
+    ) -> Result<bool, RegistryError> {
         self.write((kid, at), move |unit, (kid, at)| {
             Box::pin(async move {
                 let first = rotation::first_use(unit, kid, *at).await?;
@@ -424,21 +529,40 @@ impl LocalRegistry {
     /// AC-148: what was stored under an older pepper is stored under the newest one, beside the
     /// verification and once.
     fn rewrite_mac(&self, kid: &str, old_pepper: &str, mac: KeyMac, pepper_id: &str) {
-        let mut under_way = self.shared.rewrites.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut under_way = self
+            .shared
+            .rewrites
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if under_way.len() >= 1024 || !under_way.insert(kid.to_owned()) {
             return;
         }
         drop(under_way);
         let (registry, kid) = (self.clone(), kid.to_owned());
-        let input = (kid.clone(), old_pepper.to_owned(), mac, pepper_id.to_owned());
+        let input = (
+            kid.clone(),
+            old_pepper.to_owned(),
+            mac,
+            pepper_id.to_owned(),
+        );
         tokio::spawn(async move {
             let written = registry
-                .write(input, |unit, (kid, old, mac, new)| Box::pin(rotation::rewrite_mac(unit, kid, old, mac, new)))
+                .write(input, |unit, (kid, old, mac, new)| {
+                    Box::pin(rotation::rewrite_mac(unit, kid, old, mac, new))
+                })
                 .await;
             if let Err(error) = written {
-                tracing::warn!(code = error.code(), kid, "a secret is still stored under an older pepper");
+                tracing::warn!(
+                    code = error.code(),
+                    kid,
+                    "a secret is still stored under an older pepper"
+                );
             }
-            let mut under_way = registry.shared.rewrites.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut under_way = registry
+                .shared
+                .rewrites
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
             under_way.remove(&kid);
         });
     }
@@ -449,8 +573,12 @@ fn state_at(snapshot: &Snapshot, now: i64) -> SecretState {
     SecretState::at(
         snapshot.state,
         snapshot.expires_at,
-        (snapshot.state == SecretState::Retiring).then_some(snapshot.retires_at).flatten(),
-        (snapshot.state == SecretState::Pending).then_some(snapshot.retires_at).flatten(),
+        (snapshot.state == SecretState::Retiring)
+            .then_some(snapshot.retires_at)
+            .flatten(),
+        (snapshot.state == SecretState::Pending)
+            .then_some(snapshot.retires_at)
+            .flatten(),
         now,
     )
 }

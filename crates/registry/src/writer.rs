@@ -102,8 +102,13 @@ impl Unit {
             return Ok(false);
         }
         let flushed: Result<(), RegistryError> = async {
-            store::audit::insert_all(&mut self.transaction, &mut self.head, self.now, &self.events)
-                .await?;
+            store::audit::insert_all(
+                &mut self.transaction,
+                &mut self.head,
+                self.now,
+                &self.events,
+            )
+            .await?;
             heads::insert_changes(&mut self.transaction, self.now, &self.changes).await?;
             heads::update(&mut self.transaction, &self.head).await
         }
@@ -261,7 +266,11 @@ async fn attempt(
     let mut unit = Unit::begin(shared).await.map_err(Fate::Undone)?;
     let mut outcomes = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let before = (unit.events.len(), unit.changes.len(), unit.head.change_version);
+        let before = (
+            unit.events.len(),
+            unit.changes.len(),
+            unit.head.change_version,
+        );
         let wrote = std::mem::replace(&mut unit.wrote, false);
         let outcome = job.run(&mut unit).await;
         if let Err(error) = &outcome {

@@ -127,7 +127,13 @@ impl Secret {
     /// The state at `now`. Expiry and the end of an overlap need no sweeper.
     #[must_use]
     pub fn state(&self, now: i64) -> SecretState {
-        SecretState::at(self.stored, self.expires_at, self.retires_at, self.pending_until, now)
+        SecretState::at(
+            self.stored,
+            self.expires_at,
+            self.retires_at,
+            self.pending_until,
+            now,
+        )
     }
 
     /// A secret as it is made: in a rotation it waits for its first use.

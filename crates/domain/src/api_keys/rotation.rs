@@ -484,7 +484,11 @@ impl ApiKey {
     pub fn end_one_time(&mut self, now: i64) {
         for secret in &mut self.secrets {
             if secret.stored.verifies() {
-                secret.end(SecretState::Retired, now, Some("made for one use, and used"));
+                secret.end(
+                    SecretState::Retired,
+                    now,
+                    Some("made for one use, and used"),
+                );
             }
         }
     }

@@ -1,6 +1,8 @@
 //! What verification needs of keys: whole keys, narrow columns, many at a time.
 
-use keywright_domain::api_keys::{KeyMac, NetworkList, OriginList, Prefix, RateLimits, SecretState};
+use keywright_domain::api_keys::{
+    KeyMac, NetworkList, OriginList, Prefix, RateLimits, SecretState,
+};
 use keywright_domain::scopes::ScopeSet;
 use sqlx::AnyConnection;
 
@@ -84,7 +86,10 @@ const SELECT: &str = "SELECT k.id, k.epoch, k.environment, k.prefix, k.created_a
 const ORDER: &str = " ORDER BY k.id, s.position";
 
 /// The keys of some ids.
-pub(crate) async fn of_keys(connection: &mut AnyConnection, ids: &[String]) -> Result<Vec<Image>, RegistryError> {
+pub(crate) async fn of_keys(
+    connection: &mut AnyConnection,
+    ids: &[String],
+) -> Result<Vec<Image>, RegistryError> {
     let mut images = Vec::with_capacity(ids.len());
     for part in ids.chunks(many::MOST) {
         let count = many::padded(part.len());
@@ -95,7 +100,10 @@ pub(crate) async fn of_keys(connection: &mut AnyConnection, ids: &[String]) -> R
 }
 
 /// The keys that some kids belong to.
-pub(crate) async fn of_kids(connection: &mut AnyConnection, kids: &[String]) -> Result<Vec<Image>, RegistryError> {
+pub(crate) async fn of_kids(
+    connection: &mut AnyConnection,
+    kids: &[String],
+) -> Result<Vec<Image>, RegistryError> {
     let mut images = Vec::with_capacity(kids.len());
     for part in kids.chunks(many::MOST) {
         let count = many::padded(part.len());
@@ -119,8 +127,13 @@ async fn fetch(
 }
 
 /// Keys after an id, in the order of ids: for reading all of them.
-pub(crate) async fn page(connection: &mut AnyConnection, after: &str, limit: i64) -> Result<Vec<Image>, RegistryError> {
-    let sql = format!("{SELECT}(SELECT id FROM api_keys WHERE id > $1 ORDER BY id LIMIT $2){ORDER}");
+pub(crate) async fn page(
+    connection: &mut AnyConnection,
+    after: &str,
+    limit: i64,
+) -> Result<Vec<Image>, RegistryError> {
+    let sql =
+        format!("{SELECT}(SELECT id FROM api_keys WHERE id > $1 ORDER BY id LIMIT $2){ORDER}");
     let rows = sqlx::query_as(sqlx::AssertSqlSafe(sql))
         .bind(after.to_owned())
         .bind(limit)
@@ -130,7 +143,10 @@ pub(crate) async fn page(connection: &mut AnyConnection, after: &str, limit: i64
 }
 
 /// The key that a stored value of a foreign key belongs to.
-pub(crate) async fn of_foreign_mac(connection: &mut AnyConnection, mac: &KeyMac) -> Result<Option<String>, RegistryError> {
+pub(crate) async fn of_foreign_mac(
+    connection: &mut AnyConnection,
+    mac: &KeyMac,
+) -> Result<Option<String>, RegistryError> {
     Ok(sqlx::query_scalar(
         "SELECT kid FROM secrets WHERE mac = $1 AND algorithm <> 'hmac-sha256-of-sha256'",
     )

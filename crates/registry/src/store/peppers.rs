@@ -6,7 +6,9 @@ use crate::RegistryError;
 use crate::peppers::PepperUse;
 
 /// The pepper in use; none before the first key.
-pub(crate) async fn newest(connection: &mut AnyConnection) -> Result<Option<String>, RegistryError> {
+pub(crate) async fn newest(
+    connection: &mut AnyConnection,
+) -> Result<Option<String>, RegistryError> {
     Ok(
         sqlx::query_scalar("SELECT id FROM peppers ORDER BY created_at DESC, id LIMIT 1")
             .fetch_optional(connection)
@@ -14,7 +16,11 @@ pub(crate) async fn newest(connection: &mut AnyConnection) -> Result<Option<Stri
     )
 }
 
-pub(crate) async fn insert(connection: &mut AnyConnection, id: &str, now: i64) -> Result<(), RegistryError> {
+pub(crate) async fn insert(
+    connection: &mut AnyConnection,
+    id: &str,
+    now: i64,
+) -> Result<(), RegistryError> {
     sqlx::query("INSERT INTO peppers (id, created_at) VALUES ($1, $2)")
         .bind(id.to_owned())
         .bind(now)
@@ -32,6 +38,10 @@ pub(crate) async fn list(connection: &mut AnyConnection) -> Result<Vec<PepperUse
     .await?;
     Ok(rows
         .into_iter()
-        .map(|(id, created_at, secrets)| PepperUse { id, created_at, secrets })
+        .map(|(id, created_at, secrets)| PepperUse {
+            id,
+            created_at,
+            secrets,
+        })
         .collect())
 }

@@ -73,6 +73,9 @@ pub(crate) async fn insert_defaults(unit: &mut Unit) -> Result<(), RegistryError
         upsert(unit.write(), &scope).await?;
     }
     let summary = "The registry was created".to_owned();
-    unit.audit(&Actor::keywright(), NewEvent::about_registry(AuditAction::RegistryCreated, summary));
+    unit.audit(
+        &Actor::keywright(),
+        NewEvent::about_registry(AuditAction::RegistryCreated, summary),
+    );
     Ok(())
 }

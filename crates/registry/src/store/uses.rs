@@ -26,7 +26,10 @@ pub(crate) async fn add(connection: &mut AnyConnection, uses: &[Use]) -> Result<
     Ok(())
 }
 
-async fn add_to_secrets(connection: &mut AnyConnection, part: &[(&str, (i64, i64))]) -> Result<(), RegistryError> {
+async fn add_to_secrets(
+    connection: &mut AnyConnection,
+    part: &[(&str, (i64, i64))],
+) -> Result<(), RegistryError> {
     let head = "UPDATE secrets SET use_count = use_count + v.column2, last_used_at = CASE \
                 WHEN last_used_at IS NULL OR last_used_at < v.column3 THEN v.column3 ELSE last_used_at END \
                 FROM (VALUES ";
@@ -78,7 +81,10 @@ async fn add_to_rollups(connection: &mut AnyConnection, part: &[Use]) -> Result<
 }
 
 /// Adds alerts; one that is there counts on and is unseen again.
-pub(crate) async fn add_alerts(connection: &mut AnyConnection, alerts: &[PendingAlert]) -> Result<(), RegistryError> {
+pub(crate) async fn add_alerts(
+    connection: &mut AnyConnection,
+    alerts: &[PendingAlert],
+) -> Result<(), RegistryError> {
     for alert in alerts {
         let id = keywright_domain::base62::random_id(&mut rand::rng());
         sqlx::query(

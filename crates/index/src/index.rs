@@ -262,7 +262,7 @@ impl Index {
         }
         if family.is_empty() {
             // Nothing to hold: what is kept is that older images say nothing any more.
-            shard.tombstones.insert(image.id, image.version);
+            shard.tombstones.insert(image.id, image.version - 1);
         }
         shard.put_family(family);
         Applied::Applied
@@ -282,6 +282,10 @@ impl Index {
         if head
             .and_then(|head| self.version(head))
             .is_some_and(|held| held >= version)
+            || shard
+                .tombstones
+                .get(&id)
+                .is_some_and(|gone| *gone >= version)
         {
             return;
         }

@@ -8,7 +8,7 @@ use common::{image, key_id, kid, mac, secret};
 use keywright_index::{Index, Lookup};
 
 const KEYS: u64 = 64;
-const ROUNDS: i64 = 3000;
+const ROUNDS: i64 = 1500;
 
 #[test]
 fn readers_never_see_anything_older_than_what_was_applied_and_nothing_torn() {

@@ -223,6 +223,13 @@ mod loom_tests {
         }
     }
 
+    /// All interleavings with up to three preemptions: more take minutes and show nothing new.
+    fn model(check: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(check);
+    }
+
     fn cell() -> Arc<Cell> {
         let cell = Arc::new(Cell {
             row: Row::default(),
@@ -234,7 +241,7 @@ mod loom_tests {
 
     #[test]
     fn loom_a_doubt_is_never_overlooked_whatever_loads_meanwhile() {
-        loom::model(|| {
+        model(|| {
             let cell = cell();
             let loading = cell.clone();
             let load = thread::spawn(move || loading.apply(2));
@@ -255,7 +262,7 @@ mod loom_tests {
 
     #[test]
     fn loom_what_was_applied_is_seen_and_never_undone_by_an_older_image() {
-        loom::model(|| {
+        model(|| {
             let cell = cell();
             cell.doubt(3);
             let loading = cell.clone();
@@ -278,7 +285,7 @@ mod loom_tests {
 
     #[test]
     fn loom_a_first_use_is_claimed_by_one_and_not_lost_in_a_write() {
-        loom::model(|| {
+        model(|| {
             let cell = cell();
             let claiming = cell.clone();
             let claim = thread::spawn(move || claiming.row.claim(FIRST_USED, 1));

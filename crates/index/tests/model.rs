@@ -1,5 +1,11 @@
 //! The index against plain maps, under random interleavings of what can happen to keys.
 
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests stand outside of the test functions"
+)]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -321,6 +321,14 @@ fn revoking_all_keys_of_an_owner_is_one_write() {
     assert_eq!(facts(&index), None, "another change is still under way");
     index.settle_principal(owner, 6);
     assert_eq!(facts(&index).unwrap().0.version, 4);
+    index.doubt_principal(owner, 6);
+    principal.version = 5;
+    index.apply_principal(&principal);
+    assert_eq!(
+        facts(&index),
+        None,
+        "the image is older than what is in doubt"
+    );
 }
 
 #[test]

@@ -43,6 +43,7 @@ fn filled(keys: u64) -> anyhow::Result<Index> {
         one.secrets[0].mac = common::mac(number);
         one
     };
+    index.reserve(usize::try_from(keys)?);
     index.load_chunk((0..keys).map(like));
     index.set_complete(true);
     Ok(index)

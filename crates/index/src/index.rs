@@ -27,6 +27,11 @@ use crate::row::{Control, DOUBT, FIRST_USED, LIVE, Row, VERSION_END};
 use crate::slab::{SLOT_END, Slab};
 use crate::table::SlotTable;
 
+mod records;
+mod shared;
+
+pub use shared::Statistics;
+
 const SHARDS: usize = 1024;
 const RARE_SHARDS: usize = 64;
 /// The doubt in a key that could not be held; any image that can be settles it.
@@ -73,25 +78,6 @@ pub struct Index {
     shape: RwLock<()>,
 }
 
-/// How large the index is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Statistics {
-    /// Keys held.
-    pub keys: usize,
-    /// Secrets held.
-    pub records: usize,
-    /// Principals named.
-    pub principals: usize,
-    /// Bytes taken, estimated.
-    pub bytes: usize,
-    /// Keys and principals in doubt.
-    pub doubts: usize,
-    /// Lookups answered from the memory of kids that do not exist.
-    pub absent_hits: u64,
-    /// Whether every key is held.
-    pub complete: bool,
-}
-
 impl Default for Index {
     fn default() -> Self {
         Self::new()
@@ -124,56 +110,6 @@ impl Index {
             records: AtomicUsize::new(0),
             shape: RwLock::new(()),
         }
-    }
-
-    // ---- what is kept once -----------------------------------------------------------------
-
-    /// The number of a scope set; `None` only beyond 134 million of them.
-    pub fn intern_scopes(&self, scopes: &ScopeSet) -> Option<ScopesId> {
-        let make = || Arc::new(scopes.clone());
-        self.scopes.intern(scopes.to_string(), make).map(ScopesId)
-    }
-
-    /// The number of a set of rules; `None` only beyond 134 million of them.
-    pub fn intern_rules(&self, rules: &Rules) -> Option<RulesId> {
-        let make = || Arc::new(rules.clone());
-        self.rules.intern(rules.text(), make).map(RulesId)
-    }
-
-    /// The number of an environment or of a pepper's id.
-    pub fn intern_text(&self, text: &str) -> Option<TextId> {
-        self.texts
-            .intern(text.to_owned(), || text.into())
-            .map(TextId)
-    }
-
-    /// The number of a principal. A new one is in doubt until [`Index::apply_principal`].
-    pub fn intern_principal(&self, id: &str) -> Option<PrincipalId> {
-        self.principals.number(id)
-    }
-
-    /// A scope set by its number; takes no lock.
-    #[must_use]
-    pub fn scopes(&self, id: ScopesId) -> Option<&Arc<ScopeSet>> {
-        self.scopes.get(id.0)
-    }
-
-    /// Rules by their number; takes no lock.
-    #[must_use]
-    pub fn rules(&self, id: RulesId) -> Option<&Arc<Rules>> {
-        self.rules.get(id.0)
-    }
-
-    /// A text by its number; takes no lock.
-    #[must_use]
-    pub fn text(&self, id: TextId) -> Option<&Arc<str>> {
-        self.texts.get(id.0)
-    }
-
-    /// The id of a principal by its number; takes no lock.
-    #[must_use]
-    pub fn principal_id(&self, id: PrincipalId) -> Option<&Arc<str>> {
-        self.principals.id(id)
     }
 
     // ---- writing ---------------------------------------------------------------------------
@@ -262,7 +198,7 @@ impl Index {
         }
         if family.is_empty() {
             // Nothing to hold: what is kept is that older images say nothing any more.
-            shard.tombstones.insert(image.id, image.version);
+            shard.tombstones.insert(image.id, image.version - 1);
         }
         shard.put_family(family);
         Applied::Applied
@@ -282,6 +218,10 @@ impl Index {
         if head
             .and_then(|head| self.version(head))
             .is_some_and(|held| held >= version)
+            || shard
+                .tombstones
+                .get(&id)
+                .is_some_and(|gone| *gone >= version)
         {
             return;
         }
@@ -507,311 +447,6 @@ impl Index {
         let owner = snapshot.owner.map(|owner| owner.id.0);
         self.counters
             .take(snapshot.head, owner, rules, now_us, cost)
-    }
-
-    /// How large it is.
-    #[must_use]
-    pub fn statistics(&self) -> Statistics {
-        let tables = self.kids.iter().chain(&self.macs);
-        let mut bytes: usize = tables
-            .map(|table| size_of::<RwLock<SlotTable>>() + table.read().bytes())
-            .sum();
-        let mut doubts = self.principals.doubts();
-        for shard in &self.ids {
-            let shard = shard.lock();
-            bytes += size_of::<Mutex<IdShard>>() + shard.heads.bytes();
-            bytes += shard.families.capacity() * 33
-                + shard
-                    .families
-                    .values()
-                    .map(|slots| slots.capacity() * 4)
-                    .sum::<usize>();
-            bytes += shard.doubts.capacity() * 49 + shard.tombstones.capacity() * 33;
-            doubts += shard.doubts.len();
-        }
-        for shard in &self.extended {
-            bytes += shard.read().capacity() * (size_of::<(u32, Extended)>() + 1);
-        }
-        bytes += self.rows.bytes() + self.free.lock().capacity() * 4 + self.counters.bytes();
-        bytes += self.profiles.bytes() + self.scopes.bytes() + self.rules.bytes();
-        bytes += self.texts.bytes() + self.principals.bytes() + self.absent.bytes();
-        Statistics {
-            keys: self.keys.load(Ordering::Relaxed),
-            records: self.records.load(Ordering::Relaxed),
-            principals: self.principals.len(),
-            bytes,
-            doubts,
-            absent_hits: self.absent.hits(),
-            complete: self.is_complete(),
-        }
-    }
-
-    // ---- records ---------------------------------------------------------------------------
-
-    fn snapshot(&self, slot: u32) -> Lookup {
-        let read = self.rows.get(slot).and_then(|row| {
-            row.read(|control, _| record::is_extended(control).then(|| self.extended_at(slot)))
-        });
-        let Some((control, words, extended)) = read else {
-            return Lookup::AskDatabase;
-        };
-        if !control.has(LIVE) || control.has(DOUBT) || control.state() == ELSEWHERE {
-            return Lookup::AskDatabase;
-        }
-        let record = Record::read(&words, extended.flatten(), slot);
-        let facts = self.profiles.get(record.profile).and_then(|profile| {
-            let owner = self.facts(record.owner)?;
-            let creator = self.facts(profile.creator.number(record.owner))?;
-            record.snapshot(control, profile, owner, creator)
-        });
-        facts.map_or(Lookup::AskDatabase, Lookup::Found)
-    }
-
-    /// The facts of a principal that is there: `Some(None)` for no principal, `None` to ask.
-    #[expect(
-        clippy::option_option,
-        reason = "no principal and an unknown one are different things"
-    )]
-    fn facts(&self, number: u32) -> Option<Option<PrincipalFacts>> {
-        if number == 0 {
-            return Some(None);
-        }
-        self.principals.facts(number).map(Some)
-    }
-
-    fn write(&self, slot: u32, record: &Record, version: i64, flags: u64, secret: &SecretImage) {
-        let Some(row) = self.rows.get(slot) else {
-            return;
-        };
-        let (words, extended) = record.words();
-        let before = row.control();
-        let old_mac = if before.has(LIVE) {
-            self.mac_at(slot)
-        } else {
-            None
-        };
-        let moved = old_mac.is_some_and(|old| old != *secret.mac.as_bytes());
-        if let Some(old) = old_mac.filter(|_| moved || !secret.foreign) {
-            self.unpublish_mac(&old, slot);
-        }
-        let mut flags = flags;
-        if secret.first_used || (before.has(LIVE) && before.has(FIRST_USED)) {
-            flags |= FIRST_USED;
-        }
-        if extended.is_some() {
-            flags |= crate::row::EXTENDED;
-        }
-        let control = Control::new(version, record::state_bits(secret.state), flags);
-        row.write(control, &words, || self.set_extended(slot, extended));
-        if secret.foreign
-            && (moved || old_mac.is_none() || !self.has_mac(secret.mac.as_bytes(), slot))
-        {
-            self.publish_mac(secret.mac.as_bytes(), slot);
-        }
-    }
-
-    fn end_elsewhere(&self, slot: u32, version: i64, flags: u64) {
-        let Some(row) = self.rows.get(slot) else {
-            return;
-        };
-        let words = core::array::from_fn(|index| row.fixed_word(index));
-        let kept = row.control();
-        let kept = if record::is_extended(kept) {
-            crate::row::EXTENDED
-        } else {
-            0
-        };
-        row.write(
-            Control::new(version, ELSEWHERE, flags | kept),
-            &words,
-            || (),
-        );
-    }
-
-    fn publish(&self, kid: PackedKid, slot: u32) {
-        let hash = self.hash(kid.bits());
-        let number = shard_of(hash);
-        self.kids[number]
-            .write()
-            .insert(hash, slot, number % 16, |slot| self.kid_hash_at(slot));
-        self.absent.forget(kid, hash);
-        self.records.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Takes a record out of all tables and gives its slot back.
-    fn take_out(&self, slot: u32) {
-        let (Some(row), Some(kid)) = (self.rows.get(slot), self.kid_at(slot)) else {
-            return;
-        };
-        let hash = self.hash(kid.bits());
-        self.kids[shard_of(hash)]
-            .write()
-            .remove(hash, slot, |slot| self.kid_hash_at(slot));
-        if let Some(mac) = self.mac_at(slot) {
-            self.unpublish_mac(&mac, slot);
-        }
-        let owner = row
-            .read(|control, _| record::is_extended(control).then(|| self.extended_at(slot)))
-            .map(|(_, words, extended)| Record::read(&words, extended.flatten(), slot).owner);
-        self.counters
-            .forget(slot, owner.filter(|owner| *owner != 0));
-        row.write(Control::new(0, 0, 0), &[0; record::WORDS], || {
-            self.set_extended(slot, None)
-        });
-        self.free.lock().push(slot);
-        self.records.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    fn take_slot(&self) -> Option<u32> {
-        if let Some(slot) = self.free.lock().pop() {
-            return Some(slot);
-        }
-        let next = |next: u32| (next < SLOT_END).then_some(next + 1);
-        let slot = self
-            .next
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
-            .ok()?;
-        self.rows.make(slot)?;
-        Some(slot)
-    }
-
-    /// The key cannot be held: it stays in doubt, and not being here means nothing any more.
-    fn give_up(&self, shard: &mut IdShard, id: KeyId, head: Option<u32>) -> Applied {
-        self.leaky.store(true, Ordering::Release);
-        let doubts = shard.doubts.entry(id).or_default();
-        if !doubts.contains(&HELD_BACK) {
-            doubts.push(HELD_BACK);
-        }
-        self.mark_doubt(shard, head);
-        Applied::NotHeld
-    }
-
-    fn mark_doubt(&self, shard: &IdShard, head: Option<u32>) {
-        if let Some(head) = head {
-            shard.each_of(head, |slot| {
-                if let Some(row) = self.rows.get(slot) {
-                    row.set(DOUBT);
-                }
-            });
-        }
-    }
-
-    /// Drops the doubts that `version` answers; [`DOUBT`] if some are left.
-    fn settle_up_to(&self, shard: &mut IdShard, id: KeyId, version: i64) -> u64 {
-        let Some(versions) = shard.doubts.get_mut(&id) else {
-            return 0;
-        };
-        versions.retain(|doubt| *doubt > version && *doubt != HELD_BACK);
-        if versions.is_empty() {
-            shard.doubts.remove(&id);
-            return 0;
-        }
-        DOUBT
-    }
-
-    /// Whether no kid of an image belongs to another key.
-    fn kids_are_free(&self, image: &KeyImage) -> bool {
-        image.secrets.iter().enumerate().all(|(place, secret)| {
-            let hash = self.hash(secret.kid.bits());
-            let table = self.kids[shard_of(hash)].read();
-            let found = table.find(hash, |slot| self.kid_at(slot) == Some(secret.kid));
-            let twice = image
-                .secrets
-                .iter()
-                .take(place)
-                .any(|one| one.kid == secret.kid);
-            !twice && found.is_none_or(|slot| self.id_at(slot) == Some(image.id))
-        })
-    }
-
-    // ---- tables ----------------------------------------------------------------------------
-
-    fn id_shard(&self, id: KeyId) -> MutexGuard<'_, IdShard> {
-        self.ids[shard_of(self.hash(id.bits()))].lock()
-    }
-
-    fn head(&self, shard: &IdShard, id: KeyId, hash: u64) -> Option<u32> {
-        shard.heads.find(hash, |slot| self.id_at(slot) == Some(id))
-    }
-
-    fn version(&self, slot: u32) -> Option<i64> {
-        Some(self.rows.get(slot)?.control().version())
-    }
-
-    fn kid_at(&self, slot: u32) -> Option<PackedKid> {
-        self.rows.get(slot).map(record::kid_of)
-    }
-
-    fn id_at(&self, slot: u32) -> Option<KeyId> {
-        self.rows.get(slot).map(record::id_of)
-    }
-
-    fn mac_at(&self, slot: u32) -> Option<[u8; 32]> {
-        self.rows.get(slot).map(record::mac_of)
-    }
-
-    fn kid_hash_at(&self, slot: u32) -> u64 {
-        self.kid_at(slot).map_or(0, |kid| self.hash(kid.bits()))
-    }
-
-    fn id_hash_at(&self, slot: u32) -> u64 {
-        self.id_at(slot).map_or(0, |id| self.hash(id.bits()))
-    }
-
-    fn mac_hash_at(&self, slot: u32) -> u64 {
-        self.mac_at(slot).map_or(0, |mac| self.mac_hash(&mac))
-    }
-
-    fn publish_mac(&self, mac: &[u8; 32], slot: u32) {
-        let hash = self.mac_hash(mac);
-        let number = shard_of(hash) % RARE_SHARDS;
-        self.macs[number]
-            .write()
-            .insert(hash, slot, number % 16, |slot| self.mac_hash_at(slot));
-    }
-
-    fn unpublish_mac(&self, mac: &[u8; 32], slot: u32) {
-        let hash = self.mac_hash(mac);
-        let table = &self.macs[shard_of(hash) % RARE_SHARDS];
-        if self.has_mac(mac, slot) {
-            table
-                .write()
-                .remove(hash, slot, |slot| self.mac_hash_at(slot));
-        }
-    }
-
-    fn has_mac(&self, mac: &[u8; 32], slot: u32) -> bool {
-        let hash = self.mac_hash(mac);
-        let table = self.macs[shard_of(hash) % RARE_SHARDS].read();
-        table.find(hash, |one| one == slot).is_some()
-    }
-
-    fn extended_at(&self, slot: u32) -> Option<Extended> {
-        self.extended[slot as usize % RARE_SHARDS]
-            .read()
-            .get(&slot)
-            .copied()
-    }
-
-    fn set_extended(&self, slot: u32, extended: Option<Extended>) {
-        let shard = &self.extended[slot as usize % RARE_SHARDS];
-        match extended {
-            Some(extended) => {
-                shard.write().insert(slot, extended);
-            }
-            None if shard.read().contains_key(&slot) => {
-                shard.write().remove(&slot);
-            }
-            None => {}
-        }
-    }
-
-    fn hash(&self, bits: u128) -> u64 {
-        self.hasher.hash_one(bits)
-    }
-
-    fn mac_hash(&self, mac: &[u8; 32]) -> u64 {
-        self.hasher.hash_one(mac)
     }
 }
 

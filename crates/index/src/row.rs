@@ -175,3 +175,127 @@ fn pause() {
     #[cfg(loom)]
     loom::thread::yield_now();
 }
+
+/// Every interleaving of the version word's protocol:
+/// `RUSTFLAGS="--cfg loom" cargo test -p keywright-index --release --lib loom_`.
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use loom::sync::{Arc, Mutex};
+    use loom::thread;
+
+    use super::*;
+
+    /// One key as the index keeps it: a row, and its doubts under the lock of its id.
+    struct Cell {
+        row: Row<2>,
+        doubts: Mutex<Vec<i64>>,
+    }
+
+    impl Cell {
+        /// As the index does: older images do nothing; a doubt goes with an image as new as it.
+        fn apply(&self, version: i64) {
+            let mut doubts = self.doubts.lock().unwrap();
+            if self.row.control().version() > version {
+                return;
+            }
+            doubts.retain(|doubt| *doubt > version);
+            let doubt = if doubts.is_empty() { 0 } else { DOUBT };
+            let words = [version.cast_unsigned(), version.cast_unsigned() + 10];
+            let control = Control::new(version, 0, LIVE | doubt);
+            self.row.write(control, &words, || ());
+        }
+
+        fn doubt(&self, version: i64) {
+            let mut doubts = self.doubts.lock().unwrap();
+            if self.row.control().version() < version {
+                doubts.push(version);
+                self.row.set(DOUBT);
+            }
+        }
+
+        /// The version found; none for “ask the database”.
+        fn lookup(&self) -> Option<i64> {
+            let (control, words, ()) = self.row.read(|_, _| ())?;
+            let version = control.version();
+            assert_eq!(words[0], version.cast_unsigned(), "torn");
+            assert_eq!(words[1], version.cast_unsigned() + 10, "torn");
+            (!control.has(DOUBT)).then_some(version)
+        }
+    }
+
+    /// All interleavings with up to three preemptions: more take minutes and show nothing new.
+    fn model(check: impl Fn() + Sync + Send + 'static) {
+        let mut builder = loom::model::Builder::new();
+        builder.preemption_bound = Some(3);
+        builder.check(check);
+    }
+
+    fn cell() -> Arc<Cell> {
+        let cell = Arc::new(Cell {
+            row: Row::default(),
+            doubts: Mutex::new(Vec::new()),
+        });
+        cell.apply(1);
+        cell
+    }
+
+    #[test]
+    fn loom_a_doubt_is_never_overlooked_whatever_loads_meanwhile() {
+        model(|| {
+            let cell = cell();
+            let loading = cell.clone();
+            let load = thread::spawn(move || loading.apply(2));
+            let reading = cell.clone();
+            let read = thread::spawn(move || {
+                if let Some(version) = reading.lookup() {
+                    assert!(version == 1 || version == 2);
+                }
+            });
+            cell.doubt(3);
+            // From here on version 3 may be committed: nothing older may be found.
+            assert_eq!(cell.lookup(), None);
+            load.join().unwrap();
+            assert_eq!(cell.lookup(), None);
+            read.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_what_was_applied_is_seen_and_never_undone_by_an_older_image() {
+        model(|| {
+            let cell = cell();
+            cell.doubt(3);
+            let loading = cell.clone();
+            let load = thread::spawn(move || loading.apply(2));
+            let reading = cell.clone();
+            let read = thread::spawn(move || {
+                if let Some(version) = reading.lookup() {
+                    assert_eq!(version, 3, "nothing that is in doubt");
+                }
+            });
+            cell.apply(3);
+            let found = cell.lookup();
+            // None only while the other writer is in the middle, and it writes nothing here.
+            assert!(found == Some(3), "{found:?}");
+            load.join().unwrap();
+            assert_eq!(cell.lookup(), Some(3));
+            read.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_a_first_use_is_claimed_by_one_and_not_lost_in_a_write() {
+        model(|| {
+            let cell = cell();
+            let claiming = cell.clone();
+            let claim = thread::spawn(move || claiming.row.claim(FIRST_USED, 1));
+            let doubting = cell.clone();
+            let doubt = thread::spawn(move || doubting.doubt(2));
+            let mine = cell.row.claim(FIRST_USED, 1);
+            let theirs = claim.join().unwrap();
+            doubt.join().unwrap();
+            assert!(mine != theirs);
+            assert!(cell.row.control().has(FIRST_USED) && cell.row.control().has(DOUBT));
+        });
+    }
+}

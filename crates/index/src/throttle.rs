@@ -111,6 +111,7 @@ mod tests {
             Err(1000),
             "no wait without end"
         );
+        assert_eq!(throttle.check(source, 3 * SECOND), Ok(()));
     }
 
     #[test]

@@ -13,7 +13,7 @@ static COUNTING: PeakAlloc = PeakAlloc;
 const KEYS: u64 = 300_000;
 
 #[test]
-fn a_key_takes_at_most_ninety_bytes_and_the_estimate_is_right() {
+fn a_key_takes_about_ninety_bytes_and_the_estimate_is_right() {
     let before = COUNTING.current_usage();
     let index = Index::new();
     index.reserve(KEYS as usize);

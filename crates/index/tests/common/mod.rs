@@ -1,5 +1,6 @@
 //! Images for tests.
 #![allow(dead_code, reason = "each test file takes what it needs")]
+#![allow(clippy::expect_used, reason = "only tests and the example see this")]
 
 use keywright_domain::api_keys::{KeyMac, KeyType, SecretState};
 use keywright_domain::scopes::ScopeSet;

@@ -1,10 +1,11 @@
 //! Issue, verify, rotate, revoke, and the audit row of each.
 
 use anyhow::Result;
-use keywright_domain::api_keys::{ApiKeyState, DAY_MS, NewApiKey, RotationRequest, SecretState};
-use keywright_domain::scopes::Scope;
+use keywright_domain::api_keys::{ApiKeyState, DAY_MS, NewApiKey, SecretState};
+use keywright_domain::scopes::{Scope, ScopeRequirement};
+use keywright_registry::VerifyRequest;
 
-use super::{Fixture, START, code_of, wish};
+use super::{START, from_issue, wish};
 
 #[tokio::test]
 async fn ac_120_an_issued_key_verifies_and_has_its_prefix() -> Result<()> {
@@ -13,7 +14,7 @@ async fn ac_120_an_issued_key_verifies_and_has_its_prefix() -> Result<()> {
     let text = issued.plain.text().expose();
     assert!(text.starts_with("sk_live_") && text.len() == "sk_live_".len() + 56);
     let verification = fixture.verify(&issued).await?;
-    assert_eq!(code_of(&verification), "valid");
+    assert_eq!(verification.code(), "valid");
     assert_eq!(verification.key_id.as_deref(), Some(issued.key.id.as_str()));
     Ok(())
 }
@@ -58,15 +59,9 @@ async fn ac_126_a_malformed_key_is_refused_without_the_database() -> Result<()> 
     let last = if text.ends_with('0') { '1' } else { '0' };
     text.pop();
     text.push(last);
-    let verification = fixture
-        .registry
-        .verify_api_key(&text, None, &fixture.pepper)
-        .await?;
-    assert_eq!(code_of(&verification), "malformed");
-    let closed = fixture
-        .registry
-        .verify_api_key(issued.plain.text().expose(), None, &fixture.pepper)
-        .await;
+    let verification = fixture.verify_text(&text).await?;
+    assert_eq!(verification.code(), "malformed");
+    let closed = fixture.verify_text(issued.plain.text().expose()).await;
     assert!(
         closed.is_err(),
         "a well-formed key needs the database, and its absence is no acceptance"
@@ -83,12 +78,9 @@ async fn ac_127_an_unknown_kid_and_a_wrong_secret_are_the_same_answer() -> Resul
     // The same kid with another secret and a checksum that fits.
     let mut forged = text[..text.len() - 38].to_owned() + &"0".repeat(32);
     forged.push_str(&checksum(&forged));
-    let wrong = fixture
-        .registry
-        .verify_api_key(&forged, None, &fixture.pepper)
-        .await?;
+    let wrong = fixture.verify_text(&forged).await?;
     assert_eq!(
-        (code_of(&unknown), code_of(&wrong)),
+        (unknown.code(), wrong.code()),
         ("not_found", "not_found")
     );
     assert_eq!((unknown.key_id, wrong.key_id), (None, None));
@@ -134,12 +126,14 @@ async fn ac_129_a_missing_scope_is_named() -> Result<()> {
     let issued = fixture.issue("a").await?;
     let text = issued.plain.text().expose();
     for (scope, code) in [("keys:read", "valid"), ("keys:write", "insufficient_scope")] {
-        let scope = Scope::new(scope)?;
-        let verification = fixture
-            .registry
-            .verify_api_key(text, Some(&scope), &fixture.pepper)
-            .await?;
-        assert_eq!(code_of(&verification), code);
+        let requirement = ScopeRequirement::parse(scope)?;
+        let request = VerifyRequest {
+            presented: text,
+            requirement: Some(&requirement),
+            ..VerifyRequest::default()
+        };
+        let verification = fixture.registry.verify_api_key(&request, &fixture.peppers).await?;
+        assert_eq!(verification.code(), code);
     }
     Ok(())
 }
@@ -153,7 +147,7 @@ async fn ac_130_an_unknown_scope_is_refused_until_it_is_defined() -> Result<()> 
     };
     let refused = fixture
         .registry
-        .issue_api_key(&fixture.actor, &wish, &fixture.pepper)
+        .issue_api_key(&fixture.actor, &wish, &fixture.peppers)
         .await;
     assert_eq!(refused.expect_err("unknown").code(), "unknown_scope");
     let scope = keywright_domain::api_keys::lifecycle::KnownScope {
@@ -164,7 +158,7 @@ async fn ac_130_an_unknown_scope_is_refused_until_it_is_defined() -> Result<()> 
     fixture.registry.define_scope(&fixture.actor, scope).await?;
     fixture
         .registry
-        .issue_api_key(&fixture.actor, &wish, &fixture.pepper)
+        .issue_api_key(&fixture.actor, &wish, &fixture.peppers)
         .await?;
     Ok(())
 }
@@ -255,7 +249,7 @@ async fn broken_wishes_change_nothing_and_name_their_rule() -> Result<()> {
     for (wish, code) in cases {
         let refused = fixture
             .registry
-            .issue_api_key(&fixture.actor, &wish, &fixture.pepper)
+            .issue_api_key(&fixture.actor, &wish, &fixture.peppers)
             .await;
         assert_eq!(refused.expect_err("a broken rule").code(), code, "{wish:?}");
     }
@@ -348,17 +342,14 @@ async fn ac_136_a_rotation_keeps_the_record_and_shows_the_chain() -> Result<()> 
 async fn a_retried_rotation_never_rotates_twice() -> Result<()> {
     let fixture = super::fixture().await?;
     let issued = fixture.issue("a").await?;
-    let request = RotationRequest {
-        overlap_ms: DAY_MS,
-        lifetime_ms: None,
-    };
+    let request = from_issue(DAY_MS);
     let rotate = || {
         fixture.registry.rotate_api_key(
             &fixture.actor,
             &issued.key.id,
-            request,
+            &request,
             "once",
-            &fixture.pepper,
+            &fixture.peppers,
         )
     };
     rotate().await?;

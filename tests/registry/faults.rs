@@ -8,7 +8,7 @@ use anyhow::Result;
 use keywright_registry::{Clock, LocalRegistry};
 use sqlx::Connection;
 
-use super::Fixture;
+use super::{Fixture, Kind};
 
 async fn reopened(path: &Path) -> &'static str {
     match LocalRegistry::open(path, Clock::system()).await {
@@ -134,7 +134,10 @@ async fn ac_154_an_older_schema_is_migrated_after_a_backup() -> Result<()> {
     );
     assert!(registry.list_accounts().await?.is_empty());
     let verification = registry
-        .verify_api_key(issued.plain.text().expose(), None, &fixture.pepper)
+        .verify_api_key(
+            &keywright_registry::VerifyRequest { presented: issued.plain.text().expose(), ..Default::default() },
+            &fixture.peppers,
+        )
         .await?;
     assert!(verification.verdict.is_ok());
     let backup = fixture

@@ -48,7 +48,7 @@ async fn filled() -> Result<Fixture> {
         };
         fixture
             .registry
-            .issue_api_key(&fixture.actor, &wish, &fixture.pepper)
+            .issue_api_key(&fixture.actor, &wish, &fixture.peppers)
             .await?;
     }
     fixture.set_clock(START + 10);

@@ -31,6 +31,9 @@ const PAGE: i64 = 1000;
 pub(crate) struct Freshness {
     /// The newest change that is in the index.
     seen: AtomicI64,
+    /// What was read before the index was emptied must not come in after it: reading holds this for
+    /// reading, emptying for writing.
+    loading: tokio::sync::RwLock<()>,
     /// One catch-up at a time.
     turn: tokio::sync::Mutex<()>,
     /// SQLite: the file whose header changes with every commit, opened when it is there.
@@ -54,6 +57,7 @@ impl Freshness {
         };
         Self {
             seen: AtomicI64::new(0),
+            loading: tokio::sync::RwLock::default(),
             turn: tokio::sync::Mutex::default(),
             wal_index,
             confirmed: Mutex::default(),
@@ -130,6 +134,15 @@ fn since_boot() -> Duration {
 fn since_boot() -> Duration {
     static START: OnceLock<std::time::Instant> = OnceLock::new();
     START.get_or_init(std::time::Instant::now).elapsed()
+}
+
+/// Confirms the log before the lease is over, so that verifications need not wait for it.
+async fn renew(shared: &Shared) -> Result<(), RegistryError> {
+    if shared.freshness.wal_index.is_some() && shared.freshness.is_confirmed() {
+        return Ok(());
+    }
+    let _turn = shared.freshness.turn.lock().await;
+    catch_up(shared).await
 }
 
 /// Makes sure that the index is trusted. An error here refuses every verification.
@@ -229,6 +242,7 @@ async fn catch_up(shared: &Shared) -> Result<(), RegistryError> {
         };
         if changes.first().is_some_and(|(first, _)| *first != seen + 1) {
             // The log was pruned while this process slept: begin anew.
+            let _nobody = shared.freshness.loading.write().await;
             shared.index.set_complete(false);
             shared.index.clear();
         }
@@ -260,6 +274,7 @@ pub(crate) async fn load_kids(
     connection: &mut AnyConnection,
     kids: &[String],
 ) -> Result<(), RegistryError> {
+    let _loading = shared.freshness.loading.read().await;
     for image in store::images::of_kids(connection, kids).await? {
         apply(shared, connection, image).await?;
     }
@@ -396,13 +411,8 @@ impl LocalRegistry {
                     return;
                 }
                 if shared.index.is_complete() {
-                    // From here on only other nodes' changes are to be looked for, and a log that
-                    // was pruned too far.
-                    let polled = if shared.freshness.wal_index.is_none() {
-                        poll(&shared).await
-                    } else {
-                        Ok(())
-                    };
+                    // From here on only changes of other processes are to be looked for.
+                    let polled = renew(&shared).await;
                     if let Err(error) = polled {
                         tracing::warn!(
                             code = error.code(),
@@ -438,13 +448,9 @@ impl LocalRegistry {
     }
 }
 
-async fn poll(shared: &Shared) -> Result<(), RegistryError> {
-    let _turn = shared.freshness.turn.lock().await;
-    catch_up(shared).await
-}
-
 async fn load_page(shared: &Shared, after: &str) -> Result<Option<String>, RegistryError> {
     let mut connection = shared.pool.acquire().await?;
+    let _loading = shared.freshness.loading.read().await;
     let images = store::images::page(&mut connection, after, PAGE).await?;
     let last = images.last().map(|image| image.id.clone());
     for image in images {

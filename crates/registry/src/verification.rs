@@ -213,10 +213,10 @@ impl LocalRegistry {
         peppers: &Peppers,
         now: i64,
     ) -> Result<Option<Match>, RegistryError> {
-        freshness::ensure(&self.shared).await?;
         if !self.has_foreign_keys() {
             return Ok(None);
         }
+        freshness::ensure(&self.shared).await?;
         let Some(foreign) = PresentedForeignKey::parse(presented) else {
             return Ok(None);
         };

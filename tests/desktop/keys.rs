@@ -122,11 +122,16 @@ async fn ac_134_ac_136_a_rotation_with_overlap_keeps_both_secrets() -> Result<()
     let old = reveal(&app).await?;
     put_away(&app).await?;
 
+    // The clock of the overlap begins with the first use of the new secret.
     let new = rotate(&app, "24h").await?;
     ensure!(app.attribute("detail-state", "data-state").await? == "rotating");
-    app.see("overlap-countdown").await?;
+    ensure!(app.attribute("rotation-panel", "data-state").await? == "pending");
     leave_detail(&app).await?;
     ensure!(verify(&app, &old).await? == "valid" && verify(&app, &new).await? == "valid");
+    app.click("key-row").await?;
+    app.see("overlap-countdown").await?;
+    ensure!(app.attribute("rotation-panel", "data-state").await? == "overlapping");
+    leave_detail(&app).await?;
 
     // Without an overlap the secret before dies at once; the oldest one died for it.
     let newest = rotate(&app, "0").await?;
@@ -203,4 +208,83 @@ async fn rotate(app: &AppWindow, overlap: &str) -> Result<String> {
 async fn leave_detail(app: &AppWindow) -> Result<()> {
     app.click("detail-close").await?;
     app.gone("key-detail").await
+}
+
+#[tokio::test]
+async fn ac_138_a_rotation_is_cancelled_rolled_back_and_finished() -> Result<()> {
+    let desktop = Desktop::start(Keyring::Unlocked).await?;
+    let app = desktop.open().await?;
+    issue(&app, "Relay").await?;
+    let first = reveal(&app).await?;
+    put_away(&app).await?;
+
+    // Nobody used the new secret: it is cancelled, and the old one goes on.
+    let cancelled = rotate(&app, "24h").await?;
+    step(&app, "cancel").await?;
+    leave_detail(&app).await?;
+    ensure!(verify(&app, &first).await? == "valid");
+    ensure!(verify(&app, &cancelled).await? != "valid");
+
+    // The new secret is in use: the old one is made the current one again.
+    let second = rotate(&app, "24h").await?;
+    leave_detail(&app).await?;
+    ensure!(verify(&app, &second).await? == "valid");
+    app.click("key-row").await?;
+    step(&app, "roll_back").await?;
+    leave_detail(&app).await?;
+    ensure!(verify(&app, &first).await? == "valid");
+    ensure!(verify(&app, &second).await? != "valid");
+
+    // And the old one is ended before its time.
+    let third = rotate(&app, "24h").await?;
+    leave_detail(&app).await?;
+    ensure!(verify(&app, &third).await? == "valid");
+    app.click("key-row").await?;
+    step(&app, "finish").await?;
+    leave_detail(&app).await?;
+    ensure!(verify(&app, &third).await? == "valid");
+    ensure!(verify(&app, &first).await? == "retired");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_137_a_disabled_key_comes_back_and_a_secret_is_delivered() -> Result<()> {
+    let desktop = Desktop::start(Keyring::Unlocked).await?;
+    let app = desktop.open().await?;
+    let file = desktop.path("home").join(".env");
+    std::fs::write(&file, "A=1\nSK_LIVE_KEY='old' # kept\n")?;
+    issue(&app, "Mailer").await?;
+    app.click("deliver-to").await?;
+    app.fill("deliver-path", &file.display().to_string())
+        .await?;
+    app.click("deliver-submit").await?;
+    ensure!(app.attribute("deliver-outcome", "data-state").await? == "delivered");
+    ensure!(app.attribute("deliver-outcome", "data-read-back").await? == "true");
+    let secret = reveal(&app).await?;
+    let expected = format!("A=1\nSK_LIVE_KEY='{secret}' # kept\n");
+    ensure!(std::fs::read_to_string(&file)? == expected);
+    put_away(&app).await?;
+
+    app.click("key-row").await?;
+    app.click("suspend-key").await?;
+    app.fill("suspend-reason", "audit under way").await?;
+    app.click("suspend-submit").await?;
+    app.reads("disabled-note", "audit under way").await?;
+    leave_detail(&app).await?;
+    ensure!(verify(&app, &secret).await? == "disabled");
+    app.click("key-row").await?;
+    app.click("suspend-key").await?;
+    app.click("suspend-submit").await?;
+    app.gone("disabled-note").await?;
+    leave_detail(&app).await?;
+    ensure!(verify(&app, &secret).await? == "valid");
+    Ok(())
+}
+
+/// Takes a step in the rotation of the open key, and waits until it is over.
+async fn step(app: &AppWindow, name: &str) -> Result<()> {
+    app.click(&format!("rotation-{name}")).await?;
+    app.click("step-submit").await?;
+    app.gone("step-dialog").await?;
+    app.gone("rotation-panel").await
 }

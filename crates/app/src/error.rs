@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use keywright_domain::api_keys::EnvironmentError;
 use keywright_protocol::ErrorView;
 use keywright_registry::RegistryError;
 
+use crate::delivery::DeliveryError;
 use crate::home::HomeError;
 use crate::secret_store::KeychainError;
 use crate::settings::SettingsError;
@@ -28,6 +30,12 @@ pub enum AppError {
     /// The app's folder.
     #[error(transparent)]
     Home(#[from] HomeError),
+    /// Not the name of an environment.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
+    /// A delivery that could not begin.
+    #[error(transparent)]
+    Delivery(#[from] DeliveryError),
     /// The clipboard did not take the text.
     #[error("the clipboard did not take the text: {0}")]
     Clipboard(String),
@@ -55,6 +63,8 @@ impl AppError {
             Self::SignIn(error) => error.code(),
             Self::Settings(error) => error.code(),
             Self::Home(error) => error.code(),
+            Self::Environment(error) => error.code(),
+            Self::Delivery(error) => error.code(),
             Self::Clipboard(_) => "clipboard_unavailable",
             Self::SecretGone => "secret_gone",
             Self::AlreadyRevealed => "already_revealed",
@@ -68,7 +78,7 @@ impl AppError {
             Self::Registry(error) => registry_hint(error).map(str::to_owned),
             Self::Keychain(error) => error.hint(),
             Self::SignIn(error) => error.hint(),
-            Self::Settings(_) => None,
+            Self::Settings(_) | Self::Environment(_) | Self::Delivery(_) => None,
             Self::Home(_) => Some("Set KEYWRIGHT_HOME to a folder of your own.".to_owned()),
             Self::Clipboard(_) => {
                 Some("Reveal the secret and copy it by hand, or try again.".to_owned())

@@ -7,6 +7,7 @@ mod api_keys;
 pub mod browser;
 mod clipboard;
 mod clock;
+mod delivery;
 mod error;
 mod home;
 mod http;

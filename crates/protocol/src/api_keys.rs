@@ -1,7 +1,21 @@
 //! API keys: records without secrets, and the one path that shows a secret once.
 
+mod delivery;
+mod rotation;
+mod settings;
+
 use serde::{Deserialize, Serialize};
 use specta::Type;
+
+pub use delivery::{
+    CommandRequest, DeliverSecretRequest, DeliveryOutcome, DeliveryState, DeliveryTarget,
+    DeliveryView,
+};
+pub use rotation::{
+    OverlapClock, RotateApiKeyRequest, RotationState, RotationStep, RotationView,
+    StepRotationRequest,
+};
+pub use settings::{ApiKeySettingsView, IssueSettingsRequest, RateLimitRequest, RateLimitView};
 
 /// State of a key (the record).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
@@ -101,6 +115,10 @@ pub struct ApiKeyView {
 pub struct ApiKeyDetailView {
     /// The record.
     pub key: ApiKeyView,
+    /// What lists do not show of it.
+    pub settings: ApiKeySettingsView,
+    /// The rotation that is under way.
+    pub rotation: Option<RotationView>,
     /// All secrets it ever had, newest first.
     pub secrets: Vec<SecretView>,
     /// Its audit rows, newest first, at most 100.
@@ -203,6 +221,8 @@ pub struct IssueApiKeyRequest {
     pub scopes: Vec<String>,
     /// Days until it expires, 1 to 365; absent for "never" (needs `allow_never_expires`).
     pub expires_in_days: Option<u32>,
+    /// What most keys do without.
+    pub settings: Option<IssueSettingsRequest>,
 }
 
 /// A key was issued or rotated; its secret waits in the app's memory under `reveal_id`.
@@ -247,24 +267,20 @@ pub struct CopiedView {
     pub clears_at: i64,
 }
 
-/// Rotates a key.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
-#[serde(rename_all = "camelCase")]
-pub struct RotateApiKeyRequest {
-    /// The key.
-    pub id: String,
-    /// How long the old secret keeps working, 0 to 30 days, in milliseconds.
-    pub overlap_ms: i64,
-    /// Days until the new secret expires; absent keeps the old secret's lifetime.
-    pub expires_in_days: Option<u32>,
-    /// The same value makes a retry give the first answer instead of a second rotation.
-    pub idempotency_key: String,
-}
-
 /// Revokes a key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
 #[serde(rename_all = "camelCase")]
 pub struct RevokeApiKeyRequest {
+    /// The key.
+    pub id: String,
+    /// Why; up to 500 characters, may be empty.
+    pub reason: String,
+}
+
+/// Suspends a key until it is enabled again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct DisableApiKeyRequest {
     /// The key.
     pub id: String,
     /// Why; up to 500 characters, may be empty.
@@ -277,7 +293,8 @@ pub struct RevokeApiKeyRequest {
 pub struct VerifyApiKeyRequest {
     /// What was pasted.
     pub presented: String,
-    /// A scope the caller would need, if any.
+    /// What the caller would need, if anything: a scope, or scopes joined by `and`, `or` and
+    /// parentheses.
     pub required_scope: Option<String>,
 }
 
@@ -297,7 +314,7 @@ pub enum CheckOutcome {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
 #[serde(rename_all = "camelCase")]
 pub struct CheckView {
-    /// Stable id: `format`, `checksum`, `known`, `secret`, `state`, `expiry`, `scope`.
+    /// Stable id: `format`, `checksum`, `secret`, `state`, `expiry`, `place`, `scope`, `limits`.
     pub id: String,
     /// For people.
     pub label: String,

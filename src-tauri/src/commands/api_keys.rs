@@ -5,8 +5,9 @@ use keywright_protocol::{
     ErrorView,
     api_keys::{
         ApiKeyCountsView, ApiKeyDetailView, ApiKeyListRequest, ApiKeyPageView, ApiKeyView,
-        CopiedView, IssueApiKeyRequest, IssuedApiKeyView, RevealedSecretView, RevokeApiKeyRequest,
-        RotateApiKeyRequest, ScopeView, SecretSnippet, VerificationView, VerifyApiKeyRequest,
+        CopiedView, DeliverSecretRequest, DeliveryView, DisableApiKeyRequest, IssueApiKeyRequest,
+        IssuedApiKeyView, RevealedSecretView, RevokeApiKeyRequest, RotateApiKeyRequest, ScopeView,
+        SecretSnippet, StepRotationRequest, VerificationView, VerifyApiKeyRequest,
     },
 };
 use tauri::State;
@@ -67,6 +68,33 @@ pub async fn revoke_api_key(
     Ok(app.revoke_api_key(request).await?)
 }
 
+/// Cancels, rolls back or finishes the rotation that is under way.
+#[tauri::command]
+#[specta::specta]
+pub async fn step_rotation(
+    app: State<'_, App>,
+    request: StepRotationRequest,
+) -> Answer<ApiKeyView> {
+    Ok(app.step_rotation(request).await?)
+}
+
+/// Suspends a key until it is enabled again.
+#[tauri::command]
+#[specta::specta]
+pub async fn disable_api_key(
+    app: State<'_, App>,
+    request: DisableApiKeyRequest,
+) -> Answer<ApiKeyView> {
+    Ok(app.disable_api_key(request).await?)
+}
+
+/// Ends a suspension.
+#[tauri::command]
+#[specta::specta]
+pub async fn enable_api_key(app: State<'_, App>, id: String) -> Answer<ApiKeyView> {
+    Ok(app.enable_api_key(id).await?)
+}
+
 /// Verifies a pasted key and says why.
 #[tauri::command]
 #[specta::specta]
@@ -93,6 +121,16 @@ pub async fn copy_secret(
     snippet: SecretSnippet,
 ) -> Answer<CopiedView> {
     Ok(app.copy_secret(reveal_id, snippet).await?)
+}
+
+/// Delivers a waiting secret to every target or to none.
+#[tauri::command]
+#[specta::specta]
+pub async fn deliver_secret(
+    app: State<'_, App>,
+    request: DeliverSecretRequest,
+) -> Answer<DeliveryView> {
+    Ok(app.deliver_secret(request).await?)
 }
 
 /// Forgets a waiting secret.

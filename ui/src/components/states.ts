@@ -2,6 +2,7 @@
 import Ban from "@lucide/svelte/icons/ban";
 import CircleCheck from "@lucide/svelte/icons/circle-check";
 import CircleDashed from "@lucide/svelte/icons/circle-dashed";
+import CirclePause from "@lucide/svelte/icons/circle-pause";
 import Clock from "@lucide/svelte/icons/clock";
 import ClockAlert from "@lucide/svelte/icons/clock-alert";
 import CloudOff from "@lucide/svelte/icons/cloud-off";
@@ -22,6 +23,7 @@ export const keyLook: Record<ApiKeyState, Look> = {
   active: { text: "Active", tone: "ok", icon: CircleCheck },
   rotating: { text: "Rotating", tone: "info", icon: RefreshCw },
   expired: { text: "Expired", tone: "idle", icon: ClockAlert },
+  disabled: { text: "Disabled", tone: "warn", icon: CirclePause },
   revoked: { text: "Revoked", tone: "danger", icon: Ban },
 };
 

@@ -37,12 +37,20 @@ export const commands = {
 	rotateApiKey: (request: RotateApiKeyRequest) => __TAURI_INVOKE<IssuedApiKeyView>("rotate_api_key", { request }),
 	/**  Revokes a key, effective on the next verification. */
 	revokeApiKey: (request: RevokeApiKeyRequest) => __TAURI_INVOKE<ApiKeyView>("revoke_api_key", { request }),
+	/**  Suspends a key until it is enabled again. */
+	disableApiKey: (request: DisableApiKeyRequest) => __TAURI_INVOKE<ApiKeyView>("disable_api_key", { request }),
+	/**  Ends a suspension. */
+	enableApiKey: (id: string) => __TAURI_INVOKE<ApiKeyView>("enable_api_key", { id }),
+	/**  Cancels, rolls back or finishes the rotation that is under way. */
+	stepRotation: (request: StepRotationRequest) => __TAURI_INVOKE<ApiKeyView>("step_rotation", { request }),
 	/**  Verifies a pasted key and says why. */
 	verifyApiKey: (request: VerifyApiKeyRequest) => __TAURI_INVOKE<VerificationView>("verify_api_key", { request }),
 	/**  The show-once path: the only command that returns a secret, once. */
 	revealSecret: (revealId: string) => __TAURI_INVOKE<RevealedSecretView>("reveal_secret", { revealId }),
 	/**  Copies a waiting secret, in Rust. */
 	copySecret: (revealId: string, snippet: SecretSnippet) => __TAURI_INVOKE<CopiedView>("copy_secret", { revealId, snippet }),
+	/**  Delivers a waiting secret to every target or to none. */
+	deliverSecret: (request: DeliverSecretRequest) => __TAURI_INVOKE<DeliveryView>("deliver_secret", { request }),
 	/**  Forgets a waiting secret. */
 	discardSecret: (revealId: string) => __TAURI_INVOKE<null>("discard_secret", { revealId }),
 	/**  The scopes this registry knows. */
@@ -167,6 +175,10 @@ export type ApiKeyCountsView = {
 export type ApiKeyDetailView = {
 	/**  The record. */
 	key: ApiKeyView,
+	/**  What lists do not show of it. */
+	settings: ApiKeySettingsView,
+	/**  The rotation that is under way. */
+	rotation: RotationView | null,
 	/**  All secrets it ever had, newest first. */
 	secrets: SecretView[],
 	/**  Its audit rows, newest first, at most 100. */
@@ -197,6 +209,34 @@ export type ApiKeyPageView = {
 	total: number,
 };
 
+/**  Everything of a key that lists do not show. */
+export type ApiKeySettingsView = {
+	/**  Where it may be used. */
+	environment: string,
+	/**  Who it belongs to (`kind:id`); absent for whoever sits at this device. */
+	owner: string | null,
+	/**  From when it verifies (Unix ms), where that was asked for. */
+	notBefore: number | null,
+	/**  When it was disabled, if it is. */
+	disabledAt: number | null,
+	/**  Why it was disabled. Hostile text. */
+	disabledReason: string | null,
+	/**  Tags. Hostile text. */
+	tags: string[],
+	/**  Note; empty for none. Hostile text. */
+	note: string,
+	/**  Rate limits. */
+	limits: RateLimitView[],
+	/**  Networks; empty for anywhere. */
+	networks: string[],
+	/**  Origins; empty for any. */
+	origins: string[],
+	/**  Credits it was given, where it has credits. */
+	credits: number | null,
+	/**  Whether its first accepted verification is its last. */
+	oneTime: boolean,
+};
+
 /**  Order of a list. */
 export type ApiKeySort = 
 /**  Newest first. */
@@ -220,6 +260,8 @@ export type ApiKeyState =
 "rotating" | 
 /**  No secret verifies any more: past its expiry. */
 "expired" | 
+/**  Suspended by a person; can be enabled again. */
+"disabled" | 
 /**  Ended by a person; never comes back. */
 "revoked";
 
@@ -358,7 +400,7 @@ export type CheckOutcome =
 
 /**  One step of a verification. */
 export type CheckView = {
-	/**  Stable id: `format`, `checksum`, `known`, `secret`, `state`, `expiry`, `scope`. */
+	/**  Stable id: `format`, `checksum`, `secret`, `state`, `expiry`, `place`, `scope`, `limits`. */
 	id: string,
 	/**  For people. */
 	label: string,
@@ -371,10 +413,96 @@ export type CheckView = {
 /**  The app took a copied secret off the clipboard again. */
 export type ClipboardCleared = null;
 
+/**  A program with its arguments. It is started directly, never by a shell. */
+export type CommandRequest = {
+	/**  Absolute path. */
+	program: string,
+	/**  Arguments; the secret is never among them. */
+	arguments: string[],
+};
+
 /**  The clipboard holds a secret. */
 export type CopiedView = {
 	/**  When the app clears it, if it still holds our value. */
 	clearsAt: number,
+};
+
+/**  Delivers a waiting secret to all targets or to none. */
+export type DeliverSecretRequest = {
+	/**  Handle of the secret. */
+	revealId: string,
+	/**  One to sixteen targets. */
+	targets: DeliveryTarget[],
+};
+
+/**  One target and what became of it. */
+export type DeliveryOutcome = {
+	/**  The target, for people. Hostile text. */
+	target: string,
+	/**  What became of it. */
+	state: DeliveryState,
+	/**  Whether the secret was read back from it and was the same. */
+	readBack: boolean,
+	/**  Why it failed or could not be put back. */
+	detail: string | null,
+};
+
+/**  What became of one target. */
+export type DeliveryState = 
+/**  It holds the secret. */
+"delivered" | 
+/**  It could not be delivered to; it is as it was before. */
+"failed" | 
+/**  It held the secret and is as it was before, because another target failed. */
+"restored" | 
+/**  It could not be put back: it may hold the secret, or part of it. */
+"not_restored" | 
+/**  It was not touched, because another target failed before. */
+"not_tried";
+
+/**  Where a secret is to be delivered. */
+export type DeliveryTarget = 
+/**  An entry of the OS keychain. */
+{ kind: "keychain"; 
+/**  Service name, for example the program that reads it. */
+service: string; 
+/**  User name. */
+username: string } | 
+/**  A variable in an `.env` file; every other line stays as it is. */
+{ kind: "dot_env"; 
+/**  Absolute path. */
+path: string; 
+/**  The variable. */
+variable: string } | 
+/**  A file that holds the secret and nothing else. */
+{ kind: "file"; 
+/**  Absolute path. */
+path: string } | 
+/**  The standard input of a program. */
+{ kind: "command"; 
+/**  Takes the secret on its standard input. */
+run: CommandRequest; 
+/**  Prints the secret as it was kept, to compare. */
+check: CommandRequest | null };
+
+/**  What became of a delivery. */
+export type DeliveryView = {
+	/**  Absent when every target holds the secret; code `hook_failed` otherwise. */
+	problem: ErrorView | null,
+	/**  The targets, in the order they were given. */
+	outcomes: DeliveryOutcome[],
+	/**  Whether the rotation was taken back: the old secret is the current one, the new one is dead. */
+	rotationCancelled: boolean,
+	/**  The key as it is now. */
+	key: ApiKeyView,
+};
+
+/**  Suspends a key until it is enabled again. */
+export type DisableApiKeyRequest = {
+	/**  The key. */
+	id: string,
+	/**  Why; up to 500 characters, may be empty. */
+	reason: string,
 };
 
 /**  What went wrong, for a person and for a program. */
@@ -399,6 +527,30 @@ export type IssueApiKeyRequest = {
 	scopes: string[],
 	/**  Days until it expires, 1 to 365; absent for "never" (needs `allow_never_expires`). */
 	expiresInDays: number | null,
+	/**  What most keys do without. */
+	settings: IssueSettingsRequest | null,
+};
+
+/**  Wishes for a new key that most keys do without. Empty texts and lists wish nothing. */
+export type IssueSettingsRequest = {
+	/**  Where it may be used; empty takes it from the prefix, else `live`. */
+	environment: string,
+	/**  From when it verifies (Unix ms). */
+	notBefore: number | null,
+	/**  For finding it. */
+	tags: string[],
+	/**  For people; at most 2,000 characters. */
+	note: string,
+	/**  Networks (CIDR) or addresses it may be used from; empty for anywhere. */
+	networks: string[],
+	/**  Web origins it may be used from; empty for any, and for callers that name none. */
+	origins: string[],
+	/**  How often it may be used. */
+	limit: RateLimitRequest | null,
+	/**  What it may use up. */
+	credits: number | null,
+	/**  Whether its first accepted verification is its last. */
+	oneTime: boolean,
 };
 
 /**  A key was issued or rotated; its secret waits in the app's memory under `reveal_id`. */
@@ -425,6 +577,15 @@ export type KeychainView = {
 	tookMs: number,
 };
 
+/**  What starts the clock of an overlap, and what ends it. */
+export type OverlapClock = 
+/**  The first use of the new secret starts it. */
+"from_first_use" | 
+/**  The rotation itself starts it. */
+"from_issue" | 
+/**  The first use of the new secret starts it; it ends early once the old one is silent. */
+"until_drained";
+
 /**  A passphrase on its way in. */
 export type PassphraseRequest = {
 	/**  What was typed. */
@@ -450,6 +611,30 @@ export type ProviderPresetView = {
 	wantsClientSecret: boolean,
 	/**  One line: where the person registers an application and gets a client id. */
 	registrationHint: string,
+};
+
+/**  A wish for a rate limit. */
+export type RateLimitRequest = {
+	/**  Uses a period. */
+	count: number,
+	/**  The period in milliseconds, one second to 30 days. */
+	periodMs: number,
+	/**  Uses beyond `count` that may come at once. */
+	burst: number,
+};
+
+/**  A rate limit of a key. */
+export type RateLimitView = {
+	/**  Its name. */
+	name: string,
+	/**  Uses a period. */
+	count: number,
+	/**  The period in milliseconds. */
+	periodMs: number,
+	/**  Uses beyond `count` that may come at once. */
+	burst: number,
+	/**  Whether all keys of the owner draw on it together. */
+	sharedByOwner: boolean,
 };
 
 /**  The registry file of this device. */
@@ -484,12 +669,54 @@ export type RevokeApiKeyRequest = {
 export type RotateApiKeyRequest = {
 	/**  The key. */
 	id: string,
-	/**  How long the old secret keeps working, 0 to 30 days, in milliseconds. */
+	/**  How long the old secret keeps working once its clock runs, 0 to 30 days, in milliseconds. */
 	overlapMs: number,
+	/**  What starts that clock. */
+	clock: OverlapClock,
+	/**  For [`OverlapClock::UntilDrained`]: the silence that ends the overlap, in milliseconds. */
+	silentMs: number | null,
+	/**  The old secret is known to others, and why that is thought: it ends at once. */
+	compromised: string | null,
 	/**  Days until the new secret expires; absent keeps the old secret's lifetime. */
 	expiresInDays: number | null,
 	/**  The same value makes a retry give the first answer instead of a second rotation. */
 	idempotencyKey: string,
+};
+
+/**  How far a rotation is that is under way. */
+export type RotationState = 
+/**  The new secret was not used yet. */
+"pending" | 
+/**  The new secret is in use and the old one still works. */
+"overlapping";
+
+/**  What a person may do to a rotation that is under way. */
+export type RotationStep = 
+/**  Take it back before anybody used the new secret. */
+"cancel" | 
+/**  The old secret is the current one again; the new one ends. */
+"roll_back" | 
+/**  End the old secret now. */
+"finish";
+
+/**  A rotation that is under way: both secrets work. */
+export type RotationView = {
+	/**  Its id. */
+	id: string,
+	/**  How far it is. */
+	state: RotationState,
+	/**  What starts the clock of the overlap. */
+	clock: OverlapClock,
+	/**  How long the old secret works once the clock runs, in milliseconds. */
+	overlapMs: number,
+	/**  For [`OverlapClock::UntilDrained`]: the silence that ends the overlap, in milliseconds. */
+	silentMs: number | null,
+	/**  When it was asked for (Unix ms). */
+	createdAt: number,
+	/**  Until when the old secret works; absent while its clock has not started. */
+	oldSecretWorksUntil: number | null,
+	/**  When the new secret is cancelled by itself if nobody uses it. */
+	pendingUntil: number | null,
 };
 
 /**  A scope this registry knows. */
@@ -634,6 +861,14 @@ export type SignOutView = {
 	keychainEntryDeleted: boolean,
 };
 
+/**  Takes a step in a key's rotation. */
+export type StepRotationRequest = {
+	/**  The key. */
+	id: string,
+	/**  The step. */
+	step: RotationStep,
+};
+
 /**  Colour scheme. */
 export type Theme = 
 /**  As the desktop says. */
@@ -678,7 +913,10 @@ export type VerificationView = {
 export type VerifyApiKeyRequest = {
 	/**  What was pasted. */
 	presented: string,
-	/**  A scope the caller would need, if any. */
+	/**
+	 *  What the caller would need, if anything: a scope, or scopes joined by `and`, `or` and
+	 *  parentheses.
+	 */
 	requiredScope: string | null,
 };
 

@@ -1,11 +1,20 @@
 // Which dialog is open, and where the focus goes when it closes. One at a time.
-import type { AccountView, ApiKeyDetailView, ApiKeyView, IssuedApiKeyView } from "./host";
+import type {
+  AccountView,
+  ApiKeyDetailView,
+  ApiKeyView,
+  IssuedApiKeyView,
+  RotationStep,
+  RotationView,
+} from "./host";
 
 export type DialogRequest =
   | { kind: "issue-key" }
   | { kind: "reveal"; issued: IssuedApiKeyView; cause: "issued" | "rotated" }
   | { kind: "rotate-key"; key: ApiKeyView; detail?: ApiKeyDetailView }
   | { kind: "revoke-key"; key: ApiKeyView; detail?: ApiKeyDetailView }
+  | { kind: "suspend-key"; key: ApiKeyView }
+  | { kind: "step-rotation"; key: ApiKeyView; rotation: RotationView; step: RotationStep }
   | { kind: "verify-key" }
   | { kind: "sign-in"; account?: AccountView }
   | { kind: "sign-out"; account: AccountView }

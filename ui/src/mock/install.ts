@@ -130,9 +130,13 @@ export function installMockHost(): void {
     issue_api_key: ({ request }) => (open(), keys.issue(request)),
     rotate_api_key: ({ request }) => (open(), keys.rotate(request)),
     revoke_api_key: ({ request }) => (open(), keys.revoke(request)),
+    disable_api_key: ({ request }) => (open(), keys.disable(request)),
+    enable_api_key: ({ id }) => (open(), keys.enable(id)),
+    step_rotation: ({ request }) => (open(), keys.step(request)),
     verify_api_key: ({ request }) => (open(), keys.verify(request)),
     reveal_secret: ({ revealId }) => keys.reveal(revealId),
     copy_secret: ({ revealId }) => keys.copy(revealId),
+    deliver_secret: ({ request }) => keys.deliver(request),
     discard_secret: ({ revealId }) => keys.discard(revealId),
     list_scopes: () => (open(), structuredClone(world.scopes)),
     define_scope: ({ scope }) => {

@@ -5,21 +5,28 @@ import type {
   ApiKeyStateFilter,
   ApiKeyView,
   CheckView,
+  DeliverSecretRequest,
+  DeliveryOutcome,
+  DeliveryTarget,
+  DeliveryView,
+  DisableApiKeyRequest,
   IssueApiKeyRequest,
   RevokeApiKeyRequest,
   RotateApiKeyRequest,
   SecretView,
+  StepRotationRequest,
   VerificationView,
   VerifyApiKeyRequest,
 } from "../lib/host";
 import { fail } from "./fail";
 import { base62 } from "./random";
-import { DAY, MINUTE, type MockKey, type World } from "./world";
+import { beginRotation, firstUse, refreshState, stepRotation, verifies } from "./rotations";
+import { DAY, MINUTE, plainSettings, type MockKey, type World } from "./world";
 
 const random = Math.random;
 
 export class MockKeys {
-  #reveals = new Map<string, { secret: string; shown: boolean }>();
+  #reveals = new Map<string, { secret: string; shown: boolean; key: MockKey; rotated: boolean }>();
   #known = new Map<string, { key: MockKey; kid: string }>();
   #rotations = new Map<string, unknown>();
   #sorted: { id: string; rows: MockKey[] } | null = null;
@@ -35,14 +42,12 @@ export class MockKeys {
     private emit: (event: string) => void,
   ) {}
 
-  #settle({ view, secrets }: MockKey): void {
-    const now = Date.now();
-    if (view.oldSecretWorksUntil !== null && view.oldSecretWorksUntil <= now) {
-      view.oldSecretWorksUntil = null;
-      view.state = "active";
+  #settle(key: MockKey): void {
+    const { view, secrets } = key;
+    if (view.oldSecretWorksUntil !== null && view.oldSecretWorksUntil <= Date.now()) {
       for (const secret of secrets) if (secret.state === "retiring") secret.state = "retired";
-      const first = secrets[0];
-      if (first?.state === "pending") first.state = "active";
+      key.rotation = null;
+      refreshState(key);
       this.#sorted = null;
     }
   }
@@ -113,6 +118,8 @@ export class MockKeys {
     const key = this.#get(id);
     return structuredClone({
       key: key.view,
+      settings: key.settings,
+      rotation: key.rotation,
       secrets: key.secrets,
       activity: this.world.audit.filter((event) => event.targetId === id).slice(0, 100),
     });
@@ -131,15 +138,15 @@ export class MockKeys {
       useCount: 0,
     };
     key.secrets.unshift(secret);
-    Object.assign(key.view, { kid: secret.kid, lastFour: secret.lastFour, expiresAt });
+    refreshState(key);
     this.#sorted = null;
     return secret;
   }
 
-  #answer(key: MockKey, secret: SecretView) {
+  #answer(key: MockKey, secret: SecretView, rotated: boolean) {
     const whole = `${key.view.prefix}_${secret.kid}KYWRT1${base62(random, 34)}${secret.lastFour}`;
     const revealId = crypto.randomUUID();
-    this.#reveals.set(revealId, { secret: whole, shown: false });
+    this.#reveals.set(revealId, { secret: whole, shown: false, key, rotated });
     this.#known.set(whole, { key, kid: secret.kid });
     return { key: structuredClone(key.view), revealId, revealExpiresAt: Date.now() + 10 * MINUTE };
   }
@@ -151,8 +158,30 @@ export class MockKeys {
       fail("unknown_scope", `This registry does not know the scope “${unknown}”.`, "Define it first.");
     if (request.name === "refuse me")
       fail("policy_violation", "The policy refuses this key.", "Choose another name.");
+    const network = request.settings?.networks?.find((text) => !/^[0-9a-f.:]+(\/\d+)?$/i.test(text));
+    if (network)
+      fail(
+        "invalid_network",
+        `“${network}” is not a network: write 192.0.2.0/24, 2001:db8::/48 or one address.`,
+      );
     const now = Date.now();
+    const asked = request.settings;
     const key: MockKey = {
+      rotation: null,
+      settings: {
+        ...plainSettings(request.prefix),
+        ...(asked && {
+          environment: asked.environment || plainSettings(request.prefix).environment,
+          notBefore: asked.notBefore,
+          tags: asked.tags,
+          note: asked.note,
+          limits: asked.limit ? [{ ...asked.limit, name: "requests", sharedByOwner: false }] : [],
+          networks: asked.networks,
+          origins: asked.origins,
+          credits: asked.credits,
+          oneTime: asked.oneTime,
+        }),
+      },
       secrets: [],
       view: {
         id: `key_${base62(random, 8)}`,
@@ -179,7 +208,7 @@ export class MockKeys {
       scopes: key.view.scopes.join(" "),
       kid: secret.kid,
     });
-    return this.#answer(key, secret);
+    return this.#answer(key, secret, false);
   }
 
   rotate(request: RotateApiKeyRequest) {
@@ -189,26 +218,84 @@ export class MockKeys {
     if (key.view.state === "revoked")
       fail("api_key_revoked", "A revoked key cannot be rotated.", "Issue a new one.");
     const now = Date.now();
-    const old = key.secrets.find((secret) => secret.state === "active" || secret.state === "pending");
-    for (const secret of key.secrets) if (secret.state === "retiring") secret.state = "retired";
-    if (old)
-      Object.assign(
-        old,
-        request.overlapMs === 0
-          ? { state: "retired", retiresAt: now }
-          : { state: "retiring", retiresAt: now + request.overlapMs },
-      );
+    beginRotation(key, request, now);
     const secret = this.#secret(key, now + 90 * DAY);
-    secret.state = request.overlapMs === 0 ? "active" : "pending";
-    key.view.state = request.overlapMs === 0 ? "active" : "rotating";
-    key.view.oldSecretWorksUntil = request.overlapMs === 0 ? null : now + request.overlapMs;
+    secret.state = "pending";
+    refreshState(key);
     this.note("api_key.rotated", key.view, `Rotated “${key.view.name}”`, {
       overlap: `${request.overlapMs / MINUTE} minutes`,
       kid: secret.kid,
     });
-    const answer = this.#answer(key, secret);
+    const answer = this.#answer(key, secret, true);
     this.#rotations.set(request.idempotencyKey, answer);
     return answer;
+  }
+
+  step(request: StepRotationRequest): ApiKeyView {
+    const key = this.#get(request.id);
+    stepRotation(key, request.step, Date.now());
+    this.#sorted = null;
+    this.note(
+      `api_key.rotation_${request.step}`,
+      key.view,
+      `Rotation of “${key.view.name}”: ${request.step}`,
+    );
+    return structuredClone(key.view);
+  }
+
+  disable(request: DisableApiKeyRequest): ApiKeyView {
+    const key = this.#get(request.id);
+    Object.assign(key.settings, { disabledAt: Date.now(), disabledReason: request.reason || null });
+    refreshState(key);
+    this.#sorted = null;
+    this.note("api_key.disabled", key.view, `Disabled “${key.view.name}”`, { reason: request.reason });
+    return structuredClone(key.view);
+  }
+
+  enable(id: string): ApiKeyView {
+    const key = this.#get(id);
+    Object.assign(key.settings, { disabledAt: null, disabledReason: null });
+    refreshState(key);
+    this.#sorted = null;
+    this.note("api_key.enabled", key.view, `Enabled “${key.view.name}”`);
+    return structuredClone(key.view);
+  }
+
+  /** A path or program with “fail” in it fails. */
+  async deliver(request: DeliverSecretRequest): Promise<DeliveryView> {
+    const { key, rotated } = this.#reveal(request.revealId);
+    const name = (target: DeliveryTarget): string => {
+      if (target.kind === "keychain") return `the keychain entry “${target.username}” of ${target.service}`;
+      if (target.kind === "dot_env") return `${target.variable} in ${target.path}`;
+      return target.kind === "file" ? `the file ${target.path}` : `the program ${target.run.program}`;
+    };
+    const empty = request.targets.find((target) => target.kind !== "keychain" && !/ \//.test(name(target)));
+    if (empty) fail("invalid_target", "The file: write the whole path, from the root.");
+    await new Promise((done) => setTimeout(done, 250));
+    const bad = request.targets.findIndex((target) => name(target).includes("fail"));
+    const outcomes = request.targets.map((target, index): DeliveryOutcome => {
+      const state = bad < 0 ? "delivered" : index < bad ? "restored" : index === bad ? "failed" : "not_tried";
+      const readBack = state === "delivered" && (target.kind !== "command" || target.check !== null);
+      return { target: name(target), state, readBack, detail: null };
+    });
+    const cancelled = bad >= 0 && rotated && key.rotation?.state === "pending";
+    if (cancelled) {
+      stepRotation(key, "cancel", Date.now());
+      this.#sorted = null;
+      this.#reveals.delete(request.revealId);
+    }
+    const problem: DeliveryView["problem"] =
+      bad < 0
+        ? null
+        : {
+            code: "hook_failed",
+            message: `The secret did not reach ${outcomes[bad]?.target}: permission denied.`,
+            hint: cancelled
+              ? "The old secret stays in use and the new one is dead. Mend the target and rotate again."
+              : "The key works and still waits here: store it yourself, or try again.",
+            retryable: !cancelled,
+          };
+    return { problem, outcomes, rotationCancelled: cancelled, key: structuredClone(key.view) };
   }
 
   revoke(request: RevokeApiKeyRequest): ApiKeyView {
@@ -219,8 +306,8 @@ export class MockKeys {
       revokedReason: request.reason || null,
       oldSecretWorksUntil: null,
     });
-    for (const secret of key.secrets)
-      if (["active", "pending", "retiring"].includes(secret.state)) secret.state = "revoked";
+    for (const secret of key.secrets) if (verifies(secret)) secret.state = "revoked";
+    key.rotation = null;
     this.#sorted = null;
     this.note("api_key.revoked", key.view, `Revoked “${key.view.name}”`, { reason: request.reason });
     return structuredClone(key.view);
@@ -261,16 +348,18 @@ export class MockKeys {
     const found = this.#known.get(presented.trim());
     if (found) this.#settle(found.key);
     const secret = found?.key.secrets.find(({ kid }) => kid === found.kid);
-    const works = secret !== undefined && ["active", "pending", "retiring"].includes(secret.state);
-    const scoped = !requiredScope || (found?.key.view.scopes.includes(requiredScope) ?? false);
+    const suspended = found?.key.view.state === "disabled";
+    const works = secret !== undefined && verifies(secret) && !suspended;
+    const scoped = !requiredScope || meets(requiredScope, found?.key.view.scopes ?? []);
     const tests: [string, string, boolean][] = [
       ["format", "Format", shape !== null],
       ["checksum", "Checksum", shape !== null],
-      ["known", "Known here", found !== undefined],
-      ["secret", "Secret matches", found !== undefined],
+      ["secret", "Secret", found !== undefined],
       ["state", "State", works],
       ["expiry", "Expiry", works],
+      ["place", "Place", works],
       ["scope", "Scope", scoped],
+      ["limits", "Limits", works],
     ];
     const bad = tests.findIndex(([, , passed]) => !passed);
     const checks: CheckView[] = tests.map(([id, label, passed], index) => ({
@@ -294,7 +383,9 @@ export class MockKeys {
           : !found
             ? "not_found"
             : !works
-              ? (secret?.state ?? "revoked")
+              ? suspended
+                ? "disabled"
+                : (secret?.state ?? "revoked")
               : "insufficient_scope";
     const messages: Record<string, [string, string | null]> = {
       valid: ["a request with this key is let through.", null],
@@ -310,7 +401,7 @@ export class MockKeys {
         firstUsedAt: secret.firstUsedAt ?? now,
         useCount: secret.useCount + 1,
       });
-      if (secret.state === "pending") secret.state = "active";
+      firstUse(found.key, secret, now);
       found.key.view.lastUsedAt = now;
     }
     return {
@@ -325,4 +416,28 @@ export class MockKeys {
       tookUs: 140 + Math.floor(random() * 400),
     };
   }
+}
+
+/** “a and (b or c)”, as the registry reads it. */
+function meets(requirement: string, scopes: string[]): boolean {
+  const words = requirement.match(/[()]|[^\s()]+/g) ?? [];
+  let at = 0;
+  const one = (): boolean => {
+    const word = words[at++];
+    if (word !== "(") return scopes.includes(word ?? "");
+    const inner = any();
+    at++; // the closing parenthesis
+    return inner;
+  };
+  const all = (): boolean => {
+    let met = one();
+    while (words[at]?.toLowerCase() === "and" && ++at) met = one() && met;
+    return met;
+  };
+  const any = (): boolean => {
+    let met = all();
+    while (words[at]?.toLowerCase() === "or" && ++at) met = all() || met;
+    return met;
+  };
+  return any();
 }

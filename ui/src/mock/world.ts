@@ -1,10 +1,12 @@
 // The pretended registry's content: keys with secrets, scopes, activity, accounts.
 import type {
   AccountView,
+  ApiKeySettingsView,
   ApiKeyState,
   ApiKeyView,
   AuditEventView,
   ErrorView,
+  RotationView,
   ScopeView,
   SecretView,
   Settings,
@@ -19,6 +21,8 @@ export const DAY = 24 * HOUR;
 
 export interface MockKey {
   view: ApiKeyView;
+  settings: ApiKeySettingsView;
+  rotation: RotationView | null;
   secrets: SecretView[];
 }
 
@@ -81,6 +85,36 @@ const SCOPES: [string, string, boolean][] = [
   ["webhooks:write", "Change webhook targets", false],
 ];
 
+/** The settings of a key that nobody asked anything special for. */
+export const plainSettings = (prefix: string): ApiKeySettingsView => ({
+  environment: prefix.endsWith("_test") ? "test" : "live",
+  owner: null,
+  notBefore: null,
+  disabledAt: null,
+  disabledReason: null,
+  tags: [],
+  note: "",
+  limits: [],
+  networks: [],
+  origins: [],
+  credits: null,
+  oneTime: false,
+});
+
+/** A few keys have every setting there is. */
+const richSettings = (prefix: string, now: number): ApiKeySettingsView => ({
+  ...plainSettings(prefix),
+  environment: "staging",
+  owner: "service:billing",
+  notBefore: now - 3 * DAY,
+  tags: ["billing", "team:core"],
+  note: "Used by the nightly run.\nAsk the core team before ending it.",
+  limits: [{ name: "requests", count: 600, periodMs: MINUTE, burst: 50, sharedByOwner: false }],
+  networks: ["192.0.2.0/24", "2001:db8::/48"],
+  origins: ["https://app.example.org"],
+  credits: 250_000,
+});
+
 export function makeKey(
   random: () => number,
   index: number,
@@ -128,10 +162,28 @@ export function makeKey(
           secret({ state: "retiring", retiresAt }),
           secret({ state: "retired", createdAt: createdAt - 90 * DAY, retiresAt: createdAt + DAY }),
         ]
-      : [secret({ state: state === "active" ? "active" : state })];
+      : [secret({ state: state === "disabled" ? "active" : state })];
   const newest = secrets[0] as SecretView;
+  const settings = index % 7 === 3 ? richSettings(prefix, now) : plainSettings(prefix);
+  if (state === "disabled")
+    Object.assign(settings, { disabledAt: now - 2 * HOUR, disabledReason: "Waiting for the audit" });
+  const rotation: RotationView | null =
+    state === "rotating"
+      ? {
+          id: `rotation_${index}`,
+          state: "pending",
+          clock: "from_issue",
+          overlapMs: DAY,
+          silentMs: null,
+          createdAt: now - 3 * HOUR,
+          oldSecretWorksUntil: retiresAt,
+          pendingUntil: now + 27 * DAY,
+        }
+      : null;
   return {
     secrets,
+    settings,
+    rotation,
     view: {
       id: `key_${String(index).padStart(6, "0")}`,
       name,
@@ -154,7 +206,15 @@ function makeKeys(random: () => number, count: number, now: number): MockKey[] {
   return Array.from({ length: count }, (_, index) => {
     const roll = random();
     const state: ApiKeyState =
-      index === 1 || roll < 0.08 ? "rotating" : roll < 0.18 ? "expired" : roll < 0.28 ? "revoked" : "active";
+      index === 4
+        ? "disabled"
+        : index === 1 || roll < 0.08
+          ? "rotating"
+          : roll < 0.18
+            ? "expired"
+            : roll < 0.28
+              ? "revoked"
+              : "active";
     const suffix = count > 100 ? ` ${index + 1}` : "";
     const name =
       index < NAMES.length

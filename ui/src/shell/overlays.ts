@@ -4,6 +4,8 @@ export { default as KeyMenu } from "../pages/keys/KeyMenu.svelte";
 export { default as RevealDialog } from "../pages/keys/RevealDialog.svelte";
 export { default as RevokeDialog } from "../pages/keys/RevokeDialog.svelte";
 export { default as RotateDialog } from "../pages/keys/RotateDialog.svelte";
+export { default as StepRotationDialog } from "../pages/keys/StepRotationDialog.svelte";
+export { default as SuspendDialog } from "../pages/keys/SuspendDialog.svelte";
 export { default as VerifyDialog } from "../pages/keys/VerifyDialog.svelte";
 export { default as SignInDialog } from "../pages/accounts/SignInDialog.svelte";
 export { default as SignOutDialog } from "../pages/accounts/SignOutDialog.svelte";

@@ -1,19 +1,22 @@
 //! API keys of this device's registry: the use cases of the window.
 
+mod requests;
 mod reveal;
+mod rotation;
 mod verify;
 mod views;
 
+use keywright_domain::api_keys::DAY_MS;
 use keywright_domain::api_keys::lifecycle::KnownScope;
-use keywright_domain::api_keys::{DAY_MS, NewApiKey, OverlapClock, RotationRequest};
 use keywright_domain::scopes::Scope;
 use keywright_protocol::api_keys::{
     ApiKeyCountsView, ApiKeyDetailView, ApiKeyListRequest, ApiKeyPageView, ApiKeyView,
-    IssueApiKeyRequest, IssuedApiKeyView, RevokeApiKeyRequest, RotateApiKeyRequest, ScopeView,
+    DisableApiKeyRequest, IssueApiKeyRequest, IssuedApiKeyView, RevokeApiKeyRequest, ScopeView,
 };
 use keywright_registry::{Issued, RegistryError};
 
-pub(crate) use reveal::Reveals;
+pub(crate) use reveal::{Origin, Reveals};
+pub(crate) use views::key as key_view;
 
 use crate::clock::now_ms;
 use crate::{App, AppError};
@@ -51,8 +54,12 @@ impl App {
     /// # Errors
     /// [`AppError::Registry`].
     pub async fn find_api_key(&self, id: String) -> Result<ApiKeyDetailView, AppError> {
-        let (key, events) = self.inner.registry.get().await?.find_api_key(&id).await?;
-        Ok(views::detail(&key, events, now_ms()))
+        let registry = self.inner.registry.get().await?;
+        let (key, events) = registry.find_api_key(&id).await?;
+        let rotations = registry.list_rotations(&id).await?;
+        let now = now_ms();
+        let rotation = rotation::view(&key, &rotations, now);
+        Ok(views::detail(&key, rotation, events, now))
     }
 
     /// Issues a key; its secret waits in memory until it is shown, copied or discarded.
@@ -64,14 +71,8 @@ impl App {
         request: IssueApiKeyRequest,
     ) -> Result<IssuedApiKeyView, AppError> {
         let registry = self.inner.registry.get().await?;
-        let wish = NewApiKey {
-            name: request.name,
-            prefix: request.prefix,
-            scopes: request.scopes,
-            lifetime_ms: request.expires_in_days.map(days),
-            allow_never_expires: self.inner.settings.current().allow_never_expires,
-            ..NewApiKey::default()
-        };
+        let allow_never_expires = self.inner.settings.current().allow_never_expires;
+        let wish = requests::new_api_key(request, allow_never_expires)?;
         // What cannot be issued is told before the keychain is asked for anything.
         wish.check(&registry.list_scopes().await?, now_ms())
             .map_err(RegistryError::from)?;
@@ -80,57 +81,6 @@ impl App {
             .issue_api_key(&self.inner.actor, &wish, &peppers)
             .await?;
         Ok(self.keep_for_reveal(&issued, None))
-    }
-
-    /// Rotates a key. A retry with the same idempotency key gives the first answer while its
-    /// secret is still waiting, and never rotates twice.
-    ///
-    /// # Errors
-    /// [`AppError::Registry`], [`AppError::Keychain`].
-    pub async fn rotate_api_key(
-        &self,
-        request: RotateApiKeyRequest,
-    ) -> Result<IssuedApiKeyView, AppError> {
-        let registry = self.inner.registry.get().await?;
-        let peppers = self
-            .peppers(&registry)
-            .await?
-            .ok_or(RegistryError::KeyNotFound)?;
-        let wish = RotationRequest {
-            overlap_ms: request.overlap_ms,
-            clock: OverlapClock::FromIssue,
-            lifetime_ms: request.expires_in_days.map(days),
-            replaces: None,
-            compromised: None,
-        };
-        let rotated = registry
-            .rotate_api_key(
-                &self.inner.actor,
-                &request.id,
-                &wish,
-                &request.idempotency_key,
-                &peppers,
-            )
-            .await;
-        match rotated {
-            Ok(issued) => Ok(self.keep_for_reveal(&issued, Some(request.idempotency_key))),
-            Err(error @ RegistryError::RotationAlreadyDone { .. }) => {
-                let Some((reveal_id, reveal_expires_at)) = self
-                    .inner
-                    .reveals
-                    .find_by_idempotency_key(&request.idempotency_key)
-                else {
-                    return Err(error.into());
-                };
-                let (key, _) = registry.find_api_key(&request.id).await?;
-                Ok(IssuedApiKeyView {
-                    key: views::key(&key, now_ms()),
-                    reveal_id,
-                    reveal_expires_at,
-                })
-            }
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// Revokes a key, effective on the next verification.
@@ -145,6 +95,31 @@ impl App {
         let key = registry
             .revoke_api_key(&self.inner.actor, &request.id, &request.reason)
             .await?;
+        Ok(views::key(&key, now_ms()))
+    }
+
+    /// Suspends a key until it is enabled again, effective on the next verification.
+    ///
+    /// # Errors
+    /// [`AppError::Registry`].
+    pub async fn disable_api_key(
+        &self,
+        request: DisableApiKeyRequest,
+    ) -> Result<ApiKeyView, AppError> {
+        let registry = self.inner.registry.get().await?;
+        let key = registry
+            .disable_api_key(&self.inner.actor, &request.id, &request.reason)
+            .await?;
+        Ok(views::key(&key, now_ms()))
+    }
+
+    /// Ends a suspension.
+    ///
+    /// # Errors
+    /// [`AppError::Registry`].
+    pub async fn enable_api_key(&self, id: String) -> Result<ApiKeyView, AppError> {
+        let registry = self.inner.registry.get().await?;
+        let key = registry.enable_api_key(&self.inner.actor, &id).await?;
         Ok(views::key(&key, now_ms()))
     }
 
@@ -173,14 +148,14 @@ impl App {
         ))
     }
 
-    fn keep_for_reveal(
-        &self,
-        issued: &Issued,
-        idempotency_key: Option<String>,
-    ) -> IssuedApiKeyView {
+    fn keep_for_reveal(&self, issued: &Issued, rotation_id: Option<String>) -> IssuedApiKeyView {
         let now = now_ms();
         let text = issued.plain.text().clone();
-        let (reveal_id, reveal_expires_at) = self.inner.reveals.keep(text, idempotency_key, now);
+        let origin = Origin {
+            key_id: issued.key.id.clone(),
+            rotation_id,
+        };
+        let (reveal_id, reveal_expires_at) = self.inner.reveals.keep(text, origin, now);
         self.forget_reveal_later(reveal_id.clone());
         IssuedApiKeyView {
             key: views::key(&issued.key, now),

@@ -22,33 +22,36 @@ struct Waiting {
     secret: SecretText,
     shown: bool,
     expires_at: i64,
-    idempotency_key: Option<String>,
+    origin: Origin,
+}
+
+/// What made a waiting secret.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) key_id: String,
+    /// None for the first secret of a key.
+    pub(crate) rotation_id: Option<String>,
 }
 
 impl Reveals {
-    pub(super) fn keep(
-        &self,
-        secret: SecretText,
-        idempotency_key: Option<String>,
-        now: i64,
-    ) -> (String, i64) {
+    pub(super) fn keep(&self, secret: SecretText, origin: Origin, now: i64) -> (String, i64) {
         let id = random_id(&mut rand::rng());
         let expires_at = now + i64::try_from(WAIT.as_millis()).unwrap_or(0);
         let waiting = Waiting {
             secret,
             shown: false,
             expires_at,
-            idempotency_key,
+            origin,
         };
         self.lock().insert(id.clone(), waiting);
         (id, expires_at)
     }
 
-    pub(super) fn find_by_idempotency_key(&self, key: &str) -> Option<(String, i64)> {
+    pub(super) fn find_by_rotation(&self, rotation_id: &str) -> Option<(String, i64)> {
         let waiting = self.lock();
         let found = waiting
             .iter()
-            .find(|(_, waiting)| waiting.idempotency_key.as_deref() == Some(key));
+            .find(|(_, waiting)| waiting.origin.rotation_id.as_deref() == Some(rotation_id));
         found.map(|(id, waiting)| (id.clone(), waiting.expires_at))
     }
 
@@ -73,7 +76,14 @@ impl Reveals {
         Ok(waiting.secret.clone())
     }
 
-    fn forget(&self, id: &str) {
+    /// A waiting secret and what made it; it goes on waiting.
+    pub(crate) fn borrow(&self, id: &str, now: i64) -> Result<(SecretText, Origin), AppError> {
+        let secret = self.peek(id, now)?;
+        let origin = self.lock().get(id).map(|waiting| waiting.origin.clone());
+        Ok((secret, origin.ok_or(AppError::SecretGone)?))
+    }
+
+    pub(crate) fn forget(&self, id: &str) {
         self.lock().remove(id);
     }
 
@@ -165,10 +175,17 @@ fn snippet_text(secret: &SecretText, snippet: SecretSnippet) -> SecretText {
 mod tests {
     use super::*;
 
+    fn origin(rotation_id: Option<&str>) -> Origin {
+        Origin {
+            key_id: "key".to_owned(),
+            rotation_id: rotation_id.map(str::to_owned),
+        }
+    }
+
     #[test]
     fn ac_122_a_secret_is_shown_once_and_can_be_copied_until_it_is_discarded() {
         let reveals = Reveals::default();
-        let (id, expires_at) = reveals.keep(SecretText::new("sk_live_x".into()), None, 0);
+        let (id, expires_at) = reveals.keep(SecretText::new("sk_live_x".into()), origin(None), 0);
         assert!(
             reveals
                 .show(&id, 1)
@@ -193,9 +210,9 @@ mod tests {
     #[test]
     fn a_retried_rotation_finds_the_same_secret() {
         let reveals = Reveals::default();
-        let kept = reveals.keep(SecretText::new("x".into()), Some("again".into()), 0);
-        assert_eq!(reveals.find_by_idempotency_key("again"), Some(kept));
-        assert_eq!(reveals.find_by_idempotency_key("other"), None);
+        let kept = reveals.keep(SecretText::new("x".into()), origin(Some("again")), 0);
+        assert_eq!(reveals.find_by_rotation("again"), Some(kept));
+        assert_eq!(reveals.find_by_rotation("other"), None);
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! From the registry's types to what a face may show.
 
 use keywright_domain::api_keys::lifecycle::KnownScope;
-use keywright_domain::api_keys::{self as domain, ApiKey, Secret};
+use keywright_domain::api_keys::{self as domain, ApiKey, RateLimit, Secret};
 use keywright_protocol::api_keys::{
-    ApiKeyCountsView, ApiKeyDetailView, ApiKeyListRequest, ApiKeySort, ApiKeyState,
-    ApiKeyStateFilter, ApiKeyView, ScopeView, SecretState, SecretView,
+    ApiKeyCountsView, ApiKeyDetailView, ApiKeyListRequest, ApiKeySettingsView, ApiKeySort,
+    ApiKeyState, ApiKeyStateFilter, ApiKeyView, RateLimitView, RotationView, ScopeView,
+    SecretState, SecretView,
 };
 use keywright_registry::{
-    ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, ApiKeyQuery, ApiKeySummary, AuditEvent, StateFilter,
+    ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, ApiKeyQuery, ApiKeySummary, AuditEvent,
+    LOCAL_PRINCIPAL, StateFilter,
 };
 
 use crate::activity::event_view;
@@ -38,7 +40,7 @@ pub(super) fn query(request: ApiKeyListRequest) -> ApiKeyQuery {
     }
 }
 
-pub(super) fn key(key: &ApiKey, now: i64) -> ApiKeyView {
+pub(crate) fn key(key: &ApiKey, now: i64) -> ApiKeyView {
     let current = key.current_secret(now);
     ApiKeyView {
         id: key.id.clone(),
@@ -66,9 +68,16 @@ pub(super) fn key(key: &ApiKey, now: i64) -> ApiKeyView {
     }
 }
 
-pub(super) fn detail(record: &ApiKey, events: Vec<AuditEvent>, now: i64) -> ApiKeyDetailView {
+pub(super) fn detail(
+    record: &ApiKey,
+    rotation: Option<RotationView>,
+    events: Vec<AuditEvent>,
+    now: i64,
+) -> ApiKeyDetailView {
     ApiKeyDetailView {
         key: key(record, now),
+        settings: settings(record),
+        rotation,
         secrets: record
             .secrets
             .iter()
@@ -76,6 +85,32 @@ pub(super) fn detail(record: &ApiKey, events: Vec<AuditEvent>, now: i64) -> ApiK
             .map(|one| secret(one, now))
             .collect(),
         activity: events.into_iter().map(event_view).collect(),
+    }
+}
+
+fn settings(key: &ApiKey) -> ApiKeySettingsView {
+    let own = key.owner.id == LOCAL_PRINCIPAL;
+    let limit = |limit: &RateLimit| RateLimitView {
+        name: limit.name().to_owned(),
+        count: limit.count(),
+        period_ms: limit.period_ms(),
+        burst: limit.burst(),
+        shared_by_owner: limit.is_shared_by_owner(),
+    };
+    let settings = &key.settings;
+    ApiKeySettingsView {
+        environment: key.environment.to_string(),
+        owner: (!own).then(|| key.owner.to_text()),
+        not_before: key.not_before,
+        disabled_at: key.disabled_at,
+        disabled_reason: key.disabled_reason.clone(),
+        tags: settings.tags.as_slice().to_vec(),
+        note: settings.note.as_str().to_owned(),
+        limits: settings.limits.as_slice().iter().map(limit).collect(),
+        networks: settings.networks.texts().collect(),
+        origins: settings.origins.texts().collect(),
+        credits: settings.credits.map(|plan| plan.amount),
+        one_time: settings.one_time,
     }
 }
 

@@ -9,7 +9,7 @@ mod vault;
 mod worker;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -156,6 +156,49 @@ impl Keychain {
         &self.inner.service
     }
 
+    /// Reads an entry that is another program's to use. Where an encrypted file has taken the
+    /// keychain's place, other programs could not read it: it is refused.
+    pub(crate) async fn read_entry(
+        &self,
+        name: &EntryName,
+    ) -> Result<Option<SecretText>, KeychainError> {
+        self.refuse_vault()?;
+        match self.call_on(Job::Read(name.clone())).await? {
+            Outcome::Secret(secret) => Ok(secret),
+            Outcome::Done(_) => Err(KeychainError::unexpected()),
+        }
+    }
+
+    /// Writes an entry for another program.
+    pub(crate) async fn write_entry(
+        &self,
+        name: &EntryName,
+        secret: &SecretText,
+    ) -> Result<(), KeychainError> {
+        self.refuse_vault()?;
+        store::check_size(secret)?;
+        let job = Job::Write(name.clone(), secret.clone());
+        self.call_on(job).await.map(drop)
+    }
+
+    /// Deletes an entry of another program; false where there was none.
+    pub(crate) async fn delete_entry(&self, name: &EntryName) -> Result<bool, KeychainError> {
+        self.refuse_vault()?;
+        match self.call_on(Job::Delete(name.clone())).await? {
+            Outcome::Done(existed) => Ok(existed),
+            Outcome::Secret(_) => Err(KeychainError::unexpected()),
+        }
+    }
+
+    fn refuse_vault(&self) -> Result<(), KeychainError> {
+        if self.chosen_vault().is_some() {
+            return Err(KeychainError::Unavailable {
+                detail: "an encrypted file is in the keychain's place".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
     /// Reads a secret; `None` where there is no such entry. That alone does not prove a healthy
     /// keychain: see [`Keychain::probe`].
     ///
@@ -225,15 +268,19 @@ impl Keychain {
         job: impl FnOnce(EntryName) -> Job,
         user: &str,
     ) -> Result<Outcome, KeychainError> {
-        let deadline = tokio::time::Instant::now() + CALL_LIMIT;
-        let name = EntryName {
+        let job = job(EntryName {
             service: self.inner.service.clone(),
             user: user.to_owned(),
-        };
+        });
         if self.chosen_vault().is_some() {
-            let job = job(name);
             return self.on_vault(move |vault| vault_job(vault, job)).await;
         }
+        self.call_on(job).await
+    }
+
+    /// One call in the platform's keychain.
+    async fn call_on(&self, job: Job) -> Result<Outcome, KeychainError> {
+        let deadline = tokio::time::Instant::now() + CALL_LIMIT;
         let Ok(mut lane) = tokio::time::timeout_at(deadline, self.inner.lane.lock()).await else {
             return Err(KeychainError::Busy);
         };
@@ -242,7 +289,7 @@ impl Keychain {
             Some(worker) => worker,
             None => Worker::start(Arc::clone(&self.inner.open))?,
         };
-        let pending = worker.submit(job(name))?;
+        let pending = worker.submit(job)?;
         // From here on a cancelled caller must not leave a half-used worker in the lane:
         // the worker is put back only after its answer.
         match tokio::time::timeout_at(deadline, pending).await {

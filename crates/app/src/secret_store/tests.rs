@@ -107,6 +107,11 @@ fn keychain(fake: &Arc<Fake>) -> Keychain {
     )
 }
 
+/// A healthy keychain for the tests of other rooms.
+pub(crate) fn in_memory() -> Keychain {
+    keychain(&Arc::default())
+}
+
 fn secret(text: &str) -> SecretText {
     SecretText::new(text.to_owned())
 }

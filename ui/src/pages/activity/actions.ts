@@ -1,6 +1,8 @@
 // An icon and a tone for each kind of action; unknown ones get a plain mark.
 import Ban from "@lucide/svelte/icons/ban";
 import CircleDot from "@lucide/svelte/icons/circle-dot";
+import CirclePause from "@lucide/svelte/icons/circle-pause";
+import CirclePlay from "@lucide/svelte/icons/circle-play";
 import CircleX from "@lucide/svelte/icons/circle-x";
 import Database from "@lucide/svelte/icons/database";
 import Eye from "@lucide/svelte/icons/eye";
@@ -20,6 +22,7 @@ interface Look {
 const ok = "bg-ok-soft text-ok";
 const info = "bg-info-soft text-info";
 const danger = "bg-danger-soft text-danger";
+const warn = "bg-warn-soft text-warn";
 const idle = "bg-idle-soft text-idle";
 
 // The first entry whose text occurs in the action wins; failures come first.
@@ -28,6 +31,8 @@ const LOOKS: [string, Look][] = [
   ["refused", { icon: CircleX, ground: danger }],
   ["denied", { icon: CircleX, ground: danger }],
   ["revoked", { icon: Ban, ground: danger }],
+  ["disabled", { icon: CirclePause, ground: warn }],
+  ["enabled", { icon: CirclePlay, ground: ok }],
   ["rotat", { icon: RefreshCw, ground: info }],
   ["refreshed", { icon: RefreshCw, ground: info }],
   ["issued", { icon: Plus, ground: ok }],

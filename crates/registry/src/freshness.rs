@@ -205,13 +205,15 @@ pub(crate) fn after_rollback(shared: &Shared, changes: &[(i64, Subject)]) {
 /// After a COMMIT whose answer was lost: the database says whether it took place.
 pub(crate) async fn after_unknown(shared: &Shared, changes: &[(i64, Subject)]) {
     after_commit(shared).await;
-    let Some((newest, _)) = changes.last() else {
+    let Some((first, _)) = changes.first() else {
         return;
     };
+    // Not by the newest number alone: another node may have been given the same ones since.
     let took_place = async {
         let mut connection = shared.pool.acquire().await?;
-        let (version, _) = store::heads::change_bounds(&mut connection).await?;
-        Ok::<_, RegistryError>(version >= *newest)
+        let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
+        let found = store::heads::changes_after(&mut connection, first - 1, count).await?;
+        Ok::<_, RegistryError>(found == changes)
     };
     match took_place.await {
         Ok(false) => after_rollback(shared, changes),

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod base62;
 pub mod id_token;
 pub mod issuer;
+pub mod people;
 pub mod pkce;
 pub mod scopes;
 pub mod secret_text;

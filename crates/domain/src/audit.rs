@@ -56,6 +56,60 @@ pub enum AuditAction {
     AccountReauthRequired,
     /// A person signed out.
     AccountSignedOut,
+    /// Name, scopes or settings of a key were changed.
+    ApiKeyChanged,
+    /// A key was suspended.
+    ApiKeyDisabled,
+    /// A suspension ended.
+    ApiKeyEnabled,
+    /// A key was seen where no key belongs.
+    ApiKeyExposed,
+    /// A key of another maker was taken over.
+    ApiKeyImported,
+    /// A key moved to a remote registry.
+    ApiKeyPromoted,
+    /// A pending secret was made the current one by hand.
+    SecretPromoted,
+    /// A pending secret was made anew, because the answer that held it was lost.
+    SecretReissued,
+    /// One secret of a key was ended.
+    SecretRevoked,
+    /// A rotation ended before its new secret was used.
+    RotationCancelled,
+    /// The old secret became the current one again.
+    RotationRolledBack,
+    /// The old secret ended.
+    RotationFinished,
+    /// A person, service or team was made.
+    PrincipalCreated,
+    /// A principal was renamed or given other permissions.
+    PrincipalChanged,
+    /// A principal was suspended with all its keys.
+    PrincipalDisabled,
+    /// A principal works again.
+    PrincipalEnabled,
+    /// All keys of a principal were revoked.
+    PrincipalKeysRevoked,
+    /// A policy was set.
+    PolicySet,
+    /// A policy was removed.
+    PolicyRemoved,
+    /// New keys are stored under a new pepper.
+    PepperRotated,
+    /// A checkpoint of this trail was signed.
+    AuditCheckpointed,
+    /// Old events were removed behind a checkpoint.
+    AuditPruned,
+    /// What was kept beyond the policy was removed.
+    RetentionRun,
+    /// A schedule of rotations was set.
+    ScheduleSet,
+    /// A schedule of rotations was removed.
+    ScheduleRemoved,
+    /// A new secret reached the place it was made for.
+    SecretDelivered,
+    /// A new secret did not reach the place it was made for.
+    DeliveryFailed,
     /// A person was added.
     UserCreated,
     /// A person was invited.
@@ -191,6 +245,33 @@ impl AuditAction {
             Self::AccountRefreshed => "account.refreshed",
             Self::AccountReauthRequired => "account.reauth_required",
             Self::AccountSignedOut => "account.signed_out",
+            Self::ApiKeyChanged => "api_key.changed",
+            Self::ApiKeyDisabled => "api_key.disabled",
+            Self::ApiKeyEnabled => "api_key.enabled",
+            Self::ApiKeyExposed => "api_key.exposed",
+            Self::ApiKeyImported => "api_key.imported",
+            Self::ApiKeyPromoted => "api_key.promoted",
+            Self::SecretPromoted => "api_key.secret_promoted",
+            Self::SecretReissued => "api_key.secret_reissued",
+            Self::SecretRevoked => "api_key.secret_revoked",
+            Self::RotationCancelled => "api_key.rotation_cancelled",
+            Self::RotationRolledBack => "api_key.rotation_rolled_back",
+            Self::RotationFinished => "api_key.rotation_finished",
+            Self::PrincipalCreated => "principal.created",
+            Self::PrincipalChanged => "principal.changed",
+            Self::PrincipalDisabled => "principal.disabled",
+            Self::PrincipalEnabled => "principal.enabled",
+            Self::PrincipalKeysRevoked => "principal.keys_revoked",
+            Self::PolicySet => "policy.set",
+            Self::PolicyRemoved => "policy.removed",
+            Self::PepperRotated => "registry.pepper_rotated",
+            Self::AuditCheckpointed => "audit.checkpointed",
+            Self::AuditPruned => "audit.pruned",
+            Self::RetentionRun => "registry.retention_run",
+            Self::ScheduleSet => "schedule.set",
+            Self::ScheduleRemoved => "schedule.removed",
+            Self::SecretDelivered => "api_key.secret_delivered",
+            Self::DeliveryFailed => "api_key.delivery_failed",
             Self::UserCreated => "user.created",
             Self::UserInvited => "user.invited",
             Self::InvitationAccepted => "user.invitation_accepted",

@@ -6,6 +6,7 @@
 pub mod accounts;
 pub mod api_keys;
 pub mod audit;
+pub mod audit_chain;
 pub mod base62;
 pub mod id_token;
 pub mod issuer;

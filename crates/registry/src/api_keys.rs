@@ -121,7 +121,7 @@ impl LocalRegistry {
         wish: &NewApiKey,
         peppers: &Peppers,
     ) -> Result<Issued, RegistryError> {
-        let prefix = wish.prefix()?;
+        let prefix = wish.checked_prefix()?;
         let plain = PlainKey::generate(&prefix, &mut rand::rng());
         let secret = NewSecret::of_plain(&plain, peppers.current());
         let key = self.issue(actor, wish, secret).await?;
@@ -262,12 +262,14 @@ async fn issue(
     let now = unit.now();
     let catalogue = store::scopes::list(unit.read()).await?;
     let (name, prefix, scopes) = wish.check(&catalogue, now)?;
-    let environment = wish.environment(&prefix);
+    let environment = wish.environment_for(&prefix);
     let mut settings = wish.settings.clone();
     let policy = policy_of(unit, &environment, wish.allow_never_expires).await?;
     policy
-        .check_issue(&prefix, &scopes, wish.lifetime_ms, &mut settings)
+        .check_issue(&prefix, &scopes, wish.lifetime_ms)
         .map_err(KeyError::from)?;
+    policy.apply_rate_limit_floor(&mut settings);
+    policy.check_settings(&settings).map_err(KeyError::from)?;
     let owner = wish.owner.clone().unwrap_or_else(|| keywright_domain::api_keys::Owner {
         kind: OwnerKind::Person,
         id: LOCAL_PRINCIPAL.to_owned(),
@@ -382,15 +384,19 @@ async fn change_key(
     if let Some(settings) = &change.settings {
         settings.check().map_err(KeyError::from)?;
         if settings.canary != before.settings.canary || settings.one_time != before.settings.one_time {
-            return Err(KeyError::Settings(keywright_domain::api_keys::SettingsError::Fixed).into());
+            return Err(KeyError::Fixed.into());
         }
         key.settings = settings.clone();
         details.push(("settings", "changed".to_owned()));
     }
     let policy = policy_of(unit, &key.environment, true).await?;
-    policy
-        .check_settings(&key.prefix, &key.scopes, &mut key.settings)
-        .map_err(KeyError::from)?;
+    if change.scopes.is_some() {
+        policy.check_scopes(&key.scopes).map_err(KeyError::from)?;
+    }
+    if change.settings.is_some() {
+        policy.apply_rate_limit_floor(&mut key.settings);
+        policy.check_settings(&key.settings).map_err(KeyError::from)?;
+    }
     key.epoch = unit.change(Subject::ApiKey(key.id.clone()));
     store::api_keys::update(unit.write(), &key, now).await?;
     if before.settings.credits != key.settings.credits {

@@ -1,6 +1,6 @@
 //! What can go wrong in the registry, each with a stable code.
 
-use keywright_domain::api_keys::KeyError;
+use keywright_domain::api_keys::{KeyError, PolicyError};
 use keywright_domain::scopes::ScopeError;
 
 /// An error of the registry. Nothing was changed when one is returned.
@@ -18,6 +18,21 @@ pub enum RegistryError {
     /// No such account.
     #[error("there is no account with this id")]
     AccountNotFound,
+    /// No such owner or creator, or it is suspended.
+    #[error("there is no person, service or team with this id that keys can belong to")]
+    OwnerNotFound,
+    /// The id is taken.
+    #[error("there is a person, service or team with this id already")]
+    OwnerExists,
+    /// A policy that contradicts itself.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// Somebody changed it since it was read.
+    #[error("it was changed by somebody else since it was read")]
+    Changed,
+    /// No such rotation.
+    #[error("there is no rotation with this id")]
+    RotationNotFound,
     /// This rotation was carried out before; its secret is not stored and cannot be shown again.
     #[error("this rotation was already carried out")]
     RotationAlreadyDone {
@@ -81,6 +96,11 @@ impl RegistryError {
             Self::Scope(_) => "invalid_scope",
             Self::KeyNotFound => "key_not_found",
             Self::AccountNotFound => "account_not_found",
+            Self::OwnerNotFound => "owner_not_found",
+            Self::OwnerExists => "owner_exists",
+            Self::Policy(error) => error.code(),
+            Self::Changed => "changed_meanwhile",
+            Self::RotationNotFound => "rotation_not_found",
             Self::RotationAlreadyDone { .. } => "rotation_already_done",
             Self::Cursor => "invalid_cursor",
             Self::PepperMissing => "pepper_missing",

@@ -5,6 +5,7 @@
 mod accounts;
 mod api_keys;
 mod audit;
+pub mod audit_export;
 mod error;
 mod listing;
 mod open;

@@ -187,7 +187,11 @@ async fn rotate(
     }
     let mut key = find(unit, id).await?;
     let policy = policy_of(unit, &key.environment, true).await?;
-    policy.check_rotation(request).map_err(KeyError::from)?;
+    // A secret that lives for ever may be replaced by one of its kind.
+    let lifetime = request.lifetime_ms.or_else(|| key.inherited_lifetime_ms(now));
+    policy
+        .check_rotation(request.overlap_ms, lifetime, request.compromised.is_some())
+        .map_err(KeyError::from)?;
     if new.from_client && store::secrets::exists(unit.read(), &new.kid).await? {
         return Err(KeyError::ClientSecret.into());
     }

@@ -1,8 +1,8 @@
 //! Rows of keys.
 
 use keywright_domain::api_keys::{
-    ApiKey, CreditPlan, Environment, KeySettings, Metadata, NetworkList, OriginList, Owner, OwnerKind, Prefix,
-    RateLimit, Secret, Tags,
+    ApiKey, CreditPlan, Environment, KeySettings, Metadata, NetworkList, Note, OriginList, Owner, OwnerKind,
+    Prefix, RateLimits, Secret, Tags,
 };
 use keywright_domain::scopes::ScopeSet;
 use sqlx::AnyConnection;
@@ -57,11 +57,11 @@ pub(super) struct ApiKeyRow {
 impl ApiKeyRow {
     pub(super) fn into_key(self, secrets: Vec<Secret>) -> Result<ApiKey, RegistryError> {
         let settings = KeySettings {
-            limits: RateLimit::parse_all(&self.limits).map_err(|_| damaged("limit"))?,
+            limits: RateLimits::parse(&self.limits).map_err(|_| damaged("limit"))?,
             networks: NetworkList::parse(&self.networks).map_err(|_| damaged("network"))?,
             origins: OriginList::parse(&self.origins).map_err(|_| damaged("origin"))?,
             tags: Tags::parse(&self.tags).map_err(|_| damaged("tag"))?,
-            note: self.note,
+            note: Note::new(&self.note).map_err(|_| damaged("note"))?,
             metadata: Metadata::parse(&self.metadata).map_err(|_| damaged("metadata"))?,
             one_time: self.one_time != 0,
             canary: self.canary != 0,
@@ -121,7 +121,16 @@ pub(crate) async fn find(
     Ok(Some(row.into_key(secrets?)?))
 }
 
-/// Inserts keys, without their secrets.
+/// What a key's texts begin with.
+pub(crate) async fn find_prefix(connection: &mut AnyConnection, id: &str) -> Result<Option<Prefix>, RegistryError> {
+    let text: Option<String> = sqlx::query_scalar("SELECT prefix FROM api_keys WHERE id = $1")
+        .bind(id.to_owned())
+        .fetch_optional(connection)
+        .await?;
+    text.map(|text| Prefix::new(&text).map_err(|_| damaged("prefix"))).transpose()
+}
+
+/// Inserts a key, without its secrets.
 pub(crate) async fn insert(
     connection: &mut AnyConnection,
     key: &ApiKey,
@@ -147,11 +156,11 @@ pub(crate) async fn insert(
         .bind(key.owner.id.clone())
         .bind(key.creator.clone())
         .bind(key.scopes.to_string())
-        .bind(RateLimit::to_text_all(&settings.limits))
+        .bind(settings.limits.to_text())
         .bind(settings.networks.to_text())
         .bind(settings.origins.to_text())
         .bind(settings.tags.to_text())
-        .bind(settings.note.clone())
+        .bind(settings.note.as_str().to_owned())
         .bind(settings.metadata.to_text())
         .bind(i64::from(settings.one_time))
         .bind(i64::from(settings.canary))
@@ -194,11 +203,11 @@ pub(crate) async fn update(
     )
     .bind(key.name.clone())
     .bind(key.scopes.to_string())
-    .bind(RateLimit::to_text_all(&settings.limits))
+    .bind(settings.limits.to_text())
     .bind(settings.networks.to_text())
     .bind(settings.origins.to_text())
     .bind(settings.tags.to_text())
-    .bind(settings.note.clone())
+    .bind(settings.note.as_str().to_owned())
     .bind(settings.metadata.to_text())
     .bind(credit_text(settings))
     .bind(key.epoch)

@@ -38,6 +38,14 @@ pub(crate) fn padded(count: usize) -> usize {
     }
 }
 
+/// The elements, then the last one again until there are `count`.
+pub(crate) fn padding<T>(elements: &[T], count: usize) -> impl Iterator<Item = &T> {
+    elements
+        .iter()
+        .chain(elements.last().into_iter().cycle())
+        .take(count)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

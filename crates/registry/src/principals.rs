@@ -1,0 +1,198 @@
+//! Principals: people, services and teams, as far as their keys are concerned. A change of one
+//! reaches all its keys at once, however many they are.
+
+use keywright_domain::api_keys::{KeyError, OwnerKind};
+use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::scopes::ScopeSet;
+
+use crate::store::{self, audit::NewEvent};
+use crate::writer::{Subject, Unit};
+use crate::{LocalRegistry, RegistryError};
+
+/// Who keys belong to, or who made them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// Stable id.
+    pub id: String,
+    /// Person, service or team.
+    pub kind: OwnerKind,
+    /// For people.
+    pub name: String,
+    /// What keys made by it can do at most.
+    pub permissions: ScopeSet,
+    /// While this is set, its keys do not verify.
+    pub disabled_at: Option<i64>,
+    /// Why.
+    pub disabled_reason: Option<String>,
+    /// Its keys that were made until then are revoked.
+    pub keys_revoked_at: Option<i64>,
+    /// Why.
+    pub keys_revoked_reason: Option<String>,
+    /// Unix ms.
+    pub created_at: i64,
+    /// Number of its last change in the ordered log.
+    pub epoch: i64,
+}
+
+/// What is to change of a principal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrincipalChange {
+    /// Another name.
+    Name(String),
+    /// Other permissions: keys it made can do no more than these from now on.
+    Permissions(ScopeSet),
+    /// Suspend it with all its keys.
+    Disable(String),
+    /// End the suspension.
+    Enable,
+    /// Revoke every key it owns now, at once.
+    RevokeKeys(String),
+}
+
+impl LocalRegistry {
+    /// Makes a service, a team or a person that keys can belong to.
+    ///
+    /// # Errors
+    /// [`RegistryError::OwnerExists`]; [`KeyError::Name`].
+    pub async fn create_principal(
+        &self,
+        actor: &Actor,
+        id: &str,
+        kind: OwnerKind,
+        name: &str,
+        permissions: &ScopeSet,
+    ) -> Result<Principal, RegistryError> {
+        let owner = keywright_domain::api_keys::Owner::new(kind, id)
+            .map_err(|_| RegistryError::OwnerNotFound)?;
+        let name = keywright_domain::api_keys::lifecycle::check_name(name)?;
+        let input = (actor.clone(), owner, name, permissions.clone());
+        self.write(input, |unit, (actor, owner, name, permissions)| {
+            Box::pin(async move {
+                if store::principals::find(unit.read(), &owner.id).await?.is_some() {
+                    return Err(RegistryError::OwnerExists);
+                }
+                let principal = Principal {
+                    id: owner.id.clone(),
+                    kind: owner.kind,
+                    name: name.clone(),
+                    permissions: permissions.clone(),
+                    disabled_at: None,
+                    disabled_reason: None,
+                    keys_revoked_at: None,
+                    keys_revoked_reason: None,
+                    created_at: unit.now(),
+                    epoch: unit.change(Subject::Principal(owner.id.clone())),
+                };
+                store::principals::put(unit.write(), &principal).await?;
+                let event = about(AuditAction::PrincipalCreated, &principal, "created", "");
+                unit.audit(actor, event);
+                Ok(principal)
+            })
+        })
+        .await
+    }
+
+    /// Changes a principal; its keys follow with the next verification.
+    ///
+    /// # Errors
+    /// [`RegistryError::OwnerNotFound`]; [`KeyError::Name`], [`KeyError::ReasonTooLong`].
+    pub async fn change_principal(
+        &self,
+        actor: &Actor,
+        id: &str,
+        change: &PrincipalChange,
+    ) -> Result<Principal, RegistryError> {
+        let input = (actor.clone(), id.to_owned(), change.clone());
+        self.write(input, |unit, (actor, id, change)| Box::pin(change_principal(unit, actor, id, change)))
+            .await
+    }
+
+    /// A principal.
+    ///
+    /// # Errors
+    /// [`RegistryError::OwnerNotFound`].
+    pub async fn find_principal(&self, id: &str) -> Result<Principal, RegistryError> {
+        store::principals::find(&mut *self.shared.pool.acquire().await?, id)
+            .await?
+            .ok_or(RegistryError::OwnerNotFound)
+    }
+
+    /// Up to 500 principals after an id, in the order of ids.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn list_principals(&self, after: &str, limit: u32) -> Result<Vec<Principal>, RegistryError> {
+        let limit = i64::from(limit.clamp(1, 500));
+        store::principals::list(&mut *self.shared.pool.acquire().await?, after, limit).await
+    }
+}
+
+async fn change_principal(
+    unit: &mut Unit,
+    actor: &Actor,
+    id: &str,
+    change: &PrincipalChange,
+) -> Result<Principal, RegistryError> {
+    let now = unit.now();
+    let mut principal = store::principals::find(unit.read(), id)
+        .await?
+        .ok_or(RegistryError::OwnerNotFound)?;
+    let before = principal.clone();
+    let reason_of = |text: &str| {
+        if text.chars().count() > 500 {
+            return Err(KeyError::ReasonTooLong);
+        }
+        Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
+    };
+    let (action, verb, detail) = match change {
+        PrincipalChange::Name(name) => {
+            principal.name = keywright_domain::api_keys::lifecycle::check_name(name)?;
+            (AuditAction::PrincipalChanged, "renamed", before.name.clone())
+        }
+        PrincipalChange::Permissions(permissions) => {
+            principal.permissions = permissions.clone();
+            (AuditAction::PrincipalChanged, "given other permissions", permissions.to_string())
+        }
+        PrincipalChange::Disable(reason) => {
+            let reason = reason_of(reason)?;
+            principal.disabled_at = principal.disabled_at.or(Some(now));
+            principal.disabled_reason = principal.disabled_reason.or(reason.clone());
+            (AuditAction::PrincipalDisabled, "disabled", reason.unwrap_or_default())
+        }
+        PrincipalChange::Enable => {
+            principal.disabled_at = None;
+            principal.disabled_reason = None;
+            (AuditAction::PrincipalEnabled, "enabled", String::new())
+        }
+        PrincipalChange::RevokeKeys(reason) => {
+            let reason = reason_of(reason)?;
+            // Keys made in this very millisecond belong to what is revoked.
+            principal.keys_revoked_at = Some(now);
+            principal.keys_revoked_reason = reason.clone();
+            (AuditAction::PrincipalKeysRevoked, "left without all its keys", reason.unwrap_or_default())
+        }
+    };
+    if principal == before {
+        return Ok(principal);
+    }
+    principal.epoch = unit.change(Subject::Principal(id.to_owned()));
+    store::principals::put(unit.write(), &principal).await?;
+    unit.audit(actor, about(action, &principal, verb, &detail));
+    Ok(principal)
+}
+
+fn about(action: AuditAction, principal: &Principal, verb: &str, detail: &str) -> NewEvent {
+    let details = if detail.is_empty() {
+        Vec::new()
+    } else {
+        vec![("detail", detail.to_owned())]
+    };
+    NewEvent {
+        action,
+        target_kind: "principal",
+        target_id: principal.id.clone(),
+        target_name: principal.name.clone(),
+        summary: format!("{} “{}” was {verb}", principal.kind.title(), principal.name),
+        details,
+    }
+}

@@ -1,4 +1,5 @@
-//! What is stored of a token that we made: its SHA-256, never the token.
+//! What is stored of a token that we made: its SHA-256, never the token. What must be read again
+//! comes sealed.
 
 use core::fmt;
 
@@ -34,6 +35,31 @@ impl TokenDigest {
 impl fmt::Debug for TokenDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("TokenDigest")
+    }
+}
+
+/// Bytes that the caller encrypted, with a key that the registry does not have: a private key, the
+/// secret of one-time codes, a successor. Opaque here.
+#[derive(Clone)]
+pub struct Sealed(Vec<u8>);
+
+impl Sealed {
+    /// Takes encrypted bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(bytes)
+    }
+
+    /// The encrypted bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Sealed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sealed")
     }
 }
 

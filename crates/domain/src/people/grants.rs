@@ -57,6 +57,32 @@ impl fmt::Display for OAuthScopes {
     }
 }
 
+/// No access token lives longer than this (ms): what is denied is remembered so long.
+pub const LONGEST_ACCESS_MS: i64 = 60 * 60 * 1000;
+
+/// How long refresh tokens live.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefreshLives {
+    /// Without a use (ms).
+    pub idle_ms: i64,
+    /// The family in all (ms).
+    pub absolute_ms: i64,
+    /// How long the token before may come again (ms).
+    pub grace_ms: i64,
+}
+
+impl Default for RefreshLives {
+    /// 7 days without a use, 30 in all, 10 seconds of grace.
+    fn default() -> Self {
+        const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+        Self {
+            idle_ms: 7 * DAY_MS,
+            absolute_ms: 30 * DAY_MS,
+            grace_ms: 10_000,
+        }
+    }
+}
+
 /// Why a code, device code or refresh token gives nothing. The token endpoint says
 /// `invalid_grant` for all but [`Self::Scope`] and [`Self::ClientDisabled`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,9 +15,11 @@ pub mod users;
 
 pub use clients::{AuthMethod, Client, ClientType, NewClient};
 pub use device::{DeviceStatus, PollRule, UserCode};
-pub use digest::TokenDigest;
+pub use digest::{Sealed, TokenDigest};
 pub use error::PeopleError;
-pub use grants::{CodeFacts, GrantRefusal, OAuthScopes, RefreshFacts, RefreshVerdict};
+pub use grants::{
+    CodeFacts, GrantRefusal, LONGEST_ACCESS_MS, OAuthScopes, RefreshFacts, RefreshLives, RefreshVerdict,
+};
 pub use linking::{LinkDecision, LinkFacts, LinkRefusal};
 pub use redirects::{RedirectUri, RedirectUriError};
 pub use roles::{OWNER, RoleName, union_of};

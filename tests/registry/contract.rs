@@ -1,26 +1,27 @@
 //! Issue, verify, rotate, revoke, and the audit row of each.
 
 use anyhow::Result;
-use keywright_domain::api_keys::{ApiKeyState, DAY_MS, NewApiKey, RotationRequest, SecretState};
-use keywright_domain::scopes::Scope;
+use keywright_domain::api_keys::{ApiKeyState, DAY_MS, NewApiKey, SecretState};
+use keywright_domain::scopes::{Scope, ScopeRequirement};
+use keywright_registry::VerifyRequest;
 
-use super::{Fixture, START, code_of, wish};
+use super::{START, from_issue, wish};
 
 #[tokio::test]
 async fn ac_120_an_issued_key_verifies_and_has_its_prefix() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let issued = fixture.issue("Deploy bot").await?;
     let text = issued.plain.text().expose();
     assert!(text.starts_with("sk_live_") && text.len() == "sk_live_".len() + 56);
     let verification = fixture.verify(&issued).await?;
-    assert_eq!(code_of(&verification), "valid");
+    assert_eq!(verification.code(), "valid");
     assert_eq!(verification.key_id.as_deref(), Some(issued.key.id.as_str()));
     Ok(())
 }
 
 #[tokio::test]
 async fn ac_121_no_byte_of_a_secret_is_on_disk() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let first = fixture.issue("canary").await?;
     let second = fixture.rotate(&first.key.id, DAY_MS).await?;
     fixture.code(&first).await?;
@@ -51,22 +52,16 @@ fn contains(bytes: &[u8], part: &[u8]) -> bool {
 
 #[tokio::test]
 async fn ac_126_a_malformed_key_is_refused_without_the_database() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let issued = fixture.issue("a").await?;
     fixture.registry.close().await;
     let mut text = issued.plain.text().expose().to_owned();
     let last = if text.ends_with('0') { '1' } else { '0' };
     text.pop();
     text.push(last);
-    let verification = fixture
-        .registry
-        .verify_api_key(&text, None, &fixture.pepper)
-        .await?;
-    assert_eq!(code_of(&verification), "malformed");
-    let closed = fixture
-        .registry
-        .verify_api_key(issued.plain.text().expose(), None, &fixture.pepper)
-        .await;
+    let verification = fixture.verify_text(&text).await?;
+    assert_eq!(verification.code(), "malformed");
+    let closed = fixture.verify_text(issued.plain.text().expose()).await;
     assert!(
         closed.is_err(),
         "a well-formed key needs the database, and its absence is no acceptance"
@@ -76,19 +71,16 @@ async fn ac_126_a_malformed_key_is_refused_without_the_database() -> Result<()> 
 
 #[tokio::test]
 async fn ac_127_an_unknown_kid_and_a_wrong_secret_are_the_same_answer() -> Result<()> {
-    let (fixture, stranger) = (Fixture::new().await?, Fixture::new().await?);
+    let (fixture, stranger) = (super::fixture().await?, super::fixture().await?);
     let ours = fixture.issue("ours").await?;
     let unknown = fixture.verify(&stranger.issue("theirs").await?).await?;
     let text = ours.plain.text().expose();
     // The same kid with another secret and a checksum that fits.
     let mut forged = text[..text.len() - 38].to_owned() + &"0".repeat(32);
     forged.push_str(&checksum(&forged));
-    let wrong = fixture
-        .registry
-        .verify_api_key(&forged, None, &fixture.pepper)
-        .await?;
+    let wrong = fixture.verify_text(&forged).await?;
     assert_eq!(
-        (code_of(&unknown), code_of(&wrong)),
+        (unknown.code(), wrong.code()),
         ("not_found", "not_found")
     );
     assert_eq!((unknown.key_id, wrong.key_id), (None, None));
@@ -119,7 +111,7 @@ fn checksum(body: &str) -> String {
 
 #[tokio::test]
 async fn ac_128_a_key_expires_at_the_exact_millisecond() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let issued = fixture.issue("a").await?;
     fixture.set_clock(START + 90 * DAY_MS - 1);
     assert_eq!(fixture.code(&issued).await?, "valid");
@@ -130,30 +122,32 @@ async fn ac_128_a_key_expires_at_the_exact_millisecond() -> Result<()> {
 
 #[tokio::test]
 async fn ac_129_a_missing_scope_is_named() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let issued = fixture.issue("a").await?;
     let text = issued.plain.text().expose();
     for (scope, code) in [("keys:read", "valid"), ("keys:write", "insufficient_scope")] {
-        let scope = Scope::new(scope)?;
-        let verification = fixture
-            .registry
-            .verify_api_key(text, Some(&scope), &fixture.pepper)
-            .await?;
-        assert_eq!(code_of(&verification), code);
+        let requirement = ScopeRequirement::parse(scope)?;
+        let request = VerifyRequest {
+            presented: text,
+            requirement: Some(&requirement),
+            ..VerifyRequest::default()
+        };
+        let verification = fixture.registry.verify_api_key(&request, &fixture.peppers).await?;
+        assert_eq!(verification.code(), code);
     }
     Ok(())
 }
 
 #[tokio::test]
 async fn ac_130_an_unknown_scope_is_refused_until_it_is_defined() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let wish = NewApiKey {
         scopes: vec!["orders:read".into()],
         ..wish("a")
     };
     let refused = fixture
         .registry
-        .issue_api_key(&fixture.actor, &wish, &fixture.pepper)
+        .issue_api_key(&fixture.actor, &wish, &fixture.peppers)
         .await;
     assert_eq!(refused.expect_err("unknown").code(), "unknown_scope");
     let scope = keywright_domain::api_keys::lifecycle::KnownScope {
@@ -164,14 +158,14 @@ async fn ac_130_an_unknown_scope_is_refused_until_it_is_defined() -> Result<()> 
     fixture.registry.define_scope(&fixture.actor, scope).await?;
     fixture
         .registry
-        .issue_api_key(&fixture.actor, &wish, &fixture.pepper)
+        .issue_api_key(&fixture.actor, &wish, &fixture.peppers)
         .await?;
     Ok(())
 }
 
 #[tokio::test]
 async fn broken_wishes_change_nothing_and_name_their_rule() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let before = fixture.actions().await?;
     let cases = [
         (
@@ -255,7 +249,7 @@ async fn broken_wishes_change_nothing_and_name_their_rule() -> Result<()> {
     for (wish, code) in cases {
         let refused = fixture
             .registry
-            .issue_api_key(&fixture.actor, &wish, &fixture.pepper)
+            .issue_api_key(&fixture.actor, &wish, &fixture.peppers)
             .await;
         assert_eq!(refused.expect_err("a broken rule").code(), code, "{wish:?}");
     }
@@ -266,7 +260,7 @@ async fn broken_wishes_change_nothing_and_name_their_rule() -> Result<()> {
 
 #[tokio::test]
 async fn ac_134_both_secrets_verify_until_the_overlap_ends() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let old = fixture.issue("a").await?;
     let new = fixture.rotate(&old.key.id, DAY_MS).await?;
     assert_eq!(new.key.id, old.key.id);
@@ -293,7 +287,7 @@ async fn ac_134_both_secrets_verify_until_the_overlap_ends() -> Result<()> {
 
 #[tokio::test]
 async fn ac_135_rotating_twice_leaves_two_live_secrets() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let first = fixture.issue("a").await?;
     let second = fixture.rotate(&first.key.id, DAY_MS).await?;
     let third = fixture.rotate(&first.key.id, DAY_MS).await?;
@@ -326,7 +320,7 @@ async fn ac_135_rotating_twice_leaves_two_live_secrets() -> Result<()> {
 
 #[tokio::test]
 async fn ac_136_a_rotation_keeps_the_record_and_shows_the_chain() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let old = fixture.issue("Billing").await?;
     fixture.set_clock(START + 80 * DAY_MS);
     let new = fixture.rotate(&old.key.id, DAY_MS).await?;
@@ -346,19 +340,16 @@ async fn ac_136_a_rotation_keeps_the_record_and_shows_the_chain() -> Result<()> 
 
 #[tokio::test]
 async fn a_retried_rotation_never_rotates_twice() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let issued = fixture.issue("a").await?;
-    let request = RotationRequest {
-        overlap_ms: DAY_MS,
-        lifetime_ms: None,
-    };
+    let request = from_issue(DAY_MS);
     let rotate = || {
         fixture.registry.rotate_api_key(
             &fixture.actor,
             &issued.key.id,
-            request,
+            &request,
             "once",
-            &fixture.pepper,
+            &fixture.peppers,
         )
     };
     rotate().await?;
@@ -381,7 +372,7 @@ async fn a_retried_rotation_never_rotates_twice() -> Result<()> {
 
 #[tokio::test]
 async fn ac_140_a_revoked_key_is_refused_at_once_and_never_comes_back() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let old = fixture.issue("a").await?;
     let new = fixture.rotate(&old.key.id, DAY_MS).await?;
     assert_eq!(fixture.code(&new).await?, "valid");
@@ -407,7 +398,7 @@ async fn ac_140_a_revoked_key_is_refused_at_once_and_never_comes_back() -> Resul
 
 #[tokio::test]
 async fn every_change_has_one_audit_row_without_gaps() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let issued = fixture.issue("a").await?;
     fixture.code(&issued).await?;
     fixture.code(&issued).await?;
@@ -444,7 +435,7 @@ async fn every_change_has_one_audit_row_without_gaps() -> Result<()> {
 
 #[tokio::test]
 async fn ac_147_uses_are_counted_and_the_first_is_written_at_once() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let issued = fixture.issue("a").await?;
     fixture.code(&issued).await?;
     // Seen by a second process at once, before any flush.

@@ -5,18 +5,24 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::Result;
-use keywright_domain::api_keys::{DAY_MS, Pepper, RotationRequest, SecretState};
+use keywright_domain::api_keys::{DAY_MS, SecretState};
 use keywright_domain::audit::Actor;
-use keywright_registry::{ApiKeyQuery, AuditQuery, Clock, LocalRegistry, PepperKey};
+use keywright_registry::{
+    ApiKeyQuery, AuditQuery, Clock, Issued, LocalRegistry, Peppers, VerifyRequest,
+};
 
-use super::wish;
+use super::{from_issue, pepper, wish};
 
 const VICTIM_FILE: &str = "KEYWRIGHT_TEST_CRASH_FILE";
 
-fn pepper() -> PepperKey {
-    PepperKey {
-        id: "pepper-1".to_owned(),
-        pepper: Pepper::from_bytes([7; 32]),
+fn peppers() -> Peppers {
+    Peppers::new(pepper("pepper-1", 7))
+}
+
+fn presented(issued: &Issued) -> VerifyRequest<'_> {
+    VerifyRequest {
+        presented: issued.plain.text().expose(),
+        ..VerifyRequest::default()
     }
 }
 
@@ -31,18 +37,15 @@ async fn crash_victim() -> Result<()> {
     registry.adopt_pepper(&actor, "pepper-1").await?;
     for round in 0..100_000 {
         let issued = registry
-            .issue_api_key(&actor, &wish("victim"), &pepper())
+            .issue_api_key(&actor, &wish("victim"), &peppers())
             .await?;
         registry
-            .verify_api_key(issued.plain.text().expose(), None, &pepper())
+            .verify_api_key(&presented(&issued), &peppers())
             .await?;
-        let request = RotationRequest {
-            overlap_ms: DAY_MS,
-            lifetime_ms: None,
-        };
+        let request = from_issue(DAY_MS);
         let once = format!("{}-{round}", issued.key.id);
         registry
-            .rotate_api_key(&actor, &issued.key.id, request, &once, &pepper())
+            .rotate_api_key(&actor, &issued.key.id, &request, &once, &peppers())
             .await?;
         registry
             .revoke_api_key(&actor, &issued.key.id, "done")

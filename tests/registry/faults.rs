@@ -8,7 +8,7 @@ use anyhow::Result;
 use keywright_registry::{Clock, LocalRegistry};
 use sqlx::Connection;
 
-use super::Fixture;
+use super::{Fixture, Kind};
 
 async fn reopened(path: &Path) -> &'static str {
     match LocalRegistry::open(path, Clock::system()).await {
@@ -31,7 +31,7 @@ async fn raw(path: &Path, sql: &'static str) -> Result<()> {
 
 #[tokio::test]
 async fn a_file_cut_short_is_refused_and_left_alone() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = Fixture::on(Kind::Sqlite).await?;
     for index in 0..30 {
         fixture.issue(&format!("key {index}")).await?;
     }
@@ -87,7 +87,7 @@ async fn a_file_that_is_something_else_is_refused() -> Result<()> {
 
 #[tokio::test]
 async fn overwritten_pages_are_noticed() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = Fixture::on(Kind::Sqlite).await?;
     for index in 0..30 {
         fixture.issue(&format!("key {index}")).await?;
     }
@@ -102,7 +102,7 @@ async fn overwritten_pages_are_noticed() -> Result<()> {
 
 #[tokio::test]
 async fn ac_154_a_newer_schema_is_refused_and_left_alone() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = Fixture::on(Kind::Sqlite).await?;
     fixture.registry.close().await;
     raw(
         &fixture.file(),
@@ -118,7 +118,7 @@ async fn ac_154_a_newer_schema_is_refused_and_left_alone() -> Result<()> {
 
 #[tokio::test]
 async fn ac_154_an_older_schema_is_migrated_after_a_backup() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = Fixture::on(Kind::Sqlite).await?;
     let issued = fixture.issue("older than the accounts table").await?;
     fixture.registry.close().await;
     // Back to the first schema that ever landed.
@@ -134,7 +134,10 @@ async fn ac_154_an_older_schema_is_migrated_after_a_backup() -> Result<()> {
     );
     assert!(registry.list_accounts().await?.is_empty());
     let verification = registry
-        .verify_api_key(issued.plain.text().expose(), None, &fixture.pepper)
+        .verify_api_key(
+            &keywright_registry::VerifyRequest { presented: issued.plain.text().expose(), ..Default::default() },
+            &fixture.peppers,
+        )
         .await?;
     assert!(verification.verdict.is_ok());
     let backup = fixture
@@ -148,7 +151,7 @@ async fn ac_154_an_older_schema_is_migrated_after_a_backup() -> Result<()> {
 
 #[tokio::test]
 async fn a_strangers_lock_is_told() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = Fixture::on(Kind::Sqlite).await?;
     let issued = fixture.issue("a").await?;
     sqlx::any::install_default_drivers();
     let url = format!("sqlite://{}", fixture.file().display());
@@ -199,7 +202,7 @@ impl Drop for ReadOnly<'_> {
 
 #[tokio::test]
 async fn a_read_only_file_is_told() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = Fixture::on(Kind::Sqlite).await?;
     fixture.issue("a").await?;
     fixture.registry.close().await;
     let file = fixture.file();

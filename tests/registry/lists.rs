@@ -34,7 +34,7 @@ async fn walk(
 }
 
 async fn filled() -> Result<Fixture> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     for index in 0..25_i64 {
         fixture.set_clock(START + index / 3); // ties on purpose
         let wish = NewApiKey {
@@ -48,7 +48,7 @@ async fn filled() -> Result<Fixture> {
         };
         fixture
             .registry
-            .issue_api_key(&fixture.actor, &wish, &fixture.pepper)
+            .issue_api_key(&fixture.actor, &wish, &fixture.peppers)
             .await?;
     }
     fixture.set_clock(START + 10);
@@ -160,7 +160,7 @@ async fn filters_find_by_text_and_state() -> Result<()> {
 
 #[tokio::test]
 async fn a_foreign_cursor_is_refused() -> Result<()> {
-    let fixture = Fixture::new().await?;
+    let fixture = super::fixture().await?;
     let query = ApiKeyQuery {
         cursor: Some("nonsense".into()),
         limit: 5,

@@ -2,14 +2,13 @@
 
 use anyhow::Result;
 use keywright_domain::api_keys::{DAY_MS, PlainKey};
-use keywright_registry::LocalRegistry;
 
-use super::{Fixture, wish};
+use super::wish;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn ac_153_two_instances_write_one_file_without_losing_anything() -> Result<()> {
-    let fixture = Fixture::new().await?;
-    let second = LocalRegistry::open(&fixture.file(), fixture.clock()).await?;
+    let fixture = super::fixture().await?;
+    let second = fixture.second().await?;
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..40 {
         let registry = if index % 2 == 0 {
@@ -18,13 +17,10 @@ async fn ac_153_two_instances_write_one_file_without_losing_anything() -> Result
             second.clone()
         };
         let actor = fixture.actor.clone();
-        let pepper = keywright_registry::PepperKey {
-            id: fixture.pepper.id.clone(),
-            pepper: keywright_domain::api_keys::Pepper::from_bytes([7; 32]),
-        };
+        let peppers = keywright_registry::Peppers::new(super::pepper("pepper-1", 7));
         tasks.spawn(async move {
             registry
-                .issue_api_key(&actor, &wish(&format!("key {index}")), &pepper)
+                .issue_api_key(&actor, &wish(&format!("key {index}")), &peppers)
                 .await
         });
     }
@@ -38,7 +34,7 @@ async fn ac_153_two_instances_write_one_file_without_losing_anything() -> Result
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_verification_is_accepted_after_the_revocation_returned() -> Result<()> {
-    let fixture = std::sync::Arc::new(Fixture::new().await?);
+    let fixture = std::sync::Arc::new(super::fixture().await?);
     for _ in 0..5 {
         let issued = std::sync::Arc::new(fixture.issue("raced").await?);
         let revoked = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -72,7 +68,7 @@ async fn no_verification_is_accepted_after_the_revocation_returned() -> Result<(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn parallel_rotations_leave_at_most_two_live_secrets() -> Result<()> {
-    let fixture = std::sync::Arc::new(Fixture::new().await?);
+    let fixture = std::sync::Arc::new(super::fixture().await?);
     let issued = fixture.issue("raced").await?;
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..10 {
@@ -85,10 +81,7 @@ async fn parallel_rotations_leave_at_most_two_live_secrets() -> Result<()> {
     }
     let mut accepted = 0;
     for plain in &made {
-        let verification = fixture
-            .registry
-            .verify_api_key(plain.text().expose(), None, &fixture.pepper)
-            .await?;
+        let verification = fixture.verify_text(plain.text().expose()).await?;
         accepted += usize::from(verification.verdict.is_ok());
     }
     assert_eq!((made.len(), accepted), (11, 2));

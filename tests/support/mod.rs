@@ -12,6 +12,7 @@ pub(crate) mod bad_issuer;
 pub(crate) mod browser;
 pub(crate) mod certificates;
 pub(crate) mod peer;
+pub(crate) mod postgres;
 pub(crate) mod session;
 
 use std::future::Future;

@@ -1,6 +1,6 @@
 //! What was asked for on the command line.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 /// The text of `cargo xtask help`.
 pub(crate) const HELP: &str = "\
@@ -10,7 +10,7 @@ Usage: cargo xtask COMMAND [FLAGS]
       --release         the optimised build
       --smoke           open every page of a fresh app, light and dark, and take pictures
   test [FILTER]       all tests; FILTER keeps those whose name contains it
-      --quick           without the tests that drive a browser or the window
+      --quick           without fuzzing and the tests that drive a browser or the window
   check               format, lints, dependency rules, UI types and lints, bindings, house rules
       --fix             mend what can be mended first
   bindings            write the TypeScript side of the commands (ui/src/lib/bindings.ts)
@@ -18,6 +18,10 @@ Usage: cargo xtask COMMAND [FLAGS]
       --verify          install the package and start it
   bench [WHICH]       measure: registry, desktop or all (the default)
       --json            only JSON lines, no table
+  fuzz [TARGET]       throw inputs at the parsers, each target in turn or this one
+      --seconds N       how long each; without it a minute
+      --input FILE      only this input, to see a crash again
+  postgres            a PostgreSQL server for tests, in the foreground; prints its address
   help                this text
 
 Each command first installs what it needs and is missing, and says so.
@@ -33,6 +37,8 @@ pub(crate) enum Command {
     Bindings,
     Bundle { verify: bool },
     Bench { which: Bench, json: bool },
+    Fuzz(Fuzz),
+    Postgres,
 }
 
 /// Flags of `run`.
@@ -49,6 +55,14 @@ pub(crate) struct Test {
     pub(crate) filter: Option<String>,
 }
 
+/// Flags of `fuzz`.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Fuzz {
+    pub(crate) target: Option<String>,
+    pub(crate) seconds: u64,
+    pub(crate) input: Option<PathBuf>,
+}
+
 /// What to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bench {
@@ -62,6 +76,7 @@ pub(crate) enum Bench {
 pub(crate) enum Wrong {
     Command(String),
     Flag { command: String, word: String },
+    Value { flag: String },
 }
 
 impl fmt::Display for Wrong {
@@ -69,6 +84,7 @@ impl fmt::Display for Wrong {
         match self {
             Self::Command(name) => write!(f, "there is no command `{name}`"),
             Self::Flag { command, word } => write!(f, "`{command}` does not take `{word}`"),
+            Self::Value { flag } => write!(f, "`{flag}` wants a value that fits"),
         }
     }
 }
@@ -108,6 +124,12 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, Wrong> {
             json: rest.flag("--json"),
             which: rest.which()?,
         },
+        "fuzz" => Command::Fuzz(Fuzz {
+            seconds: rest.value("--seconds", parse_seconds)?.unwrap_or(60),
+            input: rest.value("--input", |word| Some(word.into()))?,
+            target: rest.word(),
+        }),
+        "postgres" => Command::Postgres,
         _ => return Err(Wrong::Command(name.clone())),
     };
     rest.end()?;
@@ -116,9 +138,13 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, Wrong> {
 
 fn known(name: &str) -> bool {
     [
-        "help", "run", "test", "check", "bindings", "bundle", "bench",
+        "help", "run", "test", "check", "bindings", "bundle", "bench", "fuzz", "postgres",
     ]
     .contains(&name)
+}
+
+fn parse_seconds(word: &str) -> Option<u64> {
+    word.parse().ok().filter(|seconds| *seconds > 0)
 }
 
 /// Words not yet understood.
@@ -132,6 +158,23 @@ impl Rest<'_> {
         let before = self.words.len();
         self.words.retain(|word| word != name);
         self.words.len() != before
+    }
+
+    /// The word after a flag.
+    fn value<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&str) -> Option<T>,
+    ) -> Result<Option<T>, Wrong> {
+        let Some(at) = self.words.iter().position(|word| word == name) else {
+            return Ok(None);
+        };
+        let value = self.words.get(at + 1).and_then(|word| read(word));
+        let value = value.ok_or_else(|| Wrong::Value {
+            flag: name.to_owned(),
+        })?;
+        self.words.drain(at..at + 2);
+        Ok(Some(value))
     }
 
     fn word(&mut self) -> Option<String> {
@@ -183,7 +226,15 @@ mod tests {
 
     #[test]
     fn help_in_every_way() {
-        for line in ["", "help", "--help", "-h", "run --help", "bench desktop -h"] {
+        for line in [
+            "",
+            "help",
+            "--help",
+            "-h",
+            "run --help",
+            "bench desktop -h",
+            "postgres -h",
+        ] {
             check(line, Ok(Command::Help));
         }
     }
@@ -210,6 +261,7 @@ mod tests {
         }
         check("check --fix", Ok(Command::Check { fix: true }));
         check("bundle", Ok(Command::Bundle { verify: false }));
+        check("postgres", Ok(Command::Postgres));
     }
 
     #[test]
@@ -231,6 +283,28 @@ mod tests {
     }
 
     #[test]
+    fn fuzz_takes_values() {
+        let expected = |target: Option<&str>, seconds, input: Option<&str>| {
+            Ok(Command::Fuzz(Fuzz {
+                target: target.map(str::to_owned),
+                seconds,
+                input: input.map(PathBuf::from),
+            }))
+        };
+        check("fuzz", expected(None, 60, None));
+        check("fuzz --seconds 5", expected(None, 5, None));
+        for line in ["fuzz a --seconds 5", "fuzz --seconds 5 a"] {
+            check(line, expected(Some("a"), 5, None));
+        }
+        check("fuzz a --input b/c", expected(Some("a"), 60, Some("b/c")));
+        for line in ["fuzz --seconds", "fuzz --seconds 0", "fuzz --seconds a"] {
+            let flag = "--seconds".to_owned();
+            check(line, Err(Wrong::Value { flag }));
+        }
+        check("fuzz a b", wrong("fuzz", "b"));
+    }
+
+    #[test]
     fn what_is_not_understood_is_named() {
         check("fly", Err(Wrong::Command("fly".to_owned())));
         check("fly --help", Err(Wrong::Command("fly".to_owned())));
@@ -239,5 +313,6 @@ mod tests {
         check("test a b", wrong("test", "b"));
         check("bench everything", wrong("bench", "everything"));
         check("help me", wrong("help", "me"));
+        check("postgres 5432", wrong("postgres", "5432"));
     }
 }

@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use crate::{
     args::Bench,
-    bench_desktop, process, stream,
+    bench_desktop,
+    postgres::{self, Cluster},
+    process, stream,
     tools::{self, Need},
 };
 
@@ -17,7 +19,9 @@ pub(crate) fn run(which: Bench, json: bool) -> Result<()> {
     warn_of_foreign_load();
     let mut lines = Vec::new();
     if matches!(which, Bench::Registry | Bench::All) {
-        process::step("measure the registry", || registry(&mut lines))?;
+        tools::ensure(&[Need::Database])?;
+        let database = Cluster::start()?;
+        process::step("measure the registry", || registry(&mut lines, &database))?;
     }
     if matches!(which, Bench::Desktop | Bench::All) {
         bench_desktop::run(&mut lines)?;
@@ -38,8 +42,9 @@ pub(crate) fn tell(lines: &mut Vec<Value>, line: Value) {
 }
 
 /// The registry brings its own bench; its lines are passed through.
-fn registry(lines: &mut Vec<Value>) -> Result<()> {
+fn registry(lines: &mut Vec<Value>, database: &Cluster) -> Result<()> {
     let mut cargo = process::cargo();
+    cargo.env(postgres::VARIABLE, database.url());
     cargo.args([
         "run",
         "--release",

@@ -12,6 +12,9 @@ use crate::{
 /// How long the advisory database may take to arrive.
 const ADVISORIES_LIMIT: Duration = Duration::from_secs(60);
 
+/// The fuzz targets, a workspace of their own.
+const FUZZ: &str = "fuzz/Cargo.toml";
+
 /// `cargo xtask check`.
 pub(crate) fn run(fix: bool) -> Result<()> {
     let mut report = Report::default();
@@ -22,7 +25,10 @@ pub(crate) fn run(fix: bool) -> Result<()> {
     if fix {
         report.check("mend format and lints", mend)?;
     }
-    report.check("Rust format", || cargo(&["fmt", "--all", "--", "--check"]))?;
+    report.check("Rust format", || {
+        cargo(&["fmt", "--all", "--", "--check"])?;
+        cargo(&["fmt", "--manifest-path", FUZZ, "--", "--check"])
+    })?;
     report.check("Rust lints", || {
         cargo(&[
             "clippy",
@@ -32,7 +38,12 @@ pub(crate) fn run(fix: bool) -> Result<()> {
             "--",
             "--deny",
             "warnings",
-        ])
+        ])?;
+        let folder = crate::target().join("fuzz");
+        let mut clippy = process::cargo();
+        clippy.args(["clippy", "--locked", "--manifest-path", FUZZ]);
+        clippy.arg("--target-dir").arg(folder);
+        process::run(clippy.args(["--", "--deny", "warnings"]))
     })?;
     report.check("dependency rules (bans, licenses, sources)", || {
         deny(&["check", "bans", "licenses", "sources"])
@@ -56,6 +67,7 @@ fn mend() -> Result<()> {
         "--allow-staged",
     ])?;
     cargo(&["fmt", "--all"])?;
+    cargo(&["fmt", "--manifest-path", FUZZ])?;
     bindings::write()?;
     process::run(npm::npm("ui").args(["exec", "--", "eslint", ".", "--fix"]))?;
     npm_run("format")

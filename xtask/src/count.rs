@@ -80,6 +80,17 @@ impl Seen {
         }
     }
 
+    /// One fuzz target, a test of its own.
+    pub(crate) fn fuzz_target(&mut self, name: &str, outcome: &anyhow::Result<()>) {
+        match outcome {
+            Ok(()) => self.counts.passed += 1,
+            Err(error) => {
+                self.counts.failed += 1;
+                self.failing.push(format!("fuzz: {name}: {error:#}"));
+            }
+        }
+    }
+
     /// Reads vitest's JSON report. With a filter, what it left out was not asked for.
     pub(crate) fn vitest_report(&mut self, report: &Value, filtered: bool) {
         for file in report["testResults"].as_array().into_iter().flatten() {
@@ -236,6 +247,15 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         let mut filtered = Seen::default();
         filtered.browser_line("0 passed, 0 failed, 40 skipped", true);
         assert!(filtered.counts == Counts::default() && filtered.has_result());
+    }
+
+    #[test]
+    fn a_fuzz_target_is_one_test() {
+        let mut seen = Seen::default();
+        seen.fuzz_target("a", &Ok(()));
+        seen.fuzz_target("b", &Err(anyhow::anyhow!("it crashed")));
+        assert_eq!(seen.counts.to_string(), "1 passed, 1 failed, 0 skipped");
+        assert_eq!(seen.failing, ["fuzz: b: it crashed"]);
     }
 
     #[test]

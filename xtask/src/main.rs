@@ -15,9 +15,11 @@ mod bindings;
 mod bundle;
 mod check;
 mod count;
+mod fuzz;
 mod house;
 mod memory;
 mod npm;
+mod postgres;
 mod process;
 mod reap;
 mod run;
@@ -53,6 +55,8 @@ fn main() -> ExitCode {
         Command::Check { fix } => check::run(fix),
         Command::Bindings => bindings::write(),
         Command::Bundle { verify } => bundle::run(verify),
+        Command::Fuzz(options) => fuzz::run(&options),
+        Command::Postgres => postgres::run(),
         Command::Bench { which, json } => bench::run(which, json),
     });
     let Err(error) = result else {

@@ -12,7 +12,9 @@ use crate::{
     Said,
     args::Test,
     count::{Counts, Seen},
-    npm, process, run,
+    fuzz, npm,
+    postgres::{self, Cluster},
+    process, run,
     session::Session,
     stream,
     tools::{self, Need},
@@ -21,6 +23,9 @@ use crate::{
 /// A stage that hangs must not hang whoever waits for us.
 const STAGE_LIMIT: Duration = Duration::from_secs(30 * 60);
 
+/// How long each fuzz target runs beside the other tests; `cargo xtask fuzz` takes longer.
+const FUZZ_SECONDS: u64 = 10;
+
 /// The package with the whole-system tests.
 const WHOLE: &str = "keywright-tests";
 
@@ -28,18 +33,29 @@ const WHOLE: &str = "keywright-tests";
 pub(crate) fn run(options: &Test) -> Result<()> {
     let mut report = Report::default();
     let filter = options.filter.as_deref();
-    report.stage("set-up", |_| set_up(options.quick))?;
-    report.stage("crates", |seen| crates(seen, filter))?;
+    let mut database = None;
+    report.stage("set-up", |_| {
+        set_up(options.quick)?;
+        database = Some(Cluster::start()?);
+        Ok(())
+    })?;
+    let database = database.as_ref();
+    report.stage("crates", |seen| crates(seen, filter, database))?;
     report.stage("interface", |seen| interface(seen, filter))?;
     if !options.quick {
         report.stage("interface in a browser", |seen| browser(seen, filter))?;
     }
-    report.stage("whole system", |seen| whole(seen, filter, options.quick))?;
+    report.stage("whole system", |seen| {
+        whole(seen, filter, options.quick, database)
+    })?;
+    if !options.quick {
+        report.stage("fuzzing", |seen| fuzzing(seen, filter))?;
+    }
     report.end()
 }
 
 fn set_up(quick: bool) -> Result<()> {
-    tools::ensure(&[Need::Build, Need::Session])?;
+    tools::ensure(&[Need::Build, Need::Session, Need::Database])?;
     if !quick {
         tools::ensure(&[Need::Drive, Need::Browser])?;
     }
@@ -50,8 +66,9 @@ fn set_up(quick: bool) -> Result<()> {
     npm::ensure_ui()
 }
 
-fn crates(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
+fn crates(seen: &mut Seen, filter: Option<&str>, database: Option<&Cluster>) -> Result<()> {
     let mut cargo = process::cargo();
+    with_database(&mut cargo, database);
     cargo.args(["test", "--no-fail-fast", "--workspace", "--exclude", WHOLE]);
     cargo_test(&mut cargo, seen, filter)
 }
@@ -89,7 +106,12 @@ fn browser(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
 
 /// The real parts and the real app, on a bus, with a keychain and a display of their own.
 /// Quick: without the tests that drive the app's window and a browser.
-fn whole(seen: &mut Seen, filter: Option<&str>, quick: bool) -> Result<()> {
+fn whole(
+    seen: &mut Seen,
+    filter: Option<&str>,
+    quick: bool,
+    database: Option<&Cluster>,
+) -> Result<()> {
     let app = if quick {
         None
     } else {
@@ -101,6 +123,7 @@ fn whole(seen: &mut Seen, filter: Option<&str>, quick: bool) -> Result<()> {
     })?;
     let session = process::step("start a private session", || Session::start(None))?;
     let mut cargo = session.command(process::cargo().get_program());
+    with_database(&mut cargo, database);
     cargo
         .args(["test", "--no-fail-fast", "--package", WHOLE])
         .args(filter);
@@ -109,6 +132,32 @@ fn whole(seen: &mut Seen, filter: Option<&str>, quick: bool) -> Result<()> {
         None => cargo.args(["--", "--skip", "desktop::"]),
     };
     cargo_test(&mut cargo, seen, None)
+}
+
+/// Each target for a few seconds.
+fn fuzzing(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
+    let mut targets = fuzz::targets()?;
+    targets.retain(|target| filter.is_none_or(|filter| target.contains(filter)));
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let binaries = fuzz::build()?;
+    for target in targets {
+        let outcome = process::step(&format!("fuzz {target}"), || {
+            fuzz::fuzz(&binaries, &target, FUZZ_SECONDS)
+        });
+        process::go_on()?;
+        seen.fuzz_target(&target, &outcome);
+    }
+    Ok(())
+}
+
+/// Only our server, or none: a test never works on one that happens to be set outside.
+fn with_database(cargo: &mut Command, database: Option<&Cluster>) {
+    match database {
+        Some(cluster) => cargo.env(postgres::VARIABLE, cluster.url()),
+        None => cargo.env_remove(postgres::VARIABLE),
+    };
 }
 
 fn cargo_test(cargo: &mut Command, seen: &mut Seen, filter: Option<&str>) -> Result<()> {

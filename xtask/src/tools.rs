@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{process, session};
+use crate::{postgres, process, session};
 
 /// To compile the app.
 const BUILD: &[&str] = &[
@@ -35,6 +35,7 @@ pub(crate) enum Need {
     Session,
     Drive,
     Browser,
+    Database,
     Pack,
 }
 
@@ -45,6 +46,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
         Need::Session => session::PACKAGES,
         Need::Drive => DRIVE,
         Need::Browser => BROWSER,
+        Need::Database => postgres::PACKAGES,
         Need::Pack => PACK,
     });
     let wanted: Vec<&str> = wanted.copied().collect();

@@ -101,7 +101,8 @@ impl AppError {
 
 fn registry_hint(error: &RegistryError) -> Option<&'static str> {
     Some(match error {
-        RegistryError::Key(_) | RegistryError::Scope(_) => return None,
+        RegistryError::Changed => "Look at it as it is now, and change it again.",
+        RegistryError::CommitUnknown(_) => "Reload the list to see whether it was done.",
         RegistryError::KeyNotFound | RegistryError::AccountNotFound | RegistryError::Cursor => {
             "Reload the list: it has changed since."
         }
@@ -126,6 +127,8 @@ fn registry_hint(error: &RegistryError) -> Option<&'static str> {
         }
         RegistryError::UnsafePath(_) => "Put a real file in a folder that only you can read.",
         RegistryError::Store(_) => "Try again; the log file has the details.",
+        // What a rule or a policy says is said whole.
+        _ => return None,
     })
 }
 

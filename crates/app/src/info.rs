@@ -50,7 +50,7 @@ impl App {
         let path = self.inner.registry.file().display().to_string();
         let opened: Result<(i64, i64), AppError> = async {
             let registry = self.inner.registry.get().await?;
-            let size = i64::try_from(registry.size_bytes()).unwrap_or(i64::MAX);
+            let size = i64::try_from(registry.size_bytes().await?).unwrap_or(i64::MAX);
             Ok((size, registry.schema_version().await?))
         }
         .await;

@@ -8,14 +8,14 @@ use base64::engine::general_purpose::STANDARD;
 use keywright_domain::SecretText;
 use keywright_domain::api_keys::Pepper;
 use keywright_domain::base62::random_id;
-use keywright_registry::{LocalRegistry, PepperKey, RegistryError};
+use keywright_registry::{LocalRegistry, PepperKey, Peppers, RegistryError};
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use crate::{App, AppError};
 
 #[derive(Default)]
-pub(crate) struct PepperCell(Mutex<Option<Arc<PepperKey>>>);
+pub(crate) struct PepperCell(Mutex<Option<Arc<Peppers>>>);
 
 impl PepperCell {
     /// Drops the pepper from memory; the next use asks the keychain again.
@@ -29,29 +29,35 @@ fn entry(id: &str) -> String {
 }
 
 impl App {
-    /// The pepper in force; none if this registry has never issued a key.
-    pub(crate) async fn pepper(
+    /// The peppers in force, newest first; none if this registry has never issued a key.
+    pub(crate) async fn peppers(
         &self,
         registry: &LocalRegistry,
-    ) -> Result<Option<Arc<PepperKey>>, AppError> {
+    ) -> Result<Option<Arc<Peppers>>, AppError> {
         let mut cell = self.inner.pepper.0.lock().await;
         if let Some(pepper) = &*cell {
             return Ok(Some(Arc::clone(pepper)));
         }
-        let Some(id) = registry.pepper_id().await? else {
+        let mut known = registry.list_peppers().await?.into_iter();
+        let Some(newest) = known.next() else {
             return Ok(None);
         };
-        let pepper = Arc::new(self.read_pepper(id).await?);
-        *cell = Some(Arc::clone(&pepper));
-        Ok(Some(pepper))
+        let mut peppers = Peppers::new(self.read_pepper(newest.id).await?);
+        // Those that no secret is stored under any more may be gone.
+        for older in known.filter(|older| older.secrets > 0) {
+            peppers = peppers.with_older(self.read_pepper(older.id).await?);
+        }
+        let peppers = Arc::new(peppers);
+        *cell = Some(Arc::clone(&peppers));
+        Ok(Some(peppers))
     }
 
-    /// The pepper in force, made now if there was none.
-    pub(crate) async fn pepper_or_new(
+    /// The peppers in force, made now if there was none.
+    pub(crate) async fn peppers_or_new(
         &self,
         registry: &LocalRegistry,
-    ) -> Result<Arc<PepperKey>, AppError> {
-        if let Some(pepper) = self.pepper(registry).await? {
+    ) -> Result<Arc<Peppers>, AppError> {
+        if let Some(pepper) = self.peppers(registry).await? {
             return Ok(pepper);
         }
         let mut cell = self.inner.pepper.0.lock().await;
@@ -78,9 +84,9 @@ impl App {
             self.inner.keychain.delete(&entry(&id)).await?;
             self.read_pepper(adopted).await?
         };
-        let pepper = Arc::new(pepper);
-        *cell = Some(Arc::clone(&pepper));
-        Ok(pepper)
+        let peppers = Arc::new(Peppers::new(pepper));
+        *cell = Some(Arc::clone(&peppers));
+        Ok(peppers)
     }
 
     async fn read_pepper(&self, id: String) -> Result<PepperKey, AppError> {

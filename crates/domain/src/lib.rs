@@ -12,6 +12,7 @@ pub mod id_token;
 pub mod issuer;
 pub mod people;
 pub mod pkce;
+pub mod schedules;
 pub mod scopes;
 pub mod secret_text;
 

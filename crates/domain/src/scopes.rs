@@ -215,7 +215,91 @@ mod tests {
         assert_eq!(ScopeSet::parse(&set.to_string()), Ok(set));
     }
 
+    #[test]
+    fn ac_131_nobody_grants_more_than_they_hold() {
+        let creator = ScopeSet::parse("keys:* users:read").expect("scopes");
+        let covers = |text| creator.covers_all(&ScopeSet::parse(text).expect("scopes"));
+        assert!(covers("keys:read keys:write users:read") && covers("keys:*") && covers(""));
+        assert!(!covers("users:write"));
+        assert!(!covers("keys:read users:write"));
+        assert!(!covers("users:*"), "a wildcard is more than its parts");
+        assert!(!covers("*:read") && !covers("*:*"));
+        assert!(ScopeSet::everything().covers_all(&creator));
+        assert_eq!(ScopeSet::everything().to_string(), "*:*");
+    }
+
+    #[test]
+    fn ac_131_what_the_creator_lost_is_lost_to_the_key() {
+        let meet = |one: &str, other: &str| {
+            let (one, other) = (ScopeSet::parse(one), ScopeSet::parse(other));
+            one.expect("scopes")
+                .intersect(&other.expect("scopes"))
+                .to_string()
+        };
+        assert_eq!(meet("keys:*", "*:read"), "keys:read");
+        assert_eq!(meet("*:*", "a:b c:*"), "a:b c:*");
+        assert_eq!(meet("keys:read keys:*", "*:*"), "keys:*");
+        assert_eq!(meet("a:b", "b:a"), "");
+        assert_eq!(meet("a:b", ""), "");
+    }
+
+    const SCOPE: &str = "(\\*|[abc]):(\\*|[xyz])";
+
+    fn set(texts: &[String]) -> ScopeSet {
+        ScopeSet::new(texts.iter().map(|text| scope(text)).collect())
+    }
+
+    /// Every scope over the letters that the sets use and one more a side, wildcards included.
+    fn every_scope() -> Vec<Scope> {
+        let sides = |letters: [&'static str; 5]| letters.into_iter();
+        sides(["*", "a", "b", "c", "d"])
+            .flat_map(|left| sides(["*", "x", "y", "z", "w"]).map(move |right| (left, right)))
+            .map(|(left, right)| scope(&format!("{left}:{right}")))
+            .collect()
+    }
+
     proptest! {
+        #[test]
+        fn an_intersection_covers_exactly_what_both_cover(
+            one in prop::collection::vec(SCOPE, 0..6), other in prop::collection::vec(SCOPE, 0..6),
+        ) {
+            let (one, other) = (set(&one), set(&other));
+            let both = one.intersect(&other);
+            for needed in every_scope() {
+                prop_assert_eq!(
+                    both.covers(&needed), one.covers(&needed) && other.covers(&needed),
+                    "{} ∩ {} = {}: {:?}", one, other, both, needed
+                );
+            }
+            prop_assert!(one.covers_all(&both) && other.covers_all(&both));
+            prop_assert_eq!(&both, &other.intersect(&one));
+            prop_assert_eq!(&both, &both.minimal());
+            prop_assert_eq!(one.intersect(&one), one.minimal());
+        }
+
+        #[test]
+        fn a_minimal_set_has_the_same_rights_and_no_scope_to_spare(
+            texts in prop::collection::vec(SCOPE, 0..8),
+        ) {
+            let set = set(&texts);
+            let minimal = set.minimal();
+            for needed in every_scope() {
+                prop_assert_eq!(set.covers(&needed), minimal.covers(&needed));
+            }
+            for one in minimal.as_slice() {
+                prop_assert!(!minimal.as_slice().iter().any(|other| other != one && other.covers(one)));
+            }
+        }
+
+        #[test]
+        fn covering_all_means_covering_each(
+            holder in prop::collection::vec(SCOPE, 0..6), granted in prop::collection::vec(SCOPE, 0..6),
+        ) {
+            let (holder, granted) = (set(&holder), set(&granted));
+            let beyond = every_scope().iter().any(|one| granted.covers(one) && !holder.covers(one));
+            prop_assert_eq!(holder.covers_all(&granted), !beyond);
+        }
+
         #[test]
         fn covering_is_reflexive_and_transitive(
             a in "(\\*|[ab]):(\\*|[xy])", b in "(\\*|[ab]):(\\*|[xy])", c in "(\\*|[ab]):(\\*|[xy])",

@@ -13,6 +13,8 @@ pub enum ApiKeyState {
     Rotating,
     /// No secret verifies any more: past its expiry.
     Expired,
+    /// Suspended by a person; can be enabled again.
+    Disabled,
     /// Ended by a person; never comes back.
     Revoked,
 }

@@ -75,7 +75,8 @@ ALTER TABLE secrets ADD COLUMN pending_until BIGINT;
 ALTER TABLE secrets ADD COLUMN activated_at BIGINT;
 ALTER TABLE secrets ADD COLUMN ended_at BIGINT;        -- when it was retired, revoked or cancelled by hand
 ALTER TABLE secrets ADD COLUMN ended_reason TEXT;
-CREATE INDEX secrets_by_key ON secrets (key_id, position);
+-- For the question whether a pepper is still needed.
+CREATE INDEX secrets_by_pepper ON secrets (pepper_id, stored);
 -- Keys of other makers have no kid of ours in their text: they are found by what is stored of them.
 CREATE UNIQUE INDEX secrets_by_foreign_mac ON secrets (mac) WHERE algorithm <> 'hmac-sha256-of-sha256';
 

@@ -34,18 +34,20 @@ impl LocalRegistry {
         actor: &Actor,
         account: Account,
     ) -> Result<(), RegistryError> {
-        let _writer = self.shared.writer.lock().await;
-        let mut transaction = store::begin(&self.shared.pool).await?;
-        store::accounts::insert(&mut transaction, &account).await?;
-        let event = about(
-            AuditAction::AccountSignedIn,
-            &account,
-            "signed in",
-            Vec::new(),
-        );
-        store::audit::insert(&mut transaction, actor, self.now(), event).await?;
-        transaction.commit().await?;
-        Ok(())
+        self.write((actor.clone(), account), |unit, (actor, account)| {
+            Box::pin(async move {
+                store::accounts::insert(unit.write(), account).await?;
+                let event = about(
+                    AuditAction::AccountSignedIn,
+                    account,
+                    "signed in",
+                    Vec::new(),
+                );
+                unit.audit(actor, event);
+                Ok(())
+            })
+        })
+        .await
     }
 
     /// Writes an account again.
@@ -65,15 +67,16 @@ impl LocalRegistry {
                 (AuditAction::AccountReauthRequired, "must sign in again")
             }
         };
-        let _writer = self.shared.writer.lock().await;
-        let mut transaction = store::begin(&self.shared.pool).await?;
-        if !store::accounts::update(&mut transaction, &account).await? {
-            return Err(RegistryError::AccountNotFound);
-        }
-        let event = about(action, &account, verb, Vec::new());
-        store::audit::insert(&mut transaction, actor, self.now(), event).await?;
-        transaction.commit().await?;
-        Ok(())
+        self.write((actor.clone(), account), move |unit, (actor, account)| {
+            Box::pin(async move {
+                if !store::accounts::update(unit.write(), account).await? {
+                    return Err(RegistryError::AccountNotFound);
+                }
+                unit.audit(actor, about(action, account, verb, Vec::new()));
+                Ok(())
+            })
+        })
+        .await
     }
 
     /// Forgets an account that signed out.
@@ -86,21 +89,26 @@ impl LocalRegistry {
         id: &str,
         details: Vec<(&'static str, String)>,
     ) -> Result<(), RegistryError> {
-        let _writer = self.shared.writer.lock().await;
-        let mut transaction = store::begin(&self.shared.pool).await?;
-        let account = store::accounts::find(&mut transaction, id)
-            .await?
-            .ok_or(RegistryError::AccountNotFound)?;
-        store::accounts::delete(&mut transaction, id).await?;
-        let event = about(
-            AuditAction::AccountSignedOut,
-            &account,
-            "signed out",
-            details,
-        );
-        store::audit::insert(&mut transaction, actor, self.now(), event).await?;
-        transaction.commit().await?;
-        Ok(())
+        self.write(
+            (actor.clone(), id.to_owned(), details),
+            |unit, (actor, id, details)| {
+                Box::pin(async move {
+                    let account = store::accounts::find(unit.read(), id)
+                        .await?
+                        .ok_or(RegistryError::AccountNotFound)?;
+                    store::accounts::delete(unit.write(), id).await?;
+                    let event = about(
+                        AuditAction::AccountSignedOut,
+                        &account,
+                        "signed out",
+                        details.clone(),
+                    );
+                    unit.audit(actor, event);
+                    Ok(())
+                })
+            },
+        )
+        .await
     }
 }
 

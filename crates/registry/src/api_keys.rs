@@ -2,8 +2,8 @@
 //! the rows and the audit event are here.
 
 use keywright_domain::api_keys::{
-    ApiKey, KeyDigest, KeyError, KeySettings, Kid, NewApiKey, OwnerKind, PlainKey, Policy, Rotation, Secret,
-    SecretState,
+    ApiKey, KeyDigest, KeyError, KeySettings, Kid, NewApiKey, OwnerKind, PlainKey, Policy,
+    Rotation, Secret, SecretState,
 };
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::base62::random_id;
@@ -140,10 +140,16 @@ impl LocalRegistry {
         peppers: &Peppers,
     ) -> Result<ApiKey, RegistryError> {
         secret.check()?;
-        self.issue(actor, wish, NewSecret::of_client(secret, peppers.current())).await
+        self.issue(actor, wish, NewSecret::of_client(secret, peppers.current()))
+            .await
     }
 
-    pub(crate) async fn issue(&self, actor: &Actor, wish: &NewApiKey, secret: NewSecret) -> Result<ApiKey, RegistryError> {
+    pub(crate) async fn issue(
+        &self,
+        actor: &Actor,
+        wish: &NewApiKey,
+        secret: NewSecret,
+    ) -> Result<ApiKey, RegistryError> {
         let id = random_id(&mut rand::rng());
         let input = (actor.clone(), wish.clone(), secret, id);
         self.write(input, |unit, (actor, wish, secret, id)| {
@@ -163,8 +169,10 @@ impl LocalRegistry {
         change: &ApiKeyChange,
     ) -> Result<ApiKey, RegistryError> {
         let input = (actor.clone(), id.to_owned(), change.clone());
-        self.write(input, |unit, (actor, id, change)| Box::pin(change_key(unit, actor, id, change)))
-            .await
+        self.write(input, |unit, (actor, id, change)| {
+            Box::pin(change_key(unit, actor, id, change))
+        })
+        .await
     }
 
     /// Ends a key; the next verification refuses it. Ending it again changes nothing.
@@ -206,11 +214,22 @@ impl LocalRegistry {
     ///
     /// # Errors
     /// [`RegistryError::KeyNotFound`].
-    pub async fn mark_api_key_exposed(&self, actor: &Actor, id: &str, seen_in: &str) -> Result<ApiKey, RegistryError> {
+    pub async fn mark_api_key_exposed(
+        &self,
+        actor: &Actor,
+        id: &str,
+        seen_in: &str,
+    ) -> Result<ApiKey, RegistryError> {
         self.end(actor, id, seen_in, End::Expose).await
     }
 
-    async fn end(&self, actor: &Actor, id: &str, reason: &str, end: End) -> Result<ApiKey, RegistryError> {
+    async fn end(
+        &self,
+        actor: &Actor,
+        id: &str,
+        reason: &str,
+        end: End,
+    ) -> Result<ApiKey, RegistryError> {
         let input = (actor.clone(), id.to_owned(), reason.to_owned(), end);
         self.write(input, |unit, (actor, id, reason, end)| {
             Box::pin(end_key(unit, actor, id, reason, *end))
@@ -270,19 +289,34 @@ async fn issue(
         .map_err(KeyError::from)?;
     policy.apply_rate_limit_floor(&mut settings);
     policy.check_settings(&settings).map_err(KeyError::from)?;
-    let owner = wish.owner.clone().unwrap_or_else(|| keywright_domain::api_keys::Owner {
-        kind: OwnerKind::Person,
-        id: LOCAL_PRINCIPAL.to_owned(),
-    });
+    let owner = wish
+        .owner
+        .clone()
+        .unwrap_or_else(|| keywright_domain::api_keys::Owner {
+            kind: OwnerKind::Person,
+            id: LOCAL_PRINCIPAL.to_owned(),
+        });
     let principal = store::principals::find(unit.read(), &owner.id).await?;
-    if principal.is_none_or(|principal| principal.disabled_at.is_some() || principal.kind != owner.kind) {
+    if principal
+        .is_none_or(|principal| principal.disabled_at.is_some() || principal.kind != owner.kind)
+    {
         return Err(RegistryError::OwnerNotFound);
     }
     check_grant(unit, wish.creator.as_deref(), &scopes).await?;
-    if new.from_client && store::secrets::exists(unit.read(), &new.kid).await? {
+    if new.from_client
+        && store::secrets::find_key_id(unit.read(), new.kid.as_str())
+            .await?
+            .is_some()
+    {
         return Err(KeyError::ClientSecret.into());
     }
-    let secret = Secret::new(new.kid.clone(), &new.last_four, SecretState::Active, now, wish.lifetime_ms);
+    let secret = Secret::new(
+        new.kid.clone(),
+        &new.last_four,
+        SecretState::Active,
+        now,
+        wish.lifetime_ms,
+    );
     let key = ApiKey {
         id: id.to_owned(),
         name,
@@ -309,12 +343,20 @@ async fn issue(
     if key.owner.id != LOCAL_PRINCIPAL {
         details.push(("owner", key.owner.id.clone()));
     }
-    unit.audit(actor, about_key(AuditAction::ApiKeyIssued, &key, "issued", details));
+    unit.audit(
+        actor,
+        about_key(AuditAction::ApiKeyIssued, &key, "issued", details),
+    );
     Ok(key)
 }
 
 /// Writes a new key with its first secret, and its credits.
-pub(crate) async fn insert_key(unit: &mut Unit, key: &ApiKey, secret: &Secret, mac: &StoredMac) -> Result<(), RegistryError> {
+pub(crate) async fn insert_key(
+    unit: &mut Unit,
+    key: &ApiKey,
+    secret: &Secret,
+    mac: &StoredMac,
+) -> Result<(), RegistryError> {
     let now = unit.now();
     store::api_keys::insert(unit.write(), key, now).await?;
     store::secrets::insert(unit.write(), &key.id, 0, secret, mac).await?;
@@ -325,12 +367,22 @@ pub(crate) async fn insert_key(unit: &mut Unit, key: &ApiKey, secret: &Secret, m
 }
 
 /// A creator cannot grant more than they hold.
-async fn check_grant(unit: &mut Unit, creator: Option<&str>, scopes: &ScopeSet) -> Result<(), RegistryError> {
-    let Some(creator) = creator else { return Ok(()) };
+async fn check_grant(
+    unit: &mut Unit,
+    creator: Option<&str>,
+    scopes: &ScopeSet,
+) -> Result<(), RegistryError> {
+    let Some(creator) = creator else {
+        return Ok(());
+    };
     let creator = store::principals::find(unit.read(), creator)
         .await?
         .ok_or(RegistryError::OwnerNotFound)?;
-    match scopes.as_slice().iter().find(|scope| !creator.permissions.covers(scope)) {
+    match scopes
+        .as_slice()
+        .iter()
+        .find(|scope| !creator.permissions.covers(scope))
+    {
         Some(scope) => Err(KeyError::ScopeExceedsCreator(scope.as_str().to_owned()).into()),
         None => Ok(()),
     }
@@ -383,7 +435,9 @@ async fn change_key(
     }
     if let Some(settings) = &change.settings {
         settings.check().map_err(KeyError::from)?;
-        if settings.canary != before.settings.canary || settings.one_time != before.settings.one_time {
+        if settings.canary != before.settings.canary
+            || settings.one_time != before.settings.one_time
+        {
             return Err(KeyError::Fixed.into());
         }
         key.settings = settings.clone();
@@ -395,7 +449,9 @@ async fn change_key(
     }
     if change.settings.is_some() {
         policy.apply_rate_limit_floor(&mut key.settings);
-        policy.check_settings(&key.settings).map_err(KeyError::from)?;
+        policy
+            .check_settings(&key.settings)
+            .map_err(KeyError::from)?;
     }
     key.epoch = unit.change(Subject::ApiKey(key.id.clone()));
     store::api_keys::update(unit.write(), &key, now).await?;
@@ -405,11 +461,20 @@ async fn change_key(
             None => store::credits::remove(unit.write(), &key.id).await?,
         }
     }
-    unit.audit(actor, about_key(AuditAction::ApiKeyChanged, &key, "changed", details));
+    unit.audit(
+        actor,
+        about_key(AuditAction::ApiKeyChanged, &key, "changed", details),
+    );
     Ok(key)
 }
 
-async fn end_key(unit: &mut Unit, actor: &Actor, id: &str, reason: &str, end: End) -> Result<ApiKey, RegistryError> {
+async fn end_key(
+    unit: &mut Unit,
+    actor: &Actor,
+    id: &str,
+    reason: &str,
+    end: End,
+) -> Result<ApiKey, RegistryError> {
     let now = unit.now();
     let mut key = find(unit, id).await?;
     let changed = match end {

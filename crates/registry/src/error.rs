@@ -12,6 +12,9 @@ pub enum RegistryError {
     /// Not a scope.
     #[error(transparent)]
     Scope(#[from] ScopeError),
+    /// Not a requirement on scopes.
+    #[error(transparent)]
+    Requirement(#[from] keywright_domain::scopes::RequirementError),
     /// No such key.
     #[error("there is no key with this id")]
     KeyNotFound,
@@ -45,6 +48,9 @@ pub enum RegistryError {
     /// The row names a pepper that was not handed over.
     #[error("the keychain does not hold the pepper that this registry's keys were made with")]
     PepperMissing,
+    /// The id of a new pepper is taken.
+    #[error("there is a pepper with this id already")]
+    PepperExists,
     /// Another process holds the write lock.
     #[error("another program is writing to the registry file and does not let go")]
     Locked,
@@ -70,6 +76,9 @@ pub enum RegistryError {
     /// The path leads through a symbolic link, or the folder is open to others.
     #[error("the registry's place is not safe: {0}")]
     UnsafePath(String),
+    /// The connection was lost during COMMIT: the change may have taken place.
+    #[error("whether the change was written is not known: {0}")]
+    CommitUnknown(String),
     /// Anything else the database said.
     #[error("the registry could not answer: {0}")]
     Store(String),
@@ -80,11 +89,7 @@ impl RegistryError {
     pub(crate) fn is_of_the_database(&self) -> bool {
         matches!(
             self,
-            Self::Locked
-                | Self::ReadOnly
-                | Self::DiskFull
-                | Self::Damaged(_)
-                | Self::Store(_)
+            Self::Locked | Self::ReadOnly | Self::DiskFull | Self::Damaged(_) | Self::Store(_)
         )
     }
 
@@ -94,6 +99,7 @@ impl RegistryError {
         match self {
             Self::Key(error) => error.code(),
             Self::Scope(_) => "invalid_scope",
+            Self::Requirement(error) => error.code(),
             Self::KeyNotFound => "key_not_found",
             Self::AccountNotFound => "account_not_found",
             Self::OwnerNotFound => "owner_not_found",
@@ -104,12 +110,14 @@ impl RegistryError {
             Self::RotationAlreadyDone { .. } => "rotation_already_done",
             Self::Cursor => "invalid_cursor",
             Self::PepperMissing => "pepper_missing",
+            Self::PepperExists => "pepper_exists",
             Self::Locked => "registry_locked",
             Self::ReadOnly => "registry_read_only",
             Self::DiskFull => "disk_full",
             Self::SchemaTooNew { .. } => "schema_too_new",
             Self::Damaged(_) => "registry_damaged",
             Self::UnsafePath(_) => "registry_unsafe_path",
+            Self::CommitUnknown(_) => "commit_unknown",
             Self::Store(_) => "registry_unavailable",
         }
     }

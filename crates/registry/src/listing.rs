@@ -159,7 +159,7 @@ impl Cursor {
         };
         let by_name = matches!(order, ApiKeyOrder::NameAsc | ApiKeyOrder::NameDesc);
         let text = if by_name {
-            row.name_order.clone()
+            row.name_key.clone()
         } else {
             String::new()
         };

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
@@ -10,8 +10,8 @@ use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{AnyConnection, AnyPool, Connection};
 
 use crate::error::RegistryError;
-use crate::freshness::Freshness;
-use crate::reader::Reader;
+use crate::freshness::{self, Freshness};
+use crate::reader;
 use crate::store::{self, Kind};
 use crate::uses::UseRecorder;
 use crate::writer::{self, Unit};
@@ -149,13 +149,18 @@ impl LocalRegistry {
         Self::begin(Place::Postgres(address.to_owned()), options, clock).await
     }
 
-    async fn begin(place: Place, options: AnyConnectOptions, clock: Clock) -> Result<Self, RegistryError> {
+    async fn begin(
+        place: Place,
+        options: AnyConnectOptions,
+        clock: Clock,
+    ) -> Result<Self, RegistryError> {
         let kind = match place {
             Place::File(_) => Kind::Sqlite,
             Place::Postgres(_) => Kind::Postgres,
         };
         let pool = pool(options, kind).await?;
         let (writer, queue) = writer::queue();
+        let (reader, questions) = reader::reader();
         let shared = Arc::new(Shared {
             freshness: Freshness::new(&place),
             place,
@@ -163,11 +168,15 @@ impl LocalRegistry {
             pool,
             clock,
             writer,
-            reader: Reader::default(),
+            reader,
             index: keywright_index::Index::new(),
+            throttle: keywright_index::FailureThrottle::default(),
             uses: UseRecorder::default(),
+            rewrites: Mutex::default(),
         });
+        freshness::begin(&shared).await?;
         writer::start(&shared, queue);
+        reader::start(&shared, questions);
         let registry = Self { shared };
         registry.write((), |unit, ()| Box::pin(seed(unit))).await?;
         registry.build_index_in_background();
@@ -208,7 +217,7 @@ impl LocalRegistry {
             tracing::warn!(code = error.code(), "the last use counts were not written");
         }
         // The pool waits for every connection, and this one is never given back by itself.
-        self.shared.reader.close().await;
+        self.shared.reader.close();
         self.shared.pool.close().await;
     }
 

@@ -19,7 +19,10 @@ impl LocalRegistry {
                 let now = unit.now();
                 store::policies::put(unit.write(), policy, now).await?;
                 let summary = format!("The policy for {} was set", place(&policy.environment));
-                unit.audit(actor, about(AuditAction::PolicySet, &policy.environment, summary));
+                unit.audit(
+                    actor,
+                    about(AuditAction::PolicySet, &policy.environment, summary),
+                );
                 Ok(())
             })
         })
@@ -30,17 +33,27 @@ impl LocalRegistry {
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be written.
-    pub async fn remove_policy(&self, actor: &Actor, environment: &PolicyEnvironment) -> Result<bool, RegistryError> {
-        self.write((actor.clone(), environment.clone()), |unit, (actor, environment)| {
-            Box::pin(async move {
-                if !store::policies::remove(unit.write(), environment).await? {
-                    return Ok(false);
-                }
-                let summary = format!("The policy for {} was removed", place(environment));
-                unit.audit(actor, about(AuditAction::PolicyRemoved, environment, summary));
-                Ok(true)
-            })
-        })
+    pub async fn remove_policy(
+        &self,
+        actor: &Actor,
+        environment: &PolicyEnvironment,
+    ) -> Result<bool, RegistryError> {
+        self.write(
+            (actor.clone(), environment.clone()),
+            |unit, (actor, environment)| {
+                Box::pin(async move {
+                    if !store::policies::remove(unit.write(), environment).await? {
+                        return Ok(false);
+                    }
+                    let summary = format!("The policy for {} was removed", place(environment));
+                    unit.audit(
+                        actor,
+                        about(AuditAction::PolicyRemoved, environment, summary),
+                    );
+                    Ok(true)
+                })
+            },
+        )
         .await
     }
 

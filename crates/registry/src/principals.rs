@@ -68,7 +68,10 @@ impl LocalRegistry {
         let input = (actor.clone(), owner, name, permissions.clone());
         self.write(input, |unit, (actor, owner, name, permissions)| {
             Box::pin(async move {
-                if store::principals::find(unit.read(), &owner.id).await?.is_some() {
+                if store::principals::find(unit.read(), &owner.id)
+                    .await?
+                    .is_some()
+                {
                     return Err(RegistryError::OwnerExists);
                 }
                 let principal = Principal {
@@ -103,8 +106,10 @@ impl LocalRegistry {
         change: &PrincipalChange,
     ) -> Result<Principal, RegistryError> {
         let input = (actor.clone(), id.to_owned(), change.clone());
-        self.write(input, |unit, (actor, id, change)| Box::pin(change_principal(unit, actor, id, change)))
-            .await
+        self.write(input, |unit, (actor, id, change)| {
+            Box::pin(change_principal(unit, actor, id, change))
+        })
+        .await
     }
 
     /// A principal.
@@ -121,7 +126,11 @@ impl LocalRegistry {
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be read.
-    pub async fn list_principals(&self, after: &str, limit: u32) -> Result<Vec<Principal>, RegistryError> {
+    pub async fn list_principals(
+        &self,
+        after: &str,
+        limit: u32,
+    ) -> Result<Vec<Principal>, RegistryError> {
         let limit = i64::from(limit.clamp(1, 500));
         store::principals::list(&mut *self.shared.pool.acquire().await?, after, limit).await
     }
@@ -147,17 +156,29 @@ async fn change_principal(
     let (action, verb, detail) = match change {
         PrincipalChange::Name(name) => {
             principal.name = keywright_domain::api_keys::lifecycle::check_name(name)?;
-            (AuditAction::PrincipalChanged, "renamed", before.name.clone())
+            (
+                AuditAction::PrincipalChanged,
+                "renamed",
+                before.name.clone(),
+            )
         }
         PrincipalChange::Permissions(permissions) => {
             principal.permissions = permissions.clone();
-            (AuditAction::PrincipalChanged, "given other permissions", permissions.to_string())
+            (
+                AuditAction::PrincipalChanged,
+                "given other permissions",
+                permissions.to_string(),
+            )
         }
         PrincipalChange::Disable(reason) => {
             let reason = reason_of(reason)?;
             principal.disabled_at = principal.disabled_at.or(Some(now));
             principal.disabled_reason = principal.disabled_reason.or(reason.clone());
-            (AuditAction::PrincipalDisabled, "disabled", reason.unwrap_or_default())
+            (
+                AuditAction::PrincipalDisabled,
+                "disabled",
+                reason.unwrap_or_default(),
+            )
         }
         PrincipalChange::Enable => {
             principal.disabled_at = None;
@@ -169,7 +190,11 @@ async fn change_principal(
             // Keys made in this very millisecond belong to what is revoked.
             principal.keys_revoked_at = Some(now);
             principal.keys_revoked_reason = reason.clone();
-            (AuditAction::PrincipalKeysRevoked, "left without all its keys", reason.unwrap_or_default())
+            (
+                AuditAction::PrincipalKeysRevoked,
+                "left without all its keys",
+                reason.unwrap_or_default(),
+            )
         }
     };
     if principal == before {
@@ -192,7 +217,11 @@ fn about(action: AuditAction, principal: &Principal, verb: &str, detail: &str) -
         target_kind: "principal",
         target_id: principal.id.clone(),
         target_name: principal.name.clone(),
-        summary: format!("{} “{}” was {verb}", principal.kind.title(), principal.name),
+        summary: format!(
+            "The {} “{}” was {verb}",
+            principal.kind.as_str(),
+            principal.name
+        ),
         details,
     }
 }

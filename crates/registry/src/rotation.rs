@@ -1,9 +1,13 @@
 //! Rotation of a key's secret, with everything that can become of it. The rules are the domain's.
 
-use keywright_domain::api_keys::{ApiKey, KeyError, Kid, PlainKey, Rotation, RotationRequest, RotationState};
+use keywright_domain::api_keys::{
+    ApiKey, KeyError, Kid, PlainKey, Rotation, RotationRequest, RotationState,
+};
 use keywright_domain::audit::{Actor, AuditAction};
 
-use crate::api_keys::{ClientSecret, Issued, NewSecret, about_key, find, policy_of, secret_details};
+use crate::api_keys::{
+    ClientSecret, Issued, NewSecret, about_key, find, policy_of, secret_details,
+};
 use crate::peppers::Peppers;
 use crate::writer::{Subject, Unit};
 use crate::{LocalRegistry, RegistryError, store};
@@ -75,7 +79,13 @@ impl LocalRegistry {
         rotation_id: &str,
         secret: NewSecret,
     ) -> Result<(ApiKey, Rotation), RegistryError> {
-        let input = (actor.clone(), id.to_owned(), request.clone(), rotation_id.to_owned(), secret);
+        let input = (
+            actor.clone(),
+            id.to_owned(),
+            request.clone(),
+            rotation_id.to_owned(),
+            secret,
+        );
         self.write(input, |unit, (actor, id, request, rotation_id, secret)| {
             Box::pin(rotate(unit, actor, id, request, rotation_id, secret))
         })
@@ -140,7 +150,12 @@ impl LocalRegistry {
         kid: &Kid,
         reason: &str,
     ) -> Result<ApiKey, RegistryError> {
-        let input = (actor.clone(), key_id.to_owned(), kid.clone(), reason.to_owned());
+        let input = (
+            actor.clone(),
+            key_id.to_owned(),
+            kid.clone(),
+            reason.to_owned(),
+        );
         self.write(input, |unit, (actor, key_id, kid, reason)| {
             Box::pin(revoke_secret(unit, actor, key_id, kid, reason))
         })
@@ -158,12 +173,17 @@ impl LocalRegistry {
         let (mut after, mut changed) = ((i64::MIN, String::new()), 0);
         loop {
             let mut connection = self.shared.pool.acquire().await?;
-            let open = store::rotations::list_open(&mut connection, (after.0, &after.1), 100).await?;
+            let open =
+                store::rotations::list_open(&mut connection, (after.0, &after.1), 100).await?;
             drop(connection);
-            let Some(last) = open.last() else { return Ok(changed) };
+            let Some(last) = open.last() else {
+                return Ok(changed);
+            };
             after = (last.created_at, last.id.clone());
             for rotation in open {
-                let settled = self.write(rotation.key_id, |unit, key_id| Box::pin(settle(unit, key_id)));
+                let settled = self.write(rotation.key_id, |unit, key_id| {
+                    Box::pin(settle(unit, key_id))
+                });
                 changed += usize::from(settled.await?);
             }
         }
@@ -183,21 +203,35 @@ async fn rotate(
         if new.from_client && done.key_id == id && done.new == new.kid {
             return Ok((find(unit, id).await?, done));
         }
-        return Err(RegistryError::RotationAlreadyDone { kid: done.new.to_string() });
+        return Err(RegistryError::RotationAlreadyDone {
+            kid: done.new.to_string(),
+        });
     }
     let mut key = find(unit, id).await?;
     let policy = policy_of(unit, &key.environment, true).await?;
     // A secret that lives for ever may be replaced by one of its kind.
-    let lifetime = request.lifetime_ms.or_else(|| key.inherited_lifetime_ms(now));
+    let lifetime = request
+        .lifetime_ms
+        .or_else(|| key.inherited_lifetime_ms(now));
     policy
         .check_rotation(request.overlap_ms, lifetime, request.compromised.is_some())
         .map_err(KeyError::from)?;
-    if new.from_client && store::secrets::exists(unit.read(), &new.kid).await? {
+    if new.from_client
+        && store::secrets::find_key_id(unit.read(), new.kid.as_str())
+            .await?
+            .is_some()
+    {
         return Err(KeyError::ClientSecret.into());
     }
     let earlier = store::rotations::find_open(unit.read(), id).await?;
     let before = key.secrets.clone();
-    let rotation = key.rotate(rotation_id, request, (new.kid.clone(), &new.last_four), actor.as_str(), now)?;
+    let rotation = key.rotate(
+        rotation_id,
+        request,
+        (new.kid.clone(), &new.last_four),
+        actor.as_str(),
+        now,
+    )?;
     if let Some(mut earlier) = earlier {
         earlier.supersede(now);
         store::rotations::update(unit.write(), &earlier).await?;
@@ -215,11 +249,19 @@ async fn rotate(
     if let Some(reason) = &rotation.reason {
         details.push(("compromised", reason.clone()));
     }
-    unit.audit(actor, about_key(AuditAction::ApiKeyRotated, &key, "rotated", details));
+    unit.audit(
+        actor,
+        about_key(AuditAction::ApiKeyRotated, &key, "rotated", details),
+    );
     Ok((key, rotation))
 }
 
-async fn reissue(unit: &mut Unit, actor: &Actor, rotation_id: &str, new: &NewSecret) -> Result<ApiKey, RegistryError> {
+async fn reissue(
+    unit: &mut Unit,
+    actor: &Actor,
+    rotation_id: &str,
+    new: &NewSecret,
+) -> Result<ApiKey, RegistryError> {
     let now = unit.now();
     let mut rotation = store::rotations::find(unit.read(), rotation_id)
         .await?
@@ -230,7 +272,15 @@ async fn reissue(unit: &mut Unit, actor: &Actor, rotation_id: &str, new: &NewSec
     save(unit, &mut key, &before, Some(new)).await?;
     store::rotations::update(unit.write(), &rotation).await?;
     let details = secret_details(&key.secrets[key.secrets.len() - 1]);
-    unit.audit(actor, about_key(AuditAction::SecretReissued, &key, "given its pending secret anew", details));
+    unit.audit(
+        actor,
+        about_key(
+            AuditAction::SecretReissued,
+            &key,
+            "given its pending secret anew",
+            details,
+        ),
+    );
     Ok(key)
 }
 
@@ -251,7 +301,10 @@ async fn take_step(
             if !key.activate(&mut rotation, now) {
                 return Err(KeyError::NoRotation.into());
             }
-            (AuditAction::SecretPromoted, "given its new secret as the current one")
+            (
+                AuditAction::SecretPromoted,
+                "given its new secret as the current one",
+            )
         }
         RotationStep::Cancel => {
             key.cancel_rotation(&mut rotation, actor.as_str(), now)?;
@@ -259,7 +312,10 @@ async fn take_step(
         }
         RotationStep::RollBack => {
             key.roll_back(&mut rotation, actor.as_str(), now)?;
-            (AuditAction::RotationRolledBack, "rolled back to its old secret")
+            (
+                AuditAction::RotationRolledBack,
+                "rolled back to its old secret",
+            )
         }
         RotationStep::Finish => {
             key.finish_rotation(&mut rotation, actor.as_str(), now)?;
@@ -268,7 +324,10 @@ async fn take_step(
     };
     save(unit, &mut key, &before, None).await?;
     store::rotations::update(unit.write(), &rotation).await?;
-    unit.audit(actor, about_key(action, &key, verb, rotation_details(&rotation)));
+    unit.audit(
+        actor,
+        about_key(action, &key, verb, rotation_details(&rotation)),
+    );
     Ok((key, rotation))
 }
 
@@ -285,10 +344,16 @@ async fn settle(unit: &mut Unit, key_id: &str) -> Result<bool, RegistryError> {
     save(unit, &mut key, &before, None).await?;
     store::rotations::update(unit.write(), &rotation).await?;
     let (action, verb) = match rotation.state {
-        RotationState::Cancelled => (AuditAction::RotationCancelled, "not rotated: nobody used the new secret in time"),
+        RotationState::Cancelled => (
+            AuditAction::RotationCancelled,
+            "not rotated: nobody used the new secret in time",
+        ),
         _ => (AuditAction::RotationFinished, "left by its old secret"),
     };
-    unit.audit(&Actor::keywright(), about_key(action, &key, verb, rotation_details(&rotation)));
+    unit.audit(
+        &Actor::keywright(),
+        about_key(action, &key, verb, rotation_details(&rotation)),
+    );
     Ok(true)
 }
 
@@ -311,8 +376,19 @@ async fn revoke_secret(
     {
         store::rotations::update(unit.write(), &rotation).await?;
     }
-    let details = vec![("kid", kid.to_string()), ("reason", reason.trim().to_owned())];
-    unit.audit(actor, about_key(AuditAction::SecretRevoked, &key, "left without one of its secrets", details));
+    let details = vec![
+        ("kid", kid.to_string()),
+        ("reason", reason.trim().to_owned()),
+    ];
+    unit.audit(
+        actor,
+        about_key(
+            AuditAction::SecretRevoked,
+            &key,
+            "left without one of its secrets",
+            details,
+        ),
+    );
     Ok(key)
 }
 
@@ -332,10 +408,47 @@ pub(crate) async fn first_use(unit: &mut Unit, kid: &str, at: i64) -> Result<boo
     }
     let event = crate::store::audit::NewEvent {
         summary: format!("First use of a secret of API key “{}”", key.name),
-        ..about_key(AuditAction::SecretFirstUsed, &key, "used", vec![("kid", kid.to_owned())])
+        ..about_key(
+            AuditAction::SecretFirstUsed,
+            &key,
+            "used",
+            vec![("kid", kid.to_owned())],
+        )
     };
     unit.audit(&Actor::keywright(), event);
     Ok(true)
+}
+
+/// A one-time key was used: its secret ends with its first use.
+pub(crate) async fn end_one_time(unit: &mut Unit, kid: &str) -> Result<(), RegistryError> {
+    let now = unit.now();
+    let key_id = store::secrets::find_key_id(unit.read(), kid)
+        .await?
+        .ok_or(RegistryError::KeyNotFound)?;
+    let mut key = find(unit, &key_id).await?;
+    let before = key.secrets.clone();
+    key.end_one_time(now);
+    save(unit, &mut key, &before, None).await
+}
+
+/// Stores a secret under another pepper, unless it was changed meanwhile.
+pub(crate) async fn rewrite_mac(
+    unit: &mut Unit,
+    kid: &str,
+    old_pepper: &str,
+    mac: &keywright_domain::api_keys::KeyMac,
+    pepper_id: &str,
+) -> Result<(), RegistryError> {
+    let now = unit.now();
+    let Some(key_id) = store::secrets::find_key_id(unit.read(), kid).await? else {
+        return Ok(());
+    };
+    let mut key = find(unit, &key_id).await?;
+    if store::secrets::update_mac(unit.write(), kid, old_pepper, mac, pepper_id).await? {
+        key.epoch = unit.change(Subject::ApiKey(key_id));
+        store::api_keys::update(unit.write(), &key, now).await?;
+    }
+    Ok(())
 }
 
 /// Writes the key, its new secret, and those of the others that changed.
@@ -355,13 +468,17 @@ async fn save(
     if let Some(new) = new {
         let position = key.secrets.len() - 1;
         let row = i64::try_from(position).unwrap_or(i64::MAX);
-        store::secrets::insert(unit.write(), &key.id, row, &key.secrets[position], &new.mac).await?;
+        store::secrets::insert(unit.write(), &key.id, row, &key.secrets[position], &new.mac)
+            .await?;
     }
     store::api_keys::update(unit.write(), key, now).await
 }
 
 fn rotation_details(rotation: &Rotation) -> Vec<(&'static str, String)> {
-    let mut details = vec![("rotation", rotation.id.clone()), ("kid", rotation.new.to_string())];
+    let mut details = vec![
+        ("rotation", rotation.id.clone()),
+        ("kid", rotation.new.to_string()),
+    ];
     if let Some(old) = &rotation.old {
         details.push(("old_kid", old.to_string()));
     }

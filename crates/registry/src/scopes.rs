@@ -27,20 +27,23 @@ impl LocalRegistry {
         if scope.scope.is_wildcard() {
             return Err(KeyError::ScopeIsWildcard.into());
         }
-        let _writer = self.shared.writer.lock().await;
-        let mut transaction = store::begin(&self.shared.pool).await?;
-        store::scopes::upsert(&mut transaction, &scope).await?;
-        let name = scope.scope.as_str().to_owned();
-        let event = NewEvent {
-            action: AuditAction::ScopeDefined,
-            target_kind: "scope",
-            target_id: name.clone(),
-            summary: format!("Scope {name} was defined"),
-            target_name: name,
-            details: vec![("description", scope.description.clone())],
-        };
-        store::audit::insert(&mut transaction, actor, self.now(), event).await?;
-        transaction.commit().await?;
+        self.write((actor.clone(), scope.clone()), |unit, (actor, scope)| {
+            Box::pin(async move {
+                store::scopes::upsert(unit.write(), scope).await?;
+                let name = scope.scope.as_str().to_owned();
+                let event = NewEvent {
+                    action: AuditAction::ScopeDefined,
+                    target_kind: "scope",
+                    target_id: name.clone(),
+                    summary: format!("Scope {name} was defined"),
+                    target_name: name,
+                    details: vec![("description", scope.description.clone())],
+                };
+                unit.audit(actor, event);
+                Ok(())
+            })
+        })
+        .await?;
         Ok(scope)
     }
 }

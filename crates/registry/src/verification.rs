@@ -1,15 +1,47 @@
-//! Verification of a presented key: no database for what cannot be ours, one read for the rest,
-//! no write except for the first use of a secret.
+//! Verification of a presented key: no database for what cannot be ours or is in memory, one read
+//! for the rest, no write except for the first use of a secret and for credits.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use keywright_domain::api_keys::verification::judge;
-use keywright_domain::api_keys::{KeyDigest, KeyMac, Kid, PlainKey, Refusal};
-use keywright_domain::audit::{Actor, AuditAction};
-use keywright_domain::scopes::Scope;
+use keywright_domain::api_keys::{
+    Ask, Environment, Facts, KeyDigest, KeyMac, KeyType, NetworkList, OriginList, PlainKey,
+    PresentedForeignKey, Refusal, SecretState,
+};
+use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
+use keywright_index::{LimitAnswer, Lookup, PackedKid, Snapshot};
 
-use crate::api_keys::{PepperKey, about_key};
-use crate::store::audit::NewEvent;
-use crate::store::candidates::Candidate;
-use crate::{LocalRegistry, RegistryError, store};
+use crate::peppers::Peppers;
+use crate::store::{self, images};
+use crate::uses::{AlertKind, Caller};
+use crate::{LocalRegistry, RegistryError, freshness, rotation};
+
+/// A kid that the database did not know is not asked for again within this time.
+const ABSENT_MS: i64 = 1000;
+/// How long an accepted verification waits for the row of its first use.
+const FIRST_USE_WAIT: Duration = Duration::from_millis(250);
+/// How long a verification waits for a change of its key that is being committed.
+const COMMIT_WAIT: Duration = Duration::from_secs(2);
+
+/// What is asked of a presented key.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VerifyRequest<'a> {
+    /// The whole text.
+    pub presented: &'a str,
+    /// Scopes that are needed.
+    pub requirement: Option<&'a ScopeRequirement>,
+    /// The environment that the resource belongs to.
+    pub environment: Option<&'a Environment>,
+    /// Types of keys that may do this; empty for all.
+    pub key_types: &'a [KeyType],
+    /// What it counts for on rate limits; none is 1.
+    pub cost: Option<u32>,
+    /// Credits it takes from keys that have credits; none is 1.
+    pub credits: Option<u32>,
+    /// Who asks.
+    pub caller: Caller<'a>,
+}
 
 /// What came of a verification.
 #[derive(Clone, Debug)]
@@ -20,117 +52,537 @@ pub struct Verification {
     pub kid: Option<String>,
     /// The key, once the secret matched.
     pub key_id: Option<String>,
+    /// Its owner's id, once the secret matched.
+    pub owner: Option<Arc<str>>,
+    /// What the key may do now: granted, and still held by its creator.
+    pub scopes: Option<Arc<ScopeSet>>,
     /// Until when this secret works, when it is on its way out.
     pub retires_at: Option<i64>,
+    /// When this secret ends by itself.
+    pub expires_at: Option<i64>,
+    /// Requests left on the narrowest limit, where there is one.
+    pub limit_left: Option<u32>,
+    /// When that limit is whole again, in ms.
+    pub limit_reset_ms: Option<u64>,
+    /// Credits left, where the key has credits.
+    pub credits_left: Option<i64>,
 }
 
 impl Verification {
-    fn refused(kid: Option<String>, refusal: Refusal) -> Self {
+    /// A refusal before any key was found.
+    #[must_use]
+    pub fn refused(kid: Option<String>, refusal: Refusal) -> Self {
         Self {
             verdict: Err(refusal),
             kid,
             key_id: None,
+            owner: None,
+            scopes: None,
             retires_at: None,
+            expires_at: None,
+            limit_left: None,
+            limit_reset_ms: None,
+            credits_left: None,
         }
     }
+
+    /// Stable code: `valid`, or why not.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match &self.verdict {
+            Ok(()) => "valid",
+            Err(refusal) => refusal.code(),
+        }
+    }
+}
+
+/// A secret that matched.
+struct Match {
+    kid: PackedKid,
+    snapshot: Snapshot,
 }
 
 impl LocalRegistry {
     /// Verifies a presented key. An error is never an acceptance: callers refuse on `Err`.
     ///
     /// # Errors
-    /// [`RegistryError::PepperMissing`] if the row names another pepper; [`RegistryError`] if the
-    /// file cannot be read.
+    /// [`RegistryError::PepperMissing`] if the row names a pepper that was not handed over;
+    /// [`RegistryError`] if the database cannot be read and memory is not known to be fresh.
     pub async fn verify_api_key(
         &self,
-        presented: &str,
-        required: Option<&Scope>,
-        pepper: &PepperKey,
+        request: &VerifyRequest<'_>,
+        peppers: &Peppers,
     ) -> Result<Verification, RegistryError> {
-        let plain = match PlainKey::parse(presented) {
-            Ok(plain) => plain,
-            Err(error) => return Ok(Verification::refused(None, Refusal::Malformed(error))),
-        };
-        let kid = plain.kid().to_string();
-        let mac = pepper.pepper.mac(&KeyDigest::of(&plain));
-        let candidate = self.find_candidate(plain.kid()).await?;
-        let Some(candidate) = candidate else {
-            // The same work as for a wrong secret, so that time does not tell which kids exist.
-            let _ = std::hint::black_box(mac.matches(&KeyMac::from_bytes([0; 32])));
-            return Ok(Verification::refused(Some(kid), Refusal::NotFound));
-        };
-        if candidate.pepper_id != pepper.id {
-            return Err(RegistryError::PepperMissing);
-        }
-        if !candidate.mac.matches(&mac) {
-            return Ok(Verification::refused(Some(kid), Refusal::NotFound));
-        }
         let now = self.now();
-        let verdict = judge(&candidate.key, &candidate.secret, required, now);
-        if verdict.is_ok() {
-            if candidate.secret.first_used_at.is_none() {
-                self.write_first_use(&candidate, now).await;
-            } else {
-                self.shared.uses.record(&kid, now);
-            }
+        let plain = PlainKey::parse(request.presented);
+        if let Some(refused) = self.throttled(request, plain.as_ref().ok(), now) {
+            return Ok(refused);
         }
-        Ok(Verification {
-            verdict,
-            kid: Some(kid),
-            key_id: Some(candidate.key.id),
-            retires_at: candidate.secret.retires_at,
-        })
-    }
-
-    async fn find_candidate(&self, kid: &Kid) -> Result<Option<Candidate>, RegistryError> {
-        let mut reader = self.shared.reader.lock().await;
-        let mut connection = match reader.take() {
-            Some(connection) => connection,
-            None => self.shared.pool.acquire().await?,
+        let (kid, found) = match &plain {
+            Ok(plain) => {
+                let kid = Some(plain.kid().to_string());
+                (kid, self.match_ours(plain, peppers, now).await?)
+            }
+            Err(error) => match self.match_foreign(request.presented, peppers, now).await? {
+                Some(found) => (None, Some(found)),
+                None => {
+                    self.count_failure(request, now);
+                    return Ok(Verification::refused(None, Refusal::Malformed(*error)));
+                }
+            },
         };
-        // Put back only after a whole answer: a call that failed or was cancelled in the middle
-        // leaves the next one to take a fresh connection.
-        let candidate = store::candidates::find(&mut connection, kid).await?;
-        *reader = Some(connection);
-        Ok(candidate)
+        let Some(found) = found else {
+            self.count_failure(request, now);
+            return Ok(Verification::refused(kid, Refusal::NotFound));
+        };
+        self.judge_match(request, found, now).await
     }
 
-    /// AC-147: the verification stands even when this write fails; the use waits for the flush.
-    async fn write_first_use(&self, candidate: &Candidate, now: i64) {
-        let kid = candidate.secret.kid.as_str();
-        let written: Result<bool, RegistryError> = async {
-            let _writer = self.shared.writer.lock().await;
-            let mut transaction = store::begin(&self.shared.pool).await?;
-            if !store::secrets::mark_first_use(&mut transaction, kid, now).await? {
-                return Ok(false);
-            }
-            store::secrets::add_uses(&mut transaction, kid, 0, now).await?;
-            let details = vec![("kid", kid.to_owned())];
-            let event = NewEvent {
-                summary: format!("First use of a secret of API key “{}”", candidate.key.name),
-                ..about_key(
-                    AuditAction::SecretFirstUsed,
-                    &candidate.key,
-                    "used",
-                    details,
-                )
-            };
-            store::audit::insert(&mut transaction, &Actor::keywright(), now, event).await?;
-            transaction.commit().await?;
-            Ok(true)
+    /// Whether keys of other makers were ever imported: then a text that is not ours may still be a
+    /// key.
+    #[must_use]
+    pub fn has_foreign_keys(&self) -> bool {
+        self.shared
+            .freshness
+            .has_foreign
+            .load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    /// Failures from one place are few; who makes many is refused before anything is computed.
+    fn throttled(
+        &self,
+        request: &VerifyRequest<'_>,
+        plain: Option<&PlainKey>,
+        now: i64,
+    ) -> Option<Verification> {
+        let address = request.caller.address?;
+        let retry_after_ms = self.shared.throttle.check(address, micros(now)).err()?;
+        let kid = plain.map(|plain| plain.kid().to_string());
+        let refusal = Refusal::RateLimited {
+            limit: "failures".to_owned(),
+            retry_after_ms: i64::try_from(retry_after_ms).unwrap_or(i64::MAX),
+        };
+        Some(Verification::refused(kid, refusal))
+    }
+
+    fn count_failure(&self, request: &VerifyRequest<'_>, now: i64) {
+        if let Some(address) = request.caller.address {
+            self.shared.throttle.fail(address, micros(now));
         }
-        .await;
-        match written {
-            Ok(true) => {}
-            Ok(false) => self.shared.uses.record(kid, now),
-            Err(error) => {
+    }
+
+    async fn match_ours(
+        &self,
+        plain: &PlainKey,
+        peppers: &Peppers,
+        now: i64,
+    ) -> Result<Option<Match>, RegistryError> {
+        let digest = KeyDigest::of(plain);
+        let Some(kid) = PackedKid::of(plain.kid()) else {
+            return Ok(None);
+        };
+        let Some(snapshot) = self.snapshot(kid, plain.kid().as_str(), now).await? else {
+            // The same work as for a wrong secret, so that time does not tell which kids exist.
+            let mac = peppers.current().pepper.mac(&digest);
+            let _ = std::hint::black_box(mac.matches(&KeyMac::from_bytes([0; 32])));
+            return Ok(None);
+        };
+        let pepper_id = self.shared.index.text(snapshot.pepper);
+        let pepper = pepper_id
+            .and_then(|id| peppers.find(id))
+            .ok_or(RegistryError::PepperMissing)?;
+        if !snapshot.mac.matches(&pepper.pepper.mac(&digest)) {
+            return Ok(None);
+        }
+        let current = peppers.current();
+        if pepper.id != current.id && snapshot.state.verifies() {
+            self.rewrite_mac(
+                plain.kid().as_str(),
+                &pepper.id,
+                current.pepper.mac(&digest),
+                &current.id,
+            );
+        }
+        Ok(Some(Match { kid, snapshot }))
+    }
+
+    /// What does not look like ours may be a key that was imported.
+    async fn match_foreign(
+        &self,
+        presented: &str,
+        peppers: &Peppers,
+        now: i64,
+    ) -> Result<Option<Match>, RegistryError> {
+        if !self.has_foreign_keys() {
+            return Ok(None);
+        }
+        freshness::ensure(&self.shared).await?;
+        let Some(foreign) = PresentedForeignKey::parse(presented) else {
+            return Ok(None);
+        };
+        let digests = std::iter::once(&foreign.whole)
+            .chain(foreign.prefixed.as_ref().map(|token| &token.digest));
+        for digest in digests {
+            for pepper in peppers.iter() {
+                let mac = pepper.pepper.mac(digest);
+                let mut connection = self.shared.pool.acquire().await?;
+                let Some(kid) = images::of_foreign_mac(&mut connection, &mac).await? else {
+                    continue;
+                };
+                drop(connection);
+                let Some(packed) = PackedKid::parse(&kid) else {
+                    continue;
+                };
+                let Some(snapshot) = self.snapshot(packed, &kid, now).await? else {
+                    continue;
+                };
+                if snapshot.mac.matches(&mac) {
+                    return Ok(Some(Match {
+                        kid: packed,
+                        snapshot,
+                    }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is known of a kid: from memory if it is fresh, else from the database.
+    async fn snapshot(
+        &self,
+        kid: PackedKid,
+        text: &str,
+        now: i64,
+    ) -> Result<Option<Snapshot>, RegistryError> {
+        let index = &self.shared.index;
+        let started = std::time::Instant::now();
+        loop {
+            freshness::ensure(&self.shared).await?;
+            match index.lookup(kid, now) {
+                Lookup::Found(snapshot) => return Ok(Some(snapshot)),
+                Lookup::Unknown => return Ok(None),
+                Lookup::AskDatabase => {}
+            }
+            let question = index.ask(kid);
+            self.shared.reader.load(text).await?;
+            match index.lookup(kid, now) {
+                Lookup::Found(snapshot) => return Ok(Some(snapshot)),
+                Lookup::Unknown => return Ok(None),
+                Lookup::AskDatabase => {}
+            }
+            let mut connection = self.shared.pool.acquire().await?;
+            if store::secrets::find_key_id(&mut connection, text)
+                .await?
+                .is_none()
+            {
+                index.note_absent(question, now.saturating_add(ABSENT_MS));
+                return Ok(None);
+            }
+            drop(connection);
+            // A change of it is being committed: its answer is a moment away.
+            if started.elapsed() > COMMIT_WAIT {
+                return Err(RegistryError::Locked);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    async fn judge_match(
+        &self,
+        request: &VerifyRequest<'_>,
+        found: Match,
+        now: i64,
+    ) -> Result<Verification, RegistryError> {
+        let Match { kid, snapshot } = found;
+        let index = &self.shared.index;
+        let kid_text = String::from_utf8_lossy(&kid.text()).into_owned();
+        let key_id = String::from_utf8_lossy(&snapshot.key_id.text()).into_owned();
+        let scopes = self.effective_scopes(&snapshot);
+        let rules = snapshot.rules.and_then(|id| index.rules(id));
+        let state = state_at(&snapshot, now);
+        let (no_networks, no_origins) = (NetworkList::default(), OriginList::default());
+        let environment = index.text(snapshot.environment).map_or("", |text| text);
+        let environment =
+            Environment::new(environment).map_err(|_| store::secrets::damaged("environment"))?;
+        let owner_revoked = snapshot.owner.and_then(|owner| owner.keys_revoked_at);
+        let facts = Facts {
+            secret: state,
+            revoked: snapshot.revoked || owner_revoked.is_some_and(|at| snapshot.created_at <= at),
+            disabled: snapshot.disabled,
+            owner_disabled: snapshot.owner.is_none_or(|owner| owner.disabled),
+            not_before: snapshot.not_before,
+            environment: &environment,
+            key_type: snapshot.key_type,
+            networks: rules.map_or(&no_networks, |rules| &rules.networks),
+            origins: rules.map_or(&no_origins, |rules| &rules.origins),
+            scopes: &scopes,
+        };
+        let ask = Ask {
+            requirement: request.requirement,
+            environment: request.environment,
+            key_types: request.key_types,
+            address: request.caller.address,
+            origin: request.caller.origin,
+        };
+        let mut answer = Verification {
+            verdict: judge(&facts, &ask, now),
+            kid: Some(kid_text),
+            key_id: Some(key_id),
+            owner: snapshot
+                .owner
+                .and_then(|owner| index.principal_id(owner.id).cloned()),
+            retires_at: (snapshot.state == SecretState::Retiring)
+                .then_some(snapshot.retires_at)
+                .flatten(),
+            expires_at: snapshot.expires_at,
+            scopes: Some(scopes),
+            limit_left: None,
+            limit_reset_ms: None,
+            credits_left: None,
+        };
+        if answer.verdict.is_ok() {
+            self.take_limits(request, &snapshot, rules.is_some(), now, &mut answer);
+        }
+        if answer.verdict.is_ok() && rules.is_some_and(|rules| rules.has_credits) {
+            self.take_credits(request, &mut answer).await?;
+        }
+        self.record(request, kid, &snapshot, now, &mut answer)
+            .await?;
+        Ok(answer)
+    }
+
+    /// What was granted, as far as the creator may still do it.
+    fn effective_scopes(&self, snapshot: &Snapshot) -> Arc<ScopeSet> {
+        let index = &self.shared.index;
+        let Some(granted) = index.scopes(snapshot.scopes) else {
+            return Arc::default();
+        };
+        let Some(creator) = snapshot.creator else {
+            return Arc::clone(granted);
+        };
+        match index.scopes(creator.permissions) {
+            // A creator that is suspended lends nothing to its keys.
+            _ if creator.disabled => Arc::default(),
+            Some(held) if held.covers_all(granted) => Arc::clone(granted),
+            Some(held) => Arc::new(granted.intersect(held)),
+            None => Arc::default(),
+        }
+    }
+
+    fn take_limits(
+        &self,
+        request: &VerifyRequest<'_>,
+        snapshot: &Snapshot,
+        has_rules: bool,
+        now: i64,
+        answer: &mut Verification,
+    ) {
+        if !has_rules {
+            return;
+        }
+        let cost = request.cost.unwrap_or(1);
+        match self.shared.index.gcra(snapshot, micros(now), cost) {
+            LimitAnswer::Allowed {
+                remaining,
+                reset_ms,
+            } => {
+                answer.limit_left = remaining;
+                answer.limit_reset_ms = remaining.map(|_| reset_ms);
+            }
+            LimitAnswer::Refused {
+                limit,
+                retry_after_ms,
+                remaining,
+                reset_ms,
+            } => {
+                let rules = snapshot.rules.and_then(|id| self.shared.index.rules(id));
+                let name = rules
+                    .and_then(|rules| rules.limits.as_slice().get(limit))
+                    .map(|limit| limit.name().to_owned());
+                answer.limit_left = Some(remaining);
+                answer.limit_reset_ms = Some(reset_ms);
+                answer.verdict = Err(Refusal::RateLimited {
+                    limit: name.unwrap_or_default(),
+                    retry_after_ms: retry_after_ms
+                        .map_or(i64::MAX, |ms| i64::try_from(ms).unwrap_or(i64::MAX)),
+                });
+            }
+        }
+    }
+
+    /// Debits exactly, in the database, last of all.
+    async fn take_credits(
+        &self,
+        request: &VerifyRequest<'_>,
+        answer: &mut Verification,
+    ) -> Result<(), RegistryError> {
+        let Some(key_id) = answer.key_id.clone() else {
+            return Ok(());
+        };
+        let cost = request.credits.unwrap_or(1);
+        let taken = self
+            .write((key_id, cost), |unit, (key_id, cost)| {
+                Box::pin(async move {
+                    let now = unit.now();
+                    let Some((plan, state)) = store::credits::find(unit.read(), key_id).await?
+                    else {
+                        return Ok(Ok(None));
+                    };
+                    match state.debit(&plan, *cost, now) {
+                        Ok(state) => {
+                            store::credits::put_state(unit.write(), key_id, &state).await?;
+                            Ok(Ok(Some(state.remaining)))
+                        }
+                        Err(exhausted) => Ok(Err(exhausted)),
+                    }
+                })
+            })
+            .await?;
+        match taken {
+            Ok(left) => answer.credits_left = left,
+            Err(exhausted) => {
+                answer.credits_left = Some(exhausted.remaining);
+                answer.verdict = Err(Refusal::CreditsExhausted {
+                    refill_at: exhausted.refill_at,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    async fn record(
+        &self,
+        request: &VerifyRequest<'_>,
+        kid: PackedKid,
+        snapshot: &Snapshot,
+        now: i64,
+        answer: &mut Verification,
+    ) -> Result<(), RegistryError> {
+        let (Some(kid_text), Some(key_id)) = (&answer.kid, &answer.key_id) else {
+            return Ok(());
+        };
+        if snapshot.canary {
+            self.shared.uses.alert(
+                AlertKind::CanaryUsed,
+                key_id,
+                kid_text,
+                &request.caller,
+                now,
+            );
+        }
+        if let Err(refusal) = &answer.verdict {
+            if matches!(refusal, Refusal::Retired | Refusal::Revoked) {
+                self.shared.uses.alert(
+                    AlertKind::EndedSecretUsed,
+                    key_id,
+                    kid_text,
+                    &request.caller,
+                    now,
+                );
+            }
+            return Ok(());
+        }
+        if snapshot.one_time {
+            let first = self.write_first_use(kid_text.clone(), now, true).await?;
+            if !first {
+                answer.verdict = Err(Refusal::Retired);
+                return Ok(());
+            }
+        } else if !snapshot.first_used && self.shared.index.claim_first_use(snapshot) {
+            let written = self.write_first_use(kid_text.clone(), now, false);
+            // AC-147: the verification stands even when this write fails or is slow.
+            if let Ok(Err(error)) = tokio::time::timeout(FIRST_USE_WAIT, written).await {
+                tracing::warn!(
+                    code = error.code(),
+                    kid = kid_text,
+                    "the first use of a secret waits"
+                );
+                self.shared.uses.first_use_waits(kid_text, now);
+            }
+        }
+        let scope = request
+            .requirement
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        self.shared.uses.record(kid, &request.caller, &scope, now);
+        Ok(())
+    }
+
+    async fn write_first_use(
+        &self,
+        kid: String,
+        at: i64,
+        and_end: bool,
+    ) -> Result<bool, RegistryError> {
+        self.write((kid, at), move |unit, (kid, at)| {
+            Box::pin(async move {
+                let first = rotation::first_use(unit, kid, *at).await?;
+                if first && and_end {
+                    rotation::end_one_time(unit, kid).await?;
+                }
+                Ok(first)
+            })
+        })
+        .await
+    }
+
+    /// AC-148: what was stored under an older pepper is stored under the newest one, beside the
+    /// verification and once.
+    fn rewrite_mac(&self, kid: &str, old_pepper: &str, mac: KeyMac, pepper_id: &str) {
+        let mut under_way = self
+            .shared
+            .rewrites
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if under_way.len() >= 1024 || !under_way.insert(kid.to_owned()) {
+            return;
+        }
+        drop(under_way);
+        let (registry, kid) = (self.clone(), kid.to_owned());
+        let input = (
+            kid.clone(),
+            old_pepper.to_owned(),
+            mac,
+            pepper_id.to_owned(),
+        );
+        tokio::spawn(async move {
+            let written = registry
+                .write(input, |unit, (kid, old, mac, new)| {
+                    Box::pin(rotation::rewrite_mac(unit, kid, old, mac, new))
+                })
+                .await;
+            if let Err(error) = written {
                 tracing::warn!(
                     code = error.code(),
                     kid,
-                    "the first use of a secret was not written"
+                    "a secret is still stored under an older pepper"
                 );
-                self.shared.uses.record(kid, now);
             }
-        }
+            let mut under_way = registry
+                .shared
+                .rewrites
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            under_way.remove(&kid);
+        });
     }
+}
+
+/// The state of a secret at a moment, as [`keywright_domain::api_keys::Secret::state`] decides it.
+fn state_at(snapshot: &Snapshot, now: i64) -> SecretState {
+    SecretState::at(
+        snapshot.state,
+        snapshot.expires_at,
+        (snapshot.state == SecretState::Retiring)
+            .then_some(snapshot.retires_at)
+            .flatten(),
+        (snapshot.state == SecretState::Pending)
+            .then_some(snapshot.retires_at)
+            .flatten(),
+        now,
+    )
+}
+
+fn micros(ms: i64) -> i64 {
+    ms.saturating_mul(1000)
 }

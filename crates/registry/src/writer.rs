@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::store::audit::NewEvent;
 use crate::store::heads::{self, Head};
-use crate::{LocalRegistry, RegistryError, Shared, store};
+use crate::{LocalRegistry, RegistryError, Shared, freshness, store};
 
 /// At most this many use cases share one commit.
 const GROUP: usize = 64;
@@ -94,14 +94,21 @@ impl Unit {
         })
     }
 
-    /// Writes events and changes of the whole group, and commits.
-    async fn commit(mut self) -> Result<(), Fate> {
+    /// Writes events and changes of the whole group, and commits. Returns whether there was
+    /// anything to write.
+    async fn commit(mut self) -> Result<bool, Fate> {
         if self.events.is_empty() && self.changes.is_empty() && !self.wrote {
-            return self.transaction.rollback().await.map_err(Fate::undone);
+            self.transaction.rollback().await.map_err(Fate::undone)?;
+            return Ok(false);
         }
         let flushed: Result<(), RegistryError> = async {
-            store::audit::insert_all(&mut self.transaction, &mut self.head, self.now, &self.events)
-                .await?;
+            store::audit::insert_all(
+                &mut self.transaction,
+                &mut self.head,
+                self.now,
+                &self.events,
+            )
+            .await?;
             heads::insert_changes(&mut self.transaction, self.now, &self.changes).await?;
             heads::update(&mut self.transaction, &self.head).await
         }
@@ -113,7 +120,8 @@ impl Unit {
         self.transaction
             .commit()
             .await
-            .map_err(|error| Fate::Unknown(error.into()))
+            .map_err(|error| Fate::Unknown(RegistryError::CommitUnknown(error.to_string())))?;
+        Ok(true)
     }
 }
 
@@ -158,12 +166,12 @@ where
     }
 
     fn answer(self: Box<Self>, fate: Result<(), RegistryError>) {
+        let Self { output, reply, .. } = *self;
         let answer = fate.and_then(|()| {
-            self.output
-                .ok_or_else(|| RegistryError::Store("a use case ended without an answer".into()))
+            output.ok_or_else(|| RegistryError::Store("a use case ended without an answer".into()))
         });
         // Whoever asked may have gone; what was done stands all the same.
-        let _ = self.reply.send(answer);
+        let _ = reply.send(answer);
     }
 }
 
@@ -224,21 +232,24 @@ pub(crate) fn start(shared: &Arc<Shared>, mut queue: Queue) {
 }
 
 async fn run_group(shared: &Arc<Shared>, mut jobs: Vec<Box<dyn Job>>) {
-    let mut outcomes = Vec::with_capacity(jobs.len());
-    match attempt(shared, &mut jobs, &mut outcomes).await {
-        Ok(()) => {
-            crate::freshness::after_commit(shared).await;
+    match attempt(shared, &mut jobs).await {
+        Ok(outcomes) => {
             for (job, outcome) in jobs.into_iter().zip(outcomes) {
                 job.answer(outcome);
             }
         }
         Err(Fate::Undone(_)) if jobs.len() > 1 => {
             for job in jobs {
-                run_alone(shared, job).await;
+                let mut alone = [job];
+                let outcome = attempt(shared, &mut alone).await;
+                let [job] = alone;
+                job.answer(match outcome {
+                    Ok(mut outcomes) => outcomes.pop().unwrap_or(Ok(())),
+                    Err(Fate::Undone(error) | Fate::Unknown(error)) => Err(error),
+                });
             }
         }
         Err(Fate::Undone(error) | Fate::Unknown(error)) => {
-            crate::freshness::after_commit(shared).await;
             for job in jobs {
                 job.answer(Err(error.clone()));
             }
@@ -246,28 +257,20 @@ async fn run_group(shared: &Arc<Shared>, mut jobs: Vec<Box<dyn Job>>) {
     }
 }
 
-async fn run_alone(shared: &Arc<Shared>, job: Box<dyn Job>) {
-    let mut jobs = vec![job];
-    let mut outcomes = Vec::with_capacity(1);
-    let outcome = match attempt(shared, &mut jobs, &mut outcomes).await {
-        Ok(()) => outcomes.pop().unwrap_or(Ok(())),
-        Err(Fate::Undone(error) | Fate::Unknown(error)) => Err(error),
-    };
-    crate::freshness::after_commit(shared).await;
-    if let Some(job) = jobs.pop() {
-        job.answer(outcome);
-    }
-}
-
-/// Runs all jobs in one transaction. On `Err`, nothing can be said about any of them.
+/// Runs all jobs in one transaction and brings the index up to date with it. On `Err`, nothing can
+/// be said about any of them.
 async fn attempt(
     shared: &Arc<Shared>,
     jobs: &mut [Box<dyn Job>],
-    outcomes: &mut Vec<Result<(), RegistryError>>,
-) -> Result<(), Fate> {
+) -> Result<Vec<Result<(), RegistryError>>, Fate> {
     let mut unit = Unit::begin(shared).await.map_err(Fate::Undone)?;
+    let mut outcomes = Vec::with_capacity(jobs.len());
     for job in jobs {
-        let before = (unit.events.len(), unit.changes.len(), unit.head.change_version);
+        let before = (
+            unit.events.len(),
+            unit.changes.len(),
+            unit.head.change_version,
+        );
         let wrote = std::mem::replace(&mut unit.wrote, false);
         let outcome = job.run(&mut unit).await;
         if let Err(error) = &outcome {
@@ -282,6 +285,22 @@ async fn attempt(
         unit.wrote |= wrote;
         outcomes.push(outcome);
     }
-    crate::freshness::before_commit(shared, &unit.changes);
-    unit.commit().await
+    let changes = unit.changes.clone();
+    freshness::before_commit(shared, &changes);
+    match unit.commit().await {
+        Ok(wrote) => {
+            if wrote {
+                freshness::after_commit(shared).await;
+            }
+            Ok(outcomes)
+        }
+        Err(Fate::Undone(error)) => {
+            freshness::after_rollback(shared, &changes);
+            Err(Fate::Undone(error))
+        }
+        Err(Fate::Unknown(error)) => {
+            freshness::after_unknown(shared, &changes).await;
+            Err(Fate::Unknown(error))
+        }
+    }
 }

@@ -5,7 +5,7 @@ mod verify;
 mod views;
 
 use keywright_domain::api_keys::lifecycle::KnownScope;
-use keywright_domain::api_keys::{DAY_MS, NewApiKey, RotationRequest};
+use keywright_domain::api_keys::{DAY_MS, NewApiKey, OverlapClock, RotationRequest};
 use keywright_domain::scopes::Scope;
 use keywright_protocol::api_keys::{
     ApiKeyCountsView, ApiKeyDetailView, ApiKeyListRequest, ApiKeyPageView, ApiKeyView,
@@ -70,13 +70,14 @@ impl App {
             scopes: request.scopes,
             lifetime_ms: request.expires_in_days.map(days),
             allow_never_expires: self.inner.settings.current().allow_never_expires,
+            ..NewApiKey::default()
         };
         // What cannot be issued is told before the keychain is asked for anything.
-        wish.check(&registry.list_scopes().await?)
+        wish.check(&registry.list_scopes().await?, now_ms())
             .map_err(RegistryError::from)?;
-        let pepper = self.pepper_or_new(&registry).await?;
+        let peppers = self.peppers_or_new(&registry).await?;
         let issued = registry
-            .issue_api_key(&self.inner.actor, &wish, &pepper)
+            .issue_api_key(&self.inner.actor, &wish, &peppers)
             .await?;
         Ok(self.keep_for_reveal(&issued, None))
     }
@@ -91,21 +92,24 @@ impl App {
         request: RotateApiKeyRequest,
     ) -> Result<IssuedApiKeyView, AppError> {
         let registry = self.inner.registry.get().await?;
-        let pepper = self
-            .pepper(&registry)
+        let peppers = self
+            .peppers(&registry)
             .await?
             .ok_or(RegistryError::KeyNotFound)?;
         let wish = RotationRequest {
             overlap_ms: request.overlap_ms,
+            clock: OverlapClock::FromIssue,
             lifetime_ms: request.expires_in_days.map(days),
+            replaces: None,
+            compromised: None,
         };
         let rotated = registry
             .rotate_api_key(
                 &self.inner.actor,
                 &request.id,
-                wish,
+                &wish,
                 &request.idempotency_key,
-                &pepper,
+                &peppers,
             )
             .await;
         match rotated {

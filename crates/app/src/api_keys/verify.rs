@@ -1,11 +1,11 @@
 //! Verification of a pasted key, told step by step.
 
 use keywright_domain::api_keys::{FormatError, PlainKey, Refusal};
-use keywright_domain::scopes::Scope;
+use keywright_domain::scopes::{Scope, ScopeRequirement};
 use keywright_protocol::api_keys::{
     CheckOutcome, CheckView, VerificationView, VerifyApiKeyRequest,
 };
-use keywright_registry::{RegistryError, Verification};
+use keywright_registry::{RegistryError, Verification, VerifyRequest};
 use std::time::Instant;
 use zeroize::Zeroizing;
 
@@ -14,7 +14,7 @@ use crate::clock::now_ms;
 use crate::{App, AppError};
 
 /// The steps, in the order they are taken.
-const STEPS: [(&str, &str, &str); 6] = [
+const STEPS: [(&str, &str, &str); 8] = [
     (
         "format",
         "Format",
@@ -22,9 +22,11 @@ const STEPS: [(&str, &str, &str); 6] = [
     ),
     ("checksum", "Checksum", "No character was changed or lost"),
     ("secret", "Secret", "The secret is one of this registry's"),
-    ("state", "State", "Neither revoked nor retired"),
-    ("expiry", "Expiry", "Not past its end"),
+    ("state", "State", "Neither revoked, retired nor disabled"),
+    ("expiry", "Expiry", "Begun, and not past its end"),
+    ("place", "Place", "May be used from here"),
     ("scope", "Scope", "Holds the scope that is needed"),
+    ("limits", "Limits", "Within its limits"),
 ];
 
 impl App {
@@ -44,22 +46,26 @@ impl App {
             .map(str::trim)
             .filter(|text| !text.is_empty());
         let required = required
-            .map(Scope::new)
+            .map(ScopeRequirement::parse)
             .transpose()
             .map_err(RegistryError::from)?;
         let registry = self.inner.registry.get().await?;
-        let pepper = match PlainKey::parse(presented) {
-            Ok(_) => self.pepper(&registry).await?,
-            Err(_) => None,
+        // What is not a key of ours may be one that was imported: then the keychain is asked too.
+        let needs_peppers = PlainKey::parse(presented).is_ok() || registry.has_foreign_keys();
+        let peppers = if needs_peppers {
+            self.peppers(&registry).await?
+        } else {
+            None
+        };
+        let request = VerifyRequest {
+            presented,
+            requirement: required.as_ref(),
+            ..VerifyRequest::default()
         };
         let started = Instant::now();
-        let verification = match pepper {
-            Some(pepper) => {
-                registry
-                    .verify_api_key(presented, required.as_ref(), &pepper)
-                    .await?
-            }
-            None => without_pepper(presented),
+        let verification = match peppers {
+            Some(peppers) => registry.verify_api_key(&request, &peppers).await?,
+            None => without_peppers(presented),
         };
         let took_us = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
         let key = match &verification.key_id {
@@ -83,16 +89,10 @@ impl App {
 }
 
 /// A registry that never issued a key accepts none, and need not ask the keychain for that.
-fn without_pepper(presented: &str) -> Verification {
-    let (kid, refusal) = match PlainKey::parse(presented) {
-        Ok(plain) => (Some(plain.kid().to_string()), Refusal::NotFound),
-        Err(error) => (None, Refusal::Malformed(error)),
-    };
-    Verification {
-        verdict: Err(refusal),
-        kid,
-        key_id: None,
-        retires_at: None,
+fn without_peppers(presented: &str) -> Verification {
+    match PlainKey::parse(presented) {
+        Ok(plain) => Verification::refused(Some(plain.kid().to_string()), Refusal::NotFound),
+        Err(error) => Verification::refused(None, Refusal::Malformed(error)),
     }
 }
 
@@ -101,13 +101,18 @@ fn failed_step(refusal: &Refusal) -> usize {
         Refusal::Malformed(FormatError::Checksum) => 1,
         Refusal::Malformed(_) => 0,
         Refusal::NotFound => 2,
-        Refusal::Revoked | Refusal::Retired => 3,
-        Refusal::Expired => 4,
-        Refusal::InsufficientScope(_) => 5,
+        Refusal::Revoked | Refusal::Retired | Refusal::Disabled | Refusal::OwnerDisabled => 3,
+        Refusal::NotYetValid | Refusal::Expired => 4,
+        Refusal::IpNotAllowed
+        | Refusal::OriginNotAllowed
+        | Refusal::WrongEnvironment
+        | Refusal::KeyTypeForbidden => 5,
+        Refusal::InsufficientScope(_) => 6,
+        Refusal::RateLimited { .. } | Refusal::CreditsExhausted { .. } => 7,
     }
 }
 
-fn checks(refusal: Option<&Refusal>, required: Option<&Scope>) -> Vec<CheckView> {
+fn checks(refusal: Option<&Refusal>, required: Option<&ScopeRequirement>) -> Vec<CheckView> {
     let failed = refusal.map_or(STEPS.len(), failed_step);
     let view = |(index, (id, label, detail)): (usize, (&str, &str, &str))| {
         let outcome = match index.cmp(&failed) {
@@ -127,7 +132,7 @@ fn checks(refusal: Option<&Refusal>, required: Option<&Scope>) -> Vec<CheckView>
             }
             (CheckOutcome::Skipped, _) => "Not tried".to_owned(),
             (CheckOutcome::Passed, Some(scope)) if id == "scope" => {
-                format!("Holds {}", scope.as_str())
+                format!("Holds {scope}")
             }
             (CheckOutcome::Passed, _) => detail.to_owned(),
         };
@@ -171,10 +176,44 @@ fn explain(refusal: Option<&Refusal>) -> (String, Option<String>) {
             "This secret is past its expiry.",
             Some("Rotate the key to get a new secret."),
         ),
-        Some(Refusal::InsufficientScope(scope)) => {
+        Some(Refusal::NotYetValid) => (
+            "The key does not work yet.",
+            Some("Wait for its beginning."),
+        ),
+        Some(Refusal::Disabled) => (
+            "The key is disabled.",
+            Some("Enable it, and it works again."),
+        ),
+        Some(Refusal::OwnerDisabled) => (
+            "Whoever owns this key is disabled, and all their keys with them.",
+            Some("Enable the owner, and the key works again."),
+        ),
+        Some(Refusal::IpNotAllowed) => (
+            "The key works only from some networks, and a check in this window comes from none.",
+            Some("Its list of networks is among its settings."),
+        ),
+        Some(Refusal::OriginNotAllowed) => (
+            "The key works only on some web pages, and a check in this window comes from none.",
+            Some("Its list of origins is among its settings."),
+        ),
+        Some(Refusal::WrongEnvironment) => ("The key belongs to another environment.", None),
+        Some(Refusal::KeyTypeForbidden) => ("A key of this type may not do that.", None),
+        Some(Refusal::RateLimited {
+            limit,
+            retry_after_ms,
+        }) => {
+            let seconds = retry_after_ms.saturating_add(999) / 1000;
             return (
-                format!("The key does not hold the scope {}.", scope.as_str()),
-                Some("Issue a key with that scope; scopes of a key do not change.".to_owned()),
+                format!("The limit “{limit}” is used up."),
+                Some(format!("Try again in {seconds} s. The key itself is fine.")),
+            );
+        }
+        Some(Refusal::CreditsExhausted { .. }) => ("The key has no credits left.", None),
+        Some(Refusal::InsufficientScope(missing)) => {
+            let names: Vec<&str> = missing.iter().map(Scope::as_str).collect();
+            return (
+                format!("The key does not hold {}.", names.join(", ")),
+                Some("Give the key that scope, or issue one that holds it.".to_owned()),
             );
         }
     };
@@ -192,10 +231,15 @@ mod tests {
             .map(|check| check.outcome)
             .collect();
         use CheckOutcome::{Failed, Passed, Skipped};
-        assert_eq!(outcomes, [Passed, Passed, Passed, Failed, Skipped, Skipped]);
-        assert_eq!(checks(None, None)[5].outcome, Skipped);
         assert_eq!(
-            checks(None, Scope::new("a:b").ok().as_ref())[5].outcome,
+            outcomes,
+            [
+                Passed, Passed, Passed, Failed, Skipped, Skipped, Skipped, Skipped
+            ]
+        );
+        assert_eq!(checks(None, None)[6].outcome, Skipped);
+        assert_eq!(
+            checks(None, ScopeRequirement::parse("a:b").ok().as_ref())[6].outcome,
             Passed
         );
     }

@@ -143,6 +143,7 @@ fn key_state(state: domain::ApiKeyState) -> ApiKeyState {
         domain::ApiKeyState::Active => ApiKeyState::Active,
         domain::ApiKeyState::Rotating => ApiKeyState::Rotating,
         domain::ApiKeyState::Expired => ApiKeyState::Expired,
+        domain::ApiKeyState::Disabled => ApiKeyState::Disabled,
         domain::ApiKeyState::Revoked => ApiKeyState::Revoked,
     }
 }

@@ -202,3 +202,98 @@ impl OwnerError {
         "invalid_owner"
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn prefix(text: &str) -> Prefix {
+        Prefix::new(text).expect("a prefix")
+    }
+
+    #[test]
+    fn environments_follow_their_rule() {
+        let longest = format!("a{}", "9".repeat(31));
+        for good in ["a", "live", "test", "staging-2", longest.as_str()] {
+            assert_eq!(Environment::new(good).expect(good).as_str(), good);
+        }
+        let too_long = format!("{longest}9");
+        for bad in [
+            "",
+            "1a",
+            "-a",
+            "Live",
+            "a_b",
+            "a b",
+            "ä",
+            "*",
+            too_long.as_str(),
+        ] {
+            assert_eq!(Environment::new(bad), Err(EnvironmentError), "{bad}");
+        }
+        assert_eq!(Environment::new("live"), Ok(Environment::LIVE));
+        assert_eq!(Environment::new("test"), Ok(Environment::TEST));
+    }
+
+    #[test]
+    fn ac_141_a_prefix_names_its_type_and_environment() {
+        use KeyType::{Custom, Publishable, Root, Secret};
+        let (live, test) = (Some(Environment::LIVE), Some(Environment::TEST));
+        let cases = [
+            ("sk_live", Secret, live.clone()),
+            ("sk_test", Secret, test.clone()),
+            ("sk_acme", Secret, None),
+            ("pk_live", Publishable, live.clone()),
+            ("pk_test", Publishable, test.clone()),
+            ("kw_root", Root, None),
+            ("kw_roots", Custom, None),
+            ("acme_live", Custom, live),
+            ("acme_livery", Custom, None),
+            ("live_acme", Custom, None),
+            ("sk", Custom, None),
+            ("test", Custom, test),
+        ];
+        for (text, key_type, environment) in cases {
+            assert_eq!(KeyType::of(&prefix(text)), key_type, "{text}");
+            assert_eq!(Environment::of_prefix(&prefix(text)), environment, "{text}");
+        }
+    }
+
+    #[test]
+    fn stable_texts_read_back() {
+        use KeyType::{Custom, Publishable, Root, Secret};
+        for one in [Secret, Publishable, Root, Custom] {
+            assert_eq!(KeyType::parse(one.as_str()), Some(one));
+        }
+        for one in [OwnerKind::Person, OwnerKind::Service, OwnerKind::Team] {
+            assert_eq!(OwnerKind::parse(one.as_str()), Some(one));
+        }
+        assert_eq!(KeyType::parse("Secret"), None);
+        assert_eq!(OwnerKind::parse(""), None);
+    }
+
+    #[test]
+    fn owners_are_checked() {
+        let owner = Owner::parse("service:ci:deploy").expect("an owner");
+        assert_eq!(
+            (owner.kind, owner.id.as_str()),
+            (OwnerKind::Service, "ci:deploy")
+        );
+        assert_eq!(Owner::parse("robot:x"), Err(OwnerError::Kind));
+        assert_eq!(Owner::parse("person"), Err(OwnerError::Kind));
+        let long = format!("person:{}", "x".repeat(201));
+        for bad in ["person:", "person:a b", "team:a\nb", long.as_str()] {
+            assert_eq!(Owner::parse(bad), Err(OwnerError::Id), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_owner_reads_back(id in "[!-~ä]{1,200}") {
+            let owner = Owner::new(OwnerKind::Team, &id).expect("an owner");
+            prop_assert_eq!(Owner::parse(&owner.to_text()), Ok(owner));
+        }
+    }
+}

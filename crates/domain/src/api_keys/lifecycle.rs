@@ -98,6 +98,24 @@ pub enum SecretState {
 }
 
 impl SecretState {
+    /// What a stored state means at `now` (all times in Unix ms).
+    #[must_use]
+    pub fn at(
+        stored: Self,
+        expires_at: Option<i64>,
+        retires_at: Option<i64>,
+        pending_until: Option<i64>,
+        now: i64,
+    ) -> Self {
+        let over = |end: Option<i64>| end.is_some_and(|end| end <= now);
+        match stored {
+            Self::Retiring if over(retires_at) => Self::Retired,
+            Self::Pending if over(pending_until) => Self::Aborted,
+            live if live.verifies() && over(expires_at) => Self::Expired,
+            other => other,
+        }
+    }
+
     /// Whether a secret in this state verifies.
     #[must_use]
     pub fn verifies(self) -> bool {
@@ -109,19 +127,13 @@ impl Secret {
     /// The state at `now`. Expiry and the end of an overlap need no sweeper.
     #[must_use]
     pub fn state(&self, now: i64) -> SecretState {
-        if !self.stored.verifies() {
-            return self.stored;
-        }
-        if self.stored == SecretState::Retiring && self.retires_at.is_some_and(|end| end <= now) {
-            return SecretState::Retired;
-        }
-        if self.stored == SecretState::Pending && self.pending_until.is_some_and(|end| end <= now) {
-            return SecretState::Aborted;
-        }
-        if self.expires_at.is_some_and(|end| end <= now) {
-            return SecretState::Expired;
-        }
-        self.stored
+        SecretState::at(
+            self.stored,
+            self.expires_at,
+            self.retires_at,
+            self.pending_until,
+            now,
+        )
     }
 
     /// A secret as it is made: in a rotation it waits for its first use.

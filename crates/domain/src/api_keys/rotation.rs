@@ -480,6 +480,19 @@ impl ApiKey {
         quiet_since.is_some_and(|since| now.saturating_sub(since) >= silent_ms)
     }
 
+    /// A key for one use was used: every secret of it ends.
+    pub fn end_one_time(&mut self, now: i64) {
+        for secret in &mut self.secrets {
+            if secret.stored.verifies() {
+                secret.end(
+                    SecretState::Retired,
+                    now,
+                    Some("made for one use, and used"),
+                );
+            }
+        }
+    }
+
     /// Ends one secret for good. The others stay as they are: a use of an ended secret alerts, and
     /// never ends the rest by itself.
     ///

@@ -77,12 +77,9 @@ impl ScopeRequirement {
         // Branches were chosen one by one; a scope chosen in one may serve another as well.
         let mut index = 0;
         while index < list.len() {
+            let others = || list.iter().enumerate().filter(|(at, _)| *at != index);
             let is_met_without = self.0.is_met(&|scope| {
-                let listed = list.iter().enumerate();
-                granted.covers(scope)
-                    || listed
-                        .into_iter()
-                        .any(|(at, other)| at != index && other == scope)
+                granted.covers(scope) || others().any(|(_, other)| other == scope)
             });
             if is_met_without {
                 list.remove(index);

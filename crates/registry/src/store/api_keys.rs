@@ -1,8 +1,8 @@
 //! Rows of keys.
 
 use keywright_domain::api_keys::{
-    ApiKey, CreditPlan, Environment, KeySettings, Metadata, NetworkList, Note, OriginList, Owner, OwnerKind,
-    Prefix, RateLimits, Secret, Tags,
+    ApiKey, CreditPlan, Environment, KeySettings, Metadata, NetworkList, Note, OriginList, Owner,
+    OwnerKind, Prefix, RateLimits, Secret, Tags,
 };
 use keywright_domain::scopes::ScopeSet;
 use sqlx::AnyConnection;
@@ -22,10 +22,9 @@ macro_rules! key_columns {
          k.revoked_reason, k.promoted_to"
     };
 }
-pub(super) use key_columns;
 
 #[derive(sqlx::FromRow)]
-pub(super) struct ApiKeyRow {
+struct ApiKeyRow {
     id: String,
     name: String,
     prefix: String,
@@ -55,7 +54,7 @@ pub(super) struct ApiKeyRow {
 }
 
 impl ApiKeyRow {
-    pub(super) fn into_key(self, secrets: Vec<Secret>) -> Result<ApiKey, RegistryError> {
+    fn into_key(self, secrets: Vec<Secret>) -> Result<ApiKey, RegistryError> {
         let settings = KeySettings {
             limits: RateLimits::parse(&self.limits).map_err(|_| damaged("limit"))?,
             networks: NetworkList::parse(&self.networks).map_err(|_| damaged("network"))?,
@@ -122,12 +121,16 @@ pub(crate) async fn find(
 }
 
 /// What a key's texts begin with.
-pub(crate) async fn find_prefix(connection: &mut AnyConnection, id: &str) -> Result<Option<Prefix>, RegistryError> {
+pub(crate) async fn find_prefix(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<Option<Prefix>, RegistryError> {
     let text: Option<String> = sqlx::query_scalar("SELECT prefix FROM api_keys WHERE id = $1")
         .bind(id.to_owned())
         .fetch_optional(connection)
         .await?;
-    text.map(|text| Prefix::new(&text).map_err(|_| damaged("prefix"))).transpose()
+    text.map(|text| Prefix::new(&text).map_err(|_| damaged("prefix")))
+        .transpose()
 }
 
 /// Inserts a key, without its secrets.
@@ -233,7 +236,11 @@ pub(crate) async fn update(
 }
 
 fn credit_text(settings: &KeySettings) -> String {
-    settings.credits.as_ref().map(CreditPlan::to_text).unwrap_or_default()
+    settings
+        .credits
+        .as_ref()
+        .map(CreditPlan::to_text)
+        .unwrap_or_default()
 }
 
 /// What lists filter and sort by, derived from the key and its secrets.
@@ -251,7 +258,13 @@ impl Derived {
         let current = key
             .current_secret(now)
             .ok_or_else(|| damaged("key without a secret"))?;
-        let mut search_text = format!("{} {} {} {}", key.name, key.prefix, key.scopes, key.settings.tags.to_text().trim());
+        let mut search_text = format!(
+            "{} {} {} {}",
+            key.name,
+            key.prefix,
+            key.scopes,
+            key.settings.tags.to_text().trim()
+        );
         for secret in &key.secrets {
             search_text.push(' ');
             search_text.push_str(secret.kid.as_str());

@@ -6,7 +6,12 @@ use sqlx::AnyConnection;
 use super::secrets::damaged;
 use crate::RegistryError;
 
-pub(crate) async fn put(connection: &mut AnyConnection, key_id: &str, remaining: i64, now: i64) -> Result<(), RegistryError> {
+pub(crate) async fn put(
+    connection: &mut AnyConnection,
+    key_id: &str,
+    remaining: i64,
+    now: i64,
+) -> Result<(), RegistryError> {
     sqlx::query(
         "INSERT INTO credits (key_id, remaining, refilled_at) VALUES ($1, $2, $3) \
          ON CONFLICT (key_id) DO UPDATE SET remaining = excluded.remaining, refilled_at = excluded.refilled_at",
@@ -19,7 +24,19 @@ pub(crate) async fn put(connection: &mut AnyConnection, key_id: &str, remaining:
     Ok(())
 }
 
-pub(crate) async fn remove(connection: &mut AnyConnection, key_id: &str) -> Result<(), RegistryError> {
+/// Writes what a debit left.
+pub(crate) async fn put_state(
+    connection: &mut AnyConnection,
+    key_id: &str,
+    state: &CreditState,
+) -> Result<(), RegistryError> {
+    put(connection, key_id, state.remaining, state.refilled_at).await
+}
+
+pub(crate) async fn remove(
+    connection: &mut AnyConnection,
+    key_id: &str,
+) -> Result<(), RegistryError> {
     sqlx::query("DELETE FROM credits WHERE key_id = $1")
         .bind(key_id.to_owned())
         .execute(connection)
@@ -41,7 +58,13 @@ pub(crate) async fn find(
     .await?;
     row.map(|(plan, remaining, refilled_at)| {
         let plan = CreditPlan::parse(&plan).map_err(|_| damaged("credit plan"))?;
-        Ok((plan, CreditState { remaining, refilled_at }))
+        Ok((
+            plan,
+            CreditState {
+                remaining,
+                refilled_at,
+            },
+        ))
     })
     .transpose()
 }

@@ -162,7 +162,7 @@ fn has_log(path: &Path) -> bool {
     fs::metadata(sibling(path, "-wal")).is_ok_and(|metadata| metadata.len() > 0)
 }
 
-fn sibling(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn sibling(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

@@ -29,7 +29,10 @@ pub(crate) async fn lock(connection: &mut AnyConnection) -> Result<Head, Registr
     })
 }
 
-pub(crate) async fn update(connection: &mut AnyConnection, head: &Head) -> Result<(), RegistryError> {
+pub(crate) async fn update(
+    connection: &mut AnyConnection,
+    head: &Head,
+) -> Result<(), RegistryError> {
     sqlx::query(
         "UPDATE heads SET audit_sequence = $1, audit_hash = $2, change_version = $3 WHERE id = 1",
     )
@@ -42,7 +45,9 @@ pub(crate) async fn update(connection: &mut AnyConnection, head: &Head) -> Resul
 }
 
 /// Gives the registry its id when it is opened for the first time.
-pub(crate) async fn ensure_registry_id(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+pub(crate) async fn ensure_registry_id(
+    connection: &mut AnyConnection,
+) -> Result<(), RegistryError> {
     let fresh = keywright_domain::base62::random_id(&mut rand::rng());
     sqlx::query("UPDATE heads SET registry_id = $1 WHERE id = 1 AND registry_id = ''")
         .bind(fresh)
@@ -52,9 +57,11 @@ pub(crate) async fn ensure_registry_id(connection: &mut AnyConnection) -> Result
 }
 
 pub(crate) async fn registry_id(connection: &mut AnyConnection) -> Result<String, RegistryError> {
-    Ok(sqlx::query_scalar("SELECT registry_id FROM heads WHERE id = 1")
-        .fetch_one(connection)
-        .await?)
+    Ok(
+        sqlx::query_scalar("SELECT registry_id FROM heads WHERE id = 1")
+            .fetch_one(connection)
+            .await?,
+    )
 }
 
 pub(crate) async fn insert_changes(
@@ -64,14 +71,22 @@ pub(crate) async fn insert_changes(
 ) -> Result<(), RegistryError> {
     const COLUMNS: usize = 4;
     for part in changes.chunks(many::MOST) {
-        let sql = many::values("INSERT INTO changes (version, at, kind, subject) VALUES ", part.len(), COLUMNS);
+        let sql = many::values(
+            "INSERT INTO changes (version, at, kind, subject) VALUES ",
+            part.len(),
+            COLUMNS,
+        );
         let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
         for (version, subject) in part {
             let (kind, subject) = match subject {
                 Subject::ApiKey(id) => ("api_key", id),
                 Subject::Principal(id) => ("principal", id),
             };
-            query = query.bind(*version).bind(now).bind(kind).bind(subject.clone());
+            query = query
+                .bind(*version)
+                .bind(now)
+                .bind(kind)
+                .bind(subject.clone());
         }
         query.execute(&mut *connection).await?;
     }
@@ -105,7 +120,9 @@ pub(crate) async fn changes_after(
 }
 
 /// Newest change, and the oldest that is still in the log.
-pub(crate) async fn change_bounds(connection: &mut AnyConnection) -> Result<(i64, i64), RegistryError> {
+pub(crate) async fn change_bounds(
+    connection: &mut AnyConnection,
+) -> Result<(i64, i64), RegistryError> {
     Ok(
         sqlx::query_as("SELECT change_version, oldest_change FROM heads WHERE id = 1")
             .fetch_one(connection)

@@ -21,7 +21,7 @@ pub(crate) struct ListRow {
     pub(crate) revoked_reason: Option<String>,
     pub(crate) kid: String,
     pub(crate) last_four: String,
-    pub(crate) name_order: String,
+    pub(crate) name_key: String,
     pub(crate) expires_order: i64,
     pub(crate) old_works_until: i64,
     pub(crate) last_used_order: i64,
@@ -31,7 +31,7 @@ macro_rules! list_sql {
     ($keyset:literal, $order:literal) => {
         concat!(
             "SELECT id, name, prefix, scopes, created_at, revoked_at, revoked_reason, kid, \
-             last_four, name_order, expires_order, old_works_until, last_used_order \
+             last_four, name_key, expires_order, old_works_until, last_used_order \
              FROM api_keys WHERE ",
             $keyset,
             " AND ",
@@ -81,9 +81,9 @@ pub(crate) async fn list(
             list_sql!("(created_at, id) < ($1, $2)", "created_at DESC, id DESC")
         }
         ApiKeyOrder::CreatedAsc => list_sql!("(created_at, id) > ($1, $2)", "created_at, id"),
-        ApiKeyOrder::NameAsc => list_sql!("(name_order, id) > ($1, $2)", "name_order, id"),
+        ApiKeyOrder::NameAsc => list_sql!("(name_key, id) > ($1, $2)", "name_key, id"),
         ApiKeyOrder::NameDesc => {
-            list_sql!("(name_order, id) < ($1, $2)", "name_order DESC, id DESC")
+            list_sql!("(name_key, id) < ($1, $2)", "name_key DESC, id DESC")
         }
         ApiKeyOrder::ExpiresAsc => list_sql!("(expires_order, id) > ($1, $2)", "expires_order, id"),
         ApiKeyOrder::LastUsedDesc => {

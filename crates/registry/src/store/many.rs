@@ -54,6 +54,9 @@ mod tests {
     fn placeholders_are_counted_through() {
         assert_eq!(values("V ", 2, 3), "V ($1, $2, $3), ($4, $5, $6)");
         assert_eq!(list("IN ", 2, " X"), "IN ($1, $2) X");
-        assert_eq!([padded(1), padded(2), padded(8), padded(9), padded(64)], [1, 8, 8, 64, 64]);
+        assert_eq!(
+            [padded(1), padded(2), padded(8), padded(9), padded(64)],
+            [1, 8, 8, 64, 64]
+        );
     }
 }

@@ -4,14 +4,20 @@
 pub(crate) mod accounts;
 pub(crate) mod api_keys;
 pub(crate) mod audit;
-pub(crate) mod candidates;
+pub(crate) mod credits;
 pub(crate) mod file;
 pub(crate) mod heads;
+pub(crate) mod images;
 pub(crate) mod listing;
 pub(crate) mod many;
+pub(crate) mod peppers;
+pub(crate) mod policies;
 pub(crate) mod postgres;
+pub(crate) mod principals;
+pub(crate) mod rotations;
 pub(crate) mod scopes;
 pub(crate) mod secrets;
+pub(crate) mod uses;
 
 use sqlx::{Any, AnyPool, Transaction};
 

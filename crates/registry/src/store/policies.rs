@@ -47,9 +47,12 @@ impl PolicyText {
     }
 
     fn into_policy(self, environment: &str) -> Option<Policy> {
-        let prefixes = self
-            .allowed_prefixes
-            .map(|texts| texts.iter().map(|text| Prefix::new(text)).collect::<Result<_, _>>());
+        let prefixes = self.allowed_prefixes.map(|texts| {
+            texts
+                .iter()
+                .map(|text| Prefix::new(text))
+                .collect::<Result<_, _>>()
+        });
         Some(Policy {
             environment: PolicyEnvironment::parse(environment).ok()?,
             max_lifetime_ms: self.max_lifetime_ms,
@@ -57,9 +60,17 @@ impl PolicyText {
             never_expires_allowed: self.never_expires_allowed,
             min_overlap_ms: self.min_overlap_ms,
             max_overlap_ms: self.max_overlap_ms,
-            allowed_scopes: self.allowed_scopes.map(|text| ScopeSet::parse(&text)).transpose().ok()?,
+            allowed_scopes: self
+                .allowed_scopes
+                .map(|text| ScopeSet::parse(&text))
+                .transpose()
+                .ok()?,
             allowed_prefixes: prefixes.transpose().ok()?,
-            rate_limit_floor: self.rate_limit_floor.map(|text| RateLimit::parse(&text)).transpose().ok()?,
+            rate_limit_floor: self
+                .rate_limit_floor
+                .map(|text| RateLimit::parse(&text))
+                .transpose()
+                .ok()?,
             overlap_clock: OverlapClock::parse(&self.overlap_clock).ok()?,
             drain_ms: self.drain_ms,
             retire_on_max_age: self.retire_on_max_age,
@@ -69,7 +80,8 @@ impl PolicyText {
 
 fn read(environment: &str, text: &str) -> Result<Policy, RegistryError> {
     let text: PolicyText = serde_json::from_str(text).map_err(|_| damaged("policy"))?;
-    text.into_policy(environment).ok_or_else(|| damaged("policy"))
+    text.into_policy(environment)
+        .ok_or_else(|| damaged("policy"))
 }
 
 /// The policy of an environment, else the one for all.
@@ -83,17 +95,25 @@ pub(crate) async fn find(
     .bind(environment.as_str().to_owned())
     .fetch_optional(connection)
     .await?;
-    row.map(|(environment, text)| read(&environment, &text)).transpose()
+    row.map(|(environment, text)| read(&environment, &text))
+        .transpose()
 }
 
 pub(crate) async fn list(connection: &mut AnyConnection) -> Result<Vec<Policy>, RegistryError> {
-    let rows: Vec<(String, String)> = sqlx::query_as("SELECT environment, text FROM policies ORDER BY environment")
-        .fetch_all(connection)
-        .await?;
-    rows.iter().map(|(environment, text)| read(environment, text)).collect()
+    let rows: Vec<(String, String)> =
+        sqlx::query_as("SELECT environment, text FROM policies ORDER BY environment")
+            .fetch_all(connection)
+            .await?;
+    rows.iter()
+        .map(|(environment, text)| read(environment, text))
+        .collect()
 }
 
-pub(crate) async fn put(connection: &mut AnyConnection, policy: &Policy, now: i64) -> Result<(), RegistryError> {
+pub(crate) async fn put(
+    connection: &mut AnyConnection,
+    policy: &Policy,
+    now: i64,
+) -> Result<(), RegistryError> {
     let text = serde_json::to_string(&PolicyText::of(policy))
         .map_err(|error| RegistryError::Store(error.to_string()))?;
     sqlx::query(

@@ -35,7 +35,10 @@ pub(crate) async fn configure(connection: &mut AnyConnection) -> Result<(), Regi
 pub(crate) async fn prepare(connection: &mut AnyConnection) -> Result<(), RegistryError> {
     for (name, definition) in [
         ("blob", "CREATE DOMAIN blob AS bytea"),
-        ("ordered_text", "CREATE DOMAIN ordered_text AS text COLLATE \"C\""),
+        (
+            "ordered_text",
+            "CREATE DOMAIN ordered_text AS text COLLATE \"C\"",
+        ),
     ] {
         let known: i64 = sqlx::query_scalar(
             "SELECT COUNT(*) FROM pg_type WHERE typname = $1 AND pg_type_is_visible(oid)",

@@ -43,12 +43,18 @@ impl PrincipalRow {
 const COLUMNS: &str = "SELECT id, kind, name, permissions, disabled_at, disabled_reason, keys_revoked_at, \
                        keys_revoked_reason, created_at, epoch FROM principals WHERE id IN ";
 
-pub(crate) async fn find(connection: &mut AnyConnection, id: &str) -> Result<Option<Principal>, RegistryError> {
+pub(crate) async fn find(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<Option<Principal>, RegistryError> {
     Ok(find_all(connection, &[id.to_owned()]).await?.pop())
 }
 
 /// Those of some ids that exist.
-pub(crate) async fn find_all(connection: &mut AnyConnection, ids: &[String]) -> Result<Vec<Principal>, RegistryError> {
+pub(crate) async fn find_all(
+    connection: &mut AnyConnection,
+    ids: &[String],
+) -> Result<Vec<Principal>, RegistryError> {
     let mut found = Vec::with_capacity(ids.len());
     for part in ids.chunks(many::MOST) {
         let count = many::padded(part.len());
@@ -66,7 +72,10 @@ pub(crate) async fn find_all(connection: &mut AnyConnection, ids: &[String]) -> 
 }
 
 /// Inserts or replaces.
-pub(crate) async fn put(connection: &mut AnyConnection, principal: &Principal) -> Result<(), RegistryError> {
+pub(crate) async fn put(
+    connection: &mut AnyConnection,
+    principal: &Principal,
+) -> Result<(), RegistryError> {
     sqlx::query(
         "INSERT INTO principals (id, kind, name, permissions, disabled_at, disabled_reason, keys_revoked_at, \
          keys_revoked_reason, created_at, epoch) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) \

@@ -51,7 +51,10 @@ impl RotationRow {
     }
 }
 
-pub(crate) async fn find(connection: &mut AnyConnection, id: &str) -> Result<Option<Rotation>, RegistryError> {
+pub(crate) async fn find(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<Option<Rotation>, RegistryError> {
     let row: Option<RotationRow> = sqlx::query_as(concat!(
         "SELECT ",
         columns!(),
@@ -64,7 +67,10 @@ pub(crate) async fn find(connection: &mut AnyConnection, id: &str) -> Result<Opt
 }
 
 /// The one rotation of a key that is not over.
-pub(crate) async fn find_open(connection: &mut AnyConnection, key_id: &str) -> Result<Option<Rotation>, RegistryError> {
+pub(crate) async fn find_open(
+    connection: &mut AnyConnection,
+    key_id: &str,
+) -> Result<Option<Rotation>, RegistryError> {
     let row: Option<RotationRow> = sqlx::query_as(concat!(
         "SELECT ",
         columns!(),
@@ -114,7 +120,10 @@ pub(crate) async fn list_open(
     rows.into_iter().map(RotationRow::into_rotation).collect()
 }
 
-pub(crate) async fn insert(connection: &mut AnyConnection, rotation: &Rotation) -> Result<(), RegistryError> {
+pub(crate) async fn insert(
+    connection: &mut AnyConnection,
+    rotation: &Rotation,
+) -> Result<(), RegistryError> {
     sqlx::query(
         "INSERT INTO rotations (idempotency_key, key_id, old_kid, kid, overlap_ms, clock, state, requested_by, \
          reason, created_at, activated_at, ended_at, ended_by) \
@@ -138,7 +147,10 @@ pub(crate) async fn insert(connection: &mut AnyConnection, rotation: &Rotation) 
     Ok(())
 }
 
-pub(crate) async fn update(connection: &mut AnyConnection, rotation: &Rotation) -> Result<(), RegistryError> {
+pub(crate) async fn update(
+    connection: &mut AnyConnection,
+    rotation: &Rotation,
+) -> Result<(), RegistryError> {
     sqlx::query(
         "UPDATE rotations SET kid = $1, state = $2, activated_at = $3, ended_at = $4, ended_by = $5 \
          WHERE idempotency_key = $6",

@@ -3,10 +3,11 @@
 use keywright_domain::api_keys::lifecycle::KnownScope;
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::scopes::Scope;
-use sqlx::{AnyConnection, Connection};
+use sqlx::AnyConnection;
 
-use super::audit::{self, NewEvent};
+use super::audit::NewEvent;
 use crate::RegistryError;
+use crate::writer::Unit;
 
 /// What a new registry knows: scope, what it allows, whether a publishable key may hold it.
 const DEFAULTS: [(&str, &str, bool); 8] = [
@@ -60,32 +61,21 @@ pub(crate) async fn upsert(
     Ok(())
 }
 
-/// Fills a registry that has no history yet, in one transaction: a crash right after the first
-/// migration must not leave it without scopes for ever.
-pub(crate) async fn insert_defaults_once(
-    connection: &mut AnyConnection,
-    now: i64,
-) -> Result<(), RegistryError> {
-    if audit::last_sequence(connection).await? > 0 {
-        return Ok(());
-    }
-    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
-    if audit::last_sequence(&mut transaction).await? > 0 {
-        return Ok(());
-    }
+/// Fills a registry that has no history yet, in the transaction that gives it its first event: a
+/// crash right after the first migration must not leave it without scopes for ever.
+pub(crate) async fn insert_defaults(unit: &mut Unit) -> Result<(), RegistryError> {
     for (name, description, low_risk) in DEFAULTS {
         let scope = KnownScope {
             scope: Scope::new(name)?,
             description: description.into(),
             low_risk,
         };
-        upsert(&mut transaction, &scope).await?;
+        upsert(unit.write(), &scope).await?;
     }
-    let event = NewEvent::about_registry(
-        AuditAction::RegistryCreated,
-        "The registry of this device was created".to_owned(),
+    let summary = "The registry was created".to_owned();
+    unit.audit(
+        &Actor::keywright(),
+        NewEvent::about_registry(AuditAction::RegistryCreated, summary),
     );
-    audit::insert(&mut transaction, &Actor::keywright(), now, event).await?;
-    transaction.commit().await?;
     Ok(())
 }

@@ -62,7 +62,7 @@ pub(crate) struct StoredMac {
     pub(crate) pepper_id: String,
 }
 
-pub(super) fn damaged(what: &str) -> RegistryError {
+pub(crate) fn damaged(what: &str) -> RegistryError {
     RegistryError::Damaged(format!(
         "a {what} in it has a value that this program never writes"
     ))
@@ -129,13 +129,17 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// Whether a kid is taken.
-pub(crate) async fn exists(connection: &mut AnyConnection, kid: &Kid) -> Result<bool, RegistryError> {
-    let count: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM secrets WHERE kid = $1")
-        .bind(kid.as_str().to_owned())
-        .fetch_one(connection)
-        .await?;
-    Ok(count > 0)
+/// The key that a kid belongs to.
+pub(crate) async fn find_key_id(
+    connection: &mut AnyConnection,
+    kid: &str,
+) -> Result<Option<String>, RegistryError> {
+    Ok(
+        sqlx::query_scalar("SELECT key_id FROM secrets WHERE kid = $1")
+            .bind(kid.to_owned())
+            .fetch_optional(connection)
+            .await?,
+    )
 }
 
 /// Writes what a change of state changes. Use counts are not touched: they are added to by the
@@ -186,12 +190,14 @@ pub(crate) async fn update_mac(
     mac: &KeyMac,
     pepper_id: &str,
 ) -> Result<bool, RegistryError> {
-    let result = sqlx::query("UPDATE secrets SET mac = $1, pepper_id = $2 WHERE kid = $3 AND pepper_id = $4")
-        .bind(mac.as_bytes().to_vec())
-        .bind(pepper_id.to_owned())
-        .bind(kid.to_owned())
-        .bind(old_pepper.to_owned())
-        .execute(connection)
-        .await?;
+    let result = sqlx::query(
+        "UPDATE secrets SET mac = $1, pepper_id = $2 WHERE kid = $3 AND pepper_id = $4",
+    )
+    .bind(mac.as_bytes().to_vec())
+    .bind(pepper_id.to_owned())
+    .bind(kid.to_owned())
+    .bind(old_pepper.to_owned())
+    .execute(connection)
+    .await?;
     Ok(result.rows_affected() == 1)
 }

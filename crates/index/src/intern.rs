@@ -1,0 +1,49 @@
+//! What many keys have in common is kept once and named by a small number.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::OnceLock;
+
+use parking_lot::Mutex;
+
+use crate::slab::Slab;
+
+/// Values of type `T`, told apart by `K`. Nothing is forgotten before the whole goes.
+#[derive(Debug)]
+pub(crate) struct Interner<K, T> {
+    numbers: Mutex<HashMap<K, u32>>,
+    values: Slab<OnceLock<T>>,
+}
+
+impl<K: Eq + Hash, T> Interner<K, T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            numbers: Mutex::new(HashMap::new()),
+            values: Slab::new(),
+        }
+    }
+
+    /// The number of the value of this name, from 1; `make` makes it if it is new. `None` when
+    /// there are 134 million.
+    pub(crate) fn intern(&self, name: K, make: impl FnOnce() -> T) -> Option<u32> {
+        let mut numbers = self.numbers.lock();
+        if let Some(number) = numbers.get(&name) {
+            return Some(*number);
+        }
+        let number = u32::try_from(numbers.len()).ok()?.checked_add(1)?;
+        self.values.make(number)?.get_or_init(make);
+        numbers.insert(name, number);
+        Some(number)
+    }
+
+    /// The value; takes no lock.
+    #[inline]
+    pub(crate) fn get(&self, number: u32) -> Option<&T> {
+        self.values.get(number)?.get()
+    }
+
+    /// Bytes taken, without what the values point to.
+    pub(crate) fn bytes(&self) -> usize {
+        self.values.bytes() + self.numbers.lock().capacity() * (size_of::<(K, u32)>() + 1)
+    }
+}

@@ -1,0 +1,473 @@
+//! Keeps the index of keys as new as the database.
+//!
+//! A change of this process is doubted in the index before its commit and applied before it is
+//! answered. A change of another process is seen, on SQLite, by the header of the write-ahead log's
+//! index (sqlite.org/walformat.html §2.1), which every commit rewrites before it returns: one read
+//! of 48 bytes a verification, and no window. On PostgreSQL it is seen by the ordered log of changes
+//! within the lease; an index that was not confirmed for longer is not trusted.
+
+use std::fs::File;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use keywright_index::{Applied, KeyId, KeyImage, PackedKid, PrincipalImage, Rules, SecretImage};
+use sqlx::AnyConnection;
+
+use crate::open::Place;
+use crate::store::{self, images::Image};
+use crate::writer::Subject;
+use crate::{LocalRegistry, RegistryError, Shared};
+
+/// Memory is trusted for this long after the log was confirmed.
+const LEASE: Duration = Duration::from_secs(1);
+/// How often another node's changes are looked for.
+const POLL: Duration = Duration::from_millis(200);
+/// How many keys are read at a time when the index is built.
+const PAGE: i64 = 1000;
+
+/// What the index knows, and how it learns that it is behind.
+#[derive(Debug)]
+pub(crate) struct Freshness {
+    /// The newest change that is in the index.
+    seen: AtomicI64,
+    /// What was read before the index was emptied must not come in after it: reading holds this for
+    /// reading, emptying for writing.
+    loading: tokio::sync::RwLock<()>,
+    /// One catch-up at a time.
+    turn: tokio::sync::Mutex<()>,
+    /// SQLite: the file whose header changes with every commit, opened when it is there.
+    wal_index: Option<(std::path::PathBuf, OnceLock<File>)>,
+    confirmed: Mutex<Confirmed>,
+    /// Whether a foreign key was ever imported: only then is what is not ours looked for.
+    pub(crate) has_foreign: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Confirmed {
+    header: Option<[u8; 48]>,
+    at: Option<Duration>,
+}
+
+impl Freshness {
+    pub(crate) fn new(place: &Place) -> Self {
+        let wal_index = match place {
+            Place::File(path) => Some((store::file::sibling(path, "-shm"), OnceLock::new())),
+            Place::Postgres(_) => None,
+        };
+        Self {
+            seen: AtomicI64::new(0),
+            loading: tokio::sync::RwLock::default(),
+            turn: tokio::sync::Mutex::default(),
+            wal_index,
+            confirmed: Mutex::default(),
+            has_foreign: AtomicBool::new(false),
+        }
+    }
+
+    fn header(&self) -> Option<[u8; 48]> {
+        let (path, file) = self.wal_index.as_ref()?;
+        let file = match file.get() {
+            Some(file) => file,
+            None => {
+                let opened = File::open(path).ok()?;
+                file.get_or_init(|| opened)
+            }
+        };
+        let mut header = [0; 48];
+        read_at_start(file, &mut header).ok()?;
+        Some(header)
+    }
+
+    /// Whether the index is known to be as new as the database, or as new as the lease allows.
+    fn is_confirmed(&self) -> bool {
+        let confirmed = self
+            .confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match self.header() {
+            Some(header) => confirmed.header == Some(header),
+            None if self.wal_index.is_some() => false,
+            None => confirmed
+                .at
+                .is_some_and(|at| since_boot().saturating_sub(at) < LEASE),
+        }
+    }
+
+    fn confirm(&self, header: Option<[u8; 48]>, at: Duration) {
+        let mut confirmed = self
+            .confirmed
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        confirmed.header = header;
+        confirmed.at = Some(at);
+    }
+}
+
+#[cfg(unix)]
+fn read_at_start(file: &File, header: &mut [u8; 48]) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, header, 0)
+}
+
+#[cfg(windows)]
+fn read_at_start(file: &File, header: &mut [u8; 48]) -> std::io::Result<()> {
+    let read = std::os::windows::fs::FileExt::seek_read(file, header, 0)?;
+    if read == header.len() {
+        Ok(())
+    } else {
+        Err(std::io::ErrorKind::UnexpectedEof.into())
+    }
+}
+
+/// Time since the machine started, with the time it slept: a lease must not survive a suspend.
+#[cfg(target_os = "linux")]
+fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+/// Elsewhere `Instant` counts what the system's own monotonic clock counts.
+#[cfg(not(target_os = "linux"))]
+fn since_boot() -> Duration {
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    START.get_or_init(std::time::Instant::now).elapsed()
+}
+
+/// Confirms the log before the lease is over, so that verifications need not wait for it.
+async fn renew(shared: &Shared) -> Result<(), RegistryError> {
+    if shared.freshness.wal_index.is_some() && shared.freshness.is_confirmed() {
+        return Ok(());
+    }
+    let _turn = shared.freshness.turn.lock().await;
+    catch_up(shared).await
+}
+
+/// Makes sure that the index is trusted. An error here refuses every verification.
+pub(crate) async fn ensure(shared: &Shared) -> Result<(), RegistryError> {
+    if shared.pool.is_closed() {
+        return Err(RegistryError::Store("the registry is closed".into()));
+    }
+    if shared.freshness.is_confirmed() {
+        return Ok(());
+    }
+    let _turn = shared.freshness.turn.lock().await;
+    if shared.freshness.is_confirmed() {
+        return Ok(());
+    }
+    catch_up(shared).await
+}
+
+/// Tells the index, before the commit, what is about to change.
+pub(crate) fn before_commit(shared: &Shared, changes: &[(i64, Subject)]) {
+    for (version, subject) in changes {
+        match subject {
+            Subject::ApiKey(id) => {
+                if let Some(id) = KeyId::parse(id) {
+                    shared.index.doubt_key(id, *version);
+                }
+            }
+            Subject::Principal(id) => {
+                if let Some(id) = shared.index.intern_principal(id) {
+                    shared.index.doubt_principal(id, *version);
+                }
+            }
+        }
+    }
+}
+
+/// Takes back what was doubted of a transaction that was rolled back.
+pub(crate) fn after_rollback(shared: &Shared, changes: &[(i64, Subject)]) {
+    for (version, subject) in changes {
+        match subject {
+            Subject::ApiKey(id) => {
+                if let Some(id) = KeyId::parse(id) {
+                    shared.index.settle_key(id, *version);
+                }
+            }
+            Subject::Principal(id) => {
+                if let Some(id) = shared.index.intern_principal(id) {
+                    shared.index.settle_principal(id, *version);
+                }
+            }
+        }
+    }
+}
+
+/// After a COMMIT whose answer was lost: the database says whether it took place.
+pub(crate) async fn after_unknown(shared: &Shared, changes: &[(i64, Subject)]) {
+    after_commit(shared).await;
+    let Some((newest, _)) = changes.last() else {
+        return;
+    };
+    let took_place = async {
+        let mut connection = shared.pool.acquire().await?;
+        let (version, _) = store::heads::change_bounds(&mut connection).await?;
+        Ok::<_, RegistryError>(version >= *newest)
+    };
+    match took_place.await {
+        Ok(false) => after_rollback(shared, changes),
+        Ok(true) => after_commit(shared).await,
+        // What is in doubt stays in doubt, and such keys are asked of the database.
+        Err(error) => tracing::warn!(
+            code = error.code(),
+            "whether a commit took place is not known"
+        ),
+    }
+}
+
+/// Brings the committed changes into the index, before anybody is told of them.
+pub(crate) async fn after_commit(shared: &Shared) {
+    let _turn = shared.freshness.turn.lock().await;
+    if let Err(error) = catch_up(shared).await {
+        // What was doubted stays so: verification asks again, and refuses while it cannot.
+        tracing::warn!(
+            code = error.code(),
+            "the index of keys is behind the database"
+        );
+    }
+}
+
+async fn catch_up(shared: &Shared) -> Result<(), RegistryError> {
+    // Read before the log: a commit in between changes it again.
+    let (header, at) = (shared.freshness.header(), since_boot());
+    let mut connection = shared.pool.acquire().await?;
+    loop {
+        let seen = shared.freshness.seen.load(Ordering::Acquire);
+        let changes = store::heads::changes_after(&mut connection, seen, PAGE).await?;
+        let Some((newest, _)) = changes.last() else {
+            break;
+        };
+        if changes.first().is_some_and(|(first, _)| *first != seen + 1) {
+            // The log was pruned while this process slept: begin anew.
+            let _nobody = shared.freshness.loading.write().await;
+            shared.index.set_complete(false);
+            shared.index.clear();
+        }
+        let newest = *newest;
+        let (mut keys, mut principals) = (Vec::new(), Vec::new());
+        for (_, subject) in changes {
+            match subject {
+                Subject::ApiKey(id) => keys.push(id),
+                Subject::Principal(id) => principals.push(id),
+            }
+        }
+        principals.sort();
+        principals.dedup();
+        keys.sort();
+        keys.dedup();
+        load_principals(shared, &mut connection, &principals).await?;
+        for image in store::images::of_keys(&mut connection, &keys).await? {
+            apply(shared, &mut connection, image).await?;
+        }
+        shared.freshness.seen.store(newest, Ordering::Release);
+    }
+    shared.freshness.confirm(header, at);
+    Ok(())
+}
+
+/// Reads the keys of some kids into the index.
+pub(crate) async fn load_kids(
+    shared: &Shared,
+    connection: &mut AnyConnection,
+    kids: &[String],
+) -> Result<(), RegistryError> {
+    let _loading = shared.freshness.loading.read().await;
+    for image in store::images::of_kids(connection, kids).await? {
+        apply(shared, connection, image).await?;
+    }
+    Ok(())
+}
+
+async fn load_principals(
+    shared: &Shared,
+    connection: &mut AnyConnection,
+    ids: &[String],
+) -> Result<(), RegistryError> {
+    for principal in store::principals::find_all(connection, ids).await? {
+        let index = &shared.index;
+        let (Some(id), Some(permissions)) = (
+            index.intern_principal(&principal.id),
+            index.intern_scopes(&principal.permissions),
+        ) else {
+            return Err(full());
+        };
+        index.apply_principal(&PrincipalImage {
+            id,
+            version: principal.epoch,
+            disabled: principal.disabled_at.is_some(),
+            permissions,
+            keys_revoked_at: principal.keys_revoked_at,
+        });
+    }
+    Ok(())
+}
+
+/// Puts a key into the index, its principals first where they are not known.
+async fn apply(
+    shared: &Shared,
+    connection: &mut AnyConnection,
+    image: Image,
+) -> Result<(), RegistryError> {
+    let unknown: Vec<String> = std::iter::once(&image.owner)
+        .chain(&image.creator)
+        .filter(|id| {
+            let known = shared.index.intern_principal(id);
+            known.is_none_or(|id| shared.index.principal(id).is_none())
+        })
+        .cloned()
+        .collect();
+    if !unknown.is_empty() {
+        load_principals(shared, connection, &unknown).await?;
+    }
+    let (id, key) = (image.id.clone(), key_image(shared, image)?);
+    match shared.index.apply_key(&key) {
+        Applied::Applied | Applied::Older => Ok(()),
+        Applied::NotHeld => {
+            tracing::error!(key = id, "the index of keys is full");
+            Err(full())
+        }
+    }
+}
+
+fn full() -> RegistryError {
+    RegistryError::Store("the index of keys is full".into())
+}
+
+fn key_image(shared: &Shared, image: Image) -> Result<KeyImage, RegistryError> {
+    let index = &shared.index;
+    let rules = rules(&image);
+    let rules = match rules {
+        Some(rules) => Some(index.intern_rules(&rules).ok_or_else(full)?),
+        None => None,
+    };
+    let mut secrets = Vec::with_capacity(image.secrets.len());
+    for secret in image.secrets {
+        if secret.foreign {
+            shared.freshness.has_foreign.store(true, Ordering::Release);
+        }
+        secrets.push(SecretImage {
+            kid: PackedKid::parse(&secret.kid).ok_or_else(|| store::secrets::damaged("kid"))?,
+            mac: secret.mac,
+            pepper: index.intern_text(&secret.pepper_id).ok_or_else(full)?,
+            state: secret.state,
+            expires_at: secret.expires_at,
+            // A pending secret has no overlap to end: its place holds when it is cancelled.
+            retires_at: secret.retires_at.or(secret.pending_until),
+            first_used: secret.first_used,
+            foreign: secret.foreign,
+        });
+    }
+    Ok(KeyImage {
+        id: KeyId::parse(&image.id).ok_or_else(|| store::secrets::damaged("key id"))?,
+        version: image.epoch,
+        environment: index.intern_text(&image.environment).ok_or_else(full)?,
+        key_type: keywright_domain::api_keys::KeyType::of(&image.prefix),
+        created_at: image.created_at,
+        not_before: image.not_before,
+        revoked: image.revoked,
+        disabled: image.disabled,
+        canary: image.canary,
+        one_time: image.one_time,
+        exposed: image.exposed,
+        scopes: index.intern_scopes(&image.scopes).ok_or_else(full)?,
+        owner: index.intern_principal(&image.owner),
+        creator: image
+            .creator
+            .as_deref()
+            .and_then(|id| index.intern_principal(id)),
+        rules,
+        secrets,
+    })
+}
+
+/// What restricts a key beyond its scopes; none for most keys.
+fn rules(image: &Image) -> Option<Rules> {
+    let open = image.networks.is_empty() && image.origins.is_empty();
+    if image.limits.as_slice().is_empty() && open && !image.has_credits {
+        return None;
+    }
+    Some(Rules::new(
+        image.limits.clone(),
+        image.networks.clone(),
+        image.origins.clone(),
+        image.has_credits,
+    ))
+}
+
+impl LocalRegistry {
+    /// Reads every key into memory, page by page, while verification asks the database for what is
+    /// not there yet.
+    pub(crate) fn build_index_in_background(&self) {
+        let weak = Arc::downgrade(&self.shared);
+        tokio::spawn(async move {
+            let mut after = String::new();
+            let mut pause = Duration::from_millis(50);
+            loop {
+                let Some(shared) = weak.upgrade() else { return };
+                if shared.pool.is_closed() {
+                    return;
+                }
+                if shared.index.is_complete() {
+                    // From here on only changes of other processes are to be looked for.
+                    let polled = renew(&shared).await;
+                    if let Err(error) = polled {
+                        tracing::warn!(
+                            code = error.code(),
+                            "changes of other nodes cannot be read"
+                        );
+                    }
+                    after.clear();
+                    drop(shared);
+                    tokio::time::sleep(POLL).await;
+                    continue;
+                }
+                match load_page(&shared, &after).await {
+                    Ok(Some(last)) => after = last,
+                    Ok(None) => shared.index.set_complete(true),
+                    Err(error) => {
+                        tracing::warn!(
+                            code = error.code(),
+                            "the index of keys is built more slowly"
+                        );
+                        drop(shared);
+                        tokio::time::sleep(pause).await;
+                        pause = (pause * 2).min(Duration::from_secs(5));
+                    }
+                }
+            }
+        });
+    }
+
+    /// Whether every key is in memory, and how large that is.
+    #[must_use]
+    pub fn index_statistics(&self) -> keywright_index::Statistics {
+        self.shared.index.statistics()
+    }
+}
+
+async fn load_page(shared: &Shared, after: &str) -> Result<Option<String>, RegistryError> {
+    let mut connection = shared.pool.acquire().await?;
+    let _loading = shared.freshness.loading.read().await;
+    let images = store::images::page(&mut connection, after, PAGE).await?;
+    let last = images.last().map(|image| image.id.clone());
+    for image in images {
+        apply(shared, &mut connection, image).await?;
+    }
+    Ok(last)
+}
+
+/// Where the log stood when the registry was opened: what is older is read with the pages.
+pub(crate) async fn begin(shared: &Shared) -> Result<(), RegistryError> {
+    let mut connection = shared.pool.acquire().await?;
+    let (version, _) = store::heads::change_bounds(&mut connection).await?;
+    shared.freshness.seen.store(version, Ordering::Release);
+    let foreign = store::images::has_foreign(&mut connection).await?;
+    shared
+        .freshness
+        .has_foreign
+        .store(foreign, Ordering::Release);
+    Ok(())
+}

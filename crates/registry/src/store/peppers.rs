@@ -1,0 +1,47 @@
+//! Which peppers there are. Never a pepper.
+
+use sqlx::AnyConnection;
+
+use crate::RegistryError;
+use crate::peppers::PepperUse;
+
+/// The pepper in use; none before the first key.
+pub(crate) async fn newest(
+    connection: &mut AnyConnection,
+) -> Result<Option<String>, RegistryError> {
+    Ok(
+        sqlx::query_scalar("SELECT id FROM peppers ORDER BY created_at DESC, id LIMIT 1")
+            .fetch_optional(connection)
+            .await?,
+    )
+}
+
+pub(crate) async fn insert(
+    connection: &mut AnyConnection,
+    id: &str,
+    now: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query("INSERT INTO peppers (id, created_at) VALUES ($1, $2)")
+        .bind(id.to_owned())
+        .bind(now)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn list(connection: &mut AnyConnection) -> Result<Vec<PepperUse>, RegistryError> {
+    let rows: Vec<(String, i64, i64)> = sqlx::query_as(
+        "SELECT p.id, p.created_at, (SELECT COUNT(*) FROM secrets s WHERE s.pepper_id = p.id \
+         AND s.stored IN ('pending', 'active', 'retiring')) FROM peppers p ORDER BY p.created_at DESC, p.id",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|(id, created_at, secrets)| PepperUse {
+            id,
+            created_at,
+            secrets,
+        })
+        .collect())
+}

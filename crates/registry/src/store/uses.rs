@@ -1,0 +1,107 @@
+//! What a flush writes: counts of secrets, rollups by the hour, alerts.
+
+use std::collections::BTreeMap;
+
+use sqlx::AnyConnection;
+
+use super::many;
+use crate::RegistryError;
+use crate::uses::{PendingAlert, Use};
+
+/// Adds uses to their secrets, to the order of lists, and to the rollups.
+pub(crate) async fn add(connection: &mut AnyConnection, uses: &[Use]) -> Result<(), RegistryError> {
+    let mut by_kid: BTreeMap<&str, (i64, i64)> = BTreeMap::new();
+    for one in uses {
+        let (count, last_at) = by_kid.entry(&one.kid).or_insert((0, one.last_at));
+        *count += one.count;
+        *last_at = (*last_at).max(one.last_at);
+    }
+    let by_kid: Vec<_> = by_kid.into_iter().collect();
+    for part in by_kid.chunks(many::MOST) {
+        add_to_secrets(connection, part).await?;
+    }
+    for part in uses.chunks(many::MOST) {
+        add_to_rollups(connection, part).await?;
+    }
+    Ok(())
+}
+
+async fn add_to_secrets(
+    connection: &mut AnyConnection,
+    part: &[(&str, (i64, i64))],
+) -> Result<(), RegistryError> {
+    let head = "UPDATE secrets SET use_count = use_count + v.column2, last_used_at = CASE \
+                WHEN last_used_at IS NULL OR last_used_at < v.column3 THEN v.column3 ELSE last_used_at END \
+                FROM (VALUES ";
+    let sql = many::values(head, part.len(), 3) + ") AS v WHERE secrets.kid = v.column1";
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for (kid, (count, last_at)) in part {
+        query = query.bind((*kid).to_owned()).bind(*count).bind(*last_at);
+    }
+    query.execute(&mut *connection).await?;
+    let count = many::padded(part.len());
+    let sql = many::list(
+        "UPDATE api_keys SET last_used_order = (SELECT COALESCE(MAX(s.last_used_at), 0) FROM secrets s \
+         WHERE s.key_id = api_keys.id) WHERE id IN (SELECT key_id FROM secrets WHERE kid IN ",
+        count,
+        ")",
+    );
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for (kid, _) in many::padding(part, count) {
+        query = query.bind((*kid).to_owned());
+    }
+    query.execute(connection).await?;
+    Ok(())
+}
+
+async fn add_to_rollups(connection: &mut AnyConnection, part: &[Use]) -> Result<(), RegistryError> {
+    let sql = many::values(
+        "INSERT INTO use_rollups (kid, hour, client_label, network, agent, route, scope, origin, count, last_at) VALUES ",
+        part.len(),
+        10,
+    ) + " ON CONFLICT (kid, hour, client_label, network, agent, route, scope, origin) DO UPDATE SET \
+         count = use_rollups.count + excluded.count, \
+         last_at = CASE WHEN use_rollups.last_at < excluded.last_at THEN excluded.last_at ELSE use_rollups.last_at END";
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for one in part {
+        query = query
+            .bind(one.kid.clone())
+            .bind(one.hour)
+            .bind(one.caller.client_label.clone())
+            .bind(one.caller.network.clone())
+            .bind(one.caller.agent.clone())
+            .bind(one.caller.route.clone())
+            .bind(one.caller.scope.clone())
+            .bind(one.caller.origin.clone())
+            .bind(one.count)
+            .bind(one.last_at);
+    }
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// Adds alerts; one that is there counts on and is unseen again.
+pub(crate) async fn add_alerts(
+    connection: &mut AnyConnection,
+    alerts: &[PendingAlert],
+) -> Result<(), RegistryError> {
+    for alert in alerts {
+        let id = keywright_domain::base62::random_id(&mut rand::rng());
+        sqlx::query(
+            "INSERT INTO alerts (id, kind, key_id, kid, caller, count, first_at, last_at) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (kind, kid, caller) DO UPDATE SET \
+             count = alerts.count + excluded.count, last_at = excluded.last_at, seen_at = NULL",
+        )
+        .bind(id)
+        .bind(alert.kind.as_str())
+        .bind(alert.key_id.clone())
+        .bind(alert.kid.clone())
+        .bind(alert.caller.clone())
+        .bind(alert.count)
+        .bind(alert.first_at)
+        .bind(alert.last_at)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}

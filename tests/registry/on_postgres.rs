@@ -1,0 +1,16 @@
+//! The contract on PostgreSQL.
+#![allow(clippy::duplicate_mod, reason = "one suite, once for each database")]
+
+pub(crate) use super::*;
+
+/// A registry of its own for a test.
+pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
+    Fixture::on(Kind::Postgres).await
+}
+
+#[path = "contract.rs"]
+mod contract;
+#[path = "lists.rs"]
+mod lists;
+#[path = "sharing.rs"]
+mod sharing;

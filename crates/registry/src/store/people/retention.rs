@@ -72,11 +72,11 @@ impl Pruned {
             }
             Self::SessionClients => {
                 "DELETE FROM session_clients WHERE session_id IN (SELECT id FROM sessions \
-                 WHERE ended_at IS NOT NULL AND ended_at <= $1 ORDER BY ended_at LIMIT $2)"
+                 WHERE ended_at IS NOT NULL AND ended_at <= $1 ORDER BY ended_at, id LIMIT $2)"
             }
             Self::Sessions => {
                 "DELETE FROM sessions WHERE id IN (SELECT id FROM sessions \
-                 WHERE ended_at IS NOT NULL AND ended_at <= $1 ORDER BY ended_at LIMIT $2)"
+                 WHERE ended_at IS NOT NULL AND ended_at <= $1 ORDER BY ended_at, id LIMIT $2)"
             }
             Self::SignIns => {
                 "DELETE FROM sign_ins WHERE id IN (SELECT id FROM sign_ins \

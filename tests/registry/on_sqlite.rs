@@ -10,7 +10,11 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
 
 #[path = "contract.rs"]
 mod contract;
+#[path = "grants.rs"]
+mod grants;
 #[path = "lists.rs"]
 mod lists;
+#[path = "people.rs"]
+mod people;
 #[path = "sharing.rs"]
 mod sharing;

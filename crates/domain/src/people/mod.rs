@@ -18,7 +18,8 @@ pub use device::{DeviceStatus, PollRule, UserCode};
 pub use digest::{Sealed, TokenDigest};
 pub use error::PeopleError;
 pub use grants::{
-    CodeFacts, GrantRefusal, LONGEST_ACCESS_MS, OAuthScopes, RefreshFacts, RefreshLives, RefreshVerdict,
+    CodeFacts, GrantRefusal, LONGEST_ACCESS_MS, OAuthScopes, RefreshFacts, RefreshLives,
+    RefreshVerdict,
 };
 pub use linking::{LinkDecision, LinkFacts, LinkRefusal};
 pub use redirects::{RedirectUri, RedirectUriError};

@@ -43,7 +43,9 @@ impl LocalRegistry {
         }
         let id_is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
         if id.is_empty() || id.len() > 100 || !id.bytes().all(id_is_plain) {
-            return Err(PeopleError::Client("its id has characters that an address escapes").into());
+            return Err(
+                PeopleError::Client("its id has characters that an address escapes").into(),
+            );
         }
         let client = Client {
             id: id.to_owned(),
@@ -55,14 +57,20 @@ impl LocalRegistry {
         let input = (actor.clone(), client, secret.copied(), new_id());
         self.write(input, |unit, (actor, client, secret, secret_id)| {
             Box::pin(async move {
-                if store::people::clients::find(unit.read(), &client.id).await?.is_some() {
+                if store::people::clients::find(unit.read(), &client.id)
+                    .await?
+                    .is_some()
+                {
                     return Err(PeopleError::ClientIdTaken.into());
                 }
                 store::people::clients::put(unit.write(), client).await?;
                 if let Some(digest) = secret {
                     insert_secret(unit, &client.id, secret_id, digest).await?;
                 }
-                unit.audit(actor, about_client(AuditAction::ClientAdded, client, "added"));
+                unit.audit(
+                    actor,
+                    about_client(AuditAction::ClientAdded, client, "added"),
+                );
                 Ok(client.clone())
             })
         })
@@ -136,7 +144,10 @@ impl LocalRegistry {
                 client.settings = settings.clone();
                 client.changed_at = unit.now();
                 store::people::clients::put(unit.write(), &client).await?;
-                unit.audit(actor, about_client(AuditAction::ClientChanged, &client, "changed"));
+                unit.audit(
+                    actor,
+                    about_client(AuditAction::ClientChanged, &client, "changed"),
+                );
                 Ok(client)
             })
         })
@@ -154,7 +165,13 @@ impl LocalRegistry {
         secret: &TokenDigest,
         overlap_ms: i64,
     ) -> Result<(), RegistryError> {
-        let input = (actor.clone(), id.to_owned(), *secret, new_id(), overlap_ms.max(0));
+        let input = (
+            actor.clone(),
+            id.to_owned(),
+            *secret,
+            new_id(),
+            overlap_ms.max(0),
+        );
         self.write(input, |unit, (actor, id, digest, secret_id, overlap)| {
             Box::pin(async move {
                 let now = unit.now();
@@ -218,7 +235,10 @@ impl LocalRegistry {
                 if client.disabled_at.take().is_some() {
                     client.changed_at = unit.now();
                     store::people::clients::put(unit.write(), &client).await?;
-                    unit.audit(actor, about_client(AuditAction::ClientEnabled, &client, "enabled"));
+                    unit.audit(
+                        actor,
+                        about_client(AuditAction::ClientEnabled, &client, "enabled"),
+                    );
                 }
                 Ok(())
             })

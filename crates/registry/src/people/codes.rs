@@ -192,7 +192,14 @@ async fn issue(unit: &mut Unit, actor: &Actor, new: &NewCode) -> Result<(), Regi
         expires_at: now.saturating_add(new.lifetime_ms),
     };
     store::people::codes::insert(unit.write(), &new.digest, &code).await?;
-    audit(unit, actor, AuditAction::CodeIssued, &code.client_id, "was given a code", &code.user_id);
+    audit(
+        unit,
+        actor,
+        AuditAction::CodeIssued,
+        &code.client_id,
+        "was given a code",
+        &code.user_id,
+    );
     Ok(())
 }
 
@@ -203,7 +210,8 @@ async fn redeem(
 ) -> Result<CodeOutcome, RegistryError> {
     let now = unit.now();
     let actor = Actor::person(&request.client_id);
-    let Some((_, given)) = store::people::codes::find_use(unit.read(), &request.digest).await? else {
+    let Some((_, given)) = store::people::codes::find_use(unit.read(), &request.digest).await?
+    else {
         return Ok(CodeOutcome::Refused(GrantRefusal::Unknown));
     };
     // The one statement that decides who is first.
@@ -214,7 +222,14 @@ async fn redeem(
     if let Err(refusal) = check(unit, &code, request).await? {
         let client = &request.client_id;
         let verb = format!("was refused a code: {}", refusal.code());
-        audit(unit, &actor, AuditAction::CodeRefused, client, &verb, &code.user_id);
+        audit(
+            unit,
+            &actor,
+            AuditAction::CodeRefused,
+            client,
+            &verb,
+            &code.user_id,
+        );
         return Ok(CodeOutcome::Refused(refusal));
     }
     let grant = Grant {
@@ -243,7 +258,10 @@ async fn redeem(
         access_expires_at: request.access_expires_at,
     };
     store::people::codes::update_given(unit.write(), &request.digest, &given).await?;
-    unit.audit(&actor, grants::about_grant(AuditAction::CodeRedeemed, &grant, "given by a code"));
+    unit.audit(
+        &actor,
+        grants::about_grant(AuditAction::CodeRedeemed, &grant, "given by a code"),
+    );
     Ok(CodeOutcome::Redeemed {
         code: Box::new(code),
         grant: Box::new(grant),
@@ -269,7 +287,10 @@ async fn check(
         expires_at: code.expires_at,
         client: (&code.client_id, &request.client_id),
         redirect_uri: (&code.redirect_uri, &request.redirect_uri),
-        code_challenge: (code.code_challenge.as_deref(), request.code_challenge.as_deref()),
+        code_challenge: (
+            code.code_challenge.as_deref(),
+            request.code_challenge.as_deref(),
+        ),
         dpop_jkt: (code.dpop_jkt.as_deref(), request.dpop_jkt.as_deref()),
         user_disabled: user.is_none_or(|user| user.disabled_at.is_some()),
         client_disabled: client.is_none_or(|client| client.disabled_at.is_some()),
@@ -308,5 +329,8 @@ fn audit(
 ) {
     let details = vec![("user", user_id.to_owned())];
     let summary = format!("Client {client_id} {verb}");
-    unit.audit(actor, about(action, ("client", client_id, client_id), summary, details));
+    unit.audit(
+        actor,
+        about(action, ("client", client_id, client_id), summary, details),
+    );
 }

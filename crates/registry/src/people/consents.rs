@@ -38,7 +38,12 @@ impl LocalRegistry {
         client_id: &str,
         scopes: &OAuthScopes,
     ) -> Result<Consent, RegistryError> {
-        let input = (actor.clone(), user_id.to_owned(), client_id.to_owned(), scopes.clone());
+        let input = (
+            actor.clone(),
+            user_id.to_owned(),
+            client_id.to_owned(),
+            scopes.clone(),
+        );
         self.write(input, |unit, (actor, user_id, client_id, scopes)| {
             Box::pin(async move {
                 let now = unit.now();
@@ -50,14 +55,19 @@ impl LocalRegistry {
                 let consent = Consent {
                     user_id: user_id.clone(),
                     client_id: client_id.clone(),
-                    scopes: live.as_ref().map_or(scopes.clone(), |one| one.scopes.union(scopes)),
+                    scopes: live
+                        .as_ref()
+                        .map_or(scopes.clone(), |one| one.scopes.union(scopes)),
                     created_at: live.map_or(now, |one| one.created_at),
                     changed_at: now,
                     revoked_at: None,
                 };
                 store::people::clients::put_consent(unit.write(), &consent).await?;
                 let summary = "A client was allowed its scopes".to_owned();
-                unit.audit(actor, about_consent(AuditAction::ConsentGiven, &consent, summary));
+                unit.audit(
+                    actor,
+                    about_consent(AuditAction::ConsentGiven, &consent, summary),
+                );
                 Ok(consent)
             })
         })
@@ -90,9 +100,11 @@ impl LocalRegistry {
     ) -> Result<Page<Consent>, RegistryError> {
         let (after, limit) = (Position::read(cursor, false)?, page::limit(limit));
         let connection = &mut *self.shared.pool.acquire().await?;
-        let rows =
-            store::people::clients::list_consents(connection, user_id, &after.id, limit + 1).await?;
-        Ok(page::cut(rows, limit, |one| Position::of(0, &one.client_id)))
+        let rows = store::people::clients::list_consents(connection, user_id, &after.id, limit + 1)
+            .await?;
+        Ok(page::cut(rows, limit, |one| {
+            Position::of(0, &one.client_id)
+        }))
     }
 
     /// Takes back what a person allowed a client, and revokes its grants. Returns how many.
@@ -132,7 +144,14 @@ impl LocalRegistry {
 }
 
 fn about_consent(action: AuditAction, consent: &Consent, summary: String) -> NewEvent {
-    let details = vec![("user", consent.user_id.clone()), ("scopes", consent.scopes.to_string())];
-    let target = ("client", consent.client_id.as_str(), consent.client_id.as_str());
+    let details = vec![
+        ("user", consent.user_id.clone()),
+        ("scopes", consent.scopes.to_string()),
+    ];
+    let target = (
+        "client",
+        consent.client_id.as_str(),
+        consent.client_id.as_str(),
+    );
     about(action, target, summary, details)
 }

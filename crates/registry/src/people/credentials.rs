@@ -120,16 +120,19 @@ impl LocalRegistry {
     /// # Errors
     /// [`PeopleError::TotpNotFound`].
     pub async fn remove_totp(&self, actor: &Actor, user_id: &str) -> Result<(), RegistryError> {
-        self.write((actor.clone(), user_id.to_owned()), |unit, (actor, user_id)| {
-            Box::pin(async move {
-                store::people::credentials::find_totp(unit.read(), user_id)
-                    .await?
-                    .ok_or(PeopleError::TotpNotFound)?;
-                store::people::credentials::delete_totp(unit.write(), user_id).await?;
-                let action = AuditAction::SecondFactorChanged;
-                audit(unit, actor, action, user_id, "left without one-time codes").await
-            })
-        })
+        self.write(
+            (actor.clone(), user_id.to_owned()),
+            |unit, (actor, user_id)| {
+                Box::pin(async move {
+                    store::people::credentials::find_totp(unit.read(), user_id)
+                        .await?
+                        .ok_or(PeopleError::TotpNotFound)?;
+                    store::people::credentials::delete_totp(unit.write(), user_id).await?;
+                    let action = AuditAction::SecondFactorChanged;
+                    audit(unit, actor, action, user_id, "left without one-time codes").await
+                })
+            },
+        )
         .await
     }
 
@@ -152,7 +155,8 @@ impl LocalRegistry {
                     .await?
                     .ok_or(PeopleError::TotpNotFound)?;
                 let connection = unit.write();
-                if !store::people::credentials::accept_step(connection, user_id, *step, now).await? {
+                if !store::people::credentials::accept_step(connection, user_id, *step, now).await?
+                {
                     return Ok(false);
                 }
                 let action = AuditAction::SecondFactorUsed;
@@ -243,11 +247,21 @@ impl LocalRegistry {
                 let now = unit.now();
                 users::find(unit, &new.user_id).await?;
                 let id = &new.credential_id;
-                if store::people::credentials::find_passkey(unit.read(), id).await?.is_some() {
+                if store::people::credentials::find_passkey(unit.read(), id)
+                    .await?
+                    .is_some()
+                {
                     return Err(PeopleError::PasskeyTaken.into());
                 }
                 store::people::credentials::insert_passkey(unit.write(), new, now).await?;
-                audit(unit, actor, AuditAction::PasskeyAdded, &new.user_id, "given a passkey").await
+                audit(
+                    unit,
+                    actor,
+                    AuditAction::PasskeyAdded,
+                    &new.user_id,
+                    "given a passkey",
+                )
+                .await
             })
         })
         .await
@@ -292,7 +306,11 @@ impl LocalRegistry {
                 let used =
                     store::people::credentials::use_passkey(connection, id, *count, now).await?;
                 let (outcome, action, verb) = if used {
-                    (PasskeyUse::Accepted, AuditAction::PasskeyUsed, "let in by a passkey")
+                    (
+                        PasskeyUse::Accepted,
+                        AuditAction::PasskeyUsed,
+                        "let in by a passkey",
+                    )
                 } else {
                     store::people::credentials::suspect_passkey(unit.write(), id, now).await?;
                     let verb = "turned away: a passkey counted backwards";
@@ -316,7 +334,12 @@ impl LocalRegistry {
         credential_id: &[u8],
         name: &str,
     ) -> Result<(), RegistryError> {
-        let input = (actor.clone(), user_id.to_owned(), credential_id.to_vec(), person_name(name)?);
+        let input = (
+            actor.clone(),
+            user_id.to_owned(),
+            credential_id.to_vec(),
+            person_name(name)?,
+        );
         self.write(input, |unit, (actor, user_id, id, name)| {
             Box::pin(async move {
                 find_own(unit, user_id, id).await?;

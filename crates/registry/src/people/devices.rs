@@ -104,9 +104,14 @@ impl LocalRegistry {
     ///
     /// # Errors
     /// [`PeopleError::ClientNotFound`]; [`PeopleError::Client`] if it may not use device codes.
-    pub async fn start_device(&self, new: &NewDeviceRequest) -> Result<DeviceRequest, RegistryError> {
+    pub async fn start_device(
+        &self,
+        new: &NewDeviceRequest,
+    ) -> Result<DeviceRequest, RegistryError> {
         // One of several is free: there are 25 thousand million.
-        let codes: Vec<_> = (0..8).map(|_| UserCode::generate(&mut rand::rng())).collect();
+        let codes: Vec<_> = (0..8)
+            .map(|_| UserCode::generate(&mut rand::rng()))
+            .collect();
         self.write((new.clone(), codes), |unit, (new, codes)| {
             Box::pin(start(unit, new, codes))
         })
@@ -139,7 +144,13 @@ impl LocalRegistry {
         approve: bool,
     ) -> Result<(), RegistryError> {
         let session = session_id.map(str::to_owned);
-        let input = (actor.clone(), code.clone(), user_id.to_owned(), session, approve);
+        let input = (
+            actor.clone(),
+            code.clone(),
+            user_id.to_owned(),
+            session,
+            approve,
+        );
         self.write(input, |unit, (actor, code, user_id, session, approve)| {
             Box::pin(async move {
                 let now = unit.now();
@@ -149,14 +160,21 @@ impl LocalRegistry {
                     .filter(|one| one.status == DeviceStatus::Pending && one.expires_at > now)
                     .ok_or(PeopleError::UserCode)?;
                 let (status, action, verb) = if *approve {
-                    (DeviceStatus::Approved, AuditAction::DeviceApproved, "let in")
+                    (
+                        DeviceStatus::Approved,
+                        AuditAction::DeviceApproved,
+                        "let in",
+                    )
                 } else {
-                    (DeviceStatus::Denied, AuditAction::DeviceDenied, "turned away")
+                    (
+                        DeviceStatus::Denied,
+                        AuditAction::DeviceDenied,
+                        "turned away",
+                    )
                 };
                 let (connection, session) = (unit.write(), session.as_deref());
-                let decided = store::people::devices::decide(
-                    connection, code, status, user_id, session, now,
-                );
+                let decided =
+                    store::people::devices::decide(connection, code, status, user_id, session, now);
                 if !decided.await? {
                     return Err(PeopleError::UserCode.into());
                 }
@@ -172,8 +190,10 @@ impl LocalRegistry {
     /// # Errors
     /// [`RegistryError`] if nothing can be written; what is wrong with the code is an outcome.
     pub async fn poll_device(&self, poll: &DevicePoll) -> Result<DeviceOutcome, RegistryError> {
-        self.write((new_id(), poll.clone()), |unit, (id, asked)| Box::pin(poll_once(unit, id, asked)))
-            .await
+        self.write((new_id(), poll.clone()), |unit, (id, asked)| {
+            Box::pin(poll_once(unit, id, asked))
+        })
+        .await
     }
 }
 
@@ -189,7 +209,10 @@ async fn start(
     }
     let mut free = None;
     for code in codes {
-        if store::people::devices::find_by_user_code(unit.read(), code).await?.is_none() {
+        if store::people::devices::find_by_user_code(unit.read(), code)
+            .await?
+            .is_none()
+        {
             free = Some(code.clone());
             break;
         }
@@ -292,7 +315,10 @@ async fn redeem(
     };
     grants::begin(unit, &grant, Some(&poll.refresh_token), poll.lives).await?;
     let actor = Actor::person(&grant.client_id);
-    unit.audit(&actor, grants::about_grant(AuditAction::DeviceRedeemed, &grant, "given to a device"));
+    unit.audit(
+        &actor,
+        grants::about_grant(AuditAction::DeviceRedeemed, &grant, "given to a device"),
+    );
     Ok(DeviceOutcome::Redeemed(Box::new(grant)))
 }
 

@@ -70,7 +70,9 @@ impl GrantOrigin {
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Code, Self::Device].into_iter().find(|origin| origin.as_str() == text)
+        [Self::Code, Self::Device]
+            .into_iter()
+            .find(|origin| origin.as_str() == text)
     }
 }
 
@@ -97,7 +99,9 @@ impl DenialKind {
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Token, Self::Session, Self::Grant].into_iter().find(|kind| kind.as_str() == text)
+        [Self::Token, Self::Session, Self::Grant]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
     }
 }
 
@@ -153,9 +157,11 @@ impl LocalRegistry {
         let (after, limit) = (Position::read(cursor, true)?, page::limit(limit));
         let now = self.now();
         let connection = &mut *self.shared.pool.acquire().await?;
-        let rows =
-            store::people::grants::list_of_user(connection, user_id, now, &after, limit + 1).await?;
-        Ok(page::cut(rows, limit, |one| Position::of(one.created_at, &one.id)))
+        let rows = store::people::grants::list_of_user(connection, user_id, now, &after, limit + 1)
+            .await?;
+        Ok(page::cut(rows, limit, |one| {
+            Position::of(one.created_at, &one.id)
+        }))
     }
 
     /// Revokes a grant with all its tokens. False if it was revoked before.
@@ -168,12 +174,15 @@ impl LocalRegistry {
         id: &str,
         reason: EndReason,
     ) -> Result<bool, RegistryError> {
-        self.write((actor.clone(), id.to_owned(), reason), |unit, (actor, id, reason)| {
-            Box::pin(async move {
-                let grant = find(unit, id).await?;
-                revoke(unit, actor, &grant, *reason, AuditAction::GrantRevoked).await
-            })
-        })
+        self.write(
+            (actor.clone(), id.to_owned(), reason),
+            |unit, (actor, id, reason)| {
+                Box::pin(async move {
+                    let grant = find(unit, id).await?;
+                    revoke(unit, actor, &grant, *reason, AuditAction::GrantRevoked).await
+                })
+            },
+        )
         .await
     }
 
@@ -187,20 +196,31 @@ impl LocalRegistry {
         token: &TokenDigest,
         client_id: &str,
     ) -> Result<bool, RegistryError> {
-        self.write((*token, client_id.to_owned()), |unit, (token, client_id)| {
-            Box::pin(async move {
-                let Some(row) = store::people::grants::find_token(unit.read(), token).await? else {
-                    return Ok(false);
-                };
-                let grant = find(unit, &row.grant_id).await?;
-                if grant.client_id != *client_id {
-                    return Ok(false);
-                }
-                let actor = Actor::person(client_id);
-                revoke(unit, &actor, &grant, EndReason::Revoked, AuditAction::GrantRevoked).await?;
-                Ok(true)
-            })
-        })
+        self.write(
+            (*token, client_id.to_owned()),
+            |unit, (token, client_id)| {
+                Box::pin(async move {
+                    let Some(row) = store::people::grants::find_token(unit.read(), token).await?
+                    else {
+                        return Ok(false);
+                    };
+                    let grant = find(unit, &row.grant_id).await?;
+                    if grant.client_id != *client_id {
+                        return Ok(false);
+                    }
+                    let actor = Actor::person(client_id);
+                    revoke(
+                        unit,
+                        &actor,
+                        &grant,
+                        EndReason::Revoked,
+                        AuditAction::GrantRevoked,
+                    )
+                    .await?;
+                    Ok(true)
+                })
+            },
+        )
         .await
     }
 
@@ -260,7 +280,9 @@ impl LocalRegistry {
         let now = self.now();
         let connection = &mut *self.shared.pool.acquire().await?;
         let rows = store::people::grants::list_denials(connection, now, &after, limit + 1).await?;
-        Ok(page::cut(rows, limit, |one| Position::of(one.denied_at, &one.value)))
+        Ok(page::cut(rows, limit, |one| {
+            Position::of(one.denied_at, &one.value)
+        }))
     }
 }
 
@@ -313,7 +335,8 @@ pub(super) async fn begin(
     store::people::grants::insert(unit.write(), grant).await?;
     if let Some(token) = refresh_token {
         let idle = now.saturating_add(lives.idle_ms);
-        store::people::grants::insert_token(unit.write(), token, &grant.id, None, now, idle).await?;
+        store::people::grants::insert_token(unit.write(), token, &grant.id, None, now, idle)
+            .await?;
     }
     if let Some(session_id) = &grant.session_id {
         let client = &grant.client_id;
@@ -329,5 +352,10 @@ pub(super) fn about_grant(action: AuditAction, grant: &Grant, verb: &str) -> New
         ("scopes", grant.scopes.to_string()),
     ];
     let summary = format!("A grant of client {} was {verb}", grant.client_id);
-    about(action, ("grant", &grant.id, &grant.client_id), summary, details)
+    about(
+        action,
+        ("grant", &grant.id, &grant.client_id),
+        summary,
+        details,
+    )
 }

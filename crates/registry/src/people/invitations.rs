@@ -55,28 +55,35 @@ impl LocalRegistry {
         actor: &Actor,
         new: &NewInvitation,
     ) -> Result<Invitation, RegistryError> {
-        self.write((actor.clone(), new_id(), new.clone()), |unit, (actor, id, new)| {
-            Box::pin(async move {
-                let now = unit.now();
-                users::check_email_free(unit, Some(&new.email), "").await?;
-                let roles = roles::unique(&new.roles);
-                roles::permissions_of(unit, &roles).await?;
-                let invitation = Invitation {
-                    id: id.clone(),
-                    email: new.email.clone(),
-                    roles,
-                    invited_by: actor.as_str().to_owned(),
-                    created_at: now,
-                    expires_at: now.saturating_add(new.lifetime_ms),
-                    accepted_at: None,
-                    accepted_by: None,
-                    withdrawn_at: None,
-                };
-                store::people::invitations::insert(unit.write(), &invitation, &new.digest).await?;
-                unit.audit(actor, about_invitation(AuditAction::UserInvited, &invitation, "invited"));
-                Ok(invitation)
-            })
-        })
+        self.write(
+            (actor.clone(), new_id(), new.clone()),
+            |unit, (actor, id, new)| {
+                Box::pin(async move {
+                    let now = unit.now();
+                    users::check_email_free(unit, Some(&new.email), "").await?;
+                    let roles = roles::unique(&new.roles);
+                    roles::permissions_of(unit, &roles).await?;
+                    let invitation = Invitation {
+                        id: id.clone(),
+                        email: new.email.clone(),
+                        roles,
+                        invited_by: actor.as_str().to_owned(),
+                        created_at: now,
+                        expires_at: now.saturating_add(new.lifetime_ms),
+                        accepted_at: None,
+                        accepted_by: None,
+                        withdrawn_at: None,
+                    };
+                    store::people::invitations::insert(unit.write(), &invitation, &new.digest)
+                        .await?;
+                    unit.audit(
+                        actor,
+                        about_invitation(AuditAction::UserInvited, &invitation, "invited"),
+                    );
+                    Ok(invitation)
+                })
+            },
+        )
         .await
     }
 
@@ -118,13 +125,16 @@ impl LocalRegistry {
                 };
                 let actor = Actor::person(&new.name);
                 users::check_email_free(unit, new.email.as_ref(), "").await?;
-                if !store::people::invitations::accept(unit.write(), &invitation.id, id, now).await? {
+                if !store::people::invitations::accept(unit.write(), &invitation.id, id, now)
+                    .await?
+                {
                     return Err(PeopleError::Invitation.into());
                 }
                 let user = users::insert(unit, &actor, id, &new).await?;
                 let details = vec![("invited_by", invitation.invited_by)];
                 let verb = "added by an invitation";
-                let event = users::about_user(AuditAction::InvitationAccepted, &user, verb, details);
+                let event =
+                    users::about_user(AuditAction::InvitationAccepted, &user, verb, details);
                 unit.audit(&actor, event);
                 Ok(user)
             })
@@ -149,7 +159,10 @@ impl LocalRegistry {
                 }
                 store::people::invitations::withdraw(unit.write(), id, now).await?;
                 let action = AuditAction::InvitationWithdrawn;
-                unit.audit(actor, about_invitation(action, &invitation, "not invited any more"));
+                unit.audit(
+                    actor,
+                    about_invitation(action, &invitation, "not invited any more"),
+                );
                 Ok(())
             })
         })
@@ -168,7 +181,9 @@ impl LocalRegistry {
         let (after, limit) = (Position::read(cursor, true)?, page::limit(limit));
         let connection = &mut *self.shared.pool.acquire().await?;
         let rows = store::people::invitations::list(connection, &after, limit + 1).await?;
-        Ok(page::cut(rows, limit, |one| Position::of(one.created_at, &one.id)))
+        Ok(page::cut(rows, limit, |one| {
+            Position::of(one.created_at, &one.id)
+        }))
     }
 }
 

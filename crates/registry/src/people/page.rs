@@ -54,7 +54,12 @@ impl Position {
     }
 
     fn write(&self) -> String {
-        format!("{}~{}~{}", self.number, hex::encode(&self.id), hex::encode(&self.text))
+        format!(
+            "{}~{}~{}",
+            self.number,
+            hex::encode(&self.id),
+            hex::encode(&self.text)
+        )
     }
 }
 
@@ -64,15 +69,14 @@ pub(crate) fn limit(asked: u32) -> i64 {
 }
 
 /// Cuts a page out of rows of which one more was asked for than the page holds.
-pub(crate) fn cut<T>(
-    mut items: Vec<T>,
-    limit: i64,
-    position: impl Fn(&T) -> Position,
-) -> Page<T> {
+pub(crate) fn cut<T>(mut items: Vec<T>, limit: i64, position: impl Fn(&T) -> Position) -> Page<T> {
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let more = items.len() > most;
     items.truncate(most);
-    let next_cursor = items.last().filter(|_| more).map(|row| position(row).write());
+    let next_cursor = items
+        .last()
+        .filter(|_| more)
+        .map(|row| position(row).write());
     Page { items, next_cursor }
 }
 
@@ -87,7 +91,10 @@ mod tests {
             text: "a~ü b".into(),
             id: "~x".into(),
         };
-        assert_eq!(Position::read(Some(&position.write()), true).unwrap(), position);
+        assert_eq!(
+            Position::read(Some(&position.write()), true).unwrap(),
+            position
+        );
         for foreign in ["", "1", "1~61", "x~61~00", "1~61~zz", "1~61~ff", "1~00~61"] {
             let error = Position::read(Some(foreign), false).expect_err("foreign");
             assert_eq!(error.code(), "invalid_cursor");
@@ -99,6 +106,9 @@ mod tests {
         let of = |number: &i64| Position::of(*number, "");
         assert!(cut(vec![1, 2], 2, of).next_cursor.is_none());
         let page = cut(vec![1, 2, 3], 2, of);
-        assert_eq!((page.items, page.next_cursor), (vec![1, 2], Some("2~~".into())));
+        assert_eq!(
+            (page.items, page.next_cursor),
+            (vec![1, 2], Some("2~~".into()))
+        );
     }
 }

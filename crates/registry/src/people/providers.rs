@@ -175,14 +175,20 @@ impl LocalRegistry {
             sign_up_roles: sign_up_roles.map(roles::unique),
             new_ids: (new_id(), new_id()),
         };
-        self.write(accept, |unit, accept| Box::pin(accept_identity(unit, accept))).await
+        self.write(accept, |unit, accept| {
+            Box::pin(accept_identity(unit, accept))
+        })
+        .await
     }
 
     /// The identities of a user, oldest first, 100 at most.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be read.
-    pub async fn list_identities(&self, user_id: &str) -> Result<Vec<LinkedIdentity>, RegistryError> {
+    pub async fn list_identities(
+        &self,
+        user_id: &str,
+    ) -> Result<Vec<LinkedIdentity>, RegistryError> {
         let connection = &mut *self.shared.pool.acquire().await?;
         store::people::providers::list_identities(connection, user_id).await
     }
@@ -201,8 +207,10 @@ impl LocalRegistry {
         self.write(input, |unit, (actor, user_id, id)| {
             Box::pin(async move {
                 let own = store::people::providers::list_identities(unit.read(), user_id).await?;
-                let identity =
-                    own.into_iter().find(|one| one.id == *id).ok_or(PeopleError::IdentityNotFound)?;
+                let identity = own
+                    .into_iter()
+                    .find(|one| one.id == *id)
+                    .ok_or(PeopleError::IdentityNotFound)?;
                 let (password, passkeys, identities) =
                     store::people::credentials::count_ways_in(unit.read(), user_id).await?;
                 check_one_remains(password, passkeys, identities - 1)?;
@@ -226,7 +234,10 @@ async fn put_provider(
 ) -> Result<IdentityProvider, RegistryError> {
     let now = unit.now();
     let before = store::people::providers::find(unit.read(), &new.id).await?;
-    if before.as_ref().is_some_and(|before| before.issuer != new.issuer) {
+    if before
+        .as_ref()
+        .is_some_and(|before| before.issuer != new.issuer)
+    {
         return Err(PeopleError::ProviderTaken.into());
     }
     let disabled_before = before.as_ref().and_then(|one| one.disabled_at);
@@ -240,7 +251,11 @@ async fn put_provider(
         trusts_email: new.trusts_email,
         created_at: before.as_ref().map_or(now, |one| one.created_at),
         changed_at: now,
-        disabled_at: if new.enabled { None } else { disabled_before.or(Some(now)) },
+        disabled_at: if new.enabled {
+            None
+        } else {
+            disabled_before.or(Some(now))
+        },
     };
     let secret = new.sealed_secret.as_ref();
     store::people::providers::put(unit.write(), &provider, secret).await?;
@@ -249,7 +264,11 @@ async fn put_provider(
     } else {
         (AuditAction::ProviderAdded, "added")
     };
-    let target = ("identity_provider", provider.id.as_str(), provider.name.as_str());
+    let target = (
+        "identity_provider",
+        provider.id.as_str(),
+        provider.name.as_str(),
+    );
     let details = vec![
         ("issuer", provider.issuer.clone()),
         ("enabled", new.enabled.to_string()),
@@ -286,7 +305,9 @@ async fn accept_identity(
     let facts = LinkFacts {
         linked_to: known.as_ref().map(|one| one.user_id.as_str()),
         signed_in_as: accept.signed_in_as.as_deref(),
-        email_of: same_email.as_ref().map(|user| (user.id.as_str(), user.email_verified)),
+        email_of: same_email
+            .as_ref()
+            .map(|user| (user.id.as_str(), user.email_verified)),
         email_verified_there: claims.email_verified && provider.trusts_email,
         sign_up_allowed: accept.sign_up_roles.is_some(),
     };
@@ -329,7 +350,10 @@ async fn accept_identity(
             link(unit, accept, &user.id).await?;
             let details = identity_details(issuer, subject);
             let verb = "added by an identity provider";
-            unit.audit(&actor, users::about_user(AuditAction::UserCreated, &user, verb, details));
+            unit.audit(
+                &actor,
+                users::about_user(AuditAction::UserCreated, &user, verb, details),
+            );
             Ok(IdentityOutcome::Created(user.id))
         }
     }
@@ -352,5 +376,8 @@ async fn link(unit: &mut Unit, accept: &Accept, user_id: &str) -> Result<(), Reg
 }
 
 fn identity_details(issuer: &str, subject: &str) -> Vec<(&'static str, String)> {
-    vec![("issuer", issuer.to_owned()), ("subject", subject.to_owned())]
+    vec![
+        ("issuer", issuer.to_owned()),
+        ("subject", subject.to_owned()),
+    ]
 }

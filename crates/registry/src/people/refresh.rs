@@ -71,7 +71,10 @@ impl LocalRegistry {
         &self,
         request: &RefreshRequest,
     ) -> Result<RefreshOutcome, RegistryError> {
-        self.write(request.clone(), |unit, request| Box::pin(refresh(unit, request))).await
+        self.write(request.clone(), |unit, request| {
+            Box::pin(refresh(unit, request))
+        })
+        .await
     }
 }
 
@@ -104,7 +107,10 @@ async fn refresh(
         grace_ms: request.lives.grace_ms,
     };
     let verdict = facts.judge(now);
-    let scopes = request.scopes.clone().unwrap_or_else(|| grant.scopes.clone());
+    let scopes = request
+        .scopes
+        .clone()
+        .unwrap_or_else(|| grant.scopes.clone());
     match (verdict, token.sealed_successor) {
         (RefreshVerdict::Rotate, _) => {
             // The one statement that decides who is first.
@@ -130,7 +136,10 @@ async fn refresh(
         }
         (RefreshVerdict::Replay, Some(sealed_successor)) => {
             let action = AuditAction::GrantRefreshed;
-            unit.audit(&actor, grants::about_grant(action, &grant, "refreshed again by a retry"));
+            unit.audit(
+                &actor,
+                grants::about_grant(action, &grant, "refreshed again by a retry"),
+            );
             Ok(RefreshOutcome::Replayed {
                 grant: Box::new(grant),
                 scopes,

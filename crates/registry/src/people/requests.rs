@@ -101,7 +101,12 @@ impl LocalRegistry {
         parameters: &str,
         lifetime_ms: i64,
     ) -> Result<PushedRequest, RegistryError> {
-        let input = (*uri, client_id.to_owned(), parameters.to_owned(), lifetime_ms);
+        let input = (
+            *uri,
+            client_id.to_owned(),
+            parameters.to_owned(),
+            lifetime_ms,
+        );
         self.write(input, |unit, (uri, client_id, parameters, lifetime_ms)| {
             Box::pin(async move {
                 let now = unit.now();
@@ -115,7 +120,12 @@ impl LocalRegistry {
                     expires_at: now.saturating_add(*lifetime_ms),
                 };
                 store::people::requests::insert_pushed(unit.write(), uri, &request).await?;
-                audit(unit, AuditAction::RequestPushed, ("client", client_id), "A request was pushed");
+                audit(
+                    unit,
+                    AuditAction::RequestPushed,
+                    ("client", client_id),
+                    "A request was pushed",
+                );
                 Ok(request)
             })
         })
@@ -139,7 +149,12 @@ impl LocalRegistry {
                     store::people::requests::take_pushed(connection, uri, client, now).await?;
                 if taken.is_some() {
                     let summary = "A pushed request was taken";
-                    audit(unit, AuditAction::RequestConsumed, ("client", client), summary);
+                    audit(
+                        unit,
+                        AuditAction::RequestConsumed,
+                        ("client", client),
+                        summary,
+                    );
                 }
                 Ok(taken)
             })

@@ -59,7 +59,8 @@ impl LocalRegistry {
                 let limit = i64::from(most);
                 let connection = unit.write();
                 let mut done = PrunedPeople {
-                    expired_sessions: store::people::sessions::settle(connection, now, limit).await?,
+                    expired_sessions: store::people::sessions::settle(connection, now, limit)
+                        .await?,
                     ..PrunedPeople::default()
                 };
                 done.more = done.expired_sessions >= u64::from(most);

@@ -77,7 +77,10 @@ impl LocalRegistry {
                 store::people::roles::delete(unit.write(), name.as_str()).await?;
                 let target = ("role", name.as_str(), name.as_str());
                 let summary = format!("Role {name} was deleted");
-                unit.audit(actor, about(AuditAction::RoleDeleted, target, summary, Vec::new()));
+                unit.audit(
+                    actor,
+                    about(AuditAction::RoleDeleted, target, summary, Vec::new()),
+                );
                 Ok(())
             })
         })
@@ -164,7 +167,12 @@ async fn set_user_roles(
         ("after", join(roles)),
         ("permissions", user.permissions.to_string()),
     ];
-    let event = users::about_user(AuditAction::UserRolesChanged, &user, "given other roles", details);
+    let event = users::about_user(
+        AuditAction::UserRolesChanged,
+        &user,
+        "given other roles",
+        details,
+    );
     unit.audit(actor, event);
     Ok(user)
 }
@@ -219,6 +227,9 @@ async fn define_role(unit: &mut Unit, actor: &Actor, role: &Role) -> Result<Role
     let target = ("role", role.name.as_str(), role.name.as_str());
     let summary = format!("Role {} was defined", role.name);
     let details = vec![("permissions", role.permissions.to_string())];
-    unit.audit(actor, about(AuditAction::RoleDefined, target, summary, details));
+    unit.audit(
+        actor,
+        about(AuditAction::RoleDefined, target, summary, details),
+    );
     Ok(role)
 }

@@ -61,32 +61,38 @@ impl LocalRegistry {
         actor: &Actor,
         new: &NewSession,
     ) -> Result<Session, RegistryError> {
-        self.write((actor.clone(), new_id(), new.clone()), |unit, (actor, id, new)| {
-            Box::pin(async move {
-                let now = unit.now();
-                let user = users::find_enabled(unit, &new.user_id).await?;
-                let session = Session {
-                    id: id.clone(),
-                    user_id: user.id,
-                    created_at: now,
-                    authenticated_at: now,
-                    last_seen_at: now,
-                    idle_ms: new.lives.idle_ms,
-                    expires_at: now.saturating_add(new.lives.absolute_ms),
-                    acr: new.acr.clone(),
-                    amr: new.amr.clone(),
-                    user_agent: foreign(&new.user_agent),
-                    network: foreign(&new.network),
-                    ended_at: None,
-                    ended_by: None,
-                    end_reason: None,
-                };
-                store::people::sessions::insert(unit.write(), &session, &new.digest).await?;
-                let summary = format!("“{}” began a session", user.name);
-                unit.audit(actor, about_session(AuditAction::SessionStarted, &session, summary));
-                Ok(session)
-            })
-        })
+        self.write(
+            (actor.clone(), new_id(), new.clone()),
+            |unit, (actor, id, new)| {
+                Box::pin(async move {
+                    let now = unit.now();
+                    let user = users::find_enabled(unit, &new.user_id).await?;
+                    let session = Session {
+                        id: id.clone(),
+                        user_id: user.id,
+                        created_at: now,
+                        authenticated_at: now,
+                        last_seen_at: now,
+                        idle_ms: new.lives.idle_ms,
+                        expires_at: now.saturating_add(new.lives.absolute_ms),
+                        acr: new.acr.clone(),
+                        amr: new.amr.clone(),
+                        user_agent: foreign(&new.user_agent),
+                        network: foreign(&new.network),
+                        ended_at: None,
+                        ended_by: None,
+                        end_reason: None,
+                    };
+                    store::people::sessions::insert(unit.write(), &session, &new.digest).await?;
+                    let summary = format!("“{}” began a session", user.name);
+                    unit.audit(
+                        actor,
+                        about_session(AuditAction::SessionStarted, &session, summary),
+                    );
+                    Ok(session)
+                })
+            },
+        )
         .await
     }
 
@@ -157,7 +163,10 @@ impl LocalRegistry {
                     return Err(PeopleError::SessionNotFound.into());
                 }
                 let summary = "A session was given a new token".to_owned();
-                unit.audit(actor, about_session(AuditAction::SessionRenewed, &session, summary));
+                unit.audit(
+                    actor,
+                    about_session(AuditAction::SessionRenewed, &session, summary),
+                );
                 Ok(session)
             })
         })
@@ -175,7 +184,12 @@ impl LocalRegistry {
         session_id: &str,
         reason: EndReason,
     ) -> Result<EndedSessions, RegistryError> {
-        let input = (actor.clone(), user_id.to_owned(), session_id.to_owned(), reason);
+        let input = (
+            actor.clone(),
+            user_id.to_owned(),
+            session_id.to_owned(),
+            reason,
+        );
         self.write(input, |unit, (actor, user_id, id, reason)| {
             Box::pin(async move {
                 let session = store::people::sessions::find(unit.read(), id)
@@ -205,7 +219,8 @@ impl LocalRegistry {
         user_id: &str,
         keep: &str,
     ) -> Result<EndedSessions, RegistryError> {
-        self.end_many(actor, user_id, keep, EndReason::EndedByUser).await
+        self.end_many(actor, user_id, keep, EndReason::EndedByUser)
+            .await
     }
 
     /// Ends all sessions of a user, and every grant, those of devices too.
@@ -240,7 +255,10 @@ impl LocalRegistry {
                 if ended != EndedSessions::default() {
                     let verb = "signed out of several sessions";
                     let action = AuditAction::SessionsEnded;
-                    unit.audit(actor, users::about_user(action, &user, verb, ended.details()));
+                    unit.audit(
+                        actor,
+                        users::about_user(action, &user, verb, ended.details()),
+                    );
                 }
                 Ok(ended)
             })
@@ -264,14 +282,19 @@ impl LocalRegistry {
         let connection = &mut *self.shared.pool.acquire().await?;
         let rows =
             store::people::sessions::list(connection, user_id, live_at, &after, limit + 1).await?;
-        Ok(page::cut(rows, limit, |one| Position::of(one.created_at, &one.id)))
+        Ok(page::cut(rows, limit, |one| {
+            Position::of(one.created_at, &one.id)
+        }))
     }
 
     /// Ids of the clients that were signed in through a session.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be read.
-    pub async fn list_session_clients(&self, session_id: &str) -> Result<Vec<String>, RegistryError> {
+    pub async fn list_session_clients(
+        &self,
+        session_id: &str,
+    ) -> Result<Vec<String>, RegistryError> {
         let connection = &mut *self.shared.pool.acquire().await?;
         store::people::sessions::list_clients(connection, session_id).await
     }
@@ -322,5 +345,10 @@ fn about_session(action: AuditAction, session: &Session, summary: String) -> New
         ("amr", session.amr.clone()),
         ("network", session.network.clone()),
     ];
-    about(action, ("session", &session.id, &session.user_id), summary, details)
+    about(
+        action,
+        ("session", &session.id, &session.user_id),
+        summary,
+        details,
+    )
 }

@@ -81,7 +81,8 @@ impl LocalRegistry {
             user_agent: foreign(&new.user_agent),
             session_id: new.session_id.clone(),
         };
-        self.write(sign_in, |unit, sign_in| Box::pin(record(unit, sign_in))).await
+        self.write(sign_in, |unit, sign_in| Box::pin(record(unit, sign_in)))
+            .await
     }
 
     /// One page of attempts, newest first: of one user, or all.
@@ -113,7 +114,11 @@ async fn record(unit: &mut Unit, sign_in: &SignIn) -> Result<SignInStanding, Reg
         None => None,
     };
     let succeeded = sign_in.outcome == SUCCEEDED;
-    let mut action = if succeeded { AuditAction::SignInSucceeded } else { AuditAction::SignInFailed };
+    let mut action = if succeeded {
+        AuditAction::SignInSucceeded
+    } else {
+        AuditAction::SignInFailed
+    };
     let actor = match &user {
         Some(user) if succeeded => Actor::person(&user.name),
         _ => Actor::keywright(),
@@ -125,8 +130,7 @@ async fn record(unit: &mut Unit, sign_in: &SignIn) -> Result<SignInStanding, Reg
             standing.new_device = !known;
             store::people::users::signed_in(unit.write(), &user.id, now).await?;
         } else {
-            standing.failures =
-                store::people::users::count_failure(unit.write(), &user.id).await?;
+            standing.failures = store::people::users::count_failure(unit.write(), &user.id).await?;
             if let Some(wait) = lock_after(standing.failures) {
                 let until = now.saturating_add(wait);
                 store::people::users::lock_until(unit.write(), &user.id, until).await?;
@@ -140,8 +144,14 @@ async fn record(unit: &mut Unit, sign_in: &SignIn) -> Result<SignInStanding, Reg
         ..sign_in.clone()
     };
     store::people::sign_ins::insert(unit.write(), &sign_in).await?;
-    let (id, name) = user.map_or((String::new(), "Somebody".to_owned()), |user| (user.id, user.name));
-    let verb = if succeeded { "signed in" } else { "could not sign in" };
+    let (id, name) = user.map_or((String::new(), "Somebody".to_owned()), |user| {
+        (user.id, user.name)
+    });
+    let verb = if succeeded {
+        "signed in"
+    } else {
+        "could not sign in"
+    };
     let mut details = vec![
         ("method", sign_in.method),
         ("outcome", sign_in.outcome),
@@ -150,6 +160,14 @@ async fn record(unit: &mut Unit, sign_in: &SignIn) -> Result<SignInStanding, Reg
     if standing.failures > 0 {
         details.push(("failures", standing.failures.to_string()));
     }
-    unit.audit(&actor, about(action, ("user", &id, &name), format!("“{name}” {verb}"), details));
+    unit.audit(
+        &actor,
+        about(
+            action,
+            ("user", &id, &name),
+            format!("“{name}” {verb}"),
+            details,
+        ),
+    );
     Ok(standing)
 }

@@ -36,7 +36,10 @@ impl LocalRegistry {
     ) -> Result<SigningKey, RegistryError> {
         self.write((actor.clone(), new.clone()), |unit, (actor, new)| {
             Box::pin(async move {
-                if store::people::signing_keys::find(unit.read(), &new.kid).await?.is_some() {
+                if store::people::signing_keys::find(unit.read(), &new.kid)
+                    .await?
+                    .is_some()
+                {
                     return Err(PeopleError::SigningKeyTaken.into());
                 }
                 let key = SigningKey {
@@ -51,7 +54,10 @@ impl LocalRegistry {
                     retired_at: None,
                 };
                 store::people::signing_keys::insert(unit.write(), &key, &new.sealed).await?;
-                unit.audit(actor, about_key(AuditAction::SigningKeyAdded, &key, "added"));
+                unit.audit(
+                    actor,
+                    about_key(AuditAction::SigningKeyAdded, &key, "added"),
+                );
                 Ok(key)
             })
         })
@@ -77,7 +83,10 @@ impl LocalRegistry {
                 }
                 key.activate_at = *at;
                 store::people::signing_keys::update(unit.write(), &key).await?;
-                unit.audit(actor, about_key(AuditAction::SigningKeyAdded, &key, "scheduled"));
+                unit.audit(
+                    actor,
+                    about_key(AuditAction::SigningKeyAdded, &key, "scheduled"),
+                );
                 Ok(key)
             })
         })
@@ -193,7 +202,11 @@ async fn promote(
         return Err(PeopleError::SigningKeyState(key.state.as_str()).into());
     }
     let before = store::people::signing_keys::find_active(unit.read(), &key.alg).await?;
-    let mut event = about_key(AuditAction::SigningKeyPromoted, &key, "made the one that signs");
+    let mut event = about_key(
+        AuditAction::SigningKeyPromoted,
+        &key,
+        "made the one that signs",
+    );
     if let Some(mut before) = before {
         before.state = KeyState::Retiring;
         before.retire_at = Some(now.saturating_add(longest_token_ms));
@@ -213,12 +226,20 @@ async fn retire(unit: &mut Unit, actor: &Actor, kid: &str) -> Result<SigningKey,
     }
     (key.state, key.retired_at) = (KeyState::Retired, Some(unit.now()));
     store::people::signing_keys::update(unit.write(), &key).await?;
-    unit.audit(actor, about_key(AuditAction::SigningKeyRetired, &key, "retired"));
+    unit.audit(
+        actor,
+        about_key(AuditAction::SigningKeyRetired, &key, "retired"),
+    );
     Ok(key)
 }
 
 fn about_key(action: AuditAction, key: &SigningKey, verb: &str) -> NewEvent {
     let summary = format!("Signing key {} was {verb}", key.kid);
     let details = vec![("alg", key.alg.clone())];
-    about(action, ("signing_key", &key.kid, &key.kid), summary, details)
+    about(
+        action,
+        ("signing_key", &key.kid, &key.kid),
+        summary,
+        details,
+    )
 }

@@ -119,7 +119,10 @@ impl LocalRegistry {
             Box::pin(async move {
                 let user = insert(unit, actor, id, new).await?;
                 let details = vec![("roles", roles::join(&user.roles))];
-                unit.audit(actor, about_user(AuditAction::UserCreated, &user, "added", details));
+                unit.audit(
+                    actor,
+                    about_user(AuditAction::UserCreated, &user, "added", details),
+                );
                 Ok(user)
             })
         })
@@ -187,8 +190,10 @@ impl LocalRegistry {
         change: &UserChange,
     ) -> Result<User, RegistryError> {
         let input = (actor.clone(), id.to_owned(), change.clone());
-        self.write(input, |unit, (actor, id, change)| Box::pin(change_user(unit, actor, id, change)))
-            .await
+        self.write(input, |unit, (actor, id, change)| {
+            Box::pin(change_user(unit, actor, id, change))
+        })
+        .await
     }
 
     /// Sets a password's hash and ends all sessions but one; none removes the password.
@@ -212,16 +217,21 @@ impl LocalRegistry {
                 if hash.is_none() {
                     let (_, passkeys, identities) =
                         store::people::credentials::count_ways_in(unit.read(), user_id).await?;
-                    keywright_domain::people::linking::check_one_remains(false, passkeys, identities)?;
+                    keywright_domain::people::linking::check_one_remains(
+                        false, passkeys, identities,
+                    )?;
                 }
                 let new = hash.as_ref();
                 store::people::users::update_password(unit.write(), user_id, new, now).await?;
                 let which = ("", keep.as_str());
                 let ended =
                     sessions::end(unit, actor, user_id, which, EndReason::PasswordChanged).await?;
-                let verb = if hash.is_some() { "given a password" } else { "left without a password" };
-                let event =
-                    about_user(AuditAction::PasswordChanged, &user, verb, ended.details());
+                let verb = if hash.is_some() {
+                    "given a password"
+                } else {
+                    "left without a password"
+                };
+                let event = about_user(AuditAction::PasswordChanged, &user, verb, ended.details());
                 unit.audit(actor, event);
                 Ok(ended)
             })
@@ -239,17 +249,21 @@ impl LocalRegistry {
         user_id: &str,
         hash: &SecretText,
     ) -> Result<(), RegistryError> {
-        self.write((user_id.to_owned(), hash.clone()), |unit, (user_id, hash)| {
-            Box::pin(async move {
-                let user = find(unit, user_id).await?;
-                let set_at = user.password_changed_at.unwrap_or_else(|| unit.now());
-                let hash = Some(hash).filter(|_| user.has_password);
-                if hash.is_some() {
-                    store::people::users::update_password(unit.write(), user_id, hash, set_at).await?;
-                }
-                Ok(())
-            })
-        })
+        self.write(
+            (user_id.to_owned(), hash.clone()),
+            |unit, (user_id, hash)| {
+                Box::pin(async move {
+                    let user = find(unit, user_id).await?;
+                    let set_at = user.password_changed_at.unwrap_or_else(|| unit.now());
+                    let hash = Some(hash).filter(|_| user.has_password);
+                    if hash.is_some() {
+                        store::people::users::update_password(unit.write(), user_id, hash, set_at)
+                            .await?;
+                    }
+                    Ok(())
+                })
+            },
+        )
         .await
     }
 
@@ -264,8 +278,10 @@ impl LocalRegistry {
         reason: &str,
     ) -> Result<User, RegistryError> {
         let input = (actor.clone(), id.to_owned(), super::foreign(reason.trim()));
-        self.write(input, |unit, (actor, id, reason)| Box::pin(disable(unit, actor, id, reason)))
-            .await
+        self.write(input, |unit, (actor, id, reason)| {
+            Box::pin(disable(unit, actor, id, reason))
+        })
+        .await
     }
 
     /// Enables a user again. Their keys work again; sessions and grants stay ended.
@@ -410,7 +426,10 @@ async fn change_user(
     }
     store::people::users::update(unit.write(), &user).await?;
     let details = vec![("before", before.name)];
-    unit.audit(actor, about_user(AuditAction::UserChanged, &user, "changed", details));
+    unit.audit(
+        actor,
+        about_user(AuditAction::UserChanged, &user, "changed", details),
+    );
     Ok(user)
 }
 
@@ -431,7 +450,10 @@ async fn disable(
     let ended = sessions::end_everything(unit, actor, id, EndReason::UserDisabled).await?;
     let mut details = ended.details();
     details.push(("reason", reason.to_owned()));
-    unit.audit(actor, about_user(AuditAction::UserDisabled, &user, "disabled", details));
+    unit.audit(
+        actor,
+        about_user(AuditAction::UserDisabled, &user, "disabled", details),
+    );
     Ok(user)
 }
 
@@ -446,7 +468,10 @@ async fn delete(unit: &mut Unit, actor: &Actor, id: &str) -> Result<(), Registry
     user.disabled_reason = Some("deleted".to_owned());
     put_principal(unit, &user).await?;
     // The event names nobody: it outlives the person's data.
-    unit.audit(actor, about_user(AuditAction::UserDeleted, &user, "deleted", ended.details()));
+    unit.audit(
+        actor,
+        about_user(AuditAction::UserDeleted, &user, "deleted", ended.details()),
+    );
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Rows of clients, their secrets, and what people allowed them.
 
-use keywright_domain::people::{AuthMethod, Client, ClientType, NewClient, TokenDigest};
+use keywright_domain::people::{AuthMethod, Client, ClientType, NewClient};
 use sqlx::AnyConnection;
 
 use super::super::like_pattern;
@@ -80,7 +80,10 @@ pub(crate) async fn find(
 }
 
 /// Inserts or replaces.
-pub(crate) async fn put(connection: &mut AnyConnection, client: &Client) -> Result<(), RegistryError> {
+pub(crate) async fn put(
+    connection: &mut AnyConnection,
+    client: &Client,
+) -> Result<(), RegistryError> {
     let settings = &client.settings;
     sqlx::query(
         "INSERT INTO clients (id, name, client_type, auth_method, jwks, redirect_uris, \

@@ -130,15 +130,17 @@ pub(crate) async fn find_use(
     .bind(blob(digest))
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|(used_at, grant_id, access_jti, access_expires_at)| {
-        let given = match (grant_id, access_jti, access_expires_at) {
-            (Some(grant_id), Some(access_jti), Some(access_expires_at)) => Some(CodeUse {
-                grant_id,
-                access_jti,
-                access_expires_at,
-            }),
-            _ => None,
-        };
-        (used_at.is_some(), given)
-    }))
+    Ok(
+        row.map(|(used_at, grant_id, access_jti, access_expires_at)| {
+            let given = match (grant_id, access_jti, access_expires_at) {
+                (Some(grant_id), Some(access_jti), Some(access_expires_at)) => Some(CodeUse {
+                    grant_id,
+                    access_jti,
+                    access_expires_at,
+                }),
+                _ => None,
+            };
+            (used_at.is_some(), given)
+        }),
+    )
 }

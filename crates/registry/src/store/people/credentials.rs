@@ -17,12 +17,14 @@ pub(crate) async fn find_totp(
     .bind(user_id.to_owned())
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|(sealed, created_at, confirmed_at, last_step)| Totp {
-        sealed: Sealed::new(sealed),
-        created_at,
-        confirmed_at,
-        last_step,
-    }))
+    Ok(
+        row.map(|(sealed, created_at, confirmed_at, last_step)| Totp {
+            sealed: Sealed::new(sealed),
+            created_at,
+            confirmed_at,
+            last_step,
+        }),
+    )
 }
 
 pub(crate) async fn put_totp(

@@ -61,7 +61,10 @@ impl GrantRow {
     }
 }
 
-pub(crate) async fn insert(connection: &mut AnyConnection, grant: &Grant) -> Result<(), RegistryError> {
+pub(crate) async fn insert(
+    connection: &mut AnyConnection,
+    grant: &Grant,
+) -> Result<(), RegistryError> {
     sqlx::query(
         "INSERT INTO grants (id, user_id, client_id, session_id, origin, scopes, resource, dpop_jkt, \
          user_agent, network, created_at, last_used_at, expires_at) \
@@ -168,13 +171,17 @@ pub(crate) async fn revoke(
         Revoked::OfUser(user) => (revoke_sql!("user_id = $4"), user, None),
         Revoked::OfClient(client) => (revoke_sql!("client_id = $4"), client, None),
         Revoked::OfEndedSessions(user) => (
-            revoke_sql!("session_id IN (SELECT id FROM sessions WHERE user_id = $4 AND ended_at = $1)"),
+            revoke_sql!(
+                "session_id IN (SELECT id FROM sessions WHERE user_id = $4 AND ended_at = $1)"
+            ),
             user,
             None,
         ),
-        Revoked::OfConsent(user, client) => {
-            (revoke_sql!("user_id = $4 AND client_id = $5"), user, Some(client))
-        }
+        Revoked::OfConsent(user, client) => (
+            revoke_sql!("user_id = $4 AND client_id = $5"),
+            user,
+            Some(client),
+        ),
     };
     let mut query = sqlx::query_scalar(sql)
         .bind(now)
@@ -204,7 +211,14 @@ pub(crate) async fn find_token(
     connection: &mut AnyConnection,
     token: &TokenDigest,
 ) -> Result<Option<TokenRow>, RegistryError> {
-    type Row = (String, Option<Vec<u8>>, i64, Option<i64>, Option<Vec<u8>>, i64);
+    type Row = (
+        String,
+        Option<Vec<u8>>,
+        i64,
+        Option<i64>,
+        Option<Vec<u8>>,
+        i64,
+    );
     let row: Option<Row> = sqlx::query_as(
         "SELECT t.grant_id, t.parent, t.idle_expires_at, t.rotated_at, t.sealed_successor, \
          (SELECT COUNT(*) FROM refresh_tokens s WHERE s.digest = t.successor AND s.rotated_at IS NULL) \
@@ -213,16 +227,18 @@ pub(crate) async fn find_token(
     .bind(blob(token))
     .fetch_optional(connection)
     .await?;
-    row.map(|(grant_id, parent, idle_expires_at, rotated_at, sealed, current)| {
-        Ok(TokenRow {
-            grant_id,
-            parent: parent.as_deref().map(digest).transpose()?,
-            idle_expires_at,
-            rotated_at,
-            sealed_successor: sealed.map(Sealed::new),
-            successor_is_current: current != 0,
-        })
-    })
+    row.map(
+        |(grant_id, parent, idle_expires_at, rotated_at, sealed, current)| {
+            Ok(TokenRow {
+                grant_id,
+                parent: parent.as_deref().map(digest).transpose()?,
+                idle_expires_at,
+                rotated_at,
+                sealed_successor: sealed.map(Sealed::new),
+                successor_is_current: current != 0,
+            })
+        },
+    )
     .transpose()
 }
 

@@ -30,7 +30,10 @@ struct InvitationRow {
 
 impl InvitationRow {
     fn into_invitation(self) -> Result<Invitation, RegistryError> {
-        let roles: Result<_, _> = words(&self.roles).iter().map(|name| RoleName::new(name)).collect();
+        let roles: Result<_, _> = words(&self.roles)
+            .iter()
+            .map(|name| RoleName::new(name))
+            .collect();
         Ok(Invitation {
             id: self.id,
             email: Email::new(&self.email)?,
@@ -142,5 +145,7 @@ pub(crate) async fn list(
     .bind(limit)
     .fetch_all(connection)
     .await?;
-    rows.into_iter().map(InvitationRow::into_invitation).collect()
+    rows.into_iter()
+        .map(InvitationRow::into_invitation)
+        .collect()
 }

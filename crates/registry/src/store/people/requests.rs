@@ -43,12 +43,14 @@ pub(crate) async fn take_pushed(
     .bind(now)
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|(client_id, parameters, created_at, expires_at)| PushedRequest {
-        client_id,
-        parameters,
-        created_at,
-        expires_at,
-    }))
+    Ok(row.map(
+        |(client_id, parameters, created_at, expires_at)| PushedRequest {
+            client_id,
+            parameters,
+            created_at,
+            expires_at,
+        },
+    ))
 }
 
 #[derive(sqlx::FromRow)]

@@ -66,7 +66,10 @@ pub(crate) async fn put(connection: &mut AnyConnection, role: &Role) -> Result<(
     Ok(())
 }
 
-pub(crate) async fn delete(connection: &mut AnyConnection, name: &str) -> Result<(), RegistryError> {
+pub(crate) async fn delete(
+    connection: &mut AnyConnection,
+    name: &str,
+) -> Result<(), RegistryError> {
     sqlx::query("DELETE FROM roles WHERE name = $1")
         .bind(name.to_owned())
         .execute(connection)

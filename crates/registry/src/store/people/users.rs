@@ -94,13 +94,15 @@ pub(crate) async fn find_credentials(
     .bind(email.as_str().to_owned())
     .fetch_optional(connection)
     .await?;
-    Ok(row.map(|(user_id, hash, locked_until, disabled_at, totp)| Credentials {
-        user_id,
-        password_hash: hash.map(SecretText::new),
-        locked_until,
-        disabled: disabled_at.is_some(),
-        needs_totp: totp != 0,
-    }))
+    Ok(row.map(
+        |(user_id, hash, locked_until, disabled_at, totp)| Credentials {
+            user_id,
+            password_hash: hash.map(SecretText::new),
+            locked_until,
+            disabled: disabled_at.is_some(),
+            needs_totp: totp != 0,
+        },
+    ))
 }
 
 pub(crate) async fn insert(
@@ -126,7 +128,10 @@ pub(crate) async fn insert(
 }
 
 /// Name and e-mail.
-pub(crate) async fn update(connection: &mut AnyConnection, user: &User) -> Result<(), RegistryError> {
+pub(crate) async fn update(
+    connection: &mut AnyConnection,
+    user: &User,
+) -> Result<(), RegistryError> {
     sqlx::query(
         "UPDATE users SET email = $1, email_verified = $2, name_key = $3, search_text = $4 \
          WHERE id = $5",

@@ -10,6 +10,8 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
 
 #[path = "audit.rs"]
 mod audit;
+#[path = "clients.rs"]
+mod clients;
 #[path = "contract.rs"]
 mod contract;
 #[path = "grants.rs"]
@@ -20,3 +22,5 @@ mod lists;
 mod people;
 #[path = "sharing.rs"]
 mod sharing;
+#[path = "signing_in.rs"]
+mod signing_in;

@@ -157,7 +157,7 @@ async fn ending_a_session_ends_the_grants_given_in_it() -> Result<()> {
         .await?;
     assert_eq!(
         (ended.sessions.as_slice(), ended.grants),
-        ([first.id.clone()].as_slice(), 1)
+        (std::slice::from_ref(&first.id), 1)
     );
     assert_eq!(refreshed(&fixture, "r0", "r1").await?, "revoked");
     assert_eq!(refreshed(&fixture, "q0", "q1").await?, "rotated");

@@ -1,5 +1,12 @@
 //! Authorization codes and refresh families.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what goes wrong in a test's parts is a failed test"
+)]
+
 use anyhow::Result;
 use keywright_domain::api_keys::DAY_MS;
 use keywright_domain::people::{
@@ -216,7 +223,8 @@ async fn ac_053_a_code_that_comes_twice_takes_back_what_it_gave() -> Result<()> 
 async fn ac_051_ac_052_ac_055_a_code_that_does_not_fit_is_used_up() -> Result<()> {
     let (fixture, ada) = ready().await?;
     let registry = &fixture.registry;
-    let wrong: [(&str, fn(&mut CodeRequest)); 4] = [
+    type Change = fn(&mut CodeRequest);
+    let wrong: [(&str, Change); 4] = [
         ("pkce", |request| {
             request.code_challenge = Some("other".to_owned())
         }),

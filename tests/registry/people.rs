@@ -1,5 +1,12 @@
 //! Users, roles, invitations and sessions.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what goes wrong in a test's parts is a failed test"
+)]
+
 use anyhow::Result;
 use keywright_domain::SecretText;
 use keywright_domain::api_keys::{DAY_MS, NewApiKey, Owner, OwnerKind};
@@ -10,7 +17,7 @@ use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
 use keywright_registry::people::{
     NewInvitation, NewSession, NewUser, PeopleRetention, User, UserChange, UserOrder, UserQuery,
 };
-use keywright_registry::{RegistryError, VerifyRequest};
+use keywright_registry::{PrincipalChange, RegistryError, VerifyRequest};
 
 use super::{Fixture, START, wish};
 
@@ -123,6 +130,9 @@ async fn the_last_owner_stays_an_owner() -> Result<()> {
     ] {
         assert_eq!(code_of(refused), "last_owner");
     }
+    let past = PrincipalChange::Disable(String::new());
+    let refused = registry.change_principal(actor, &ada.id, &past).await;
+    assert_eq!(code_of(refused), "principal_is_user");
     registry
         .set_user_roles(actor, &bob.id, &[role("owner")])
         .await?;
@@ -377,7 +387,7 @@ async fn ac_107_ac_108_a_renewed_or_ended_session_leaves_no_good_token() -> Resu
     let ended = registry
         .end_session(actor, &ada.id, &first.id, EndReason::SignedOut)
         .await?;
-    assert_eq!(ended.sessions, [first.id.clone()]);
+    assert_eq!(ended.sessions, std::slice::from_ref(&first.id));
     assert_eq!(state_of(&fixture, "after").await?, Some("session_revoked"));
     assert!(registry.is_access_denied("", &first.id, "").await?);
     let foreign = registry
@@ -425,7 +435,7 @@ async fn others_end_and_one_stays_and_pages_go_on_where_they_ended() -> Result<(
     let ended = registry
         .set_password_hash(actor, &ada.id, Some(&SecretText::new("$new".into())), None)
         .await?;
-    assert_eq!(ended.sessions, [ids[3].clone()]);
+    assert_eq!(ended.sessions, std::slice::from_ref(&ids[3]));
     Ok(())
 }
 

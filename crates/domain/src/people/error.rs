@@ -8,6 +8,9 @@ pub enum PeopleError {
     /// No such user.
     #[error("there is no person with this id")]
     UserNotFound,
+    /// The principal is a user: what it is called and may do follows from that.
+    #[error("this is a person with an account: change the person instead")]
+    PrincipalIsUser,
     /// The change would leave nobody who may do everything.
     #[error("this is the last owner: make somebody else an owner first")]
     LastOwner,
@@ -103,6 +106,7 @@ impl PeopleError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::UserNotFound => "user_not_found",
+            Self::PrincipalIsUser => "principal_is_user",
             Self::LastOwner => "last_owner",
             Self::EmailTaken => "email_taken",
             Self::Email => "invalid_email",

@@ -318,6 +318,15 @@ impl LocalRegistry {
     }
 }
 
+/// Refuses to change the principal of a user past the user: the last owner would be no safer than
+/// the weakest way to change one.
+pub(crate) async fn check_not_a_user(unit: &mut Unit, id: &str) -> Result<(), RegistryError> {
+    match store::people::users::find(unit.read(), id).await? {
+        Some(_) => Err(PeopleError::PrincipalIsUser.into()),
+        None => Ok(()),
+    }
+}
+
 /// A user with roles.
 pub(super) async fn find(unit: &mut Unit, id: &str) -> Result<User, RegistryError> {
     let mut user = store::people::users::find(unit.read(), id)

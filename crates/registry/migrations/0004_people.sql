@@ -106,7 +106,7 @@ CREATE TABLE sessions (
 );
 CREATE INDEX sessions_by_user ON sessions (user_id, created_at, id);
 CREATE INDEX sessions_running_out ON sessions (gone_at) WHERE ended_at IS NULL;
-CREATE INDEX sessions_ended ON sessions (ended_at) WHERE ended_at IS NOT NULL;
+CREATE INDEX sessions_ended ON sessions (ended_at, id) WHERE ended_at IS NOT NULL;
 
 -- Clients that were signed in through a session: they are told when it ends.
 CREATE TABLE session_clients (

@@ -3,6 +3,7 @@
 use keywright_domain::people::{EndReason, Sealed, TokenDigest};
 use sqlx::AnyConnection;
 
+use super::super::many;
 use super::super::secrets::damaged;
 use super::{blob, digest, scopes};
 use crate::RegistryError;
@@ -304,19 +305,22 @@ pub(crate) async fn deny_all(
     now: i64,
     until: i64,
 ) -> Result<(), RegistryError> {
-    for value in values {
-        sqlx::query(
-            "INSERT INTO denials (kind, value, denied_at, expires_at) VALUES ($1, $2, $3, $4) \
-             ON CONFLICT (kind, value) DO UPDATE SET expires_at = \
-             CASE WHEN excluded.expires_at > denials.expires_at THEN excluded.expires_at \
-             ELSE denials.expires_at END",
-        )
-        .bind(kind.as_str())
-        .bind(value.clone())
-        .bind(now)
-        .bind(until)
-        .execute(&mut *connection)
-        .await?;
+    const COLUMNS: usize = 4;
+    for part in values.chunks(many::MOST) {
+        let head = "INSERT INTO denials (kind, value, denied_at, expires_at) VALUES ";
+        let tail = " ON CONFLICT (kind, value) DO UPDATE SET expires_at = \
+                    CASE WHEN excluded.expires_at > denials.expires_at THEN excluded.expires_at \
+                    ELSE denials.expires_at END";
+        let sql = many::values(head, part.len(), COLUMNS) + tail;
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for value in part {
+            query = query
+                .bind(kind.as_str())
+                .bind(value.clone())
+                .bind(now)
+                .bind(until);
+        }
+        query.execute(&mut *connection).await?;
     }
     Ok(())
 }

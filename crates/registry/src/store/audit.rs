@@ -54,7 +54,7 @@ pub(crate) async fn insert_all(
     events: &[(Actor, NewEvent)],
 ) -> Result<(), RegistryError> {
     const COLUMNS: usize = 11;
-    for part in events.chunks(many::MOST) {
+    for part in many::parts(events) {
         let sql = many::values(
             "INSERT INTO audit_events (sequence, at, action, actor, target_kind, target_id, \
              target_name, summary, details, search_text, hash) VALUES ",
@@ -135,7 +135,9 @@ pub(crate) async fn chain_all(
 }
 
 /// The last event and its hash, as the row that every writer locks has them.
-pub(crate) async fn head(connection: &mut AnyConnection) -> Result<(i64, EventHash), RegistryError> {
+pub(crate) async fn head(
+    connection: &mut AnyConnection,
+) -> Result<(i64, EventHash), RegistryError> {
     let (sequence, hash): (i64, Vec<u8>) =
         sqlx::query_as("SELECT audit_sequence, audit_hash FROM heads WHERE id = 1")
             .fetch_one(connection)

@@ -8,9 +8,19 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
     Fixture::on(Kind::Sqlite).await
 }
 
+#[path = "audit.rs"]
+mod audit;
+#[path = "clients.rs"]
+mod clients;
 #[path = "contract.rs"]
 mod contract;
+#[path = "grants.rs"]
+mod grants;
 #[path = "lists.rs"]
 mod lists;
+#[path = "people.rs"]
+mod people;
 #[path = "sharing.rs"]
 mod sharing;
+#[path = "signing_in.rs"]
+mod signing_in;

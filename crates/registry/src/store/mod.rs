@@ -4,12 +4,14 @@
 pub(crate) mod accounts;
 pub(crate) mod api_keys;
 pub(crate) mod audit;
+pub(crate) mod checkpoints;
 pub(crate) mod credits;
 pub(crate) mod file;
 pub(crate) mod heads;
 pub(crate) mod images;
 pub(crate) mod listing;
 pub(crate) mod many;
+pub(crate) mod people;
 pub(crate) mod peppers;
 pub(crate) mod policies;
 pub(crate) mod postgres;

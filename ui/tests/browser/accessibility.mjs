@@ -39,6 +39,43 @@ const scenes = {
       await openKey(page);
     },
   },
+  "a disabled key": { run: (page) => page.click(`${id("key-state")}[data-state=disabled] >> nth=0`) },
+  "a key with every setting": {
+    run: async (page) => (await page.fill(id("search-keys"), "Nightly export"), openKey(page)),
+  },
+  "rotation, cancel asked": {
+    run: async (page) => {
+      await page.click(id("filter-rotating"));
+      await page.waitForSelector(`${id("key-state")}[data-state=rotating]`);
+      await openKey(page);
+      await page.click(id("rotation-cancel"));
+    },
+  },
+  "rotate dialog, compromised": {
+    run: async (page) => {
+      await openKey(page, 0);
+      await page.click(id("rotate-key"));
+      await page.click(id("rotate-clock-drained"));
+      await page.click(id("rotate-compromised"));
+      await page.click(id("rotate-submit"));
+    },
+  },
+  "disable dialog": {
+    run: async (page) => (await openKey(page, 0), page.click(id("suspend-key"))),
+  },
+  "issue dialog, advanced": {
+    run: async (page) => (await page.click(id("issue-key")), page.click(id("key-advanced"))),
+  },
+  "delivery, refused": {
+    run: async (page) => {
+      await issueKey(page);
+      await page.click(id("deliver-to"));
+      await page.click(id("deliver-add"));
+      await page.selectOption(`${id("deliver-kind")} >> nth=1`, "command");
+      await page.click(id("deliver-submit"));
+      await page.waitForSelector(id("deliver-error"));
+    },
+  },
   "actions of a key": {
     run: async (page) => (
       await page.click(`${id("key-menu")} >> nth=1`),

@@ -18,6 +18,7 @@ test("a key is issued, shown once and verified", async (open) => {
   );
   equal(await verifyKey(page, secret), "valid");
   equal(await verifyKey(page, secret, "payments:refund"), "insufficient_scope");
+  equal(await verifyKey(page, secret, "payments:refund or (invoices:read)"), "valid");
   equal(await verifyKey(page, "nonsense"), "malformed");
 });
 
@@ -46,15 +47,21 @@ test("a key is rotated with an overlap, then at once", async (open) => {
   const second = await takeSecret(page);
   assert(first !== second, "a new secret");
   await until(async () => (await state(page)) === "rotating", "the detail says rotating");
-  await page.waitForSelector(id("overlap-countdown"));
   equal(await page.locator(id("secret-row")).count(), 2, "secrets");
+  equal(await page.getAttribute(id("rotation-panel"), "data-state"), "pending", "nobody used the new one");
+  equal(await page.locator(id("overlap-countdown")).count(), 0, "countdowns before the first use");
+  equal(await verifyKey(page, first), "valid", "old secret before the overlap");
+  equal(await verifyKey(page, second), "valid", "new secret");
+  await openKey(page, 1);
+  await openKey(page);
+  await page.waitForSelector(id("overlap-countdown"));
+  equal(await page.getAttribute(id("rotation-panel"), "data-state"), "overlapping", "the clock runs");
   equal(
     await page.textContent(id("retires-in")).then((text) => /^(59:\d\d|60:00|1 h 0 min)$/.test(text.trim())),
     true,
     "countdown",
   );
   equal(await verifyKey(page, first), "valid", "old secret in the overlap");
-  equal(await verifyKey(page, second), "valid", "new secret");
   await page.click(id("rotate-key"));
   await page.click(id("rotate-overlap-0"));
   await page.click(id("rotate-submit"));
@@ -174,4 +181,152 @@ test("an unknown key says so and leads back", async (open) => {
   await page.waitForSelector('[data-error-code="api_key_not_found"]');
   await page.click(id("detail-close"));
   equal(new URL(page.url()).hash, "#/keys");
+});
+
+test("a rotation is cancelled, rolled back or finished, each after a question", async (open) => {
+  const page = await open();
+  await issueKey(page, { name: "Undone" });
+  const first = await takeSecret(page);
+  await openKey(page);
+  const rotate = async () => {
+    await page.click(id("rotate-key"));
+    await page.click(id("rotate-submit"));
+    return takeSecret(page);
+  };
+  const step = async (name) => {
+    await page.click(id(`rotation-${name}`));
+    await page.click(id("step-submit"));
+    await page.waitForSelector(id("rotation-panel"), { state: "detached" });
+  };
+  const use = async (secret) => {
+    equal(await verifyKey(page, secret), "valid");
+    await openKey(page, 1);
+    await openKey(page);
+  };
+  await rotate();
+  await step("cancel");
+  equal(await verifyKey(page, first), "valid", "old secret after the cancellation");
+  const second = await rotate();
+  await use(second);
+  await step("roll_back");
+  equal(await verifyKey(page, second), "aborted", "new secret after the roll-back");
+  await use(await rotate());
+  await step("finish");
+  equal(await verifyKey(page, first), "retired", "old secret after the end");
+});
+
+test("the rotate dialog says what the clock does, and wants a reason for a compromise", async (open) => {
+  const page = await open();
+  await issueKey(page, { name: "Leaky" });
+  const first = await takeSecret(page);
+  await openKey(page);
+  await page.click(id("rotate-key"));
+  const says = () => page.textContent(`${id("overlap-diagram")} figcaption`);
+  assert((await says()).includes("24 hours after the new one is first used"), "from the first use");
+  await page.click(id("rotate-clock-issue"));
+  assert((await says()).includes("works for 24 hours, until"), "from now");
+  await page.click(id("rotate-clock-drained"));
+  assert((await says()).includes("until nobody has used it for 24 hours, at most 7 days"), "until silent");
+  await page.fill(id("rotate-silent"), "500");
+  await page.waitForSelector(id("field-error"));
+  await page.click(id("rotate-compromised"));
+  assert((await says()).includes("stops at once"), "a compromise");
+  await page.click(id("rotate-submit"));
+  await page.waitForSelector(id("field-error"));
+  await page.fill(id("rotate-reason"), "In a log file");
+  await page.click(id("rotate-submit"));
+  await takeSecret(page);
+  equal(await verifyKey(page, first), "revoked", "the known secret");
+});
+
+test("a key is disabled with a reason, and enabled again", async (open) => {
+  const page = await open();
+  await issueKey(page, { name: "Paused" });
+  const secret = await takeSecret(page);
+  await openKey(page);
+  await page.click(id("suspend-key"));
+  await page.fill(id("suspend-reason"), "Audit");
+  await page.click(id("suspend-submit"));
+  await until(async () => (await state(page)) === "disabled", "the detail says disabled");
+  await until(async () => (await page.textContent(id("disabled-note"))).includes("Audit"), "the reason");
+  equal(await page.isDisabled(id("rotate-key")), true, "rotate is off");
+  equal(await verifyKey(page, secret), "disabled");
+  await page.click(`${id("key-menu")} >> nth=0`);
+  await page.click(id("menu-suspend"));
+  await page.click(id("suspend-submit"));
+  await until(async () => (await state(page)) === "active", "active again");
+  equal(await verifyKey(page, secret), "valid");
+});
+
+test("advanced settings are sent, shown, and refused at their fields", async (open) => {
+  const page = await open();
+  await page.click(id("issue-key"));
+  equal(await page.isVisible(id("key-networks")), false, "closed by default");
+  await page.click(id("key-advanced"));
+  await page.fill(id("key-name"), "Fenced");
+  await page.fill(id("key-scopes"), "invoices:read");
+  await page.press(id("key-scopes"), "Enter");
+  await page.fill(id("key-environment"), "staging");
+  await page.fill(id("key-tags"), "billing, team:core");
+  await page.fill(id("key-note"), "For the nightly run");
+  await page.fill(id("key-networks"), "somewhere");
+  await page.fill(id("key-origins"), "https://app.example.org");
+  await page.fill(id("key-limit-count"), "many");
+  await page.fill(id("key-limit-burst"), "10");
+  await page.fill(id("key-credits"), "500");
+  await page.click(id("key-submit"));
+  equal(await page.locator(id("field-error")).count(), 1, "the limit is no number");
+  await page.fill(id("key-limit-count"), "60");
+  await page.click(id("key-submit"));
+  await page.waitForSelector(`:has(> ${id("key-networks")}) ${id("field-error")}`);
+  equal(await page.isVisible(id("form-error")), false, "said at the field only");
+  await page.fill(id("key-networks"), "192.0.2.0/24\n2001:db8::/48");
+  await page.click(id("key-submit"));
+  await page.waitForSelector(id("reveal-dialog"));
+  await takeSecret(page);
+  await openKey(page);
+  for (const [part, text] of [
+    ["environment", "staging"],
+    ["limits", "60 in 1 minute, 10 more at once"],
+    ["credits", "500"],
+    ["networks", "2001:db8::/48"],
+    ["origins", "https://app.example.org"],
+    ["tags", "team:core"],
+    ["note", "For the nightly run"],
+  ])
+    assert((await page.textContent(id(`detail-${part}`))).includes(text), part);
+  equal(await page.locator(id("detail-owner")).count(), 0, "rows that say nothing");
+});
+
+test("a secret is delivered, and a failed delivery takes the rotation back", async (open) => {
+  const page = await open();
+  await issueKey(page, { name: "Carried" });
+  await page.click(id("deliver-to"));
+  equal(await page.inputValue(id("deliver-variable")), "SK_LIVE_KEY", "the variable");
+  await page.click(id("deliver-submit"));
+  equal(await page.getAttribute(id("deliver-error"), "data-error-code"), "invalid_target", "no path");
+  await page.fill(id("deliver-path"), "/srv/app/.env");
+  await page.click(id("deliver-add"));
+  await page.selectOption(`${id("deliver-kind")} >> nth=1`, "command");
+  await page.fill(id("deliver-program"), "/usr/bin/pass");
+  await page.click(id("deliver-submit"));
+  await until(async () => (await page.locator(id("deliver-outcome")).count()) === 2, "two outcomes");
+  const outcomes = () =>
+    page.locator(id("deliver-outcome")).evaluateAll((all) => all.map((one) => one.dataset.state));
+  equal(await outcomes(), ["delivered", "delivered"]);
+  await page.click(id("close-reveal")); // delivered is stored
+  await page.waitForSelector(id("reveal-dialog"), { state: "detached" });
+
+  await openKey(page);
+  await page.click(id("rotate-key"));
+  await page.click(id("rotate-submit"));
+  await page.click(id("deliver-to"));
+  await page.fill(id("deliver-path"), "/srv/fail/.env");
+  await page.click(id("deliver-submit"));
+  await page.waitForSelector(`${id("deliver-error")}[data-error-code=hook_failed]`);
+  equal(await outcomes(), ["failed"]);
+  await page.waitForSelector(id("secret-dead"));
+  equal(await page.isDisabled(id("copy-secret")), true, "nothing to copy");
+  await page.click(id("close-reveal"));
+  await until(async () => (await state(page)) === "active", "the old secret goes on");
 });

@@ -36,6 +36,88 @@ const scenes = {
       await p.fill(id("key-scopes"), "ledger:write");
     },
   },
+  "key-disabled": {
+    run: async (p) => (
+      await p.click(`${id("key-state")}[data-state=disabled] >> nth=0`),
+      await p.waitForSelector(id("secrets"))
+    ),
+  },
+  "key-settings": {
+    run: async (p) => {
+      await p.fill(id("search-keys"), "Nightly export");
+      await p.waitForTimeout(400);
+      await p.click(`${id("key-row")} >> nth=0`);
+      await p.waitForSelector(id("secrets"));
+    },
+  },
+  "rotation-pending": {
+    run: async (p) => {
+      await issue(p);
+      await p.click(id("stored-confirm"));
+      await p.click(id("close-reveal"));
+      await p.click(`${id("key-row")} >> nth=0`);
+      await p.waitForSelector(id("secrets"));
+      await p.click(id("rotate-key"));
+      await p.click(id("rotate-submit"));
+      await p.click(id("stored-confirm"));
+      await p.click(id("close-reveal"));
+      await p.waitForSelector(id("rotation-panel"));
+    },
+  },
+  "rotation-step": {
+    run: async (p) => {
+      await p.click(id("filter-rotating"));
+      await p.waitForTimeout(300);
+      await p.click(`${id("key-row")} >> nth=0`);
+      await p.click(id("rotation-cancel"));
+    },
+  },
+  "rotate-drained": {
+    run: async (p) => {
+      await p.click(`${id("key-row")} >> nth=2`);
+      await p.waitForSelector(id("secrets"));
+      await p.click(id("rotate-key"));
+      await p.click(id("rotate-clock-drained"));
+    },
+  },
+  "rotate-compromised": {
+    run: async (p) => {
+      await p.click(`${id("key-row")} >> nth=2`);
+      await p.waitForSelector(id("secrets"));
+      await p.click(id("rotate-key"));
+      await p.click(id("rotate-compromised"));
+      await p.click(id("rotate-submit"));
+    },
+  },
+  suspend: {
+    run: async (p) => (
+      await p.click(`${id("key-row")} >> nth=2`),
+      await p.waitForSelector(id("secrets")),
+      p.click(id("suspend-key"))
+    ),
+  },
+  "issue-advanced": {
+    run: async (p) => {
+      await p.click(id("issue-key"));
+      await p.click(id("key-advanced"));
+      await p.fill(id("key-limit-count"), "x");
+      await p.click(id("key-submit"));
+      await p.locator(id("key-one-time")).scrollIntoViewIfNeeded();
+    },
+  },
+  deliver: {
+    run: async (p) => {
+      await issue(p);
+      await p.click(id("deliver-to"));
+      await p.fill(id("deliver-path"), "/srv/app/.env");
+      await p.click(id("deliver-add"));
+      await p.selectOption(`${id("deliver-kind")} >> nth=1`, "command");
+      await p.fill(id("deliver-program"), "/usr/bin/fail");
+      await p.click(id("deliver-submit"));
+      await p.waitForSelector(id("deliver-error"));
+      await p.locator(id("deliver-error")).scrollIntoViewIfNeeded();
+    },
+  },
   "issue-errors": { run: async (p) => (await p.click(id("issue-key")), p.click(id("key-submit"))) },
   reveal: { run: issue },
   revealed: {

@@ -40,7 +40,7 @@ export function beginRotation(key: MockKey, request: RotateApiKeyRequest, now: n
     silentMs: request.silentMs,
     createdAt: now,
     oldSecretWorksUntil: atIssue ? now + request.overlapMs : null,
-    pendingUntil: now + 30 * 24 * 60 * 60 * 1000,
+    pendingUntil: atIssue ? null : now + 30 * 24 * 60 * 60 * 1000,
   };
 }
 

@@ -177,7 +177,7 @@ export function makeKey(
           silentMs: null,
           createdAt: now - 3 * HOUR,
           oldSecretWorksUntil: retiresAt,
-          pendingUntil: now + 27 * DAY,
+          pendingUntil: null,
         }
       : null;
   return {

@@ -46,7 +46,7 @@ const scenes = {
     run: async (p) => {
       await p.fill(id("search-keys"), "Nightly export");
       await p.waitForTimeout(400);
-      await p.click(`${id("key-row")} >> nth=0`);
+      await p.click(`${id("key-row")} >> nth=1`);
       await p.waitForSelector(id("secrets"));
     },
   },

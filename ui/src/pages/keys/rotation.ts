@@ -3,8 +3,8 @@ import type { OverlapClock, RotationStep, RotationView } from "../../lib/host";
 import { exact, span } from "../../lib/time";
 
 export const CLOCKS: { value: OverlapClock; label: string; testid: string }[] = [
-  { value: "from_first_use", label: "First use of the new", testid: "rotate-clock-first-use" },
-  { value: "from_issue", label: "Now", testid: "rotate-clock-issue" },
+  { value: "from_first_use", label: "From first use of the new", testid: "rotate-clock-first-use" },
+  { value: "from_issue", label: "From now", testid: "rotate-clock-issue" },
   { value: "until_drained", label: "Until the old is silent", testid: "rotate-clock-drained" },
 ];
 

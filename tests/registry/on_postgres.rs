@@ -16,6 +16,8 @@ mod clients;
 mod contract;
 #[path = "grants.rs"]
 mod grants;
+#[path = "keys.rs"]
+mod keys;
 #[path = "lists.rs"]
 mod lists;
 #[path = "people.rs"]

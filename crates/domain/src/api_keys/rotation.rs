@@ -224,7 +224,7 @@ impl ApiKey {
     }
 
     /// Writes down what time has ended, so that a clock that goes back cannot bring it back.
-    fn note_ended(&mut self, now: i64) {
+    pub(super) fn note_ended(&mut self, now: i64) {
         for secret in &mut self.secrets {
             let state = secret.state(now);
             if !secret.stored.verifies() || state.verifies() {
@@ -298,6 +298,7 @@ impl ApiKey {
     /// The first use of a secret, or its promotion by hand: it becomes the active one, and the
     /// clock of the old one starts where it waited for this. Returns whether anything changed.
     pub fn activate(&mut self, rotation: &mut Rotation, now: i64) -> bool {
+        self.note_ended(now);
         let Some(new) = self
             .secrets
             .iter_mut()
@@ -433,6 +434,7 @@ impl ApiKey {
         last_four: &str,
         now: i64,
     ) -> Result<(), KeyError> {
+        self.note_ended(now);
         let lost = self
             .secrets
             .iter_mut()
@@ -513,6 +515,7 @@ impl ApiKey {
 
     /// A key for one use was used: every secret of it ends.
     pub fn end_one_time(&mut self, now: i64) {
+        self.note_ended(now);
         for secret in &mut self.secrets {
             if secret.stored.verifies() {
                 secret.end(
@@ -540,6 +543,7 @@ impl ApiKey {
             return Ok(false);
         }
         secret.end(SecretState::Revoked, now, Some(&reason));
+        self.note_ended(now);
         // One that nobody used yet may be all that is left: then it does not time out any more.
         let mut live = self
             .secrets

@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
 use keywright_domain::audit::Actor;
+use keywright_domain::audit_chain::EventHash;
 use sqlx::{Any, AnyConnection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
@@ -73,6 +74,11 @@ impl Unit {
     /// Whether older versions left events without a chain.
     pub(crate) fn is_unchained(&self) -> bool {
         self.head.audit_hash.is_empty()
+    }
+
+    /// The last event that is committed, and its hash. Events of this transaction come after it.
+    pub(crate) fn audit_head(&self) -> Result<(i64, EventHash), RegistryError> {
+        Ok((self.head.audit_sequence, store::audit::event_hash(&self.head.audit_hash)?))
     }
 
     /// Sets where the chain stands after older events were chained.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use keywright_domain::audit_chain::{ChainVerifier, ChainedEvent, EventHash, Verdict};
 use keywright_registry::{Clock, LocalRegistry};
 use sqlx::{AnyConnection, Connection};
+use tokio::sync::Mutex;
 
 use super::super::{Kind, pepper};
 use crate::support::postgres::Database;
@@ -14,7 +15,8 @@ use crate::support::postgres::Database;
 pub(super) struct Bench {
     pub(super) kind: Kind,
     pub(super) nodes: [LocalRegistry; 2],
-    pub(super) stranger: AnyConnection,
+    /// In a lock so that the bench may be borrowed across tasks.
+    pub(super) stranger: Mutex<AnyConnection>,
     clock: Arc<AtomicI64>,
     folder: tempfile::TempDir,
     database: Option<Database>,
@@ -49,7 +51,7 @@ impl Bench {
         Ok(Self {
             kind,
             nodes: [first, second],
-            stranger,
+            stranger: Mutex::new(stranger),
             clock,
             folder,
             database,
@@ -75,21 +77,21 @@ impl Bench {
     pub(super) async fn heads(&mut self) -> Result<(i64, i64)> {
         Ok(
             sqlx::query_as("SELECT audit_sequence, change_version FROM heads WHERE id = 1")
-                .fetch_one(&mut self.stranger)
+                .fetch_one(self.stranger.get_mut())
                 .await?,
         )
     }
 
     /// The whole trail, from its first event.
     pub(super) async fn check_chain(&mut self) -> Result<()> {
-        check_chain(&mut self.stranger).await
+        check_chain(self.stranger.get_mut()).await
     }
 
     pub(super) async fn close(self) -> Result<()> {
         for node in &self.nodes {
             node.close().await;
         }
-        self.stranger.close().await?;
+        self.stranger.into_inner().close().await?;
         match self.database {
             Some(database) => database.close().await,
             None => Ok(()),

@@ -477,7 +477,7 @@ impl<'a> Player<'a> {
     /// The rows say what the reference says, and nothing of what must never happen has happened.
     async fn check_rows(&mut self, key: usize, newest_change: i64) -> Result<()> {
         let id = self.keys[key].clone();
-        let rows = read(&mut self.bench.stranger, &id).await?;
+        let rows = read(self.bench.stranger.get_mut(), &id).await?;
         let world = &self.world;
         let expected = &world.keys[key];
         ensure!(

@@ -173,7 +173,12 @@ impl ApiKey {
             return Err(KeyError::Revoked);
         }
         let overlap_ms = request.longest_overlap_ms();
-        if !(0..=MAX_OVERLAP_MS).contains(&overlap_ms) || !request.clock.is_sound() {
+        // Nothing overlaps after a compromise: no clock can be wrong for it.
+        let clock = match request.compromised {
+            Some(_) => OverlapClock::FromIssue,
+            None => request.clock,
+        };
+        if !(0..=MAX_OVERLAP_MS).contains(&overlap_ms) || !clock.is_sound() {
             return Err(KeyError::Overlap);
         }
         if let (Some(expected), Some(current)) = (&request.replaces, self.current_secret(now))
@@ -201,7 +206,7 @@ impl ApiKey {
             return Err(KeyError::OverlapOutlivesSecret);
         }
         self.note_ended(now);
-        let at_issue = request.clock == OverlapClock::FromIssue;
+        let at_issue = clock == OverlapClock::FromIssue;
         let old = self.make_room(reason.as_deref(), overlap_ms, at_issue, now);
         let mut secret = Secret::new(kid.clone(), last_four, SecretState::Pending, now, lifetime);
         secret.pending_until = self.pending_until(old.as_ref(), lifetime, now);
@@ -212,7 +217,7 @@ impl ApiKey {
             old,
             new: kid,
             overlap_ms,
-            clock: request.clock,
+            clock,
             state: RotationState::Pending,
             requested_by: requested_by.to_owned(),
             reason,

@@ -409,6 +409,7 @@ fn rule_7_a_compromise_ends_all_at_once_whatever_overlap_was_asked_for() {
         first_use(-1),
         first_use(400 * DAY_MS),
         drained(HOUR, DAY_MS),
+        drained(-1, i64::MAX),
     ] {
         let mut key = key.clone();
         let request = RotationRequest {

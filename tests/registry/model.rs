@@ -37,7 +37,7 @@ async fn explore(kind: Kind, default_steps: u64, length: usize, streams: usize) 
     let switch = match kind {
         Kind::Sqlite => 4,
         // Each costs a lease.
-        Kind::Postgres => 60,
+        Kind::Postgres => 120,
     };
     let mut tasks = tokio::task::JoinSet::new();
     for stream in 0..streams {
@@ -61,6 +61,7 @@ async fn explore(kind: Kind, default_steps: u64, length: usize, streams: usize) 
                         }
                     };
                 }
+                bench.check_chain().await?;
                 bench.close().await?;
             }
             Ok(())
@@ -104,5 +105,5 @@ async fn rules_1_to_13_hold_over_random_histories_on_sqlite() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rules_1_to_13_hold_over_random_histories_on_postgres() -> Result<()> {
-    explore(Kind::Postgres, 20_000, 240, 4).await
+    explore(Kind::Postgres, 20_000, 240, 6).await
 }

@@ -36,6 +36,8 @@ struct Rows {
 struct Player<'a> {
     bench: &'a mut Bench,
     world: World,
+    /// How many the audit trail holds.
+    events: i64,
     node: usize,
     peppers: Peppers,
     actor: Actor,
@@ -78,11 +80,10 @@ impl<'a> Player<'a> {
                 .await?;
             people.push(id);
         }
-        if bench.kind == Kind::Postgres {
-            tokio::time::sleep(Duration::from_millis(1050)).await;
-        }
+        let (events, _) = bench.heads().await?;
         Ok(Self {
             bench,
+            events,
             world: World::new(now, PEOPLE),
             node: 0,
             peppers: Bench::peppers(),
@@ -99,7 +100,6 @@ impl<'a> Player<'a> {
     }
 
     async fn step(&mut self, step: &Step) -> Result<()> {
-        let before = self.bench.heads().await?;
         let (expected, touched) = match step {
             Step::Sleep(by) => {
                 self.clock(self.world.now + by);
@@ -135,11 +135,11 @@ impl<'a> Player<'a> {
                 (i64::from(outcome == Outcome::Changed), key)
             }
         };
-        let after = self.bench.heads().await?;
+        let (events, newest_change) = self.bench.heads().await?;
+        let new = events - std::mem::replace(&mut self.events, events);
         ensure!(
-            after.0 - before.0 == expected,
-            "{} rows in the audit trail, not {expected}",
-            after.0 - before.0
+            new == expected,
+            "{new} rows in the audit trail, not {expected}"
         );
         let touched: Vec<usize> = match touched {
             Some(key) => vec![key],
@@ -147,7 +147,7 @@ impl<'a> Player<'a> {
             None => (0..self.keys.len()).rev().take(1).collect(),
         };
         for key in touched {
-            self.check_rows(key, after.1).await?;
+            self.check_rows(key, newest_change).await?;
             self.check_answers(key).await?;
         }
         Ok(())
@@ -543,19 +543,25 @@ impl<'a> Player<'a> {
 
     /// Asks for all secrets of a key, in a way that uses none of them.
     async fn check_answers(&self, key: usize) -> Result<()> {
-        let nodes = match self.bench.kind {
-            // No window: the other one knows at once.
-            Kind::Sqlite => vec![self.node, 1 - self.node],
-            Kind::Postgres => vec![self.node],
-        };
-        for secret in self.world.keys[key].secrets.iter().rev().take(5) {
+        for (place, secret) in self.world.keys[key]
+            .secrets
+            .iter()
+            .rev()
+            .take(3)
+            .enumerate()
+        {
             let expected = match self.world.verdict(*secret, None) {
                 "valid" => "insufficient_scope",
                 code => code,
             };
-            for node in &nodes {
+            let nodes = match self.bench.kind {
+                // No window: the other one knows at once.
+                Kind::Sqlite if place == 0 => vec![1 - self.node, self.node],
+                _ => vec![self.node],
+            };
+            for node in nodes {
                 let code = self
-                    .verify(*node, &self.texts[*secret], Some(NEVER_HELD))
+                    .verify(node, &self.texts[*secret], Some(NEVER_HELD))
                     .await?;
                 ensure!(
                     code == expected,
@@ -578,7 +584,6 @@ impl<'a> Player<'a> {
             let id = self.keys[key].clone();
             self.registry().revoke_api_key(&self.actor, &id, "").await?;
         }
-        self.bench.check_chain().await?;
         Ok(self.world.now)
     }
 }

@@ -3,6 +3,7 @@
 mod crash;
 mod faults;
 mod fixture;
+mod migrations;
 mod model;
 mod on_postgres;
 mod on_sqlite;

@@ -14,5 +14,7 @@ mod audit;
 mod contract;
 #[path = "lists.rs"]
 mod lists;
+#[path = "races.rs"]
+mod races;
 #[path = "sharing.rs"]
 mod sharing;

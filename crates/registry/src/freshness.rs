@@ -166,6 +166,30 @@ pub(crate) async fn ensure(shared: &Shared) -> Result<(), RegistryError> {
     catch_up(shared).await
 }
 
+/// The moment, for [`ensure_since`].
+pub(crate) fn moment() -> Duration {
+    since_boot()
+}
+
+/// Whether what memory does not know does not exist: on SQLite no commit is missed, on PostgreSQL
+/// another node may have made it within the lease.
+pub(crate) fn is_exact(shared: &Shared) -> bool {
+    shared.freshness.wal_index.is_some()
+}
+
+/// Makes sure that the log was read after `since`; those who ask together share one reading.
+pub(crate) async fn ensure_since(shared: &Shared, since: Duration) -> Result<(), RegistryError> {
+    let _turn = shared.freshness.turn.lock().await;
+    let confirmed = {
+        let confirmed = shared.freshness.confirmed.lock();
+        confirmed.unwrap_or_else(PoisonError::into_inner).at
+    };
+    if confirmed.is_some_and(|at| at > since) {
+        return Ok(());
+    }
+    catch_up(shared).await
+}
+
 /// Tells the index, before the commit, what is about to change.
 pub(crate) fn before_commit(shared: &Shared, changes: &[(i64, Subject)]) {
     for (version, subject) in changes {
@@ -278,7 +302,11 @@ async fn catch_up(shared: &Shared) -> Result<(), RegistryError> {
 async fn empty(shared: &Shared, pause: Duration) {
     let _nobody = shared.freshness.loading.write().await;
     let until = since_boot().saturating_add(pause);
-    *shared.freshness.build_after.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    *shared
+        .freshness
+        .build_after
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = until;
     shared.freshness.emptied.fetch_add(1, Ordering::SeqCst);
     shared.index.set_complete(false);
     shared.index.clear();
@@ -439,7 +467,10 @@ impl LocalRegistry {
                         tokio::time::sleep(wait).await;
                     }
                     Err(error) => {
-                        tracing::warn!(code = error.code(), "the memory of keys waits for the database");
+                        tracing::warn!(
+                            code = error.code(),
+                            "the memory of keys waits for the database"
+                        );
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(Duration::from_secs(5));
                     }
@@ -478,7 +509,11 @@ struct Building {
 impl Building {
     /// Reads one page. Returns how long to wait before the next step.
     async fn go_on(&mut self, shared: &Shared) -> Result<Duration, RegistryError> {
-        let until = *shared.freshness.build_after.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *shared
+            .freshness
+            .build_after
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if since_boot() < until {
             return Ok(POLL);
         }
@@ -487,7 +522,10 @@ impl Building {
         let emptied = shared.freshness.emptied.load(Ordering::SeqCst);
         if emptied != self.begun {
             // What was read before is gone: none of it may count as there.
-            *self = Self { after: String::new(), begun: emptied };
+            *self = Self {
+                after: String::new(),
+                begun: emptied,
+            };
         }
         if self.after.is_empty() {
             let keys = store::images::count(&mut connection).await?;

@@ -255,12 +255,19 @@ impl LocalRegistry {
         now: i64,
     ) -> Result<Option<Snapshot>, RegistryError> {
         let index = &self.shared.index;
-        let started = std::time::Instant::now();
+        let (started, since) = (std::time::Instant::now(), freshness::moment());
+        let mut is_exact = freshness::is_exact(&self.shared);
         loop {
             freshness::ensure(&self.shared).await?;
             match index.lookup(kid, now) {
                 Lookup::Found(snapshot) => return Ok(Some(snapshot)),
-                Lookup::Unknown => return Ok(None),
+                Lookup::Unknown if is_exact => return Ok(None),
+                Lookup::Unknown => {
+                    // Another node may have issued it a moment ago.
+                    freshness::ensure_since(&self.shared, since).await?;
+                    is_exact = true;
+                    continue;
+                }
                 Lookup::AskDatabase => {}
             }
             let question = index.ask(kid);

@@ -135,7 +135,9 @@ pub(crate) async fn chain_all(
 }
 
 /// The last event and its hash, as the row that every writer locks has them.
-pub(crate) async fn head(connection: &mut AnyConnection) -> Result<(i64, EventHash), RegistryError> {
+pub(crate) async fn head(
+    connection: &mut AnyConnection,
+) -> Result<(i64, EventHash), RegistryError> {
     let (sequence, hash): (i64, Vec<u8>) =
         sqlx::query_as("SELECT audit_sequence, audit_hash FROM heads WHERE id = 1")
             .fetch_one(connection)

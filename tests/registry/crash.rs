@@ -159,28 +159,22 @@ async fn crash_victim() -> Result<()> {
         }
     };
     let actor = Actor::person("victim");
-    let mut newest = usize::try_from(
-        registry
-            .list_peppers()
-            .await
-            .map_or(0, |all| all.len() as i64),
-    )?;
     for round in 0..100_000 {
-        if round % 4 == 0 {
+        let known = registry.list_peppers().await.map_or(0, |known| known.len());
+        if known == 0 || round % 4 == 0 {
             // A newer pepper: what is in use follows, one write each.
-            let id = format!("pepper-{newest}");
-            let adopted = registry.adopt_pepper(&actor, &id).await;
-            if adopted.is_ok_and(|adopted| adopted != id)
-                && registry.rotate_pepper(&actor, &id).await.is_ok()
-            {
-                newest += 1;
+            let id = format!("pepper-{known}");
+            if known == 0 {
+                let _ = registry.adopt_pepper(&actor, "pepper-0").await;
+            } else {
+                let _ = registry.rotate_pepper(&actor, &id).await;
             }
-            newest = newest.max(1);
+            continue;
         }
         let round = Round {
             registry: registry.clone(),
             actor: actor.clone(),
-            peppers: peppers(newest.saturating_sub(1)),
+            peppers: peppers(known - 1),
         };
         if let Err(error) = round.play().await {
             let expected = matches!(
@@ -239,8 +233,8 @@ async fn a_connection_lost_at_any_moment_leaves_nothing_half_done() -> Result<()
     let mut victim = victim(database.url())?;
     let mut hand = AnyConnection::connect(database.url()).await?;
     let mut cut = 0_i64;
-    for round in 0..120_u64 {
-        tokio::time::sleep(Duration::from_millis(17 + 7 * (round % 9))).await;
+    for round in 0..45_u64 {
+        tokio::time::sleep(Duration::from_millis(61 + 37 * (round % 9))).await;
         // The backend itself goes: what it was committing may or may not have been written.
         let ended: i64 = sqlx::query_scalar(
             "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
@@ -255,7 +249,7 @@ async fn a_connection_lost_at_any_moment_leaves_nothing_half_done() -> Result<()
     victim.kill()?;
     victim.wait()?;
     let seen = check(database.url()).await?;
-    assert!(cut > 100 && seen > 5, "{cut} connections cut, {seen} keys");
+    assert!(cut > 40 && seen > 2, "{cut} connections cut, {seen} keys");
     database.close().await
 }
 

@@ -22,6 +22,8 @@ mod keys;
 mod lists;
 #[path = "people.rs"]
 mod people;
+#[path = "races.rs"]
+mod races;
 #[path = "sharing.rs"]
 mod sharing;
 #[path = "signing_in.rs"]

@@ -255,8 +255,9 @@ impl ApiKey {
         }
         self.revoked_at = Some(now);
         self.revoked_reason = reason;
+        self.note_ended(now);
         for secret in &mut self.secrets {
-            if secret.state(now).verifies() {
+            if secret.stored.verifies() {
                 secret.end(SecretState::Revoked, now, None);
             }
         }

@@ -217,9 +217,10 @@ pub(crate) async fn back_up(
     if backup.exists() {
         return Ok(backup);
     }
-    // Written under another name first: a backup that exists is a whole one.
-    let partial = sibling(path, ".backup-partial");
-    let _ = fs::remove_file(&partial);
+    // Written under another name first: a backup that exists is a whole one. Two processes that
+    // migrate at the same moment each write their own.
+    let name = keywright_domain::base62::random_id(&mut rand::rng());
+    let partial = sibling(path, &format!(".backup-partial-{name}"));
     sqlx::query("VACUUM INTO $1")
         .bind(partial.to_string_lossy().into_owned())
         .execute(connection)

@@ -9,6 +9,7 @@ pub mod audit_export;
 mod error;
 mod flush;
 mod freshness;
+mod insight;
 mod listing;
 mod open;
 mod peppers;
@@ -32,6 +33,15 @@ pub use api_keys::{
 };
 pub use audit::{AuditEvent, AuditPage, AuditQuery, SubjectFilter};
 pub use error::RegistryError;
+pub use insight::CallerIdentity;
+pub use insight::hygiene::{
+    HygieneCounts, HygieneFinding, HygieneItem, HygienePage, HygieneQuery, HygieneRules,
+    ScopeProposal,
+};
+pub use insight::preview::{Preview, PreviewEffect, PreviewLine, ProposedChange};
+pub use insight::stragglers::{
+    LateCaller, OverlapWarning, Progress, Straggler, Stragglers, Trend,
+};
 pub use open::{Clock, Place};
 pub use peppers::{PepperKey, PepperUse, Peppers};
 pub use principals::{Principal, PrincipalChange};

@@ -10,7 +10,11 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
 
 #[path = "contract.rs"]
 mod contract;
+#[path = "insight.rs"]
+mod insight;
 #[path = "lists.rs"]
 mod lists;
+#[path = "schedules.rs"]
+mod schedules;
 #[path = "sharing.rs"]
 mod sharing;

@@ -129,6 +129,7 @@ CREATE TABLE alerts (
     UNIQUE (kind, kid, caller)
 );
 CREATE INDEX alerts_by_time ON alerts (last_at, id);
+CREATE INDEX alerts_unseen ON alerts (last_at, id) WHERE seen_at IS NULL;
 
 CREATE TABLE schedules (
     id          TEXT PRIMARY KEY,
@@ -151,6 +152,8 @@ CREATE TABLE notices (
     kind       TEXT NOT NULL,          -- days_30 … overdue
     made_at    BIGINT NOT NULL,
     passed     BIGINT NOT NULL,        -- 1: a later one was due before this could be sent
+    claimed_until BIGINT NOT NULL,     -- one node sends it until then; a failed one waits until then
+    attempts   BIGINT NOT NULL,
     sent_at    BIGINT,
     channel    TEXT,
     error      TEXT,

@@ -55,7 +55,9 @@ pub enum RegistryError {
     #[error("{0}")]
     Bounds(&'static str),
     /// Events are only removed behind a signature.
-    #[error("old activity is only removed behind a signed checkpoint, and no key to sign was given")]
+    #[error(
+        "old activity is only removed behind a signed checkpoint, and no key to sign was given"
+    )]
     CheckpointKeyMissing,
     /// A cursor that this registry did not give.
     #[error("the list cannot go on from here")]

@@ -3,6 +3,7 @@
 //! nowhere else; this room has no network of its own, no keychain and no face.
 
 mod accounts;
+mod alerts;
 mod api_keys;
 mod audit;
 pub mod audit_export;
@@ -17,6 +18,7 @@ mod policies;
 mod principals;
 mod reader;
 mod rotation;
+mod schedules;
 mod scopes;
 mod store;
 mod uses;
@@ -27,6 +29,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+pub use alerts::{Alert, AlertPage, AlertQuery};
 pub use api_keys::{
     ApiKeyChange, ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeySummary,
     ClientSecret, Issued, LOCAL_PRINCIPAL, StateFilter,
@@ -39,13 +42,15 @@ pub use insight::hygiene::{
     ScopeProposal,
 };
 pub use insight::preview::{Preview, PreviewEffect, PreviewLine, ProposedChange};
-pub use insight::stragglers::{
-    LateCaller, OverlapWarning, Progress, Straggler, Stragglers, Trend,
-};
+pub use insight::stragglers::{LateCaller, OverlapWarning, Progress, Straggler, Stragglers, Trend};
 pub use open::{Clock, Place};
 pub use peppers::{PepperKey, PepperUse, Peppers};
 pub use principals::{Principal, PrincipalChange};
 pub use rotation::RotationStep;
+pub use schedules::KeySchedule;
+pub use schedules::deliveries::{AfterFailure, Delivery, DeliveryOutcome};
+pub use schedules::notices::{Notice, NoticeSubject};
+pub use schedules::run::{ScheduleRun, ScheduleWork};
 pub use uses::{AlertKind, Caller, UseStatistics};
 pub use verification::{Verification, VerifyRequest};
 

@@ -190,7 +190,7 @@ impl LocalRegistry {
     }
 }
 
-async fn rotate(
+pub(crate) async fn rotate(
     unit: &mut Unit,
     actor: &Actor,
     id: &str,
@@ -452,7 +452,7 @@ pub(crate) async fn rewrite_mac(
 }
 
 /// Writes the key, its new secret, and those of the others that changed.
-async fn save(
+pub(crate) async fn save(
     unit: &mut Unit,
     key: &mut ApiKey,
     before: &[keywright_domain::api_keys::Secret],

@@ -286,7 +286,12 @@ impl LocalRegistry {
             after.clone_from(&last.id);
             let live = |row: &&HygieneRow| judge.is_live(row);
             counts.examined += i64::try_from(rows.iter().filter(live).count()).unwrap_or(0);
-            for item in judge.examine(&mut connection, rows, None).await?.iter().flatten() {
+            for item in judge
+                .examine(&mut connection, rows, None)
+                .await?
+                .iter()
+                .flatten()
+            {
                 for finding in &item.findings {
                     counts.counts[*finding as usize] += 1;
                 }
@@ -375,9 +380,9 @@ impl Judge<'_> {
             HygieneFinding::Orphaned => {
                 row.owner_known.is_none() || row.owner_disabled_at.is_some()
             }
-            HygieneFinding::PastMaximumAge => self.maximum_age(&row.environment).is_some_and(
-                |age| self.now.saturating_sub(row.secret_created_at) > age,
-            ),
+            HygieneFinding::PastMaximumAge => self
+                .maximum_age(&row.environment)
+                .is_some_and(|age| self.now.saturating_sub(row.secret_created_at) > age),
             HygieneFinding::Exposed => row.exposed_at.is_some(),
             HygieneFinding::OverScoped | HygieneFinding::ManyNetworks => false,
         };
@@ -455,7 +460,13 @@ fn right_size(granted: &ScopeSet, used: &[UsageRow]) -> Option<ScopeProposal> {
         let requirement = ScopeRequirement::parse(requirement).ok()?;
         // Of `a or b` both are kept: which one a later use relies on is not known.
         let held = |scope: &&&Scope| granted.covers(scope);
-        needed.extend(requirement.scopes().iter().filter(held).map(|scope| (*scope).clone()));
+        needed.extend(
+            requirement
+                .scopes()
+                .iter()
+                .filter(held)
+                .map(|scope| (*scope).clone()),
+        );
     }
     let scopes = ScopeSet::new(needed).minimal();
     if scopes.as_slice().is_empty() || scopes.covers_all(granted) {

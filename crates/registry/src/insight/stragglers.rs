@@ -186,8 +186,7 @@ impl LocalRegistry {
         };
         let since = hour_of(rotation.created_at);
         let new = rotation.new.as_str();
-        let new =
-            store::stragglers::callers(&mut transaction, new, since, this_hour, most).await?;
+        let new = store::stragglers::callers(&mut transaction, new, since, this_hour, most).await?;
         drop(transaction);
         Ok(board(&key, rotation, old, new, silence_ms, now))
     }

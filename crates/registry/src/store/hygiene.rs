@@ -38,7 +38,7 @@ pub(crate) enum Walk {
 }
 
 macro_rules! walk_sql {
-    ($where:literal, $order:literal) => {
+    ($where:literal, $order:literal, $outer:literal) => {
         concat!(
             "SELECT k.id, k.name, k.prefix, k.environment, k.owner_id, k.scopes, k.created_at, k.exposed_at, \
              k.expires_order, k.last_used_order, k.revoked_at, s.created_at AS secret_created_at, \
@@ -49,7 +49,7 @@ macro_rules! walk_sql {
             $order,
             " LIMIT $4) k JOIN secrets s ON s.kid = k.kid LEFT JOIN principals p ON p.id = k.owner_id \
              ORDER BY ",
-            $order
+            $outer
         )
     };
 }
@@ -64,14 +64,15 @@ pub(crate) async fn walk(
     // Each in the order of one index: the keyset is a seek, whatever the size of the table.
     let (sql, number, bound) = match walk {
         Walk::Id => (
-            walk_sql!("id > $2 AND $1 <= $3", "id"),
+            walk_sql!("id > $2 AND $1 <= $3", "id", "k.id"),
             i64::MIN,
             i64::MAX,
         ),
         Walk::LastUse { from, before } => (
             walk_sql!(
                 "(last_used_order, id) > ($1, $2) AND last_used_order < $3",
-                "last_used_order, id"
+                "last_used_order, id",
+                "k.last_used_order, k.id"
             ),
             after.0.max(from),
             before,
@@ -79,7 +80,8 @@ pub(crate) async fn walk(
         Walk::NeverExpires => (
             walk_sql!(
                 "(expires_order, id) > ($1, $2) AND expires_order <= $3",
-                "expires_order, id"
+                "expires_order, id",
+                "k.expires_order, k.id"
             ),
             i64::MAX,
             i64::MAX,

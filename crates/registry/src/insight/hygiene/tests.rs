@@ -18,7 +18,10 @@ fn proposal(granted: &str, requirements: &[&str]) -> Option<String> {
 
 #[test]
 fn a_wildcard_is_narrowed_to_what_was_used() {
-    let narrowed = proposal("keys:* users:read", &["keys:read", "keys:read and keys:write"]);
+    let narrowed = proposal(
+        "keys:* users:read",
+        &["keys:read", "keys:read and keys:write"],
+    );
     assert_eq!(narrowed.as_deref(), Some("keys:read keys:write"));
     assert_eq!(proposal("keys:read", &["keys:read"]), None);
     assert_eq!(proposal("*:*", &["a:b"]).as_deref(), Some("a:b"));
@@ -39,7 +42,10 @@ fn nothing_is_proposed_on_what_is_not_known() {
 fn cursors_of_other_lists_are_refused() {
     assert_eq!(decode("5~abc").expect("our own"), (5, "abc".to_owned()));
     for foreign in ["", "abc", "x~a"] {
-        assert_eq!(decode(foreign).expect_err("foreign").code(), "invalid_cursor");
+        assert_eq!(
+            decode(foreign).expect_err("foreign").code(),
+            "invalid_cursor"
+        );
     }
 }
 

@@ -56,10 +56,7 @@ impl LocalRegistry {
             Some(cursor) => decode(cursor)?,
             None => (i64::MAX, String::new()),
         };
-        // An alert that waits in memory is told all the same.
-        if let Err(error) = self.flush_uses().await {
-            tracing::warn!(code = error.code(), "the newest alerts are not told yet");
-        }
+        self.flush_before_telling().await;
         let limit = query.limit.clamp(1, 500) as usize;
         let mut connection = self.shared.pool.acquire().await?;
         let mut items = store::alerts::list(
@@ -96,6 +93,7 @@ impl LocalRegistry {
     /// # Errors
     /// [`RegistryError`] if nothing can be read.
     pub async fn count_unseen_alerts(&self) -> Result<i64, RegistryError> {
+        self.flush_before_telling().await;
         store::alerts::count_unseen(&mut *self.shared.pool.acquire().await?).await
     }
 }

@@ -30,7 +30,7 @@ fn hour_of(at: i64) -> i64 {
 
 impl LocalRegistry {
     /// What waits in memory is told as well; if it cannot be written, the rest is told all the same.
-    async fn flush_before_telling(&self) {
+    pub(crate) async fn flush_before_telling(&self) {
         if let Err(error) = self.flush_uses().await {
             tracing::warn!(code = error.code(), "the newest uses are not told yet");
         }

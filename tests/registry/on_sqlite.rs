@@ -8,6 +8,10 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
     Fixture::on(Kind::Sqlite).await
 }
 
+#[path = "audit.rs"]
+mod audit;
+#[path = "clients.rs"]
+mod clients;
 #[path = "contract.rs"]
 mod contract;
 #[path = "insight.rs"]
@@ -16,5 +20,13 @@ mod insight;
 mod lists;
 #[path = "schedules.rs"]
 mod schedules;
+#[path = "grants.rs"]
+mod grants;
+#[path = "lists.rs"]
+mod lists;
+#[path = "people.rs"]
+mod people;
 #[path = "sharing.rs"]
 mod sharing;
+#[path = "signing_in.rs"]
+mod signing_in;

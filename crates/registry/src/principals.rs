@@ -146,6 +146,9 @@ async fn change_principal(
     let mut principal = store::principals::find(unit.read(), id)
         .await?
         .ok_or(RegistryError::OwnerNotFound)?;
+    if !matches!(change, PrincipalChange::RevokeKeys(_)) {
+        crate::people::users::check_not_a_user(unit, id).await?;
+    }
     let before = principal.clone();
     let reason_of = |text: &str| {
         if text.chars().count() > 500 {
@@ -187,8 +190,10 @@ async fn change_principal(
         }
         PrincipalChange::RevokeKeys(reason) => {
             let reason = reason_of(reason)?;
-            // Keys made in this very millisecond belong to what is revoked.
-            principal.keys_revoked_at = Some(now);
+            // Keys made in this very millisecond belong to what is revoked, and so do those made
+            // before a clock went back; and what was revoked once does not come back.
+            let newest = store::api_keys::newest_of_owner(unit.read(), id).await?;
+            principal.keys_revoked_at = principal.keys_revoked_at.max(newest).max(Some(now));
             principal.keys_revoked_reason = reason.clone();
             (
                 AuditAction::PrincipalKeysRevoked,

@@ -257,18 +257,22 @@ impl LocalRegistry {
         let index = &self.shared.index;
         let started = std::time::Instant::now();
         loop {
-            freshness::ensure(&self.shared).await?;
-            match index.lookup(kid, now) {
+            // Freshness is checked after the lookup: a process that was frozen in between must not
+            // answer with what it knew before.
+            let found = index.lookup(kid, now);
+            if !freshness::is_trusted(&self.shared) {
+                freshness::ensure(&self.shared).await?;
+                continue;
+            }
+            match found {
                 Lookup::Found(snapshot) => return Ok(Some(snapshot)),
                 Lookup::Unknown => return Ok(None),
                 Lookup::AskDatabase => {}
             }
             let question = index.ask(kid);
             self.shared.reader.load(text).await?;
-            match index.lookup(kid, now) {
-                Lookup::Found(snapshot) => return Ok(Some(snapshot)),
-                Lookup::Unknown => return Ok(None),
-                Lookup::AskDatabase => {}
+            if !matches!(index.lookup(kid, now), Lookup::AskDatabase) {
+                continue;
             }
             let mut connection = self.shared.pool.acquire().await?;
             if store::secrets::find_key_id(&mut connection, text)
@@ -490,13 +494,14 @@ impl LocalRegistry {
             }
         } else if !snapshot.first_used && self.shared.index.claim_first_use(snapshot) {
             let written = self.write_first_use(kid_text.clone(), now, false);
-            // AC-147: the verification stands even when this write fails or is slow.
-            if let Ok(Err(error)) = tokio::time::timeout(FIRST_USE_WAIT, written).await {
-                tracing::warn!(
-                    code = error.code(),
-                    kid = kid_text,
-                    "the first use of a secret waits"
-                );
+            // AC-147: the verification stands even when this write fails or is slow. Writing it
+            // twice does nothing, and a slow one may never have found a place in the queue.
+            let written = tokio::time::timeout(FIRST_USE_WAIT, written).await;
+            if !matches!(written, Ok(Ok(_))) {
+                let code = written.map_or("slow", |error| {
+                    error.map_or_else(|error| error.code(), |_| "")
+                });
+                tracing::warn!(code, kid = kid_text, "the first use of a secret waits");
                 self.shared.uses.first_use_waits(kid_text, now);
             }
         }
@@ -516,11 +521,11 @@ impl LocalRegistry {
     ) -> Result<bool, RegistryError> {
         self.write((kid, at), move |unit, (kid, at)| {
             Box::pin(async move {
-                let first = rotation::first_use(unit, kid, *at).await?;
-                if first && and_end {
-                    rotation::end_one_time(unit, kid).await?;
+                if and_end {
+                    rotation::only_use(unit, kid, *at).await
+                } else {
+                    rotation::first_use(unit, kid, *at).await
                 }
-                Ok(first)
             })
         })
         .await

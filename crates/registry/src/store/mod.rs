@@ -5,6 +5,7 @@ pub(crate) mod accounts;
 pub(crate) mod alerts;
 pub(crate) mod api_keys;
 pub(crate) mod audit;
+pub(crate) mod checkpoints;
 pub(crate) mod credits;
 pub(crate) mod deliveries;
 pub(crate) mod file;
@@ -13,7 +14,11 @@ pub(crate) mod hygiene;
 pub(crate) mod images;
 pub(crate) mod listing;
 pub(crate) mod many;
+<<<<<<< HEAD
 pub(crate) mod notices;
+=======
+pub(crate) mod people;
+>>>>>>> main
 pub(crate) mod peppers;
 pub(crate) mod policies;
 pub(crate) mod postgres;

@@ -14,18 +14,18 @@ mod audit;
 mod clients;
 #[path = "contract.rs"]
 mod contract;
+#[path = "grants.rs"]
+mod grants;
 #[path = "insight.rs"]
 mod insight;
 #[path = "lists.rs"]
 mod lists;
-#[path = "schedules.rs"]
-mod schedules;
-#[path = "grants.rs"]
-mod grants;
-#[path = "lists.rs"]
-mod lists;
 #[path = "people.rs"]
 mod people;
+#[path = "retention.rs"]
+mod retention;
+#[path = "schedules.rs"]
+mod schedules;
 #[path = "sharing.rs"]
 mod sharing;
 #[path = "signing_in.rs"]

@@ -91,6 +91,8 @@ ALTER TABLE rotations ADD COLUMN activated_at BIGINT;
 ALTER TABLE rotations ADD COLUMN ended_at BIGINT;
 ALTER TABLE rotations ADD COLUMN ended_by TEXT;        -- drained, overlap, a person's name
 CREATE INDEX rotations_by_key ON rotations (key_id, created_at);
+-- For removing secrets: whether a rotation refers to one.
+CREATE INDEX rotations_by_kid ON rotations (kid);
 CREATE INDEX rotations_open ON rotations (created_at) WHERE ended_at IS NULL;
 
 CREATE TABLE policies (

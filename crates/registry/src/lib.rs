@@ -19,6 +19,7 @@ mod peppers;
 mod policies;
 mod principals;
 mod reader;
+mod retention;
 mod rotation;
 mod schedules;
 mod scopes;
@@ -48,6 +49,7 @@ pub use insight::stragglers::{LateCaller, OverlapWarning, Progress, Straggler, S
 pub use open::{Clock, Place};
 pub use peppers::{PepperKey, PepperUse, Peppers};
 pub use principals::{Principal, PrincipalChange};
+pub use retention::{RetentionPolicy, RetentionReport};
 pub use rotation::RotationStep;
 pub use schedules::KeySchedule;
 pub use schedules::deliveries::{AfterFailure, Delivery, DeliveryOutcome};

@@ -467,13 +467,8 @@ pub(crate) async fn rewrite_mac(
     Ok(())
 }
 
-<<<<<<< HEAD
-/// Writes the key, its new secret, and those of the others that changed.
-pub(crate) async fn save(
-=======
 /// Writes the key, its new secret, those of the others that changed, and rotations.
-async fn save(
->>>>>>> main
+pub(crate) async fn save(
     unit: &mut Unit,
     key: &mut ApiKey,
     before: &[Secret],

@@ -139,11 +139,10 @@ async fn record(
             .cancel_rotation(&mut rotation, actor.as_str(), now)
             .is_ok()
     {
-        save(unit, &mut key, &before, None).await?;
-        store::rotations::update(unit.write(), &rotation).await?;
+        save(unit, &mut key, &before, None, vec![rotation.clone()]).await?;
         details.push(("then", "cancelled".to_owned()));
     } else if key.hold_rotation(&mut rotation, now) {
-        save(unit, &mut key, &before, None).await?;
+        save(unit, &mut key, &before, None, Vec::new()).await?;
         store::deliveries::update_clock(unit.write(), &rotation.id, &rotation.clock.to_text())
             .await?;
         details.push(("then", "held".to_owned()));

@@ -14,16 +14,14 @@ pub(crate) mod hygiene;
 pub(crate) mod images;
 pub(crate) mod listing;
 pub(crate) mod many;
-<<<<<<< HEAD
 pub(crate) mod notices;
-=======
 pub(crate) mod people;
->>>>>>> main
 pub(crate) mod peppers;
 pub(crate) mod policies;
 pub(crate) mod postgres;
 pub(crate) mod preview;
 pub(crate) mod principals;
+pub(crate) mod retention;
 pub(crate) mod rotations;
 pub(crate) mod schedules;
 pub(crate) mod scopes;

@@ -217,7 +217,7 @@ async fn item_11_a_purged_key_is_not_found_here_and_on_every_other_node() -> Res
     registry
         .revoke_api_key(&fixture.actor, &late.key.id, "later")
         .await?;
-    soon(&fixture, &second, &revoked, "revoked").await?;
+    soon(&fixture, &second, &rotated, "revoked").await?;
     let policy = RetentionPolicy {
         ended_keys_days: Some(30),
         ..keep_all()

@@ -18,12 +18,18 @@ mod contract;
 mod grants;
 #[path = "keys.rs"]
 mod keys;
+#[path = "insight.rs"]
+mod insight;
 #[path = "lists.rs"]
 mod lists;
 #[path = "people.rs"]
 mod people;
 #[path = "races.rs"]
 mod races;
+#[path = "retention.rs"]
+mod retention;
+#[path = "schedules.rs"]
+mod schedules;
 #[path = "sharing.rs"]
 mod sharing;
 #[path = "signing_in.rs"]

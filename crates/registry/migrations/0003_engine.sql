@@ -91,6 +91,8 @@ ALTER TABLE rotations ADD COLUMN activated_at BIGINT;
 ALTER TABLE rotations ADD COLUMN ended_at BIGINT;
 ALTER TABLE rotations ADD COLUMN ended_by TEXT;        -- drained, overlap, a person's name
 CREATE INDEX rotations_by_key ON rotations (key_id, created_at);
+-- For removing secrets: whether a rotation refers to one.
+CREATE INDEX rotations_by_kid ON rotations (kid);
 CREATE INDEX rotations_open ON rotations (created_at) WHERE ended_at IS NULL;
 
 CREATE TABLE policies (
@@ -129,6 +131,7 @@ CREATE TABLE alerts (
     UNIQUE (kind, kid, caller)
 );
 CREATE INDEX alerts_by_time ON alerts (last_at, id);
+CREATE INDEX alerts_unseen ON alerts (last_at, id) WHERE seen_at IS NULL;
 
 CREATE TABLE schedules (
     id          TEXT PRIMARY KEY,
@@ -151,6 +154,8 @@ CREATE TABLE notices (
     kind       TEXT NOT NULL,          -- days_30 … overdue
     made_at    BIGINT NOT NULL,
     passed     BIGINT NOT NULL,        -- 1: a later one was due before this could be sent
+    claimed_until BIGINT NOT NULL,     -- one node sends it until then; a failed one waits until then
+    attempts   BIGINT NOT NULL,
     sent_at    BIGINT,
     channel    TEXT,
     error      TEXT,

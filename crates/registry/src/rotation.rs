@@ -191,7 +191,7 @@ impl LocalRegistry {
     }
 }
 
-async fn rotate(
+pub(crate) async fn rotate(
     unit: &mut Unit,
     actor: &Actor,
     id: &str,
@@ -468,7 +468,7 @@ pub(crate) async fn rewrite_mac(
 }
 
 /// Writes the key, its new secret, those of the others that changed, and rotations.
-async fn save(
+pub(crate) async fn save(
     unit: &mut Unit,
     key: &mut ApiKey,
     before: &[Secret],

@@ -2,23 +2,31 @@
 //! `$1` placeholders, `RETURNING`, `ON CONFLICT`, integer milliseconds. Row types stay in here.
 
 pub(crate) mod accounts;
+pub(crate) mod alerts;
 pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod checkpoints;
 pub(crate) mod credits;
+pub(crate) mod deliveries;
 pub(crate) mod file;
 pub(crate) mod heads;
+pub(crate) mod hygiene;
 pub(crate) mod images;
 pub(crate) mod listing;
 pub(crate) mod many;
+pub(crate) mod notices;
 pub(crate) mod people;
 pub(crate) mod peppers;
 pub(crate) mod policies;
 pub(crate) mod postgres;
+pub(crate) mod preview;
 pub(crate) mod principals;
+pub(crate) mod retention;
 pub(crate) mod rotations;
+pub(crate) mod schedules;
 pub(crate) mod scopes;
 pub(crate) mod secrets;
+pub(crate) mod stragglers;
 pub(crate) mod uses;
 
 use sqlx::{Any, AnyPool, Transaction};

@@ -13,6 +13,7 @@ mod listing;
 mod open;
 mod peppers;
 mod policies;
+mod portable;
 mod principals;
 mod reader;
 mod rotation;
@@ -34,6 +35,13 @@ pub use audit::{AuditEvent, AuditPage, AuditQuery, SubjectFilter};
 pub use error::RegistryError;
 pub use open::{Clock, Place};
 pub use peppers::{PepperKey, PepperUse, Peppers};
+pub use portable::{
+    AcceptOptions, AcceptReport, BackupError, BackupManifest, Escrow, EscrowError, ExportSummary,
+    ImportError, ImportFormat, ImportOptions, ImportReport, ImportedKey, MAX_IMPORT_BYTES,
+    MIN_PASSPHRASE, PromotionBundle, PromotionError, PromotionRefused, RefusedLine,
+    RegistryExportError, RestoreReport, TransferIdentity, TransferRecipient, moved_pepper_id,
+    open_escrow, open_transfer, seal_escrow,
+};
 pub use principals::{Principal, PrincipalChange};
 pub use rotation::RotationStep;
 pub use uses::{AlertKind, Caller, UseStatistics};

@@ -208,6 +208,7 @@ async fn rotate(
         });
     }
     let mut key = find(unit, id).await?;
+    key.check_is_kept_here()?;
     let policy = policy_of(unit, &key.environment, true).await?;
     // A secret that lives for ever may be replaced by one of its kind.
     let lifetime = request
@@ -267,6 +268,7 @@ async fn reissue(
         .await?
         .ok_or(RegistryError::RotationNotFound)?;
     let mut key = find(unit, &rotation.key_id).await?;
+    key.check_is_kept_here()?;
     let before = key.secrets.clone();
     key.reissue(&mut rotation, new.kid.clone(), &new.last_four, now)?;
     save(unit, &mut key, &before, Some(new)).await?;
@@ -292,6 +294,7 @@ async fn take_step(
 ) -> Result<(ApiKey, Rotation), RegistryError> {
     let now = unit.now();
     let mut key = find(unit, key_id).await?;
+    key.check_is_kept_here()?;
     let mut rotation = store::rotations::find_open(unit.read(), key_id)
         .await?
         .ok_or(KeyError::NoRotation)?;
@@ -366,6 +369,7 @@ async fn revoke_secret(
 ) -> Result<ApiKey, RegistryError> {
     let now = unit.now();
     let mut key = find(unit, key_id).await?;
+    key.check_is_kept_here()?;
     let before = key.secrets.clone();
     if !key.revoke_secret(kid, reason, now)? {
         return Ok(key);

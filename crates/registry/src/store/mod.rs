@@ -12,6 +12,7 @@ pub(crate) mod listing;
 pub(crate) mod many;
 pub(crate) mod peppers;
 pub(crate) mod policies;
+pub(crate) mod portable;
 pub(crate) mod postgres;
 pub(crate) mod principals;
 pub(crate) mod rotations;
@@ -23,7 +24,8 @@ use sqlx::{Any, AnyPool, Transaction};
 
 use crate::RegistryError;
 
-/// Which database is behind the pool. Only `file`, `postgres` and [`begin`] may ask.
+/// Which database is behind the pool. Only `file`, `postgres`, [`begin`] and
+/// [`begin_snapshot`] may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Sqlite,
@@ -39,6 +41,18 @@ pub(crate) async fn begin(
     let statement = match kind {
         Kind::Sqlite => "BEGIN IMMEDIATE",
         Kind::Postgres => "BEGIN",
+    };
+    Ok(pool.begin_with(statement).await?)
+}
+
+/// Begins a transaction that only reads and sees one moment, however long it takes.
+pub(crate) async fn begin_snapshot(
+    pool: &AnyPool,
+    kind: Kind,
+) -> Result<Transaction<'static, Any>, RegistryError> {
+    let statement = match kind {
+        Kind::Sqlite => file::SNAPSHOT,
+        Kind::Postgres => postgres::SNAPSHOT,
     };
     Ok(pool.begin_with(statement).await?)
 }

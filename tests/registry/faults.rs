@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
+use keywright_domain::api_keys::DAY_MS;
 use keywright_registry::{Clock, LocalRegistry};
 use sqlx::Connection;
 
@@ -135,7 +136,10 @@ async fn ac_154_an_older_schema_is_migrated_after_a_backup() -> Result<()> {
     assert!(registry.list_accounts().await?.is_empty());
     let verification = registry
         .verify_api_key(
-            &keywright_registry::VerifyRequest { presented: issued.plain.text().expose(), ..Default::default() },
+            &keywright_registry::VerifyRequest {
+                presented: issued.plain.text().expose(),
+                ..Default::default()
+            },
             &fixture.peppers,
         )
         .await?;
@@ -248,4 +252,35 @@ async fn an_odd_path_is_no_obstacle() -> Result<()> {
         assert!(folder.path().join(name).join("registry.db").exists());
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn ac_121_no_byte_of_a_secret_is_on_disk() -> Result<()> {
+    let fixture = Fixture::on(Kind::Sqlite).await?;
+    let first = fixture.issue("canary").await?;
+    let second = fixture.rotate(&first.key.id, DAY_MS).await?;
+    fixture.code(&first).await?;
+    fixture.code(&second).await?;
+    fixture
+        .registry
+        .revoke_api_key(&fixture.actor, &first.key.id, "done")
+        .await?;
+    let mut kid_seen = false;
+    for entry in std::fs::read_dir(fixture.file().parent().expect("a folder"))? {
+        let bytes = std::fs::read(entry?.path())?;
+        kid_seen |= contains(&bytes, first.plain.kid().as_str().as_bytes());
+        for issued in [&first, &second] {
+            // Without prefix and kid: the 32 characters that are the secret.
+            let text = issued.plain.text().expose();
+            let secret = &text.as_bytes()[text.len() - 38..text.len() - 6];
+            assert!(!contains(&bytes, secret), "a secret is on disk");
+        }
+        assert!(!contains(&bytes, &[7; 32]), "the pepper is on disk");
+    }
+    assert!(kid_seen, "the search saw the rows");
+    Ok(())
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }

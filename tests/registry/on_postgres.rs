@@ -8,6 +8,8 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
     Fixture::on(Kind::Postgres).await
 }
 
+#[path = "audit.rs"]
+mod audit;
 #[path = "contract.rs"]
 mod contract;
 #[path = "lists.rs"]

@@ -8,6 +8,8 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
     Fixture::on(Kind::Sqlite).await
 }
 
+#[path = "audit.rs"]
+mod audit;
 #[path = "contract.rs"]
 mod contract;
 #[path = "lists.rs"]

@@ -6,6 +6,7 @@ mod accounts;
 mod api_keys;
 mod audit;
 pub mod audit_export;
+mod audit_trail;
 mod error;
 mod flush;
 mod freshness;

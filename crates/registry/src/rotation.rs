@@ -1,7 +1,7 @@
 //! Rotation of a key's secret, with everything that can become of it. The rules are the domain's.
 
 use keywright_domain::api_keys::{
-    ApiKey, KeyError, Kid, PlainKey, Rotation, RotationRequest, RotationState,
+    ApiKey, KeyError, Kid, PlainKey, Rotation, RotationRequest, RotationState, Secret,
 };
 use keywright_domain::audit::{Actor, AuditAction};
 
@@ -9,6 +9,7 @@ use crate::api_keys::{
     ClientSecret, Issued, NewSecret, about_key, find, policy_of, secret_details,
 };
 use crate::peppers::Peppers;
+use crate::store::secrets::SecretInsert;
 use crate::writer::{Subject, Unit};
 use crate::{LocalRegistry, RegistryError, store};
 
@@ -86,7 +87,7 @@ impl LocalRegistry {
             rotation_id.to_owned(),
             secret,
         );
-        self.write(input, |unit, (actor, id, request, rotation_id, secret)| {
+        self.write_grouped(input, |unit, (actor, id, request, rotation_id, secret)| {
             Box::pin(rotate(unit, actor, id, request, rotation_id, secret))
         })
         .await
@@ -199,7 +200,9 @@ async fn rotate(
     new: &NewSecret,
 ) -> Result<(ApiKey, Rotation), RegistryError> {
     let now = unit.now();
-    if let Some(done) = store::rotations::find(unit.read(), rotation_id).await? {
+    unit.settle(id, rotation_id).await?;
+    let (done, earlier) = store::rotations::find_both(unit.read(), rotation_id, id).await?;
+    if let Some(done) = done {
         if new.from_client && done.key_id == id && done.new == new.kid {
             return Ok((find(unit, id).await?, done));
         }
@@ -215,7 +218,11 @@ async fn rotate(
         .lifetime_ms
         .or_else(|| key.inherited_lifetime_ms(now));
     policy
-        .check_rotation(request.overlap_ms, lifetime, request.compromised.is_some())
+        .check_rotation(
+            request.longest_overlap_ms(),
+            lifetime,
+            request.compromised.is_some(),
+        )
         .map_err(KeyError::from)?;
     if new.from_client
         && store::secrets::find_key_id(unit.read(), new.kid.as_str())
@@ -224,7 +231,6 @@ async fn rotate(
     {
         return Err(KeyError::ClientSecret.into());
     }
-    let earlier = store::rotations::find_open(unit.read(), id).await?;
     let before = key.secrets.clone();
     let rotation = key.rotate(
         rotation_id,
@@ -233,12 +239,12 @@ async fn rotate(
         actor.as_str(),
         now,
     )?;
-    if let Some(mut earlier) = earlier {
+    let mut rotations = vec![rotation.clone()];
+    rotations.extend(earlier.map(|mut earlier| {
         earlier.supersede(now);
-        store::rotations::update(unit.write(), &earlier).await?;
-    }
-    save(unit, &mut key, &before, Some(new)).await?;
-    store::rotations::insert(unit.write(), &rotation).await?;
+        earlier
+    }));
+    save(unit, &mut key, &before, Some(new), rotations).await?;
     let secret = &key.secrets[key.secrets.len() - 1];
     let mut details = secret_details(secret);
     details.push(("rotation", rotation.id.clone()));
@@ -271,8 +277,7 @@ async fn reissue(
     key.check_is_kept_here()?;
     let before = key.secrets.clone();
     key.reissue(&mut rotation, new.kid.clone(), &new.last_four, now)?;
-    save(unit, &mut key, &before, Some(new)).await?;
-    store::rotations::update(unit.write(), &rotation).await?;
+    save(unit, &mut key, &before, Some(new), vec![rotation.clone()]).await?;
     let details = secret_details(&key.secrets[key.secrets.len() - 1]);
     unit.audit(
         actor,
@@ -325,8 +330,7 @@ async fn take_step(
             (AuditAction::RotationFinished, "left by its old secret")
         }
     };
-    save(unit, &mut key, &before, None).await?;
-    store::rotations::update(unit.write(), &rotation).await?;
+    save(unit, &mut key, &before, None, vec![rotation.clone()]).await?;
     unit.audit(
         actor,
         about_key(action, &key, verb, rotation_details(&rotation)),
@@ -344,8 +348,7 @@ async fn settle(unit: &mut Unit, key_id: &str) -> Result<bool, RegistryError> {
     if !key.settle_rotation(&mut rotation, now) {
         return Ok(false);
     }
-    save(unit, &mut key, &before, None).await?;
-    store::rotations::update(unit.write(), &rotation).await?;
+    save(unit, &mut key, &before, None, vec![rotation.clone()]).await?;
     let (action, verb) = match rotation.state {
         RotationState::Cancelled => (
             AuditAction::RotationCancelled,
@@ -371,15 +374,13 @@ async fn revoke_secret(
     let mut key = find(unit, key_id).await?;
     key.check_is_kept_here()?;
     let before = key.secrets.clone();
+    let rotation = store::rotations::find_open(unit.read(), key_id).await?;
     if !key.revoke_secret(kid, reason, now)? {
         return Ok(key);
     }
-    save(unit, &mut key, &before, None).await?;
-    if let Some(mut rotation) = store::rotations::find_open(unit.read(), key_id).await?
-        && key.settle_rotation(&mut rotation, now)
-    {
-        store::rotations::update(unit.write(), &rotation).await?;
-    }
+    let settled = rotation
+        .and_then(|mut rotation| key.settle_rotation(&mut rotation, now).then_some(rotation));
+    save(unit, &mut key, &before, None, settled.into_iter().collect()).await?;
     let details = vec![
         ("kid", kid.to_string()),
         ("reason", reason.trim().to_owned()),
@@ -406,8 +407,7 @@ pub(crate) async fn first_use(unit: &mut Unit, kid: &str, at: i64) -> Result<boo
     if let Some(mut rotation) = rotation.filter(|rotation| rotation.new.as_str() == kid) {
         let before = key.secrets.clone();
         if key.activate(&mut rotation, at) {
-            save(unit, &mut key, &before, None).await?;
-            store::rotations::update(unit.write(), &rotation).await?;
+            save(unit, &mut key, &before, None, vec![rotation]).await?;
         }
     }
     let event = crate::store::audit::NewEvent {
@@ -423,16 +423,32 @@ pub(crate) async fn first_use(unit: &mut Unit, kid: &str, at: i64) -> Result<boo
     Ok(true)
 }
 
-/// A one-time key was used: its secret ends with its first use.
-pub(crate) async fn end_one_time(unit: &mut Unit, kid: &str) -> Result<(), RegistryError> {
+/// The only use of a one-time key: every secret of it ends with it. Returns false if it was used,
+/// by whichever of its secrets, or ended before.
+pub(crate) async fn only_use(unit: &mut Unit, kid: &str, at: i64) -> Result<bool, RegistryError> {
     let now = unit.now();
     let key_id = store::secrets::find_key_id(unit.read(), kid)
         .await?
         .ok_or(RegistryError::KeyNotFound)?;
+    let key = find(unit, &key_id).await?;
+    // What memory said may be older than what is written: here it is exact.
+    let works = |secret: &Secret| secret.kid.as_str() == kid && secret.state(at).verifies();
+    if key.revoked_at.is_some()
+        || key.disabled_at.is_some()
+        || !key.secrets.iter().any(works)
+        || !first_use(unit, kid, at).await?
+    {
+        return Ok(false);
+    }
     let mut key = find(unit, &key_id).await?;
     let before = key.secrets.clone();
     key.end_one_time(now);
-    save(unit, &mut key, &before, None).await
+    save(unit, &mut key, &before, None, Vec::new()).await?;
+    if let Some(mut rotation) = store::rotations::find_open(unit.read(), &key_id).await? {
+        rotation.supersede(now);
+        store::rotations::update(unit.write(), &rotation).await?;
+    }
+    Ok(true)
 }
 
 /// Stores a secret under another pepper, unless it was changed meanwhile.
@@ -455,27 +471,31 @@ pub(crate) async fn rewrite_mac(
     Ok(())
 }
 
-/// Writes the key, its new secret, and those of the others that changed.
+/// Writes the key, its new secret, those of the others that changed, and rotations.
 async fn save(
     unit: &mut Unit,
     key: &mut ApiKey,
-    before: &[keywright_domain::api_keys::Secret],
+    before: &[Secret],
     new: Option<&NewSecret>,
+    rotations: Vec<Rotation>,
 ) -> Result<(), RegistryError> {
-    let now = unit.now();
     key.epoch = unit.change(Subject::ApiKey(key.id.clone()));
-    for (old, secret) in before.iter().zip(&key.secrets) {
-        if old != secret {
-            store::secrets::update_state(unit.write(), secret).await?;
-        }
-    }
-    if let Some(new) = new {
+    let changed = before
+        .iter()
+        .zip(&key.secrets)
+        .filter(|(old, secret)| old != secret)
+        .map(|(_, secret)| secret.clone())
+        .collect();
+    let insert = new.map(|new| {
         let position = key.secrets.len() - 1;
-        let row = i64::try_from(position).unwrap_or(i64::MAX);
-        store::secrets::insert(unit.write(), &key.id, row, &key.secrets[position], &new.mac)
-            .await?;
-    }
-    store::api_keys::update(unit.write(), key, now).await
+        SecretInsert {
+            key_id: key.id.clone(),
+            position: i64::try_from(position).unwrap_or(i64::MAX),
+            secret: key.secrets[position].clone(),
+            stored: new.mac.clone(),
+        }
+    });
+    unit.put(key, insert, changed, rotations).await
 }
 
 fn rotation_details(rotation: &Rotation) -> Vec<(&'static str, String)> {

@@ -12,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::age::{self, AgeError, TransferIdentity, TransferRecipient};
 use crate::peppers::{PepperKey, Peppers};
-use crate::store::{self, audit::NewEvent};
+use crate::store::audit::NewEvent;
 use crate::{LocalRegistry, RegistryError};
 
 /// Shortest passphrase, in characters. Whoever holds the file can guess at leisure; at a second a
@@ -185,14 +185,6 @@ pub fn moved_pepper_id(registry_id: &str, pepper_id: &str) -> String {
 }
 
 impl LocalRegistry {
-    /// The registry's own id; a copy has the same one.
-    ///
-    /// # Errors
-    /// [`RegistryError`] if it cannot be read.
-    pub async fn registry_id(&self) -> Result<String, RegistryError> {
-        store::heads::registry_id(&mut *self.shared.pool.acquire().await?).await
-    }
-
     /// Seals the registry's peppers under a passphrase and writes down that it was done.
     ///
     /// # Errors

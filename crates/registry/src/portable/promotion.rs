@@ -18,7 +18,7 @@ use crate::api_keys::{about_key, check_grant, find, policy_of};
 use crate::peppers::Peppers;
 use crate::store::{
     self,
-    secrets::{OURS, StoredMac, state_from_text},
+    secrets::{OURS, SecretInsert, StoredMac, state_from_text},
 };
 use crate::writer::{Subject, Unit};
 use crate::{LocalRegistry, RegistryError};
@@ -395,7 +395,7 @@ async fn judge(
     if !secrets.any(|secret| secret.state(now).verifies()) {
         return refuse("key_expired", "no secret of the key works any more");
     }
-    let catalogue = store::scopes::list(unit.read()).await?;
+    let catalogue = unit.catalogue().await?;
     let texts: Vec<_> = key
         .scopes
         .as_slice()
@@ -416,9 +416,14 @@ async fn judge(
     policy
         .check_settings(&key.settings)
         .map_err(keywright_domain::api_keys::KeyError::from)?;
-    let owner = store::principals::find(unit.read(), &key.owner.id).await?;
-    if owner.is_none_or(|owner| owner.disabled_at.is_some() || owner.kind != key.owner.kind) {
-        return Err(RegistryError::OwnerNotFound);
+    let owner = unit
+        .principal(&key.owner.id)
+        .await?
+        .filter(|owner| owner.disabled_at.is_none() && owner.kind == key.owner.kind)
+        .ok_or(RegistryError::OwnerNotFound)?;
+    // It comes after all keys of its owner here were revoked, and is not one of them.
+    if let Some(revoked) = owner.keys_revoked_at {
+        key.created_at = key.created_at.max(revoked.saturating_add(1));
     }
     check_grant(unit, key.creator.as_deref(), &key.scopes).await?;
     Ok(None)
@@ -431,17 +436,27 @@ async fn insert(
     arriving: &Arriving,
     origin: &str,
 ) -> Result<(), RegistryError> {
-    let now = unit.now();
     for mac in &arriving.macs {
         store::portable::insert_oldest_pepper(unit.write(), &mac.pepper_id).await?;
     }
     key.epoch = unit.change(Subject::ApiKey(key.id.clone()));
-    store::api_keys::insert(unit.write(), &key, now).await?;
-    for (position, (secret, mac)) in (0_i64..).zip(key.secrets.iter().zip(&arriving.macs)) {
-        store::secrets::insert(unit.write(), &key.id, position, secret, mac).await?;
-    }
-    if let Some(rotation) = &arriving.rotation {
-        store::rotations::insert(unit.write(), rotation).await?;
+    let last = key.secrets.len() - 1;
+    for (index, (secret, mac)) in key.secrets.iter().zip(&arriving.macs).enumerate() {
+        let insert = SecretInsert {
+            key_id: key.id.clone(),
+            position: index as i64,
+            secret: secret.clone(),
+            stored: mac.clone(),
+        };
+        // It refers to both secrets.
+        let rotation = arriving.rotation.clone().filter(|_| index == last);
+        unit.put(
+            &key,
+            Some(insert),
+            Vec::new(),
+            rotation.into_iter().collect(),
+        )
+        .await?;
     }
     let kids: Vec<_> = key
         .secrets
@@ -467,7 +482,6 @@ async fn insert(
 }
 
 async fn mark(unit: &mut Unit, actor: &Actor, id: &str, remote: &str) -> Result<(), RegistryError> {
-    let now = unit.now();
     let mut key = find(unit, id).await?;
     if key.promoted_to.as_deref() == Some(remote) {
         return Ok(());
@@ -478,7 +492,7 @@ async fn mark(unit: &mut Unit, actor: &Actor, id: &str, remote: &str) -> Result<
     }
     key.promoted_to = Some(remote.to_owned());
     key.epoch = unit.change(Subject::ApiKey(key.id.clone()));
-    store::api_keys::update(unit.write(), &key, now).await?;
+    unit.put(&key, None, Vec::new(), Vec::new()).await?;
     let details = vec![("remote", remote.to_owned())];
     unit.audit(
         actor,
@@ -505,14 +519,14 @@ async fn end_copy(
         return Ok(key);
     }
     key.epoch = unit.change(Subject::ApiKey(key.id.clone()));
-    for secret in &key.secrets {
-        store::secrets::update_state(unit.write(), secret).await?;
-    }
-    if let Some(mut rotation) = store::rotations::find_open(unit.read(), id).await? {
+    let rotation = store::rotations::find_open(unit.read(), id).await?;
+    let rotation = rotation.map(|mut rotation| {
         rotation.supersede(now);
-        store::rotations::update(unit.write(), &rotation).await?;
-    }
-    store::api_keys::update(unit.write(), &key, now).await?;
+        rotation
+    });
+    let secrets = key.secrets.clone();
+    unit.put(&key, None, secrets, rotation.into_iter().collect())
+        .await?;
     let details = vec![("reason", reason.trim().to_owned()), ("remote", remote)];
     unit.audit(
         actor,

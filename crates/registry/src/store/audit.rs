@@ -8,6 +8,7 @@ use super::heads::Head;
 use super::{like_pattern, many};
 use crate::RegistryError;
 use crate::audit::{AuditEvent, AuditQuery, SubjectFilter};
+use crate::audit_export::ExportEvent;
 
 /// An event about to be written; its sequence is given by the insert.
 pub(crate) struct NewEvent {
@@ -53,7 +54,7 @@ pub(crate) async fn insert_all(
     events: &[(Actor, NewEvent)],
 ) -> Result<(), RegistryError> {
     const COLUMNS: usize = 11;
-    for part in events.chunks(many::MOST) {
+    for part in many::parts(events) {
         let sql = many::values(
             "INSERT INTO audit_events (sequence, at, action, actor, target_kind, target_id, \
              target_name, summary, details, search_text, hash) VALUES ",
@@ -131,6 +132,55 @@ pub(crate) async fn chain_all(
                 .await?;
         }
     }
+}
+
+/// The last event and its hash, as the row that every writer locks has them.
+pub(crate) async fn head(
+    connection: &mut AnyConnection,
+) -> Result<(i64, EventHash), RegistryError> {
+    let (sequence, hash): (i64, Vec<u8>) =
+        sqlx::query_as("SELECT audit_sequence, audit_hash FROM heads WHERE id = 1")
+            .fetch_one(connection)
+            .await?;
+    Ok((sequence, event_hash(&hash)?))
+}
+
+/// Events with their hashes, as exports have them.
+pub(crate) async fn chained_after(
+    connection: &mut AnyConnection,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<ExportEvent>, RegistryError> {
+    #[derive(sqlx::FromRow)]
+    struct ChainedRow {
+        #[sqlx(flatten)]
+        event: AuditRow,
+        hash: Vec<u8>,
+    }
+    let rows: Vec<ChainedRow> = sqlx::query_as(
+        "SELECT sequence, at, action, actor, target_kind, target_id, target_name, summary, details, hash \
+         FROM audit_events WHERE sequence > $1 ORDER BY sequence LIMIT $2",
+    )
+    .bind(after)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|ChainedRow { event, hash }| {
+            Ok(ExportEvent {
+                sequence: event.sequence,
+                at: event.at,
+                action: event.action,
+                actor: event.actor,
+                target_kind: event.target_kind,
+                target_id: event.target_id,
+                target_name: event.target_name,
+                summary: event.summary,
+                details: event.details,
+                hash: event_hash(&hash)?,
+            })
+        })
+        .collect()
 }
 
 pub(crate) fn event_hash(bytes: &[u8]) -> Result<EventHash, RegistryError> {

@@ -4,6 +4,7 @@
 pub(crate) mod accounts;
 pub(crate) mod api_keys;
 pub(crate) mod audit;
+pub(crate) mod checkpoints;
 pub(crate) mod credits;
 pub(crate) mod file;
 pub(crate) mod heads;

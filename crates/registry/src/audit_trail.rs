@@ -1,0 +1,200 @@
+//! The chained audit trail as a whole: signed checkpoints, verification, export.
+
+use std::io::Write;
+
+use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::audit_chain::{
+    ChainVerifier, CheckpointKey, CheckpointPublicKey, SignedCheckpoint, Verdict,
+};
+
+use crate::audit_export::{self, ExportError, ExportEvent, ExportHeader, ExportLine};
+use crate::store::{self, audit::NewEvent};
+use crate::{LocalRegistry, RegistryError};
+
+/// Events read at a time.
+const PAGE: i64 = 500;
+
+/// What a walk over the trail meets, in order.
+enum Step {
+    Event(Box<ExportEvent>),
+    Checkpoint(SignedCheckpoint),
+}
+
+impl LocalRegistry {
+    /// The registry's own id, which every checkpoint signs.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn registry_id(&self) -> Result<String, RegistryError> {
+        store::heads::registry_id(&mut *self.shared.pool.acquire().await?).await
+    }
+
+    /// Signs where the trail stands (Ed25519, RFC 8032). The key is the caller's to keep: whoever can
+    /// write the database must not be able to sign. Without new events the last one is given back.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written.
+    pub async fn checkpoint_audit(
+        &self,
+        actor: &Actor,
+        key: &CheckpointKey,
+    ) -> Result<SignedCheckpoint, RegistryError> {
+        let input = (actor.clone(), CheckpointKey::from_bytes(key.expose()));
+        self.write(input, |unit, (actor, key)| {
+            Box::pin(async move {
+                let (sequence, hash) = unit.audit_head()?;
+                let latest = store::checkpoints::latest(unit.read()).await?;
+                // Its own event is the only one since: there is nothing new to sign.
+                if let Some(latest) = latest
+                    && latest.checkpoint.sequence + 1 >= sequence
+                    && latest.checkpoint.key_id == key.public_key().key_id()
+                {
+                    return Ok(latest);
+                }
+                let registry_id = store::heads::registry_id(unit.read()).await?;
+                let signed = key.sign(&registry_id, sequence, hash, unit.now());
+                store::checkpoints::insert(unit.write(), &signed, false).await?;
+                let summary = format!("The activity up to number {sequence} was signed");
+                let details = vec![
+                    ("sequence", sequence.to_string()),
+                    ("key_id", signed.checkpoint.key_id.to_string()),
+                ];
+                let event = NewEvent {
+                    details,
+                    ..NewEvent::about_registry(AuditAction::AuditCheckpointed, summary)
+                };
+                unit.audit(actor, event);
+                Ok(signed)
+            })
+        })
+        .await
+    }
+
+    /// Walks over the whole trail and says whether anything was changed, removed or put in between,
+    /// and which event is the first that is wrong.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if the trail cannot be read to its end.
+    pub async fn verify_audit(
+        &self,
+        trusted: &[CheckpointPublicKey],
+    ) -> Result<Verdict, RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        let registry_id = store::heads::registry_id(&mut connection).await?;
+        let (ends_at, _) = store::audit::head(&mut connection).await?;
+        let start = store::checkpoints::cut(&mut connection).await?;
+        let mut verifier = match &start {
+            Some(start) => ChainVerifier::from_checkpoint(&registry_id, trusted, start),
+            None => ChainVerifier::from_genesis(&registry_id, trusted),
+        };
+        // The row that every writer locks knows how far the trail goes.
+        verifier.expect_through(ends_at);
+        let after = start.map_or(0, |start| start.checkpoint.sequence);
+        drop(connection);
+        self.walk(after, ends_at, |step| {
+            match step {
+                Step::Event(event) => verifier.event(&event.as_chained(), &event.hash),
+                Step::Checkpoint(signed) => verifier.checkpoint(&signed),
+            }
+            Ok::<(), RegistryError>(())
+        })
+        .await?;
+        Ok(verifier.finish())
+    }
+
+    /// Writes the trail as one JSON object a line, for [`audit_export::verify_export`] anywhere.
+    ///
+    /// # Errors
+    /// [`ExportError`] if the writer or the registry fails.
+    pub async fn export_audit(
+        &self,
+        out: &mut (impl Write + Send),
+        keys: &[CheckpointPublicKey],
+    ) -> Result<u64, ExportError> {
+        let failed = |error: RegistryError| ExportError::Write(std::io::Error::other(error));
+        let mut connection = self
+            .shared
+            .pool
+            .acquire()
+            .await
+            .map_err(|error| failed(error.into()))?;
+        let registry_id = store::heads::registry_id(&mut connection)
+            .await
+            .map_err(failed)?;
+        let (ends_at, _) = store::audit::head(&mut connection).await.map_err(failed)?;
+        let start = store::checkpoints::cut(&mut connection)
+            .await
+            .map_err(failed)?;
+        drop(connection);
+        let after = start.as_ref().map_or(0, |start| start.checkpoint.sequence);
+        let header = ExportHeader::new(registry_id, keys.to_vec(), after, ends_at);
+        audit_export::write_line(out, &ExportLine::Header(header))?;
+        if let Some(start) = start {
+            audit_export::write_line(out, &ExportLine::Checkpoint(start.into()))?;
+        }
+        let mut events = 0;
+        self.walk(after, ends_at, |step| {
+            let line = match step {
+                Step::Event(event) => {
+                    events += 1;
+                    ExportLine::Event(*event)
+                }
+                Step::Checkpoint(signed) => ExportLine::Checkpoint(signed.into()),
+            };
+            audit_export::write_line(out, &line)
+        })
+        .await?;
+        Ok(events)
+    }
+
+    /// Events after `after` up to `ends_at`, each checkpoint after its event.
+    async fn walk<E: From<RegistryError>>(
+        &self,
+        mut after: i64,
+        ends_at: i64,
+        mut meet: impl FnMut(Step) -> Result<(), E>,
+    ) -> Result<(), E> {
+        while after < ends_at {
+            let mut connection = self
+                .shared
+                .pool
+                .acquire()
+                .await
+                .map_err(RegistryError::from)?;
+            let events = store::audit::chained_after(&mut connection, after, PAGE).await?;
+            let Some(last) = events.last().map(|event| event.sequence) else {
+                break;
+            };
+            let checkpoints = store::checkpoints::between(&mut connection, after, last).await?;
+            drop(connection);
+            let mut checkpoints = checkpoints.into_iter().peekable();
+            for event in events {
+                let sequence = event.sequence;
+                meet(Step::Event(Box::new(event)))?;
+                while let Some(signed) =
+                    checkpoints.next_if(|signed| signed.checkpoint.sequence <= sequence)
+                {
+                    meet(Step::Checkpoint(signed))?;
+                }
+            }
+            after = last;
+        }
+        // Checkpoints beyond the last event tell that events are missing.
+        let mut connection = self
+            .shared
+            .pool
+            .acquire()
+            .await
+            .map_err(RegistryError::from)?;
+        for signed in store::checkpoints::between(&mut connection, after, i64::MAX).await? {
+            meet(Step::Checkpoint(signed))?;
+        }
+        Ok(())
+    }
+}
+
+impl From<RegistryError> for ExportError {
+    fn from(error: RegistryError) -> Self {
+        Self::Write(std::io::Error::other(error))
+    }
+}

@@ -12,7 +12,11 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
 mod audit;
 #[path = "contract.rs"]
 mod contract;
+#[path = "hygiene_sweep.rs"]
+mod hygiene_sweep;
 #[path = "lists.rs"]
 mod lists;
+#[path = "portable.rs"]
+mod portable;
 #[path = "sharing.rs"]
 mod sharing;

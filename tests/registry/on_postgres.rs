@@ -30,6 +30,12 @@ mod races;
 mod retention;
 #[path = "schedules.rs"]
 mod schedules;
+#[path = "hygiene_sweep.rs"]
+mod hygiene_sweep;
+#[path = "lists.rs"]
+mod lists;
+#[path = "portable.rs"]
+mod portable;
 #[path = "sharing.rs"]
 mod sharing;
 #[path = "signing_in.rs"]

@@ -75,7 +75,10 @@ impl LocalRegistry {
     ///
     /// # Errors
     /// [`RegistryError`] if the trail cannot be read to its end.
-    pub async fn verify_audit(&self, trusted: &[CheckpointPublicKey]) -> Result<Verdict, RegistryError> {
+    pub async fn verify_audit(
+        &self,
+        trusted: &[CheckpointPublicKey],
+    ) -> Result<Verdict, RegistryError> {
         let mut connection = self.shared.pool.acquire().await?;
         let registry_id = store::heads::registry_id(&mut connection).await?;
         let (ends_at, _) = store::audit::head(&mut connection).await?;
@@ -109,10 +112,19 @@ impl LocalRegistry {
         keys: &[CheckpointPublicKey],
     ) -> Result<u64, ExportError> {
         let failed = |error: RegistryError| ExportError::Write(std::io::Error::other(error));
-        let mut connection = self.shared.pool.acquire().await.map_err(|error| failed(error.into()))?;
-        let registry_id = store::heads::registry_id(&mut connection).await.map_err(failed)?;
+        let mut connection = self
+            .shared
+            .pool
+            .acquire()
+            .await
+            .map_err(|error| failed(error.into()))?;
+        let registry_id = store::heads::registry_id(&mut connection)
+            .await
+            .map_err(failed)?;
         let (ends_at, _) = store::audit::head(&mut connection).await.map_err(failed)?;
-        let start = store::checkpoints::cut(&mut connection).await.map_err(failed)?;
+        let start = store::checkpoints::cut(&mut connection)
+            .await
+            .map_err(failed)?;
         drop(connection);
         let after = start.as_ref().map_or(0, |start| start.checkpoint.sequence);
         let header = ExportHeader::new(registry_id, keys.to_vec(), after, ends_at);
@@ -143,23 +155,37 @@ impl LocalRegistry {
         mut meet: impl FnMut(Step) -> Result<(), E>,
     ) -> Result<(), E> {
         while after < ends_at {
-            let mut connection = self.shared.pool.acquire().await.map_err(RegistryError::from)?;
+            let mut connection = self
+                .shared
+                .pool
+                .acquire()
+                .await
+                .map_err(RegistryError::from)?;
             let events = store::audit::chained_after(&mut connection, after, PAGE).await?;
-            let Some(last) = events.last().map(|event| event.sequence) else { break };
+            let Some(last) = events.last().map(|event| event.sequence) else {
+                break;
+            };
             let checkpoints = store::checkpoints::between(&mut connection, after, last).await?;
             drop(connection);
             let mut checkpoints = checkpoints.into_iter().peekable();
             for event in events {
                 let sequence = event.sequence;
                 meet(Step::Event(Box::new(event)))?;
-                while let Some(signed) = checkpoints.next_if(|signed| signed.checkpoint.sequence <= sequence) {
+                while let Some(signed) =
+                    checkpoints.next_if(|signed| signed.checkpoint.sequence <= sequence)
+                {
                     meet(Step::Checkpoint(signed))?;
                 }
             }
             after = last;
         }
         // Checkpoints beyond the last event tell that events are missing.
-        let mut connection = self.shared.pool.acquire().await.map_err(RegistryError::from)?;
+        let mut connection = self
+            .shared
+            .pool
+            .acquire()
+            .await
+            .map_err(RegistryError::from)?;
         for signed in store::checkpoints::between(&mut connection, after, i64::MAX).await? {
             meet(Step::Checkpoint(signed))?;
         }

@@ -18,6 +18,7 @@ mod principals;
 mod reader;
 mod rotation;
 mod scopes;
+mod search;
 mod store;
 mod uses;
 mod verification;
@@ -29,7 +30,7 @@ use std::sync::{Arc, Mutex};
 
 pub use api_keys::{
     ApiKeyChange, ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeySummary,
-    ClientSecret, Issued, LOCAL_PRINCIPAL, StateFilter,
+    ApiKeyTotal, ClientSecret, Issued, LOCAL_PRINCIPAL, StateFilter,
 };
 pub use audit::{AuditEvent, AuditPage, AuditQuery, SubjectFilter};
 pub use error::RegistryError;
@@ -61,6 +62,8 @@ struct Shared {
     uses: uses::UseRecorder,
     /// Kids whose rows are being stored under a newer pepper.
     rewrites: Mutex<HashSet<String>>,
+    /// Counts by state that took long.
+    counts: Mutex<Option<listing::KnownCounts>>,
 }
 
 impl LocalRegistry {

@@ -121,6 +121,7 @@ impl LocalRegistry {
         {
             return Err(migration_error(error));
         }
+        store::file::prepare_search(&mut connection).await?;
         connection.close().await?;
         Self::begin(Place::File(path), options, clock).await
     }
@@ -145,6 +146,7 @@ impl LocalRegistry {
                 return Err(migration_error(error));
             }
         }
+        store::postgres::prepare_search(&mut connection).await?;
         connection.close().await?;
         Self::begin(Place::Postgres(address.to_owned()), options, clock).await
     }
@@ -173,6 +175,7 @@ impl LocalRegistry {
             throttle: keywright_index::FailureThrottle::default(),
             uses: UseRecorder::default(),
             rewrites: Mutex::default(),
+            counts: Mutex::default(),
         });
         freshness::begin(&shared).await?;
         writer::start(&shared, queue);
@@ -181,6 +184,7 @@ impl LocalRegistry {
         registry.write((), |unit, ()| Box::pin(seed(unit))).await?;
         registry.build_index_in_background();
         registry.flush_in_background();
+        registry.index_search_in_background();
         Ok(registry)
     }
 

@@ -78,7 +78,10 @@ impl Unit {
 
     /// The last event that is committed, and its hash. Events of this transaction come after it.
     pub(crate) fn audit_head(&self) -> Result<(i64, EventHash), RegistryError> {
-        Ok((self.head.audit_sequence, store::audit::event_hash(&self.head.audit_hash)?))
+        Ok((
+            self.head.audit_sequence,
+            store::audit::event_hash(&self.head.audit_hash)?,
+        ))
     }
 
     /// Sets where the chain stands after older events were chained.

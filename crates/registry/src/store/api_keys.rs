@@ -2,12 +2,13 @@
 
 use keywright_domain::api_keys::{
     ApiKey, CreditPlan, Environment, KeySettings, Metadata, NetworkList, Note, OriginList, Owner,
-    OwnerKind, Prefix, RateLimits, Secret, Tags,
+    OwnerKind, Prefix, RateLimits, Secret, SecretState, Tags,
 };
 use keywright_domain::scopes::ScopeSet;
 use sqlx::AnyConnection;
 
 use super::many;
+use super::search;
 use super::secrets::{self, SecretRow, damaged};
 use crate::RegistryError;
 
@@ -139,12 +140,13 @@ pub(crate) async fn insert(
     key: &ApiKey,
     now: i64,
 ) -> Result<(), RegistryError> {
-    const COLUMNS: usize = 33;
+    const COLUMNS: usize = 36;
     let sql = many::values(
         "INSERT INTO api_keys (id, name, prefix, environment, owner_kind, owner_id, creator_id, scopes, limits, \
          networks, origins, tags, note, metadata, one_time, canary, credit_plan, epoch, created_at, not_before, \
          disabled_at, disabled_reason, exposed_at, revoked_at, revoked_reason, promoted_to, name_key, search_text, \
-         kid, last_four, expires_order, old_works_until, last_used_order) VALUES ",
+         kid, last_four, expires_order, old_works_until, works_until, rotating_until, pending_until, \
+         last_used_order) VALUES ",
         1,
         COLUMNS,
     );
@@ -183,6 +185,9 @@ pub(crate) async fn insert(
         .bind(derived.last_four)
         .bind(derived.expires_order)
         .bind(derived.old_works_until)
+        .bind(derived.works_until)
+        .bind(derived.rotating_until)
+        .bind(derived.pending_until)
         .bind(0_i64)
         .execute(connection)
         .await?;
@@ -202,7 +207,8 @@ pub(crate) async fn update(
          note = $7, metadata = $8, credit_plan = $9, epoch = $10, not_before = $11, disabled_at = $12, \
          disabled_reason = $13, exposed_at = $14, revoked_at = $15, revoked_reason = $16, promoted_to = $17, \
          name_key = $18, search_text = $19, kid = $20, last_four = $21, expires_order = $22, \
-         old_works_until = $23, owner_kind = $24, owner_id = $25 WHERE id = $26",
+         old_works_until = $23, owner_kind = $24, owner_id = $25, works_until = $26, rotating_until = $27, \
+         pending_until = $28 WHERE id = $29",
     )
     .bind(key.name.clone())
     .bind(key.scopes.to_string())
@@ -229,6 +235,9 @@ pub(crate) async fn update(
     .bind(derived.old_works_until)
     .bind(key.owner.kind.as_str())
     .bind(key.owner.id.clone())
+    .bind(derived.works_until)
+    .bind(derived.rotating_until)
+    .bind(derived.pending_until)
     .bind(key.id.clone())
     .execute(connection)
     .await?;
@@ -251,6 +260,10 @@ struct Derived {
     last_four: String,
     expires_order: i64,
     old_works_until: i64,
+    /// Until when some secret verifies, and until when two of them do.
+    works_until: i64,
+    rotating_until: i64,
+    pending_until: i64,
 }
 
 impl Derived {
@@ -269,13 +282,34 @@ impl Derived {
             search_text.push(' ');
             search_text.push_str(secret.kid.as_str());
         }
+        let mut ends: Vec<i64> = key.secrets.iter().map(end_of).collect();
+        ends.sort_unstable_by(|one, other| other.cmp(one));
+        let pending = key
+            .secrets
+            .iter()
+            .filter(|secret| secret.stored == SecretState::Pending);
         Ok(Self {
-            name_key: key.name.to_lowercase(),
-            search_text: search_text.to_lowercase(),
+            name_key: search::fold(&key.name),
+            search_text: search::fold(&search_text),
             kid: current.kid.as_str().to_owned(),
             last_four: current.last_four.clone(),
             expires_order: current.expires_at.unwrap_or(NEVER),
             old_works_until: key.old_secret_works_until(now).unwrap_or(0),
+            works_until: ends.first().copied().unwrap_or(0),
+            rotating_until: ends.get(1).copied().unwrap_or(0),
+            pending_until: pending.map(end_of).max().unwrap_or(0),
         })
     }
+}
+
+/// Until when a secret verifies if nothing but time happens to it; 0 if it does not any more.
+fn end_of(secret: &Secret) -> i64 {
+    let by_state = match secret.stored {
+        SecretState::Retiring => secret.retires_at,
+        SecretState::Pending => secret.pending_until,
+        SecretState::Active => None,
+        _ => return 0,
+    };
+    let never = |end: Option<i64>| end.unwrap_or(NEVER);
+    never(by_state).min(never(secret.expires_at))
 }

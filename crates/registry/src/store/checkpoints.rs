@@ -19,14 +19,20 @@ struct CheckpointRow {
 
 impl CheckpointRow {
     fn into_signed(self) -> Result<SignedCheckpoint, RegistryError> {
-        let signature: [u8; 64] = self.signature.try_into().map_err(|_| damaged("signature"))?;
+        let signature: [u8; 64] = self
+            .signature
+            .try_into()
+            .map_err(|_| damaged("signature"))?;
         Ok(SignedCheckpoint {
             checkpoint: Checkpoint {
                 registry_id: self.registry_id,
                 sequence: self.sequence,
                 hash: event_hash(&self.hash)?,
                 at: self.at,
-                key_id: self.key_id.parse().map_err(|_| damaged("key id of a checkpoint"))?,
+                key_id: self
+                    .key_id
+                    .parse()
+                    .map_err(|_| damaged("key id of a checkpoint"))?,
             },
             signature: CheckpointSignature::from_bytes(signature),
         })
@@ -44,7 +50,9 @@ macro_rules! select {
 }
 
 /// The newest one.
-pub(crate) async fn latest(connection: &mut AnyConnection) -> Result<Option<SignedCheckpoint>, RegistryError> {
+pub(crate) async fn latest(
+    connection: &mut AnyConnection,
+) -> Result<Option<SignedCheckpoint>, RegistryError> {
     let row: Option<CheckpointRow> = sqlx::query_as(select!("ORDER BY c.sequence DESC LIMIT 1"))
         .fetch_optional(connection)
         .await?;
@@ -52,11 +60,14 @@ pub(crate) async fn latest(connection: &mut AnyConnection) -> Result<Option<Sign
 }
 
 /// The one that the trail begins after, when older events were pruned.
-pub(crate) async fn cut(connection: &mut AnyConnection) -> Result<Option<SignedCheckpoint>, RegistryError> {
-    let row: Option<CheckpointRow> =
-        sqlx::query_as(select!("WHERE c.pruned = 1 ORDER BY c.sequence DESC LIMIT 1"))
-            .fetch_optional(connection)
-            .await?;
+pub(crate) async fn cut(
+    connection: &mut AnyConnection,
+) -> Result<Option<SignedCheckpoint>, RegistryError> {
+    let row: Option<CheckpointRow> = sqlx::query_as(select!(
+        "WHERE c.pruned = 1 ORDER BY c.sequence DESC LIMIT 1"
+    ))
+    .fetch_optional(connection)
+    .await?;
     row.map(CheckpointRow::into_signed).transpose()
 }
 
@@ -66,12 +77,13 @@ pub(crate) async fn between(
     after: i64,
     through: i64,
 ) -> Result<Vec<SignedCheckpoint>, RegistryError> {
-    let rows: Vec<CheckpointRow> =
-        sqlx::query_as(select!("WHERE c.sequence > $1 AND c.sequence <= $2 ORDER BY c.sequence"))
-            .bind(after)
-            .bind(through)
-            .fetch_all(connection)
-            .await?;
+    let rows: Vec<CheckpointRow> = sqlx::query_as(select!(
+        "WHERE c.sequence > $1 AND c.sequence <= $2 ORDER BY c.sequence"
+    ))
+    .bind(after)
+    .bind(through)
+    .fetch_all(connection)
+    .await?;
     rows.into_iter().map(CheckpointRow::into_signed).collect()
 }
 

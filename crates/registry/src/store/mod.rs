@@ -7,6 +7,7 @@ pub(crate) mod audit;
 pub(crate) mod checkpoints;
 pub(crate) mod credits;
 pub(crate) mod file;
+pub(crate) mod filters;
 pub(crate) mod heads;
 pub(crate) mod images;
 pub(crate) mod listing;
@@ -17,6 +18,7 @@ pub(crate) mod postgres;
 pub(crate) mod principals;
 pub(crate) mod rotations;
 pub(crate) mod scopes;
+pub(crate) mod search;
 pub(crate) mod secrets;
 pub(crate) mod uses;
 
@@ -42,25 +44,4 @@ pub(crate) async fn begin(
         Kind::Postgres => "BEGIN",
     };
     Ok(pool.begin_with(statement).await?)
-}
-
-/// A part of a text, as LIKE wants it, with its own wildcards taken literally.
-pub(crate) fn like_pattern(text: &str) -> String {
-    let mut pattern = String::from("%");
-    for letter in text.trim().to_lowercase().chars() {
-        if matches!(letter, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(letter);
-    }
-    pattern.push('%');
-    pattern
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn wildcards_in_a_search_are_literal() {
-        assert_eq!(super::like_pattern(" A_b%c\\ "), "%a\\_b\\%c\\\\%");
-    }
 }

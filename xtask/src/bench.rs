@@ -51,7 +51,7 @@ fn registry(lines: &mut Vec<Value>, database: &Cluster) -> Result<()> {
         "--package",
         "keywright-registry",
         "--example",
-        "bench_verify",
+        "bench_registry",
     ]);
     let mut child = cargo
         .stdout(Stdio::piped())

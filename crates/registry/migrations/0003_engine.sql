@@ -181,13 +181,23 @@ CREATE TABLE audit_checkpoints (
 );
 
 -- Rotations of older versions: their clock ran from the issue of the new secret.
-UPDATE rotations SET old_kid = (SELECT kid FROM secrets
-    WHERE secrets.key_id = rotations.key_id AND secrets.stored = 'retiring' AND secrets.kid <> rotations.kid);
+-- What it replaced is the newest before it that was not cancelled.
+UPDATE rotations SET old_kid = (SELECT old.kid FROM secrets old JOIN secrets new ON new.key_id = old.key_id
+    WHERE new.kid = rotations.kid AND old.position < new.position AND old.stored <> 'aborted'
+    ORDER BY old.position DESC LIMIT 1);
+UPDATE rotations SET activated_at = (SELECT first_used_at FROM secrets WHERE secrets.kid = rotations.kid);
+UPDATE secrets SET activated_at = first_used_at
+    WHERE position > 0 AND stored <> 'pending' AND kid IN (SELECT kid FROM rotations);
 UPDATE rotations SET state = 'pending'
     WHERE kid IN (SELECT kid FROM secrets WHERE stored = 'pending');
 UPDATE rotations SET state = 'complete', ended_at = created_at, ended_by = 'superseded'
     WHERE EXISTS (SELECT 1 FROM secrets one JOIN secrets later ON later.key_id = one.key_id
-                  AND later.position > one.position WHERE one.kid = rotations.kid);
+                  AND later.position > one.position WHERE one.kid = rotations.kid)
+       OR key_id IN (SELECT id FROM api_keys WHERE revoked_at IS NOT NULL);
+-- A secret that was cancelled, or revoked before anybody used it, replaced nothing.
+UPDATE rotations SET state = 'cancelled'
+    WHERE state = 'complete' AND kid IN (SELECT kid FROM secrets
+        WHERE stored = 'aborted' OR (stored = 'revoked' AND first_used_at IS NULL));
 
 -- Lists and search. What time does to a key is in these columns: a key verifies until `works_until`, rotates until
 -- `rotating_until`, has a pending secret until `pending_until` (0: not at all; 9223372036854775807: for ever).

@@ -296,12 +296,14 @@ async fn issue(
             kind: OwnerKind::Person,
             id: LOCAL_PRINCIPAL.to_owned(),
         });
-    let principal = store::principals::find(unit.read(), &owner.id).await?;
-    if principal
-        .is_none_or(|principal| principal.disabled_at.is_some() || principal.kind != owner.kind)
-    {
-        return Err(RegistryError::OwnerNotFound);
-    }
+    let principal = store::principals::find(unit.read(), &owner.id)
+        .await?
+        .filter(|principal| principal.disabled_at.is_none() && principal.kind == owner.kind)
+        .ok_or(RegistryError::OwnerNotFound)?;
+    // A key made in the millisecond in which all earlier ones were revoked is not one of them.
+    let created_at = principal
+        .keys_revoked_at
+        .map_or(now, |revoked| now.max(revoked.saturating_add(1)));
     check_grant(unit, wish.creator.as_deref(), &scopes).await?;
     if new.from_client
         && store::secrets::find_key_id(unit.read(), new.kid.as_str())
@@ -327,7 +329,7 @@ async fn issue(
         scopes,
         settings,
         epoch: unit.change(Subject::ApiKey(id.to_owned())),
-        created_at: now,
+        created_at,
         not_before: wish.not_before,
         disabled_at: None,
         disabled_reason: None,

@@ -9,7 +9,8 @@ impl LocalRegistry {
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be written; the uses wait on. After
-    /// [`RegistryError::CommitUnknown`] they are given up: a use is never counted twice.
+    /// [`RegistryError::CommitUnknown`] they are given up: a use is never counted twice. First uses
+    /// and alerts wait on even then.
     pub async fn flush_uses(&self) -> Result<(), RegistryError> {
         let waiting = std::sync::Arc::new(self.shared.uses.take());
         if waiting.is_empty() {
@@ -22,7 +23,7 @@ impl LocalRegistry {
             .await;
         match &written {
             Ok(()) => {}
-            Err(RegistryError::CommitUnknown(_)) => self.shared.uses.give_up(&waiting),
+            Err(RegistryError::CommitUnknown(_)) => self.shared.uses.give_up((*waiting).clone()),
             Err(_) => self.shared.uses.give_back((*waiting).clone()),
         }
         written

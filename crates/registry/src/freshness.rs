@@ -7,7 +7,7 @@
 //! within the lease; an index that was not confirmed for longer is not trusted.
 
 use std::fs::File;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +34,10 @@ pub(crate) struct Freshness {
     /// What was read before the index was emptied must not come in after it: reading holds this for
     /// reading, emptying for writing.
     loading: tokio::sync::RwLock<()>,
+    /// How often the index was emptied: reading it whole begins anew then.
+    emptied: AtomicU64,
+    /// The index is not read whole before this time since boot.
+    build_after: Mutex<Duration>,
     /// One catch-up at a time.
     turn: tokio::sync::Mutex<()>,
     /// SQLite: the file whose header changes with every commit, opened when it is there.
@@ -58,6 +62,8 @@ impl Freshness {
         Self {
             seen: AtomicI64::new(0),
             loading: tokio::sync::RwLock::default(),
+            emptied: AtomicU64::new(0),
+            build_after: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             wal_index,
             confirmed: Mutex::default(),
@@ -199,13 +205,15 @@ pub(crate) fn after_rollback(shared: &Shared, changes: &[(i64, Subject)]) {
 /// After a COMMIT whose answer was lost: the database says whether it took place.
 pub(crate) async fn after_unknown(shared: &Shared, changes: &[(i64, Subject)]) {
     after_commit(shared).await;
-    let Some((newest, _)) = changes.last() else {
+    let Some((first, _)) = changes.first() else {
         return;
     };
+    // Not by the newest number alone: another node may have been given the same ones since.
     let took_place = async {
         let mut connection = shared.pool.acquire().await?;
-        let (version, _) = store::heads::change_bounds(&mut connection).await?;
-        Ok::<_, RegistryError>(version >= *newest)
+        let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
+        let found = store::heads::changes_after(&mut connection, first - 1, count).await?;
+        Ok::<_, RegistryError>(found == changes)
     };
     match took_place.await {
         Ok(false) => after_rollback(shared, changes),
@@ -242,9 +250,7 @@ async fn catch_up(shared: &Shared) -> Result<(), RegistryError> {
         };
         if changes.first().is_some_and(|(first, _)| *first != seen + 1) {
             // The log was pruned while this process slept: begin anew.
-            let _nobody = shared.freshness.loading.write().await;
-            shared.index.set_complete(false);
-            shared.index.clear();
+            empty(shared, Duration::ZERO).await;
         }
         let newest = *newest;
         let (mut keys, mut principals) = (Vec::new(), Vec::new());
@@ -266,6 +272,16 @@ async fn catch_up(shared: &Shared) -> Result<(), RegistryError> {
     }
     shared.freshness.confirm(header, at);
     Ok(())
+}
+
+/// Empties the index, so that it is read whole again after `pause`.
+async fn empty(shared: &Shared, pause: Duration) {
+    let _nobody = shared.freshness.loading.write().await;
+    let until = since_boot().saturating_add(pause);
+    *shared.freshness.build_after.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    shared.freshness.emptied.fetch_add(1, Ordering::SeqCst);
+    shared.index.set_complete(false);
+    shared.index.clear();
 }
 
 /// Reads the keys of some kids into the index.
@@ -403,36 +419,27 @@ impl LocalRegistry {
     pub(crate) fn build_index_in_background(&self) {
         let weak = Arc::downgrade(&self.shared);
         tokio::spawn(async move {
-            let mut after = String::new();
             let mut pause = Duration::from_millis(50);
+            let mut building = Building::default();
             loop {
                 let Some(shared) = weak.upgrade() else { return };
                 if shared.pool.is_closed() {
                     return;
                 }
-                if shared.index.is_complete() {
+                let wait = if shared.index.is_complete() {
                     // From here on only changes of other processes are to be looked for.
-                    let polled = renew(&shared).await;
-                    if let Err(error) = polled {
-                        tracing::warn!(
-                            code = error.code(),
-                            "changes of other nodes cannot be read"
-                        );
+                    renew(&shared).await.map(|()| POLL)
+                } else {
+                    building.go_on(&shared).await
+                };
+                drop(shared);
+                match wait {
+                    Ok(wait) => {
+                        pause = Duration::from_millis(50);
+                        tokio::time::sleep(wait).await;
                     }
-                    after.clear();
-                    drop(shared);
-                    tokio::time::sleep(POLL).await;
-                    continue;
-                }
-                match load_page(&shared, &after).await {
-                    Ok(Some(last)) => after = last,
-                    Ok(None) => shared.index.set_complete(true),
                     Err(error) => {
-                        tracing::warn!(
-                            code = error.code(),
-                            "the index of keys is built more slowly"
-                        );
-                        drop(shared);
+                        tracing::warn!(code = error.code(), "the memory of keys waits for the database");
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(Duration::from_secs(5));
                     }
@@ -441,22 +448,63 @@ impl LocalRegistry {
         });
     }
 
-    /// Whether every key is in memory, and how large that is.
+    /// Whether every key is in memory: until then, what is not there is asked of the database.
+    #[must_use]
+    pub fn index_is_complete(&self) -> bool {
+        self.shared.index.is_complete()
+    }
+
+    /// Empties the memory of keys. It fills again by what is asked for, and is read whole again
+    /// after `pause`.
+    pub async fn forget_index(&self, pause: Duration) {
+        empty(&self.shared, pause).await;
+    }
+
+    /// How large the memory of keys is.
     #[must_use]
     pub fn index_statistics(&self) -> keywright_index::Statistics {
         self.shared.index.statistics()
     }
 }
 
-async fn load_page(shared: &Shared, after: &str) -> Result<Option<String>, RegistryError> {
-    let mut connection = shared.pool.acquire().await?;
-    let _loading = shared.freshness.loading.read().await;
-    let images = store::images::page(&mut connection, after, PAGE).await?;
-    let last = images.last().map(|image| image.id.clone());
-    for image in images {
-        apply(shared, &mut connection, image).await?;
+/// How far the index was read.
+#[derive(Default)]
+struct Building {
+    after: String,
+    /// The emptying that this began after.
+    begun: u64,
+}
+
+impl Building {
+    /// Reads one page. Returns how long to wait before the next step.
+    async fn go_on(&mut self, shared: &Shared) -> Result<Duration, RegistryError> {
+        let until = *shared.freshness.build_after.lock().unwrap_or_else(PoisonError::into_inner);
+        if since_boot() < until {
+            return Ok(POLL);
+        }
+        let mut connection = shared.pool.acquire().await?;
+        let _loading = shared.freshness.loading.read().await;
+        let emptied = shared.freshness.emptied.load(Ordering::SeqCst);
+        if emptied != self.begun {
+            // What was read before is gone: none of it may count as there.
+            *self = Self { after: String::new(), begun: emptied };
+        }
+        if self.after.is_empty() {
+            let keys = store::images::count(&mut connection).await?;
+            shared.index.reserve(usize::try_from(keys).unwrap_or(0));
+        }
+        let images = store::images::page(&mut connection, &self.after, PAGE).await?;
+        let Some(last) = images.last().map(|image| image.id.clone()) else {
+            shared.index.set_complete(true);
+            self.after.clear();
+            return Ok(POLL);
+        };
+        for image in images {
+            apply(shared, &mut connection, image).await?;
+        }
+        self.after = last;
+        Ok(Duration::ZERO)
     }
-    Ok(last)
 }
 
 /// Where the log stood when the registry was opened: what is older is read with the pages.

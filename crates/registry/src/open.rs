@@ -257,11 +257,19 @@ async fn seed(unit: &mut Unit) -> Result<(), RegistryError> {
 }
 
 async fn pool(options: AnyConnectOptions, kind: Kind) -> Result<AnyPool, RegistryError> {
-    let pool = AnyPoolOptions::new()
-        .max_connections(match kind {
-            Kind::Sqlite => 5,
-            Kind::Postgres => 10,
-        })
+    let mut pool = AnyPoolOptions::new().max_connections(match kind {
+        Kind::Sqlite => 5,
+        Kind::Postgres => 10,
+    });
+    if kind == Kind::Sqlite {
+        // The last connection to a file takes its log away, and with it what tells us of other
+        // processes' commits: from the first to the last moment, one stays open.
+        pool = pool
+            .min_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None);
+    }
+    let pool = pool
         .acquire_timeout(Duration::from_secs(10))
         .after_connect(move |connection, _| {
             Box::pin(async move {

@@ -187,8 +187,10 @@ async fn change_principal(
         }
         PrincipalChange::RevokeKeys(reason) => {
             let reason = reason_of(reason)?;
-            // Keys made in this very millisecond belong to what is revoked.
-            principal.keys_revoked_at = Some(now);
+            // Keys made in this very millisecond belong to what is revoked, and so do those made
+            // before a clock went back; and what was revoked once does not come back.
+            let newest = store::api_keys::newest_of_owner(unit.read(), id).await?;
+            principal.keys_revoked_at = principal.keys_revoked_at.max(newest).max(Some(now));
             principal.keys_revoked_reason = reason.clone();
             (
                 AuditAction::PrincipalKeysRevoked,

@@ -1,7 +1,7 @@
 //! Rotation of a key's secret, with everything that can become of it. The rules are the domain's.
 
 use keywright_domain::api_keys::{
-    ApiKey, KeyError, Kid, PlainKey, Rotation, RotationRequest, RotationState,
+    ApiKey, KeyError, Kid, PlainKey, Rotation, RotationRequest, RotationState, Secret,
 };
 use keywright_domain::audit::{Actor, AuditAction};
 
@@ -214,7 +214,11 @@ async fn rotate(
         .lifetime_ms
         .or_else(|| key.inherited_lifetime_ms(now));
     policy
-        .check_rotation(request.overlap_ms, lifetime, request.compromised.is_some())
+        .check_rotation(
+            request.longest_overlap_ms(),
+            lifetime,
+            request.compromised.is_some(),
+        )
         .map_err(KeyError::from)?;
     if new.from_client
         && store::secrets::find_key_id(unit.read(), new.kid.as_str())
@@ -367,13 +371,14 @@ async fn revoke_secret(
     let now = unit.now();
     let mut key = find(unit, key_id).await?;
     let before = key.secrets.clone();
+    let rotation = store::rotations::find_open(unit.read(), key_id).await?;
     if !key.revoke_secret(kid, reason, now)? {
         return Ok(key);
     }
+    let settled = rotation
+        .and_then(|mut rotation| key.settle_rotation(&mut rotation, now).then_some(rotation));
     save(unit, &mut key, &before, None).await?;
-    if let Some(mut rotation) = store::rotations::find_open(unit.read(), key_id).await?
-        && key.settle_rotation(&mut rotation, now)
-    {
+    if let Some(rotation) = settled {
         store::rotations::update(unit.write(), &rotation).await?;
     }
     let details = vec![
@@ -419,16 +424,32 @@ pub(crate) async fn first_use(unit: &mut Unit, kid: &str, at: i64) -> Result<boo
     Ok(true)
 }
 
-/// A one-time key was used: its secret ends with its first use.
-pub(crate) async fn end_one_time(unit: &mut Unit, kid: &str) -> Result<(), RegistryError> {
+/// The only use of a one-time key: every secret of it ends with it. Returns false if it was used,
+/// by whichever of its secrets, or ended before.
+pub(crate) async fn only_use(unit: &mut Unit, kid: &str, at: i64) -> Result<bool, RegistryError> {
     let now = unit.now();
     let key_id = store::secrets::find_key_id(unit.read(), kid)
         .await?
         .ok_or(RegistryError::KeyNotFound)?;
+    let key = find(unit, &key_id).await?;
+    // What memory said may be older than what is written: here it is exact.
+    let works = |secret: &Secret| secret.kid.as_str() == kid && secret.state(at).verifies();
+    if key.revoked_at.is_some()
+        || key.disabled_at.is_some()
+        || !key.secrets.iter().any(works)
+        || !first_use(unit, kid, at).await?
+    {
+        return Ok(false);
+    }
     let mut key = find(unit, &key_id).await?;
     let before = key.secrets.clone();
     key.end_one_time(now);
-    save(unit, &mut key, &before, None).await
+    save(unit, &mut key, &before, None).await?;
+    if let Some(mut rotation) = store::rotations::find_open(unit.read(), &key_id).await? {
+        rotation.supersede(now);
+        store::rotations::update(unit.write(), &rotation).await?;
+    }
+    Ok(true)
 }
 
 /// Stores a secret under another pepper, unless it was changed meanwhile.

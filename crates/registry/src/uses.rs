@@ -329,11 +329,16 @@ impl UseRecorder {
         }
     }
 
-    /// What may or may not have been written is not written again: counts are never too high.
-    pub(crate) fn give_up(&self, waiting: &Waiting) {
+    /// Uses that may or may not have been written are not written again: counts are never too high.
+    /// A first use written twice is one, and an alert is better told twice than never.
+    pub(crate) fn give_up(&self, waiting: Waiting) {
         let lost: i64 = waiting.uses.iter().map(|one| one.count).sum();
         self.dropped
             .fetch_add(u64::try_from(lost).unwrap_or(0), Ordering::Relaxed);
+        self.give_back(Waiting {
+            uses: Vec::new(),
+            ..waiting
+        });
     }
 
     pub(crate) fn statistics(&self) -> UseStatistics {

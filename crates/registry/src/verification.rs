@@ -490,13 +490,14 @@ impl LocalRegistry {
             }
         } else if !snapshot.first_used && self.shared.index.claim_first_use(snapshot) {
             let written = self.write_first_use(kid_text.clone(), now, false);
-            // AC-147: the verification stands even when this write fails or is slow.
-            if let Ok(Err(error)) = tokio::time::timeout(FIRST_USE_WAIT, written).await {
-                tracing::warn!(
-                    code = error.code(),
-                    kid = kid_text,
-                    "the first use of a secret waits"
-                );
+            // AC-147: the verification stands even when this write fails or is slow. Writing it
+            // twice does nothing, and a slow one may never have found a place in the queue.
+            let written = tokio::time::timeout(FIRST_USE_WAIT, written).await;
+            if !matches!(written, Ok(Ok(_))) {
+                let code = written.map_or("slow", |error| {
+                    error.map_or_else(|error| error.code(), |_| "")
+                });
+                tracing::warn!(code, kid = kid_text, "the first use of a secret waits");
                 self.shared.uses.first_use_waits(kid_text, now);
             }
         }
@@ -516,11 +517,11 @@ impl LocalRegistry {
     ) -> Result<bool, RegistryError> {
         self.write((kid, at), move |unit, (kid, at)| {
             Box::pin(async move {
-                let first = rotation::first_use(unit, kid, *at).await?;
-                if first && and_end {
-                    rotation::end_one_time(unit, kid).await?;
+                if and_end {
+                    rotation::only_use(unit, kid, *at).await
+                } else {
+                    rotation::first_use(unit, kid, *at).await
                 }
-                Ok(first)
             })
         })
         .await

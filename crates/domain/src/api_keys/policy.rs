@@ -63,7 +63,7 @@ pub enum OverlapClock {
     /// The overlap runs from the moment the new secret was made.
     FromIssue,
     /// The old secret works until nobody has used it for `silent_ms`, but no longer than `cap_ms`
-    /// from the issue of the new one.
+    /// from the first use of the new one.
     UntilDrained {
         /// The silence that ends it (ms).
         silent_ms: i64,
@@ -107,6 +107,11 @@ impl OverlapClock {
                 format!("until_drained:{silent_ms}:{cap_ms}")
             }
         }
+    }
+
+    /// Whether its times are such as the stable text can hold.
+    pub(super) fn is_sound(&self) -> bool {
+        self.check(MAX_OVERLAP_MS).is_ok()
     }
 
     fn check(&self, max_overlap_ms: i64) -> Result<(), PolicyError> {

@@ -41,6 +41,19 @@ impl Default for RotationRequest {
     }
 }
 
+impl RotationRequest {
+    /// How long the old secret can work at most after the clock started: what policies judge. A
+    /// compromise ends it at once, whatever else was asked for.
+    #[must_use]
+    pub fn longest_overlap_ms(&self) -> i64 {
+        match self.clock {
+            _ if self.compromised.is_some() => 0,
+            OverlapClock::UntilDrained { cap_ms, .. } => cap_ms,
+            OverlapClock::FromFirstUse | OverlapClock::FromIssue => self.overlap_ms,
+        }
+    }
+}
+
 /// Ties the old secret of a key and the new one together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rotation {
@@ -159,11 +172,8 @@ impl ApiKey {
         if self.state(now) == ApiKeyState::Revoked {
             return Err(KeyError::Revoked);
         }
-        let overlap_ms = match request.clock {
-            OverlapClock::UntilDrained { cap_ms, .. } => cap_ms,
-            OverlapClock::FromFirstUse | OverlapClock::FromIssue => request.overlap_ms,
-        };
-        if !(0..=MAX_OVERLAP_MS).contains(&overlap_ms) {
+        let overlap_ms = request.longest_overlap_ms();
+        if !(0..=MAX_OVERLAP_MS).contains(&overlap_ms) || !request.clock.is_sound() {
             return Err(KeyError::Overlap);
         }
         if let (Some(expected), Some(current)) = (&request.replaces, self.current_secret(now))
@@ -180,7 +190,6 @@ impl ApiKey {
             return Err(KeyError::ReasonRequired);
         }
         let reason = reason.flatten();
-        let overlap_ms = if reason.is_some() { 0 } else { overlap_ms };
         let lifetime = match request.lifetime_ms {
             Some(lifetime) => {
                 check_lifetime(Some(lifetime), false)?;
@@ -191,6 +200,7 @@ impl ApiKey {
         if lifetime.is_some_and(|lifetime| lifetime < overlap_ms) {
             return Err(KeyError::OverlapOutlivesSecret);
         }
+        self.note_ended(now);
         let at_issue = request.clock == OverlapClock::FromIssue;
         let old = self.make_room(reason.as_deref(), overlap_ms, at_issue, now);
         let mut secret = Secret::new(kid.clone(), last_four, SecretState::Pending, now, lifetime);
@@ -211,6 +221,22 @@ impl ApiKey {
             ended_at: None,
             ended_by: None,
         })
+    }
+
+    /// Writes down what time has ended, so that a clock that goes back cannot bring it back.
+    fn note_ended(&mut self, now: i64) {
+        for secret in &mut self.secrets {
+            let state = secret.state(now);
+            if !secret.stored.verifies() || state.verifies() {
+                continue;
+            }
+            let (at, why) = match state {
+                SecretState::Retired => (secret.retires_at, "its overlap ended"),
+                SecretState::Aborted => (secret.pending_until, "nobody used it in time"),
+                _ => (secret.expires_at, "it expired"),
+            };
+            secret.end(state, at.unwrap_or(now), Some(why));
+        }
     }
 
     /// Leaves at most one verifying secret, and starts the end of it where the clock runs already.
@@ -305,7 +331,8 @@ impl ApiKey {
     /// Cancels a rotation whose new secret nobody used. The old secret is as it was before.
     ///
     /// # Errors
-    /// [`KeyError::NoRotation`] if the new secret is in use or the rotation is over.
+    /// [`KeyError::NoRotation`] if the new secret is in use or the rotation is over;
+    /// [`KeyError::TooLateToRollBack`] if the new one is all that is left.
     pub fn cancel_rotation(
         &mut self,
         rotation: &mut Rotation,
@@ -314,6 +341,9 @@ impl ApiKey {
     ) -> Result<(), KeyError> {
         if rotation.state != RotationState::Pending {
             return Err(KeyError::NoRotation);
+        }
+        if !self.works(rotation.old.as_ref(), now) {
+            return Err(KeyError::TooLateToRollBack);
         }
         self.give_back(rotation, now);
         rotation.end(RotationState::Cancelled, now, by);
@@ -330,24 +360,28 @@ impl ApiKey {
         by: &str,
         now: i64,
     ) -> Result<(), KeyError> {
-        let works = |secret: &Secret| {
-            Some(&secret.kid) == rotation.old.as_ref() && secret.state(now).verifies()
-        };
         if self.state(now) == ApiKeyState::Revoked {
             return Err(KeyError::Revoked);
         }
-        if !self.secrets.iter().any(works) {
-            return Err(KeyError::TooLateToRollBack);
-        }
         if !rotation.state.is_open() {
             return Err(KeyError::NoRotation);
+        }
+        if !self.works(rotation.old.as_ref(), now) {
+            return Err(KeyError::TooLateToRollBack);
         }
         self.give_back(rotation, now);
         rotation.end(RotationState::RolledBack, now, by);
         Ok(())
     }
 
+    fn works(&self, kid: Option<&Kid>, now: i64) -> bool {
+        self.secrets
+            .iter()
+            .any(|secret| Some(&secret.kid) == kid && secret.state(now).verifies())
+    }
+
     fn give_back(&mut self, rotation: &Rotation, now: i64) {
+        self.note_ended(now);
         for secret in &mut self.secrets {
             if secret.kid == rotation.new && secret.stored.verifies() {
                 secret.end(
@@ -377,6 +411,7 @@ impl ApiKey {
         if rotation.state != RotationState::Overlapping {
             return Err(KeyError::NoRotation);
         }
+        self.note_ended(now);
         for secret in &mut self.secrets {
             if Some(&secret.kid) == rotation.old.as_ref() && secret.state(now).verifies() {
                 secret.end(SecretState::Retired, now, Some(by));
@@ -442,22 +477,18 @@ impl ApiKey {
             RotationState::Pending if new.is_none_or(|new| !new.verifies()) => {
                 // It timed out: as if it had been cancelled. (A revoked one has ended already.)
                 self.give_back(rotation, now);
-                if let Some(secret) = self
-                    .secrets
-                    .iter_mut()
-                    .find(|secret| secret.kid == rotation.new)
-                    && secret.stored == SecretState::Pending
-                {
-                    secret.end(SecretState::Aborted, now, Some("nobody used it in time"));
-                }
                 rotation.end(RotationState::Cancelled, now, "timeout");
                 true
             }
             RotationState::Overlapping if old.is_none_or(|old| !old.verifies()) => {
+                self.note_ended(now);
                 rotation.end(RotationState::Complete, now, "overlap");
                 true
             }
-            RotationState::Overlapping if self.is_drained(rotation, now) => {
+            // What replaced it may have ended too: then silence is no reason to end the last one.
+            RotationState::Overlapping
+                if new.is_some_and(SecretState::verifies) && self.is_drained(rotation, now) =>
+            {
                 self.finish_rotation(rotation, "drained", now).is_ok()
             }
             _ => false,
@@ -509,6 +540,14 @@ impl ApiKey {
             return Ok(false);
         }
         secret.end(SecretState::Revoked, now, Some(&reason));
+        // One that nobody used yet may be all that is left: then it does not time out any more.
+        let mut live = self
+            .secrets
+            .iter_mut()
+            .filter(|secret| secret.state(now).verifies());
+        if let (Some(last), None) = (live.next(), live.next()) {
+            last.pending_until = None;
+        }
         Ok(true)
     }
 }

@@ -134,6 +134,19 @@ pub(crate) async fn find_prefix(
         .transpose()
 }
 
+/// When the newest key of an owner was made, by whatever clock.
+pub(crate) async fn newest_of_owner(
+    connection: &mut AnyConnection,
+    owner_id: &str,
+) -> Result<Option<i64>, RegistryError> {
+    Ok(
+        sqlx::query_scalar("SELECT MAX(created_at) FROM api_keys WHERE owner_id = $1")
+            .bind(owner_id.to_owned())
+            .fetch_one(connection)
+            .await?,
+    )
+}
+
 /// Inserts a key, without its secrets.
 pub(crate) async fn insert(
     connection: &mut AnyConnection,

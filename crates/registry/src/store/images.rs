@@ -126,6 +126,13 @@ async fn fetch(
     gather(query.fetch_all(connection).await?)
 }
 
+/// How many keys there are, so that memory for them is taken once.
+pub(crate) async fn count(connection: &mut AnyConnection) -> Result<i64, RegistryError> {
+    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM api_keys")
+        .fetch_one(connection)
+        .await?)
+}
+
 /// Keys after an id, in the order of ids: for reading all of them.
 pub(crate) async fn page(
     connection: &mut AnyConnection,

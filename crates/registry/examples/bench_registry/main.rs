@@ -1,0 +1,45 @@
+//! Measures the registry in process, each figure beside a bare baseline of the same round.
+//! `cargo xtask bench registry` runs it in release, with a PostgreSQL of its own in
+//! `KEYWRIGHT_TEST_POSTGRES`. One JSON object a line; rounds alternate, medians are printed.
+//!
+//! `bench_registry [1k] [1m] [10m] [durable] [cold]`: without words, everything.
+
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a bench, not the product"
+)]
+
+mod cold;
+mod durable;
+mod fill;
+mod report;
+mod warm;
+
+use anyhow::Result;
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = |word: &str| words.is_empty() || words.iter().any(|given| given == word);
+    // One worker: figures are those of one core.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        for (label, size) in [("1k", 1_000), ("1m", 1_000_000), ("10m", 10_000_000)] {
+            if wanted(label) {
+                warm::measure(label, size).await?;
+            }
+        }
+        if wanted("durable") {
+            durable::measure().await?;
+        }
+        if wanted("cold") {
+            cold::measure().await?;
+        }
+        Ok(())
+    })
+}

@@ -14,5 +14,7 @@ mod audit;
 mod contract;
 #[path = "lists.rs"]
 mod lists;
+#[path = "lists_model.rs"]
+mod lists_model;
 #[path = "sharing.rs"]
 mod sharing;

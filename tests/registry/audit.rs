@@ -21,10 +21,12 @@ async fn busy(fixture: &Fixture) -> Result<()> {
 
 /// Where the trail is broken, 0 for nowhere.
 async fn broken_at(fixture: &Fixture) -> Result<i64> {
-    Ok(match fixture.registry.verify_audit(&[key().public_key()]).await? {
-        Verdict::Intact { .. } => 0,
-        Verdict::Broken { at, .. } => at,
-    })
+    Ok(
+        match fixture.registry.verify_audit(&[key().public_key()]).await? {
+            Verdict::Intact { .. } => 0,
+            Verdict::Broken { at, .. } => at,
+        },
+    )
 }
 
 async fn by_hand(fixture: &Fixture, sql: &'static str) -> Result<()> {
@@ -37,17 +39,35 @@ async fn by_hand(fixture: &Fixture, sql: &'static str) -> Result<()> {
 async fn the_trail_is_intact_with_its_checkpoints() -> Result<()> {
     let fixture = super::fixture().await?;
     busy(&fixture).await?;
-    let first = fixture.registry.checkpoint_audit(&fixture.actor, &key()).await?;
-    let again = fixture.registry.checkpoint_audit(&fixture.actor, &key()).await?;
+    let first = fixture
+        .registry
+        .checkpoint_audit(&fixture.actor, &key())
+        .await?;
+    let again = fixture
+        .registry
+        .checkpoint_audit(&fixture.actor, &key())
+        .await?;
     assert_eq!(first, again, "nothing new, nothing signed");
     busy(&fixture).await?;
-    let second = fixture.registry.checkpoint_audit(&fixture.actor, &key()).await?;
+    let second = fixture
+        .registry
+        .checkpoint_audit(&fixture.actor, &key())
+        .await?;
     assert!(second.checkpoint.sequence > first.checkpoint.sequence);
     let verdict = fixture.registry.verify_audit(&[key().public_key()]).await?;
-    let Verdict::Intact { last, checkpoints, vouched, .. } = verdict else {
+    let Verdict::Intact {
+        last,
+        checkpoints,
+        vouched,
+        ..
+    } = verdict
+    else {
         anyhow::bail!("{verdict}")
     };
-    assert_eq!((checkpoints, vouched), (2, Some(second.checkpoint.sequence)));
+    assert_eq!(
+        (checkpoints, vouched),
+        (2, Some(second.checkpoint.sequence))
+    );
     assert_eq!(last, Some(second.checkpoint.sequence + 1));
     Ok(())
 }
@@ -57,7 +77,11 @@ async fn a_row_changed_by_hand_is_named() -> Result<()> {
     let fixture = super::fixture().await?;
     busy(&fixture).await?;
     assert_eq!(broken_at(&fixture).await?, 0);
-    by_hand(&fixture, "UPDATE audit_events SET actor = 'somebody else' WHERE sequence = 5").await?;
+    by_hand(
+        &fixture,
+        "UPDATE audit_events SET actor = 'somebody else' WHERE sequence = 5",
+    )
+    .await?;
     assert_eq!(broken_at(&fixture).await?, 5);
     Ok(())
 }
@@ -75,7 +99,10 @@ async fn a_row_removed_by_hand_is_named() -> Result<()> {
 async fn the_last_rows_removed_by_hand_are_missed() -> Result<()> {
     let fixture = super::fixture().await?;
     busy(&fixture).await?;
-    let signed = fixture.registry.checkpoint_audit(&fixture.actor, &key()).await?;
+    let signed = fixture
+        .registry
+        .checkpoint_audit(&fixture.actor, &key())
+        .await?;
     let last = signed.checkpoint.sequence;
     let mut stranger = fixture.stranger().await?;
     sqlx::query("DELETE FROM audit_events WHERE sequence >= $1")
@@ -102,9 +129,15 @@ async fn another_checkpoint_key_is_not_believed() -> Result<()> {
 async fn an_export_is_verified_without_the_registry() -> Result<()> {
     let fixture = super::fixture().await?;
     busy(&fixture).await?;
-    fixture.registry.checkpoint_audit(&fixture.actor, &key()).await?;
+    fixture
+        .registry
+        .checkpoint_audit(&fixture.actor, &key())
+        .await?;
     let mut export = Vec::new();
-    let events = fixture.registry.export_audit(&mut export, &[key().public_key()]).await?;
+    let events = fixture
+        .registry
+        .export_audit(&mut export, &[key().public_key()])
+        .await?;
     assert!(events > 9);
     let trusted = [key().public_key()];
     assert!(verify_export(export.as_slice(), &trusted)?.is_intact());
@@ -119,11 +152,17 @@ async fn many_writers_make_one_chain() -> Result<()> {
     let second = fixture.second().await?;
     let mut tasks = tokio::task::JoinSet::new();
     for index in 0..60 {
-        let registry = if index % 2 == 0 { fixture.registry.clone() } else { second.clone() };
+        let registry = if index % 2 == 0 {
+            fixture.registry.clone()
+        } else {
+            second.clone()
+        };
         let fixture = std::sync::Arc::clone(&fixture);
         tasks.spawn(async move {
             let wish = super::wish(&rand_text());
-            registry.issue_api_key(&fixture.actor, &wish, &fixture.peppers).await
+            registry
+                .issue_api_key(&fixture.actor, &wish, &fixture.peppers)
+                .await
         });
     }
     while let Some(done) = tasks.join_next().await {

@@ -48,10 +48,7 @@ async fn ac_127_an_unknown_kid_and_a_wrong_secret_are_the_same_answer() -> Resul
     let mut forged = text[..text.len() - 38].to_owned() + &"0".repeat(32);
     forged.push_str(&checksum(&forged));
     let wrong = fixture.verify_text(&forged).await?;
-    assert_eq!(
-        (unknown.code(), wrong.code()),
-        ("not_found", "not_found")
-    );
+    assert_eq!((unknown.code(), wrong.code()), ("not_found", "not_found"));
     assert_eq!((unknown.key_id, wrong.key_id), (None, None));
     Ok(())
 }
@@ -101,7 +98,10 @@ async fn ac_129_a_missing_scope_is_named() -> Result<()> {
             requirement: Some(&requirement),
             ..VerifyRequest::default()
         };
-        let verification = fixture.registry.verify_api_key(&request, &fixture.peppers).await?;
+        let verification = fixture
+            .registry
+            .verify_api_key(&request, &fixture.peppers)
+            .await?;
         assert_eq!(verification.code(), code);
     }
     Ok(())

@@ -136,7 +136,10 @@ async fn ac_154_an_older_schema_is_migrated_after_a_backup() -> Result<()> {
     assert!(registry.list_accounts().await?.is_empty());
     let verification = registry
         .verify_api_key(
-            &keywright_registry::VerifyRequest { presented: issued.plain.text().expose(), ..Default::default() },
+            &keywright_registry::VerifyRequest {
+                presented: issued.plain.text().expose(),
+                ..Default::default()
+            },
             &fixture.peppers,
         )
         .await?;

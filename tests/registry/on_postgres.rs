@@ -10,11 +10,19 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
 
 #[path = "audit.rs"]
 mod audit;
+#[path = "clients.rs"]
+mod clients;
 #[path = "contract.rs"]
 mod contract;
+#[path = "grants.rs"]
+mod grants;
 #[path = "lists.rs"]
 mod lists;
 #[path = "lists_model.rs"]
 mod lists_model;
+#[path = "people.rs"]
+mod people;
 #[path = "sharing.rs"]
 mod sharing;
+#[path = "signing_in.rs"]
+mod signing_in;

@@ -151,6 +151,11 @@ async fn renew(shared: &Shared) -> Result<(), RegistryError> {
     catch_up(shared).await
 }
 
+/// Whether what was just looked up in the index may be answered.
+pub(crate) fn is_trusted(shared: &Shared) -> bool {
+    !shared.pool.is_closed() && shared.freshness.is_confirmed()
+}
+
 /// Makes sure that the index is trusted. An error here refuses every verification.
 pub(crate) async fn ensure(shared: &Shared) -> Result<(), RegistryError> {
     if shared.pool.is_closed() {
@@ -278,7 +283,11 @@ async fn catch_up(shared: &Shared) -> Result<(), RegistryError> {
 async fn empty(shared: &Shared, pause: Duration) {
     let _nobody = shared.freshness.loading.write().await;
     let until = since_boot().saturating_add(pause);
-    *shared.freshness.build_after.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    *shared
+        .freshness
+        .build_after
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner) = until;
     shared.freshness.emptied.fetch_add(1, Ordering::SeqCst);
     shared.index.set_complete(false);
     shared.index.clear();
@@ -439,7 +448,10 @@ impl LocalRegistry {
                         tokio::time::sleep(wait).await;
                     }
                     Err(error) => {
-                        tracing::warn!(code = error.code(), "the memory of keys waits for the database");
+                        tracing::warn!(
+                            code = error.code(),
+                            "the memory of keys waits for the database"
+                        );
                         tokio::time::sleep(pause).await;
                         pause = (pause * 2).min(Duration::from_secs(5));
                     }
@@ -478,7 +490,11 @@ struct Building {
 impl Building {
     /// Reads one page. Returns how long to wait before the next step.
     async fn go_on(&mut self, shared: &Shared) -> Result<Duration, RegistryError> {
-        let until = *shared.freshness.build_after.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = *shared
+            .freshness
+            .build_after
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if since_boot() < until {
             return Ok(POLL);
         }
@@ -487,7 +503,10 @@ impl Building {
         let emptied = shared.freshness.emptied.load(Ordering::SeqCst);
         if emptied != self.begun {
             // What was read before is gone: none of it may count as there.
-            *self = Self { after: String::new(), begun: emptied };
+            *self = Self {
+                after: String::new(),
+                begun: emptied,
+            };
         }
         if self.after.is_empty() {
             let keys = store::images::count(&mut connection).await?;

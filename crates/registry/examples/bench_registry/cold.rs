@@ -28,7 +28,9 @@ pub(crate) async fn measure() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("registry.db");
     let registry = LocalRegistry::open(&file, Clock::system()).await?;
-    registry.adopt_pepper(&Actor::person("bench"), "pepper").await?;
+    registry
+        .adopt_pepper(&Actor::person("bench"), "pepper")
+        .await?;
     let mut connection = AnyConnection::connect(&format!("sqlite://{}", file.display())).await?;
     fill::filler_sqlite(&mut connection, SIZE).await?;
     let keys = fill::known(&mut connection, KNOWN).await?;
@@ -40,11 +42,15 @@ pub(crate) async fn measure() -> Result<()> {
     };
     let mut root = AnyConnection::connect(&url).await?;
     let name = format!("bench_cold_{}", std::process::id());
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut root).await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&mut root)
+        .await?;
     let measured = async {
         let address = database_url(&url, &name);
         let registry = LocalRegistry::open_postgres(&address, Clock::system()).await?;
-        registry.adopt_pepper(&Actor::person("bench"), "pepper").await?;
+        registry
+            .adopt_pepper(&Actor::person("bench"), "pepper")
+            .await?;
         let mut connection = AnyConnection::connect(&address).await?;
         fill::filler_postgres(&mut connection, SIZE).await?;
         let keys = fill::known(&mut connection, KNOWN).await?;
@@ -53,11 +59,20 @@ pub(crate) async fn measure() -> Result<()> {
         Ok(())
     }
     .await;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).execute(&mut root).await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "DROP DATABASE {name} WITH (FORCE)"
+    )))
+    .execute(&mut root)
+    .await?;
     measured
 }
 
-async fn one_place(name: &str, registry: &LocalRegistry, mut connection: AnyConnection, keys: &[PlainKey]) -> Result<()> {
+async fn one_place(
+    name: &str,
+    registry: &LocalRegistry,
+    mut connection: AnyConnection,
+    keys: &[PlainKey],
+) -> Result<()> {
     let (mut select, mut alone, mut coalesced) = (vec![], vec![], vec![]);
     let part = keys.len() / 4;
     for round in 0..=ROUNDS {
@@ -105,7 +120,14 @@ async fn verify_all(registry: &LocalRegistry, keys: &[PlainKey], at_once: usize)
                     presented: plain.text().expose(),
                     ..VerifyRequest::default()
                 };
-                assert!(registry.verify_api_key(&request, &peppers).await.unwrap().verdict.is_ok());
+                assert!(
+                    registry
+                        .verify_api_key(&request, &peppers)
+                        .await
+                        .unwrap()
+                        .verdict
+                        .is_ok()
+                );
             }
         });
     }

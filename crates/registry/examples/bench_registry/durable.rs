@@ -24,21 +24,43 @@ pub(crate) async fn measure() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("registry.db");
     let registry = LocalRegistry::open(&file, Clock::system()).await?;
-    let mut raw = AnyConnection::connect(&format!("sqlite://{}?mode=rwc", folder.path().join("raw.db").display())).await?;
-    sqlx::raw_sql("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;").execute(&mut raw).await?;
-    one_place(Place { name: "sqlite", registry, raw }).await?;
+    let mut raw = AnyConnection::connect(&format!(
+        "sqlite://{}?mode=rwc",
+        folder.path().join("raw.db").display()
+    ))
+    .await?;
+    sqlx::raw_sql("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+        .execute(&mut raw)
+        .await?;
+    one_place(Place {
+        name: "sqlite",
+        registry,
+        raw,
+    })
+    .await?;
     let Ok(url) = std::env::var("KEYWRIGHT_TEST_POSTGRES") else {
         eprintln!("no KEYWRIGHT_TEST_POSTGRES: PostgreSQL is not measured");
         return Ok(());
     };
     let mut root = AnyConnection::connect(&url).await?;
     let name = format!("bench_durable_{}", std::process::id());
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut root).await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}")))
+        .execute(&mut root)
+        .await?;
     let address = crate::cold::database_url(&url, &name);
     let registry = LocalRegistry::open_postgres(&address, Clock::system()).await?;
     let raw = AnyConnection::connect(&address).await?;
-    let measured = one_place(Place { name: "postgres", registry, raw }).await;
-    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DROP DATABASE {name} WITH (FORCE)"))).execute(&mut root).await?;
+    let measured = one_place(Place {
+        name: "postgres",
+        registry,
+        raw,
+    })
+    .await;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!(
+        "DROP DATABASE {name} WITH (FORCE)"
+    )))
+    .execute(&mut root)
+    .await?;
     measured
 }
 
@@ -48,7 +70,8 @@ async fn one_place(mut place: Place) -> Result<()> {
     sqlx::raw_sql("CREATE TABLE raw_inserts (id TEXT PRIMARY KEY, a TEXT, b TEXT, c BIGINT)")
         .execute(&mut place.raw)
         .await?;
-    let (mut raw, mut issue_1, mut issue_64, mut rotate_1, mut rotate_64) = (vec![], vec![], vec![], vec![], vec![]);
+    let (mut raw, mut issue_1, mut issue_64, mut rotate_1, mut rotate_64) =
+        (vec![], vec![], vec![], vec![], vec![]);
     for _ in 0..=ROUNDS {
         raw.push(raw_inserts(&mut place.raw).await?);
         let (rate, ids) = issue(&place.registry, 1).await?;
@@ -64,9 +87,37 @@ async fn one_place(mut place: Place) -> Result<()> {
     let beside = "single inserts of one row, each committed durably";
     for (case, value, baseline, baseline_is, goal) in [
         ("issue_durable_1", issue_1, raw, beside, None),
-        ("issue_durable_64", issue_64, raw, beside, Some(Goal { gate: 3.0, goal: 4.5, more_is_better: true, by_value: false })),
-        ("rotate_durable_1", rotate_1, issue_1, "issuing, by one submitter", None),
-        ("rotate_durable", rotate_64, issue_64, "issuing, by 64 submitters", Some(Goal { gate: 0.35, goal: 0.5, more_is_better: true, by_value: false })),
+        (
+            "issue_durable_64",
+            issue_64,
+            raw,
+            beside,
+            Some(Goal {
+                gate: 3.0,
+                goal: 4.5,
+                more_is_better: true,
+                by_value: false,
+            }),
+        ),
+        (
+            "rotate_durable_1",
+            rotate_1,
+            issue_1,
+            "issuing, by one submitter",
+            None,
+        ),
+        (
+            "rotate_durable",
+            rotate_64,
+            issue_64,
+            "issuing, by 64 submitters",
+            Some(Goal {
+                gate: 0.35,
+                goal: 0.5,
+                more_is_better: true,
+                by_value: false,
+            }),
+        ),
     ] {
         Figure {
             case: format!("{case}_{name}"),
@@ -87,10 +138,12 @@ async fn raw_inserts(connection: &mut AnyConnection) -> Result<f64> {
     let (started, mut done) = (Instant::now(), 0_u32);
     while started.elapsed() < SLICE {
         let id = keywright_domain::base62::random_id(&mut rand::rng());
-        sqlx::query("INSERT INTO raw_inserts (id, a, b, c) VALUES ($1, 'some text', 'more text', 1)")
-            .bind(id)
-            .execute(&mut *connection)
-            .await?;
+        sqlx::query(
+            "INSERT INTO raw_inserts (id, a, b, c) VALUES ($1, 'some text', 'more text', 1)",
+        )
+        .bind(id)
+        .execute(&mut *connection)
+        .await?;
         done += 1;
     }
     Ok(f64::from(done) / started.elapsed().as_secs_f64())
@@ -112,7 +165,14 @@ async fn issue(registry: &LocalRegistry, submitters: usize) -> Result<(f64, Vec<
                     lifetime_ms: Some(90 * DAY_MS),
                     ..NewApiKey::default()
                 };
-                ids.push(registry.issue_api_key(&actor, &wish, &peppers).await.unwrap().key.id);
+                ids.push(
+                    registry
+                        .issue_api_key(&actor, &wish, &peppers)
+                        .await
+                        .unwrap()
+                        .key
+                        .id,
+                );
             }
             ids
         });

@@ -24,9 +24,19 @@ pub(crate) struct Goal {
 
 impl Figure<'_> {
     pub(crate) fn tell(self) {
-        let measured = |goal: &Goal| if goal.by_value { self.value } else { self.ratio };
+        let measured = |goal: &Goal| {
+            if goal.by_value {
+                self.value
+            } else {
+                self.ratio
+            }
+        };
         let meets = |goal: &Goal, limit: f64| {
-            if goal.more_is_better { measured(goal) >= limit } else { measured(goal) <= limit }
+            if goal.more_is_better {
+                measured(goal) >= limit
+            } else {
+                measured(goal) <= limit
+            }
         };
         let line = json!({
             "bench": "registry",

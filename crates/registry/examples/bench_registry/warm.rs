@@ -19,7 +19,9 @@ pub(crate) async fn measure(label: &str, size: i64) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("registry.db");
     let registry = LocalRegistry::open(&file, Clock::system()).await?;
-    registry.adopt_pepper(&Actor::person("bench"), "pepper").await?;
+    registry
+        .adopt_pepper(&Actor::person("bench"), "pepper")
+        .await?;
     registry.close().await;
     let url = format!("sqlite://{}", file.display());
     let mut connection = AnyConnection::connect(&url).await?;
@@ -91,7 +93,12 @@ pub(crate) async fn measure(label: &str, size: i64) -> Result<()> {
         malformed.push(refusing(&registry, &peppers, || broken.clone()).await);
         let prefix = Prefix::new("sk_live")?;
         let strangers: Vec<String> = (0..1000)
-            .map(|_| PlainKey::generate(&prefix, &mut rand::rng()).text().expose().to_owned())
+            .map(|_| {
+                PlainKey::generate(&prefix, &mut rand::rng())
+                    .text()
+                    .expose()
+                    .to_owned()
+            })
             .collect();
         let mut next = 0;
         unknown.push(
@@ -123,8 +130,16 @@ pub(crate) async fn measure(label: &str, size: i64) -> Result<()> {
         goal: None,
     }
     .tell();
-    let refused = Some(Goal { gate: 1.1, goal: 0.95, more_is_better: false, by_value: false });
-    for (case, value) in [("malformed", median(malformed)), ("unknown", median(unknown))] {
+    let refused = Some(Goal {
+        gate: 1.1,
+        goal: 0.95,
+        more_is_better: false,
+        by_value: false,
+    });
+    for (case, value) in [
+        ("malformed", median(malformed)),
+        ("unknown", median(unknown)),
+    ] {
         Figure {
             case: format!("verify_refused_{case}_{label}"),
             value,
@@ -145,7 +160,12 @@ pub(crate) async fn measure(label: &str, size: i64) -> Result<()> {
         baseline_is: "kid, mac, key id, states and times of a key, packed",
         ratio: per_million / 80.0,
         // At a thousand keys the fixed tables outweigh the keys.
-        goal: (size > 100_000).then_some(Goal { gate: 110.0, goal: 90.0, more_is_better: false, by_value: true }),
+        goal: (size > 100_000).then_some(Goal {
+            gate: 110.0,
+            goal: 90.0,
+            more_is_better: false,
+            by_value: true,
+        }),
     }
     .tell();
     revoke_to_refused(label, &registry, &peppers).await?;
@@ -154,7 +174,11 @@ pub(crate) async fn measure(label: &str, size: i64) -> Result<()> {
 }
 
 /// From the call of a revocation to the first refusal, and how many acceptances came after it.
-async fn revoke_to_refused(label: &str, registry: &LocalRegistry, peppers: &keywright_registry::Peppers) -> Result<()> {
+async fn revoke_to_refused(
+    label: &str,
+    registry: &LocalRegistry,
+    peppers: &keywright_registry::Peppers,
+) -> Result<()> {
     let actor = Actor::person("bench");
     let mut times = Vec::new();
     let mut accepted_after = 0_u32;
@@ -171,9 +195,17 @@ async fn revoke_to_refused(label: &str, registry: &LocalRegistry, peppers: &keyw
             presented: issued.plain.text().expose(),
             ..VerifyRequest::default()
         };
-        assert!(registry.verify_api_key(&request, peppers).await?.verdict.is_ok());
+        assert!(
+            registry
+                .verify_api_key(&request, peppers)
+                .await?
+                .verdict
+                .is_ok()
+        );
         let started = Instant::now();
-        registry.revoke_api_key(&actor, &issued.key.id, "bench").await?;
+        registry
+            .revoke_api_key(&actor, &issued.key.id, "bench")
+            .await?;
         times.push(started.elapsed().as_secs_f64() * 1e6);
         for _ in 0..100 {
             let answer = registry.verify_api_key(&request, peppers).await?;
@@ -187,7 +219,12 @@ async fn revoke_to_refused(label: &str, registry: &LocalRegistry, peppers: &keyw
         baseline: f64::from(accepted_after),
         baseline_is: "acceptances after the answer, of 10,100",
         ratio: f64::from(accepted_after),
-        goal: Some(Goal { gate: 0.0, goal: 0.0, more_is_better: false, by_value: false }),
+        goal: Some(Goal {
+            gate: 0.0,
+            goal: 0.0,
+            more_is_better: false,
+            by_value: false,
+        }),
     }
     .tell();
     Ok(())

@@ -45,6 +45,23 @@ pub enum RegistryError {
         /// Kid of the secret it made.
         kid: String,
     },
+    /// The key has no schedule.
+    #[error("the key has no schedule of rotations")]
+    ScheduleNotFound,
+    /// Not a schedule.
+    #[error(transparent)]
+    Schedule(#[from] keywright_domain::schedules::ScheduleError),
+    /// No such notice.
+    #[error("there is no notice with this id")]
+    NoticeNotFound,
+    /// A number or a list outside its bounds; the text says which.
+    #[error("{0}")]
+    Bounds(&'static str),
+    /// Events are only removed behind a signature.
+    #[error(
+        "old activity is only removed behind a signed checkpoint, and no key to sign was given"
+    )]
+    CheckpointKeyMissing,
     /// A cursor that this registry did not give.
     #[error("the list cannot go on from here")]
     Cursor,
@@ -112,6 +129,11 @@ impl RegistryError {
             Self::Changed => "changed_meanwhile",
             Self::RotationNotFound => "rotation_not_found",
             Self::RotationAlreadyDone { .. } => "rotation_already_done",
+            Self::ScheduleNotFound => "schedule_not_found",
+            Self::Schedule(error) => error.code(),
+            Self::NoticeNotFound => "notice_not_found",
+            Self::Bounds(_) => "out_of_bounds",
+            Self::CheckpointKeyMissing => "checkpoint_key_missing",
             Self::Cursor => "invalid_cursor",
             Self::PepperMissing => "pepper_missing",
             Self::PepperExists => "pepper_exists",

@@ -6,6 +6,7 @@
 //! of 48 bytes a verification, and no window. On PostgreSQL it is seen by the ordered log of changes
 //! within the lease; an index that was not confirmed for longer is not trusted.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -171,6 +172,30 @@ pub(crate) async fn ensure(shared: &Shared) -> Result<(), RegistryError> {
     catch_up(shared).await
 }
 
+/// The moment, for [`ensure_since`].
+pub(crate) fn moment() -> Duration {
+    since_boot()
+}
+
+/// Whether what memory does not know does not exist: on SQLite no commit is missed, on PostgreSQL
+/// another node may have made it within the lease.
+pub(crate) fn is_exact(shared: &Shared) -> bool {
+    shared.freshness.wal_index.is_some()
+}
+
+/// Makes sure that the log was read after `since`; those who ask together share one reading.
+pub(crate) async fn ensure_since(shared: &Shared, since: Duration) -> Result<(), RegistryError> {
+    let _turn = shared.freshness.turn.lock().await;
+    let confirmed = {
+        let confirmed = shared.freshness.confirmed.lock();
+        confirmed.unwrap_or_else(PoisonError::into_inner).at
+    };
+    if confirmed.is_some_and(|at| at > since) {
+        return Ok(());
+    }
+    catch_up(shared).await
+}
+
 /// Tells the index, before the commit, what is about to change.
 pub(crate) fn before_commit(shared: &Shared, changes: &[(i64, Subject)]) {
     for (version, subject) in changes {
@@ -258,20 +283,27 @@ async fn catch_up(shared: &Shared) -> Result<(), RegistryError> {
             empty(shared, Duration::ZERO).await;
         }
         let newest = *newest;
-        let (mut keys, mut principals) = (Vec::new(), Vec::new());
-        for (_, subject) in changes {
+        let (mut changed, mut principals) = (BTreeMap::new(), Vec::new());
+        for (version, subject) in changes {
             match subject {
-                Subject::ApiKey(id) => keys.push(id),
+                // The newest change of each is what counts.
+                Subject::ApiKey(id) => drop(changed.insert(id, version)),
                 Subject::Principal(id) => principals.push(id),
             }
         }
         principals.sort();
         principals.dedup();
-        keys.sort();
-        keys.dedup();
         load_principals(shared, &mut connection, &principals).await?;
+        let keys: Vec<String> = changed.keys().cloned().collect();
         for image in store::images::of_keys(&mut connection, &keys).await? {
+            changed.remove(&image.id);
             apply(shared, &mut connection, image).await?;
+        }
+        // What the log names and no row has was purged.
+        for (id, version) in changed {
+            if let Some(id) = KeyId::parse(&id) {
+                shared.index.remove_key(id, version);
+            }
         }
         shared.freshness.seen.store(newest, Ordering::Release);
     }

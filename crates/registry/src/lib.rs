@@ -3,6 +3,7 @@
 //! nowhere else; this room has no network of its own, no keychain and no face.
 
 mod accounts;
+mod alerts;
 mod api_keys;
 mod audit;
 pub mod audit_export;
@@ -10,15 +11,20 @@ mod audit_trail;
 mod error;
 mod flush;
 mod freshness;
+mod insight;
 mod listing;
 mod open;
 pub mod people;
 mod peppers;
 mod policies;
+mod portable;
 mod principals;
 mod reader;
+mod retention;
 mod rotation;
+mod schedules;
 mod scopes;
+mod search;
 mod store;
 mod uses;
 mod verification;
@@ -28,16 +34,36 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+pub use alerts::{Alert, AlertPage, AlertQuery};
 pub use api_keys::{
     ApiKeyChange, ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeySummary,
-    ClientSecret, Issued, LOCAL_PRINCIPAL, StateFilter,
+    ApiKeyTotal, ClientSecret, Issued, LOCAL_PRINCIPAL, StateFilter,
 };
 pub use audit::{AuditEvent, AuditPage, AuditQuery, SubjectFilter};
 pub use error::RegistryError;
+pub use insight::CallerIdentity;
+pub use insight::hygiene::{
+    HygieneCounts, HygieneFinding, HygieneItem, HygienePage, HygieneQuery, HygieneRules,
+    ScopeProposal,
+};
+pub use insight::preview::{Preview, PreviewEffect, PreviewLine, ProposedChange};
+pub use insight::stragglers::{LateCaller, OverlapWarning, Progress, Straggler, Stragglers, Trend};
 pub use open::{Clock, Place};
 pub use peppers::{PepperKey, PepperUse, Peppers};
+pub use portable::{
+    AcceptOptions, AcceptReport, BackupError, BackupManifest, Escrow, EscrowError, ExportSummary,
+    ImportError, ImportFormat, ImportOptions, ImportReport, ImportedKey, MAX_IMPORT_BYTES,
+    MIN_PASSPHRASE, PromotionBundle, PromotionError, PromotionRefused, RefusedLine,
+    RegistryExportError, RestoreReport, TransferIdentity, TransferRecipient, moved_pepper_id,
+    open_escrow, open_transfer, seal_escrow,
+};
 pub use principals::{Principal, PrincipalChange};
+pub use retention::{RetentionPolicy, RetentionReport};
 pub use rotation::RotationStep;
+pub use schedules::KeySchedule;
+pub use schedules::deliveries::{AfterFailure, Delivery, DeliveryOutcome};
+pub use schedules::notices::{Notice, NoticeSubject};
+pub use schedules::run::{ScheduleRun, ScheduleWork};
 pub use uses::{AlertKind, Caller, UseStatistics};
 pub use verification::{Verification, VerifyRequest};
 
@@ -62,6 +88,8 @@ struct Shared {
     uses: uses::UseRecorder,
     /// Kids whose rows are being stored under a newer pepper.
     rewrites: Mutex<HashSet<String>>,
+    /// Counts by state that took long.
+    counts: Mutex<Option<listing::KnownCounts>>,
 }
 
 impl LocalRegistry {

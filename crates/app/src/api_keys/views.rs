@@ -3,13 +3,13 @@
 use keywright_domain::api_keys::lifecycle::KnownScope;
 use keywright_domain::api_keys::{self as domain, ApiKey, RateLimit, Secret};
 use keywright_protocol::api_keys::{
-    ApiKeyCountsView, ApiKeyDetailView, ApiKeyListRequest, ApiKeySettingsView, ApiKeySort,
-    ApiKeyState, ApiKeyStateFilter, ApiKeyView, RateLimitView, RotationView, ScopeView,
+    ApiKeyCountsView, ApiKeyDetailView, ApiKeyListRequest, ApiKeyPageView, ApiKeySettingsView,
+    ApiKeySort, ApiKeyState, ApiKeyStateFilter, ApiKeyView, RateLimitView, RotationView, ScopeView,
     SecretState, SecretView,
 };
 use keywright_registry::{
-    ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, ApiKeyQuery, ApiKeySummary, AuditEvent,
-    LOCAL_PRINCIPAL, StateFilter,
+    ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeySummary, ApiKeyTotal,
+    AuditEvent, LOCAL_PRINCIPAL, StateFilter,
 };
 
 use crate::activity::event_view;
@@ -26,6 +26,7 @@ pub(super) fn query(request: ApiKeyListRequest) -> ApiKeyQuery {
                 ApiKeyStateFilter::Expired => StateFilter::Expired,
                 ApiKeyStateFilter::Revoked => StateFilter::Revoked,
             },
+            ..ApiKeyFilter::default()
         },
         order: match request.sort {
             ApiKeySort::CreatedDesc => ApiKeyOrder::CreatedDesc,
@@ -114,7 +115,16 @@ fn settings(key: &ApiKey) -> ApiKeySettingsView {
     }
 }
 
-pub(super) fn summary(summary: ApiKeySummary) -> ApiKeyView {
+pub(super) fn page(page: ApiKeyPage, total: Option<ApiKeyTotal>) -> ApiKeyPageView {
+    ApiKeyPageView {
+        items: page.items.into_iter().map(summary).collect(),
+        next_cursor: page.next_cursor,
+        total: total.map(|total| total.count),
+        total_is_estimate: total.is_some_and(|total| total.is_estimate),
+    }
+}
+
+fn summary(summary: ApiKeySummary) -> ApiKeyView {
     ApiKeyView {
         id: summary.id,
         name: summary.name,
@@ -139,6 +149,7 @@ pub(super) fn counts(counts: ApiKeyCounts) -> ApiKeyCountsView {
         rotating,
         expiring,
         expired,
+        disabled: _,
         revoked,
     } = counts;
     ApiKeyCountsView {

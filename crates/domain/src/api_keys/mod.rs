@@ -2,6 +2,7 @@
 //! Which secret verifies, and until when, is decided here and nowhere else.
 
 pub mod credits;
+pub mod delivery;
 pub mod digest;
 pub mod environment;
 pub mod exposure;

@@ -1,5 +1,5 @@
 //! The SQLite file itself: its place, its health, its version, its backup. Only this module
-//! speaks SQLite's own dialect (PRAGMA, VACUUM INTO).
+//! speaks SQLite's own dialect (PRAGMA, VACUUM INTO, FTS5, its triggers).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -15,6 +15,9 @@ const CACHE_KIB: u32 = 32 * 1024;
 /// The log is copied back after this many pages (32 MiB): random pages are then written once for
 /// many commits.
 const CHECKPOINT_PAGES: u32 = 8192;
+/// A reading transaction: with the write-ahead log it sees one moment.
+pub(crate) const SNAPSHOT: &str = "BEGIN DEFERRED";
+
 /// Files up to this size are checked page by page when they are opened.
 const QUICK_CHECK_LIMIT: u64 = 64 * 1024 * 1024;
 
@@ -73,7 +76,7 @@ fn check_folder(_: &Path) -> Result<(), RegistryError> {
 }
 
 #[cfg(unix)]
-fn restrict(file: &File) -> Result<(), RegistryError> {
+pub(crate) fn restrict(file: &File) -> Result<(), RegistryError> {
     use std::os::unix::fs::PermissionsExt;
     let metadata = file.metadata().map_err(|error| io_error(&error))?;
     if metadata.permissions().mode() & 0o077 != 0 {
@@ -88,7 +91,7 @@ fn restrict(_: &File) -> Result<(), RegistryError> {
     Ok(())
 }
 
-fn io_error(error: &std::io::Error) -> RegistryError {
+pub(crate) fn io_error(error: &std::io::Error) -> RegistryError {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
     match error.kind() {
         PermissionDenied | ReadOnlyFilesystem => RegistryError::ReadOnly,
@@ -217,9 +220,10 @@ pub(crate) async fn back_up(
     if backup.exists() {
         return Ok(backup);
     }
-    // Written under another name first: a backup that exists is a whole one.
-    let partial = sibling(path, ".backup-partial");
-    let _ = fs::remove_file(&partial);
+    // Written under another name first: a backup that exists is a whole one. Two processes that
+    // migrate at the same moment each write their own.
+    let name = keywright_domain::base62::random_id(&mut rand::rng());
+    let partial = sibling(path, &format!(".backup-partial-{name}"));
     sqlx::query("VACUUM INTO $1")
         .bind(partial.to_string_lossy().into_owned())
         .execute(connection)
@@ -229,4 +233,121 @@ pub(crate) async fn back_up(
     file.sync_all().map_err(|error| io_error(&error))?;
     fs::rename(&partial, &backup).map_err(|error| io_error(&error))?;
     Ok(backup)
+}
+
+/// Writes a copy of the whole database into `target`, which exists and is empty.
+pub(crate) async fn copy_into(
+    connection: &mut AnyConnection,
+    target: &Path,
+) -> Result<(), RegistryError> {
+    let target = target
+        .to_str()
+        .ok_or_else(|| RegistryError::UnsafePath("its name is not valid UTF-8".into()))?;
+    sqlx::query("VACUUM INTO $1")
+        .bind(target.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The address of a file that nobody writes to: it is read without a log or a lock beside it.
+pub(crate) fn still_url(path: &Path) -> String {
+    url(path).replace("?mode=rw", "?mode=ro&immutable=true")
+}
+
+/// Reads every page and every index of a copy.
+pub(crate) async fn check_copy(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    let row = sqlx::query("PRAGMA integrity_check(1)")
+        .fetch_one(connection)
+        .await?;
+    let finding: String = row.try_get(0)?;
+    if finding == "ok" {
+        Ok(())
+    } else {
+        Err(RegistryError::Damaged(finding))
+    }
+}
+
+/// Makes the search index where there is none. Indexing a key's text takes ten times as long as
+/// writing the key, so that triggers only write down which keys changed, and [`index_search`]
+/// follows. Explicit row numbers: `VACUUM` gives new ones to tables that have none of their own.
+pub(crate) async fn prepare_search(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    let known: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'api_key_search'",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if known > 0 {
+        return Ok(());
+    }
+    // IF NOT EXISTS: another process may be first by a moment.
+    let made = sqlx::raw_sql(
+        "BEGIN IMMEDIATE;
+         CREATE TABLE IF NOT EXISTS api_key_totals (id INTEGER PRIMARY KEY, count BIGINT NOT NULL);
+         INSERT INTO api_key_totals (id, count) SELECT 1, COUNT(*) FROM api_keys WHERE true
+             ON CONFLICT (id) DO NOTHING;
+         CREATE TABLE IF NOT EXISTS api_key_search_texts
+             (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, search_text TEXT NOT NULL);
+         CREATE TRIGGER IF NOT EXISTS api_key_search_insert AFTER INSERT ON api_key_search_texts BEGIN
+             INSERT INTO api_key_search (rowid, id, search_text)
+                 VALUES (new.number, new.id, new.search_text);
+         END;
+         CREATE TRIGGER IF NOT EXISTS api_key_search_update AFTER UPDATE ON api_key_search_texts BEGIN
+             INSERT INTO api_key_search (api_key_search, rowid, id, search_text)
+                 VALUES ('delete', old.number, old.id, old.search_text);
+             INSERT INTO api_key_search (rowid, id, search_text)
+                 VALUES (new.number, new.id, new.search_text);
+         END;
+         CREATE TRIGGER IF NOT EXISTS api_keys_insert AFTER INSERT ON api_keys BEGIN
+             INSERT INTO api_key_search_pending (key_id) VALUES (new.id);
+             UPDATE api_key_totals SET count = count + 1 WHERE id = 1;
+         END;
+         CREATE TRIGGER IF NOT EXISTS api_keys_search_text AFTER UPDATE OF search_text ON api_keys
+         WHEN old.search_text <> new.search_text BEGIN
+             INSERT INTO api_key_search_pending (key_id) VALUES (new.id);
+         END;
+         INSERT INTO api_key_search_pending (key_id) SELECT id FROM api_keys
+             WHERE NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'api_key_search');
+         CREATE VIRTUAL TABLE IF NOT EXISTS api_key_search USING fts5(id UNINDEXED, search_text,
+             content='api_key_search_texts', content_rowid='number', tokenize='trigram', detail='none',
+             columnsize=0);
+         COMMIT;",
+    )
+    .execute(&mut *connection)
+    .await;
+    if let Err(error) = made {
+        let _ = sqlx::raw_sql("ROLLBACK").execute(connection).await;
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// Brings up to `limit` waiting keys into the search index. Returns how many were waiting.
+pub(crate) async fn index_search(
+    connection: &mut AnyConnection,
+    limit: i64,
+) -> Result<i64, RegistryError> {
+    let (count, last): (i64, i64) = sqlx::query_as(
+        "SELECT COUNT(*), COALESCE(MAX(sequence), 0) FROM \
+         (SELECT sequence FROM api_key_search_pending ORDER BY sequence LIMIT $1)",
+    )
+    .bind(limit)
+    .fetch_one(&mut *connection)
+    .await?;
+    if count == 0 {
+        return Ok(0);
+    }
+    sqlx::query(
+        "INSERT INTO api_key_search_texts (id, search_text) SELECT id, search_text FROM api_keys \
+         WHERE id IN (SELECT key_id FROM api_key_search_pending WHERE sequence <= $1) \
+         ON CONFLICT (id) DO UPDATE SET search_text = excluded.search_text",
+    )
+    .bind(last)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM api_key_search_pending WHERE sequence <= $1")
+        .bind(last)
+        .execute(connection)
+        .await?;
+    Ok(count)
 }

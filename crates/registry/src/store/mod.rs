@@ -2,30 +2,42 @@
 //! `$1` placeholders, `RETURNING`, `ON CONFLICT`, integer milliseconds. Row types stay in here.
 
 pub(crate) mod accounts;
+pub(crate) mod alerts;
 pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod checkpoints;
 pub(crate) mod credits;
+pub(crate) mod deliveries;
 pub(crate) mod file;
+pub(crate) mod filters;
 pub(crate) mod heads;
+pub(crate) mod hygiene;
 pub(crate) mod images;
 pub(crate) mod listing;
 pub(crate) mod many;
+pub(crate) mod notices;
 pub(crate) mod people;
 pub(crate) mod peppers;
 pub(crate) mod policies;
+pub(crate) mod portable;
 pub(crate) mod postgres;
+pub(crate) mod preview;
 pub(crate) mod principals;
+pub(crate) mod retention;
 pub(crate) mod rotations;
+pub(crate) mod schedules;
 pub(crate) mod scopes;
+pub(crate) mod search;
 pub(crate) mod secrets;
+pub(crate) mod stragglers;
 pub(crate) mod uses;
 
 use sqlx::{Any, AnyPool, Transaction};
 
 use crate::RegistryError;
 
-/// Which database is behind the pool. Only `file`, `postgres` and [`begin`] may ask.
+/// Which database is behind the pool. Only `file`, `postgres`, [`begin`] and
+/// [`begin_snapshot`] may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Sqlite,
@@ -45,23 +57,14 @@ pub(crate) async fn begin(
     Ok(pool.begin_with(statement).await?)
 }
 
-/// A part of a text, as LIKE wants it, with its own wildcards taken literally.
-pub(crate) fn like_pattern(text: &str) -> String {
-    let mut pattern = String::from("%");
-    for letter in text.trim().to_lowercase().chars() {
-        if matches!(letter, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(letter);
-    }
-    pattern.push('%');
-    pattern
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn wildcards_in_a_search_are_literal() {
-        assert_eq!(super::like_pattern(" A_b%c\\ "), "%a\\_b\\%c\\\\%");
-    }
+/// Begins a transaction that only reads and sees one moment, however long it takes.
+pub(crate) async fn begin_snapshot(
+    pool: &AnyPool,
+    kind: Kind,
+) -> Result<Transaction<'static, Any>, RegistryError> {
+    let statement = match kind {
+        Kind::Sqlite => file::SNAPSHOT,
+        Kind::Postgres => postgres::SNAPSHOT,
+    };
+    Ok(pool.begin_with(statement).await?)
 }

@@ -1,0 +1,168 @@
+//! What became of a new secret on its way to where it is needed (rule 12). The delivery itself is
+//! not made here. A failed one never costs the old secret its life.
+
+use keywright_domain::api_keys::Rotation;
+use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::base62::random_id;
+
+use super::notices::short;
+use crate::api_keys::{about_key, find};
+use crate::rotation::save;
+use crate::uses::{AlertKind, PendingAlert};
+use crate::writer::Unit;
+use crate::{LocalRegistry, RegistryError, store};
+
+/// What came of a delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeliveryOutcome {
+    /// It arrived, was read back and verified.
+    Delivered,
+    /// It did not arrive, or what arrived could not be read back.
+    Failed {
+        /// Why, for people; never a secret.
+        error: String,
+        /// What is to become of the rotation.
+        then: AfterFailure,
+    },
+}
+
+/// What is to become of a rotation whose new secret did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterFailure {
+    /// The new secret waits for another attempt; the old one lives on until the new one is used.
+    Hold,
+    /// The rotation is taken back, if its new secret reached nobody and the old one works. Held
+    /// otherwise.
+    Cancel,
+}
+
+/// One attempt to deliver a new secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Stable id.
+    pub id: String,
+    /// The rotation that made the secret.
+    pub rotation_id: String,
+    /// The secret.
+    pub kid: String,
+    /// Where it was to go.
+    pub target: String,
+    /// Whether it arrived.
+    pub delivered: bool,
+    /// Why not.
+    pub error: Option<String>,
+    /// When (Unix ms).
+    pub at: i64,
+}
+
+impl LocalRegistry {
+    /// Writes down what came of a delivery, and sees to the rotation: a failed one keeps the old
+    /// secret alive and raises an alarm. Returns the rotation as it stands then.
+    ///
+    /// # Errors
+    /// [`RegistryError::RotationNotFound`].
+    pub async fn record_delivery(
+        &self,
+        actor: &Actor,
+        rotation_id: &str,
+        target: &str,
+        outcome: &DeliveryOutcome,
+    ) -> Result<(Delivery, Rotation), RegistryError> {
+        let delivery = Delivery {
+            id: random_id(&mut rand::rng()),
+            rotation_id: rotation_id.to_owned(),
+            kid: String::new(),
+            target: short(target),
+            delivered: *outcome == DeliveryOutcome::Delivered,
+            error: match outcome {
+                DeliveryOutcome::Delivered => None,
+                DeliveryOutcome::Failed { error, .. } => Some(short(error)),
+            },
+            at: 0,
+        };
+        let then = match outcome {
+            DeliveryOutcome::Delivered => None,
+            DeliveryOutcome::Failed { then, .. } => Some(*then),
+        };
+        let input = (actor.clone(), delivery, then);
+        self.write(input, |unit, (actor, delivery, then)| {
+            Box::pin(record(unit, actor, delivery, *then))
+        })
+        .await
+    }
+
+    /// The deliveries of a rotation, oldest first; at most 200.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn list_deliveries(&self, rotation_id: &str) -> Result<Vec<Delivery>, RegistryError> {
+        store::deliveries::of_rotation(&mut *self.shared.pool.acquire().await?, rotation_id, 200)
+            .await
+    }
+}
+
+async fn record(
+    unit: &mut Unit,
+    actor: &Actor,
+    told: &Delivery,
+    then: Option<AfterFailure>,
+) -> Result<(Delivery, Rotation), RegistryError> {
+    let now = unit.now();
+    let mut rotation = store::rotations::find(unit.read(), &told.rotation_id)
+        .await?
+        .ok_or(RegistryError::RotationNotFound)?;
+    let mut key = find(unit, &rotation.key_id).await?;
+    let delivery = Delivery {
+        kid: rotation.new.to_string(),
+        at: now,
+        ..told.clone()
+    };
+    let mut details = vec![
+        ("rotation", rotation.id.clone()),
+        ("kid", delivery.kid.clone()),
+        ("target", delivery.target.clone()),
+    ];
+    let Some(then) = then else {
+        store::deliveries::insert(unit.write(), &delivery).await?;
+        let verb = "given a new secret where it is needed";
+        unit.audit(
+            actor,
+            about_key(AuditAction::SecretDelivered, &key, verb, details),
+        );
+        return Ok((delivery, rotation));
+    };
+    let arrived = store::deliveries::has_arrived(unit.read(), &rotation.id, &delivery.kid).await?;
+    let before = key.secrets.clone();
+    let cancel = then == AfterFailure::Cancel && !arrived && key.old_secret_works(&rotation, now);
+    if cancel
+        && key
+            .cancel_rotation(&mut rotation, actor.as_str(), now)
+            .is_ok()
+    {
+        save(unit, &mut key, &before, None, vec![rotation.clone()]).await?;
+        details.push(("then", "cancelled".to_owned()));
+    } else if key.hold_rotation(&mut rotation, now) {
+        save(unit, &mut key, &before, None, Vec::new()).await?;
+        store::deliveries::update_clock(unit.write(), &rotation.id, &rotation.clock.to_text())
+            .await?;
+        details.push(("then", "held".to_owned()));
+    }
+    store::deliveries::insert(unit.write(), &delivery).await?;
+    let alert = PendingAlert {
+        kind: AlertKind::DeliveryFailed,
+        key_id: key.id.clone(),
+        kid: delivery.kid.clone(),
+        caller: delivery.target.clone(),
+        count: 1,
+        first_at: now,
+        last_at: now,
+    };
+    store::uses::add_alerts(unit.write(), &[alert]).await?;
+    details.extend(delivery.error.clone().map(|error| ("error", error)));
+    let verb = "not given its new secret where it is needed";
+    unit.audit(
+        actor,
+        about_key(AuditAction::DeliveryFailed, &key, verb, details),
+    );
+    Ok((delivery, rotation))
+}

@@ -1,0 +1,374 @@
+//! Notices about rotations that are due and secrets that expire: 30, 14, 7 and 1 days before, on
+//! the day, and overdue. Each is made once and sent by one node; one that could not be sent is
+//! tried again; those that a sleep went over are written down as passed.
+
+use std::collections::{BTreeSet, HashMap};
+
+use keywright_domain::api_keys::{DAY_MS, redact};
+use keywright_domain::schedules::{NoticeKind, TimeZone, notices_due};
+
+use super::KeySchedule;
+use crate::writer::Unit;
+use crate::{LocalRegistry, RegistryError, store};
+
+/// The first notice is due when this many days are left; one more for zones ahead of UTC.
+const AHEAD_MS: i64 = 32 * DAY_MS;
+/// Secrets that expired longer ago are not told of any more, after however long a sleep.
+const BEHIND_MS: i64 = 366 * DAY_MS;
+/// Keys looked at together, and written in one transaction.
+const PAGE: i64 = 100;
+/// Whoever took a notice has this long to send it; then another node may.
+const CLAIM_MS: i64 = 10 * 60 * 1000;
+/// A notice that could not be sent waits a minute, then twice as long each time, at most 6 hours.
+const FIRST_WAIT_MS: i64 = 60 * 1000;
+const LONGEST_WAIT_MS: i64 = 6 * 60 * 60 * 1000;
+/// The days of expiry and of a policy's maximum age are counted in this zone.
+const COMMON_ZONE: &str = "UTC";
+
+/// What a notice is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NoticeSubject {
+    /// A rotation is due, by a schedule or because of the policy's maximum age.
+    Rotation,
+    /// The newest secret expires.
+    Expiry,
+}
+
+impl NoticeSubject {
+    /// Stable text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rotation => "rotation",
+            Self::Expiry => "expiry",
+        }
+    }
+
+    /// Reads the stable text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Rotation, Self::Expiry]
+            .into_iter()
+            .find(|one| one.as_str() == text)
+    }
+}
+
+/// A notice, with what became of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    /// Stable id.
+    pub id: String,
+    /// The key.
+    pub key_id: String,
+    /// Its name now.
+    pub key_name: String,
+    /// What it is about.
+    pub subject: NoticeSubject,
+    /// The secret that is to be replaced or that expires.
+    pub kid: String,
+    /// When that is due (Unix ms).
+    pub due_at: i64,
+    /// How urgent it is.
+    pub kind: NoticeKind,
+    /// When it was made (Unix ms).
+    pub made_at: i64,
+    /// It is not sent any more: a more urgent one says it all, or the matter is settled.
+    pub passed: bool,
+    /// When it was sent (Unix ms).
+    pub sent_at: Option<i64>,
+    /// How it was sent.
+    pub channel: Option<String>,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+    /// How often somebody took it for sending.
+    pub attempts: i64,
+}
+
+/// A due moment that may ask for a notice.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidate {
+    pub(crate) key_id: String,
+    pub(crate) subject: NoticeSubject,
+    pub(crate) kid: String,
+    pub(crate) due_at: i64,
+    zone: TimeZone,
+}
+
+impl Candidate {
+    pub(super) fn of_schedule(schedule: &KeySchedule, kid: &str) -> Self {
+        Self {
+            key_id: schedule.key_id.clone(),
+            subject: NoticeSubject::Rotation,
+            kid: kid.to_owned(),
+            due_at: schedule.next_due_at,
+            zone: schedule.schedule.terms().time_zone.clone(),
+        }
+    }
+}
+
+impl LocalRegistry {
+    /// Makes the notices that are due now, and takes up to `limit` (1 to 500) unsent ones for the
+    /// caller to send: nobody else gets them for ten minutes. Tell what came of each by
+    /// [`Self::mark_notice_sent`] or [`Self::mark_notice_failed`].
+    ///
+    /// Keys without a schedule are due when their newest secret reaches the maximum age of their
+    /// environment's policy. Days are those of the schedule's time zone; of UTC for the rest.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read or written.
+    pub async fn due_notices(&self, limit: u32) -> Result<Vec<Notice>, RegistryError> {
+        self.make_notices().await?;
+        let limit = i64::from(limit.clamp(1, 500));
+        self.write(limit, |unit, limit| Box::pin(take(unit, *limit)))
+            .await
+    }
+
+    /// Writes down that a notice was sent, and how. Returns false if it was before.
+    ///
+    /// # Errors
+    /// [`RegistryError::NoticeNotFound`].
+    pub async fn mark_notice_sent(&self, id: &str, channel: &str) -> Result<bool, RegistryError> {
+        let input = (id.to_owned(), short(channel));
+        self.write(input, |unit, (id, channel)| {
+            Box::pin(async move {
+                let now = unit.now();
+                let found = store::notices::find(unit.read(), id).await?;
+                if let (_, Some(_)) = found.ok_or(RegistryError::NoticeNotFound)? {
+                    return Ok(false);
+                }
+                store::notices::mark_sent(unit.write(), id, channel, now).await?;
+                Ok(true)
+            })
+        })
+        .await
+    }
+
+    /// Writes down that a notice could not be sent, and why; it is given out again later. Returns
+    /// when (Unix ms), or none if it was sent before.
+    ///
+    /// # Errors
+    /// [`RegistryError::NoticeNotFound`].
+    pub async fn mark_notice_failed(
+        &self,
+        id: &str,
+        error: &str,
+    ) -> Result<Option<i64>, RegistryError> {
+        let input = (id.to_owned(), short(error));
+        self.write(input, |unit, (id, error)| {
+            Box::pin(async move {
+                let now = unit.now();
+                let found = store::notices::find(unit.read(), id).await?;
+                let (attempts, sent_at) = found.ok_or(RegistryError::NoticeNotFound)?;
+                if sent_at.is_some() {
+                    return Ok(None);
+                }
+                let again_at = now.saturating_add(wait(attempts));
+                store::notices::mark_failed(unit.write(), id, error, again_at).await?;
+                Ok(Some(again_at))
+            })
+        })
+        .await
+    }
+
+    /// The latest 200 notices of a key, passed ones too, newest first.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn list_notices(&self, key_id: &str) -> Result<Vec<Notice>, RegistryError> {
+        store::notices::of_key(&mut *self.shared.pool.acquire().await?, key_id, 200).await
+    }
+
+    async fn make_notices(&self) -> Result<(), RegistryError> {
+        let now = self.now();
+        self.notices_of_schedules(now).await?;
+        self.notices_of_policies(now).await?;
+        self.notices_of_expiry(now).await
+    }
+
+    async fn notices_of_schedules(&self, now: i64) -> Result<(), RegistryError> {
+        let mut after = (i64::MIN, String::new());
+        loop {
+            let mut connection = self.shared.pool.acquire().await?;
+            let until = now.saturating_add(AHEAD_MS);
+            let due =
+                store::schedules::due(&mut connection, until, (after.0, &after.1), PAGE).await?;
+            let Some(last) = due.last() else {
+                return Ok(());
+            };
+            after = (last.next_due_at, last.id.clone());
+            let ids: Vec<_> = due.iter().map(|one| one.key_id.clone()).collect();
+            let kids: HashMap<String, String> =
+                store::schedules::current_kids(&mut connection, &ids)
+                    .await?
+                    .into_iter()
+                    .collect();
+            drop(connection);
+            let candidates = due.iter().filter_map(|schedule| {
+                let kid = kids.get(&schedule.key_id)?;
+                Some(Candidate::of_schedule(schedule, kid))
+            });
+            self.write_notices(candidates.collect()).await?;
+        }
+    }
+
+    /// The maximum age of a policy is a schedule for keys that have none of their own.
+    async fn notices_of_policies(&self, now: i64) -> Result<(), RegistryError> {
+        let zone = TimeZone::new(COMMON_ZONE)?;
+        for policy in self.list_policies().await? {
+            let Some(max_age_ms) = policy.max_age_ms else {
+                continue;
+            };
+            let mut after = String::new();
+            loop {
+                let mut connection = self.shared.pool.acquire().await?;
+                let found = store::notices::ageing(
+                    &mut connection,
+                    policy.environment.as_str(),
+                    max_age_ms,
+                    &after,
+                    (now, last_moment(now), midnight(now)),
+                    PAGE,
+                )
+                .await?;
+                drop(connection);
+                let Some((last, _, _)) = found.last() else {
+                    break;
+                };
+                after.clone_from(last);
+                let rotation = NoticeSubject::Rotation;
+                self.write_notices(candidates(found, rotation, &zone))
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn notices_of_expiry(&self, now: i64) -> Result<(), RegistryError> {
+        let zone = TimeZone::new(COMMON_ZONE)?;
+        let mut after = (now.saturating_sub(BEHIND_MS), String::new());
+        loop {
+            let mut connection = self.shared.pool.acquire().await?;
+            let found = store::notices::expiring(
+                &mut connection,
+                (after.0, &after.1),
+                last_moment(now),
+                midnight(now),
+                PAGE,
+            )
+            .await?;
+            drop(connection);
+            let Some((last, _, due_at)) = found.last() else {
+                return Ok(());
+            };
+            after = (*due_at, last.clone());
+            let expiry = NoticeSubject::Expiry;
+            self.write_notices(candidates(found, expiry, &zone)).await?;
+        }
+    }
+
+    async fn write_notices(&self, candidates: Vec<Candidate>) -> Result<(), RegistryError> {
+        self.write(candidates, |unit, candidates| {
+            Box::pin(record(unit, candidates))
+        })
+        .await
+    }
+}
+
+fn candidates(
+    found: Vec<(String, String, i64)>,
+    subject: NoticeSubject,
+    zone: &TimeZone,
+) -> Vec<Candidate> {
+    found
+        .into_iter()
+        .map(|(key_id, kid, due_at)| Candidate {
+            key_id,
+            subject,
+            kid,
+            due_at,
+            zone: zone.clone(),
+        })
+        .collect()
+}
+
+/// Writes down what is due of some candidates and was not written before.
+pub(super) async fn record(unit: &mut Unit, candidates: &[Candidate]) -> Result<(), RegistryError> {
+    let now = unit.now();
+    let ids: BTreeSet<_> = candidates.iter().map(|one| one.key_id.clone()).collect();
+    let ids: Vec<_> = ids.into_iter().collect();
+    let settled = store::notices::settled(unit.read(), &ids).await?;
+    for candidate in candidates {
+        let of_this = |row: &&store::notices::SettledRow| {
+            let (key_id, subject, kid, due_at, _) = row;
+            *key_id == candidate.key_id
+                && subject == candidate.subject.as_str()
+                && *kid == candidate.kid
+                && *due_at == candidate.due_at
+        };
+        let kinds: Vec<_> = settled
+            .iter()
+            .filter(of_this)
+            .filter_map(|(_, _, _, _, kind)| NoticeKind::from_stable(kind))
+            .collect();
+        let due = notices_due(candidate.due_at, now, &kinds, &candidate.zone);
+        for kind in due.passed {
+            store::notices::insert(unit.write(), candidate, kind, true, now).await?;
+        }
+        if let Some(kind) = due.send {
+            store::notices::insert(unit.write(), candidate, kind, false, now).await?;
+            store::notices::pass_others(unit.write(), candidate, kind).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Everybody who writes has locked the same row, so what is unclaimed here is so for everybody.
+async fn take(unit: &mut Unit, limit: i64) -> Result<Vec<Notice>, RegistryError> {
+    let now = unit.now();
+    store::notices::pass_outdated(unit.write()).await?;
+    let mut taken = store::notices::unsent(unit.read(), now, limit).await?;
+    let until = now.saturating_add(CLAIM_MS);
+    for notice in &mut taken {
+        if !store::notices::claim(unit.write(), &notice.id, now, until).await? {
+            return Err(RegistryError::Changed);
+        }
+        notice.attempts += 1;
+    }
+    Ok(taken)
+}
+
+/// How long a notice waits after so many attempts.
+fn wait(attempts: i64) -> i64 {
+    let doublings = u32::try_from(attempts.clamp(1, 20) - 1).unwrap_or(0);
+    (FIRST_WAIT_MS << doublings).min(LONGEST_WAIT_MS)
+}
+
+/// Foreign text, for people: capped, without control characters, never with a key in it.
+pub(super) fn short(text: &str) -> String {
+    redact(text)
+        .chars()
+        .filter(|letter| !letter.is_control())
+        .take(500)
+        .collect()
+}
+
+fn midnight(now: i64) -> i64 {
+    now.div_euclid(DAY_MS) * DAY_MS
+}
+
+/// The last moment of the day that is 30 days from today.
+fn last_moment(now: i64) -> i64 {
+    midnight(now).saturating_add(31 * DAY_MS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_notice_waits_longer_each_time_and_never_for_ever() {
+        assert_eq!([0, 1, 2, 3].map(wait), [1, 1, 2, 4].map(|one| one * 60_000));
+        assert_eq!(wait(20), LONGEST_WAIT_MS);
+        assert_eq!(wait(i64::MAX), LONGEST_WAIT_MS);
+    }
+}

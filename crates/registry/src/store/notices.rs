@@ -1,0 +1,315 @@
+//! Rows of notices: which were made for which due moment, who sends them, and what came of it.
+
+use keywright_domain::schedules::NoticeKind;
+use sqlx::AnyConnection;
+
+use super::many;
+use super::secrets::damaged;
+use crate::RegistryError;
+use crate::schedules::notices::{Candidate, Notice, NoticeSubject};
+
+/// What is settled already: key, subject, kid, due moment, kind.
+pub(crate) type SettledRow = (String, String, String, i64, String);
+
+macro_rules! kind_due {
+    ($due:literal) => {
+        // The kind that the calendar day of a due moment asks for, in UTC; $4 is midnight today.
+        concat!(
+            "CASE WHEN ",
+            $due,
+            " < $4 THEN 'overdue' WHEN ",
+            $due,
+            " < $4 + 86400000 THEN 'today' WHEN ",
+            $due,
+            " < $4 + 172800000 THEN 'days_1' WHEN ",
+            $due,
+            " < $4 + 691200000 THEN 'days_7' WHEN ",
+            $due,
+            " < $4 + 1296000000 THEN 'days_14' ELSE 'days_30' END"
+        )
+    };
+}
+
+/// Keys whose newest secret expires after the place and until `until` and whose notice of today was
+/// not made yet, soonest first: id, kid, expiry.
+pub(crate) async fn expiring(
+    connection: &mut AnyConnection,
+    after: (i64, &str),
+    until: i64,
+    midnight: i64,
+    limit: i64,
+) -> Result<Vec<(String, String, i64)>, RegistryError> {
+    Ok(sqlx::query_as(concat!(
+        "SELECT k.id, k.kid, k.expires_order FROM api_keys k WHERE (k.expires_order, k.id) > ($1, $2) \
+         AND k.expires_order <= $3 AND k.revoked_at IS NULL AND NOT EXISTS (SELECT 1 FROM notices n \
+         WHERE n.key_id = k.id AND n.subject = 'expiry' AND n.kid = k.kid AND n.due_at = k.expires_order \
+         AND n.kind = ",
+        kind_due!("k.expires_order"),
+        ") ORDER BY k.expires_order, k.id LIMIT $5"
+    ))
+    .bind(after.0)
+    .bind(after.1.to_owned())
+    .bind(until)
+    .bind(midnight)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Keys without a schedule whose newest secret reaches an age until `until` and whose notice of
+/// today was not made yet: id, kid, the moment. `environment` `*` means those without a policy of
+/// their own.
+pub(crate) async fn ageing(
+    connection: &mut AnyConnection,
+    environment: &str,
+    max_age_ms: i64,
+    after: &str,
+    (now, until, midnight): (i64, i64, i64),
+    limit: i64,
+) -> Result<Vec<(String, String, i64)>, RegistryError> {
+    Ok(sqlx::query_as(concat!(
+        "SELECT k.id, k.kid, s.created_at + $1 FROM api_keys k JOIN secrets s ON s.kid = k.kid \
+         WHERE k.id > $2 AND s.created_at <= $3 - $1 AND (k.environment = $5 OR ($5 = '*' AND NOT EXISTS \
+         (SELECT 1 FROM policies p WHERE p.environment = k.environment))) AND k.revoked_at IS NULL \
+         AND k.disabled_at IS NULL AND k.expires_order > $6 \
+         AND NOT EXISTS (SELECT 1 FROM schedules c WHERE c.key_id = k.id) \
+         AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.key_id = k.id AND n.subject = 'rotation' \
+         AND n.kid = k.kid AND n.due_at = s.created_at + $1 AND n.kind = ",
+        kind_due!("s.created_at + $1"),
+        ") ORDER BY k.id LIMIT $7"
+    ))
+    .bind(max_age_ms)
+    .bind(after.to_owned())
+    .bind(until)
+    .bind(midnight)
+    .bind(environment.to_owned())
+    .bind(now)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// What was made for some keys.
+pub(crate) async fn settled(
+    connection: &mut AnyConnection,
+    key_ids: &[String],
+) -> Result<Vec<SettledRow>, RegistryError> {
+    let mut found = Vec::new();
+    for part in key_ids.chunks(many::MOST) {
+        let count = many::padded(part.len());
+        let sql = many::list(
+            "SELECT key_id, subject, kid, due_at, kind FROM notices WHERE key_id IN ",
+            count,
+            "",
+        );
+        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+        for id in many::padding(part, count) {
+            query = query.bind(id.clone());
+        }
+        let rows: Vec<SettledRow> = query.fetch_all(&mut *connection).await?;
+        found.extend(rows);
+    }
+    Ok(found)
+}
+
+/// Writes a notice down, unless it is there.
+pub(crate) async fn insert(
+    connection: &mut AnyConnection,
+    candidate: &Candidate,
+    kind: NoticeKind,
+    passed: bool,
+    now: i64,
+) -> Result<(), RegistryError> {
+    let id = keywright_domain::base62::random_id(&mut rand::rng());
+    sqlx::query(
+        "INSERT INTO notices (id, key_id, subject, kid, due_at, kind, made_at, passed, claimed_until, attempts) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0) ON CONFLICT (key_id, subject, kid, due_at, kind) DO NOTHING",
+    )
+    .bind(id)
+    .bind(candidate.key_id.clone())
+    .bind(candidate.subject.as_str())
+    .bind(candidate.kid.clone())
+    .bind(candidate.due_at)
+    .bind(kind.as_str())
+    .bind(now)
+    .bind(i64::from(passed))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Less urgent ones that were not sent are passed once a more urgent one is there.
+pub(crate) async fn pass_others(
+    connection: &mut AnyConnection,
+    candidate: &Candidate,
+    kind: NoticeKind,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE notices SET passed = 1 WHERE key_id = $1 AND subject = $2 AND kid = $3 AND due_at = $4 \
+         AND kind <> $5 AND sent_at IS NULL AND passed = 0",
+    )
+    .bind(candidate.key_id.clone())
+    .bind(candidate.subject.as_str())
+    .bind(candidate.kid.clone())
+    .bind(candidate.due_at)
+    .bind(kind.as_str())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Unsent ones about a secret that is not the key's newest any more, or about a moment that was
+/// moved, are passed.
+pub(crate) async fn pass_outdated(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE notices SET passed = 1 WHERE sent_at IS NULL AND passed = 0 AND (\
+         NOT EXISTS (SELECT 1 FROM api_keys k WHERE k.id = notices.key_id AND k.kid = notices.kid \
+         AND k.revoked_at IS NULL AND (notices.subject <> 'expiry' OR k.expires_order = notices.due_at)) \
+         OR (notices.subject = 'rotation' AND EXISTS (SELECT 1 FROM schedules s \
+         WHERE s.key_id = notices.key_id AND (s.next_due_at <> notices.due_at OR s.paused_at IS NOT NULL))))",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[derive(sqlx::FromRow)]
+struct NoticeRow {
+    id: String,
+    key_id: String,
+    key_name: String,
+    subject: String,
+    kid: String,
+    due_at: i64,
+    kind: String,
+    made_at: i64,
+    passed: i64,
+    sent_at: Option<i64>,
+    channel: Option<String>,
+    error: Option<String>,
+    attempts: i64,
+}
+
+impl NoticeRow {
+    fn into_notice(self) -> Result<Notice, RegistryError> {
+        Ok(Notice {
+            id: self.id,
+            key_id: self.key_id,
+            key_name: self.key_name,
+            subject: NoticeSubject::parse(&self.subject).ok_or_else(|| damaged("notice"))?,
+            kid: self.kid,
+            due_at: self.due_at,
+            kind: NoticeKind::from_stable(&self.kind).ok_or_else(|| damaged("notice"))?,
+            made_at: self.made_at,
+            passed: self.passed != 0,
+            sent_at: self.sent_at,
+            channel: self.channel,
+            error: self.error,
+            attempts: self.attempts,
+        })
+    }
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT n.id, n.key_id, k.name AS key_name, n.subject, n.kid, n.due_at, n.kind, n.made_at, n.passed, \
+             n.sent_at, n.channel, n.error, n.attempts FROM notices n JOIN api_keys k ON k.id = n.key_id ",
+            $rest
+        )
+    };
+}
+
+/// Those to send that nobody is sending, oldest first.
+pub(crate) async fn unsent(
+    connection: &mut AnyConnection,
+    now: i64,
+    limit: i64,
+) -> Result<Vec<Notice>, RegistryError> {
+    let rows: Vec<NoticeRow> = sqlx::query_as(select!(
+        "WHERE n.sent_at IS NULL AND n.passed = 0 AND n.claimed_until <= $1 ORDER BY n.made_at, n.id LIMIT $2"
+    ))
+    .bind(now)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(NoticeRow::into_notice).collect()
+}
+
+/// Takes one for sending, if nobody did. Returns whether it was this call.
+pub(crate) async fn claim(
+    connection: &mut AnyConnection,
+    id: &str,
+    now: i64,
+    until: i64,
+) -> Result<bool, RegistryError> {
+    let result = sqlx::query(
+        "UPDATE notices SET claimed_until = $1, attempts = attempts + 1 \
+         WHERE id = $2 AND claimed_until <= $3 AND sent_at IS NULL AND passed = 0",
+    )
+    .bind(until)
+    .bind(id.to_owned())
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// The notices of a key, newest first.
+pub(crate) async fn of_key(
+    connection: &mut AnyConnection,
+    key_id: &str,
+    limit: i64,
+) -> Result<Vec<Notice>, RegistryError> {
+    let rows: Vec<NoticeRow> = sqlx::query_as(select!(
+        "WHERE n.key_id = $1 ORDER BY n.made_at DESC, n.due_at DESC, n.kind, n.id LIMIT $2"
+    ))
+    .bind(key_id.to_owned())
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(NoticeRow::into_notice).collect()
+}
+
+/// Attempts of a notice, and when it was sent.
+pub(crate) async fn find(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<Option<(i64, Option<i64>)>, RegistryError> {
+    Ok(
+        sqlx::query_as("SELECT attempts, sent_at FROM notices WHERE id = $1")
+            .bind(id.to_owned())
+            .fetch_optional(connection)
+            .await?,
+    )
+}
+
+pub(crate) async fn mark_sent(
+    connection: &mut AnyConnection,
+    id: &str,
+    channel: &str,
+    now: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query("UPDATE notices SET sent_at = $1, channel = $2, error = NULL WHERE id = $3")
+        .bind(now)
+        .bind(channel.to_owned())
+        .bind(id.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn mark_failed(
+    connection: &mut AnyConnection,
+    id: &str,
+    error: &str,
+    again_at: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query("UPDATE notices SET error = $1, claimed_until = $2 WHERE id = $3")
+        .bind(error.to_owned())
+        .bind(again_at)
+        .bind(id.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(())
+}

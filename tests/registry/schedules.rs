@@ -1,0 +1,631 @@
+//! Schedules of rotations, notices before them, deliveries after them, and the alerts of failures.
+
+use anyhow::Result;
+use keywright_domain::api_keys::{
+    DAY_MS, Environment, NewApiKey, Policy, PolicyEnvironment, RotationState, SecretState,
+};
+use keywright_domain::schedules::{
+    Mode, NoticeKind, Recurrence, Schedule, ScheduleTerms, TimeZone,
+};
+use keywright_registry::{
+    AfterFailure, AlertKind, AlertQuery, DeliveryOutcome, Issued, Notice, NoticeSubject,
+    RotationStep, ScheduleWork,
+};
+
+use super::{Fixture, START, from_issue, rand_text, wish};
+
+const HOUR: i64 = 60 * 60 * 1000;
+
+fn every(days: i64, mode: Mode) -> Result<Schedule> {
+    Ok(Schedule::new(ScheduleTerms {
+        recurrence: Recurrence::Interval {
+            every_ms: days * DAY_MS,
+        },
+        time_zone: TimeZone::new("UTC")?,
+        window: None,
+        jitter_ms: 0,
+        mode,
+        max_age_ms: None,
+    })?)
+}
+
+fn year(name: &str) -> NewApiKey {
+    NewApiKey {
+        lifetime_ms: Some(365 * DAY_MS),
+        ..wish(name)
+    }
+}
+
+async fn scheduled(fixture: &Fixture, days: i64, mode: Mode) -> Result<Issued> {
+    let issued = fixture.issue_as(&year("scheduled")).await?;
+    fixture.verify(&issued).await?;
+    fixture
+        .registry
+        .set_schedule(
+            &fixture.actor,
+            &issued.key.id,
+            &every(days, mode)?,
+            "env:API_KEY",
+        )
+        .await?;
+    Ok(issued)
+}
+
+/// What a face does with its notices: sends all of them.
+async fn send_all(fixture: &Fixture) -> Result<Vec<(NoticeSubject, NoticeKind)>> {
+    let mut sent = Vec::new();
+    for notice in fixture.registry.due_notices(500).await? {
+        assert!(
+            fixture
+                .registry
+                .mark_notice_sent(&notice.id, "desktop")
+                .await?
+        );
+        sent.push((notice.subject, notice.kind));
+    }
+    Ok(sent)
+}
+
+#[tokio::test]
+async fn rule_11_a_schedule_is_set_paused_and_removed() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let issued = scheduled(&fixture, 30, Mode::Automatic).await?;
+    let id = &issued.key.id;
+    let set = registry.find_schedule(id).await?.expect("it was set");
+    assert_eq!(set.next_due_at, START + 30 * DAY_MS);
+    assert_eq!(set.delivery, "env:API_KEY");
+    fixture.set_clock(START + 10 * DAY_MS);
+    let weekly = registry
+        .set_schedule(actor, id, &every(7, Mode::IssuePending)?, "")
+        .await?;
+    assert_eq!(weekly.id, set.id, "one schedule a key");
+    assert_eq!(weekly.next_due_at, START + 17 * DAY_MS);
+    let paused = registry.pause_schedule(actor, id, true).await?;
+    assert_eq!(paused.paused_at, Some(START + 10 * DAY_MS));
+    fixture.set_clock(START + 40 * DAY_MS);
+    let runs = registry
+        .run_due_schedules(actor, &fixture.peppers, 10)
+        .await?;
+    assert!(runs.is_empty(), "{runs:?}");
+    let resumed = registry.pause_schedule(actor, id, false).await?;
+    assert_eq!(resumed.next_due_at, START + 45 * DAY_MS);
+    assert!(registry.remove_schedule(actor, id).await?);
+    assert!(!registry.remove_schedule(actor, id).await?);
+    assert_eq!(registry.find_schedule(id).await?, None);
+    let set = fixture.actions().await?;
+    let count = |action: &str| set.iter().filter(|one| *one == action).count();
+    assert_eq!((count("schedule.set"), count("schedule.removed")), (4, 1));
+    registry.revoke_api_key(actor, id, "").await?;
+    let refused = registry
+        .set_schedule(actor, id, &every(7, Mode::NotifyOnly)?, "")
+        .await;
+    assert_eq!(refused.expect_err("revoked").code(), "key_revoked");
+    Ok(())
+}
+
+#[tokio::test]
+async fn rule_11_after_a_long_sleep_there_is_one_run_and_its_secret_works() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let old = scheduled(&fixture, 7, Mode::IssuePending).await?;
+    fixture.set_clock(START + 7 * DAY_MS - 1);
+    let run = || async {
+        fixture
+            .registry
+            .run_due_schedules(&fixture.actor, &fixture.peppers, 10)
+            .await
+    };
+    assert!(run().await?.is_empty(), "not due yet");
+    fixture.set_clock(START + 40 * DAY_MS);
+    let mut runs = run().await?;
+    assert_eq!(runs.len(), 1, "{runs:?}");
+    let run_once = runs.remove(0);
+    assert_eq!(run_once.due_at, START + 7 * DAY_MS);
+    assert_eq!(run_once.next_due_at, START + 42 * DAY_MS);
+    let ScheduleWork::Take { issued, rotation } = run_once.work else {
+        panic!("a person takes it");
+    };
+    assert_eq!(rotation.state, RotationState::Pending);
+    assert!(run().await?.is_empty(), "once");
+    assert_eq!(fixture.code(&old).await?, "valid");
+    assert_eq!(fixture.code(&issued).await?, "valid");
+    // Its overlap runs: the next one waits for the end of it, instead of cutting it short.
+    fixture.set_clock(START + 42 * DAY_MS);
+    assert_eq!(
+        fixture
+            .registry
+            .find_schedule(&old.key.id)
+            .await?
+            .map(|schedule| schedule.next_due_at),
+        Some(START + 42 * DAY_MS)
+    );
+    assert_eq!(run().await?.len(), 1, "the overlap of a day is over");
+    Ok(())
+}
+
+#[tokio::test]
+async fn rule_11_an_overlap_that_runs_is_not_cut_short_by_a_schedule() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let old = scheduled(&fixture, 7, Mode::IssuePending).await?;
+    fixture.set_clock(START + 6 * DAY_MS);
+    let new = fixture.rotate(&old.key.id, 3 * DAY_MS).await?;
+    fixture.verify(&new).await?;
+    // Rotated by hand a day before it was due: the due moment comes while both secrets work.
+    fixture.set_clock(START + 7 * DAY_MS);
+    let runs = fixture
+        .registry
+        .run_due_schedules(&fixture.actor, &fixture.peppers, 10)
+        .await?;
+    assert!(runs.is_empty(), "{runs:?}");
+    assert_eq!(fixture.code(&old).await?, "valid");
+    let schedule = fixture.registry.find_schedule(&old.key.id).await?;
+    assert_eq!(
+        schedule.map(|schedule| schedule.next_due_at),
+        Some(START + 9 * DAY_MS)
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn rule_11_a_run_is_claimed_once_among_nodes() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let keys = [
+        scheduled(&fixture, 7, Mode::Automatic).await?,
+        scheduled(&fixture, 7, Mode::Automatic).await?,
+    ];
+    let second = fixture.second().await?;
+    fixture.set_clock(START + 8 * DAY_MS);
+    let (one, other) = tokio::join!(
+        fixture
+            .registry
+            .run_due_schedules(&fixture.actor, &fixture.peppers, 10),
+        second.run_due_schedules(&fixture.actor, &fixture.peppers, 10),
+    );
+    let runs: Vec<_> = one?.into_iter().chain(other?).collect();
+    assert_eq!(runs.len(), 2, "each key once: {runs:?}");
+    for run in &runs {
+        let ScheduleWork::Deliver { target, .. } = &run.work else {
+            panic!("{run:?}");
+        };
+        assert_eq!(target, "env:API_KEY");
+    }
+    for issued in &keys {
+        let rotations = fixture.registry.list_rotations(&issued.key.id).await?;
+        assert_eq!(rotations.len(), 1, "{rotations:?}");
+        assert_eq!(fixture.code(issued).await?, "valid");
+    }
+    second.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn rule_11_a_refused_rotation_is_told_and_tried_again() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let issued = scheduled(&fixture, 7, Mode::Automatic).await?;
+    let policy = Policy {
+        max_lifetime_ms: 30 * DAY_MS,
+        ..Policy::default_for(Environment::LIVE)
+    };
+    fixture.registry.set_policy(&fixture.actor, &policy).await?;
+    fixture.set_clock(START + 8 * DAY_MS);
+    let run = || async {
+        fixture
+            .registry
+            .run_due_schedules(&fixture.actor, &fixture.peppers, 10)
+            .await
+    };
+    let runs = run().await?;
+    let ScheduleWork::Refused(error) = &runs[0].work else {
+        panic!("{runs:?}");
+    };
+    assert_eq!(error.code(), "policy_violation");
+    assert!(run().await?.is_empty(), "not at once");
+    fixture
+        .registry
+        .remove_policy(&fixture.actor, &PolicyEnvironment::One(Environment::LIVE))
+        .await?;
+    fixture.set_clock(START + 8 * DAY_MS + HOUR);
+    let runs = run().await?;
+    assert!(matches!(runs[0].work, ScheduleWork::Deliver { .. }));
+    assert_eq!(fixture.code(&issued).await?, "valid");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_143_each_notice_goes_out_once_on_its_day() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let day = START - START % DAY_MS;
+    fixture.set_clock(day + HOUR);
+    let issued = scheduled(&fixture, 40, Mode::NotifyOnly).await?;
+    let due_at = day + HOUR + 40 * DAY_MS;
+    let mut sent = Vec::new();
+    for quarter in 0..4 * 44 {
+        fixture.set_clock(day + HOUR + quarter * 6 * HOUR);
+        // What a schedule that only notifies does when it is due: nothing but notices.
+        let runs = fixture
+            .registry
+            .run_due_schedules(&fixture.actor, &fixture.peppers, 10)
+            .await?;
+        assert!(runs.is_empty());
+        for (subject, kind) in send_all(&fixture).await? {
+            assert_eq!(subject, NoticeSubject::Rotation);
+            sent.push((kind, (due_at - fixture.now()).div_euclid(DAY_MS)));
+        }
+    }
+    assert_eq!(
+        sent,
+        [
+            (NoticeKind::Days30, 30),
+            (NoticeKind::Days14, 14),
+            (NoticeKind::Days7, 7),
+            (NoticeKind::Days1, 1),
+            (NoticeKind::Today, 0),
+            (NoticeKind::Overdue, -1)
+        ]
+        .map(|(kind, left)| (kind, if kind == NoticeKind::Days30 { 30 } else { left }))
+    );
+    let listed = fixture.registry.list_notices(&issued.key.id).await?;
+    assert_eq!(listed.len(), 6);
+    assert!(
+        listed
+            .iter()
+            .all(|notice| notice.channel.as_deref() == Some("desktop")
+                && notice.due_at == due_at
+                && notice.key_name == "scheduled")
+    );
+    // Rotated by hand: the schedule moves on, and nothing is overdue any more.
+    let new = fixture.rotate(&issued.key.id, DAY_MS).await?;
+    fixture.verify(&new).await?;
+    fixture
+        .registry
+        .run_due_schedules(&fixture.actor, &fixture.peppers, 10)
+        .await?;
+    let schedule = fixture.registry.find_schedule(&issued.key.id).await?;
+    assert_eq!(
+        schedule.map(|schedule| schedule.next_due_at),
+        Some(due_at + 40 * DAY_MS)
+    );
+    assert_eq!(send_all(&fixture).await?, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_143_after_a_sleep_the_most_urgent_is_sent_and_the_rest_is_written_down() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (one, two) = (
+        fixture.issue("expires in 90 days").await?,
+        fixture.issue_as(&year("next year")).await?,
+    );
+    assert_eq!(send_all(&fixture).await?, []);
+    fixture.set_clock(START + 80 * DAY_MS);
+    assert_eq!(
+        send_all(&fixture).await?,
+        [(NoticeSubject::Expiry, NoticeKind::Days14)]
+    );
+    let kinds = |notices: &[Notice], passed: bool| -> Vec<_> {
+        let mut kinds: Vec<_> = notices
+            .iter()
+            .filter(|notice| notice.passed == passed)
+            .map(|notice| notice.kind)
+            .collect();
+        kinds.sort();
+        kinds
+    };
+    let listed = fixture.registry.list_notices(&one.key.id).await?;
+    assert_eq!(kinds(&listed, true), [NoticeKind::Days30]);
+    // Asleep for half a year: it expired long ago, and that is told once.
+    fixture.set_clock(START + 270 * DAY_MS);
+    assert_eq!(
+        send_all(&fixture).await?,
+        [(NoticeSubject::Expiry, NoticeKind::Overdue)]
+    );
+    assert_eq!(send_all(&fixture).await?, []);
+    let listed = fixture.registry.list_notices(&one.key.id).await?;
+    assert_eq!(
+        kinds(&listed, true),
+        [
+            NoticeKind::Days30,
+            NoticeKind::Days7,
+            NoticeKind::Days1,
+            NoticeKind::Today
+        ]
+    );
+    assert_eq!(fixture.registry.list_notices(&two.key.id).await?, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_143_two_nodes_never_send_one_twice_and_a_failed_one_is_tried_again() -> Result<()> {
+    let fixture = super::fixture().await?;
+    for name in ["a", "b", "c"] {
+        fixture.issue(name).await?;
+    }
+    fixture.set_clock(START + 85 * DAY_MS);
+    let second = fixture.second().await?;
+    let (one, other) = tokio::join!(fixture.registry.due_notices(2), second.due_notices(2));
+    let (one, other) = (one?, other?);
+    let mut keys: Vec<_> = one.iter().chain(&other).map(|one| &one.key_id).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!((one.len() + other.len(), keys.len()), (3, 3));
+    assert_eq!(fixture.registry.due_notices(10).await?, []);
+    let all: Vec<_> = one.into_iter().chain(other).collect();
+    // One was sent; one could not be; one was taken by a node that died.
+    let registry = &fixture.registry;
+    assert!(registry.mark_notice_sent(&all[0].id, "mail").await?);
+    assert!(!registry.mark_notice_sent(&all[0].id, "mail").await?);
+    let again_at = registry
+        .mark_notice_failed(&all[1].id, "no connection")
+        .await?;
+    assert_eq!(again_at, Some(fixture.now() + 60_000));
+    assert_eq!(
+        registry.mark_notice_failed(&all[0].id, "late").await?,
+        None,
+        "what was sent stays sent"
+    );
+    fixture.set_clock(fixture.now() + 60_000);
+    let retried = second.due_notices(10).await?;
+    assert_eq!(retried.len(), 1);
+    assert_eq!(retried[0].id, all[1].id);
+    assert_eq!(retried[0].error.as_deref(), Some("no connection"));
+    assert_eq!(retried[0].attempts, 2);
+    assert!(second.mark_notice_sent(&retried[0].id, "mail").await?);
+    fixture.set_clock(fixture.now() + HOUR);
+    let left = registry.due_notices(10).await?;
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].id, all[2].id);
+    let unknown = registry.mark_notice_sent("nobody", "mail").await;
+    assert_eq!(unknown.expect_err("unknown").code(), "notice_not_found");
+    second.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_143_an_unsent_notice_goes_when_it_is_overtaken_or_settled() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let issued = fixture.issue("a").await?;
+    fixture.set_clock(START + 70 * DAY_MS);
+    let taken = fixture.registry.due_notices(10).await?;
+    assert_eq!(taken[0].kind, NoticeKind::Days30);
+    // It was never sent. Later only the more urgent one goes out.
+    fixture.set_clock(START + 85 * DAY_MS);
+    assert_eq!(
+        send_all(&fixture).await?,
+        [(NoticeSubject::Expiry, NoticeKind::Days7)]
+    );
+    fixture.set_clock(START + 89 * DAY_MS);
+    assert_eq!(fixture.registry.due_notices(10).await?.len(), 1);
+    // The key was rotated before that one was sent: its secret does not expire any more.
+    fixture.rotate(&issued.key.id, HOUR).await?;
+    fixture.set_clock(START + 89 * DAY_MS + HOUR);
+    assert_eq!(send_all(&fixture).await?, []);
+    let listed = fixture.registry.list_notices(&issued.key.id).await?;
+    let sent = listed.iter().filter(|notice| notice.sent_at.is_some());
+    assert_eq!(sent.count(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn rule_11_the_maximum_age_of_a_policy_is_a_schedule_for_keys_without_one() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let policy = Policy {
+        max_age_ms: Some(60 * DAY_MS),
+        ..Policy::default_for(Environment::LIVE)
+    };
+    let all = Policy {
+        environment: PolicyEnvironment::All,
+        max_age_ms: Some(20 * DAY_MS),
+        ..policy.clone()
+    };
+    fixture.registry.set_policy(&fixture.actor, &policy).await?;
+    fixture.registry.set_policy(&fixture.actor, &all).await?;
+    let live = fixture.issue_as(&year("live")).await?;
+    let test = fixture
+        .issue_as(&NewApiKey {
+            prefix: "sk_test".to_owned(),
+            ..year("test")
+        })
+        .await?;
+    scheduled(&fixture, 300, Mode::NotifyOnly).await?;
+    let taken = fixture.registry.due_notices(10).await?;
+    assert_eq!(taken.len(), 1, "{taken:?}");
+    assert_eq!(taken[0].key_id, test.key.id);
+    assert_eq!(taken[0].due_at, START + 20 * DAY_MS);
+    fixture.set_clock(START + 59 * DAY_MS);
+    let taken = fixture.registry.due_notices(10).await?;
+    let of_live: Vec<_> = taken
+        .iter()
+        .filter(|notice| notice.key_id == live.key.id)
+        .map(|notice| (notice.subject, notice.kind, notice.due_at))
+        .collect();
+    assert_eq!(
+        of_live,
+        [(
+            NoticeSubject::Rotation,
+            NoticeKind::Days1,
+            START + 60 * DAY_MS
+        )]
+    );
+    assert_eq!(taken.len(), 2, "the other one is overdue: {taken:?}");
+    Ok(())
+}
+
+fn failed(then: AfterFailure) -> DeliveryOutcome {
+    DeliveryOutcome::Failed {
+        error: "permission denied".to_owned(),
+        then,
+    }
+}
+
+#[tokio::test]
+async fn ac_137_a_failed_delivery_cancels_what_reached_nobody_and_leaves_the_old_secret()
+-> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let old = fixture.issue("a").await?;
+    let id = rand_text();
+    let new = registry
+        .rotate_api_key(
+            &fixture.actor,
+            &old.key.id,
+            &from_issue(DAY_MS),
+            &id,
+            &fixture.peppers,
+        )
+        .await?;
+    let (delivery, rotation) = registry
+        .record_delivery(
+            &fixture.actor,
+            &id,
+            "file:/srv/key",
+            &failed(AfterFailure::Cancel),
+        )
+        .await?;
+    assert_eq!(rotation.state, RotationState::Cancelled);
+    assert_eq!(delivery.error.as_deref(), Some("permission denied"));
+    assert_eq!(delivery.kid, new.plain.kid().as_str());
+    assert_eq!(registry.list_deliveries(&id).await?, [delivery]);
+    assert_eq!(fixture.code(&new).await?, "retired");
+    fixture.set_clock(START + 2 * DAY_MS);
+    assert_eq!(
+        fixture.code(&old).await?,
+        "valid",
+        "the overlap does not run any more"
+    );
+    assert_eq!(registry.count_unseen_alerts().await?, 2);
+    let alerts = registry
+        .list_alerts(&AlertQuery {
+            limit: 10,
+            ..AlertQuery::default()
+        })
+        .await?;
+    let failure = alerts
+        .items
+        .iter()
+        .find(|alert| alert.kind == AlertKind::DeliveryFailed)
+        .expect("an alarm");
+    assert_eq!(
+        (failure.key_id.as_str(), failure.caller.as_str()),
+        (old.key.id.as_str(), "file:/srv/key")
+    );
+    let actions = fixture.actions().await?;
+    assert!(actions.contains(&"api_key.delivery_failed".to_owned()));
+    let unknown = registry
+        .record_delivery(&fixture.actor, "x", "y", &DeliveryOutcome::Delivered)
+        .await;
+    assert_eq!(unknown.expect_err("unknown").code(), "rotation_not_found");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_137_a_held_rotation_keeps_the_old_secret_until_the_new_one_is_used() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let (held, arrived) = (
+        fixture.issue("held").await?,
+        fixture.issue("arrived").await?,
+    );
+    let (one, two) = (rand_text(), rand_text());
+    let rotate = |key: &Issued, id: &str| {
+        let (key_id, id) = (key.key.id.clone(), id.to_owned());
+        async {
+            let (key_id, id) = (key_id, id);
+            registry
+                .rotate_api_key(
+                    &fixture.actor,
+                    &key_id,
+                    &from_issue(DAY_MS),
+                    &id,
+                    &fixture.peppers,
+                )
+                .await
+        }
+    };
+    let new = rotate(&held, &one).await?;
+    rotate(&arrived, &two).await?;
+    let (_, rotation) = registry
+        .record_delivery(&fixture.actor, &one, "env", &failed(AfterFailure::Hold))
+        .await?;
+    assert_eq!(rotation.state, RotationState::Pending);
+    // It reached one place: taking it back would cut that one off.
+    registry
+        .record_delivery(&fixture.actor, &two, "env", &DeliveryOutcome::Delivered)
+        .await?;
+    let (_, rotation) = registry
+        .record_delivery(&fixture.actor, &two, "file", &failed(AfterFailure::Cancel))
+        .await?;
+    assert_eq!(rotation.state, RotationState::Pending);
+    assert_eq!(registry.list_deliveries(&two).await?.len(), 2);
+    fixture.set_clock(START + 5 * DAY_MS);
+    registry.settle_rotations().await?;
+    for issued in [&held, &arrived] {
+        assert_eq!(fixture.code(issued).await?, "valid", "the old one lives on");
+    }
+    assert_eq!(fixture.code(&new).await?, "valid");
+    fixture.set_clock(START + 6 * DAY_MS);
+    assert_eq!(
+        fixture.code(&held).await?,
+        "retired",
+        "the overlap ran from the first use of the new one"
+    );
+    let finished = registry
+        .step_rotation(&fixture.actor, &held.key.id, RotationStep::Finish)
+        .await;
+    assert!(
+        finished
+            .is_ok_and(|(key, _)| { key.secrets[0].state(fixture.now()) == SecretState::Retired })
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn alerts_are_listed_page_by_page_and_unseen_again_when_they_repeat() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let mut keys = Vec::new();
+    for name in ["a", "b", "c"] {
+        let issued = fixture.issue(name).await?;
+        registry
+            .revoke_api_key(&fixture.actor, &issued.key.id, "")
+            .await?;
+        fixture.set_clock(fixture.now() + HOUR);
+        assert_eq!(fixture.code(&issued).await?, "revoked");
+        keys.push(issued);
+    }
+    let mut query = AlertQuery {
+        limit: 2,
+        ..AlertQuery::default()
+    };
+    let first = registry.list_alerts(&query).await?;
+    query.cursor.clone_from(&first.next_cursor);
+    let rest = registry.list_alerts(&query).await?;
+    let listed: Vec<_> = first.items.iter().chain(&rest.items).collect();
+    assert_eq!(rest.next_cursor, None);
+    let ids: Vec<_> = listed.iter().map(|alert| alert.key_id.clone()).collect();
+    let expected: Vec<_> = keys.iter().rev().map(|key| key.key.id.clone()).collect();
+    assert_eq!(ids, expected, "latest first");
+    assert_eq!(registry.count_unseen_alerts().await?, 3);
+    let latest = listed[0];
+    assert!(registry.mark_alert_seen(&latest.id, latest.last_at).await?);
+    assert!(!registry.mark_alert_seen(&latest.id, latest.last_at).await?);
+    assert_eq!(registry.count_unseen_alerts().await?, 2);
+    // It happens again: what was seen was not this.
+    fixture.set_clock(fixture.now() + HOUR);
+    fixture.verify(&keys[2]).await?;
+    let unseen = AlertQuery {
+        unseen_only: true,
+        limit: 10,
+        ..AlertQuery::default()
+    };
+    let page = registry.list_alerts(&unseen).await?;
+    assert_eq!(page.items.len(), 3);
+    assert_eq!(
+        (page.items[0].id.as_str(), page.items[0].count),
+        (latest.id.as_str(), 2)
+    );
+    assert!(
+        !registry.mark_alert_seen(&latest.id, latest.last_at).await?,
+        "what is marked is what was looked at"
+    );
+    Ok(())
+}

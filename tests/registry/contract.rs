@@ -5,7 +5,7 @@ use keywright_domain::api_keys::{ApiKeyState, DAY_MS, NewApiKey, SecretState};
 use keywright_domain::scopes::{Scope, ScopeRequirement};
 use keywright_registry::VerifyRequest;
 
-use super::{START, from_issue, wish};
+use super::{START, checksum, from_issue, wish};
 
 #[tokio::test]
 async fn ac_120_an_issued_key_verifies_and_has_its_prefix() -> Result<()> {
@@ -51,28 +51,6 @@ async fn ac_127_an_unknown_kid_and_a_wrong_secret_are_the_same_answer() -> Resul
     assert_eq!((unknown.code(), wrong.code()), ("not_found", "not_found"));
     assert_eq!((unknown.key_id, wrong.key_id), (None, None));
     Ok(())
-}
-
-/// The checksum of the format, written a second time on purpose: the test must not trust the code.
-fn checksum(body: &str) -> String {
-    let mut crc = !0_u32;
-    for byte in body.bytes() {
-        crc ^= u32::from(byte);
-        for _ in 0..8 {
-            crc = (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
-        }
-    }
-    let (mut number, mut text) = (!crc, String::new());
-    for _ in 0..6 {
-        let letter = match number % 62 {
-            digit @ 0..=9 => char::from(b'0' + digit as u8),
-            upper @ 10..=35 => char::from(b'A' + upper as u8 - 10),
-            lower => char::from(b'a' + lower as u8 - 36),
-        };
-        text.insert(0, letter);
-        number /= 62;
-    }
-    text
 }
 
 #[tokio::test]

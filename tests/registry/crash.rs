@@ -1,130 +1,353 @@
-//! kill -9 at any write: reopened, the file is whole and nothing is half done.
+//! kill -9 at any write, and on PostgreSQL a lost connection in the middle of a COMMIT: reopened,
+//! the database is whole and nothing is half done.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::Result;
-use keywright_domain::api_keys::{DAY_MS, SecretState};
-use keywright_domain::audit::Actor;
-use keywright_registry::{
-    ApiKeyQuery, AuditQuery, Clock, Issued, LocalRegistry, Peppers, VerifyRequest,
+use anyhow::{Context, Result, ensure};
+use keywright_domain::api_keys::{
+    CreditPlan, DAY_MS, KeySettings, NewApiKey, Owner, OwnerKind, Policy, PolicyEnvironment,
+    RotationRequest, SecretState,
 };
+use keywright_domain::audit::Actor;
+use keywright_domain::scopes::ScopeSet;
+use keywright_registry::{
+    Clock, Issued, LocalRegistry, Peppers, PrincipalChange, RegistryError, RotationStep,
+    VerifyRequest,
+};
+use sqlx::{AnyConnection, Connection};
 
-use super::{from_issue, pepper, wish};
+use super::model::{check_chain, folder};
+use super::{from_issue, pepper, rand_text, wish};
+use crate::support::postgres::Database;
 
-const VICTIM_FILE: &str = "KEYWRIGHT_TEST_CRASH_FILE";
+const VICTIM_PLACE: &str = "KEYWRIGHT_TEST_CRASH_PLACE";
 
-fn peppers() -> Peppers {
-    Peppers::new(pepper("pepper-1", 7))
-}
-
-fn presented(issued: &Issued) -> VerifyRequest<'_> {
-    VerifyRequest {
-        presented: issued.plain.text().expose(),
-        ..VerifyRequest::default()
+async fn open(place: &str) -> Result<LocalRegistry, RegistryError> {
+    if place.starts_with("postgres") {
+        LocalRegistry::open_postgres(place, Clock::system()).await
+    } else {
+        LocalRegistry::open(Path::new(place), Clock::system()).await
     }
 }
 
-/// Not a test of its own: the process that is killed. Without its variable it ends at once.
-#[tokio::test]
+fn peppers(newest: usize) -> Peppers {
+    let one = |number: usize| {
+        pepper(
+            &format!("pepper-{number}"),
+            u8::try_from(number % 250).unwrap_or(0),
+        )
+    };
+    (0..newest).fold(Peppers::new(one(newest)), |peppers, older| {
+        peppers.with_older(one(older))
+    })
+}
+
+/// Every use case once, on a key and an owner of its own.
+struct Round {
+    registry: LocalRegistry,
+    actor: Actor,
+    peppers: Peppers,
+}
+
+impl Round {
+    async fn verify(&self, issued: &Issued) -> Result<&'static str, RegistryError> {
+        let request = VerifyRequest {
+            presented: issued.plain.text().expose(),
+            ..VerifyRequest::default()
+        };
+        let answer = self
+            .registry
+            .verify_api_key(&request, &self.peppers)
+            .await?;
+        Ok(answer.code())
+    }
+
+    async fn rotate(&self, id: &str, request: &RotationRequest) -> Result<Issued, RegistryError> {
+        self.registry
+            .rotate_api_key(&self.actor, id, request, &rand_text(), &self.peppers)
+            .await
+    }
+
+    async fn play(&self) -> Result<(), RegistryError> {
+        let (registry, actor) = (&self.registry, &self.actor);
+        let owner = rand_text();
+        let everything = ScopeSet::everything();
+        registry
+            .create_principal(actor, &owner, OwnerKind::Team, "victims", &everything)
+            .await?;
+        let mine = NewApiKey {
+            owner: Some(Owner {
+                kind: OwnerKind::Team,
+                id: owner.clone(),
+            }),
+            settings: KeySettings {
+                credits: Some(CreditPlan {
+                    amount: 3,
+                    refill: None,
+                }),
+                ..KeySettings::default()
+            },
+            ..wish("victim")
+        };
+        let issued = registry.issue_api_key(actor, &mine, &self.peppers).await?;
+        let id = issued.key.id.as_str();
+        for _ in 0..4 {
+            self.verify(&issued).await?;
+        }
+        // Taken back, promoted and finished, used and rolled back, made anew, compromised.
+        self.rotate(id, &RotationRequest::default()).await?;
+        registry
+            .step_rotation(actor, id, RotationStep::Cancel)
+            .await?;
+        self.rotate(id, &RotationRequest::default()).await?;
+        registry
+            .step_rotation(actor, id, RotationStep::Promote)
+            .await?;
+        registry
+            .step_rotation(actor, id, RotationStep::Finish)
+            .await?;
+        let new = self.rotate(id, &from_issue(DAY_MS)).await?;
+        self.verify(&new).await?;
+        registry
+            .step_rotation(actor, id, RotationStep::RollBack)
+            .await?;
+        let (lost, once) = (from_issue(DAY_MS), rand_text());
+        registry
+            .rotate_api_key(actor, id, &lost, &once, &self.peppers)
+            .await?;
+        let anew = registry.reissue_secret(actor, &once, &self.peppers).await?;
+        self.verify(&anew).await?;
+        registry
+            .revoke_secret(actor, id, anew.plain.kid(), "leaked")
+            .await?;
+        registry.settle_rotations().await?;
+        registry.disable_api_key(actor, id, "away").await?;
+        registry.enable_api_key(actor, id).await?;
+        let compromised = RotationRequest {
+            compromised: Some("leaked".to_owned()),
+            ..RotationRequest::default()
+        };
+        self.rotate(id, &compromised).await?;
+        registry.flush_uses().await?;
+        let mut policy = Policy::default_for(keywright_domain::api_keys::Environment::TEST);
+        policy.environment = PolicyEnvironment::parse("test")?;
+        registry.set_policy(actor, &policy).await?;
+        registry.remove_policy(actor, &policy.environment).await?;
+        let change = PrincipalChange::RevokeKeys("gone".to_owned());
+        registry.change_principal(actor, &owner, &change).await?;
+        registry.revoke_api_key(actor, id, "done").await?;
+        Ok(())
+    }
+}
+
+/// Not a test of its own: the process that is killed. Without its variable it ends at once. A lost
+/// connection is no end: it goes on, as a server would.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn crash_victim() -> Result<()> {
-    let Some(file) = std::env::var_os(VICTIM_FILE) else {
+    let Ok(place) = std::env::var(VICTIM_PLACE) else {
         return Ok(());
     };
-    let registry = LocalRegistry::open(Path::new(&file), Clock::system()).await?;
+    let registry = loop {
+        match open(&place).await {
+            Ok(registry) => break registry,
+            Err(error) if place.starts_with("postgres") => {
+                eprintln!("opened anew after {}", error.code());
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
     let actor = Actor::person("victim");
-    registry.adopt_pepper(&actor, "pepper-1").await?;
     for round in 0..100_000 {
-        let issued = registry
-            .issue_api_key(&actor, &wish("victim"), &peppers())
-            .await?;
-        registry
-            .verify_api_key(&presented(&issued), &peppers())
-            .await?;
-        let request = from_issue(DAY_MS);
-        let once = format!("{}-{round}", issued.key.id);
-        registry
-            .rotate_api_key(&actor, &issued.key.id, &request, &once, &peppers())
-            .await?;
-        registry
-            .revoke_api_key(&actor, &issued.key.id, "done")
-            .await?;
+        let known = registry.list_peppers().await.map_or(0, |known| known.len());
+        if known == 0 || round % 4 == 0 {
+            // A newer pepper: what is in use follows, one write each.
+            let id = format!("pepper-{known}");
+            if known == 0 {
+                let _ = registry.adopt_pepper(&actor, "pepper-0").await;
+            } else {
+                let _ = registry.rotate_pepper(&actor, &id).await;
+            }
+            continue;
+        }
+        let round = Round {
+            registry: registry.clone(),
+            actor: actor.clone(),
+            peppers: peppers(known - 1),
+        };
+        if let Err(error) = round.play().await {
+            let expected = matches!(
+                error,
+                RegistryError::Store(_) | RegistryError::CommitUnknown(_) | RegistryError::Locked
+            );
+            ensure!(expected && place.starts_with("postgres"), "{error}");
+        }
     }
+    Ok(())
+}
+
+fn victim(place: &str) -> Result<std::process::Child> {
+    Ok(Command::new(std::env::current_exe()?)
+        .args(["--exact", "registry::crash::crash_victim"])
+        .env(VICTIM_PLACE, place)
+        .stdout(Stdio::null())
+        .spawn()?)
+}
+
+#[tokio::test]
+async fn ac_153_a_kill_at_any_write_leaves_nothing_half_done() -> Result<()> {
+    let folder = folder()?;
+    let file = folder.path().join("registry.db").display().to_string();
+    let mut seen = 0;
+    for round in 0..25_u64 {
+        let mut victim = victim(&file)?;
+        tokio::time::sleep(Duration::from_millis(40 + 23 * round)).await;
+        victim.kill()?;
+        victim.wait()?;
+        seen = check(&file).await?;
+    }
+    assert!(seen > 5, "the victims wrote something: {seen} keys");
     Ok(())
 }
 
 #[tokio::test]
-async fn a_kill_at_any_write_leaves_nothing_half_done() -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("registry.db");
+async fn ac_153_a_kill_at_any_write_leaves_nothing_half_done_on_postgres() -> Result<()> {
+    let database = Database::create().await?;
     let mut seen = 0;
-    for round in 0..20_u64 {
-        let mut victim = Command::new(std::env::current_exe()?)
-            .args(["--exact", "registry::crash::crash_victim"])
-            .env(VICTIM_FILE, &file)
-            .stdout(Stdio::null())
-            .spawn()?;
-        tokio::time::sleep(Duration::from_millis(20 + 13 * round)).await;
+    for round in 0..12_u64 {
+        let mut victim = victim(database.url())?;
+        tokio::time::sleep(Duration::from_millis(150 + 41 * round)).await;
         victim.kill()?;
         victim.wait()?;
-        let registry = LocalRegistry::open(&file, Clock::system()).await?;
-        seen = check(&registry).await?;
-        registry.close().await;
+        seen = check(database.url()).await?;
     }
-    assert!(seen > 20, "the victims wrote something: {seen} keys");
-    Ok(())
+    assert!(seen > 5, "the victims wrote something: {seen} keys");
+    database.close().await
 }
 
-/// Every key has the rows that its audit trail says, and no others.
-async fn check(registry: &LocalRegistry) -> Result<usize> {
-    assert!(
-        !registry.list_scopes().await?.is_empty(),
-        "a registry always has its scopes"
-    );
-    let (mut cursor, mut seen) = (None, 0);
-    loop {
-        let page = registry
-            .list_api_keys(&ApiKeyQuery {
-                cursor,
-                limit: 500,
-                ..Default::default()
-            })
-            .await?;
-        for summary in &page.items {
-            let (key, events) = registry.find_api_key(&summary.id).await?;
-            let count = |action: &str| events.iter().filter(|event| event.action == action).count();
-            assert_eq!(count("api_key.issued"), 1);
-            assert_eq!(key.secrets.len(), 1 + count("api_key.rotated"));
-            assert_eq!(key.revoked_at.is_some(), count("api_key.revoked") == 1);
-            let used = key
-                .secrets
-                .iter()
-                .filter(|secret| secret.first_used_at.is_some())
-                .count();
-            assert_eq!(used, count("api_key.secret_first_used"));
-            let revoked = key
-                .secrets
-                .iter()
-                .all(|secret| secret.stored == SecretState::Revoked);
-            assert_eq!(revoked, key.revoked_at.is_some());
-            seen += 1;
-        }
-        cursor = page.next_cursor;
-        if cursor.is_none() {
-            break;
-        }
-    }
-    let page = registry
-        .list_audit_events(AuditQuery {
-            limit: 500,
-            ..AuditQuery::default()
-        })
+#[tokio::test]
+async fn a_connection_lost_at_any_moment_leaves_nothing_half_done() -> Result<()> {
+    let database = Database::create().await?;
+    open(database.url()).await?.close().await;
+    let mut victim = victim(database.url())?;
+    let mut hand = AnyConnection::connect(database.url()).await?;
+    let mut cut = 0_i64;
+    for round in 0..45_u64 {
+        tokio::time::sleep(Duration::from_millis(61 + 37 * (round % 9))).await;
+        // The backend itself goes: what it was committing may or may not have been written.
+        let ended: i64 = sqlx::query_scalar(
+            "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
+             WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        )
+        .fetch_one(&mut hand)
         .await?;
-    let gapless = page
-        .items
-        .windows(2)
-        .all(|pair| pair[0].sequence == pair[1].sequence + 1);
-    assert!(gapless);
-    Ok(seen)
+        cut += ended;
+        ensure!(victim.try_wait()?.is_none(), "the victim gave up");
+    }
+    hand.close().await?;
+    victim.kill()?;
+    victim.wait()?;
+    let seen = check(database.url()).await?;
+    assert!(cut > 40 && seen > 2, "{cut} connections cut, {seen} keys");
+    database.close().await
+}
+
+type SecretRow = (String, String, Option<i64>, Option<i64>);
+
+/// The trail is whole, and every key has the rows that its events say, and no others.
+async fn check(place: &str) -> Result<usize> {
+    let registry = open(place).await?;
+    let scopes = registry.list_scopes().await?.len();
+    assert!(scopes > 0, "a registry always has its scopes");
+    let url = if place.starts_with("postgres") {
+        place.to_owned()
+    } else {
+        format!("sqlite://{place}")
+    };
+    let mut rows = AnyConnection::connect(&url).await?;
+    check_chain(&mut rows).await?;
+    let keys: Vec<(String, i64, Option<i64>, Option<i64>, String)> =
+        sqlx::query_as("SELECT id, epoch, revoked_at, disabled_at, kid FROM api_keys")
+            .fetch_all(&mut rows)
+            .await?;
+    let newest: i64 = sqlx::query_scalar("SELECT change_version FROM heads")
+        .fetch_one(&mut rows)
+        .await?;
+    for (id, epoch, revoked, disabled, current) in &keys {
+        let events: Vec<String> = sqlx::query_scalar(
+            "SELECT action FROM audit_events WHERE target_kind = 'api_key' AND target_id = $1 ORDER BY sequence",
+        )
+        .bind(id.clone())
+        .fetch_all(&mut rows)
+        .await?;
+        let secrets: Vec<SecretRow> = sqlx::query_as(
+            "SELECT kid, stored, first_used_at, retires_at FROM secrets WHERE key_id = $1 ORDER BY position",
+        )
+        .bind(id.clone())
+        .fetch_all(&mut rows)
+        .await?;
+        check_key(&events, &secrets, revoked.is_some(), disabled.is_some())
+            .with_context(|| format!("{events:?}, {secrets:?}"))?;
+        assert!(*epoch <= newest && secrets.iter().any(|one| one.0 == *current));
+        let rotations: Vec<(String, Option<i64>)> =
+            sqlx::query_as("SELECT state, ended_at FROM rotations WHERE key_id = $1")
+                .bind(id.clone())
+                .fetch_all(&mut rows)
+                .await?;
+        let rotated = events
+            .iter()
+            .filter(|one| *one == "api_key.rotated")
+            .count();
+        assert_eq!(rotations.len(), rotated, "one rotation for each event");
+        let open = rotations.iter().filter(|one| one.1.is_none()).count();
+        assert!(open <= 1, "{rotations:?}");
+        let states = |wanted: &str| rotations.iter().filter(|one| one.0 == wanted).count();
+        assert_eq!(open, states("pending") + states("overlapping"));
+        let left: Option<i64> =
+            sqlx::query_scalar("SELECT remaining FROM credits WHERE key_id = $1")
+                .bind(id.clone())
+                .fetch_optional(&mut rows)
+                .await?;
+        assert!(left.is_some_and(|left| (0..=3).contains(&left)), "{left:?}");
+    }
+    rows.close().await?;
+    // What was half way goes on.
+    registry.settle_rotations().await?;
+    registry.close().await;
+    Ok(keys.len())
+}
+
+fn check_key(
+    events: &[String],
+    secrets: &[SecretRow],
+    revoked: bool,
+    disabled: bool,
+) -> Result<()> {
+    let count = |action: &str| events.iter().filter(|event| *event == action).count();
+    let state = |wanted: SecretState| {
+        let wanted = format!("{wanted:?}").to_lowercase();
+        secrets.iter().filter(|one| one.1 == wanted).count()
+    };
+    ensure!(count("api_key.issued") == 1, "issued");
+    let made = 1 + count("api_key.rotated") + count("api_key.secret_reissued");
+    ensure!(secrets.len() == made, "{made} secrets were made");
+    ensure!(revoked == (count("api_key.revoked") == 1), "revoked");
+    let away = count("api_key.disabled") - count("api_key.enabled");
+    ensure!(disabled == (away == 1), "disabled");
+    let used = secrets.iter().filter(|one| one.2.is_some()).count();
+    ensure!(used == count("api_key.secret_first_used"), "first uses");
+    let live =
+        state(SecretState::Pending) + state(SecretState::Active) + state(SecretState::Retiring);
+    ensure!(live <= 2 && (live == 0) == revoked, "{live} are live");
+    let aborted = count("api_key.rotation_cancelled")
+        + count("api_key.rotation_rolled_back")
+        + count("api_key.secret_reissued");
+    ensure!(state(SecretState::Aborted) == aborted, "aborted");
+    let retiring = state(SecretState::Retiring);
+    let ends = secrets
+        .iter()
+        .filter(|one| one.1 == "retiring" && one.3.is_some());
+    ensure!(retiring == ends.count(), "an overlap has an end");
+    Ok(())
 }

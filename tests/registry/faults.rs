@@ -118,42 +118,6 @@ async fn ac_154_a_newer_schema_is_refused_and_left_alone() -> Result<()> {
 }
 
 #[tokio::test]
-async fn ac_154_an_older_schema_is_migrated_after_a_backup() -> Result<()> {
-    let fixture = Fixture::on(Kind::Sqlite).await?;
-    let issued = fixture.issue("older than the accounts table").await?;
-    fixture.registry.close().await;
-    // Back to the first schema that ever landed.
-    raw(
-        &fixture.file(),
-        "DROP TABLE accounts; DELETE FROM _sqlx_migrations WHERE version > 1",
-    )
-    .await?;
-    let registry = LocalRegistry::open(&fixture.file(), fixture.clock()).await?;
-    assert_eq!(
-        registry.schema_version().await?,
-        LocalRegistry::newest_schema()
-    );
-    assert!(registry.list_accounts().await?.is_empty());
-    let verification = registry
-        .verify_api_key(
-            &keywright_registry::VerifyRequest {
-                presented: issued.plain.text().expose(),
-                ..Default::default()
-            },
-            &fixture.peppers,
-        )
-        .await?;
-    assert!(verification.verdict.is_ok());
-    let backup = fixture
-        .file()
-        .with_file_name("registry.db.before-schema-2.backup");
-    let kept = fixture.file().with_file_name("restored.db");
-    fs::copy(&backup, &kept)?;
-    assert_eq!(reopened(&kept).await, "opened", "the backup is whole");
-    Ok(())
-}
-
-#[tokio::test]
 async fn a_strangers_lock_is_told() -> Result<()> {
     let fixture = Fixture::on(Kind::Sqlite).await?;
     let issued = fixture.issue("a").await?;

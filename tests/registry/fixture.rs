@@ -198,3 +198,25 @@ fn clock_of(clock: &Arc<AtomicI64>) -> Clock {
 pub(crate) fn rand_text() -> String {
     keywright_domain::base62::random_id(&mut rand::rng())
 }
+
+/// The checksum of the format, written a second time on purpose: the test must not trust the code.
+pub(crate) fn checksum(body: &str) -> String {
+    let mut crc = !0_u32;
+    for byte in body.bytes() {
+        crc ^= u32::from(byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0x82f6_3b78 & (crc & 1).wrapping_neg());
+        }
+    }
+    let (mut number, mut text) = (!crc, String::new());
+    for _ in 0..6 {
+        let letter = match number % 62 {
+            digit @ 0..=9 => char::from(b'0' + digit as u8),
+            upper @ 10..=35 => char::from(b'A' + upper as u8 - 10),
+            lower => char::from(b'a' + lower as u8 - 36),
+        };
+        text.insert(0, letter);
+        number /= 62;
+    }
+    text
+}

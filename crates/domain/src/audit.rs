@@ -34,6 +34,16 @@ impl Actor {
 pub enum AuditAction {
     /// The registry file was made.
     RegistryCreated,
+    /// The registry was copied into a file.
+    RegistryBackedUp,
+    /// The registry was put back from a copy: what happened after the copy is not in it.
+    RegistryRestored,
+    /// What the registry holds was written out, without secrets.
+    RegistryExported,
+    /// The peppers were sealed under a passphrase, to be kept elsewhere.
+    PeppersEscrowed,
+    /// The peppers were sealed for another registry that takes keys over.
+    PeppersHandedOver,
     /// A pepper was made and put into the keychain.
     PepperAdopted,
     /// A scope was added or described anew.
@@ -68,6 +78,8 @@ pub enum AuditAction {
     ApiKeyImported,
     /// A key moved to a remote registry.
     ApiKeyPromoted,
+    /// A key came from another registry.
+    PromotionAccepted,
     /// A pending secret was made the current one by hand.
     SecretPromoted,
     /// A pending secret was made anew, because the answer that held it was lost.
@@ -234,6 +246,11 @@ impl AuditAction {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RegistryCreated => "registry.created",
+            Self::RegistryBackedUp => "registry.backed_up",
+            Self::RegistryRestored => "registry.restored",
+            Self::RegistryExported => "registry.exported",
+            Self::PeppersEscrowed => "registry.peppers_escrowed",
+            Self::PeppersHandedOver => "registry.peppers_handed_over",
             Self::PepperAdopted => "registry.pepper_adopted",
             Self::ScopeDefined => "scope.defined",
             Self::ApiKeyIssued => "api_key.issued",
@@ -251,6 +268,7 @@ impl AuditAction {
             Self::ApiKeyExposed => "api_key.exposed",
             Self::ApiKeyImported => "api_key.imported",
             Self::ApiKeyPromoted => "api_key.promoted",
+            Self::PromotionAccepted => "api_key.promotion_accepted",
             Self::SecretPromoted => "api_key.secret_promoted",
             Self::SecretReissued => "api_key.secret_reissued",
             Self::SecretRevoked => "api_key.secret_revoked",

@@ -278,6 +278,29 @@ async fn issue(
     new: &NewSecret,
     id: &str,
 ) -> Result<ApiKey, RegistryError> {
+    let mut key = judge(unit, wish, new, id).await?;
+    key.epoch = unit.change(Subject::ApiKey(id.to_owned()));
+    let secret = key.secrets[0].clone();
+    insert_key(unit, &key, &secret, &new.mac).await?;
+    let mut details = secret_details(&secret);
+    details.push(("scopes", key.scopes.to_string()));
+    if key.owner.id != LOCAL_PRINCIPAL {
+        details.push(("owner", key.owner.id.clone()));
+    }
+    unit.audit(
+        actor,
+        about_key(AuditAction::ApiKeyIssued, &key, "issued", details),
+    );
+    Ok(key)
+}
+
+/// The key that a wish makes, judged by every rule and not written yet.
+pub(crate) async fn judge(
+    unit: &mut Unit,
+    wish: &NewApiKey,
+    new: &NewSecret,
+    id: &str,
+) -> Result<ApiKey, RegistryError> {
     let now = unit.now();
     let catalogue = unit.catalogue().await?;
     let (name, prefix, scopes) = wish.check(&catalogue, now)?;
@@ -320,7 +343,7 @@ async fn issue(
         now,
         wish.lifetime_ms,
     );
-    let key = ApiKey {
+    Ok(ApiKey {
         id: id.to_owned(),
         name,
         prefix,
@@ -329,7 +352,7 @@ async fn issue(
         creator: wish.creator.clone(),
         scopes,
         settings,
-        epoch: unit.change(Subject::ApiKey(id.to_owned())),
+        epoch: 0,
         created_at,
         not_before: wish.not_before,
         disabled_at: None,
@@ -338,19 +361,8 @@ async fn issue(
         revoked_at: None,
         revoked_reason: None,
         promoted_to: None,
-        secrets: vec![secret.clone()],
-    };
-    insert_key(unit, &key, &secret, &new.mac).await?;
-    let mut details = secret_details(&secret);
-    details.push(("scopes", key.scopes.to_string()));
-    if key.owner.id != LOCAL_PRINCIPAL {
-        details.push(("owner", key.owner.id.clone()));
-    }
-    unit.audit(
-        actor,
-        about_key(AuditAction::ApiKeyIssued, &key, "issued", details),
-    );
-    Ok(key)
+        secrets: vec![secret],
+    })
 }
 
 /// Writes a new key with its first secret, and its credits.
@@ -377,7 +389,7 @@ pub(crate) async fn insert_key(
 }
 
 /// A creator cannot grant more than they hold.
-async fn check_grant(
+pub(crate) async fn check_grant(
     unit: &mut Unit,
     creator: Option<&str>,
     scopes: &ScopeSet,
@@ -420,6 +432,7 @@ async fn change_key(
 ) -> Result<ApiKey, RegistryError> {
     let now = unit.now();
     let mut key = find(unit, id).await?;
+    key.check_is_kept_here()?;
     if change.if_epoch.is_some_and(|epoch| epoch != key.epoch) {
         return Err(RegistryError::Changed);
     }
@@ -488,6 +501,10 @@ async fn end_key(
 ) -> Result<ApiKey, RegistryError> {
     let now = unit.now();
     let mut key = find(unit, id).await?;
+    // Where its text was seen is worth knowing wherever the key is kept.
+    if !matches!(end, End::Expose) {
+        key.check_is_kept_here()?;
+    }
     let changed = match end {
         End::Revoke => key.revoke(reason, now)?,
         End::Disable => key.disable(reason, now)?,

@@ -172,6 +172,30 @@ pub(crate) async fn ensure(shared: &Shared) -> Result<(), RegistryError> {
     catch_up(shared).await
 }
 
+/// The moment, for [`ensure_since`].
+pub(crate) fn moment() -> Duration {
+    since_boot()
+}
+
+/// Whether what memory does not know does not exist: on SQLite no commit is missed, on PostgreSQL
+/// another node may have made it within the lease.
+pub(crate) fn is_exact(shared: &Shared) -> bool {
+    shared.freshness.wal_index.is_some()
+}
+
+/// Makes sure that the log was read after `since`; those who ask together share one reading.
+pub(crate) async fn ensure_since(shared: &Shared, since: Duration) -> Result<(), RegistryError> {
+    let _turn = shared.freshness.turn.lock().await;
+    let confirmed = {
+        let confirmed = shared.freshness.confirmed.lock();
+        confirmed.unwrap_or_else(PoisonError::into_inner).at
+    };
+    if confirmed.is_some_and(|at| at > since) {
+        return Ok(());
+    }
+    catch_up(shared).await
+}
+
 /// Tells the index, before the commit, what is about to change.
 pub(crate) fn before_commit(shared: &Shared, changes: &[(i64, Subject)]) {
     for (version, subject) in changes {

@@ -17,6 +17,7 @@ mod open;
 pub mod people;
 mod peppers;
 mod policies;
+mod portable;
 mod principals;
 mod reader;
 mod retention;
@@ -48,6 +49,13 @@ pub use insight::preview::{Preview, PreviewEffect, PreviewLine, ProposedChange};
 pub use insight::stragglers::{LateCaller, OverlapWarning, Progress, Straggler, Stragglers, Trend};
 pub use open::{Clock, Place};
 pub use peppers::{PepperKey, PepperUse, Peppers};
+pub use portable::{
+    AcceptOptions, AcceptReport, BackupError, BackupManifest, Escrow, EscrowError, ExportSummary,
+    ImportError, ImportFormat, ImportOptions, ImportReport, ImportedKey, MAX_IMPORT_BYTES,
+    MIN_PASSPHRASE, PromotionBundle, PromotionError, PromotionRefused, RefusedLine,
+    RegistryExportError, RestoreReport, TransferIdentity, TransferRecipient, moved_pepper_id,
+    open_escrow, open_transfer, seal_escrow,
+};
 pub use principals::{Principal, PrincipalChange};
 pub use retention::{RetentionPolicy, RetentionReport};
 pub use rotation::RotationStep;

@@ -19,6 +19,8 @@ use crate::{LocalRegistry, Shared};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
 const BUSY_TIMEOUT_MS: u32 = 5000;
+/// How often a migration that makes no progress is tried again.
+const MIGRATION_TRIES: usize = 10;
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
 /// The time, as Unix milliseconds; tests pass their own.
@@ -114,13 +116,7 @@ impl LocalRegistry {
             let backup = store::file::back_up(&mut connection, &path, found).await?;
             tracing::info!(from = found, to = Self::newest_schema(), backup = %backup.display(), "migrating the registry");
         }
-        // SQLite's migrations take no lock: another process may have just done the same work.
-        if found < Self::newest_schema()
-            && let Err(error) = MIGRATIONS.run_direct(None, &mut connection, false).await
-            && store::file::schema_version(&mut connection).await? < Self::newest_schema()
-        {
-            return Err(migration_error(error));
-        }
+        migrate_file(&mut connection, found).await?;
         connection.close().await?;
         Self::begin(Place::File(path), options, clock).await
     }
@@ -252,6 +248,25 @@ async fn seed(unit: &mut Unit) -> Result<(), RegistryError> {
     Ok(())
 }
 
+/// SQLite's migrations take no lock: another process may be doing the same work, and then each step
+/// fails for one of the two.
+async fn migrate_file(connection: &mut AnyConnection, found: i64) -> Result<(), RegistryError> {
+    let (mut reached, mut tries) = (found, 0);
+    while reached < LocalRegistry::newest_schema() {
+        let Err(error) = MIGRATIONS.run_direct(None, connection, false).await else {
+            return Ok(());
+        };
+        let before = reached;
+        reached = store::file::schema_version(connection).await?;
+        tries = if reached > before { 0 } else { tries + 1 };
+        if tries > MIGRATION_TRIES {
+            return Err(migration_error(error));
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
 async fn pool(options: AnyConnectOptions, kind: Kind) -> Result<AnyPool, RegistryError> {
     let mut pool = AnyPoolOptions::new().max_connections(match kind {
         Kind::Sqlite => 5,
@@ -300,7 +315,7 @@ fn migration_error(error: MigrateError) -> RegistryError {
     }
 }
 
-async fn run_blocking<T: Send + 'static>(
+pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, RegistryError> + Send + 'static,
 ) -> Result<T, RegistryError> {
     tokio::task::spawn_blocking(work)

@@ -211,6 +211,7 @@ pub(crate) async fn rotate(
         });
     }
     let mut key = find(unit, id).await?;
+    key.check_is_kept_here()?;
     let policy = policy_of(unit, &key.environment, true).await?;
     // A secret that lives for ever may be replaced by one of its kind.
     let lifetime = request
@@ -273,6 +274,7 @@ async fn reissue(
         .await?
         .ok_or(RegistryError::RotationNotFound)?;
     let mut key = find(unit, &rotation.key_id).await?;
+    key.check_is_kept_here()?;
     let before = key.secrets.clone();
     key.reissue(&mut rotation, new.kid.clone(), &new.last_four, now)?;
     save(unit, &mut key, &before, Some(new), vec![rotation.clone()]).await?;
@@ -297,6 +299,7 @@ async fn take_step(
 ) -> Result<(ApiKey, Rotation), RegistryError> {
     let now = unit.now();
     let mut key = find(unit, key_id).await?;
+    key.check_is_kept_here()?;
     let mut rotation = store::rotations::find_open(unit.read(), key_id)
         .await?
         .ok_or(KeyError::NoRotation)?;
@@ -369,6 +372,7 @@ async fn revoke_secret(
 ) -> Result<ApiKey, RegistryError> {
     let now = unit.now();
     let mut key = find(unit, key_id).await?;
+    key.check_is_kept_here()?;
     let before = key.secrets.clone();
     let rotation = store::rotations::find_open(unit.read(), key_id).await?;
     if !key.revoke_secret(kid, reason, now)? {

@@ -255,7 +255,8 @@ impl LocalRegistry {
         now: i64,
     ) -> Result<Option<Snapshot>, RegistryError> {
         let index = &self.shared.index;
-        let started = std::time::Instant::now();
+        let (started, since) = (std::time::Instant::now(), freshness::moment());
+        let mut is_exact = freshness::is_exact(&self.shared);
         loop {
             // Freshness is checked after the lookup: a process that was frozen in between must not
             // answer with what it knew before.
@@ -266,7 +267,13 @@ impl LocalRegistry {
             }
             match found {
                 Lookup::Found(snapshot) => return Ok(Some(snapshot)),
-                Lookup::Unknown => return Ok(None),
+                Lookup::Unknown if is_exact => return Ok(None),
+                Lookup::Unknown => {
+                    // Another node may have issued it a moment ago.
+                    freshness::ensure_since(&self.shared, since).await?;
+                    is_exact = true;
+                    continue;
+                }
                 Lookup::AskDatabase => {}
             }
             let question = index.ask(kid);

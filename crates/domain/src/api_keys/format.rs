@@ -66,6 +66,12 @@ impl Prefix {
 pub struct Kid(String);
 
 impl Kid {
+    /// A new kid, for a secret whose text was made elsewhere and has none.
+    #[must_use]
+    pub fn generate(entropy: &mut impl CryptoRng) -> Self {
+        Self(random_text(KID_LENGTH, entropy))
+    }
+
     /// Checks a kid.
     ///
     /// # Errors

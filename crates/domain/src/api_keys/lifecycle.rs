@@ -244,6 +244,17 @@ impl ApiKey {
             .max()
     }
 
+    /// Refuses what only the registry that the key was moved to may do.
+    ///
+    /// # Errors
+    /// [`KeyError::Promoted`].
+    pub fn check_is_kept_here(&self) -> Result<(), KeyError> {
+        match &self.promoted_to {
+            Some(remote) => Err(KeyError::Promoted(remote.clone())),
+            None => Ok(()),
+        }
+    }
+
     /// Ends the key and every secret of it. Ending it again changes nothing and is no error.
     ///
     /// # Errors
@@ -255,8 +266,9 @@ impl ApiKey {
         }
         self.revoked_at = Some(now);
         self.revoked_reason = reason;
+        self.note_ended(now);
         for secret in &mut self.secrets {
-            if secret.state(now).verifies() {
+            if secret.stored.verifies() {
                 secret.end(SecretState::Revoked, now, None);
             }
         }
@@ -522,6 +534,9 @@ pub enum KeyError {
     /// Revoked keys do not come back.
     #[error("the key is revoked; a revoked key cannot be rotated or re-enabled")]
     Revoked,
+    /// The key is kept elsewhere now.
+    #[error("the key was moved to {0}; change it there")]
+    Promoted(String),
 }
 
 impl KeyError {
@@ -553,6 +568,7 @@ impl KeyError {
             }
             Self::ReasonTooLong => "reason_too_long",
             Self::Revoked => "key_revoked",
+            Self::Promoted(_) => "key_promoted",
         }
     }
 }

@@ -173,7 +173,12 @@ impl ApiKey {
             return Err(KeyError::Revoked);
         }
         let overlap_ms = request.longest_overlap_ms();
-        if !(0..=MAX_OVERLAP_MS).contains(&overlap_ms) || !request.clock.is_sound() {
+        // Nothing overlaps after a compromise: no clock can be wrong for it.
+        let clock = match request.compromised {
+            Some(_) => OverlapClock::FromIssue,
+            None => request.clock,
+        };
+        if !(0..=MAX_OVERLAP_MS).contains(&overlap_ms) || !clock.is_sound() {
             return Err(KeyError::Overlap);
         }
         if let (Some(expected), Some(current)) = (&request.replaces, self.current_secret(now))
@@ -201,7 +206,7 @@ impl ApiKey {
             return Err(KeyError::OverlapOutlivesSecret);
         }
         self.note_ended(now);
-        let at_issue = request.clock == OverlapClock::FromIssue;
+        let at_issue = clock == OverlapClock::FromIssue;
         let old = self.make_room(reason.as_deref(), overlap_ms, at_issue, now);
         let mut secret = Secret::new(kid.clone(), last_four, SecretState::Pending, now, lifetime);
         secret.pending_until = self.pending_until(old.as_ref(), lifetime, now);
@@ -212,7 +217,7 @@ impl ApiKey {
             old,
             new: kid,
             overlap_ms,
-            clock: request.clock,
+            clock,
             state: RotationState::Pending,
             requested_by: requested_by.to_owned(),
             reason,
@@ -224,7 +229,7 @@ impl ApiKey {
     }
 
     /// Writes down what time has ended, so that a clock that goes back cannot bring it back.
-    fn note_ended(&mut self, now: i64) {
+    pub(super) fn note_ended(&mut self, now: i64) {
         for secret in &mut self.secrets {
             let state = secret.state(now);
             if !secret.stored.verifies() || state.verifies() {
@@ -298,6 +303,7 @@ impl ApiKey {
     /// The first use of a secret, or its promotion by hand: it becomes the active one, and the
     /// clock of the old one starts where it waited for this. Returns whether anything changed.
     pub fn activate(&mut self, rotation: &mut Rotation, now: i64) -> bool {
+        self.note_ended(now);
         let Some(new) = self
             .secrets
             .iter_mut()
@@ -433,6 +439,7 @@ impl ApiKey {
         last_four: &str,
         now: i64,
     ) -> Result<(), KeyError> {
+        self.note_ended(now);
         let lost = self
             .secrets
             .iter_mut()
@@ -513,6 +520,7 @@ impl ApiKey {
 
     /// A key for one use was used: every secret of it ends.
     pub fn end_one_time(&mut self, now: i64) {
+        self.note_ended(now);
         for secret in &mut self.secrets {
             if secret.stored.verifies() {
                 secret.end(
@@ -540,6 +548,7 @@ impl ApiKey {
             return Ok(false);
         }
         secret.end(SecretState::Revoked, now, Some(&reason));
+        self.note_ended(now);
         // One that nobody used yet may be all that is left: then it does not time out any more.
         let mut live = self
             .secrets

@@ -23,9 +23,11 @@ macro_rules! key_columns {
     };
 }
 
+pub(super) use key_columns;
+
 #[derive(sqlx::FromRow)]
-struct ApiKeyRow {
-    id: String,
+pub(super) struct ApiKeyRow {
+    pub(super) id: String,
     name: String,
     prefix: String,
     environment: String,
@@ -54,7 +56,7 @@ struct ApiKeyRow {
 }
 
 impl ApiKeyRow {
-    fn into_key(self, secrets: Vec<Secret>) -> Result<ApiKey, RegistryError> {
+    pub(super) fn into_key(self, secrets: Vec<Secret>) -> Result<ApiKey, RegistryError> {
         let settings = KeySettings {
             limits: RateLimits::parse(&self.limits).map_err(|_| damaged("limit"))?,
             networks: NetworkList::parse(&self.networks).map_err(|_| damaged("network"))?,

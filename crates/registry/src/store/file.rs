@@ -15,6 +15,9 @@ const CACHE_KIB: u32 = 32 * 1024;
 /// The log is copied back after this many pages (32 MiB): random pages are then written once for
 /// many commits.
 const CHECKPOINT_PAGES: u32 = 8192;
+/// A reading transaction: with the write-ahead log it sees one moment.
+pub(crate) const SNAPSHOT: &str = "BEGIN DEFERRED";
+
 /// Files up to this size are checked page by page when they are opened.
 const QUICK_CHECK_LIMIT: u64 = 64 * 1024 * 1024;
 
@@ -73,7 +76,7 @@ fn check_folder(_: &Path) -> Result<(), RegistryError> {
 }
 
 #[cfg(unix)]
-fn restrict(file: &File) -> Result<(), RegistryError> {
+pub(crate) fn restrict(file: &File) -> Result<(), RegistryError> {
     use std::os::unix::fs::PermissionsExt;
     let metadata = file.metadata().map_err(|error| io_error(&error))?;
     if metadata.permissions().mode() & 0o077 != 0 {
@@ -88,7 +91,7 @@ fn restrict(_: &File) -> Result<(), RegistryError> {
     Ok(())
 }
 
-fn io_error(error: &std::io::Error) -> RegistryError {
+pub(crate) fn io_error(error: &std::io::Error) -> RegistryError {
     use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
     match error.kind() {
         PermissionDenied | ReadOnlyFilesystem => RegistryError::ReadOnly,
@@ -217,9 +220,10 @@ pub(crate) async fn back_up(
     if backup.exists() {
         return Ok(backup);
     }
-    // Written under another name first: a backup that exists is a whole one.
-    let partial = sibling(path, ".backup-partial");
-    let _ = fs::remove_file(&partial);
+    // Written under another name first: a backup that exists is a whole one. Two processes that
+    // migrate at the same moment each write their own.
+    let name = keywright_domain::base62::random_id(&mut rand::rng());
+    let partial = sibling(path, &format!(".backup-partial-{name}"));
     sqlx::query("VACUUM INTO $1")
         .bind(partial.to_string_lossy().into_owned())
         .execute(connection)
@@ -229,4 +233,37 @@ pub(crate) async fn back_up(
     file.sync_all().map_err(|error| io_error(&error))?;
     fs::rename(&partial, &backup).map_err(|error| io_error(&error))?;
     Ok(backup)
+}
+
+/// Writes a copy of the whole database into `target`, which exists and is empty.
+pub(crate) async fn copy_into(
+    connection: &mut AnyConnection,
+    target: &Path,
+) -> Result<(), RegistryError> {
+    let target = target
+        .to_str()
+        .ok_or_else(|| RegistryError::UnsafePath("its name is not valid UTF-8".into()))?;
+    sqlx::query("VACUUM INTO $1")
+        .bind(target.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The address of a file that nobody writes to: it is read without a log or a lock beside it.
+pub(crate) fn still_url(path: &Path) -> String {
+    url(path).replace("?mode=rw", "?mode=ro&immutable=true")
+}
+
+/// Reads every page and every index of a copy.
+pub(crate) async fn check_copy(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    let row = sqlx::query("PRAGMA integrity_check(1)")
+        .fetch_one(connection)
+        .await?;
+    let finding: String = row.try_get(0)?;
+    if finding == "ok" {
+        Ok(())
+    } else {
+        Err(RegistryError::Damaged(finding))
+    }
 }

@@ -18,6 +18,7 @@ pub(crate) mod notices;
 pub(crate) mod people;
 pub(crate) mod peppers;
 pub(crate) mod policies;
+pub(crate) mod portable;
 pub(crate) mod postgres;
 pub(crate) mod preview;
 pub(crate) mod principals;
@@ -33,7 +34,8 @@ use sqlx::{Any, AnyPool, Transaction};
 
 use crate::RegistryError;
 
-/// Which database is behind the pool. Only `file`, `postgres` and [`begin`] may ask.
+/// Which database is behind the pool. Only `file`, `postgres`, [`begin`] and
+/// [`begin_snapshot`] may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Sqlite,
@@ -49,6 +51,18 @@ pub(crate) async fn begin(
     let statement = match kind {
         Kind::Sqlite => "BEGIN IMMEDIATE",
         Kind::Postgres => "BEGIN",
+    };
+    Ok(pool.begin_with(statement).await?)
+}
+
+/// Begins a transaction that only reads and sees one moment, however long it takes.
+pub(crate) async fn begin_snapshot(
+    pool: &AnyPool,
+    kind: Kind,
+) -> Result<Transaction<'static, Any>, RegistryError> {
+    let statement = match kind {
+        Kind::Sqlite => file::SNAPSHOT,
+        Kind::Postgres => postgres::SNAPSHOT,
     };
     Ok(pool.begin_with(statement).await?)
 }

@@ -7,6 +7,9 @@ use sqlx::any::AnyConnectOptions;
 
 use crate::RegistryError;
 
+/// A reading transaction that sees one moment; plain ones see each statement's own.
+pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+
 /// Checks an address before anything is sent to it.
 pub(crate) fn options(address: &str) -> Result<AnyConnectOptions, RegistryError> {
     if !address.starts_with("postgres://") && !address.starts_with("postgresql://") {

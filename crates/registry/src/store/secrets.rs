@@ -69,7 +69,7 @@ pub(crate) fn damaged(what: &str) -> RegistryError {
     ))
 }
 
-fn state_text(state: SecretState) -> &'static str {
+pub(crate) fn state_text(state: SecretState) -> &'static str {
     match state {
         SecretState::Pending => "pending",
         SecretState::Active => "active",
@@ -81,7 +81,7 @@ fn state_text(state: SecretState) -> &'static str {
     }
 }
 
-pub(super) fn state_from_text(text: &str) -> Result<SecretState, RegistryError> {
+pub(crate) fn state_from_text(text: &str) -> Result<SecretState, RegistryError> {
     Ok(match text {
         "pending" => SecretState::Pending,
         "active" => SecretState::Active,

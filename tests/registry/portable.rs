@@ -1,0 +1,869 @@
+//! Imports, exports, backups, escrow and promotion, as the registry's users see them.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use keywright_domain::SecretText;
+use keywright_domain::api_keys::{
+    CreditPlan, DAY_MS, KeySettings, NewApiKey, OverlapClock, Policy, RotationRequest,
+};
+use keywright_domain::base62::random_id;
+use keywright_registry::{
+    AcceptOptions, AuditQuery, BackupError, ImportFormat, ImportOptions, LocalRegistry, Peppers,
+    TransferIdentity, VerifyRequest, open_escrow, open_transfer,
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{Fixture, Kind, START, pepper, wish};
+
+fn hash(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn options(format: ImportFormat) -> ImportOptions {
+    ImportOptions {
+        format,
+        dry_run: false,
+        prefix: "sk_live".to_owned(),
+        environment: None,
+        owner: None,
+        creator: None,
+        allow_never_expires: true,
+    }
+}
+
+async fn code(registry: &LocalRegistry, peppers: &Peppers, text: &str) -> Result<&'static str> {
+    let request = VerifyRequest {
+        presented: text,
+        ..VerifyRequest::default()
+    };
+    Ok(registry.verify_api_key(&request, peppers).await?.code())
+}
+
+async fn events(registry: &LocalRegistry, action: &str) -> Result<usize> {
+    let query = AuditQuery {
+        text: action.to_owned(),
+        limit: 500,
+        ..AuditQuery::default()
+    };
+    let page = registry.list_audit_events(query).await?;
+    Ok(page
+        .items
+        .iter()
+        .filter(|event| event.action == action)
+        .count())
+}
+
+#[tokio::test]
+async fn foreign_hashes_are_taken_once_and_bad_lines_are_told() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let expires = START + 30 * DAY_MS;
+    let lines = [
+        format!(r#"{{"name":"one","hash":"{}","scopes":["keys:read"],"expires_at":{expires},"metadata":{{"row":"7"}}}}"#, hash("foreign-one")),
+        format!(r#"{{"name":"two","hash":"prefixed-api-key:short:{}","scopes":"keys:read","last_four":"wxyz"}}"#, hash("longtoken")),
+        r#"{"name":"bcrypt","hash":"$2b$12$C6UzMDM.H6dfI/f/IKcEeO3H1yX0yZ0n8oCk3v0o1l2m3n4o5p6q7"}"#.to_owned(),
+        format!(r#"{{"name":"wrong scope","hash":"{}","scopes":["nothing:here"]}}"#, hash("a")),
+        format!(r#"{{"name":"no owner","hash":"{}","scopes":["keys:read"],"owner":"team:ghost"}}"#, hash("b")),
+        format!(r#"{{"name":"over","hash":"{}","scopes":["keys:read"],"expires_at":{}}}"#, hash("c"), START - 1),
+        format!(r#"{{"name":"too long","hash":"{}","scopes":["keys:read"],"expires_at":{}}}"#, hash("d"), START + 400 * DAY_MS),
+        format!(r#"{{"name":"one again","hash":"sha256:{}","scopes":["keys:read"]}}"#, hash("foreign-one")),
+    ];
+    let file = lines.join("\n");
+    let import = |dry_run: bool| {
+        let options = ImportOptions {
+            dry_run,
+            ..options(ImportFormat::NdJson)
+        };
+        let (fixture, file) = (&fixture, file.as_bytes());
+        async move {
+            fixture
+                .registry
+                .import_api_keys(&fixture.actor, file, &fixture.peppers, &options)
+                .await
+        }
+    };
+    let dry = import(true).await?;
+    assert_eq!(dry.imported.len(), 2);
+    assert_eq!(fixture.registry.count_api_keys().await?.all, 0);
+    let report = import(false).await?;
+    assert!(report.stopped.is_none());
+    let taken: Vec<_> = report.imported.iter().map(|one| one.line).collect();
+    assert_eq!(taken, [1, 2]);
+    assert_eq!(report.present.len(), 1);
+    assert_eq!(report.present[0].key_id, report.imported[0].key_id);
+    let refused: Vec<_> = report
+        .refused
+        .iter()
+        .map(|one| (one.line, one.code))
+        .collect();
+    let expected = [
+        (3, "hash_not_importable"),
+        (4, "unknown_scope"),
+        (5, "owner_not_found"),
+        (6, "key_expired"),
+        (7, "policy_violation"),
+    ];
+    assert_eq!(refused, expected);
+    assert!(report.refused[0].message.contains("bcrypt"));
+    assert_eq!(dry.refused, report.refused, "a dry run says the same");
+    let again = import(false).await?;
+    assert_eq!((again.imported.len(), again.present.len()), (0, 3));
+    assert_eq!(fixture.registry.count_api_keys().await?.all, 2);
+    assert_eq!(events(&fixture.registry, "api_key.imported").await?, 2);
+
+    let verification = fixture.verify_text("foreign-one").await?;
+    assert_eq!(verification.code(), "valid");
+    assert_eq!(verification.key_id, report.imported[0].key_id);
+    assert_eq!(
+        fixture.verify_text("acme_short_longtoken").await?.code(),
+        "valid"
+    );
+    assert_eq!(
+        fixture.verify_text("foreign-two").await?.code(),
+        "malformed"
+    );
+    let id = report.imported[0].key_id.as_deref().context("an id")?;
+    let (key, _) = fixture.registry.find_api_key(id).await?;
+    assert_eq!(key.secrets[0].last_four, "????");
+    assert_eq!(key.settings.metadata.as_map()["row"], "7");
+    assert_eq!(key.secrets[0].expires_at, Some(expires));
+    fixture
+        .registry
+        .revoke_api_key(&fixture.actor, id, "")
+        .await?;
+    assert_eq!(fixture.verify_text("foreign-one").await?.code(), "revoked");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_import_is_bounded_by_its_creator_and_found_under_older_peppers() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let csv = format!("name,hash,scopes\nmany,{},users:write\n", hash("f-1"));
+    let bounded = ImportOptions {
+        creator: Some("nobody".to_owned()),
+        ..options(ImportFormat::Csv)
+    };
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let file = csv.as_bytes();
+    let report = registry
+        .import_api_keys(actor, file, &fixture.peppers, &bounded)
+        .await?;
+    assert_eq!(report.refused[0].code, "owner_not_found");
+    let free = options(ImportFormat::Csv);
+    let report = registry
+        .import_api_keys(actor, file, &fixture.peppers, &free)
+        .await?;
+    assert_eq!(report.imported.len(), 1);
+    registry.rotate_pepper(actor, "pepper-2").await?;
+    let newer = Peppers::new(pepper("pepper-2", 8)).with_older(pepper("pepper-1", 7));
+    let report = registry.import_api_keys(actor, file, &newer, &free).await?;
+    assert_eq!((report.imported.len(), report.present.len()), (0, 1));
+    assert_eq!(code(registry, &newer, "f-1").await?, "valid");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_large_import_goes_in_parts() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let mut csv = String::from("name,hash,scopes\n");
+    for index in 0..120 {
+        csv.push_str(&format!(
+            "key {index},{},keys:read\n",
+            hash(&format!("bulk-{index}"))
+        ));
+    }
+    let free = options(ImportFormat::Csv);
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let report = registry
+        .import_api_keys(actor, csv.as_bytes(), &fixture.peppers, &free)
+        .await?;
+    assert_eq!((report.imported.len(), report.refused.len()), (120, 0));
+    for index in [0, 49, 50, 119] {
+        assert_eq!(
+            fixture.verify_text(&format!("bulk-{index}")).await?.code(),
+            "valid"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_export_is_whole_and_without_secrets() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let mut texts = Vec::new();
+    for index in 0..3 {
+        texts.push(fixture.issue(&format!("key {index}")).await?);
+    }
+    let rotated = fixture.rotate(&texts[0].key.id, DAY_MS).await?;
+    fixture
+        .registry
+        .revoke_api_key(&fixture.actor, &texts[1].key.id, "because")
+        .await?;
+    let policy = Policy::default_for(keywright_domain::api_keys::Environment::LIVE);
+    fixture.registry.set_policy(&fixture.actor, &policy).await?;
+    let mut file = Vec::new();
+    let summary = fixture
+        .registry
+        .export_registry(&fixture.actor, &mut file)
+        .await?;
+    assert_eq!(
+        (
+            summary.keys,
+            summary.secrets,
+            summary.policies,
+            summary.principals
+        ),
+        (3, 4, 1, 1)
+    );
+    let text = String::from_utf8(file)?;
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(serde_json::from_str)
+        .collect::<Result<_, _>>()?;
+    let id = fixture.registry.registry_id().await?;
+    assert_eq!(lines[0]["header"]["registry_id"], *id);
+    assert_eq!(lines[0]["header"]["schema"], LocalRegistry::newest_schema());
+    assert_eq!(lines[lines.len() - 1]["end"]["keys"], 3);
+    let of = |id: &str| {
+        let mut keys = lines.iter().map(|line| &line["key"]);
+        keys.find(|key| key["id"] == id)
+            .cloned()
+            .unwrap_or_default()
+    };
+    assert_eq!(of(&texts[1].key.id)["revoked_reason"], "because");
+    assert_eq!(
+        of(&texts[0].key.id)["secrets"][1]["kid"],
+        rotated.plain.kid().as_str()
+    );
+    for issued in texts.iter().chain([&rotated]) {
+        assert!(!text.contains(issued.plain.text().expose()));
+    }
+    for mac in stored_macs(&fixture).await? {
+        let hex: String = mac.iter().map(|byte| format!("{byte:02x}")).collect();
+        assert!(!text.contains(&hex), "a stored value is in the export");
+    }
+    Ok(())
+}
+
+/// The stored values, as a stranger reads them.
+async fn stored_macs(fixture: &Fixture) -> Result<Vec<Vec<u8>>> {
+    let mut connection = fixture.stranger().await?;
+    let macs = sqlx::query_scalar("SELECT mac FROM secrets").fetch_all(&mut connection);
+    let macs: Vec<Vec<u8>> = macs.await?;
+    assert!(!macs.is_empty());
+    Ok(macs)
+}
+
+#[tokio::test]
+async fn a_long_export_sees_one_moment() -> Result<()> {
+    let fixture = super::fixture().await?;
+    for index in 0..20 {
+        fixture.issue(&format!("key {index}")).await?;
+    }
+    // A pipe that takes a little at a time: the export stops in its middle until it is read.
+    let (mut writer, mut reader) = tokio::io::duplex(512);
+    let (registry, actor) = (fixture.registry.clone(), fixture.actor.clone());
+    let export = tokio::spawn(async move { registry.export_registry(&actor, &mut writer).await });
+    let mut first = [0; 16];
+    tokio::io::AsyncReadExt::read_exact(&mut reader, &mut first).await?;
+    let late = fixture.issue("late").await?;
+    let mut rest = String::new();
+    tokio::io::AsyncReadExt::read_to_string(&mut reader, &mut rest).await?;
+    assert_eq!(export.await??.keys, 20);
+    assert!(
+        !rest.contains(&late.key.id),
+        "a key of a later moment is in it"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backup_with_its_escrow_opens_elsewhere_and_says_so() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let folder = tempfile::tempdir()?;
+    let backup = folder.path().join("copy.db");
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    if fixture.kind == Kind::Postgres {
+        let refused = registry.back_up(actor, &backup).await.expect_err("refused");
+        assert_eq!(refused.code(), "backup_elsewhere");
+        assert!(refused.to_string().contains("pg_dump"));
+        assert!(!backup.exists());
+        return Ok(());
+    }
+    let kept = fixture.issue("kept").await?;
+    let rotated = fixture.rotate(&kept.key.id, DAY_MS).await?;
+    let revoked_later = fixture.issue("revoked later").await?;
+    let epoch_before = registry.find_api_key(&kept.key.id).await?.0.epoch;
+    let passphrase = SecretText::new("four random words here".to_owned());
+    let escrow = registry
+        .escrow_peppers(actor, &fixture.peppers, &passphrase)
+        .await?;
+    let manifest = registry.back_up(actor, &backup).await?;
+    assert_eq!(
+        registry
+            .back_up(actor, &backup)
+            .await
+            .expect_err("there")
+            .code(),
+        "file_exists"
+    );
+    registry
+        .revoke_api_key(actor, &revoked_later.key.id, "leaked")
+        .await?;
+    assert_eq!(LocalRegistry::verify_backup(&backup).await?, manifest);
+    is_private(&backup)?;
+    is_private(&folder.path().join("copy.db.manifest.json"))?;
+
+    let opened = open_escrow(&escrow, &passphrase)?;
+    assert_eq!(opened.registry_id, *registry.registry_id().await?);
+    let place = tempfile::tempdir()?;
+    let target = place.path().join("elsewhere").join("registry.db");
+    let peppers = opened.peppers;
+    let restore = |to: &Path, peppers: &Peppers| {
+        let (actor, backup, to) = (actor.clone(), backup.clone(), to.to_owned());
+        let (clock, peppers) = (fixture.clock(), copy(peppers));
+        async move { LocalRegistry::restore_backup(&actor, &backup, &to, clock, &peppers).await }
+    };
+    let (restored, report) = restore(&target, &peppers).await?;
+    assert_eq!((report.restored_at, report.live_secrets), (START, 3));
+    assert!(report.missing_peppers.is_empty());
+    for issued in [&kept, &rotated] {
+        assert_eq!(
+            code(&restored, &peppers, issued.plain.text().expose()).await?,
+            "valid"
+        );
+    }
+    // The known danger, and that it is told.
+    assert_eq!(
+        code(&restored, &peppers, revoked_later.plain.text().expose()).await?,
+        "valid"
+    );
+    let query = AuditQuery {
+        limit: 1,
+        text: "restored".into(),
+        ..AuditQuery::default()
+    };
+    let event = restored.list_audit_events(query).await?.items.remove(0);
+    assert_eq!(event.action, "registry.restored");
+    assert!(event.summary.contains("revocations"));
+    assert!(
+        event
+            .details
+            .contains(&("backup_at".to_owned(), START.to_string()))
+    );
+    // No cache can hold anything newer than this.
+    let key = restored.find_api_key(&kept.key.id).await?.0;
+    assert!(
+        key.epoch >= epoch_before + 1_000_000,
+        "{} {epoch_before}",
+        key.epoch
+    );
+    let next = restored.disable_api_key(actor, &kept.key.id, "").await?;
+    assert!(next.epoch > key.epoch);
+    assert_eq!(
+        code(&restored, &peppers, kept.plain.text().expose()).await?,
+        "disabled"
+    );
+    assert_eq!(
+        restore(&target, &peppers).await.expect_err("there").code(),
+        "file_exists"
+    );
+    let other = place.path().join("without").join("registry.db");
+    let (_, report) = restore(&other, &Peppers::new(pepper("other", 1))).await?;
+    assert_eq!(report.missing_peppers, ["pepper-1"]);
+    Ok(())
+}
+
+fn copy(peppers: &Peppers) -> Peppers {
+    let mut all = peppers.iter().map(|one| keywright_registry::PepperKey {
+        id: one.id.clone(),
+        pepper: keywright_domain::api_keys::Pepper::from_bytes(*one.pepper.expose()),
+    });
+    let first = all.next().expect("a pepper");
+    all.fold(Peppers::new(first), Peppers::with_older)
+}
+
+#[cfg(unix)]
+fn is_private(path: &Path) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(path)?.permissions().mode();
+    assert_eq!(mode & 0o077, 0, "{}", path.display());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_damaged_backup_is_not_put_back() -> Result<()> {
+    let fixture = super::fixture().await?;
+    if fixture.kind == Kind::Postgres {
+        return Ok(());
+    }
+    fixture.issue("kept").await?;
+    let folder = tempfile::tempdir()?;
+    let backup = folder.path().join("copy.db");
+    fixture.registry.back_up(&fixture.actor, &backup).await?;
+    let whole = std::fs::read(&backup)?;
+    let manifest = std::fs::read_to_string(folder.path().join("copy.db.manifest.json"))?;
+    let target = folder.path().join("new").join("registry.db");
+    let check = || async {
+        let (actor, clock) = (&fixture.actor, fixture.clock());
+        let restored =
+            LocalRegistry::restore_backup(actor, &backup, &target, clock, &fixture.peppers).await;
+        assert!(!target.exists());
+        restored
+            .map(|_| ())
+            .map_err(|error: BackupError| error.code())
+    };
+    // A letter of a name: every page is well formed, and only the checksum knows.
+    let mut flipped = whole.clone();
+    let at = whole.windows(4).position(|part| part == b"kept");
+    flipped[at.context("the name")?] = b'w';
+    for damaged in [
+        &flipped[..],
+        &whole[..whole.len() - 4096],
+        b"",
+        b"not a database",
+    ] {
+        std::fs::write(&backup, damaged)?;
+        assert_eq!(check().await, Err("backup_damaged"));
+    }
+    std::fs::write(&backup, &whole)?;
+    std::fs::write(
+        folder.path().join("copy.db.manifest.json"),
+        manifest.replace("\"audit_sequence\": 3", "\"audit_sequence\": 2"),
+    )?;
+    assert_eq!(check().await, Err("backup_damaged"));
+    std::fs::remove_file(folder.path().join("copy.db.manifest.json"))?;
+    assert_eq!(check().await, Err("backup_damaged"));
+    Ok(())
+}
+
+/// Two registries on different databases, with peppers of one name and different bytes.
+struct Pair {
+    local: Fixture,
+    remote: Fixture,
+}
+
+impl Pair {
+    async fn new() -> Result<Self> {
+        let local = super::fixture().await?;
+        let other = match local.kind {
+            Kind::Sqlite => Kind::Postgres,
+            Kind::Postgres => Kind::Sqlite,
+        };
+        let mut remote = Fixture::on(other).await?;
+        remote.peppers = Peppers::new(pepper("pepper-1", 99));
+        Ok(Self { local, remote })
+    }
+}
+
+/// Hands the peppers of one registry over to another, sealed on their way.
+async fn hand_over(from: &Fixture, to: &mut Fixture) -> Result<()> {
+    let identity = TransferIdentity::generate();
+    let sealed = from
+        .registry
+        .hand_over_peppers(&from.actor, &from.peppers, &identity.recipient())
+        .await?;
+    let opened = open_transfer(&sealed, &identity)?;
+    let own = copy(&to.peppers);
+    to.peppers = copy(&opened.peppers).iter().fold(own, |all, one| {
+        all.with_older(keywright_registry::PepperKey {
+            id: one.id.clone(),
+            pepper: keywright_domain::api_keys::Pepper::from_bytes(*one.pepper.expose()),
+        })
+    });
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_promoted_key_verifies_before_during_and_after() -> Result<()> {
+    let Pair { local, mut remote } = Pair::new().await?;
+    let issued = local.issue("moving").await?;
+    let text = issued.plain.text().expose();
+    let ids = [issued.key.id.clone()];
+    hand_over(&local, &mut remote).await?;
+    assert_eq!(remote.verify_text(text).await?.code(), "not_found");
+    let (bundle, refused) = local
+        .registry
+        .promotion_bundle(&ids, &local.peppers)
+        .await?;
+    assert!(refused.is_empty());
+    let wire = serde_json::to_string(&bundle)?;
+    assert!(!wire.contains(text) && !wire.contains(&"07".repeat(32)));
+    let bundle = serde_json::from_str(&wire)?;
+    let accept = AcceptOptions::default();
+    let report = remote
+        .registry
+        .accept_promotion(&remote.actor, &bundle, &remote.peppers, &accept)
+        .await?;
+    assert_eq!(report.accepted, ids);
+    assert_eq!(local.verify_text(text).await?.code(), "valid");
+    assert_eq!(remote.verify_text(text).await?.code(), "valid");
+    // The first use stored it under the remote's own pepper: the one that was handed over may go.
+    for _ in 0..100 {
+        let peppers = remote.registry.list_peppers().await?;
+        if peppers
+            .iter()
+            .all(|one| (one.id == "pepper-1") == (one.secrets == 1))
+        {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let own = Peppers::new(pepper("pepper-1", 99));
+    assert_eq!(code(&remote.registry, &own, text).await?, "valid");
+
+    let left = local
+        .registry
+        .mark_promoted(&local.actor, &ids, "https://keys.example")
+        .await?;
+    assert!(left.is_empty());
+    assert_eq!(local.verify_text(text).await?.code(), "valid");
+    let again = remote
+        .registry
+        .accept_promotion(&remote.actor, &bundle, &remote.peppers, &accept)
+        .await?;
+    assert_eq!((again.accepted.len(), again.present), (0, ids.to_vec()));
+
+    // On to a third registry, of the first one's kind.
+    let mut third = Fixture::on(local.kind).await?;
+    third.peppers = Peppers::new(pepper("pepper-1", 42));
+    hand_over(&remote, &mut third).await?;
+    let (bundle, refused) = remote
+        .registry
+        .promotion_bundle(&ids, &remote.peppers)
+        .await?;
+    assert!(refused.is_empty());
+    let report = third
+        .registry
+        .accept_promotion(&third.actor, &bundle, &third.peppers, &accept)
+        .await?;
+    assert_eq!(report.accepted, ids);
+    assert_eq!(third.verify_text(text).await?.code(), "valid");
+    assert_eq!(
+        events(&third.registry, "api_key.promotion_accepted").await?,
+        1
+    );
+    assert_eq!(events(&local.registry, "api_key.promoted").await?, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_promoted_key_is_changed_where_it_lives_now() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let issued = fixture.issue("moved").await?;
+    let pending = fixture
+        .rotate_as(
+            &issued.key.id,
+            &RotationRequest {
+                clock: OverlapClock::FromFirstUse,
+                ..RotationRequest::default()
+            },
+        )
+        .await?;
+    let rotation = fixture
+        .registry
+        .list_rotations(&issued.key.id)
+        .await?
+        .remove(0);
+    let (registry, actor, id) = (&fixture.registry, &fixture.actor, issued.key.id.as_str());
+    registry
+        .mark_promoted(actor, &[id.to_owned()], "elsewhere")
+        .await?;
+    let change = keywright_registry::ApiKeyChange {
+        name: Some("x".into()),
+        ..Default::default()
+    };
+    let once = super::rand_text();
+    let kid = issued.plain.kid();
+    let refusals = [
+        registry.change_api_key(actor, id, &change).await.err(),
+        registry.revoke_api_key(actor, id, "").await.err(),
+        registry.disable_api_key(actor, id, "").await.err(),
+        registry.enable_api_key(actor, id).await.err(),
+        registry.revoke_secret(actor, id, kid, "x").await.err(),
+        registry
+            .rotate_api_key(actor, id, &super::from_issue(0), &once, &fixture.peppers)
+            .await
+            .err(),
+        registry
+            .reissue_secret(actor, &rotation.id, &fixture.peppers)
+            .await
+            .err(),
+        registry
+            .step_rotation(actor, id, keywright_registry::RotationStep::Promote)
+            .await
+            .err(),
+    ];
+    for (index, refusal) in refusals.iter().enumerate() {
+        let code = refusal
+            .as_ref()
+            .map(keywright_registry::RegistryError::code);
+        assert_eq!(code, Some("key_promoted"), "{index}");
+    }
+    assert_eq!(fixture.code(&issued).await?, "valid");
+    assert_eq!(fixture.code(&pending).await?, "valid");
+    let marked = registry
+        .mark_promoted(actor, &[id.to_owned()], "a third")
+        .await?;
+    assert_eq!(marked[0].code, "key_promoted");
+    let (_, refused) = registry
+        .promotion_bundle(&[id.to_owned()], &fixture.peppers)
+        .await?;
+    assert_eq!(refused[0].code, "key_promoted");
+    let kept = fixture.issue("kept").await?;
+    assert!(
+        registry
+            .end_promoted_copy(actor, &kept.key.id, "")
+            .await
+            .is_err()
+    );
+    registry.end_promoted_copy(actor, id, "gone").await?;
+    assert_eq!(fixture.code(&issued).await?, "revoked");
+    assert_eq!(fixture.code(&kept).await?, "valid");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rotation_under_way_moves_along() -> Result<()> {
+    let Pair { local, mut remote } = Pair::new().await?;
+    let old = local.issue("rotating").await?;
+    let new = local
+        .rotate_as(&old.key.id, &RotationRequest::default())
+        .await?;
+    hand_over(&local, &mut remote).await?;
+    let ids = [old.key.id.clone()];
+    let (bundle, _) = local
+        .registry
+        .promotion_bundle(&ids, &local.peppers)
+        .await?;
+    let accept = AcceptOptions::default();
+    remote
+        .registry
+        .accept_promotion(&remote.actor, &bundle, &remote.peppers, &accept)
+        .await?;
+    assert_eq!(remote.code(&old).await?, "valid");
+    assert_eq!(remote.code(&new).await?, "valid");
+    // The first use of the new secret started the overlap there.
+    remote.set_clock(START + 2 * DAY_MS);
+    assert_eq!(remote.code(&old).await?, "retired");
+    assert_eq!(remote.code(&new).await?, "valid");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_remote_takes_nothing_that_it_forbids_or_has() -> Result<()> {
+    let Pair { local, mut remote } = Pair::new().await?;
+    hand_over(&local, &mut remote).await?;
+    let good = local.issue("good").await?;
+    let wide = local
+        .issue_as(&NewApiKey {
+            scopes: vec!["users:write".into()],
+            ..wish("wide")
+        })
+        .await?;
+    let long = local
+        .issue_as(&NewApiKey {
+            lifetime_ms: Some(300 * DAY_MS),
+            ..wish("long")
+        })
+        .await?;
+    let credits = CreditPlan {
+        amount: 5,
+        refill: None,
+    };
+    let refused_here = [
+        NewApiKey {
+            settings: KeySettings {
+                credits: Some(credits),
+                ..KeySettings::default()
+            },
+            ..wish("credits")
+        },
+        NewApiKey {
+            settings: KeySettings {
+                one_time: true,
+                ..KeySettings::default()
+            },
+            ..wish("once")
+        },
+    ];
+    let mut ids = vec![
+        good.key.id.clone(),
+        wide.key.id.clone(),
+        long.key.id.clone(),
+    ];
+    let mut stay = vec!["x".repeat(20)];
+    for wish in &refused_here {
+        stay.push(local.issue_as(wish).await?.key.id);
+    }
+    ids.extend(stay.clone());
+    let (bundle, refused) = local
+        .registry
+        .promotion_bundle(&ids, &local.peppers)
+        .await?;
+    let mut codes: Vec<_> = refused.iter().map(|one| one.code).collect();
+    codes.sort_unstable();
+    assert_eq!(codes, ["key_has_credits", "key_not_found", "key_one_time"]);
+    let policy = Policy {
+        max_lifetime_ms: 100 * DAY_MS,
+        allowed_scopes: Some(keywright_domain::scopes::ScopeSet::parse("keys:read")?),
+        ..Policy::default_for(keywright_domain::api_keys::Environment::LIVE)
+    };
+    remote.registry.set_policy(&remote.actor, &policy).await?;
+    let dry = AcceptOptions {
+        dry_run: true,
+        ..AcceptOptions::default()
+    };
+    let (registry, actor) = (&remote.registry, &remote.actor);
+    let report = registry
+        .accept_promotion(actor, &bundle, &remote.peppers, &dry)
+        .await?;
+    assert_eq!(report.accepted, [good.key.id.clone()]);
+    assert_eq!(registry.count_api_keys().await?.all, 0);
+    let report = registry
+        .accept_promotion(actor, &bundle, &remote.peppers, &AcceptOptions::default())
+        .await?;
+    assert_eq!(report.accepted, [good.key.id.clone()]);
+    assert!(
+        report
+            .refused
+            .iter()
+            .all(|one| one.code == "policy_violation")
+    );
+    assert_eq!(report.refused.len(), 2);
+    assert_eq!(remote.code(&wide).await?, "not_found");
+
+    // Ids and kids that are taken. The same bundle would be altered, so its parts are changed as
+    // the bundle's maker would: the tag is made anew by a registry that has the pepper.
+    let bounded = AcceptOptions {
+        creator: Some("nobody".into()),
+        ..AcceptOptions::default()
+    };
+    let other = local.issue("other").await?;
+    let (bundle, _) = local
+        .registry
+        .promotion_bundle(&[other.key.id.clone()], &local.peppers)
+        .await?;
+    let report = registry
+        .accept_promotion(actor, &bundle, &remote.peppers, &bounded)
+        .await?;
+    assert_eq!(report.refused[0].code, "owner_not_found");
+    let mut connection = remote.stranger().await?;
+    for (column, code) in [("kid", "kid_taken"), ("id", "key_exists")] {
+        let taken = remote.issue(column).await?;
+        let sql = if column == "kid" {
+            "UPDATE secrets SET kid = $1 WHERE kid = $2"
+        } else {
+            "INSERT INTO api_keys (id, name, prefix, scopes, epoch, created_at, search_text, kid, last_four, expires_order, old_works_until, last_used_order) \
+             SELECT $1, name, prefix, scopes, epoch, created_at, search_text, kid, last_four, expires_order, old_works_until, last_used_order FROM api_keys WHERE kid = $2"
+        };
+        let value = if column == "kid" {
+            other.plain.kid().to_string()
+        } else {
+            other.key.id.clone()
+        };
+        sqlx::query(sql)
+            .bind(value)
+            .bind(taken.plain.kid().to_string())
+            .execute(&mut connection)
+            .await?;
+        let report = registry
+            .accept_promotion(actor, &bundle, &remote.peppers, &AcceptOptions::default())
+            .await?;
+        assert_eq!(report.refused[0].code, code);
+        if column == "kid" {
+            let kid = other.plain.kid().to_string();
+            sqlx::query("UPDATE secrets SET kid = $1 WHERE kid = $2")
+                .bind(taken.plain.kid().to_string())
+                .bind(kid)
+                .execute(&mut connection)
+                .await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_altered_bundle_or_a_wrong_pepper_is_refused() -> Result<()> {
+    let Pair { local, mut remote } = Pair::new().await?;
+    let issued = local.issue("moving").await?;
+    let (bundle, _) = local
+        .registry
+        .promotion_bundle(&[issued.key.id.clone()], &local.peppers)
+        .await?;
+    let accept = AcceptOptions::default();
+    let try_with = |bundle: keywright_registry::PromotionBundle, peppers: Peppers| {
+        let (remote, accept) = (&remote, &accept);
+        async move {
+            let registry = &remote.registry;
+            let answer = registry
+                .accept_promotion(&remote.actor, &bundle, &peppers, accept)
+                .await;
+            answer.map(|_| ()).map_err(|error| error.code())
+        }
+    };
+    assert_eq!(
+        try_with(bundle.clone(), copy(&remote.peppers)).await,
+        Err("pepper_missing")
+    );
+    let id = bundle.needed_peppers().next().context("a pepper")?;
+    let wrong = copy(&remote.peppers).with_older(pepper(&id, 8));
+    assert_eq!(try_with(bundle.clone(), wrong).await, Err("bundle_altered"));
+    let right = copy(&remote.peppers).with_older(pepper(&id, 7));
+    let mut text = serde_json::to_value(&bundle)?;
+    text["body"]["keys"][0]["scopes"] = "users:write".into();
+    assert_eq!(
+        try_with(serde_json::from_value(text)?, copy(&right)).await,
+        Err("bundle_altered")
+    );
+    let mut text = serde_json::to_value(&bundle)?;
+    text["tags"] = serde_json::json!([]);
+    assert_eq!(
+        try_with(serde_json::from_value(text)?, copy(&right)).await,
+        Err("bundle_altered")
+    );
+    assert_eq!(try_with(bundle.clone(), right).await, Ok(()));
+    hand_over(&local, &mut remote).await?;
+    let own = local
+        .registry
+        .accept_promotion(
+            &local.actor,
+            &bundle,
+            &{ copy(&local.peppers).with_older(pepper(&id, 7)) },
+            &accept,
+        )
+        .await;
+    assert_eq!(own.expect_err("refused").code(), "bundle_own");
+    Ok(())
+}
+
+#[tokio::test]
+async fn foreign_keys_move_too() -> Result<()> {
+    let Pair { local, mut remote } = Pair::new().await?;
+    hand_over(&local, &mut remote).await?;
+    let text = format!("foreign-{}", random_id(&mut rand::rng()));
+    let csv = format!(
+        "name,hash,scopes,expires_at\nf,{},keys:read,{}\n",
+        hash(&text),
+        START + 9 * DAY_MS
+    );
+    let free = options(ImportFormat::Csv);
+    let report = local
+        .registry
+        .import_api_keys(&local.actor, csv.as_bytes(), &local.peppers, &free)
+        .await?;
+    let ids = [report.imported[0].key_id.clone().context("an id")?];
+    let (bundle, _) = local
+        .registry
+        .promotion_bundle(&ids, &local.peppers)
+        .await?;
+    let accept = AcceptOptions::default();
+    let report = remote
+        .registry
+        .accept_promotion(&remote.actor, &bundle, &remote.peppers, &accept)
+        .await?;
+    assert_eq!(report.accepted, ids);
+    assert_eq!(remote.verify_text(&text).await?.code(), "valid");
+    Ok(())
+}

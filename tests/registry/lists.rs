@@ -14,8 +14,9 @@ async fn walk(
     filter: ApiKeyFilter,
     limit: u32,
 ) -> Result<Vec<ApiKeySummary>> {
-    let (mut all, mut cursor) = (Vec::new(), None);
+    let (mut all, mut cursor, mut total) = (Vec::new(), None, None);
     loop {
+        let cursor_was_none = cursor.is_none();
         let query = ApiKeyQuery {
             filter: filter.clone(),
             order,
@@ -24,10 +25,17 @@ async fn walk(
         };
         let page = fixture.registry.list_api_keys(&query).await?;
         assert!(page.items.len() <= limit as usize);
+        assert_eq!(
+            page.total.is_some(),
+            cursor_was_none,
+            "with the first page only"
+        );
+        total = total.or(page.total);
         all.extend(page.items);
         cursor = page.next_cursor;
         if cursor.is_none() {
-            assert_eq!(page.total, all.len() as i64);
+            let total = total.expect("a total of the first page");
+            assert_eq!((total.count, total.is_estimate), (all.len() as i64, false));
             return Ok(all);
         }
     }
@@ -65,7 +73,9 @@ async fn every_order_shows_every_key_once_and_in_order() -> Result<()> {
         ApiKeyOrder::NameAsc,
         ApiKeyOrder::NameDesc,
         ApiKeyOrder::ExpiresAsc,
+        ApiKeyOrder::ExpiresDesc,
         ApiKeyOrder::LastUsedDesc,
+        ApiKeyOrder::LastUsedAsc,
     ] {
         let keys = walk(&fixture, order, ApiKeyFilter::default(), 4).await?;
         let ids: HashSet<_> = keys.iter().map(|key| key.id.clone()).collect();
@@ -78,7 +88,11 @@ async fn every_order_shows_every_key_once_and_in_order() -> Result<()> {
             ApiKeyOrder::ExpiresAsc => {
                 pair[0].expires_at.unwrap_or(never) <= pair[1].expires_at.unwrap_or(never)
             }
+            ApiKeyOrder::ExpiresDesc => {
+                pair[0].expires_at.unwrap_or(never) >= pair[1].expires_at.unwrap_or(never)
+            }
             ApiKeyOrder::LastUsedDesc => pair[0].last_used_at >= pair[1].last_used_at,
+            ApiKeyOrder::LastUsedAsc => pair[0].last_used_at <= pair[1].last_used_at,
         });
         assert!(sorted, "{order:?}");
     }
@@ -159,21 +173,225 @@ async fn filters_find_by_text_and_state() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_foreign_cursor_is_refused() -> Result<()> {
-    let fixture = super::fixture().await?;
+async fn a_cursor_of_another_list_is_refused() -> Result<()> {
+    let fixture = filled().await?;
     let query = ApiKeyQuery {
-        cursor: Some("nonsense".into()),
         limit: 5,
         ..ApiKeyQuery::default()
     };
+    let first = fixture.registry.list_api_keys(&query).await?;
+    let cursor = first.next_cursor.expect("more");
+    let ask = async |order, filter, cursor: &str| {
+        let query = ApiKeyQuery {
+            filter,
+            order,
+            cursor: Some(cursor.to_owned()),
+            limit: 5,
+        };
+        match fixture.registry.list_api_keys(&query).await {
+            Ok(page) => Ok(page.items.len()),
+            Err(error) => Err(error.code()),
+        }
+    };
+    let (order, all) = (ApiKeyOrder::CreatedDesc, ApiKeyFilter::default());
+    assert_eq!(ask(order, all.clone(), &cursor).await, Ok(5));
+    let refused = Err("invalid_cursor");
     assert_eq!(
-        fixture
-            .registry
-            .list_api_keys(&query)
-            .await
-            .expect_err("foreign")
-            .code(),
-        "invalid_cursor"
+        ask(ApiKeyOrder::CreatedAsc, all.clone(), &cursor).await,
+        refused
+    );
+    assert_eq!(
+        ask(ApiKeyOrder::NameAsc, all.clone(), &cursor).await,
+        refused
+    );
+    let other = ApiKeyFilter {
+        owner: Some("local".into()),
+        ..all.clone()
+    };
+    assert_eq!(ask(order, other, &cursor).await, refused);
+    let head = cursor.split('.').next().expect("its list");
+    for bad in [
+        "",
+        "nonsense",
+        "1~a~00",
+        "\0",
+        "%",
+        "🔑",
+        &cursor[1..],
+        &format!("{cursor}00.61"),
+        &format!("{head}.1.00.61"),
+        &format!("{head}.99999999999999999999.61.61"),
+    ] {
+        assert_eq!(ask(order, all.clone(), bad).await, refused, "{bad}");
+    }
+    // Made up, but well formed: a place like any other.
+    assert_eq!(ask(order, all, &format!("{head}.-5.27.27")).await, Ok(0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn pages_have_1_to_500_keys() -> Result<()> {
+    let fixture = filled().await?;
+    let ask = async |limit| {
+        let query = ApiKeyQuery {
+            limit,
+            ..ApiKeyQuery::default()
+        };
+        fixture.registry.list_api_keys(&query).await
+    };
+    assert_eq!(ask(0).await?.items.len(), 1);
+    assert_eq!(ask(u32::MAX).await?.items.len(), 25);
+    Ok(())
+}
+
+/// A name, a search, and whether it finds it.
+const SEARCHES: [(&str, &str, bool); 34] = [
+    ("100% sure", "100%", true),
+    ("100% sure", "100_", false),
+    ("1000 sure", "100%", false),
+    ("under_score", "r_s", true),
+    ("under_score", "r%s", false),
+    ("underXscore", "r_s", false),
+    ("back\\slash", "k\\s", true),
+    ("back\\slash", "\\", true),
+    ("back\\slash", "back\\\\", false),
+    ("back\\%x", "\\%", true),
+    ("quote's \"end\"", "e's \"end", true),
+    ("quote's \"end\"", "' OR 1=1 --", false),
+    ("semi; DROP TABLE api_keys", "; drop table", true),
+    ("dollar $1 ? :name", "$1 ? :n", true),
+    ("ÄRGER", "ärger", true),
+    ("ärger", "ÄRGER", true),
+    ("a\u{308}rger", "Ä", true),
+    ("ärger", "a\u{308}rg", true),
+    ("ΟΔΟΣ", "οδος", true),
+    ("ΟΔΟΣΑ", "ΟΔΟΣ", true),
+    ("İstanbul", "istanbul", false),
+    ("straße", "STRASSE", false),
+    ("straẞe", "straße", true),
+    ("ключ боевой", "КЛЮЧ", true),
+    ("鍵 本番環境", "本番環", true),
+    ("鍵 本番環境", "鍵", true),
+    ("🔑🔑🔑 vault", "🔑🔑🔑", true),
+    ("\u{202e}evil", "\u{202e}ev", true),
+    ("*:*", "*:*", true),
+    ("a*b", "a*b", true),
+    ("axb", "a*b", false),
+    ("[a-c]x", "[a-c]", true),
+    ("tab and   blanks", "and   bl", true),
+    ("nul", "n\0l", false),
+];
+
+#[tokio::test]
+async fn searches_mean_what_they_say_on_both_databases() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let mut ids = std::collections::HashMap::new();
+    for (name, ..) in SEARCHES {
+        if !ids.contains_key(name) {
+            ids.insert(name, fixture.issue(name).await?.key.id);
+        }
+    }
+    let check = async |when: &str| -> Result<()> {
+        for (name, text, found) in SEARCHES {
+            let filter = ApiKeyFilter {
+                text: text.into(),
+                ..ApiKeyFilter::default()
+            };
+            let keys = walk(&fixture, ApiKeyOrder::NameAsc, filter, 100).await?;
+            let is_found = keys.iter().any(|key| key.id == ids[name]);
+            assert_eq!(is_found, found, "{name:?} by {text:?} {when}");
+        }
+        let endless = ApiKeyFilter {
+            text: "x".repeat(100_000),
+            ..ApiKeyFilter::default()
+        };
+        assert!(
+            walk(&fixture, ApiKeyOrder::NameAsc, endless, 9)
+                .await?
+                .is_empty()
+        );
+        Ok(())
+    };
+    check("before it is indexed").await?;
+    indexed(&fixture).await?;
+    check("by the index").await?;
+    // A name that changed is found by the new one, and not by the old one.
+    let change = keywright_registry::ApiKeyChange {
+        name: Some("renamed entirely".into()),
+        ..Default::default()
+    };
+    let id = &ids["underXscore"];
+    fixture
+        .registry
+        .change_api_key(&fixture.actor, id, &change)
+        .await?;
+    for when in ["before", "after"] {
+        for (text, found) in [("named ent", 1), ("underx", 0)] {
+            let filter = ApiKeyFilter {
+                text: text.into(),
+                ..ApiKeyFilter::default()
+            };
+            let keys = walk(&fixture, ApiKeyOrder::NameAsc, filter, 100).await?;
+            assert_eq!(keys.len(), found, "{text} {when} it is indexed");
+        }
+        indexed(&fixture).await?;
+    }
+    Ok(())
+}
+
+/// Waits until no key waits for the search index.
+pub(super) async fn indexed(fixture: &Fixture) -> Result<()> {
+    let mut stranger = fixture.stranger().await?;
+    for _ in 0..600 {
+        let waiting: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM api_key_search_pending")
+            .fetch_one(&mut stranger)
+            .await?;
+        if waiting == 0 {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    anyhow::bail!("the search index does not follow")
+}
+
+#[tokio::test]
+async fn a_search_of_the_audit_trail_ends_and_says_where() -> Result<()> {
+    let fixture = super::fixture().await?;
+    fixture.issue("a rare needle").await?;
+    let mut stranger = fixture.stranger().await?;
+    sqlx::query(
+        "WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 119999) \
+         INSERT INTO audit_events (sequence, at, action, actor, target_kind, target_id, target_name, summary, \
+         details, search_text) SELECT i, 1, 'x', 'x', 'api_key', 'x', 'x', 'x', '[]', 'hay' FROM n",
+    )
+    .execute(&mut stranger)
+    .await?;
+    let (mut before, mut steps) = (None, Vec::new());
+    loop {
+        let query = keywright_registry::AuditQuery {
+            text: "RARE needle".into(),
+            before,
+            limit: 10,
+            ..Default::default()
+        };
+        let page = fixture.registry.list_audit_events(query).await?;
+        assert_eq!(page.next_before, page.searched_back_to);
+        steps.push((page.items.len(), page.searched_back_to));
+        before = page.next_before;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(steps, [(0, Some(70_000)), (0, Some(20_000)), (1, None)]);
+    let enough = keywright_registry::AuditQuery {
+        text: "ha".into(),
+        limit: 10,
+        ..Default::default()
+    };
+    let page = fixture.registry.list_audit_events(enough).await?;
+    assert_eq!(
+        (page.items.len(), page.next_before, page.searched_back_to),
+        (10, Some(119_990), None)
     );
     Ok(())
 }

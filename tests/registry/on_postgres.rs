@@ -22,6 +22,8 @@ mod keys;
 mod insight;
 #[path = "lists.rs"]
 mod lists;
+#[path = "lists_model.rs"]
+mod lists_model;
 #[path = "people.rs"]
 mod people;
 #[path = "races.rs"]

@@ -17,7 +17,7 @@ impl App {
         request: AuditListRequest,
     ) -> Result<AuditPageView, AppError> {
         let before = request.cursor.as_deref().map(str::parse).transpose();
-        let query = AuditQuery {
+        let mut query = AuditQuery {
             text: request.text,
             subject: match request.subject {
                 AuditSubjectFilter::All => SubjectFilter::All,
@@ -28,13 +28,13 @@ impl App {
             before: before.map_err(|_| RegistryError::Cursor)?,
             limit: request.limit,
         };
-        let page = self
-            .inner
-            .registry
-            .get()
-            .await?
-            .list_audit_events(query)
-            .await?;
+        let registry = self.inner.registry.get().await?;
+        let mut page = registry.list_audit_events(query.clone()).await?;
+        // A search that has found nothing so far goes on: a face shows events, or that there are none.
+        while page.items.is_empty() && page.next_before.is_some() {
+            query.before = page.next_before;
+            page = registry.list_audit_events(query.clone()).await?;
+        }
         Ok(AuditPageView {
             items: page.items.into_iter().map(event_view).collect(),
             next_cursor: page.next_before.map(|before| before.to_string()),

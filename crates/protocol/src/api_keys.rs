@@ -169,8 +169,10 @@ pub struct ApiKeyPageView {
     pub items: Vec<ApiKeyView>,
     /// Pass it back for the next page; absent on the last.
     pub next_cursor: Option<String>,
-    /// How many rows the filter matches in all.
-    pub total: i64,
+    /// How many rows the filter matches in all; with the first page only.
+    pub total: Option<i64>,
+    /// Whether that is only about right.
+    pub total_is_estimate: bool,
 }
 
 /// Counts for the page's head.

@@ -203,3 +203,34 @@ UPDATE rotations SET state = 'complete', ended_at = created_at, ended_by = 'supe
 UPDATE rotations SET state = 'cancelled'
     WHERE state = 'complete' AND kid IN (SELECT kid FROM secrets
         WHERE stored = 'aborted' OR (stored = 'revoked' AND first_used_at IS NULL));
+
+-- Lists and search. What time does to a key is in these columns: a key verifies until `works_until`, rotates until
+-- `rotating_until`, has a pending secret until `pending_until` (0: not at all; 9223372036854775807: for ever).
+ALTER TABLE api_keys ADD COLUMN works_until BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE api_keys ADD COLUMN rotating_until BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE api_keys ADD COLUMN pending_until BIGINT NOT NULL DEFAULT 0;
+CREATE TABLE secret_ends AS SELECT key_id, stored,
+    CASE WHEN stored = 'retiring' AND retires_at < COALESCE(expires_at, 9223372036854775807) THEN retires_at
+         ELSE COALESCE(expires_at, 9223372036854775807) END AS works_until
+    FROM secrets WHERE stored IN ('pending', 'active', 'retiring');
+CREATE INDEX secret_ends_by_key ON secret_ends (key_id, works_until);
+UPDATE api_keys SET
+    works_until = COALESCE((SELECT MAX(e.works_until) FROM secret_ends e WHERE e.key_id = api_keys.id), 0),
+    rotating_until = COALESCE((SELECT e.works_until FROM secret_ends e WHERE e.key_id = api_keys.id
+                               ORDER BY e.works_until DESC LIMIT 1 OFFSET 1), 0),
+    pending_until = COALESCE((SELECT MAX(e.works_until) FROM secret_ends e WHERE e.key_id = api_keys.id
+                              AND e.stored = 'pending'), 0);
+DROP TABLE secret_ends;
+CREATE INDEX api_keys_by_end ON api_keys (works_until);
+CREATE INDEX api_keys_by_environment ON api_keys (environment, created_at, id);
+CREATE INDEX api_keys_by_prefix ON api_keys (prefix, created_at, id);
+CREATE INDEX api_keys_rotating ON api_keys (rotating_until) WHERE rotating_until > 0;
+CREATE INDEX api_keys_pending ON api_keys (pending_until) WHERE pending_until > 0;
+CREATE INDEX api_keys_revoked ON api_keys (revoked_at) WHERE revoked_at IS NOT NULL;
+CREATE INDEX api_keys_disabled ON api_keys (disabled_at) WHERE disabled_at IS NOT NULL;
+CREATE INDEX api_keys_with_wildcards ON api_keys (id) WHERE scopes LIKE '%*%';
+-- Keys whose text the search index does not know yet (SQLite; on PostgreSQL it is written at once, and this is empty).
+CREATE TABLE api_key_search_pending (
+    sequence INTEGER PRIMARY KEY,
+    key_id   TEXT NOT NULL
+);

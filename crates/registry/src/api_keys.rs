@@ -16,9 +16,9 @@ use crate::store::{self, audit::NewEvent};
 use crate::writer::{Subject, Unit};
 use crate::{LocalRegistry, RegistryError};
 
-pub(crate) use crate::listing::Cursor;
 pub use crate::listing::{
-    ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeySummary, StateFilter,
+    ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeySummary, ApiKeyTotal,
+    StateFilter,
 };
 
 /// The principal of a registry that knows no people: whoever sits at this device.

@@ -52,13 +52,17 @@ pub struct AuditQuery {
     pub limit: u32,
 }
 
-/// A page of events, newest first.
+/// A page of events, newest first. It may be shorter than asked for and still have a
+/// `next_before`: a search that finds little stops after 50,000 events.
 #[derive(Clone, Debug)]
 pub struct AuditPage {
     /// The events.
     pub items: Vec<AuditEvent>,
     /// `before` of the next page.
     pub next_before: Option<i64>,
+    /// Where the search stopped: of the events before this one nothing is known yet. None if it
+    /// found enough, or looked at them all.
+    pub searched_back_to: Option<i64>,
 }
 
 impl LocalRegistry {
@@ -72,12 +76,16 @@ impl LocalRegistry {
             limit: limit + 1,
             ..query
         };
-        let mut items = store::audit::list(&mut *self.shared.pool.acquire().await?, &query).await?;
-        let more = items.len() > limit as usize;
+        let (mut items, searched_back_to) =
+            store::audit::list(&mut *self.shared.pool.acquire().await?, &query).await?;
+        let has_enough = items.len() > limit as usize;
         items.truncate(limit as usize);
-        let next_before = more
-            .then(|| items.last().map(|event| event.sequence))
-            .flatten();
-        Ok(AuditPage { items, next_before })
+        let last = items.last().map(|event| event.sequence);
+        let searched_back_to = searched_back_to.filter(|_| !has_enough);
+        Ok(AuditPage {
+            next_before: last.filter(|_| has_enough).or(searched_back_to),
+            items,
+            searched_back_to,
+        })
     }
 }

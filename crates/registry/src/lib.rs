@@ -24,6 +24,7 @@ mod retention;
 mod rotation;
 mod schedules;
 mod scopes;
+mod search;
 mod store;
 mod uses;
 mod verification;
@@ -36,7 +37,7 @@ use std::sync::{Arc, Mutex};
 pub use alerts::{Alert, AlertPage, AlertQuery};
 pub use api_keys::{
     ApiKeyChange, ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeySummary,
-    ClientSecret, Issued, LOCAL_PRINCIPAL, StateFilter,
+    ApiKeyTotal, ClientSecret, Issued, LOCAL_PRINCIPAL, StateFilter,
 };
 pub use audit::{AuditEvent, AuditPage, AuditQuery, SubjectFilter};
 pub use error::RegistryError;
@@ -87,6 +88,8 @@ struct Shared {
     uses: uses::UseRecorder,
     /// Kids whose rows are being stored under a newer pepper.
     rewrites: Mutex<HashSet<String>>,
+    /// Counts by state that took long.
+    counts: Mutex<Option<listing::KnownCounts>>,
 }
 
 impl LocalRegistry {

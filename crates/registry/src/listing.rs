@@ -1,35 +1,67 @@
-//! Lists of keys: filter, order and keyset pages, stable while keys come and go.
+//! Lists of keys: any filter, any order, keyset pages that are stable while keys come and go.
 
-use keywright_domain::api_keys::ApiKeyState;
+mod cursor;
+mod page;
+mod summary;
 
-use crate::store::listing::ListRow;
+use std::time::{Duration, Instant};
+
+use keywright_domain::api_keys::{ApiKeyState, Environment, Owner};
+use keywright_domain::scopes::Scope;
+
+pub(crate) use cursor::Cursor;
+
 use crate::{LocalRegistry, RegistryError, store};
 
-/// Which keys.
-#[derive(Clone, Debug, Default)]
+/// Which keys: those that pass everything that is given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ApiKeyFilter {
-    /// Part of a name, prefix, kid or scope.
+    /// Part of a name, prefix, kid, scope or tag, whatever its case. Empty for no filter.
     pub text: String,
     /// By state.
     pub state: StateFilter,
+    /// Id of the principal they belong to.
+    pub owner: Option<String>,
+    /// What their texts begin with, as a whole: `sk_live`.
+    pub prefix: Option<String>,
+    /// Those that hold this scope, by itself or by a wildcard.
+    pub scope: Option<Scope>,
+    /// Where they may be used.
+    pub environment: Option<Environment>,
+    /// Those whose newest secret ends before this moment (Unix ms), ended ones included.
+    pub expires_before: Option<i64>,
+    /// Those whose latest use was before this moment (Unix ms), never used ones included.
+    pub unused_since: Option<i64>,
+    /// Those with this tag.
+    pub tag: Option<String>,
+    /// Those issued at this moment (Unix ms) or later.
+    pub created_from: Option<i64>,
+    /// Those issued before this moment (Unix ms).
+    pub created_until: Option<i64>,
 }
 
-/// Which states.
+/// Which states. A key that its owner's suspension or revocation reaches is disabled or revoked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StateFilter {
     /// Every key.
     #[default]
     All,
-    /// Some secret verifies.
+    /// Active or rotating: some secret verifies.
     Live,
-    /// In an overlap.
+    /// Two secrets verify, whether or not the end of the old one is known.
     Rotating,
     /// Live and ending within 30 days.
     Expiring,
-    /// Past its end.
+    /// No secret verifies any more.
     Expired,
+    /// Suspended.
+    Disabled,
     /// Ended by a person.
     Revoked,
+    /// Live with a new secret that nobody used yet.
+    Pending,
+    /// In whatever state, but never used.
+    NeverUsed,
 }
 
 /// In which order; ties are broken by id.
@@ -40,14 +72,24 @@ pub enum ApiKeyOrder {
     CreatedDesc,
     /// Oldest first.
     CreatedAsc,
-    /// A to Z.
+    /// A to Z, whatever the case.
     NameAsc,
     /// Z to A.
     NameDesc,
-    /// Soonest end first.
+    /// Soonest end first, never last.
     ExpiresAsc,
-    /// Latest use first.
+    /// Latest end first, before them those that never end.
+    ExpiresDesc,
+    /// Latest use first, never used last.
     LastUsedDesc,
+    /// Never used first, then the longest unused.
+    LastUsedAsc,
+}
+
+impl ApiKeyOrder {
+    pub(crate) fn is_by_name(self) -> bool {
+        matches!(self, Self::NameAsc | Self::NameDesc)
+    }
 }
 
 /// A page is asked for.
@@ -57,7 +99,7 @@ pub struct ApiKeyQuery {
     pub filter: ApiKeyFilter,
     /// In which order.
     pub order: ApiKeyOrder,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the page before, of the same filter and order.
     pub cursor: Option<String>,
     /// 1 to 500.
     pub limit: u32,
@@ -72,8 +114,14 @@ pub struct ApiKeySummary {
     pub name: String,
     /// Prefix.
     pub prefix: String,
+    /// Where it may be used.
+    pub environment: Environment,
+    /// Who it belongs to.
+    pub owner: Owner,
     /// Scopes.
     pub scopes: Vec<String>,
+    /// Tags.
+    pub tags: Vec<String>,
     /// State at the moment of the query.
     pub state: ApiKeyState,
     /// Kid of the newest secret.
@@ -84,25 +132,42 @@ pub struct ApiKeySummary {
     pub created_at: i64,
     /// End of the newest secret.
     pub expires_at: Option<i64>,
-    /// End of an overlap.
+    /// End of an overlap, once its clock runs.
     pub old_secret_works_until: Option<i64>,
+    /// A new secret waits for its first use.
+    pub has_pending_secret: bool,
     /// Latest use.
     pub last_used_at: Option<i64>,
-    /// Revocation.
+    /// Since when it is suspended, by itself or with its owner.
+    pub disabled_at: Option<i64>,
+    /// When its text was seen where none belongs.
+    pub exposed_at: Option<i64>,
+    /// Revocation, by itself or with everything of its owner.
     pub revoked_at: Option<i64>,
     /// Its reason.
     pub revoked_reason: Option<String>,
 }
 
-/// A page.
+/// A page. It may be shorter than asked for and still have a `next_cursor`: a search that finds
+/// little stops after a bounded number of keys and goes on with the next page.
 #[derive(Clone, Debug)]
 pub struct ApiKeyPage {
     /// The keys.
     pub items: Vec<ApiKeySummary>,
     /// For the next page.
     pub next_cursor: Option<String>,
-    /// How many the filter matches in all.
-    pub total: i64,
+    /// How many the filter matches in all; of the first page only.
+    pub total: Option<ApiKeyTotal>,
+}
+
+/// How many keys a filter matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ApiKeyTotal {
+    /// The number.
+    pub count: i64,
+    /// Whether it is only about right. Up to 10,000 keys it never is, as long as a single one of the
+    /// filters, or the registry, leaves no more.
+    pub is_estimate: bool,
 }
 
 /// Counts by state.
@@ -110,169 +175,62 @@ pub struct ApiKeyPage {
 pub struct ApiKeyCounts {
     /// Every key.
     pub all: i64,
-    /// Live.
+    /// Active or rotating.
     pub live: i64,
-    /// In an overlap.
+    /// Two secrets verify.
     pub rotating: i64,
     /// Live and ending within 30 days.
     pub expiring: i64,
-    /// Past the end.
+    /// No secret verifies any more.
     pub expired: i64,
+    /// Suspended.
+    pub disabled: i64,
     /// Revoked.
     pub revoked: i64,
 }
 
-/// Where a page ended: the value it was ordered by, and the id.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Cursor {
-    pub(crate) number: i64,
-    pub(crate) text: String,
-    pub(crate) id: String,
+/// Counts that took long enough to be worth keeping.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct KnownCounts {
+    counts: ApiKeyCounts,
+    until: Instant,
 }
 
-impl Cursor {
-    /// Before every row.
-    pub(crate) fn before_all() -> Self {
-        Self {
-            number: i64::MIN,
-            text: String::new(),
-            id: String::new(),
-        }
-    }
-
-    /// After every row: no name is as long as this one, and no character comes later.
-    pub(crate) fn after_all() -> Self {
-        let text = "\u{10FFFF}".repeat(130);
-        Self {
-            number: i64::MAX,
-            id: text.clone(),
-            text,
-        }
-    }
-
-    fn of(row: &ListRow, order: ApiKeyOrder) -> Self {
-        let number = match order {
-            ApiKeyOrder::CreatedDesc | ApiKeyOrder::CreatedAsc => row.created_at,
-            ApiKeyOrder::ExpiresAsc => row.expires_order,
-            ApiKeyOrder::LastUsedDesc => row.last_used_order,
-            ApiKeyOrder::NameAsc | ApiKeyOrder::NameDesc => 0,
-        };
-        let by_name = matches!(order, ApiKeyOrder::NameAsc | ApiKeyOrder::NameDesc);
-        let text = if by_name {
-            row.name_key.clone()
-        } else {
-            String::new()
-        };
-        Self {
-            number,
-            text,
-            id: row.id.clone(),
-        }
-    }
-
-    fn encode(&self) -> String {
-        format!("{}~{}~{}", self.number, self.id, hex::encode(&self.text))
-    }
-
-    fn decode(text: &str) -> Result<Self, RegistryError> {
-        let mut parts = text.splitn(3, '~');
-        let mut next = || parts.next().ok_or(RegistryError::Cursor);
-        let (number, id, text) = (next()?, next()?, next()?);
-        let text = hex::decode(text).map_err(|_| RegistryError::Cursor)?;
-        Ok(Self {
-            number: number.parse().map_err(|_| RegistryError::Cursor)?,
-            id: id.to_owned(),
-            text: String::from_utf8(text).map_err(|_| RegistryError::Cursor)?,
-        })
-    }
-}
+/// Up to so many keys, counts are never kept.
+const COUNTED_ANEW: i64 = 100_000;
+/// Counting takes at most a twentieth of the time, and what is shown is at most so old.
+const COUNTS_SHARE: u32 = 20;
+const COUNTS_OLDEST: Duration = Duration::from_secs(10);
 
 impl LocalRegistry {
-    /// One page of keys.
+    /// Counts by state. With more than 100,000 keys they may be up to 10 seconds old.
     ///
     /// # Errors
-    /// [`RegistryError::Cursor`] for a cursor of another list.
-    pub async fn list_api_keys(&self, query: &ApiKeyQuery) -> Result<ApiKeyPage, RegistryError> {
-        let after = query.cursor.as_deref().map(Cursor::decode).transpose()?;
-        let limit = query.limit.clamp(1, 500);
-        let now = self.now();
-        let mut transaction = self.shared.pool.begin().await?;
-        let mut rows = store::listing::list(
-            &mut transaction,
-            &query.filter,
-            query.order,
-            after.as_ref(),
-            i64::from(limit) + 1,
-            now,
-        )
-        .await?;
-        let total = store::listing::count(&mut transaction, &query.filter, now).await?;
-        let more = rows.len() > limit as usize;
-        rows.truncate(limit as usize);
-        let last = rows.last().filter(|_| more);
-        let next_cursor = last.map(|row| Cursor::of(row, query.order).encode());
-        let items = rows.into_iter().map(|row| summary(row, now)).collect();
-        Ok(ApiKeyPage {
-            items,
-            next_cursor,
-            total,
-        })
-    }
-
-    /// Counts by state.
-    ///
-    /// # Errors
-    /// [`RegistryError`] if the file cannot be read.
+    /// [`RegistryError`] if the database cannot be read.
     pub async fn count_api_keys(&self) -> Result<ApiKeyCounts, RegistryError> {
-        store::listing::counts(&mut *self.shared.pool.acquire().await?, self.now()).await
-    }
-}
-
-fn summary(row: ListRow, now: i64) -> ApiKeySummary {
-    let rotating = row.old_works_until > now;
-    let state = if row.revoked_at.is_some() {
-        ApiKeyState::Revoked
-    } else if row.expires_order <= now {
-        ApiKeyState::Expired
-    } else if rotating {
-        ApiKeyState::Rotating
-    } else {
-        ApiKeyState::Active
-    };
-    ApiKeySummary {
-        id: row.id,
-        name: row.name,
-        prefix: row.prefix,
-        scopes: row.scopes.split(' ').map(str::to_owned).collect(),
-        state,
-        kid: row.kid,
-        last_four: row.last_four,
-        created_at: row.created_at,
-        expires_at: (row.expires_order != i64::MAX).then_some(row.expires_order),
-        old_secret_works_until: (state == ApiKeyState::Rotating).then_some(row.old_works_until),
-        last_used_at: (row.last_used_order != 0).then_some(row.last_used_order),
-        revoked_at: row.revoked_at,
-        revoked_reason: row.revoked_reason,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cursors_read_back_and_foreign_ones_are_refused() {
-        let cursor = Cursor {
-            number: -5,
-            text: "a~ü b".into(),
-            id: "abc".into(),
-        };
-        assert_eq!(Cursor::decode(&cursor.encode()).expect("our own"), cursor);
-        for foreign in ["", "1", "1~a", "x~a~00", "1~a~zz", "1~a~ff"] {
-            assert_eq!(
-                Cursor::decode(foreign).expect_err("foreign").code(),
-                "invalid_cursor"
-            );
+        let began = Instant::now();
+        if let Some(known) = *self.known_counts()
+            && began < known.until
+        {
+            return Ok(known.counts);
         }
+        let mut connection = self.shared.pool.acquire().await?;
+        let counts = store::listing::counts(&mut connection, self.now()).await?;
+        if counts.all > COUNTED_ANEW {
+            let keep = (began.elapsed() * COUNTS_SHARE).min(COUNTS_OLDEST);
+            *self.known_counts() = Some(KnownCounts {
+                counts,
+                until: Instant::now() + keep,
+            });
+        }
+        Ok(counts)
+    }
+
+    fn known_counts(&self) -> std::sync::MutexGuard<'_, Option<KnownCounts>> {
+        // Nothing panics while it is held; and if it did, the value would still be whole.
+        self.shared
+            .counts
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }

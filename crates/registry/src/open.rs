@@ -117,6 +117,7 @@ impl LocalRegistry {
             tracing::info!(from = found, to = Self::newest_schema(), backup = %backup.display(), "migrating the registry");
         }
         migrate_file(&mut connection, found).await?;
+        store::file::prepare_search(&mut connection).await?;
         connection.close().await?;
         Self::begin(Place::File(path), options, clock).await
     }
@@ -141,6 +142,7 @@ impl LocalRegistry {
                 return Err(migration_error(error));
             }
         }
+        store::postgres::prepare_search(&mut connection).await?;
         connection.close().await?;
         Self::begin(Place::Postgres(address.to_owned()), options, clock).await
     }
@@ -169,6 +171,7 @@ impl LocalRegistry {
             throttle: keywright_index::FailureThrottle::default(),
             uses: UseRecorder::default(),
             rewrites: Mutex::default(),
+            counts: Mutex::default(),
         });
         freshness::begin(&shared).await?;
         writer::start(&shared, queue);
@@ -177,6 +180,7 @@ impl LocalRegistry {
         registry.write((), |unit, ()| Box::pin(seed(unit))).await?;
         registry.build_index_in_background();
         registry.flush_in_background();
+        registry.index_search_in_background();
         Ok(registry)
     }
 

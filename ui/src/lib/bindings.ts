@@ -193,8 +193,10 @@ export type ApiKeyPageView = {
 	items: ApiKeyView[],
 	/**  Pass it back for the next page; absent on the last. */
 	nextCursor: string | null,
-	/**  How many rows the filter matches in all. */
-	total: number,
+	/**  How many rows the filter matches in all; with the first page only. */
+	total: number | null,
+	/**  Whether that is only about right. */
+	totalIsEstimate: boolean,
 };
 
 /**  Order of a list. */

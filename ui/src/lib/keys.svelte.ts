@@ -42,10 +42,8 @@ class KeyList {
         commands.countApiKeys(),
       ]);
       if (run !== this.#run) return;
-      this.rows = page.items;
-      this.total = page.total;
+      this.#show(page.items, page.nextCursor, page.total ?? 0);
       this.counts = counts;
-      this.#cursor = page.nextCursor;
       this.#more = null;
       this.error = null;
       this.fresh = false;
@@ -86,14 +84,19 @@ class KeyList {
       try {
         const page = await commands.listApiKeys(this.#request(this.#cursor, NEXT_PAGE));
         if (run !== this.#run) return;
-        this.rows = this.rows.concat(page.items);
-        this.total = page.total;
-        this.#cursor = page.nextCursor;
+        this.#show(this.rows.concat(page.items), page.nextCursor, this.total);
       } catch (thrown) {
         if (run === this.#run) this.error = app.note(thrown);
         return;
       }
     }
+  }
+
+  /** The first page's total may be an estimate: the end of the list is where no page follows. */
+  #show(rows: ApiKeyView[], cursor: string | null, total: number): void {
+    this.rows = rows;
+    this.#cursor = cursor;
+    this.total = cursor === null ? rows.length : Math.max(total, rows.length + 1);
   }
 
   #request(cursor: string | null, limit: number) {

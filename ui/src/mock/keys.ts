@@ -84,7 +84,8 @@ export class MockKeys {
     return {
       items: structuredClone(rows.slice(start, end).map(({ view }) => view)),
       nextCursor: end < rows.length ? String(end) : null,
-      total: rows.length,
+      total: start === 0 ? rows.length : null,
+      totalIsEstimate: false,
     };
   }
 

@@ -30,7 +30,12 @@ beforeEach(() => {
     const start = Number(cursor ?? 0);
     const end = Math.min(total, start + limit);
     const items = Array.from({ length: end - start }, (_, i) => key(start + i));
-    return { items, nextCursor: end < total ? String(end) : null, total };
+    return {
+      items,
+      nextCursor: end < total ? String(end) : null,
+      total: start === 0 ? total : null,
+      totalIsEstimate: false,
+    };
   };
   mockIPC((command, payload) => {
     if (command === "count_api_keys")
@@ -61,13 +66,13 @@ it("drops the answer to a question that is no longer asked", async () => {
   answer = ({ text }) =>
     text === "old"
       ? new Promise((done) => (release = done))
-      : { items: [key(7)], nextCursor: null, total: 1 };
+      : { items: [key(7)], nextCursor: null, total: 1, totalIsEstimate: false };
   keys.text = "old";
   const first = keys.load();
   await vi.waitFor(() => expect(requests).toHaveLength(1));
   keys.text = "new";
   await keys.load();
-  release({ items: [key(1), key(2)], nextCursor: null, total: 2 });
+  release({ items: [key(1), key(2)], nextCursor: null, total: 2, totalIsEstimate: false });
   await first;
   expect(keys.rows.map(({ id }) => id)).toEqual(["key_7"]);
 });

@@ -28,12 +28,15 @@ impl App {
         request: ApiKeyListRequest,
     ) -> Result<ApiKeyPageView, AppError> {
         let registry = self.inner.registry.get().await?;
-        let page = registry.list_api_keys(&views::query(request)).await?;
-        Ok(ApiKeyPageView {
-            items: page.items.into_iter().map(views::summary).collect(),
-            next_cursor: page.next_cursor,
-            total: page.total,
-        })
+        let mut query = views::query(request);
+        let mut page = registry.list_api_keys(&query).await?;
+        let total = page.total;
+        // A search that has found nothing so far goes on: a face shows keys, or that there are none.
+        while page.items.is_empty() && page.next_cursor.is_some() {
+            query.cursor = page.next_cursor;
+            page = registry.list_api_keys(&query).await?;
+        }
+        Ok(views::page(page, total))
     }
 
     /// Counts by state.

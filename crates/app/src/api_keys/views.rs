@@ -3,11 +3,12 @@
 use keywright_domain::api_keys::lifecycle::KnownScope;
 use keywright_domain::api_keys::{self as domain, ApiKey, Secret};
 use keywright_protocol::api_keys::{
-    ApiKeyCountsView, ApiKeyDetailView, ApiKeyListRequest, ApiKeySort, ApiKeyState,
+    ApiKeyCountsView, ApiKeyDetailView, ApiKeyListRequest, ApiKeyPageView, ApiKeySort, ApiKeyState,
     ApiKeyStateFilter, ApiKeyView, ScopeView, SecretState, SecretView,
 };
 use keywright_registry::{
-    ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, ApiKeyQuery, ApiKeySummary, AuditEvent, StateFilter,
+    ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeySummary, ApiKeyTotal,
+    AuditEvent, StateFilter,
 };
 
 use crate::activity::event_view;
@@ -24,6 +25,7 @@ pub(super) fn query(request: ApiKeyListRequest) -> ApiKeyQuery {
                 ApiKeyStateFilter::Expired => StateFilter::Expired,
                 ApiKeyStateFilter::Revoked => StateFilter::Revoked,
             },
+            ..ApiKeyFilter::default()
         },
         order: match request.sort {
             ApiKeySort::CreatedDesc => ApiKeyOrder::CreatedDesc,
@@ -79,7 +81,16 @@ pub(super) fn detail(record: &ApiKey, events: Vec<AuditEvent>, now: i64) -> ApiK
     }
 }
 
-pub(super) fn summary(summary: ApiKeySummary) -> ApiKeyView {
+pub(super) fn page(page: ApiKeyPage, total: Option<ApiKeyTotal>) -> ApiKeyPageView {
+    ApiKeyPageView {
+        items: page.items.into_iter().map(summary).collect(),
+        next_cursor: page.next_cursor,
+        total: total.map(|total| total.count),
+        total_is_estimate: total.is_some_and(|total| total.is_estimate),
+    }
+}
+
+fn summary(summary: ApiKeySummary) -> ApiKeyView {
     ApiKeyView {
         id: summary.id,
         name: summary.name,
@@ -104,6 +115,7 @@ pub(super) fn counts(counts: ApiKeyCounts) -> ApiKeyCountsView {
         rotating,
         expiring,
         expired,
+        disabled: _,
         revoked,
     } = counts;
     ApiKeyCountsView {

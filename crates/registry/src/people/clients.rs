@@ -115,7 +115,7 @@ impl LocalRegistry {
         let rows = store::people::clients::list(connection, text, &after, limit + 1).await?;
         Ok(page::cut(rows, limit, |one| Position {
             number: 0,
-            text: one.settings.name.to_lowercase(),
+            text: store::search::fold(&one.settings.name),
             id: one.id.clone(),
         }))
     }

@@ -2,12 +2,13 @@
 
 use keywright_domain::api_keys::{
     ApiKey, CreditPlan, Environment, KeySettings, Metadata, NetworkList, Note, OriginList, Owner,
-    OwnerKind, Prefix, RateLimits, Secret, Tags,
+    OwnerKind, Prefix, RateLimits, Secret, SecretState, Tags,
 };
 use keywright_domain::scopes::ScopeSet;
 use sqlx::AnyConnection;
 
 use super::many;
+use super::search;
 use super::secrets::{self, SecretRow, damaged};
 use crate::RegistryError;
 
@@ -155,13 +156,14 @@ pub(crate) async fn put_all(
     keys: &[ApiKey],
     now: i64,
 ) -> Result<(), RegistryError> {
-    const COLUMNS: usize = 33;
+    const COLUMNS: usize = 36;
     for part in many::parts(keys) {
         let sql = many::values(
             "INSERT INTO api_keys (id, name, prefix, environment, owner_kind, owner_id, creator_id, scopes, limits, \
              networks, origins, tags, note, metadata, one_time, canary, credit_plan, epoch, created_at, not_before, \
              disabled_at, disabled_reason, exposed_at, revoked_at, revoked_reason, promoted_to, name_key, search_text, \
-             kid, last_four, expires_order, old_works_until, last_used_order) VALUES ",
+             kid, last_four, expires_order, old_works_until, works_until, rotating_until, pending_until, \
+             last_used_order) VALUES ",
             part.len(),
             COLUMNS,
         ) + " ON CONFLICT (id) DO UPDATE SET name = excluded.name, owner_kind = excluded.owner_kind, \
@@ -173,7 +175,8 @@ pub(crate) async fn put_all(
              revoked_at = excluded.revoked_at, revoked_reason = excluded.revoked_reason, \
              promoted_to = excluded.promoted_to, name_key = excluded.name_key, search_text = excluded.search_text, \
              kid = excluded.kid, last_four = excluded.last_four, expires_order = excluded.expires_order, \
-             old_works_until = excluded.old_works_until";
+             old_works_until = excluded.old_works_until, works_until = excluded.works_until, \
+             rotating_until = excluded.rotating_until, pending_until = excluded.pending_until";
         let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
         for key in part {
             let derived = Derived::of(key, now)?;
@@ -211,6 +214,9 @@ pub(crate) async fn put_all(
                 .bind(derived.last_four)
                 .bind(derived.expires_order)
                 .bind(derived.old_works_until)
+                .bind(derived.works_until)
+                .bind(derived.rotating_until)
+                .bind(derived.pending_until)
                 .bind(key.last_used_at().unwrap_or(0));
         }
         query.execute(&mut *connection).await?;
@@ -243,6 +249,10 @@ struct Derived {
     last_four: String,
     expires_order: i64,
     old_works_until: i64,
+    /// Until when some secret verifies, and until when two of them do.
+    works_until: i64,
+    rotating_until: i64,
+    pending_until: i64,
 }
 
 impl Derived {
@@ -261,13 +271,34 @@ impl Derived {
             search_text.push(' ');
             search_text.push_str(secret.kid.as_str());
         }
+        let mut ends: Vec<i64> = key.secrets.iter().map(end_of).collect();
+        ends.sort_unstable_by(|one, other| other.cmp(one));
+        let pending = key
+            .secrets
+            .iter()
+            .filter(|secret| secret.stored == SecretState::Pending);
         Ok(Self {
-            name_key: key.name.to_lowercase(),
-            search_text: search_text.to_lowercase(),
+            name_key: search::fold(&key.name),
+            search_text: search::fold(&search_text),
             kid: current.kid.as_str().to_owned(),
             last_four: current.last_four.clone(),
             expires_order: current.expires_at.unwrap_or(NEVER),
             old_works_until: key.old_secret_works_until(now).unwrap_or(0),
+            works_until: ends.first().copied().unwrap_or(0),
+            rotating_until: ends.get(1).copied().unwrap_or(0),
+            pending_until: pending.map(end_of).max().unwrap_or(0),
         })
     }
+}
+
+/// Until when a secret verifies if nothing but time happens to it; 0 if it does not any more.
+fn end_of(secret: &Secret) -> i64 {
+    let by_state = match secret.stored {
+        SecretState::Retiring => secret.retires_at,
+        SecretState::Pending => secret.pending_until,
+        SecretState::Active => None,
+        _ => return 0,
+    };
+    let never = |end: Option<i64>| end.unwrap_or(NEVER);
+    never(by_state).min(never(secret.expires_at))
 }

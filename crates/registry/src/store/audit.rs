@@ -5,7 +5,7 @@ use keywright_domain::audit_chain::{self, ChainedEvent, EventHash};
 use sqlx::AnyConnection;
 
 use super::heads::Head;
-use super::{like_pattern, many};
+use super::{filters, many, search};
 use crate::RegistryError;
 use crate::audit::{AuditEvent, AuditQuery, SubjectFilter};
 use crate::audit_export::ExportEvent;
@@ -71,8 +71,7 @@ pub(crate) async fn insert_all(
                 actor.as_str(),
                 event.target_name,
                 event.summary
-            )
-            .to_lowercase();
+            );
             head.audit_sequence += 1;
             let chained = ChainedEvent {
                 sequence: head.audit_sequence,
@@ -97,7 +96,7 @@ pub(crate) async fn insert_all(
                 .bind(event.target_name.clone())
                 .bind(event.summary.clone())
                 .bind(details)
-                .bind(search_text)
+                .bind(search::fold(&search_text))
                 .bind(head.audit_hash.clone());
         }
         query.execute(&mut *connection).await?;
@@ -206,30 +205,54 @@ impl AuditRow {
     }
 }
 
+/// A search looks at so many events at most: about 50 ms.
+const SEARCHED: i64 = 50_000;
+
+/// Events before a place, newest first. Also the oldest event that was looked at, if older ones
+/// are left: what a filter leaves out may be long.
 pub(crate) async fn list(
     connection: &mut AnyConnection,
     query: &AuditQuery,
-) -> Result<Vec<AuditEvent>, RegistryError> {
+) -> Result<(Vec<AuditEvent>, Option<i64>), RegistryError> {
+    if filters::is_impossible(&query.text) {
+        return Ok((Vec::new(), None));
+    }
     let subject = match query.subject {
         SubjectFilter::All => "",
         SubjectFilter::ApiKeys => "api_key",
         SubjectFilter::Accounts => "account",
         SubjectFilter::Registry => "registry",
     };
+    let (oldest, newest): (i64, i64) = sqlx::query_as(
+        "SELECT (SELECT COALESCE(MIN(sequence), 0) FROM audit_events), \
+         (SELECT COALESCE(MAX(sequence), 0) FROM audit_events)",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    let before = query
+        .before
+        .unwrap_or(i64::MAX)
+        .min(newest.saturating_add(1));
+    let back_to = before.saturating_sub(SEARCHED).max(oldest);
     let rows: Vec<AuditRow> = sqlx::query_as(
         "SELECT sequence, at, action, actor, target_kind, target_id, target_name, summary, details \
-         FROM audit_events WHERE sequence < $1 \
-         AND ($2 = '' OR target_kind = $2 OR ($2 = 'registry' AND target_kind = 'scope')) \
-         AND ($3 = '%%' OR search_text LIKE $3 ESCAPE '\\') \
-         ORDER BY sequence DESC LIMIT $4",
+         FROM audit_events WHERE sequence < $1 AND sequence >= $2 \
+         AND ($3 = '' OR target_kind = $3 OR ($3 = 'registry' AND target_kind = 'scope')) \
+         AND ($4 = '%%' OR search_text LIKE $4 ESCAPE '\\') \
+         ORDER BY sequence DESC LIMIT $5",
     )
-    .bind(query.before.unwrap_or(i64::MAX))
+    .bind(before)
+    .bind(back_to)
     .bind(subject)
-    .bind(like_pattern(&query.text))
+    .bind(search::like_pattern(&query.text))
     .bind(i64::from(query.limit))
     .fetch_all(connection)
     .await?;
-    Ok(rows.into_iter().map(from_row).collect())
+    let is_all = back_to <= oldest;
+    Ok((
+        rows.into_iter().map(from_row).collect(),
+        (!is_all).then_some(back_to),
+    ))
 }
 
 pub(crate) async fn list_of_target(

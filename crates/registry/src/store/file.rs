@@ -1,5 +1,5 @@
 //! The SQLite file itself: its place, its health, its version, its backup. Only this module
-//! speaks SQLite's own dialect (PRAGMA, VACUUM INTO).
+//! speaks SQLite's own dialect (PRAGMA, VACUUM INTO, FTS5, its triggers).
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -266,4 +266,88 @@ pub(crate) async fn check_copy(connection: &mut AnyConnection) -> Result<(), Reg
     } else {
         Err(RegistryError::Damaged(finding))
     }
+}
+
+/// Makes the search index where there is none. Indexing a key's text takes ten times as long as
+/// writing the key, so that triggers only write down which keys changed, and [`index_search`]
+/// follows. Explicit row numbers: `VACUUM` gives new ones to tables that have none of their own.
+pub(crate) async fn prepare_search(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    let known: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM sqlite_master WHERE type = 'table' AND name = 'api_key_search'",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if known > 0 {
+        return Ok(());
+    }
+    // IF NOT EXISTS: another process may be first by a moment.
+    let made = sqlx::raw_sql(
+        "BEGIN IMMEDIATE;
+         CREATE TABLE IF NOT EXISTS api_key_totals (id INTEGER PRIMARY KEY, count BIGINT NOT NULL);
+         INSERT INTO api_key_totals (id, count) SELECT 1, COUNT(*) FROM api_keys WHERE true
+             ON CONFLICT (id) DO NOTHING;
+         CREATE TABLE IF NOT EXISTS api_key_search_texts
+             (number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, search_text TEXT NOT NULL);
+         CREATE TRIGGER IF NOT EXISTS api_key_search_insert AFTER INSERT ON api_key_search_texts BEGIN
+             INSERT INTO api_key_search (rowid, id, search_text)
+                 VALUES (new.number, new.id, new.search_text);
+         END;
+         CREATE TRIGGER IF NOT EXISTS api_key_search_update AFTER UPDATE ON api_key_search_texts BEGIN
+             INSERT INTO api_key_search (api_key_search, rowid, id, search_text)
+                 VALUES ('delete', old.number, old.id, old.search_text);
+             INSERT INTO api_key_search (rowid, id, search_text)
+                 VALUES (new.number, new.id, new.search_text);
+         END;
+         CREATE TRIGGER IF NOT EXISTS api_keys_insert AFTER INSERT ON api_keys BEGIN
+             INSERT INTO api_key_search_pending (key_id) VALUES (new.id);
+             UPDATE api_key_totals SET count = count + 1 WHERE id = 1;
+         END;
+         CREATE TRIGGER IF NOT EXISTS api_keys_search_text AFTER UPDATE OF search_text ON api_keys
+         WHEN old.search_text <> new.search_text BEGIN
+             INSERT INTO api_key_search_pending (key_id) VALUES (new.id);
+         END;
+         INSERT INTO api_key_search_pending (key_id) SELECT id FROM api_keys
+             WHERE NOT EXISTS (SELECT 1 FROM sqlite_master WHERE name = 'api_key_search');
+         CREATE VIRTUAL TABLE IF NOT EXISTS api_key_search USING fts5(id UNINDEXED, search_text,
+             content='api_key_search_texts', content_rowid='number', tokenize='trigram', detail='none',
+             columnsize=0);
+         COMMIT;",
+    )
+    .execute(&mut *connection)
+    .await;
+    if let Err(error) = made {
+        let _ = sqlx::raw_sql("ROLLBACK").execute(connection).await;
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// Brings up to `limit` waiting keys into the search index. Returns how many were waiting.
+pub(crate) async fn index_search(
+    connection: &mut AnyConnection,
+    limit: i64,
+) -> Result<i64, RegistryError> {
+    let (count, last): (i64, i64) = sqlx::query_as(
+        "SELECT COUNT(*), COALESCE(MAX(sequence), 0) FROM \
+         (SELECT sequence FROM api_key_search_pending ORDER BY sequence LIMIT $1)",
+    )
+    .bind(limit)
+    .fetch_one(&mut *connection)
+    .await?;
+    if count == 0 {
+        return Ok(0);
+    }
+    sqlx::query(
+        "INSERT INTO api_key_search_texts (id, search_text) SELECT id, search_text FROM api_keys \
+         WHERE id IN (SELECT key_id FROM api_key_search_pending WHERE sequence <= $1) \
+         ON CONFLICT (id) DO UPDATE SET search_text = excluded.search_text",
+    )
+    .bind(last)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM api_key_search_pending WHERE sequence <= $1")
+        .bind(last)
+        .execute(connection)
+        .await?;
+    Ok(count)
 }

@@ -1,22 +1,30 @@
-//! Lists of keys: one constant text for each order, seeking in its index; filters are parameters.
+//! Lists of keys. A page is either a walk along the index of its order, or gathered from the few
+//! keys that the narrowest filter leaves; the use case decides which.
 
-use sqlx::AnyConnection;
+use sqlx::any::AnyArguments;
+use sqlx::query::{QueryAs, QueryScalar};
+use sqlx::{Any, AnyConnection, AssertSqlSafe};
 
-use super::like_pattern;
+use super::filters::{Clause, EXPIRING_MS, Part, Value, disabled_source, revoked, revoked_source};
 use crate::RegistryError;
-use crate::api_keys::{ApiKeyCounts, ApiKeyFilter, ApiKeyOrder, Cursor, StateFilter};
+use crate::api_keys::{ApiKeyCounts, ApiKeyOrder};
+use crate::listing::Cursor;
 
-/// A key counts as expiring this long before its end.
-const EXPIRING_MS: i64 = 30 * 24 * 60 * 60 * 1000;
-
-/// A row of a list: the record and the few facts of its newest secret.
+/// A row of a list: the record, the few facts of its newest secret, and those of its owner that
+/// decide its state.
 #[derive(sqlx::FromRow)]
 pub(crate) struct ListRow {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) prefix: String,
+    pub(crate) environment: String,
+    pub(crate) owner_kind: String,
+    pub(crate) owner_id: String,
     pub(crate) scopes: String,
+    pub(crate) tags: String,
     pub(crate) created_at: i64,
+    pub(crate) disabled_at: Option<i64>,
+    pub(crate) exposed_at: Option<i64>,
     pub(crate) revoked_at: Option<i64>,
     pub(crate) revoked_reason: Option<String>,
     pub(crate) kid: String,
@@ -24,145 +32,366 @@ pub(crate) struct ListRow {
     pub(crate) name_key: String,
     pub(crate) expires_order: i64,
     pub(crate) old_works_until: i64,
+    pub(crate) works_until: i64,
+    pub(crate) rotating_until: i64,
+    pub(crate) pending_until: i64,
     pub(crate) last_used_order: i64,
+    pub(crate) owner_disabled_at: Option<i64>,
+    pub(crate) owner_keys_revoked_at: Option<i64>,
+    pub(crate) owner_keys_revoked_reason: Option<String>,
 }
 
-macro_rules! list_sql {
-    ($keyset:literal, $order:literal) => {
-        concat!(
-            "SELECT id, name, prefix, scopes, created_at, revoked_at, revoked_reason, kid, \
-             last_four, name_key, expires_order, old_works_until, last_used_order \
-             FROM api_keys WHERE ",
-            $keyset,
-            " AND ",
-            filter_sql!(),
-            " ORDER BY ",
-            $order,
-            " LIMIT $6"
-        )
+const COLUMNS: &str = "SELECT k.id, k.name, k.prefix, k.environment, k.owner_kind, k.owner_id, k.scopes, k.tags, \
+    k.created_at, k.disabled_at, k.exposed_at, k.revoked_at, k.revoked_reason, k.kid, k.last_four, k.name_key, \
+    k.expires_order, k.old_works_until, k.works_until, k.rotating_until, k.pending_until, k.last_used_order, \
+    p.disabled_at AS owner_disabled_at, p.keys_revoked_at AS owner_keys_revoked_at, \
+    p.keys_revoked_reason AS owner_keys_revoked_reason";
+
+/// The constant texts of an order.
+struct OrderTexts {
+    after: &'static str,
+    until: &'static str,
+    by: &'static str,
+    place: &'static str,
+}
+
+macro_rules! order_texts {
+    ($column:literal, $place:literal, ascends) => {
+        OrderTexts {
+            after: concat!(" AND (", $column, ", k.id) > (?, ?)"),
+            until: concat!(" AND (", $column, ", k.id) <= (?, ?)"),
+            by: concat!(" ORDER BY ", $column, ", k.id"),
+            place: $place,
+        }
+    };
+    ($column:literal, $place:literal, descends) => {
+        OrderTexts {
+            after: concat!(" AND (", $column, ", k.id) < (?, ?)"),
+            until: concat!(" AND (", $column, ", k.id) >= (?, ?)"),
+            by: concat!(" ORDER BY ", $column, " DESC, k.id DESC"),
+            place: $place,
+        }
     };
 }
 
-macro_rules! filter_sql {
-    () => {
-        "($3 = '%%' OR search_text LIKE $3 ESCAPE '\\') AND CASE $4 \
-         WHEN 'live' THEN revoked_at IS NULL AND expires_order > $5 \
-         WHEN 'rotating' THEN revoked_at IS NULL AND old_works_until > $5 \
-         WHEN 'expiring' THEN revoked_at IS NULL AND expires_order > $5 \
-         AND expires_order <= $5 + 2592000000 \
-         WHEN 'expired' THEN revoked_at IS NULL AND expires_order <= $5 \
-         WHEN 'revoked' THEN revoked_at IS NOT NULL \
-         ELSE 1 = 1 END"
-    };
-}
-
-fn state_text(state: StateFilter) -> &'static str {
-    match state {
-        StateFilter::All => "all",
-        StateFilter::Live => "live",
-        StateFilter::Rotating => "rotating",
-        StateFilter::Expiring => "expiring",
-        StateFilter::Expired => "expired",
-        StateFilter::Revoked => "revoked",
+fn texts(order: ApiKeyOrder) -> OrderTexts {
+    match order {
+        ApiKeyOrder::CreatedDesc => {
+            order_texts!("k.created_at", "SELECT k.created_at, '', k.id", descends)
+        }
+        ApiKeyOrder::CreatedAsc => {
+            order_texts!("k.created_at", "SELECT k.created_at, '', k.id", ascends)
+        }
+        ApiKeyOrder::NameAsc => {
+            order_texts!(
+                "k.name_key",
+                "SELECT k.created_at, k.name_key, k.id",
+                ascends
+            )
+        }
+        ApiKeyOrder::NameDesc => {
+            order_texts!(
+                "k.name_key",
+                "SELECT k.created_at, k.name_key, k.id",
+                descends
+            )
+        }
+        ApiKeyOrder::ExpiresAsc => {
+            order_texts!(
+                "k.expires_order",
+                "SELECT k.expires_order, '', k.id",
+                ascends
+            )
+        }
+        ApiKeyOrder::ExpiresDesc => {
+            order_texts!(
+                "k.expires_order",
+                "SELECT k.expires_order, '', k.id",
+                descends
+            )
+        }
+        ApiKeyOrder::LastUsedAsc => {
+            order_texts!(
+                "k.last_used_order",
+                "SELECT k.last_used_order, '', k.id",
+                ascends
+            )
+        }
+        ApiKeyOrder::LastUsedDesc => {
+            order_texts!(
+                "k.last_used_order",
+                "SELECT k.last_used_order, '', k.id",
+                descends
+            )
+        }
     }
 }
 
-pub(crate) async fn list(
+/// A statement of constant pieces, its placeholders numbered as they come.
+#[derive(Default)]
+struct Statement {
+    sql: String,
+    values: Vec<Value>,
+}
+
+impl Statement {
+    fn text(&mut self, text: &'static str) -> &mut Self {
+        self.sql.push_str(text);
+        self
+    }
+
+    fn with(&mut self, text: &'static str, values: &[Value]) -> &mut Self {
+        let mut pieces = text.split('?');
+        self.sql.push_str(pieces.next().unwrap_or_default());
+        for (piece, value) in pieces.zip(values) {
+            self.values.push(value.clone());
+            self.sql.push('$');
+            self.sql.push_str(&self.values.len().to_string());
+            self.sql.push_str(piece);
+        }
+        self
+    }
+
+    fn clause(&mut self, clause: &Clause) -> &mut Self {
+        self.with(clause.text, &clause.values)
+    }
+
+    fn and(&mut self, clause: &Clause) -> &mut Self {
+        self.text(" AND ").clause(clause)
+    }
+
+    /// Conditions of a walk: what the index can seek, and where on it.
+    fn stretch(&mut self, parts: &[Part], order: ApiKeyOrder, stretch: &Stretch<'_>) -> &mut Self {
+        for seek in parts.iter().filter_map(|part| part.seek.as_ref()) {
+            self.and(seek);
+        }
+        self.after(order, stretch.after);
+        if let Some(until) = stretch.until {
+            self.with(texts(order).until, &place(order, until));
+        }
+        self
+    }
+
+    fn after(&mut self, order: ApiKeyOrder, after: Option<&Cursor>) -> &mut Self {
+        if let Some(after) = after {
+            self.with(texts(order).after, &place(order, after));
+        }
+        self
+    }
+
+    fn rows<T: Send + Unpin + for<'r> sqlx::FromRow<'r, sqlx::any::AnyRow>>(
+        self,
+    ) -> QueryAs<'static, Any, T, AnyArguments> {
+        let query = sqlx::query_as(AssertSqlSafe(self.sql));
+        self.values
+            .into_iter()
+            .fold(query, |query, value| match value {
+                Value::Number(number) => query.bind(number),
+                Value::Text(text) => query.bind(text),
+            })
+    }
+
+    fn number(self) -> QueryScalar<'static, Any, i64, AnyArguments> {
+        let query = sqlx::query_scalar(AssertSqlSafe(self.sql));
+        self.values
+            .into_iter()
+            .fold(query, |query, value| match value {
+                Value::Number(number) => query.bind(number),
+                Value::Text(text) => query.bind(text),
+            })
+    }
+}
+
+fn place(order: ApiKeyOrder, cursor: &Cursor) -> [Value; 2] {
+    let by = if order.is_by_name() {
+        Value::from(cursor.text.as_str())
+    } else {
+        Value::from(cursor.number)
+    };
+    [by, cursor.id.as_str().into()]
+}
+
+/// A stretch of the index of an order, its beginning excluded and its end included.
+#[derive(Clone, Copy)]
+pub(crate) struct Stretch<'a> {
+    pub(crate) after: Option<&'a Cursor>,
+    pub(crate) until: Option<&'a Cursor>,
+}
+
+/// Rows along the index of the order.
+pub(crate) async fn walk(
     connection: &mut AnyConnection,
-    filter: &ApiKeyFilter,
+    parts: &[Part],
+    order: ApiKeyOrder,
+    stretch: Stretch<'_>,
+    limit: i64,
+) -> Result<Vec<ListRow>, RegistryError> {
+    let mut statement = Statement::default();
+    statement
+        .text(COLUMNS)
+        .text(" FROM api_keys k LEFT JOIN principals p ON p.id = k.owner_id WHERE 1 = 1")
+        .stretch(parts, order, &stretch);
+    for part in parts.iter().filter(|part| part.seek.is_none()) {
+        statement.and(&part.check);
+    }
+    statement
+        .text(texts(order).by)
+        .with(" LIMIT ?", &[limit.into()]);
+    Ok(statement.rows().fetch_all(connection).await?)
+}
+
+/// The place on the index after so many rows; none if it ends before.
+pub(crate) async fn place_after(
+    connection: &mut AnyConnection,
+    parts: &[Part],
+    order: ApiKeyOrder,
+    after: Option<&Cursor>,
+    rows: i64,
+) -> Result<Option<Cursor>, RegistryError> {
+    let mut statement = Statement::default();
+    let stretch = Stretch { after, until: None };
+    statement
+        .text(texts(order).place)
+        .text(" FROM api_keys k WHERE 1 = 1")
+        .stretch(parts, order, &stretch)
+        .text(texts(order).by)
+        .with(" LIMIT 1 OFFSET ?", &[rows.into()]);
+    let place: Option<(i64, String, String)> = statement.rows().fetch_optional(connection).await?;
+    Ok(place.map(|(number, text, id)| Cursor { number, text, id }))
+}
+
+impl Statement {
+    /// Keys that come from one part's source and pass every check.
+    fn gather(&mut self, parts: &[Part], source: &Clause) -> &mut Self {
+        // A cross join is carried out from left to right on SQLite.
+        self.text(" FROM (SELECT DISTINCT s.id FROM (")
+            .clause(source)
+            .text(") AS s) AS d CROSS JOIN api_keys k LEFT JOIN principals p ON p.id = k.owner_id WHERE k.id = d.id");
+        for part in parts {
+            self.and(&part.check);
+        }
+        self
+    }
+}
+
+/// Rows of a source, sorted.
+pub(crate) async fn gather(
+    connection: &mut AnyConnection,
+    parts: &[Part],
+    source: &Clause,
     order: ApiKeyOrder,
     after: Option<&Cursor>,
     limit: i64,
-    now: i64,
 ) -> Result<Vec<ListRow>, RegistryError> {
-    // One constant text for each order, so that each uses its index.
-    let sql = match order {
-        ApiKeyOrder::CreatedDesc => {
-            list_sql!("(created_at, id) < ($1, $2)", "created_at DESC, id DESC")
-        }
-        ApiKeyOrder::CreatedAsc => list_sql!("(created_at, id) > ($1, $2)", "created_at, id"),
-        ApiKeyOrder::NameAsc => list_sql!("(name_key, id) > ($1, $2)", "name_key, id"),
-        ApiKeyOrder::NameDesc => {
-            list_sql!("(name_key, id) < ($1, $2)", "name_key DESC, id DESC")
-        }
-        ApiKeyOrder::ExpiresAsc => list_sql!("(expires_order, id) > ($1, $2)", "expires_order, id"),
-        ApiKeyOrder::LastUsedDesc => {
-            list_sql!(
-                "(last_used_order, id) < ($1, $2)",
-                "last_used_order DESC, id DESC"
-            )
-        }
-    };
-    // The first page begins beyond every row, so that every page is the same seek in the index.
-    let descends = matches!(
-        order,
-        ApiKeyOrder::CreatedDesc | ApiKeyOrder::NameDesc | ApiKeyOrder::LastUsedDesc
-    );
-    let beyond = if descends {
-        Cursor::after_all()
-    } else {
-        Cursor::before_all()
-    };
-    let after = after.unwrap_or(&beyond);
-    let query = sqlx::query_as(sql);
-    let query = if matches!(order, ApiKeyOrder::NameAsc | ApiKeyOrder::NameDesc) {
-        query.bind(after.text.clone())
-    } else {
-        query.bind(after.number)
-    };
-    Ok(query
-        .bind(after.id.clone())
-        .bind(like_pattern(&filter.text))
-        .bind(state_text(filter.state))
-        .bind(now)
-        .bind(limit)
-        .fetch_all(connection)
-        .await?)
+    let mut statement = Statement::default();
+    statement
+        .text(COLUMNS)
+        .gather(parts, source)
+        .after(order, after)
+        .text(texts(order).by)
+        .with(" LIMIT ?", &[limit.into()]);
+    Ok(statement.rows().fetch_all(connection).await?)
 }
 
-pub(crate) async fn count(
+/// How many keys of a source pass every check.
+pub(crate) async fn count_gathered(
     connection: &mut AnyConnection,
-    filter: &ApiKeyFilter,
-    now: i64,
+    parts: &[Part],
+    source: &Clause,
 ) -> Result<i64, RegistryError> {
-    // $1 and $2 are the keyset of a list, which a count does not have.
-    let sql = concat!(
-        "SELECT COUNT(*) FROM api_keys WHERE $1 = $2 AND ",
-        filter_sql!()
-    );
+    let mut statement = Statement::default();
+    statement.text("SELECT COUNT(*)").gather(parts, source);
+    Ok(statement.number().fetch_one(connection).await?)
+}
+
+/// How many ids a source has, counted no further than `most`.
+pub(crate) async fn count_source(
+    connection: &mut AnyConnection,
+    source: &Clause,
+    most: i64,
+) -> Result<i64, RegistryError> {
+    let mut statement = Statement::default();
+    statement
+        .text("SELECT COUNT(*) FROM (SELECT 1 FROM (")
+        .clause(source)
+        .with(") AS s LIMIT ?) AS few", &[most.into()]);
+    Ok(statement.number().fetch_one(connection).await?)
+}
+
+/// How many keys there are, counted no further than `most`.
+pub(crate) async fn count_all(
+    connection: &mut AnyConnection,
+    most: i64,
+) -> Result<i64, RegistryError> {
+    let sql = "SELECT COUNT(*) FROM (SELECT 1 FROM api_keys LIMIT $1) AS few";
     Ok(sqlx::query_scalar(sql)
-        .bind(0_i64)
-        .bind(0_i64)
-        .bind(like_pattern(&filter.text))
-        .bind(state_text(filter.state))
-        .bind(now)
+        .bind(most)
         .fetch_one(connection)
         .await?)
 }
 
+/// About how many keys there are: a count that triggers keep, or PostgreSQL's own statistics.
+pub(crate) async fn estimate_all(connection: &mut AnyConnection) -> Result<i64, RegistryError> {
+    Ok(sqlx::query_scalar("SELECT t.count FROM api_key_totals t")
+        .fetch_one(connection)
+        .await?)
+}
+
+/// How many of the newest keys there are, up to `most`, and how many of them pass every check.
+pub(crate) async fn count_sample(
+    connection: &mut AnyConnection,
+    parts: &[Part],
+    most: i64,
+) -> Result<(i64, i64), RegistryError> {
+    let mut statement = Statement::default();
+    statement.text("SELECT COUNT(*), CAST(COALESCE(SUM(CASE WHEN 1 = 1");
+    for part in parts {
+        statement.and(&part.check);
+    }
+    statement.with(
+        " THEN 1 ELSE 0 END), 0) AS BIGINT) FROM (SELECT * FROM api_keys ORDER BY created_at DESC, id DESC \
+         LIMIT ?) AS k LEFT JOIN principals p ON p.id = k.owner_id",
+        &[most.into()],
+    );
+    Ok(statement.rows().fetch_one(connection).await?)
+}
+
+/// Counts by state, from the indexes: only keys that were ended or suspended are looked at.
 pub(crate) async fn counts(
     connection: &mut AnyConnection,
     now: i64,
 ) -> Result<ApiKeyCounts, RegistryError> {
-    let row: (i64, i64, i64, i64, i64, i64) = sqlx::query_as(
-        "SELECT COUNT(*), \
-         COALESCE(SUM(CASE WHEN revoked_at IS NULL AND expires_order > $1 THEN 1 ELSE 0 END), 0), \
-         COALESCE(SUM(CASE WHEN revoked_at IS NULL AND old_works_until > $1 THEN 1 ELSE 0 END), 0), \
-         COALESCE(SUM(CASE WHEN revoked_at IS NULL AND expires_order > $1 AND expires_order <= $2 THEN 1 ELSE 0 END), 0), \
-         COALESCE(SUM(CASE WHEN revoked_at IS NULL AND expires_order <= $1 THEN 1 ELSE 0 END), 0), \
-         COALESCE(SUM(CASE WHEN revoked_at IS NOT NULL THEN 1 ELSE 0 END), 0) FROM api_keys",
-    )
-    .bind(now)
-    .bind(now + EXPIRING_MS)
-    .fetch_one(connection)
-    .await?;
-    let (all, live, rotating, expiring, expired, revoked) = row;
+    const SQL: &str = concat!(
+        "SELECT (SELECT COUNT(*) FROM api_keys), (SELECT COUNT(*) FROM api_keys WHERE works_until <= $1), \
+         (SELECT COUNT(*) FROM api_keys WHERE rotating_until > 0 AND rotating_until > $1), \
+         (SELECT COUNT(*) FROM api_keys WHERE works_until > $1 AND works_until <= $2), COUNT(*), \
+         CAST(COALESCE(SUM(CASE WHEN ",
+        revoked!(),
+        " THEN 1 ELSE 0 END), 0) AS BIGINT), \
+         CAST(COALESCE(SUM(CASE WHEN k.works_until <= $1 THEN 1 ELSE 0 END), 0) AS BIGINT), \
+         CAST(COALESCE(SUM(CASE WHEN k.rotating_until > $1 THEN 1 ELSE 0 END), 0) AS BIGINT), \
+         CAST(COALESCE(SUM(CASE WHEN k.works_until > $1 AND k.works_until <= $2 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+         FROM (SELECT DISTINCT s.id FROM (",
+        revoked_source!(),
+        " UNION ALL ",
+        disabled_source!(),
+        ") AS s) AS d CROSS JOIN api_keys k LEFT JOIN principals p ON p.id = k.owner_id WHERE k.id = d.id"
+    );
+    type Row = (i64, i64, i64, i64, i64, i64, i64, i64, i64);
+    let row: Row = sqlx::query_as(SQL)
+        .bind(now)
+        .bind(now.saturating_add(EXPIRING_MS))
+        .fetch_one(connection)
+        .await?;
+    let (all, expired, rotating, expiring, off, revoked, off_expired, off_rotating, off_expiring) =
+        row;
     Ok(ApiKeyCounts {
         all,
-        live,
-        rotating,
-        expiring,
-        expired,
+        live: all - expired - (off - off_expired),
+        rotating: rotating - off_rotating,
+        expiring: expiring - off_expiring,
+        expired: expired - off_expired,
+        disabled: off - revoked,
         revoked,
     })
 }

@@ -9,6 +9,7 @@ pub(crate) mod checkpoints;
 pub(crate) mod credits;
 pub(crate) mod deliveries;
 pub(crate) mod file;
+pub(crate) mod filters;
 pub(crate) mod heads;
 pub(crate) mod hygiene;
 pub(crate) mod images;
@@ -26,6 +27,7 @@ pub(crate) mod retention;
 pub(crate) mod rotations;
 pub(crate) mod schedules;
 pub(crate) mod scopes;
+pub(crate) mod search;
 pub(crate) mod secrets;
 pub(crate) mod stragglers;
 pub(crate) mod uses;
@@ -65,25 +67,4 @@ pub(crate) async fn begin_snapshot(
         Kind::Postgres => postgres::SNAPSHOT,
     };
     Ok(pool.begin_with(statement).await?)
-}
-
-/// A part of a text, as LIKE wants it, with its own wildcards taken literally.
-pub(crate) fn like_pattern(text: &str) -> String {
-    let mut pattern = String::from("%");
-    for letter in text.trim().to_lowercase().chars() {
-        if matches!(letter, '%' | '_' | '\\') {
-            pattern.push('\\');
-        }
-        pattern.push(letter);
-    }
-    pattern.push('%');
-    pattern
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn wildcards_in_a_search_are_literal() {
-        assert_eq!(super::like_pattern(" A_b%c\\ "), "%a\\_b\\%c\\\\%");
-    }
 }

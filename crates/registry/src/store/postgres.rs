@@ -62,6 +62,45 @@ pub(crate) async fn prepare(connection: &mut AnyConnection) -> Result<(), Regist
     Ok(())
 }
 
+/// Makes the search index where there is none. Without `pg_trgm` (a trusted extension: whoever may
+/// create in the database may create it) searches read every key, and that is said once.
+pub(crate) async fn prepare_search(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    // In one block, under a lock of its own: several nodes may start at once.
+    sqlx::raw_sql(
+        "BEGIN;
+         SET LOCAL statement_timeout = 0;
+         DO $$ BEGIN
+            PERFORM pg_advisory_xact_lock(hashtext('keywright'), hashtext('search'));
+            IF to_regclass('api_key_search') IS NULL THEN
+                CREATE VIEW api_key_search AS SELECT id, search_text FROM api_keys;
+                CREATE VIEW api_key_totals AS SELECT CAST(GREATEST(reltuples, 0) AS BIGINT) AS count
+                    FROM pg_class WHERE oid = 'api_keys'::regclass;
+            END IF;
+            IF to_regclass('api_keys_by_trigram') IS NULL THEN
+                BEGIN
+                    CREATE EXTENSION IF NOT EXISTS pg_trgm;
+                    CREATE INDEX api_keys_by_trigram ON api_keys USING gin (search_text gin_trgm_ops);
+                EXCEPTION WHEN insufficient_privilege OR feature_not_supported OR undefined_file
+                        OR undefined_object THEN
+                    NULL;
+                END;
+            END IF;
+         END $$;
+         COMMIT;",
+    )
+    .execute(&mut *connection)
+    .await?;
+    let indexed: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM pg_class WHERE relname = 'api_keys_by_trigram' AND pg_table_is_visible(oid)",
+    )
+    .fetch_one(connection)
+    .await?;
+    if indexed == 0 {
+        tracing::warn!("this database has no pg_trgm: searches for text read every key");
+    }
+    Ok(())
+}
+
 /// Newest migration the database has seen; 0 for one without any.
 pub(crate) async fn schema_version(connection: &mut AnyConnection) -> Result<i64, RegistryError> {
     let known: i64 = sqlx::query_scalar(

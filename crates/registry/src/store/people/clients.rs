@@ -3,7 +3,7 @@
 use keywright_domain::people::{AuthMethod, Client, ClientType, NewClient};
 use sqlx::AnyConnection;
 
-use super::super::like_pattern;
+use super::super::search::{fold, like_pattern};
 use super::super::secrets::damaged;
 use super::{blob, digest, scopes, words};
 use crate::RegistryError;
@@ -118,8 +118,8 @@ pub(crate) async fn put(
     .bind(client.created_at)
     .bind(client.changed_at)
     .bind(client.disabled_at)
-    .bind(settings.name.to_lowercase())
-    .bind(format!("{} {}", settings.name, client.id).to_lowercase())
+    .bind(fold(&settings.name))
+    .bind(fold(&format!("{} {}", settings.name, client.id)))
     .execute(connection)
     .await?;
     Ok(())

@@ -5,7 +5,7 @@ use keywright_domain::people::Email;
 use keywright_domain::scopes::ScopeSet;
 use sqlx::AnyConnection;
 
-use super::super::like_pattern;
+use super::super::search::{fold, like_pattern};
 use crate::RegistryError;
 use crate::people::page::Position;
 use crate::people::users::{Credentials, User, UserOrder, UserQuery};
@@ -271,10 +271,10 @@ pub(crate) async fn list(
 }
 
 fn name_key(user: &User) -> String {
-    user.name.to_lowercase()
+    fold(&user.name)
 }
 
 fn search_text(user: &User) -> String {
     let email = user.email.as_ref().map_or("", Email::as_str);
-    format!("{} {email}", user.name).to_lowercase()
+    fold(&format!("{} {email}", user.name))
 }

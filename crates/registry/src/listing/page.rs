@@ -1,0 +1,210 @@
+//! One page: which index to take, how far to go, and how many there are in all.
+
+use sqlx::AnyConnection;
+
+use super::cursor::{Cursor, fingerprint};
+use super::summary::summary;
+use super::{ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeyTotal};
+use crate::store::filters::{self, Part};
+use crate::store::listing::{self, ListRow, Stretch};
+use crate::{LocalRegistry, RegistryError};
+
+/// A source of at most so many keys is read and sorted for each page. With more, walking along the
+/// order finds a page's keys sooner: both take about 10 ms where they meet, with a million keys.
+const GATHERED: i64 = 5_000;
+/// Totals are exact up to here.
+const COUNTED: i64 = 10_000;
+/// Keys that a walk looks at before it first looks whether that was enough; then 8 times as many.
+const FIRST_STRETCH: i64 = 2_000;
+/// A walk that looked at more keys than this ends the page, however little it found.
+const LONGEST_WALK: i64 = 100_000;
+
+impl LocalRegistry {
+    /// One page of keys. A page of the same filter and order, by its cursor, goes on where the one
+    /// before ended: no key comes twice, and none is missed that did not change meanwhile.
+    ///
+    /// # Errors
+    /// [`RegistryError::Cursor`] for a cursor of another list; [`RegistryError::Key`] for what is
+    /// no tag.
+    pub async fn list_api_keys(&self, query: &ApiKeyQuery) -> Result<ApiKeyPage, RegistryError> {
+        let list = fingerprint(&query.filter, query.order);
+        let cursor = query.cursor.as_deref();
+        let after = cursor.map(|text| Cursor::decode(text, list)).transpose()?;
+        let now = self.now();
+        let ask = Ask {
+            parts: filters::parts(&query.filter, query.order, now)?,
+            order: query.order,
+            limit: query.limit.clamp(1, 500) as usize,
+        };
+        let mut transaction = self.shared.pool.begin().await?;
+        let source = ask.narrowest(&mut transaction, after.is_none()).await?;
+        let (mut rows, mut next) = ask.page(&mut transaction, source, after.as_ref()).await?;
+        if rows.len() > ask.limit {
+            rows.truncate(ask.limit);
+            next = rows.last().map(|row| place(row, query.order));
+        }
+        let total = match (&after, &next) {
+            (Some(_), _) => None,
+            (None, None) => Some(exactly(rows.len())),
+            (None, Some(_)) => Some(ask.total(&mut transaction, source, rows.len()).await?),
+        };
+        let items = rows.into_iter().map(|row| summary(row, now));
+        Ok(ApiKeyPage {
+            items: items.collect::<Result<_, _>>()?,
+            next_cursor: next.map(|place| place.encode(list)),
+            total,
+        })
+    }
+}
+
+fn exactly(count: usize) -> ApiKeyTotal {
+    ApiKeyTotal {
+        count: i64::try_from(count).unwrap_or(i64::MAX),
+        is_estimate: false,
+    }
+}
+
+fn place(row: &ListRow, order: ApiKeyOrder) -> Cursor {
+    use ApiKeyOrder as By;
+    let (number, text) = match order {
+        By::CreatedDesc | By::CreatedAsc => (row.created_at, ""),
+        By::ExpiresAsc | By::ExpiresDesc => (row.expires_order, ""),
+        By::LastUsedAsc | By::LastUsedDesc => (row.last_used_order, ""),
+        By::NameAsc | By::NameDesc => (0, row.name_key.as_str()),
+    };
+    Cursor {
+        number,
+        text: text.to_owned(),
+        id: row.id.clone(),
+    }
+}
+
+/// The source of one of the parts, and how many keys it has.
+#[derive(Clone, Copy)]
+struct Narrowest {
+    part: usize,
+    count: i64,
+}
+
+struct Ask {
+    parts: Vec<Part>,
+    order: ApiKeyOrder,
+    limit: usize,
+}
+
+impl Ask {
+    /// Whether a walk along the order meets keys that it must leave out.
+    fn has_checks(&self) -> bool {
+        self.parts.iter().any(|part| part.seek.is_none())
+    }
+
+    /// The part with the fewest keys, if any has few.
+    async fn narrowest(
+        &self,
+        connection: &mut AnyConnection,
+        is_first: bool,
+    ) -> Result<Option<Narrowest>, RegistryError> {
+        let mut few = match (is_first, self.has_checks()) {
+            (true, _) => COUNTED,
+            (false, true) => GATHERED,
+            (false, false) => return Ok(None),
+        };
+        let mut narrowest = None;
+        for (part, source) in self.sources() {
+            let count = listing::count_source(connection, source, few + 1).await?;
+            if count <= few {
+                narrowest = Some(Narrowest { part, count });
+                few = count;
+            }
+        }
+        Ok(narrowest)
+    }
+
+    fn sources(&self) -> impl Iterator<Item = (usize, &filters::Clause)> {
+        let all = self.parts.iter().enumerate();
+        all.filter_map(|(index, part)| Some((index, part.source.as_ref()?)))
+    }
+
+    fn source(&self, narrowest: Narrowest) -> Option<&filters::Clause> {
+        self.parts.get(narrowest.part)?.source.as_ref()
+    }
+
+    /// Rows, one more than the limit if there are; else where a walk ended before it found them.
+    async fn page(
+        &self,
+        connection: &mut AnyConnection,
+        narrowest: Option<Narrowest>,
+        after: Option<&Cursor>,
+    ) -> Result<(Vec<ListRow>, Option<Cursor>), RegistryError> {
+        let few = narrowest.filter(|few| few.count <= GATHERED && self.has_checks());
+        let Some(source) = few.and_then(|few| self.source(few)) else {
+            return self.walk(connection, after).await;
+        };
+        let (parts, limit) = (&self.parts, self.limit as i64 + 1);
+        let rows = listing::gather(connection, parts, source, self.order, after, limit).await?;
+        Ok((rows, None))
+    }
+
+    async fn walk(
+        &self,
+        connection: &mut AnyConnection,
+        after: Option<&Cursor>,
+    ) -> Result<(Vec<ListRow>, Option<Cursor>), RegistryError> {
+        let (mut rows, mut after) = (Vec::new(), after.cloned());
+        let (mut length, mut walked) = (FIRST_STRETCH, 0);
+        loop {
+            let from = after.as_ref();
+            let until = if self.has_checks() {
+                listing::place_after(connection, &self.parts, self.order, from, length).await?
+            } else {
+                None
+            };
+            let stretch = Stretch {
+                after: from,
+                until: until.as_ref(),
+            };
+            let wanted = (self.limit + 1 - rows.len()) as i64;
+            rows.extend(listing::walk(connection, &self.parts, self.order, stretch, wanted).await?);
+            walked += length;
+            if rows.len() > self.limit || until.is_none() || walked > LONGEST_WALK {
+                return Ok((rows, until));
+            }
+            after = until;
+            length *= 8;
+        }
+    }
+
+    /// How many there are in all. The first page did not hold them.
+    async fn total(
+        &self,
+        connection: &mut AnyConnection,
+        narrowest: Option<Narrowest>,
+        shown: usize,
+    ) -> Result<ApiKeyTotal, RegistryError> {
+        if let Some(source) = narrowest.and_then(|few| self.source(few)) {
+            return Ok(ApiKeyTotal {
+                count: listing::count_gathered(connection, &self.parts, source).await?,
+                is_estimate: false,
+            });
+        }
+        let (seen, found) = if self.parts.is_empty() {
+            let seen = listing::count_all(connection, COUNTED + 1).await?;
+            (seen, seen)
+        } else {
+            listing::count_sample(connection, &self.parts, COUNTED + 1).await?
+        };
+        if seen <= COUNTED {
+            return Ok(ApiKeyTotal {
+                count: found,
+                is_estimate: false,
+            });
+        }
+        let all = listing::estimate_all(connection).await?.max(seen);
+        let share = i128::from(all) * i128::from(found) / i128::from(seen);
+        let at_least = (shown as i64).max(found);
+        Ok(ApiKeyTotal {
+            count: i64::try_from(share).unwrap_or(i64::MAX).max(at_least),
+            is_estimate: true,
+        })
+    }
+}

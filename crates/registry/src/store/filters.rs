@@ -1,0 +1,341 @@
+//! Filters of lists as pieces of SQL: constant texts and values for their placeholders. Each piece
+//! has three forms, and which one is used decides which index the database takes, not its guess:
+//! a `check` that no index can serve, a `source` of ids by an index of the filter's own, and a
+//! `seek` for lists whose order has an index that begins with it.
+
+use keywright_domain::api_keys::{SettingsError, Tags};
+use keywright_domain::scopes::Scope;
+
+use super::search;
+use crate::RegistryError;
+use crate::api_keys::{ApiKeyFilter, ApiKeyOrder, StateFilter};
+
+/// A key counts as expiring this long before its end.
+pub(crate) const EXPIRING_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+/// No name or list of scopes is worth a longer search, and LIKE has limits.
+const LONGEST_TEXT: usize = 1000;
+
+#[derive(Clone, Debug)]
+pub(crate) enum Value {
+    Number(i64),
+    Text(String),
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Number(number)
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+/// Constant text with a `?` for each value.
+#[derive(Clone, Debug)]
+pub(crate) struct Clause {
+    pub(crate) text: &'static str,
+    pub(crate) values: Vec<Value>,
+}
+
+fn clause<const N: usize>(text: &'static str, values: [Value; N]) -> Clause {
+    Clause {
+        text,
+        values: values.into(),
+    }
+}
+
+/// One filter. Keys are `k`, their owners `p`.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    /// A condition. A sign or an empty text beside a column keeps its indexes out.
+    pub(crate) check: Clause,
+    /// Ids by an index: all that pass the check, and perhaps others; some perhaps twice.
+    pub(crate) source: Option<Clause>,
+    /// The condition for the index that serves the order.
+    pub(crate) seek: Option<Clause>,
+}
+
+macro_rules! alive {
+    () => {
+        " AND +k.revoked_at IS NULL AND (p.keys_revoked_at IS NULL OR +k.created_at > p.keys_revoked_at) \
+         AND +k.disabled_at IS NULL AND p.disabled_at IS NULL"
+    };
+}
+
+macro_rules! revoked {
+    () => {
+        "(+k.revoked_at IS NOT NULL OR +k.created_at <= p.keys_revoked_at)"
+    };
+}
+
+/// Keys that were revoked, one by one or with everything of their owner.
+macro_rules! revoked_source {
+    () => {
+        "SELECT id FROM api_keys WHERE revoked_at IS NOT NULL UNION ALL \
+         SELECT o.id FROM principals w CROSS JOIN api_keys o WHERE w.keys_revoked_at IS NOT NULL \
+         AND o.owner_id = w.id AND o.created_at <= w.keys_revoked_at"
+    };
+}
+
+/// Keys that are suspended, or whose owner is.
+macro_rules! disabled_source {
+    () => {
+        "SELECT id FROM api_keys WHERE disabled_at IS NOT NULL UNION ALL \
+         SELECT o.id FROM principals w CROSS JOIN api_keys o WHERE w.disabled_at IS NOT NULL \
+         AND o.owner_id = w.id"
+    };
+}
+
+pub(crate) use {disabled_source, revoked, revoked_source};
+
+/// The parts of a filter.
+pub(crate) fn parts(
+    filter: &ApiKeyFilter,
+    order: ApiKeyOrder,
+    now: i64,
+) -> Result<Vec<Part>, RegistryError> {
+    use ApiKeyOrder as By;
+    let by_created = matches!(order, By::CreatedAsc | By::CreatedDesc);
+    let mut parts = Vec::new();
+    equalities(&mut parts, filter, by_created);
+    if filter.created_from.is_some() || filter.created_until.is_some() {
+        let (from, until) = (
+            filter.created_from.unwrap_or(i64::MIN),
+            filter.created_until.unwrap_or(i64::MAX),
+        );
+        let of = |text| clause(text, [from.into(), until.into()]);
+        parts.push(Part {
+            check: of("+k.created_at >= ? AND +k.created_at < ?"),
+            source: Some(of(
+                "SELECT id FROM api_keys WHERE created_at >= ? AND created_at < ?",
+            )),
+            seek: by_created.then(|| of("k.created_at >= ? AND k.created_at < ?")),
+        });
+    }
+    if let Some(before) = filter.expires_before {
+        let of = |text| clause(text, [before.into()]);
+        parts.push(Part {
+            check: of("+k.expires_order < ?"),
+            source: Some(of("SELECT id FROM api_keys WHERE expires_order < ?")),
+            seek: matches!(order, By::ExpiresAsc | By::ExpiresDesc)
+                .then(|| of("k.expires_order < ?")),
+        });
+    }
+    if let Some(since) = filter.unused_since {
+        let of = |text| clause(text, [since.into()]);
+        parts.push(Part {
+            check: of("+k.last_used_order < ?"),
+            source: Some(of("SELECT id FROM api_keys WHERE last_used_order < ?")),
+            seek: matches!(order, By::LastUsedAsc | By::LastUsedDesc)
+                .then(|| of("k.last_used_order < ?")),
+        });
+    }
+    parts.extend(by_state(filter.state, now));
+    if let Some(scope) = &filter.scope {
+        parts.push(by_scope(scope));
+    }
+    if let Some(tag) = &filter.tag {
+        parts.push(by_tag(tag)?);
+    }
+    if !filter.text.trim().is_empty() {
+        parts.push(by_text(&filter.text));
+    }
+    Ok(parts)
+}
+
+/// A text that no stored one equals or holds. PostgreSQL refuses the character U+0000 as such.
+pub(crate) fn is_impossible(text: &str) -> bool {
+    text.contains('\0') || text.chars().nth(LONGEST_TEXT).is_some()
+}
+
+fn nothing() -> Part {
+    Part {
+        check: clause("1 = 0", []),
+        source: Some(clause("SELECT id FROM api_keys WHERE 1 = 0", [])),
+        seek: None,
+    }
+}
+
+/// Owner, prefix, environment: their indexes go on with the time of creation, so that the first of
+/// them that is given can be walked in that order.
+fn equalities(parts: &mut Vec<Part>, filter: &ApiKeyFilter, by_created: bool) {
+    let environment = filter.environment.as_ref().map(|one| one.as_str());
+    let texts = [
+        (
+            filter.owner.as_deref(),
+            "k.owner_id || '' = ?",
+            "SELECT id FROM api_keys WHERE owner_id = ?",
+            "k.owner_id = ?",
+        ),
+        (
+            filter.prefix.as_deref(),
+            "k.prefix || '' = ?",
+            "SELECT id FROM api_keys WHERE prefix = ?",
+            "k.prefix = ?",
+        ),
+        (
+            environment,
+            "k.environment || '' = ?",
+            "SELECT id FROM api_keys WHERE environment = ?",
+            "k.environment = ?",
+        ),
+    ];
+    let mut may_seek = by_created;
+    for (value, check, source, seek) in texts {
+        let Some(value) = value else { continue };
+        if is_impossible(value) {
+            parts.push(nothing());
+            continue;
+        }
+        parts.push(Part {
+            check: clause(check, [value.into()]),
+            source: Some(clause(source, [value.into()])),
+            seek: may_seek.then(|| clause(seek, [value.into()])),
+        });
+        may_seek = false;
+    }
+}
+
+fn by_state(state: StateFilter, now: i64) -> Option<Part> {
+    let soon = now.saturating_add(EXPIRING_MS);
+    let (check, source) = match state {
+        StateFilter::All => return None,
+        StateFilter::Live => (
+            clause(concat!("+k.works_until > ?", alive!()), [now.into()]),
+            clause(
+                "SELECT id FROM api_keys WHERE works_until > ?",
+                [now.into()],
+            ),
+        ),
+        StateFilter::Rotating => (
+            clause(concat!("+k.rotating_until > ?", alive!()), [now.into()]),
+            clause(
+                "SELECT id FROM api_keys WHERE rotating_until > 0 AND rotating_until > ?",
+                [now.into()],
+            ),
+        ),
+        StateFilter::Pending => (
+            clause(concat!("+k.pending_until > ?", alive!()), [now.into()]),
+            clause(
+                "SELECT id FROM api_keys WHERE pending_until > 0 AND pending_until > ?",
+                [now.into()],
+            ),
+        ),
+        StateFilter::Expiring => (
+            clause(
+                concat!("+k.works_until > ? AND +k.works_until <= ?", alive!()),
+                [now.into(), soon.into()],
+            ),
+            clause(
+                "SELECT id FROM api_keys WHERE works_until > ? AND works_until <= ?",
+                [now.into(), soon.into()],
+            ),
+        ),
+        StateFilter::Expired => (
+            clause(concat!("+k.works_until <= ?", alive!()), [now.into()]),
+            clause(
+                "SELECT id FROM api_keys WHERE works_until <= ?",
+                [now.into()],
+            ),
+        ),
+        StateFilter::NeverUsed => (
+            clause("+k.last_used_order = 0", []),
+            clause("SELECT id FROM api_keys WHERE last_used_order = 0", []),
+        ),
+        StateFilter::Disabled => (
+            clause(
+                "(+k.disabled_at IS NOT NULL OR p.disabled_at IS NOT NULL) AND +k.revoked_at IS NULL \
+                 AND (p.keys_revoked_at IS NULL OR +k.created_at > p.keys_revoked_at)",
+                [],
+            ),
+            clause(disabled_source!(), []),
+        ),
+        StateFilter::Revoked => (clause(revoked!(), []), clause(revoked_source!(), [])),
+    };
+    Some(Part {
+        check,
+        source: Some(source),
+        seek: None,
+    })
+}
+
+/// Keys that hold a scope, by itself or by a wildcard.
+fn by_scope(scope: &Scope) -> Part {
+    let (resource, action) = scope.as_str().split_once(':').unwrap_or_default();
+    let pattern = |resource: &str, action: &str| {
+        let held = format!("{resource}:{action}").replace('_', "\\_");
+        Value::Text(format!("% {held} %"))
+    };
+    let covering = [
+        pattern(resource, action),
+        pattern(resource, "*"),
+        pattern("*", action),
+        pattern("*", "*"),
+    ];
+    let plain = scope.as_str().replace('_', "\\_");
+    Part {
+        check: clause(
+            "(' ' || k.scopes || ' ' LIKE ? ESCAPE '\\' OR ' ' || k.scopes || ' ' LIKE ? ESCAPE '\\' \
+             OR ' ' || k.scopes || ' ' LIKE ? ESCAPE '\\' OR ' ' || k.scopes || ' ' LIKE ? ESCAPE '\\')",
+            covering,
+        ),
+        source: search::prefilter_pattern(scope.as_str()).map(|prefilter| {
+            clause(
+                "SELECT id FROM api_key_search WHERE search_text LIKE ? \
+                 UNION ALL SELECT id FROM api_keys WHERE scopes LIKE '%*%' \
+                 UNION ALL SELECT c.id FROM api_key_search_pending w CROSS JOIN api_keys c \
+                 WHERE c.id = w.key_id AND c.scopes LIKE ? ESCAPE '\\'",
+                [prefilter.into(), format!("%{plain}%").into()],
+            )
+        }),
+        seek: None,
+    }
+}
+
+fn by_tag(tag: &str) -> Result<Part, RegistryError> {
+    let pattern = Tags::like_pattern(tag)
+        .map_err(|error| keywright_domain::api_keys::KeyError::from(SettingsError::from(error)))?;
+    Ok(Part {
+        check: clause("k.tags LIKE ? ESCAPE '\\'", [pattern.as_str().into()]),
+        source: search::prefilter_pattern(tag).map(|prefilter| {
+            clause(
+                "SELECT id FROM api_key_search WHERE search_text LIKE ? \
+                 UNION ALL SELECT c.id FROM api_key_search_pending w CROSS JOIN api_keys c \
+                 WHERE c.id = w.key_id AND c.tags LIKE ? ESCAPE '\\'",
+                [prefilter.into(), pattern.into()],
+            )
+        }),
+        seek: None,
+    })
+}
+
+fn by_text(text: &str) -> Part {
+    if is_impossible(text) {
+        return nothing();
+    }
+    let pattern = search::like_pattern(text);
+    Part {
+        check: clause(
+            "k.search_text LIKE ? ESCAPE '\\'",
+            [pattern.as_str().into()],
+        ),
+        source: search::prefilter_pattern(text).map(|prefilter| {
+            clause(
+                "SELECT id FROM api_key_search WHERE search_text LIKE ? \
+                 UNION ALL SELECT c.id FROM api_key_search_pending w CROSS JOIN api_keys c \
+                 WHERE c.id = w.key_id AND c.search_text LIKE ? ESCAPE '\\'",
+                [prefilter.into(), pattern.into()],
+            )
+        }),
+        seek: None,
+    }
+}

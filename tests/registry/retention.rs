@@ -286,8 +286,29 @@ async fn item_11_a_node_that_slept_behind_a_pruned_log_reads_all_anew() -> Resul
     soon(&fixture, &second, &kept, "valid").await?;
     let third = fixture.second().await?;
     soon(&fixture, &third, &ended, "revoked").await?;
-    second.close().await;
     third.close().await;
+
+    // Another process did the same within one moment: nobody saw the change that was pruned.
+    use sqlx::Connection;
+    let asleep = fixture.issue("asleep").await?;
+    soon(&fixture, &second, &asleep, "valid").await?;
+    let mut stranger = fixture.stranger().await?;
+    let mut transaction = stranger.begin().await?;
+    for sql in [
+        "UPDATE api_keys SET revoked_at = 1, epoch = (SELECT change_version + 1 FROM heads) WHERE name = 'asleep'",
+        "UPDATE heads SET change_version = change_version + 200",
+        "DELETE FROM changes",
+        "INSERT INTO changes (version, at, kind, subject) \
+         SELECT h.change_version, 1, 'api_key', k.id FROM heads h, api_keys k WHERE k.name = 'ended'",
+        "UPDATE heads SET oldest_change = change_version",
+    ] {
+        sqlx::query(sql).execute(&mut *transaction).await?;
+    }
+    transaction.commit().await?;
+    soon(&fixture, &second, &asleep, "revoked").await?;
+    soon(&fixture, &fixture.registry, &asleep, "revoked").await?;
+    soon(&fixture, &second, &kept, "valid").await?;
+    second.close().await;
     Ok(())
 }
 

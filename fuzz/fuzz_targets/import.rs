@@ -3,6 +3,7 @@
 #![no_main]
 
 // The file by itself: the whole registry brings a database that the fuzzer would have to build.
+#[allow(dead_code, reason = "what is read is written by the registry alone")]
 #[path = "../../crates/registry/src/portable/import_lines.rs"]
 mod import_lines;
 
@@ -16,7 +17,11 @@ fuzz_target!(|data: &[u8]| {
         };
         let ends = data.iter().filter(|byte| **byte == b'\n').count() as u64;
         assert!(lines.iter().all(|line| (1..=ends + 1).contains(&line.line)));
-        assert!(lines.windows(2).all(|pair| pair[0].line < pair[1].line || format == ImportFormat::Csv));
+        assert!(
+            lines
+                .windows(2)
+                .all(|pair| pair[0].line < pair[1].line || format == ImportFormat::Csv)
+        );
         let again = import_lines::read(format, data).expect("it was read before");
         assert_eq!(format!("{lines:?}"), format!("{again:?}"));
         for line in &lines {
@@ -36,7 +41,9 @@ fn repeats_nothing(data: &[u8], message: &str) {
     };
     let is_part = |letter: char| letter.is_ascii_digit() || letter.is_ascii_uppercase();
     for word in text.split(|letter| !is_part(letter)) {
-        let is_ours = ["SHA", "RFC", "KEY", "MD5"].iter().any(|known| word.contains(known));
+        let is_ours = ["SHA", "RFC", "KEY", "MD5"]
+            .iter()
+            .any(|known| word.contains(known));
         if word.len() >= 12 && !is_ours {
             assert!(!message.contains(word), "{message}");
         }

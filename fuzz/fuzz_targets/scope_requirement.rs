@@ -41,7 +41,11 @@ fuzz_target!(|data: &[u8]| {
         let mut words = words(&shown);
         let expected = any(&mut words, &granted);
         assert!(words.is_empty());
-        assert_eq!(requirement.is_met_by(&granted), expected, "{shown} by {granted}");
+        assert_eq!(
+            requirement.is_met_by(&granted),
+            expected,
+            "{shown} by {granted}"
+        );
         let missing = requirement.missing(&granted);
         assert_eq!(missing.is_empty(), expected);
         let with = |parts: &[Scope]| {

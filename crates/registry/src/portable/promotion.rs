@@ -66,7 +66,7 @@ enum Fate {
 
 impl LocalRegistry {
     /// Takes the keys of a bundle. `peppers` are this registry's own with the ones that came with
-    /// the bundle as older ones ([`super::open_transfer`]): the first use of each key stores it under the
+    /// the bundle as older ones ([`crate::open_transfer`]): the first use of each key stores it under the
     /// registry's own. This registry's policies decide; what they forbid is told by key. A second
     /// time changes nothing.
     ///

@@ -221,13 +221,13 @@ UPDATE api_keys SET
     pending_until = COALESCE((SELECT MAX(e.works_until) FROM secret_ends e WHERE e.key_id = api_keys.id
                               AND e.stored = 'pending'), 0);
 DROP TABLE secret_ends;
-CREATE INDEX api_keys_by_end ON api_keys (works_until);
+CREATE INDEX api_keys_by_end ON api_keys (works_until, id);
 CREATE INDEX api_keys_by_environment ON api_keys (environment, created_at, id);
 CREATE INDEX api_keys_by_prefix ON api_keys (prefix, created_at, id);
-CREATE INDEX api_keys_rotating ON api_keys (rotating_until) WHERE rotating_until > 0;
-CREATE INDEX api_keys_pending ON api_keys (pending_until) WHERE pending_until > 0;
-CREATE INDEX api_keys_revoked ON api_keys (revoked_at) WHERE revoked_at IS NOT NULL;
-CREATE INDEX api_keys_disabled ON api_keys (disabled_at) WHERE disabled_at IS NOT NULL;
+CREATE INDEX api_keys_rotating ON api_keys (rotating_until, id) WHERE rotating_until > 0;
+CREATE INDEX api_keys_pending ON api_keys (pending_until, id) WHERE pending_until > 0;
+CREATE INDEX api_keys_revoked ON api_keys (revoked_at, id) WHERE revoked_at IS NOT NULL;
+CREATE INDEX api_keys_disabled ON api_keys (disabled_at, id) WHERE disabled_at IS NOT NULL;
 CREATE INDEX api_keys_with_wildcards ON api_keys (id) WHERE scopes LIKE '%*%';
 -- Keys whose text the search index does not know yet (SQLite; on PostgreSQL it is written at once, and this is empty).
 CREATE TABLE api_key_search_pending (

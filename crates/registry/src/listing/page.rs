@@ -181,6 +181,14 @@ impl Ask {
         narrowest: Option<Narrowest>,
         shown: usize,
     ) -> Result<ApiKeyTotal, RegistryError> {
+        if let (Some(few), [part]) = (narrowest, self.parts.as_slice())
+            && part.is_exact
+        {
+            return Ok(ApiKeyTotal {
+                count: few.count,
+                is_estimate: false,
+            });
+        }
         if let Some(source) = narrowest.and_then(|few| self.source(few)) {
             return Ok(ApiKeyTotal {
                 count: listing::count_gathered(connection, &self.parts, source).await?,

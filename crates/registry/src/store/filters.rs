@@ -60,6 +60,8 @@ pub(crate) struct Part {
     pub(crate) check: Clause,
     /// Ids by an index: all that pass the check, and perhaps others; some perhaps twice.
     pub(crate) source: Option<Clause>,
+    /// Whether the source has exactly the keys that pass the check, each once.
+    pub(crate) is_exact: bool,
     /// The condition for the index that serves the order.
     pub(crate) seek: Option<Clause>,
 }
@@ -118,6 +120,7 @@ pub(crate) fn parts(
             source: Some(of(
                 "SELECT id FROM api_keys WHERE created_at >= ? AND created_at < ?",
             )),
+            is_exact: true,
             seek: by_created.then(|| of("k.created_at >= ? AND k.created_at < ?")),
         });
     }
@@ -126,6 +129,7 @@ pub(crate) fn parts(
         parts.push(Part {
             check: of("+k.expires_order < ?"),
             source: Some(of("SELECT id FROM api_keys WHERE expires_order < ?")),
+            is_exact: true,
             seek: matches!(order, By::ExpiresAsc | By::ExpiresDesc)
                 .then(|| of("k.expires_order < ?")),
         });
@@ -135,6 +139,7 @@ pub(crate) fn parts(
         parts.push(Part {
             check: of("+k.last_used_order < ?"),
             source: Some(of("SELECT id FROM api_keys WHERE last_used_order < ?")),
+            is_exact: true,
             seek: matches!(order, By::LastUsedAsc | By::LastUsedDesc)
                 .then(|| of("k.last_used_order < ?")),
         });
@@ -161,6 +166,7 @@ fn nothing() -> Part {
     Part {
         check: clause("1 = 0", []),
         source: Some(clause("SELECT id FROM api_keys WHERE 1 = 0", [])),
+        is_exact: false,
         seek: None,
     }
 }
@@ -199,6 +205,7 @@ fn equalities(parts: &mut Vec<Part>, filter: &ApiKeyFilter, by_created: bool) {
         parts.push(Part {
             check: clause(check, [value.into()]),
             source: Some(clause(source, [value.into()])),
+            is_exact: true,
             seek: may_seek.then(|| clause(seek, [value.into()])),
         });
         may_seek = false;
@@ -264,6 +271,7 @@ fn by_state(state: StateFilter, now: i64) -> Option<Part> {
     Some(Part {
         check,
         source: Some(source),
+        is_exact: state == StateFilter::NeverUsed,
         seek: None,
     })
 }
@@ -297,6 +305,7 @@ fn by_scope(scope: &Scope) -> Part {
                 [prefilter.into(), format!("%{plain}%").into()],
             )
         }),
+        is_exact: false,
         seek: None,
     }
 }
@@ -314,6 +323,7 @@ fn by_tag(tag: &str) -> Result<Part, RegistryError> {
                 [prefilter.into(), pattern.into()],
             )
         }),
+        is_exact: false,
         seek: None,
     })
 }
@@ -336,6 +346,7 @@ fn by_text(text: &str) -> Part {
                 [prefilter.into(), pattern.into()],
             )
         }),
+        is_exact: false,
         seek: None,
     }
 }

@@ -10,11 +10,21 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
 
 #[path = "audit.rs"]
 mod audit;
+#[path = "clients.rs"]
+mod clients;
 #[path = "contract.rs"]
 mod contract;
+#[path = "grants.rs"]
+mod grants;
+#[path = "keys.rs"]
+mod keys;
 #[path = "lists.rs"]
 mod lists;
+#[path = "people.rs"]
+mod people;
 #[path = "races.rs"]
 mod races;
 #[path = "sharing.rs"]
 mod sharing;
+#[path = "signing_in.rs"]
+mod signing_in;

@@ -110,6 +110,122 @@ pub enum AuditAction {
     SecretDelivered,
     /// A new secret did not reach the place it was made for.
     DeliveryFailed,
+    /// A person was added.
+    UserCreated,
+    /// A person was invited.
+    UserInvited,
+    /// An invitation was accepted.
+    InvitationAccepted,
+    /// An invitation was withdrawn.
+    InvitationWithdrawn,
+    /// A person's name or e-mail address was changed.
+    UserChanged,
+    /// A person was disabled.
+    UserDisabled,
+    /// A person was enabled again.
+    UserEnabled,
+    /// A person was deleted.
+    UserDeleted,
+    /// A person's roles were changed.
+    UserRolesChanged,
+    /// A password was set.
+    PasswordChanged,
+    /// One-time codes or recovery codes were set up or removed.
+    SecondFactorChanged,
+    /// A one-time code or a recovery code was used.
+    SecondFactorUsed,
+    /// A passkey was added.
+    PasskeyAdded,
+    /// A passkey was used.
+    PasskeyUsed,
+    /// A passkey was removed.
+    PasskeyRemoved,
+    /// A passkey was given another name.
+    PasskeyRenamed,
+    /// A passkey counted backwards: there may be a copy of it.
+    PasskeyCloned,
+    /// A sign-in failed.
+    SignInFailed,
+    /// A sign-in succeeded.
+    SignInSucceeded,
+    /// Sign-in must wait after too many failures.
+    UserLocked,
+    /// A role was added or changed.
+    RoleDefined,
+    /// A role was deleted.
+    RoleDeleted,
+    /// A browser session began.
+    SessionStarted,
+    /// A session was given a new token.
+    SessionRenewed,
+    /// One session was ended.
+    SessionEnded,
+    /// Several sessions of a person were ended.
+    SessionsEnded,
+    /// A client was added.
+    ClientAdded,
+    /// A client was changed.
+    ClientChanged,
+    /// A client was given a new secret.
+    ClientSecretRotated,
+    /// A client was disabled.
+    ClientDisabled,
+    /// A client was enabled again.
+    ClientEnabled,
+    /// A person allowed a client its scopes.
+    ConsentGiven,
+    /// A person took that back.
+    ConsentRevoked,
+    /// An authorization code was given.
+    CodeIssued,
+    /// An authorization code was redeemed.
+    CodeRedeemed,
+    /// An authorization code gave nothing and is used up.
+    CodeRefused,
+    /// An authorization code came twice: what it gave is revoked.
+    CodeReplayed,
+    /// A refresh token was rotated.
+    GrantRefreshed,
+    /// A refresh token gave nothing.
+    RefreshRefused,
+    /// A rotated refresh token came again: its family is revoked.
+    RefreshReused,
+    /// A grant was revoked.
+    GrantRevoked,
+    /// An access token was put on the deny list.
+    AccessTokenDenied,
+    /// A device asked for access.
+    DeviceRequested,
+    /// A person let a device in.
+    DeviceApproved,
+    /// A person turned a device away.
+    DeviceDenied,
+    /// A device got its tokens.
+    DeviceRedeemed,
+    /// A client pushed an authorization request.
+    RequestPushed,
+    /// A pushed authorization request was taken.
+    RequestConsumed,
+    /// A browser was sent to an identity provider.
+    LoginStarted,
+    /// A browser came back from an identity provider.
+    LoginReturned,
+    /// A signing key was added.
+    SigningKeyAdded,
+    /// A signing key began to sign.
+    SigningKeyPromoted,
+    /// A signing key was retired.
+    SigningKeyRetired,
+    /// An identity provider was added.
+    ProviderAdded,
+    /// An identity provider was changed.
+    ProviderChanged,
+    /// An identity was linked to a person.
+    IdentityLinked,
+    /// A linked identity was removed.
+    IdentityUnlinked,
+    /// What is over was removed by its retention.
+    Pruned,
 }
 
 impl AuditAction {
@@ -156,6 +272,64 @@ impl AuditAction {
             Self::ScheduleRemoved => "schedule.removed",
             Self::SecretDelivered => "api_key.secret_delivered",
             Self::DeliveryFailed => "api_key.delivery_failed",
+            Self::UserCreated => "user.created",
+            Self::UserInvited => "user.invited",
+            Self::InvitationAccepted => "user.invitation_accepted",
+            Self::InvitationWithdrawn => "user.invitation_withdrawn",
+            Self::UserChanged => "user.changed",
+            Self::UserDisabled => "user.disabled",
+            Self::UserEnabled => "user.enabled",
+            Self::UserDeleted => "user.deleted",
+            Self::UserRolesChanged => "user.roles_changed",
+            Self::PasswordChanged => "user.password_changed",
+            Self::SecondFactorChanged => "user.second_factor_changed",
+            Self::SecondFactorUsed => "user.second_factor_used",
+            Self::PasskeyAdded => "user.passkey_added",
+            Self::PasskeyUsed => "user.passkey_used",
+            Self::PasskeyRemoved => "user.passkey_removed",
+            Self::PasskeyRenamed => "user.passkey_renamed",
+            Self::PasskeyCloned => "user.passkey_cloned",
+            Self::SignInFailed => "user.sign_in_failed",
+            Self::SignInSucceeded => "user.sign_in_succeeded",
+            Self::UserLocked => "user.locked",
+            Self::RoleDefined => "role.defined",
+            Self::RoleDeleted => "role.deleted",
+            Self::SessionStarted => "session.started",
+            Self::SessionRenewed => "session.renewed",
+            Self::SessionEnded => "session.ended",
+            Self::SessionsEnded => "session.all_ended",
+            Self::ClientAdded => "client.added",
+            Self::ClientChanged => "client.changed",
+            Self::ClientSecretRotated => "client.secret_rotated",
+            Self::ClientDisabled => "client.disabled",
+            Self::ClientEnabled => "client.enabled",
+            Self::ConsentGiven => "consent.given",
+            Self::ConsentRevoked => "consent.revoked",
+            Self::CodeIssued => "grant.code_issued",
+            Self::CodeRedeemed => "grant.code_redeemed",
+            Self::CodeRefused => "grant.code_refused",
+            Self::CodeReplayed => "grant.code_replay",
+            Self::GrantRefreshed => "grant.refreshed",
+            Self::RefreshRefused => "grant.refresh_refused",
+            Self::RefreshReused => "grant.refresh_reuse",
+            Self::GrantRevoked => "grant.revoked",
+            Self::AccessTokenDenied => "grant.access_token_denied",
+            Self::DeviceRequested => "device.requested",
+            Self::DeviceApproved => "device.approved",
+            Self::DeviceDenied => "device.denied",
+            Self::DeviceRedeemed => "device.redeemed",
+            Self::RequestPushed => "request.pushed",
+            Self::RequestConsumed => "request.consumed",
+            Self::LoginStarted => "login.started",
+            Self::LoginReturned => "login.returned",
+            Self::SigningKeyAdded => "signing_key.added",
+            Self::SigningKeyPromoted => "signing_key.promoted",
+            Self::SigningKeyRetired => "signing_key.retired",
+            Self::ProviderAdded => "identity_provider.added",
+            Self::ProviderChanged => "identity_provider.changed",
+            Self::IdentityLinked => "user.identity_linked",
+            Self::IdentityUnlinked => "user.identity_unlinked",
+            Self::Pruned => "registry.pruned",
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod audit_chain;
 pub mod base62;
 pub mod id_token;
 pub mod issuer;
+pub mod people;
 pub mod pkce;
 pub mod schedules;
 pub mod scopes;

@@ -11,7 +11,7 @@ use keywright_domain::scopes::ScopeSet;
 
 use crate::audit::AuditEvent;
 use crate::peppers::{PepperKey, Peppers};
-use crate::store::secrets::StoredMac;
+use crate::store::secrets::{SecretInsert, StoredMac};
 use crate::store::{self, audit::NewEvent};
 use crate::writer::{Subject, Unit};
 use crate::{LocalRegistry, RegistryError};
@@ -152,7 +152,7 @@ impl LocalRegistry {
     ) -> Result<ApiKey, RegistryError> {
         let id = random_id(&mut rand::rng());
         let input = (actor.clone(), wish.clone(), secret, id);
-        self.write(input, |unit, (actor, wish, secret, id)| {
+        self.write_grouped(input, |unit, (actor, wish, secret, id)| {
             Box::pin(issue(unit, actor, wish, secret, id))
         })
         .await
@@ -279,7 +279,7 @@ async fn issue(
     id: &str,
 ) -> Result<ApiKey, RegistryError> {
     let now = unit.now();
-    let catalogue = store::scopes::list(unit.read()).await?;
+    let catalogue = unit.catalogue().await?;
     let (name, prefix, scopes) = wish.check(&catalogue, now)?;
     let environment = wish.environment_for(&prefix);
     let mut settings = wish.settings.clone();
@@ -296,7 +296,8 @@ async fn issue(
             kind: OwnerKind::Person,
             id: LOCAL_PRINCIPAL.to_owned(),
         });
-    let principal = store::principals::find(unit.read(), &owner.id)
+    let principal = unit
+        .principal(&owner.id)
         .await?
         .filter(|principal| principal.disabled_at.is_none() && principal.kind == owner.kind)
         .ok_or(RegistryError::OwnerNotFound)?;
@@ -359,10 +360,17 @@ pub(crate) async fn insert_key(
     secret: &Secret,
     mac: &StoredMac,
 ) -> Result<(), RegistryError> {
-    let now = unit.now();
-    store::api_keys::insert(unit.write(), key, now).await?;
-    store::secrets::insert(unit.write(), &key.id, 0, secret, mac).await?;
+    let insert = SecretInsert {
+        key_id: key.id.clone(),
+        position: 0,
+        secret: secret.clone(),
+        stored: mac.clone(),
+    };
+    unit.put(key, Some(insert), Vec::new(), Vec::new()).await?;
     if let Some(plan) = &key.settings.credits {
+        // Its row refers to the key's.
+        unit.settle(&key.id, "").await?;
+        let now = unit.now();
         store::credits::put(unit.write(), &key.id, plan.amount, now).await?;
     }
     Ok(())
@@ -377,7 +385,8 @@ async fn check_grant(
     let Some(creator) = creator else {
         return Ok(());
     };
-    let creator = store::principals::find(unit.read(), creator)
+    let creator = unit
+        .principal(creator)
         .await?
         .ok_or(RegistryError::OwnerNotFound)?;
     match scopes
@@ -396,7 +405,7 @@ pub(crate) async fn policy_of(
     environment: &keywright_domain::api_keys::Environment,
     allow_never: bool,
 ) -> Result<Policy, RegistryError> {
-    let stored = store::policies::find(unit.read(), environment).await?;
+    let stored = unit.policy(environment).await?;
     Ok(stored.unwrap_or_else(|| Policy {
         never_expires_allowed: allow_never,
         ..Policy::default_for(environment.clone())
@@ -424,7 +433,7 @@ async fn change_key(
         details.push(("name_before", before.name.clone()));
     }
     if let Some(scopes) = &change.scopes {
-        let catalogue = store::scopes::list(unit.read()).await?;
+        let catalogue = unit.catalogue().await?;
         key.scopes = keywright_domain::api_keys::lifecycle::check_scopes(
             scopes,
             &key.prefix,
@@ -490,9 +499,7 @@ async fn end_key(
     }
     key.epoch = unit.change(Subject::ApiKey(key.id.clone()));
     if let End::Revoke = end {
-        for secret in &key.secrets {
-            store::secrets::update_state(unit.write(), secret).await?;
-        }
+        store::secrets::update_states(unit.write(), &key.secrets).await?;
         if let Some(mut rotation) = store::rotations::find_open(unit.read(), id).await? {
             rotation.supersede(now);
             store::rotations::update(unit.write(), &rotation).await?;
@@ -513,6 +520,7 @@ async fn end_key(
 
 /// A key that must be there.
 pub(crate) async fn find(unit: &mut Unit, id: &str) -> Result<ApiKey, RegistryError> {
+    unit.settle(id, "").await?;
     store::api_keys::find(unit.read(), id)
         .await?
         .ok_or(RegistryError::KeyNotFound)

@@ -9,6 +9,9 @@ pub enum RegistryError {
     /// A rule of the domain was broken.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A rule about people, clients or grants was broken.
+    #[error(transparent)]
+    People(#[from] keywright_domain::people::PeopleError),
     /// Not a scope.
     #[error(transparent)]
     Scope(#[from] ScopeError),
@@ -98,6 +101,7 @@ impl RegistryError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Key(error) => error.code(),
+            Self::People(error) => error.code(),
             Self::Scope(_) => "invalid_scope",
             Self::Requirement(error) => error.code(),
             Self::KeyNotFound => "key_not_found",

@@ -151,6 +151,11 @@ async fn renew(shared: &Shared) -> Result<(), RegistryError> {
     catch_up(shared).await
 }
 
+/// Whether what was just looked up in the index may be answered.
+pub(crate) fn is_trusted(shared: &Shared) -> bool {
+    !shared.pool.is_closed() && shared.freshness.is_confirmed()
+}
+
 /// Makes sure that the index is trusted. An error here refuses every verification.
 pub(crate) async fn ensure(shared: &Shared) -> Result<(), RegistryError> {
     if shared.pool.is_closed() {

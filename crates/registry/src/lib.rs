@@ -12,6 +12,7 @@ mod flush;
 mod freshness;
 mod listing;
 mod open;
+pub mod people;
 mod peppers;
 mod policies;
 mod principals;

@@ -146,6 +146,9 @@ async fn change_principal(
     let mut principal = store::principals::find(unit.read(), id)
         .await?
         .ok_or(RegistryError::OwnerNotFound)?;
+    if !matches!(change, PrincipalChange::RevokeKeys(_)) {
+        crate::people::users::check_not_a_user(unit, id).await?;
+    }
     let before = principal.clone();
     let reason_of = |text: &str| {
         if text.chars().count() > 500 {

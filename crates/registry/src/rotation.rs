@@ -9,6 +9,7 @@ use crate::api_keys::{
     ClientSecret, Issued, NewSecret, about_key, find, policy_of, secret_details,
 };
 use crate::peppers::Peppers;
+use crate::store::secrets::SecretInsert;
 use crate::writer::{Subject, Unit};
 use crate::{LocalRegistry, RegistryError, store};
 
@@ -86,7 +87,7 @@ impl LocalRegistry {
             rotation_id.to_owned(),
             secret,
         );
-        self.write(input, |unit, (actor, id, request, rotation_id, secret)| {
+        self.write_grouped(input, |unit, (actor, id, request, rotation_id, secret)| {
             Box::pin(rotate(unit, actor, id, request, rotation_id, secret))
         })
         .await
@@ -199,7 +200,9 @@ async fn rotate(
     new: &NewSecret,
 ) -> Result<(ApiKey, Rotation), RegistryError> {
     let now = unit.now();
-    if let Some(done) = store::rotations::find(unit.read(), rotation_id).await? {
+    unit.settle(id, rotation_id).await?;
+    let (done, earlier) = store::rotations::find_both(unit.read(), rotation_id, id).await?;
+    if let Some(done) = done {
         if new.from_client && done.key_id == id && done.new == new.kid {
             return Ok((find(unit, id).await?, done));
         }
@@ -227,7 +230,6 @@ async fn rotate(
     {
         return Err(KeyError::ClientSecret.into());
     }
-    let earlier = store::rotations::find_open(unit.read(), id).await?;
     let before = key.secrets.clone();
     let rotation = key.rotate(
         rotation_id,
@@ -236,12 +238,12 @@ async fn rotate(
         actor.as_str(),
         now,
     )?;
-    if let Some(mut earlier) = earlier {
+    let mut rotations = vec![rotation.clone()];
+    rotations.extend(earlier.map(|mut earlier| {
         earlier.supersede(now);
-        store::rotations::update(unit.write(), &earlier).await?;
-    }
-    save(unit, &mut key, &before, Some(new)).await?;
-    store::rotations::insert(unit.write(), &rotation).await?;
+        earlier
+    }));
+    save(unit, &mut key, &before, Some(new), rotations).await?;
     let secret = &key.secrets[key.secrets.len() - 1];
     let mut details = secret_details(secret);
     details.push(("rotation", rotation.id.clone()));
@@ -273,8 +275,7 @@ async fn reissue(
     let mut key = find(unit, &rotation.key_id).await?;
     let before = key.secrets.clone();
     key.reissue(&mut rotation, new.kid.clone(), &new.last_four, now)?;
-    save(unit, &mut key, &before, Some(new)).await?;
-    store::rotations::update(unit.write(), &rotation).await?;
+    save(unit, &mut key, &before, Some(new), vec![rotation.clone()]).await?;
     let details = secret_details(&key.secrets[key.secrets.len() - 1]);
     unit.audit(
         actor,
@@ -326,8 +327,7 @@ async fn take_step(
             (AuditAction::RotationFinished, "left by its old secret")
         }
     };
-    save(unit, &mut key, &before, None).await?;
-    store::rotations::update(unit.write(), &rotation).await?;
+    save(unit, &mut key, &before, None, vec![rotation.clone()]).await?;
     unit.audit(
         actor,
         about_key(action, &key, verb, rotation_details(&rotation)),
@@ -345,8 +345,7 @@ async fn settle(unit: &mut Unit, key_id: &str) -> Result<bool, RegistryError> {
     if !key.settle_rotation(&mut rotation, now) {
         return Ok(false);
     }
-    save(unit, &mut key, &before, None).await?;
-    store::rotations::update(unit.write(), &rotation).await?;
+    save(unit, &mut key, &before, None, vec![rotation.clone()]).await?;
     let (action, verb) = match rotation.state {
         RotationState::Cancelled => (
             AuditAction::RotationCancelled,
@@ -377,10 +376,7 @@ async fn revoke_secret(
     }
     let settled = rotation
         .and_then(|mut rotation| key.settle_rotation(&mut rotation, now).then_some(rotation));
-    save(unit, &mut key, &before, None).await?;
-    if let Some(rotation) = settled {
-        store::rotations::update(unit.write(), &rotation).await?;
-    }
+    save(unit, &mut key, &before, None, settled.into_iter().collect()).await?;
     let details = vec![
         ("kid", kid.to_string()),
         ("reason", reason.trim().to_owned()),
@@ -407,8 +403,7 @@ pub(crate) async fn first_use(unit: &mut Unit, kid: &str, at: i64) -> Result<boo
     if let Some(mut rotation) = rotation.filter(|rotation| rotation.new.as_str() == kid) {
         let before = key.secrets.clone();
         if key.activate(&mut rotation, at) {
-            save(unit, &mut key, &before, None).await?;
-            store::rotations::update(unit.write(), &rotation).await?;
+            save(unit, &mut key, &before, None, vec![rotation]).await?;
         }
     }
     let event = crate::store::audit::NewEvent {
@@ -444,7 +439,7 @@ pub(crate) async fn only_use(unit: &mut Unit, kid: &str, at: i64) -> Result<bool
     let mut key = find(unit, &key_id).await?;
     let before = key.secrets.clone();
     key.end_one_time(now);
-    save(unit, &mut key, &before, None).await?;
+    save(unit, &mut key, &before, None, Vec::new()).await?;
     if let Some(mut rotation) = store::rotations::find_open(unit.read(), &key_id).await? {
         rotation.supersede(now);
         store::rotations::update(unit.write(), &rotation).await?;
@@ -472,27 +467,31 @@ pub(crate) async fn rewrite_mac(
     Ok(())
 }
 
-/// Writes the key, its new secret, and those of the others that changed.
+/// Writes the key, its new secret, those of the others that changed, and rotations.
 async fn save(
     unit: &mut Unit,
     key: &mut ApiKey,
-    before: &[keywright_domain::api_keys::Secret],
+    before: &[Secret],
     new: Option<&NewSecret>,
+    rotations: Vec<Rotation>,
 ) -> Result<(), RegistryError> {
-    let now = unit.now();
     key.epoch = unit.change(Subject::ApiKey(key.id.clone()));
-    for (old, secret) in before.iter().zip(&key.secrets) {
-        if old != secret {
-            store::secrets::update_state(unit.write(), secret).await?;
-        }
-    }
-    if let Some(new) = new {
+    let changed = before
+        .iter()
+        .zip(&key.secrets)
+        .filter(|(old, secret)| old != secret)
+        .map(|(_, secret)| secret.clone())
+        .collect();
+    let insert = new.map(|new| {
         let position = key.secrets.len() - 1;
-        let row = i64::try_from(position).unwrap_or(i64::MAX);
-        store::secrets::insert(unit.write(), &key.id, row, &key.secrets[position], &new.mac)
-            .await?;
-    }
-    store::api_keys::update(unit.write(), key, now).await
+        SecretInsert {
+            key_id: key.id.clone(),
+            position: i64::try_from(position).unwrap_or(i64::MAX),
+            secret: key.secrets[position].clone(),
+            stored: new.mac.clone(),
+        }
+    });
+    unit.put(key, insert, changed, rotations).await
 }
 
 fn rotation_details(rotation: &Rotation) -> Vec<(&'static str, String)> {

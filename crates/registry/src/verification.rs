@@ -258,8 +258,14 @@ impl LocalRegistry {
         let (started, since) = (std::time::Instant::now(), freshness::moment());
         let mut is_exact = freshness::is_exact(&self.shared);
         loop {
-            freshness::ensure(&self.shared).await?;
-            match index.lookup(kid, now) {
+            // Freshness is checked after the lookup: a process that was frozen in between must not
+            // answer with what it knew before.
+            let found = index.lookup(kid, now);
+            if !freshness::is_trusted(&self.shared) {
+                freshness::ensure(&self.shared).await?;
+                continue;
+            }
+            match found {
                 Lookup::Found(snapshot) => return Ok(Some(snapshot)),
                 Lookup::Unknown if is_exact => return Ok(None),
                 Lookup::Unknown => {
@@ -272,10 +278,8 @@ impl LocalRegistry {
             }
             let question = index.ask(kid);
             self.shared.reader.load(text).await?;
-            match index.lookup(kid, now) {
-                Lookup::Found(snapshot) => return Ok(Some(snapshot)),
-                Lookup::Unknown => return Ok(None),
-                Lookup::AskDatabase => {}
+            if !matches!(index.lookup(kid, now), Lookup::AskDatabase) {
+                continue;
             }
             let mut connection = self.shared.pool.acquire().await?;
             if store::secrets::find_key_id(&mut connection, text)

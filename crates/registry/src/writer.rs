@@ -5,17 +5,22 @@
 //! A use case decides before it writes: an error without a write leaves the others of its group
 //! alone. If a write or the commit fails, the group is rolled back and each runs again by itself.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 
+use keywright_domain::api_keys::lifecycle::KnownScope;
+use keywright_domain::api_keys::{ApiKey, Environment, Policy, Rotation, Secret};
 use keywright_domain::audit::Actor;
 use keywright_domain::audit_chain::EventHash;
 use sqlx::{Any, AnyConnection, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
+use crate::principals::Principal;
 use crate::store::audit::NewEvent;
 use crate::store::heads::{self, Head};
+use crate::store::secrets::SecretInsert;
 use crate::{LocalRegistry, RegistryError, Shared, freshness, store};
 
 /// At most this many use cases share one commit.
@@ -33,6 +38,27 @@ pub(crate) struct Unit {
     wrote: bool,
     events: Vec<(Actor, NewEvent)>,
     changes: Vec<(i64, Subject)>,
+    rows: Rows,
+    known: Known,
+    /// Whether the use case that runs knows that rows wait.
+    grouped: bool,
+}
+
+/// Rows that wait to be written with those of the rest of the group: many in one statement.
+#[derive(Default)]
+struct Rows {
+    keys: Vec<ApiKey>,
+    inserts: Vec<SecretInsert>,
+    states: Vec<Secret>,
+    rotations: Vec<Rotation>,
+}
+
+/// What use cases of a group all ask for. Forgotten when one ran that may have changed it.
+#[derive(Default)]
+struct Known {
+    catalogue: Option<Arc<[KnownScope]>>,
+    policies: HashMap<Environment, Option<Policy>>,
+    principals: HashMap<String, Option<Principal>>,
 }
 
 /// What a change of the ordered log is about.
@@ -57,6 +83,88 @@ impl Unit {
     pub(crate) fn write(&mut self) -> &mut AnyConnection {
         self.wrote = true;
         &mut self.transaction
+    }
+
+    /// The catalogue of scopes.
+    pub(crate) async fn catalogue(&mut self) -> Result<Arc<[KnownScope]>, RegistryError> {
+        if let Some(catalogue) = &self.known.catalogue {
+            return Ok(Arc::clone(catalogue));
+        }
+        let catalogue: Arc<[KnownScope]> = store::scopes::list(&mut self.transaction).await?.into();
+        self.known.catalogue = Some(Arc::clone(&catalogue));
+        Ok(catalogue)
+    }
+
+    /// The stored policy of an environment, its own or the one for all.
+    pub(crate) async fn policy(
+        &mut self,
+        environment: &Environment,
+    ) -> Result<Option<Policy>, RegistryError> {
+        if let Some(policy) = self.known.policies.get(environment) {
+            return Ok(policy.clone());
+        }
+        let policy = store::policies::find(&mut self.transaction, environment).await?;
+        self.known
+            .policies
+            .insert(environment.clone(), policy.clone());
+        Ok(policy)
+    }
+
+    /// A principal.
+    pub(crate) async fn principal(&mut self, id: &str) -> Result<Option<Principal>, RegistryError> {
+        if let Some(principal) = self.known.principals.get(id) {
+            return Ok(principal.clone());
+        }
+        let principal = store::principals::find(&mut self.transaction, id).await?;
+        self.known
+            .principals
+            .insert(id.to_owned(), principal.clone());
+        Ok(principal)
+    }
+
+    /// Writes a key, a new secret of it, changed ones and a rotation: at once, or with those of the
+    /// group where the use case knows that they wait.
+    pub(crate) async fn put(
+        &mut self,
+        key: &ApiKey,
+        insert: Option<SecretInsert>,
+        states: Vec<Secret>,
+        rotations: Vec<Rotation>,
+    ) -> Result<(), RegistryError> {
+        self.wrote = true;
+        self.rows.keys.push(key.clone());
+        self.rows.inserts.extend(insert);
+        self.rows.states.extend(states);
+        self.rows.rotations.extend(rotations);
+        if self.grouped {
+            Ok(())
+        } else {
+            self.flush().await
+        }
+    }
+
+    /// Whether something of a key, or a rotation of this id, waits to be written.
+    pub(crate) async fn settle(
+        &mut self,
+        key_id: &str,
+        rotation_id: &str,
+    ) -> Result<(), RegistryError> {
+        let waits = self.rows.keys.iter().any(|key| key.id == key_id)
+            || self
+                .rows
+                .rotations
+                .iter()
+                .any(|rotation| rotation.id == rotation_id);
+        if waits { self.flush().await } else { Ok(()) }
+    }
+
+    /// Writes the rows that wait: first what others refer to.
+    async fn flush(&mut self) -> Result<(), RegistryError> {
+        let rows = std::mem::take(&mut self.rows);
+        store::api_keys::put_all(&mut self.transaction, &rows.keys, self.now).await?;
+        store::secrets::insert_all(&mut self.transaction, &rows.inserts).await?;
+        store::secrets::update_states(&mut self.transaction, &rows.states).await?;
+        store::rotations::put_all(&mut self.transaction, &rows.rotations).await
     }
 
     /// Adds an event; it is chained and written with the commit.
@@ -100,6 +208,9 @@ impl Unit {
             wrote: false,
             events: Vec::new(),
             changes: Vec::new(),
+            rows: Rows::default(),
+            known: Known::default(),
+            grouped: false,
         })
     }
 
@@ -111,6 +222,7 @@ impl Unit {
             return Ok(false);
         }
         let flushed: Result<(), RegistryError> = async {
+            self.flush().await?;
             store::audit::insert_all(
                 &mut self.transaction,
                 &mut self.head,
@@ -150,6 +262,8 @@ impl Fate {
 
 /// A use case with its input, and where its answer goes.
 trait Job: Send {
+    /// Whether it asks only through [`Unit`] for what may wait to be written.
+    fn is_grouped(&self) -> bool;
     fn run<'a>(&'a mut self, unit: &'a mut Unit) -> BoxFuture<'a, Result<(), RegistryError>>;
     fn answer(self: Box<Self>, fate: Result<(), RegistryError>);
 }
@@ -157,6 +271,7 @@ trait Job: Send {
 struct Call<A, T, F> {
     input: A,
     work: F,
+    grouped: bool,
     output: Option<T>,
     reply: oneshot::Sender<Result<T, RegistryError>>,
 }
@@ -167,6 +282,10 @@ where
     T: Send,
     F: for<'a> Fn(&'a mut Unit, &'a A) -> BoxFuture<'a, Result<T, RegistryError>> + Send + Sync,
 {
+    fn is_grouped(&self) -> bool {
+        self.grouped
+    }
+
     fn run<'a>(&'a mut self, unit: &'a mut Unit) -> BoxFuture<'a, Result<(), RegistryError>> {
         Box::pin(async move {
             self.output = Some((self.work)(unit, &self.input).await?);
@@ -214,10 +333,37 @@ impl LocalRegistry {
             + Sync
             + 'static,
     {
+        self.queue(input, work, false).await
+    }
+
+    /// The same for what many do at once: its rows are written with those of the whole group, in a
+    /// few statements. `work` reads keys and rotations only after [`Unit::settle`].
+    pub(crate) async fn write_grouped<A, T, F>(&self, input: A, work: F) -> Result<T, RegistryError>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut Unit, &'a A) -> BoxFuture<'a, Result<T, RegistryError>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.queue(input, work, true).await
+    }
+
+    async fn queue<A, T, F>(&self, input: A, work: F, grouped: bool) -> Result<T, RegistryError>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut Unit, &'a A) -> BoxFuture<'a, Result<T, RegistryError>>
+            + Send
+            + Sync
+            + 'static,
+    {
         let (reply, answer) = oneshot::channel();
         let job = Box::new(Call {
             input,
             work,
+            grouped,
             output: None,
             reply,
         });
@@ -281,7 +427,17 @@ async fn attempt(
             unit.head.change_version,
         );
         let wrote = std::mem::replace(&mut unit.wrote, false);
+        unit.grouped = job.is_grouped();
+        if !unit.grouped
+            && let Err(error) = unit.flush().await
+        {
+            let _ = unit.transaction.rollback().await;
+            return Err(Fate::Undone(error));
+        }
         let outcome = job.run(&mut unit).await;
+        if !unit.grouped {
+            unit.known = Known::default();
+        }
         if let Err(error) = &outcome {
             if unit.wrote || error.is_of_the_database() {
                 let _ = unit.transaction.rollback().await;

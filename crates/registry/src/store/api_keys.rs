@@ -146,106 +146,83 @@ pub(crate) async fn newest_of_owner(
     )
 }
 
-/// Inserts a key, without its secrets.
-pub(crate) async fn insert(
+/// Inserts keys, without their secrets, or writes everything that can change of them, with what
+/// lists read of it. When a key was last used is the flush's to write.
+pub(crate) async fn put_all(
     connection: &mut AnyConnection,
-    key: &ApiKey,
+    keys: &[ApiKey],
     now: i64,
 ) -> Result<(), RegistryError> {
     const COLUMNS: usize = 33;
-    let sql = many::values(
-        "INSERT INTO api_keys (id, name, prefix, environment, owner_kind, owner_id, creator_id, scopes, limits, \
-         networks, origins, tags, note, metadata, one_time, canary, credit_plan, epoch, created_at, not_before, \
-         disabled_at, disabled_reason, exposed_at, revoked_at, revoked_reason, promoted_to, name_key, search_text, \
-         kid, last_four, expires_order, old_works_until, last_used_order) VALUES ",
-        1,
-        COLUMNS,
-    );
-    let derived = Derived::of(key, now)?;
-    let settings = &key.settings;
-    sqlx::query(sqlx::AssertSqlSafe(sql))
-        .bind(key.id.clone())
-        .bind(key.name.clone())
-        .bind(key.prefix.as_str().to_owned())
-        .bind(key.environment.as_str().to_owned())
-        .bind(key.owner.kind.as_str())
-        .bind(key.owner.id.clone())
-        .bind(key.creator.clone())
-        .bind(key.scopes.to_string())
-        .bind(settings.limits.to_text())
-        .bind(settings.networks.to_text())
-        .bind(settings.origins.to_text())
-        .bind(settings.tags.to_text())
-        .bind(settings.note.as_str().to_owned())
-        .bind(settings.metadata.to_text())
-        .bind(i64::from(settings.one_time))
-        .bind(i64::from(settings.canary))
-        .bind(credit_text(settings))
-        .bind(key.epoch)
-        .bind(key.created_at)
-        .bind(key.not_before)
-        .bind(key.disabled_at)
-        .bind(key.disabled_reason.clone())
-        .bind(key.exposed_at)
-        .bind(key.revoked_at)
-        .bind(key.revoked_reason.clone())
-        .bind(key.promoted_to.clone())
-        .bind(derived.name_key)
-        .bind(derived.search_text)
-        .bind(derived.kid)
-        .bind(derived.last_four)
-        .bind(derived.expires_order)
-        .bind(derived.old_works_until)
-        .bind(0_i64)
-        .execute(connection)
-        .await?;
+    for part in many::parts(keys) {
+        let sql = many::values(
+            "INSERT INTO api_keys (id, name, prefix, environment, owner_kind, owner_id, creator_id, scopes, limits, \
+             networks, origins, tags, note, metadata, one_time, canary, credit_plan, epoch, created_at, not_before, \
+             disabled_at, disabled_reason, exposed_at, revoked_at, revoked_reason, promoted_to, name_key, search_text, \
+             kid, last_four, expires_order, old_works_until, last_used_order) VALUES ",
+            part.len(),
+            COLUMNS,
+        ) + " ON CONFLICT (id) DO UPDATE SET name = excluded.name, owner_kind = excluded.owner_kind, \
+             owner_id = excluded.owner_id, scopes = excluded.scopes, limits = excluded.limits, \
+             networks = excluded.networks, origins = excluded.origins, tags = excluded.tags, note = excluded.note, \
+             metadata = excluded.metadata, credit_plan = excluded.credit_plan, epoch = excluded.epoch, \
+             not_before = excluded.not_before, disabled_at = excluded.disabled_at, \
+             disabled_reason = excluded.disabled_reason, exposed_at = excluded.exposed_at, \
+             revoked_at = excluded.revoked_at, revoked_reason = excluded.revoked_reason, \
+             promoted_to = excluded.promoted_to, name_key = excluded.name_key, search_text = excluded.search_text, \
+             kid = excluded.kid, last_four = excluded.last_four, expires_order = excluded.expires_order, \
+             old_works_until = excluded.old_works_until";
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for key in part {
+            let derived = Derived::of(key, now)?;
+            let settings = &key.settings;
+            query = query
+                .bind(key.id.clone())
+                .bind(key.name.clone())
+                .bind(key.prefix.as_str().to_owned())
+                .bind(key.environment.as_str().to_owned())
+                .bind(key.owner.kind.as_str())
+                .bind(key.owner.id.clone())
+                .bind(key.creator.clone())
+                .bind(key.scopes.to_string())
+                .bind(settings.limits.to_text())
+                .bind(settings.networks.to_text())
+                .bind(settings.origins.to_text())
+                .bind(settings.tags.to_text())
+                .bind(settings.note.as_str().to_owned())
+                .bind(settings.metadata.to_text())
+                .bind(i64::from(settings.one_time))
+                .bind(i64::from(settings.canary))
+                .bind(credit_text(settings))
+                .bind(key.epoch)
+                .bind(key.created_at)
+                .bind(key.not_before)
+                .bind(key.disabled_at)
+                .bind(key.disabled_reason.clone())
+                .bind(key.exposed_at)
+                .bind(key.revoked_at)
+                .bind(key.revoked_reason.clone())
+                .bind(key.promoted_to.clone())
+                .bind(derived.name_key)
+                .bind(derived.search_text)
+                .bind(derived.kid)
+                .bind(derived.last_four)
+                .bind(derived.expires_order)
+                .bind(derived.old_works_until)
+                .bind(key.last_used_at().unwrap_or(0));
+        }
+        query.execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
-/// Writes everything that can change of a key, and what lists read of it.
+/// Writes one key.
 pub(crate) async fn update(
     connection: &mut AnyConnection,
     key: &ApiKey,
     now: i64,
 ) -> Result<(), RegistryError> {
-    let derived = Derived::of(key, now)?;
-    let settings = &key.settings;
-    sqlx::query(
-        "UPDATE api_keys SET name = $1, scopes = $2, limits = $3, networks = $4, origins = $5, tags = $6, \
-         note = $7, metadata = $8, credit_plan = $9, epoch = $10, not_before = $11, disabled_at = $12, \
-         disabled_reason = $13, exposed_at = $14, revoked_at = $15, revoked_reason = $16, promoted_to = $17, \
-         name_key = $18, search_text = $19, kid = $20, last_four = $21, expires_order = $22, \
-         old_works_until = $23, owner_kind = $24, owner_id = $25 WHERE id = $26",
-    )
-    .bind(key.name.clone())
-    .bind(key.scopes.to_string())
-    .bind(settings.limits.to_text())
-    .bind(settings.networks.to_text())
-    .bind(settings.origins.to_text())
-    .bind(settings.tags.to_text())
-    .bind(settings.note.as_str().to_owned())
-    .bind(settings.metadata.to_text())
-    .bind(credit_text(settings))
-    .bind(key.epoch)
-    .bind(key.not_before)
-    .bind(key.disabled_at)
-    .bind(key.disabled_reason.clone())
-    .bind(key.exposed_at)
-    .bind(key.revoked_at)
-    .bind(key.revoked_reason.clone())
-    .bind(key.promoted_to.clone())
-    .bind(derived.name_key)
-    .bind(derived.search_text)
-    .bind(derived.kid)
-    .bind(derived.last_four)
-    .bind(derived.expires_order)
-    .bind(derived.old_works_until)
-    .bind(key.owner.kind.as_str())
-    .bind(key.owner.id.clone())
-    .bind(key.id.clone())
-    .execute(connection)
-    .await?;
-    Ok(())
+    put_all(connection, std::slice::from_ref(key), now).await
 }
 
 fn credit_text(settings: &KeySettings) -> String {

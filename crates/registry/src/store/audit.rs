@@ -54,7 +54,7 @@ pub(crate) async fn insert_all(
     events: &[(Actor, NewEvent)],
 ) -> Result<(), RegistryError> {
     const COLUMNS: usize = 11;
-    for part in events.chunks(many::MOST) {
+    for part in many::parts(events) {
         let sql = many::values(
             "INSERT INTO audit_events (sequence, at, action, actor, target_kind, target_id, \
              target_name, summary, details, search_text, hash) VALUES ",

@@ -70,7 +70,7 @@ pub(crate) async fn insert_changes(
     changes: &[(i64, Subject)],
 ) -> Result<(), RegistryError> {
     const COLUMNS: usize = 4;
-    for part in changes.chunks(many::MOST) {
+    for part in many::parts(changes) {
         let sql = many::values(
             "INSERT INTO changes (version, at, kind, subject) VALUES ",
             part.len(),

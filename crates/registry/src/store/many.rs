@@ -24,6 +24,18 @@ pub(crate) fn values(head: &str, rows: usize, columns: usize) -> String {
     sql
 }
 
+/// Cuts rows into parts of 64, 16, 4 and 1: four texts to prepare, whatever the number of rows.
+pub(crate) fn parts<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let size = [MOST, 16, 4, 1]
+            .into_iter()
+            .find(|size| *size <= rows.len())?;
+        let (part, rest) = rows.split_at(size);
+        rows = rest;
+        Some(part)
+    })
+}
+
 /// `head ($1, …, $n) tail`, for `IN`.
 pub(crate) fn list(head: &str, count: usize, tail: &str) -> String {
     values(head, 1, count) + tail
@@ -54,6 +66,8 @@ mod tests {
     fn placeholders_are_counted_through() {
         assert_eq!(values("V ", 2, 3), "V ($1, $2, $3), ($4, $5, $6)");
         assert_eq!(list("IN ", 2, " X"), "IN ($1, $2) X");
+        let sizes: Vec<usize> = parts(&[0; 150]).map(<[_]>::len).collect();
+        assert_eq!(sizes, [64, 64, 16, 4, 1, 1]);
         assert_eq!(
             [padded(1), padded(2), padded(8), padded(9), padded(64)],
             [1, 8, 8, 64, 64]

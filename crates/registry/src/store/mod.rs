@@ -11,6 +11,7 @@ pub(crate) mod heads;
 pub(crate) mod images;
 pub(crate) mod listing;
 pub(crate) mod many;
+pub(crate) mod people;
 pub(crate) mod peppers;
 pub(crate) mod policies;
 pub(crate) mod postgres;

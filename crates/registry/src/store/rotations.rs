@@ -3,6 +3,7 @@
 use keywright_domain::api_keys::{Kid, OverlapClock, Rotation, RotationState};
 use sqlx::AnyConnection;
 
+use super::many;
 use super::secrets::damaged;
 use crate::RegistryError;
 
@@ -120,48 +121,74 @@ pub(crate) async fn list_open(
     rows.into_iter().map(RotationRow::into_rotation).collect()
 }
 
-pub(crate) async fn insert(
+/// Inserts rotations, or writes how far they are.
+pub(crate) async fn put_all(
     connection: &mut AnyConnection,
-    rotation: &Rotation,
+    rotations: &[Rotation],
 ) -> Result<(), RegistryError> {
-    sqlx::query(
-        "INSERT INTO rotations (idempotency_key, key_id, old_kid, kid, overlap_ms, clock, state, requested_by, \
-         reason, created_at, activated_at, ended_at, ended_by) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-    )
-    .bind(rotation.id.clone())
-    .bind(rotation.key_id.clone())
-    .bind(rotation.old.as_ref().map(|kid| kid.as_str().to_owned()))
-    .bind(rotation.new.as_str().to_owned())
-    .bind(rotation.overlap_ms)
-    .bind(rotation.clock.to_text())
-    .bind(rotation.state.as_str())
-    .bind(rotation.requested_by.clone())
-    .bind(rotation.reason.clone())
-    .bind(rotation.created_at)
-    .bind(rotation.activated_at)
-    .bind(rotation.ended_at)
-    .bind(rotation.ended_by.clone())
-    .execute(connection)
-    .await?;
+    const COLUMNS: usize = 13;
+    for part in many::parts(rotations) {
+        let sql = many::values(
+            "INSERT INTO rotations (idempotency_key, key_id, old_kid, kid, overlap_ms, clock, state, requested_by, \
+             reason, created_at, activated_at, ended_at, ended_by) VALUES ",
+            part.len(),
+            COLUMNS,
+        ) + " ON CONFLICT (idempotency_key) DO UPDATE SET kid = excluded.kid, state = excluded.state, \
+             activated_at = excluded.activated_at, ended_at = excluded.ended_at, ended_by = excluded.ended_by";
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for rotation in part {
+            query = query
+                .bind(rotation.id.clone())
+                .bind(rotation.key_id.clone())
+                .bind(rotation.old.as_ref().map(|kid| kid.as_str().to_owned()))
+                .bind(rotation.new.as_str().to_owned())
+                .bind(rotation.overlap_ms)
+                .bind(rotation.clock.to_text())
+                .bind(rotation.state.as_str())
+                .bind(rotation.requested_by.clone())
+                .bind(rotation.reason.clone())
+                .bind(rotation.created_at)
+                .bind(rotation.activated_at)
+                .bind(rotation.ended_at)
+                .bind(rotation.ended_by.clone());
+        }
+        query.execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
+/// Writes how far one is.
 pub(crate) async fn update(
     connection: &mut AnyConnection,
     rotation: &Rotation,
 ) -> Result<(), RegistryError> {
-    sqlx::query(
-        "UPDATE rotations SET kid = $1, state = $2, activated_at = $3, ended_at = $4, ended_by = $5 \
-         WHERE idempotency_key = $6",
-    )
-    .bind(rotation.new.as_str().to_owned())
-    .bind(rotation.state.as_str())
-    .bind(rotation.activated_at)
-    .bind(rotation.ended_at)
-    .bind(rotation.ended_by.clone())
-    .bind(rotation.id.clone())
-    .execute(connection)
+    put_all(connection, std::slice::from_ref(rotation)).await
+}
+
+/// A rotation by its id, and the open one of a key, by one read.
+pub(crate) async fn find_both(
+    connection: &mut AnyConnection,
+    id: &str,
+    key_id: &str,
+) -> Result<(Option<Rotation>, Option<Rotation>), RegistryError> {
+    let rows: Vec<RotationRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM rotations r WHERE r.idempotency_key = $1 OR (r.key_id = $2 AND r.ended_at IS NULL) \
+         ORDER BY r.created_at DESC"
+    ))
+    .bind(id.to_owned())
+    .bind(key_id.to_owned())
+    .fetch_all(connection)
     .await?;
-    Ok(())
+    let (mut by_id, mut open) = (None, None);
+    for row in rows {
+        let rotation = row.into_rotation()?;
+        if rotation.id == id {
+            by_id = Some(rotation);
+        } else if open.is_none() {
+            open = Some(rotation);
+        }
+    }
+    Ok((by_id, open))
 }

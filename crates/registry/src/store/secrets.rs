@@ -3,6 +3,7 @@
 use keywright_domain::api_keys::{KeyMac, Kid, Secret, SecretState};
 use sqlx::AnyConnection;
 
+use super::many;
 use crate::RegistryError;
 
 /// How `mac` was made of a key of ours. Foreign keys name how their maker hashed them.
@@ -93,39 +94,53 @@ pub(super) fn state_from_text(text: &str) -> Result<SecretState, RegistryError> 
     })
 }
 
-pub(crate) async fn insert(
+/// A secret about to be inserted.
+#[derive(Clone, Debug)]
+pub(crate) struct SecretInsert {
+    pub(crate) key_id: String,
+    pub(crate) position: i64,
+    pub(crate) secret: Secret,
+    pub(crate) stored: StoredMac,
+}
+
+pub(crate) async fn insert_all(
     connection: &mut AnyConnection,
-    key_id: &str,
-    position: i64,
-    secret: &Secret,
-    stored: &StoredMac,
+    inserts: &[SecretInsert],
 ) -> Result<(), RegistryError> {
-    sqlx::query(
-        "INSERT INTO secrets (kid, key_id, position, mac, algorithm, pepper_id, last_four, stored, created_at, \
-         expires_at, retires_at, pending_until, activated_at, ended_at, ended_reason, first_used_at, last_used_at, \
-         use_count) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
-    )
-    .bind(secret.kid.as_str().to_owned())
-    .bind(key_id.to_owned())
-    .bind(position)
-    .bind(stored.mac.as_bytes().to_vec())
-    .bind(stored.algorithm)
-    .bind(stored.pepper_id.clone())
-    .bind(secret.last_four.clone())
-    .bind(state_text(secret.stored))
-    .bind(secret.created_at)
-    .bind(secret.expires_at)
-    .bind(secret.retires_at)
-    .bind(secret.pending_until)
-    .bind(secret.activated_at)
-    .bind(secret.ended_at)
-    .bind(secret.ended_reason.clone())
-    .bind(secret.first_used_at)
-    .bind(secret.last_used_at)
-    .bind(secret.use_count)
-    .execute(connection)
-    .await?;
+    const COLUMNS: usize = 18;
+    for part in many::parts(inserts) {
+        let sql = many::values(
+            "INSERT INTO secrets (kid, key_id, position, mac, algorithm, pepper_id, last_four, stored, created_at, \
+             expires_at, retires_at, pending_until, activated_at, ended_at, ended_reason, first_used_at, \
+             last_used_at, use_count) VALUES ",
+            part.len(),
+            COLUMNS,
+        );
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for insert in part {
+            let secret = &insert.secret;
+            query = query
+                .bind(secret.kid.as_str().to_owned())
+                .bind(insert.key_id.clone())
+                .bind(insert.position)
+                .bind(insert.stored.mac.as_bytes().to_vec())
+                .bind(insert.stored.algorithm)
+                .bind(insert.stored.pepper_id.clone())
+                .bind(secret.last_four.clone())
+                .bind(state_text(secret.stored))
+                .bind(secret.created_at)
+                .bind(secret.expires_at)
+                .bind(secret.retires_at)
+                .bind(secret.pending_until)
+                .bind(secret.activated_at)
+                .bind(secret.ended_at)
+                .bind(secret.ended_reason.clone())
+                .bind(secret.first_used_at)
+                .bind(secret.last_used_at)
+                .bind(secret.use_count);
+        }
+        query.execute(&mut *connection).await?;
+    }
     Ok(())
 }
 
@@ -142,25 +157,33 @@ pub(crate) async fn find_key_id(
     )
 }
 
-/// Writes what a change of state changes. Use counts are not touched: they are added to by the
-/// flush alone, so that a flush and a rotation never lose each other's work.
-pub(crate) async fn update_state(
+/// Writes what changes of state change. Use counts are not touched: they are added to by the flush
+/// alone, so that a flush and a rotation never lose each other's work.
+pub(crate) async fn update_states(
     connection: &mut AnyConnection,
-    secret: &Secret,
+    secrets: &[Secret],
 ) -> Result<(), RegistryError> {
-    sqlx::query(
-        "UPDATE secrets SET stored = $1, retires_at = $2, pending_until = $3, activated_at = $4, ended_at = $5, \
-         ended_reason = $6 WHERE kid = $7",
-    )
-    .bind(state_text(secret.stored))
-    .bind(secret.retires_at)
-    .bind(secret.pending_until)
-    .bind(secret.activated_at)
-    .bind(secret.ended_at)
-    .bind(secret.ended_reason.clone())
-    .bind(secret.kid.as_str().to_owned())
-    .execute(connection)
-    .await?;
+    const COLUMNS: usize = 7;
+    for part in many::parts(secrets) {
+        let sql = many::values(
+            "UPDATE secrets SET stored = v.column2, retires_at = v.column3, pending_until = v.column4, \
+             activated_at = v.column5, ended_at = v.column6, ended_reason = v.column7 FROM (VALUES ",
+            part.len(),
+            COLUMNS,
+        ) + ") AS v WHERE secrets.kid = v.column1";
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for secret in part {
+            query = query
+                .bind(secret.kid.as_str().to_owned())
+                .bind(state_text(secret.stored))
+                .bind(secret.retires_at)
+                .bind(secret.pending_until)
+                .bind(secret.activated_at)
+                .bind(secret.ended_at)
+                .bind(secret.ended_reason.clone());
+        }
+        query.execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

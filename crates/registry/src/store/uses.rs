@@ -17,10 +17,10 @@ pub(crate) async fn add(connection: &mut AnyConnection, uses: &[Use]) -> Result<
         *last_at = (*last_at).max(one.last_at);
     }
     let by_kid: Vec<_> = by_kid.into_iter().collect();
-    for part in by_kid.chunks(many::MOST) {
+    for part in many::parts(&by_kid) {
         add_to_secrets(connection, part).await?;
     }
-    for part in uses.chunks(many::MOST) {
+    for part in many::parts(uses) {
         add_to_rollups(connection, part).await?;
     }
     Ok(())

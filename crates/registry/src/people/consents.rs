@@ -1,0 +1,157 @@
+//! What people allowed clients, so that they are asked once.
+
+use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::people::{EndReason, LONGEST_ACCESS_MS, OAuthScopes};
+
+use super::page::{self, Page, Position};
+use super::{about, clients, users};
+use crate::store::audit::NewEvent;
+use crate::store::people::grants::Revoked;
+use crate::{LocalRegistry, RegistryError, store};
+
+/// What a person allowed a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consent {
+    /// Who.
+    pub user_id: String,
+    /// Whom.
+    pub client_id: String,
+    /// What.
+    pub scopes: OAuthScopes,
+    /// When first (Unix ms).
+    pub created_at: i64,
+    /// When last.
+    pub changed_at: i64,
+    /// When it was taken back.
+    pub revoked_at: Option<i64>,
+}
+
+impl LocalRegistry {
+    /// Adds scopes to what a person allows a client.
+    ///
+    /// # Errors
+    /// [`keywright_domain::people::PeopleError::UserNotFound`] or `ClientNotFound`.
+    pub async fn give_consent(
+        &self,
+        actor: &Actor,
+        user_id: &str,
+        client_id: &str,
+        scopes: &OAuthScopes,
+    ) -> Result<Consent, RegistryError> {
+        let input = (
+            actor.clone(),
+            user_id.to_owned(),
+            client_id.to_owned(),
+            scopes.clone(),
+        );
+        self.write(input, |unit, (actor, user_id, client_id, scopes)| {
+            Box::pin(async move {
+                let now = unit.now();
+                users::find_enabled(unit, user_id).await?;
+                clients::find(unit, client_id).await?;
+                let before =
+                    store::people::clients::find_consent(unit.read(), user_id, client_id).await?;
+                let live = before.filter(|consent| consent.revoked_at.is_none());
+                let consent = Consent {
+                    user_id: user_id.clone(),
+                    client_id: client_id.clone(),
+                    scopes: live
+                        .as_ref()
+                        .map_or(scopes.clone(), |one| one.scopes.union(scopes)),
+                    created_at: live.map_or(now, |one| one.created_at),
+                    changed_at: now,
+                    revoked_at: None,
+                };
+                store::people::clients::put_consent(unit.write(), &consent).await?;
+                let summary = "A client was allowed its scopes".to_owned();
+                unit.audit(
+                    actor,
+                    about_consent(AuditAction::ConsentGiven, &consent, summary),
+                );
+                Ok(consent)
+            })
+        })
+        .await
+    }
+
+    /// What a person allows a client now.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn find_consent(
+        &self,
+        user_id: &str,
+        client_id: &str,
+    ) -> Result<Option<Consent>, RegistryError> {
+        let connection = &mut *self.shared.pool.acquire().await?;
+        let found = store::people::clients::find_consent(connection, user_id, client_id).await?;
+        Ok(found.filter(|consent| consent.revoked_at.is_none()))
+    }
+
+    /// One page of what a person allows, by client.
+    ///
+    /// # Errors
+    /// [`RegistryError::Cursor`].
+    pub async fn list_consents(
+        &self,
+        user_id: &str,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Consent>, RegistryError> {
+        let (after, limit) = (Position::read(cursor, false)?, page::limit(limit));
+        let connection = &mut *self.shared.pool.acquire().await?;
+        let rows = store::people::clients::list_consents(connection, user_id, &after.id, limit + 1)
+            .await?;
+        Ok(page::cut(rows, limit, |one| {
+            Position::of(0, &one.client_id)
+        }))
+    }
+
+    /// Takes back what a person allowed a client, and revokes its grants. Returns how many.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written.
+    pub async fn revoke_consent(
+        &self,
+        actor: &Actor,
+        user_id: &str,
+        client_id: &str,
+    ) -> Result<usize, RegistryError> {
+        let input = (actor.clone(), user_id.to_owned(), client_id.to_owned());
+        self.write(input, |unit, (actor, user_id, client_id)| {
+            Box::pin(async move {
+                let now = unit.now();
+                let found =
+                    store::people::clients::find_consent(unit.read(), user_id, client_id).await?;
+                let Some(mut consent) = found.filter(|one| one.revoked_at.is_none()) else {
+                    return Ok(0);
+                };
+                (consent.revoked_at, consent.changed_at) = (Some(now), now);
+                store::people::clients::put_consent(unit.write(), &consent).await?;
+                let how = (now, actor.as_str(), EndReason::EndedByUser);
+                let until = now.saturating_add(LONGEST_ACCESS_MS);
+                let these = Revoked::OfConsent(user_id, client_id);
+                let grants = store::people::grants::revoke(unit.write(), these, how, until).await?;
+                let summary = "A client is not allowed its scopes any more".to_owned();
+                let mut event = about_consent(AuditAction::ConsentRevoked, &consent, summary);
+                event.details.push(("grants", grants.to_string()));
+                unit.audit(actor, event);
+                Ok(grants)
+            })
+        })
+        .await
+    }
+}
+
+fn about_consent(action: AuditAction, consent: &Consent, summary: String) -> NewEvent {
+    let details = vec![
+        ("user", consent.user_id.clone()),
+        ("scopes", consent.scopes.to_string()),
+    ];
+    let target = (
+        "client",
+        consent.client_id.as_str(),
+        consent.client_id.as_str(),
+    );
+    about(action, target, summary, details)
+}

@@ -1,0 +1,361 @@
+//! Grants: what one authorization gave one client. Revoking one ends its refresh tokens and puts
+//! its access tokens on the deny list.
+
+use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::people::{
+    EndReason, LONGEST_ACCESS_MS, OAuthScopes, PeopleError, RefreshLives, TokenDigest,
+};
+
+use super::page::{self, Page, Position};
+use super::{about, foreign};
+use crate::store::audit::NewEvent;
+use crate::store::people::grants::Revoked;
+use crate::writer::Unit;
+use crate::{LocalRegistry, RegistryError, store};
+
+/// A grant, without its tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Grant {
+    /// Stable id: access tokens carry it.
+    pub id: String,
+    /// Who gave it.
+    pub user_id: String,
+    /// Who has it.
+    pub client_id: String,
+    /// The session it was given in.
+    pub session_id: Option<String>,
+    /// How it came about.
+    pub origin: GrantOrigin,
+    /// What it allows: never more.
+    pub scopes: OAuthScopes,
+    /// For which resource (RFC 8707).
+    pub resource: Option<String>,
+    /// Thumbprint of the key that it is bound to (RFC 9449).
+    pub dpop_jkt: Option<String>,
+    /// What the program that has it says it is.
+    pub user_agent: String,
+    /// Where it was last used from.
+    pub network: String,
+    /// Unix ms.
+    pub created_at: i64,
+    /// Latest refresh.
+    pub last_used_at: i64,
+    /// When it ends in any case.
+    pub expires_at: i64,
+    /// When it was revoked.
+    pub revoked_at: Option<i64>,
+    /// By whom.
+    pub revoked_by: Option<String>,
+    /// Why.
+    pub revoke_reason: Option<EndReason>,
+}
+
+/// How a grant came about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantOrigin {
+    /// By an authorization code.
+    Code,
+    /// By a device code.
+    Device,
+}
+
+impl GrantOrigin {
+    /// Stable text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Code => "code",
+            Self::Device => "device",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Code, Self::Device]
+            .into_iter()
+            .find(|origin| origin.as_str() == text)
+    }
+}
+
+/// What a denial is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DenialKind {
+    /// One access token, by its `jti`.
+    Token,
+    /// All of a session, by its `sid`.
+    Session,
+    /// All of a grant.
+    Grant,
+}
+
+impl DenialKind {
+    /// Stable text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Session => "session",
+            Self::Grant => "grant",
+        }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        [Self::Token, Self::Session, Self::Grant]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+    }
+}
+
+/// Access tokens that end before their time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denial {
+    /// What `value` is.
+    pub kind: DenialKind,
+    /// The `jti`, the `sid` or the grant's id.
+    pub value: String,
+    /// Unix ms.
+    pub denied_at: i64,
+    /// None of them is left after this moment.
+    pub expires_at: i64,
+}
+
+impl LocalRegistry {
+    /// A grant.
+    ///
+    /// # Errors
+    /// [`PeopleError::GrantNotFound`].
+    pub async fn find_grant(&self, id: &str) -> Result<Grant, RegistryError> {
+        store::people::grants::find(&mut *self.shared.pool.acquire().await?, id)
+            .await?
+            .ok_or_else(|| PeopleError::GrantNotFound.into())
+    }
+
+    /// The grant of a refresh token, for introspection and revocation; none for a stranger's.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn find_grant_of_token(
+        &self,
+        token: &TokenDigest,
+    ) -> Result<Option<Grant>, RegistryError> {
+        let connection = &mut *self.shared.pool.acquire().await?;
+        match store::people::grants::find_token(connection, token).await? {
+            Some(row) => store::people::grants::find(connection, &row.grant_id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// One page of a user's grants that still give something, newest first.
+    ///
+    /// # Errors
+    /// [`RegistryError::Cursor`].
+    pub async fn list_grants(
+        &self,
+        user_id: &str,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Grant>, RegistryError> {
+        let (after, limit) = (Position::read(cursor, true)?, page::limit(limit));
+        let now = self.now();
+        let connection = &mut *self.shared.pool.acquire().await?;
+        let rows = store::people::grants::list_of_user(connection, user_id, now, &after, limit + 1)
+            .await?;
+        Ok(page::cut(rows, limit, |one| {
+            Position::of(one.created_at, &one.id)
+        }))
+    }
+
+    /// Revokes a grant with all its tokens. False if it was revoked before.
+    ///
+    /// # Errors
+    /// [`PeopleError::GrantNotFound`].
+    pub async fn revoke_grant(
+        &self,
+        actor: &Actor,
+        id: &str,
+        reason: EndReason,
+    ) -> Result<bool, RegistryError> {
+        self.write(
+            (actor.clone(), id.to_owned(), reason),
+            |unit, (actor, id, reason)| {
+                Box::pin(async move {
+                    let grant = find(unit, id).await?;
+                    revoke(unit, actor, &grant, *reason, AuditAction::GrantRevoked).await
+                })
+            },
+        )
+        .await
+    }
+
+    /// A client gives a refresh token back (RFC 7009 §2.1): the whole grant ends, and its access
+    /// tokens with it (AC-095). False for a token that is unknown or another client's.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written.
+    pub async fn revoke_refresh_token(
+        &self,
+        token: &TokenDigest,
+        client_id: &str,
+    ) -> Result<bool, RegistryError> {
+        self.write(
+            (*token, client_id.to_owned()),
+            |unit, (token, client_id)| {
+                Box::pin(async move {
+                    let Some(row) = store::people::grants::find_token(unit.read(), token).await?
+                    else {
+                        return Ok(false);
+                    };
+                    let grant = find(unit, &row.grant_id).await?;
+                    if grant.client_id != *client_id {
+                        return Ok(false);
+                    }
+                    let actor = Actor::person(client_id);
+                    revoke(
+                        unit,
+                        &actor,
+                        &grant,
+                        EndReason::Revoked,
+                        AuditAction::GrantRevoked,
+                    )
+                    .await?;
+                    Ok(true)
+                })
+            },
+        )
+        .await
+    }
+
+    /// Puts one access token on the deny list until it would have expired.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written.
+    pub async fn deny_access_token(
+        &self,
+        actor: &Actor,
+        jti: &str,
+        expires_at: i64,
+    ) -> Result<(), RegistryError> {
+        let input = (actor.clone(), foreign(jti), expires_at);
+        self.write(input, |unit, (actor, jti, expires_at)| {
+            Box::pin(async move {
+                let now = unit.now();
+                if *expires_at <= now {
+                    return Ok(());
+                }
+                deny_token(unit, jti, *expires_at).await?;
+                let target = ("access_token", jti.as_str(), jti.as_str());
+                let summary = "An access token was put on the deny list".to_owned();
+                let action = AuditAction::AccessTokenDenied;
+                unit.audit(actor, about(action, target, summary, Vec::new()));
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Whether an access token is denied, by any of its ids; empty for one it does not have.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn is_access_denied(
+        &self,
+        jti: &str,
+        sid: &str,
+        grant_id: &str,
+    ) -> Result<bool, RegistryError> {
+        let now = self.now();
+        let connection = &mut *self.shared.pool.acquire().await?;
+        store::people::grants::is_denied(connection, jti, sid, grant_id, now).await
+    }
+
+    /// One page of the deny list, in the order of denial: what a verifier keeps in memory.
+    ///
+    /// # Errors
+    /// [`RegistryError::Cursor`].
+    pub async fn list_denials(
+        &self,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Denial>, RegistryError> {
+        let (after, limit) = (Position::read(cursor, false)?, page::limit(limit));
+        let now = self.now();
+        let connection = &mut *self.shared.pool.acquire().await?;
+        let rows = store::people::grants::list_denials(connection, now, &after, limit + 1).await?;
+        Ok(page::cut(rows, limit, |one| {
+            Position::of(one.denied_at, &one.value)
+        }))
+    }
+}
+
+pub(super) async fn find(unit: &mut Unit, id: &str) -> Result<Grant, RegistryError> {
+    store::people::grants::find(unit.read(), id)
+        .await?
+        .ok_or_else(|| PeopleError::GrantNotFound.into())
+}
+
+pub(super) async fn deny_token(
+    unit: &mut Unit,
+    jti: &str,
+    expires_at: i64,
+) -> Result<(), RegistryError> {
+    let now = unit.now();
+    let jti = [jti.to_owned()];
+    store::people::grants::deny_all(unit.write(), DenialKind::Token, &jti, now, expires_at).await
+}
+
+/// Revokes one grant; an event tells of it if it was not revoked before.
+pub(super) async fn revoke(
+    unit: &mut Unit,
+    actor: &Actor,
+    grant: &Grant,
+    reason: EndReason,
+    action: AuditAction,
+) -> Result<bool, RegistryError> {
+    let now = unit.now();
+    if grant.revoked_at.is_some() {
+        return Ok(false);
+    }
+    let how = (now, actor.as_str(), reason);
+    let until = now.saturating_add(LONGEST_ACCESS_MS);
+    let one = Revoked::One(&grant.id);
+    store::people::grants::revoke(unit.write(), one, how, until).await?;
+    let mut event = about_grant(action, grant, "revoked");
+    event.details.push(("reason", reason.as_str().to_owned()));
+    unit.audit(actor, event);
+    Ok(true)
+}
+
+/// Begins a grant, with its first refresh token if there is one.
+pub(super) async fn begin(
+    unit: &mut Unit,
+    grant: &Grant,
+    refresh_token: Option<&TokenDigest>,
+    lives: RefreshLives,
+) -> Result<(), RegistryError> {
+    let now = unit.now();
+    store::people::grants::insert(unit.write(), grant).await?;
+    if let Some(token) = refresh_token {
+        let idle = now.saturating_add(lives.idle_ms);
+        store::people::grants::insert_token(unit.write(), token, &grant.id, None, now, idle)
+            .await?;
+    }
+    if let Some(session_id) = &grant.session_id {
+        let client = &grant.client_id;
+        store::people::sessions::put_client(unit.write(), session_id, client, now).await?;
+    }
+    Ok(())
+}
+
+pub(super) fn about_grant(action: AuditAction, grant: &Grant, verb: &str) -> NewEvent {
+    let details = vec![
+        ("user", grant.user_id.clone()),
+        ("client", grant.client_id.clone()),
+        ("scopes", grant.scopes.to_string()),
+    ];
+    let summary = format!("A grant of client {} was {verb}", grant.client_id);
+    about(
+        action,
+        ("grant", &grant.id, &grant.client_id),
+        summary,
+        details,
+    )
+}

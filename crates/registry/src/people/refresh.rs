@@ -1,0 +1,164 @@
+//! Refresh: each token is used once and followed by another. The one just before may come again for
+//! a moment and gives the same successor; anything else ends the family (RFC 9700 §4.14.2).
+
+use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::people::{
+    EndReason, GrantRefusal, OAuthScopes, RefreshFacts, RefreshLives, RefreshVerdict, Sealed,
+    TokenDigest,
+};
+
+use super::foreign;
+use super::grants::{self, Grant};
+use crate::writer::Unit;
+use crate::{LocalRegistry, RegistryError, store};
+
+/// A token request with a refresh token, from a client that has proven itself.
+#[derive(Clone, Debug)]
+pub struct RefreshRequest {
+    /// Of the token.
+    pub presented: TokenDigest,
+    /// Of the one that follows.
+    pub successor: TokenDigest,
+    /// The one that follows, sealed with a key that the caller makes from the presented token: for
+    /// an honest retry, and readable by nobody who has only this database.
+    pub sealed_successor: Sealed,
+    /// Who asks.
+    pub client_id: String,
+    /// Thumbprint of the DPoP proof's key, if there is one.
+    pub dpop_jkt: Option<String>,
+    /// Less than what was granted; none for all of it.
+    pub scopes: Option<OAuthScopes>,
+    /// How long refresh tokens live.
+    pub lives: RefreshLives,
+    /// Where from.
+    pub network: String,
+}
+
+/// What becomes of a refresh request.
+#[derive(Clone, Debug)]
+pub enum RefreshOutcome {
+    /// The successor that the request brought is the token now.
+    Rotated {
+        /// The grant.
+        grant: Box<Grant>,
+        /// What the access token allows.
+        scopes: OAuthScopes,
+    },
+    /// An honest retry: the successor of the first time is still the token.
+    Replayed {
+        /// The grant.
+        grant: Box<Grant>,
+        /// What the access token allows.
+        scopes: OAuthScopes,
+        /// The successor of the first time.
+        sealed_successor: Sealed,
+    },
+    /// It was used before: the family is revoked.
+    Reused {
+        /// The grant.
+        grant: Box<Grant>,
+    },
+    /// Nothing is given, nothing changed.
+    Refused(GrantRefusal),
+}
+
+impl LocalRegistry {
+    /// Rotates a refresh token.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written; what is wrong with the token is an outcome.
+    pub async fn refresh_grant(
+        &self,
+        request: &RefreshRequest,
+    ) -> Result<RefreshOutcome, RegistryError> {
+        self.write(request.clone(), |unit, request| {
+            Box::pin(refresh(unit, request))
+        })
+        .await
+    }
+}
+
+async fn refresh(
+    unit: &mut Unit,
+    request: &RefreshRequest,
+) -> Result<RefreshOutcome, RegistryError> {
+    let now = unit.now();
+    let actor = Actor::person(&request.client_id);
+    let found = store::people::grants::find_token(unit.read(), &request.presented).await?;
+    let Some(token) = found else {
+        return Ok(RefreshOutcome::Refused(GrantRefusal::Unknown));
+    };
+    let Some(grant) = store::people::grants::find(unit.read(), &token.grant_id).await? else {
+        return Ok(RefreshOutcome::Refused(GrantRefusal::Expired));
+    };
+    let user = store::people::users::find(unit.read(), &grant.user_id).await?;
+    let client = store::people::clients::find(unit.read(), &grant.client_id).await?;
+    let facts = RefreshFacts {
+        client: (&grant.client_id, &request.client_id),
+        dpop_jkt: (grant.dpop_jkt.as_deref(), request.dpop_jkt.as_deref()),
+        rotated_at: token.rotated_at,
+        successor_is_current: token.successor_is_current,
+        idle_expires_at: token.idle_expires_at,
+        expires_at: grant.expires_at,
+        revoked: grant.revoked_at.is_some(),
+        user_disabled: user.is_none_or(|user| user.disabled_at.is_some()),
+        client_disabled: client.is_none_or(|client| client.disabled_at.is_some()),
+        scopes: (&grant.scopes, request.scopes.as_ref()),
+        grace_ms: request.lives.grace_ms,
+    };
+    let verdict = facts.judge(now);
+    let scopes = request
+        .scopes
+        .clone()
+        .unwrap_or_else(|| grant.scopes.clone());
+    match (verdict, token.sealed_successor) {
+        (RefreshVerdict::Rotate, _) => {
+            // The one statement that decides who is first.
+            let sealed = &request.sealed_successor;
+            let (old, new) = (&request.presented, &request.successor);
+            if !store::people::grants::rotate_token(unit.write(), old, new, sealed, now).await? {
+                return Ok(RefreshOutcome::Refused(GrantRefusal::Unknown));
+            }
+            let idle = now.saturating_add(request.lives.idle_ms);
+            let (id, connection) = (&grant.id, unit.write());
+            store::people::grants::insert_token(connection, new, id, Some(old), now, idle).await?;
+            if let Some(parent) = &token.parent {
+                store::people::grants::forget_successor(connection, parent).await?;
+            }
+            let network = foreign(&request.network);
+            store::people::grants::update_used(connection, id, &network, now).await?;
+            let action = AuditAction::GrantRefreshed;
+            unit.audit(&actor, grants::about_grant(action, &grant, "refreshed"));
+            Ok(RefreshOutcome::Rotated {
+                grant: Box::new(grant),
+                scopes,
+            })
+        }
+        (RefreshVerdict::Replay, Some(sealed_successor)) => {
+            let action = AuditAction::GrantRefreshed;
+            unit.audit(
+                &actor,
+                grants::about_grant(action, &grant, "refreshed again by a retry"),
+            );
+            Ok(RefreshOutcome::Replayed {
+                grant: Box::new(grant),
+                scopes,
+                sealed_successor,
+            })
+        }
+        (RefreshVerdict::Reuse | RefreshVerdict::Replay, _) => {
+            let action = AuditAction::RefreshReused;
+            grants::revoke(unit, &actor, &grant, EndReason::Reuse, action).await?;
+            Ok(RefreshOutcome::Reused {
+                grant: Box::new(grant),
+            })
+        }
+        (RefreshVerdict::Refuse(refusal), _) => {
+            let verb = format!("not refreshed: {}", refusal.code());
+            let mut event = grants::about_grant(AuditAction::RefreshRefused, &grant, &verb);
+            event.details.push(("reason", refusal.code().to_owned()));
+            unit.audit(&actor, event);
+            Ok(RefreshOutcome::Refused(refusal))
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Browser sessions. What ends one ends the grants that were given in it, and denies the access
+//! tokens of both until none can be left.
+
+use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::people::{
+    EndReason, LONGEST_ACCESS_MS, PeopleError, Session, SessionLives, SessionState, TokenDigest,
+};
+
+use super::grants::DenialKind;
+use super::page::{self, Page, Position};
+use super::{about, foreign, new_id, users};
+use crate::store::audit::NewEvent;
+use crate::store::people::grants::Revoked;
+use crate::writer::Unit;
+use crate::{LocalRegistry, RegistryError, store};
+
+/// A session that is to begin.
+#[derive(Clone, Debug)]
+pub struct NewSession {
+    /// Of the cookie's token.
+    pub digest: TokenDigest,
+    /// Whose.
+    pub user_id: String,
+    /// Level of the proof.
+    pub acr: String,
+    /// Ways of the proof (RFC 8176), separated by single spaces.
+    pub amr: String,
+    /// What the browser says it is.
+    pub user_agent: String,
+    /// Where from.
+    pub network: String,
+    /// How long it lives.
+    pub lives: SessionLives,
+}
+
+/// What was ended together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndedSessions {
+    /// Ids of the sessions: their clients are told (back-channel logout).
+    pub sessions: Vec<String>,
+    /// How many grants were revoked with them.
+    pub grants: usize,
+}
+
+impl EndedSessions {
+    pub(super) fn details(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("sessions", self.sessions.len().to_string()),
+            ("grants", self.grants.to_string()),
+        ]
+    }
+}
+
+impl LocalRegistry {
+    /// Begins a session.
+    ///
+    /// # Errors
+    /// [`PeopleError::UserNotFound`], [`PeopleError::UserDisabled`].
+    pub async fn start_session(
+        &self,
+        actor: &Actor,
+        new: &NewSession,
+    ) -> Result<Session, RegistryError> {
+        self.write(
+            (actor.clone(), new_id(), new.clone()),
+            |unit, (actor, id, new)| {
+                Box::pin(async move {
+                    let now = unit.now();
+                    let user = users::find_enabled(unit, &new.user_id).await?;
+                    let session = Session {
+                        id: id.clone(),
+                        user_id: user.id,
+                        created_at: now,
+                        authenticated_at: now,
+                        last_seen_at: now,
+                        idle_ms: new.lives.idle_ms,
+                        expires_at: now.saturating_add(new.lives.absolute_ms),
+                        acr: new.acr.clone(),
+                        amr: new.amr.clone(),
+                        user_agent: foreign(&new.user_agent),
+                        network: foreign(&new.network),
+                        ended_at: None,
+                        ended_by: None,
+                        end_reason: None,
+                    };
+                    store::people::sessions::insert(unit.write(), &session, &new.digest).await?;
+                    let summary = format!("“{}” began a session", user.name);
+                    unit.audit(
+                        actor,
+                        about_session(AuditAction::SessionStarted, &session, summary),
+                    );
+                    Ok(session)
+                })
+            },
+        )
+        .await
+    }
+
+    /// The session of a cookie and whether it is good now; none for a token that we never gave or
+    /// have replaced.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn find_session(
+        &self,
+        digest: &TokenDigest,
+    ) -> Result<Option<(Session, SessionState)>, RegistryError> {
+        let connection = &mut *self.shared.pool.acquire().await?;
+        let session = store::people::sessions::find_by_digest(connection, digest).await?;
+        Ok(session.map(|session| {
+            let state = session.state(self.now());
+            (session, state)
+        }))
+    }
+
+    /// Writes a session as seen, at most once a minute; less often costs no write at all. Nothing
+    /// of it is a change that somebody makes, so there is no event. Returns whether it was written.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written.
+    pub async fn touch_session(
+        &self,
+        session: &Session,
+        network: &str,
+    ) -> Result<bool, RegistryError> {
+        if !session.touch_is_due(self.now()) {
+            return Ok(false);
+        }
+        let input = (session.id.clone(), session.last_seen_at, foreign(network));
+        self.write(input, |unit, (id, seen, network)| {
+            Box::pin(async move {
+                let now = unit.now();
+                store::people::sessions::touch(unit.write(), id, now, *seen, network).await
+            })
+        })
+        .await
+    }
+
+    /// Gives a session another token, at a sign-in or when it is to be trusted more (AC-107). The
+    /// old token is worth nothing at once.
+    ///
+    /// # Errors
+    /// [`PeopleError::SessionNotFound`] unless the session is good.
+    pub async fn renew_session(
+        &self,
+        actor: &Actor,
+        old: &TokenDigest,
+        new: &TokenDigest,
+        acr: &str,
+        amr: &str,
+    ) -> Result<Session, RegistryError> {
+        let input = (actor.clone(), *old, *new, acr.to_owned(), amr.to_owned());
+        self.write(input, |unit, (actor, old, new, acr, amr)| {
+            Box::pin(async move {
+                let now = unit.now();
+                let mut session = store::people::sessions::find_by_digest(unit.read(), old)
+                    .await?
+                    .filter(|session| session.state(now) == SessionState::Active)
+                    .ok_or(PeopleError::SessionNotFound)?;
+                (session.authenticated_at, session.last_seen_at) = (now, now);
+                (session.acr, session.amr) = (acr.clone(), amr.clone());
+                if !store::people::sessions::renew(unit.write(), old, new, &session, now).await? {
+                    return Err(PeopleError::SessionNotFound.into());
+                }
+                let summary = "A session was given a new token".to_owned();
+                unit.audit(
+                    actor,
+                    about_session(AuditAction::SessionRenewed, &session, summary),
+                );
+                Ok(session)
+            })
+        })
+        .await
+    }
+
+    /// Ends one session of a user. Ending it again does nothing.
+    ///
+    /// # Errors
+    /// [`PeopleError::SessionNotFound`] for a session of somebody else.
+    pub async fn end_session(
+        &self,
+        actor: &Actor,
+        user_id: &str,
+        session_id: &str,
+        reason: EndReason,
+    ) -> Result<EndedSessions, RegistryError> {
+        let input = (
+            actor.clone(),
+            user_id.to_owned(),
+            session_id.to_owned(),
+            reason,
+        );
+        self.write(input, |unit, (actor, user_id, id, reason)| {
+            Box::pin(async move {
+                let session = store::people::sessions::find(unit.read(), id)
+                    .await?
+                    .filter(|session| session.user_id == *user_id)
+                    .ok_or(PeopleError::SessionNotFound)?;
+                let ended = end(unit, actor, user_id, (id, ""), *reason).await?;
+                if !ended.sessions.is_empty() {
+                    let summary = format!("A session was ended: {}", reason.as_str());
+                    let mut event = about_session(AuditAction::SessionEnded, &session, summary);
+                    event.details.extend(ended.details());
+                    unit.audit(actor, event);
+                }
+                Ok(ended)
+            })
+        })
+        .await
+    }
+
+    /// Ends all sessions of a user but one.
+    ///
+    /// # Errors
+    /// [`PeopleError::UserNotFound`].
+    pub async fn end_other_sessions(
+        &self,
+        actor: &Actor,
+        user_id: &str,
+        keep: &str,
+    ) -> Result<EndedSessions, RegistryError> {
+        self.end_many(actor, user_id, keep, EndReason::EndedByUser)
+            .await
+    }
+
+    /// Ends all sessions of a user, and every grant, those of devices too.
+    ///
+    /// # Errors
+    /// [`PeopleError::UserNotFound`].
+    pub async fn end_all_sessions(
+        &self,
+        actor: &Actor,
+        user_id: &str,
+        reason: EndReason,
+    ) -> Result<EndedSessions, RegistryError> {
+        self.end_many(actor, user_id, "", reason).await
+    }
+
+    async fn end_many(
+        &self,
+        actor: &Actor,
+        user_id: &str,
+        keep: &str,
+        reason: EndReason,
+    ) -> Result<EndedSessions, RegistryError> {
+        let input = (actor.clone(), user_id.to_owned(), keep.to_owned(), reason);
+        self.write(input, |unit, (actor, user_id, keep, reason)| {
+            Box::pin(async move {
+                let user = users::find(unit, user_id).await?;
+                let ended = if keep.is_empty() {
+                    end_everything(unit, actor, user_id, *reason).await?
+                } else {
+                    end(unit, actor, user_id, ("", keep), *reason).await?
+                };
+                if ended != EndedSessions::default() {
+                    let verb = "signed out of several sessions";
+                    let action = AuditAction::SessionsEnded;
+                    unit.audit(
+                        actor,
+                        users::about_user(action, &user, verb, ended.details()),
+                    );
+                }
+                Ok(ended)
+            })
+        })
+        .await
+    }
+
+    /// One page of a user's sessions, newest first: those that are good, or all that are kept.
+    ///
+    /// # Errors
+    /// [`RegistryError::Cursor`].
+    pub async fn list_sessions(
+        &self,
+        user_id: &str,
+        only_active: bool,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Session>, RegistryError> {
+        let (after, limit) = (Position::read(cursor, true)?, page::limit(limit));
+        let live_at = if only_active { self.now() } else { 0 };
+        let connection = &mut *self.shared.pool.acquire().await?;
+        let rows =
+            store::people::sessions::list(connection, user_id, live_at, &after, limit + 1).await?;
+        Ok(page::cut(rows, limit, |one| {
+            Position::of(one.created_at, &one.id)
+        }))
+    }
+
+    /// Ids of the clients that were signed in through a session.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn list_session_clients(
+        &self,
+        session_id: &str,
+    ) -> Result<Vec<String>, RegistryError> {
+        let connection = &mut *self.shared.pool.acquire().await?;
+        store::people::sessions::list_clients(connection, session_id).await
+    }
+}
+
+/// Ends sessions of a user, (only this one, all but that one), with their grants.
+pub(super) async fn end(
+    unit: &mut Unit,
+    actor: &Actor,
+    user_id: &str,
+    which: (&str, &str),
+    reason: EndReason,
+) -> Result<EndedSessions, RegistryError> {
+    let now = unit.now();
+    if !store::people::sessions::has_live(unit.read(), user_id, which, now).await? {
+        return Ok(EndedSessions::default());
+    }
+    let how = (now, actor.as_str(), reason);
+    let until = now.saturating_add(LONGEST_ACCESS_MS);
+    let connection = unit.write();
+    let sessions = store::people::sessions::end(connection, user_id, which, how).await?;
+    let of_these = Revoked::OfEndedSessions(user_id);
+    let grants = store::people::grants::revoke(connection, of_these, how, until).await?;
+    let kind = DenialKind::Session;
+    store::people::grants::deny_all(connection, kind, &sessions, now, until).await?;
+    Ok(EndedSessions { sessions, grants })
+}
+
+/// Ends all sessions and all grants of a user.
+pub(super) async fn end_everything(
+    unit: &mut Unit,
+    actor: &Actor,
+    user_id: &str,
+    reason: EndReason,
+) -> Result<EndedSessions, RegistryError> {
+    let mut ended = end(unit, actor, user_id, ("", ""), reason).await?;
+    let now = unit.now();
+    let how = (now, actor.as_str(), reason);
+    let until = now.saturating_add(LONGEST_ACCESS_MS);
+    let all = Revoked::OfUser(user_id);
+    ended.grants += store::people::grants::revoke(unit.write(), all, how, until).await?;
+    Ok(ended)
+}
+
+fn about_session(action: AuditAction, session: &Session, summary: String) -> NewEvent {
+    let details = vec![
+        ("user", session.user_id.clone()),
+        ("amr", session.amr.clone()),
+        ("network", session.network.clone()),
+    ];
+    about(
+        action,
+        ("session", &session.id, &session.user_id),
+        summary,
+        details,
+    )
+}

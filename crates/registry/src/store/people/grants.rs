@@ -1,0 +1,375 @@
+//! Rows of grants, their refresh tokens, and denied access tokens.
+
+use keywright_domain::people::{EndReason, Sealed, TokenDigest};
+use sqlx::AnyConnection;
+
+use super::super::many;
+use super::super::secrets::damaged;
+use super::{blob, digest, scopes};
+use crate::RegistryError;
+use crate::people::grants::{Denial, DenialKind, Grant, GrantOrigin};
+use crate::people::page::Position;
+
+macro_rules! columns {
+    () => {
+        "SELECT id, user_id, client_id, session_id, origin, scopes, resource, dpop_jkt, user_agent, \
+         network, created_at, last_used_at, expires_at, revoked_at, revoked_by, revoke_reason \
+         FROM grants WHERE "
+    };
+}
+
+#[derive(sqlx::FromRow)]
+struct GrantRow {
+    id: String,
+    user_id: String,
+    client_id: String,
+    session_id: Option<String>,
+    origin: String,
+    scopes: String,
+    resource: Option<String>,
+    dpop_jkt: Option<String>,
+    user_agent: String,
+    network: String,
+    created_at: i64,
+    last_used_at: i64,
+    expires_at: i64,
+    revoked_at: Option<i64>,
+    revoked_by: Option<String>,
+    revoke_reason: Option<String>,
+}
+
+impl GrantRow {
+    fn into_grant(self) -> Result<Grant, RegistryError> {
+        let reason = |text: &str| EndReason::parse(text).ok_or_else(|| damaged("grant's end"));
+        Ok(Grant {
+            id: self.id,
+            user_id: self.user_id,
+            client_id: self.client_id,
+            session_id: self.session_id,
+            origin: GrantOrigin::parse(&self.origin).ok_or_else(|| damaged("grant's origin"))?,
+            scopes: scopes(&self.scopes)?,
+            resource: self.resource,
+            dpop_jkt: self.dpop_jkt,
+            user_agent: self.user_agent,
+            network: self.network,
+            created_at: self.created_at,
+            last_used_at: self.last_used_at,
+            expires_at: self.expires_at,
+            revoked_at: self.revoked_at,
+            revoked_by: self.revoked_by,
+            revoke_reason: self.revoke_reason.as_deref().map(reason).transpose()?,
+        })
+    }
+}
+
+pub(crate) async fn insert(
+    connection: &mut AnyConnection,
+    grant: &Grant,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "INSERT INTO grants (id, user_id, client_id, session_id, origin, scopes, resource, dpop_jkt, \
+         user_agent, network, created_at, last_used_at, expires_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+    )
+    .bind(grant.id.clone())
+    .bind(grant.user_id.clone())
+    .bind(grant.client_id.clone())
+    .bind(grant.session_id.clone())
+    .bind(grant.origin.as_str())
+    .bind(grant.scopes.to_string())
+    .bind(grant.resource.clone())
+    .bind(grant.dpop_jkt.clone())
+    .bind(grant.user_agent.clone())
+    .bind(grant.network.clone())
+    .bind(grant.created_at)
+    .bind(grant.last_used_at)
+    .bind(grant.expires_at)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn find(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<Option<Grant>, RegistryError> {
+    let row: Option<GrantRow> = sqlx::query_as(concat!(columns!(), "id = $1"))
+        .bind(id.to_owned())
+        .fetch_optional(connection)
+        .await?;
+    row.map(GrantRow::into_grant).transpose()
+}
+
+/// Grants of a user that still give something, newest first.
+pub(crate) async fn list_of_user(
+    connection: &mut AnyConnection,
+    user_id: &str,
+    now: i64,
+    after: &Position,
+    limit: i64,
+) -> Result<Vec<Grant>, RegistryError> {
+    let rows: Vec<GrantRow> = sqlx::query_as(concat!(
+        columns!(),
+        "user_id = $1 AND (created_at, id) < ($2, $3) AND revoked_at IS NULL AND expires_at > $4 \
+         ORDER BY created_at DESC, id DESC LIMIT $5"
+    ))
+    .bind(user_id.to_owned())
+    .bind(after.number)
+    .bind(after.id.clone())
+    .bind(now)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(GrantRow::into_grant).collect()
+}
+
+pub(crate) async fn update_used(
+    connection: &mut AnyConnection,
+    id: &str,
+    network: &str,
+    now: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query("UPDATE grants SET last_used_at = $1, network = $2 WHERE id = $3")
+        .bind(now)
+        .bind(network.to_owned())
+        .bind(id.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Which grants are revoked together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Revoked<'a> {
+    One(&'a str),
+    OfUser(&'a str),
+    /// Of sessions of a user that ended at this very moment.
+    OfEndedSessions(&'a str),
+    OfClient(&'a str),
+    OfConsent(&'a str, &'a str),
+}
+
+/// Revokes grants and puts them on the deny list until no access token of theirs can be left.
+/// Returns how many.
+pub(crate) async fn revoke(
+    connection: &mut AnyConnection,
+    which: Revoked<'_>,
+    (now, by, reason): (i64, &str, EndReason),
+    denied_until: i64,
+) -> Result<usize, RegistryError> {
+    macro_rules! revoke_sql {
+        ($which:literal) => {
+            concat!(
+                "UPDATE grants SET revoked_at = $1, revoked_by = $2, revoke_reason = $3 \
+                 WHERE revoked_at IS NULL AND ",
+                $which,
+                " RETURNING id"
+            )
+        };
+    }
+    let (sql, first, second) = match which {
+        Revoked::One(id) => (revoke_sql!("id = $4"), id, None),
+        Revoked::OfUser(user) => (revoke_sql!("user_id = $4"), user, None),
+        Revoked::OfClient(client) => (revoke_sql!("client_id = $4"), client, None),
+        Revoked::OfEndedSessions(user) => (
+            revoke_sql!(
+                "session_id IN (SELECT id FROM sessions WHERE user_id = $4 AND ended_at = $1)"
+            ),
+            user,
+            None,
+        ),
+        Revoked::OfConsent(user, client) => (
+            revoke_sql!("user_id = $4 AND client_id = $5"),
+            user,
+            Some(client),
+        ),
+    };
+    let mut query = sqlx::query_scalar(sql)
+        .bind(now)
+        .bind(by.to_owned())
+        .bind(reason.as_str())
+        .bind(first.to_owned());
+    if let Some(second) = second {
+        query = query.bind(second.to_owned());
+    }
+    let ids: Vec<String> = query.fetch_all(&mut *connection).await?;
+    deny_all(connection, DenialKind::Grant, &ids, now, denied_until).await?;
+    Ok(ids.len())
+}
+
+#[derive(Debug)]
+pub(crate) struct TokenRow {
+    pub(crate) grant_id: String,
+    pub(crate) parent: Option<TokenDigest>,
+    pub(crate) idle_expires_at: i64,
+    pub(crate) rotated_at: Option<i64>,
+    pub(crate) sealed_successor: Option<Sealed>,
+    /// Whether the successor was not rotated itself.
+    pub(crate) successor_is_current: bool,
+}
+
+pub(crate) async fn find_token(
+    connection: &mut AnyConnection,
+    token: &TokenDigest,
+) -> Result<Option<TokenRow>, RegistryError> {
+    type Row = (
+        String,
+        Option<Vec<u8>>,
+        i64,
+        Option<i64>,
+        Option<Vec<u8>>,
+        i64,
+    );
+    let row: Option<Row> = sqlx::query_as(
+        "SELECT t.grant_id, t.parent, t.idle_expires_at, t.rotated_at, t.sealed_successor, \
+         (SELECT COUNT(*) FROM refresh_tokens s WHERE s.digest = t.successor AND s.rotated_at IS NULL) \
+         FROM refresh_tokens t WHERE t.digest = $1",
+    )
+    .bind(blob(token))
+    .fetch_optional(connection)
+    .await?;
+    row.map(
+        |(grant_id, parent, idle_expires_at, rotated_at, sealed, current)| {
+            Ok(TokenRow {
+                grant_id,
+                parent: parent.as_deref().map(digest).transpose()?,
+                idle_expires_at,
+                rotated_at,
+                sealed_successor: sealed.map(Sealed::new),
+                successor_is_current: current != 0,
+            })
+        },
+    )
+    .transpose()
+}
+
+pub(crate) async fn insert_token(
+    connection: &mut AnyConnection,
+    token: &TokenDigest,
+    grant_id: &str,
+    parent: Option<&TokenDigest>,
+    now: i64,
+    idle_expires_at: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "INSERT INTO refresh_tokens (digest, grant_id, parent, created_at, idle_expires_at) \
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(blob(token))
+    .bind(grant_id.to_owned())
+    .bind(parent.map(blob))
+    .bind(now)
+    .bind(idle_expires_at)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Rotates a token: the first caller does, everybody after that does not.
+pub(crate) async fn rotate_token(
+    connection: &mut AnyConnection,
+    token: &TokenDigest,
+    successor: &TokenDigest,
+    sealed: &Sealed,
+    now: i64,
+) -> Result<bool, RegistryError> {
+    let done: Option<String> = sqlx::query_scalar(
+        "UPDATE refresh_tokens SET rotated_at = $1, successor = $2, sealed_successor = $3 \
+         WHERE digest = $4 AND rotated_at IS NULL RETURNING grant_id",
+    )
+    .bind(now)
+    .bind(blob(successor))
+    .bind(sealed.as_bytes().to_vec())
+    .bind(blob(token))
+    .fetch_optional(connection)
+    .await?;
+    Ok(done.is_some())
+}
+
+/// Its successor was used, so nobody needs it from here again.
+pub(crate) async fn forget_successor(
+    connection: &mut AnyConnection,
+    token: &TokenDigest,
+) -> Result<(), RegistryError> {
+    sqlx::query("UPDATE refresh_tokens SET sealed_successor = NULL WHERE digest = $1")
+        .bind(blob(token))
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn deny_all(
+    connection: &mut AnyConnection,
+    kind: DenialKind,
+    values: &[String],
+    now: i64,
+    until: i64,
+) -> Result<(), RegistryError> {
+    const COLUMNS: usize = 4;
+    for part in values.chunks(many::MOST) {
+        let head = "INSERT INTO denials (kind, value, denied_at, expires_at) VALUES ";
+        let tail = " ON CONFLICT (kind, value) DO UPDATE SET expires_at = \
+                    CASE WHEN excluded.expires_at > denials.expires_at THEN excluded.expires_at \
+                    ELSE denials.expires_at END";
+        let sql = many::values(head, part.len(), COLUMNS) + tail;
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for value in part {
+            query = query
+                .bind(kind.as_str())
+                .bind(value.clone())
+                .bind(now)
+                .bind(until);
+        }
+        query.execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn is_denied(
+    connection: &mut AnyConnection,
+    jti: &str,
+    sid: &str,
+    grant_id: &str,
+    now: i64,
+) -> Result<bool, RegistryError> {
+    let found: Option<String> = sqlx::query_scalar(
+        "SELECT value FROM denials WHERE expires_at > $4 AND ((kind = 'token' AND value = $1) \
+         OR (kind = 'session' AND value = $2) OR (kind = 'grant' AND value = $3)) LIMIT 1",
+    )
+    .bind(jti.to_owned())
+    .bind(sid.to_owned())
+    .bind(grant_id.to_owned())
+    .bind(now)
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
+}
+
+/// What is denied at `now`, in the order in which it was denied.
+pub(crate) async fn list_denials(
+    connection: &mut AnyConnection,
+    now: i64,
+    after: &Position,
+    limit: i64,
+) -> Result<Vec<Denial>, RegistryError> {
+    let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(
+        "SELECT kind, value, denied_at, expires_at FROM denials \
+         WHERE (denied_at, value) > ($1, $2) AND expires_at > $3 ORDER BY denied_at, value LIMIT $4",
+    )
+    .bind(after.number)
+    .bind(after.id.clone())
+    .bind(now)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|(kind, value, denied_at, expires_at)| {
+            Ok(Denial {
+                kind: DenialKind::parse(&kind).ok_or_else(|| damaged("denial's kind"))?,
+                value,
+                denied_at,
+                expires_at,
+            })
+        })
+        .collect()
+}

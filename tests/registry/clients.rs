@@ -1,0 +1,357 @@
+//! Clients and consents, devices, revocation, pushed requests, and what is pruned.
+
+use anyhow::Result;
+use keywright_domain::api_keys::DAY_MS;
+use keywright_domain::people::{
+    AuthMethod, ClientType, EndReason, GrantRefusal, NewClient, RefreshLives,
+};
+use keywright_registry::people::{
+    CodeOutcome, DeviceOutcome, DevicePoll, NewDeviceRequest, PeopleRetention,
+};
+
+use super::START;
+use super::grants::{desktop, exchange, grant_of, granted, new_code, ready, refreshed, scopes};
+use super::people::{code_of, session, token};
+
+#[tokio::test]
+async fn a_client_has_two_secrets_while_one_is_replaced() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let server = NewClient {
+        client_type: ClientType::Confidential,
+        auth_method: AuthMethod::ClientSecretBasic,
+        ..desktop()
+    };
+    let missing = registry.add_client(actor, "web", &server, None).await;
+    assert_eq!(code_of(missing), "invalid_client_metadata");
+    registry
+        .add_client(actor, "web", &server, Some(&token("s1")))
+        .await?;
+    let again = registry
+        .add_client(actor, "web", &server, Some(&token("s1")))
+        .await;
+    assert_eq!(code_of(again), "client_id_taken");
+    registry
+        .rotate_client_secret(actor, "web", &token("s2"), 1_000)
+        .await?;
+    let working = async || -> Result<Vec<_>> {
+        let secrets = registry.list_client_secrets("web").await?;
+        Ok(secrets.into_iter().map(|secret| secret.digest).collect())
+    };
+    assert_eq!(working().await?, [token("s2"), token("s1")]);
+    registry
+        .rotate_client_secret(actor, "web", &token("s3"), 1_000)
+        .await?;
+    assert_eq!(working().await?, [token("s3"), token("s2")]);
+    fixture.set_clock(START + 1_000);
+    assert_eq!(working().await?, [token("s3")]);
+    let public = registry.change_client(actor, "web", &desktop()).await;
+    assert_eq!(code_of(public), "invalid_client_metadata");
+    let renamed = NewClient {
+        name: "Site".to_owned(),
+        ..server
+    };
+    let changed = registry.change_client(actor, "web", &renamed).await?;
+    assert_eq!(registry.find_client("web").await?, changed);
+    registry.add_client(actor, "app", &desktop(), None).await?;
+    let first = registry.list_clients("", None, 1).await?;
+    let second = registry
+        .list_clients("", first.next_cursor.as_deref(), 1)
+        .await?;
+    assert_eq!(
+        (first.items[0].id.as_str(), second.items[0].id.as_str()),
+        ("app", "web")
+    );
+    assert!(second.next_cursor.is_none());
+    assert_eq!(registry.list_clients("SIT", None, 9).await?.items.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_093_a_disabled_person_or_client_gets_nothing() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let grant = granted(&fixture, &ada, None).await?;
+    registry
+        .issue_code(actor, &new_code(&ada, "waiting", None))
+        .await?;
+    registry.disable_user(actor, &ada.id, "left").await?;
+    assert_eq!(refreshed(&fixture, "r0", "r1").await?, "revoked");
+    assert!(
+        registry.is_access_denied("", "", &grant.id).await?,
+        "denied at once"
+    );
+    let waiting = registry.redeem_code(&exchange("waiting", "x")).await?;
+    assert_eq!(waiting, CodeOutcome::Refused(GrantRefusal::UserDisabled));
+    registry.enable_user(actor, &ada.id).await?;
+    assert_eq!(refreshed(&fixture, "r0", "r1").await?, "revoked");
+    grant_of(&fixture, &ada, "second", "q0", None).await?;
+    assert_eq!(registry.disable_client(actor, "app").await?, 1);
+    assert_eq!(refreshed(&fixture, "q0", "q1").await?, "client_disabled");
+    registry.enable_client(actor, "app").await?;
+    assert_eq!(refreshed(&fixture, "q0", "q1").await?, "revoked");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_094_ac_095_revocation_ends_the_grant_and_denies_its_access_tokens() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let grant = granted(&fixture, &ada, None).await?;
+    assert!(
+        !registry
+            .revoke_refresh_token(&token("unknown"), "app")
+            .await?
+    );
+    assert!(!registry.revoke_refresh_token(&token("r0"), "other").await?);
+    assert_eq!(
+        registry
+            .find_grant_of_token(&token("r0"))
+            .await?
+            .expect("it")
+            .revoked_at,
+        None
+    );
+    assert!(registry.revoke_refresh_token(&token("r0"), "app").await?);
+    assert!(registry.is_access_denied("", "", &grant.id).await?);
+    assert!(
+        !registry
+            .revoke_grant(actor, &grant.id, EndReason::EndedByUser)
+            .await?,
+        "again"
+    );
+    registry
+        .deny_access_token(actor, "one", START + 900_000)
+        .await?;
+    registry.deny_access_token(actor, "gone", START).await?;
+    let denied = registry.list_denials(None, 1).await?;
+    let rest = registry
+        .list_denials(denied.next_cursor.as_deref(), 10)
+        .await?
+        .items;
+    assert_eq!(denied.items.len() + rest.len(), 2);
+    assert!(registry.is_access_denied("one", "", "").await?);
+    fixture.set_clock(START + 900_000);
+    assert!(
+        !registry.is_access_denied("one", "", "").await?,
+        "it has expired by itself"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn ending_a_session_ends_the_grants_given_in_it() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let first = session(&fixture, &ada, "one").await?;
+    let second = session(&fixture, &ada, "two").await?;
+    grant_of(&fixture, &ada, "c1", "r0", Some(&first.id)).await?;
+    grant_of(&fixture, &ada, "c2", "q0", Some(&second.id)).await?;
+    grant_of(&fixture, &ada, "c3", "p0", None).await?;
+    assert_eq!(registry.list_session_clients(&first.id).await?, ["app"]);
+    registry
+        .issue_code(actor, &new_code(&ada, "open", Some(&first.id)))
+        .await?;
+    let ended = registry
+        .end_other_sessions(actor, &ada.id, &second.id)
+        .await?;
+    assert_eq!(
+        (ended.sessions.as_slice(), ended.grants),
+        (std::slice::from_ref(&first.id), 1)
+    );
+    assert_eq!(refreshed(&fixture, "r0", "r1").await?, "revoked");
+    assert_eq!(refreshed(&fixture, "q0", "q1").await?, "rotated");
+    let open = registry.redeem_code(&exchange("open", "x")).await?;
+    assert_eq!(open, CodeOutcome::Refused(GrantRefusal::SessionEnded));
+    let all = registry
+        .end_all_sessions(actor, &ada.id, EndReason::EndedByAdmin)
+        .await?;
+    assert_eq!((all.sessions.len(), all.grants), (1, 2));
+    assert_eq!(refreshed(&fixture, "p0", "p1").await?, "revoked");
+    Ok(())
+}
+
+#[tokio::test]
+async fn consent_is_remembered_added_to_and_taken_back_with_its_grants() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    registry
+        .give_consent(actor, &ada.id, "app", &scopes("openid"))
+        .await?;
+    let both = registry
+        .give_consent(actor, &ada.id, "app", &scopes("email"))
+        .await?;
+    assert_eq!(both.scopes, scopes("openid email"));
+    granted(&fixture, &ada, None).await?;
+    assert_eq!(
+        registry.list_consents(&ada.id, None, 10).await?.items,
+        [both]
+    );
+    assert_eq!(registry.revoke_consent(actor, &ada.id, "app").await?, 1);
+    assert_eq!(registry.find_consent(&ada.id, "app").await?, None);
+    assert_eq!(refreshed(&fixture, "r0", "r1").await?, "revoked");
+    let anew = registry
+        .give_consent(actor, &ada.id, "app", &scopes("email"))
+        .await?;
+    assert_eq!(anew.scopes, scopes("email"), "what was taken back stays so");
+    Ok(())
+}
+
+fn device(code: &str) -> NewDeviceRequest {
+    NewDeviceRequest {
+        digest: token(code),
+        client_id: "app".to_owned(),
+        scopes: scopes("openid"),
+        resource: None,
+        user_agent: "Television".to_owned(),
+        network: "192.0.2.7".to_owned(),
+        interval_ms: 5_000,
+        lifetime_ms: 600_000,
+    }
+}
+
+fn poll(code: &str, refresh: &str) -> DevicePoll {
+    DevicePoll {
+        digest: token(code),
+        client_id: "app".to_owned(),
+        dpop_jkt: None,
+        refresh_token: token(refresh),
+        lives: RefreshLives::default(),
+    }
+}
+
+#[tokio::test]
+async fn s55_s56_a_device_waits_and_gets_its_tokens_once() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let request = registry.start_device(&device("d")).await?;
+    assert_eq!(
+        registry.poll_device(&poll("d", "x")).await?,
+        DeviceOutcome::Pending
+    );
+    let hasty = registry.poll_device(&poll("d", "x")).await?;
+    assert_eq!(hasty, DeviceOutcome::SlowDown(10_000));
+    fixture.set_clock(START + 10_000);
+    assert_eq!(
+        registry.poll_device(&poll("d", "x")).await?,
+        DeviceOutcome::Pending
+    );
+    let foreign = DevicePoll {
+        client_id: "other".to_owned(),
+        ..poll("d", "x")
+    };
+    let foreign = registry.poll_device(&foreign).await?;
+    assert_eq!(foreign, DeviceOutcome::Refused(GrantRefusal::OtherClient));
+    let shown = registry.find_device(&request.user_code).await?;
+    assert_eq!(shown.user_agent, "Television");
+    registry
+        .decide_device(actor, &request.user_code, &ada.id, None, true)
+        .await?;
+    let again = registry
+        .decide_device(actor, &request.user_code, &ada.id, None, false)
+        .await;
+    assert_eq!(code_of(again), "user_code_invalid");
+    let mut tasks = Vec::new();
+    for number in 0..50 {
+        let (registry, asked) = (registry.clone(), poll("d", &format!("r{number}")));
+        tasks.push(tokio::spawn(
+            async move { registry.poll_device(&asked).await },
+        ));
+    }
+    let mut redeemed = 0;
+    for task in tasks {
+        redeemed += usize::from(matches!(task.await??, DeviceOutcome::Redeemed(_)));
+    }
+    assert_eq!(redeemed, 1);
+    let denied = registry.start_device(&device("e")).await?;
+    registry
+        .decide_device(actor, &denied.user_code, &ada.id, None, false)
+        .await?;
+    assert_eq!(
+        registry.poll_device(&poll("e", "x")).await?,
+        DeviceOutcome::Denied
+    );
+    let late = registry.start_device(&device("f")).await?;
+    fixture.set_clock(START + 10_000 + 600_000);
+    assert_eq!(
+        registry.poll_device(&poll("f", "x")).await?,
+        DeviceOutcome::Expired
+    );
+    assert_eq!(
+        code_of(registry.find_device(&late.user_code).await),
+        "user_code_invalid"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn s57_a_pushed_request_is_taken_once_by_its_client() -> Result<()> {
+    let (fixture, _) = ready().await?;
+    let registry = &fixture.registry;
+    registry
+        .push_request(&token("uri"), "app", "scope=openid", 60_000)
+        .await?;
+    assert_eq!(
+        registry.take_pushed_request(&token("uri"), "other").await?,
+        None
+    );
+    let taken = registry.take_pushed_request(&token("uri"), "app").await?;
+    assert_eq!(taken.expect("the request").parameters, "scope=openid");
+    assert_eq!(
+        registry.take_pushed_request(&token("uri"), "app").await?,
+        None
+    );
+    registry
+        .push_request(&token("late"), "app", "", 60_000)
+        .await?;
+    fixture.set_clock(START + 60_000);
+    assert_eq!(
+        registry.take_pushed_request(&token("late"), "app").await?,
+        None
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_206_what_is_over_goes_in_batches_and_what_is_not_stays() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let registry = &fixture.registry;
+    for number in 0..5 {
+        let code = format!("code {number}");
+        registry
+            .issue_code(&fixture.actor, &new_code(&ada, &code, None))
+            .await?;
+    }
+    let grant = granted(&fixture, &ada, None).await?;
+    registry.start_device(&device("d")).await?;
+    registry
+        .push_request(&token("uri"), "app", "", 60_000)
+        .await?;
+    registry
+        .deny_access_token(&fixture.actor, "one", START + 900_000)
+        .await?;
+    let retention = PeopleRetention {
+        batch: 2,
+        ..PeopleRetention::default()
+    };
+    let none = registry.prune_people(&retention).await?;
+    assert_eq!((none.deleted, none.more), (0, false));
+    fixture.set_clock(START + 2 * DAY_MS);
+    let first = registry.prune_people(&retention).await?;
+    // Two codes, the device, the pushed request, the denial.
+    assert_eq!((first.deleted, first.more), (5, true));
+    let second = registry.prune_people(&retention).await?;
+    assert_eq!((second.deleted, second.more), (2, true));
+    let third = registry.prune_people(&retention).await?;
+    assert_eq!((third.deleted, third.more), (2, true));
+    assert_eq!(registry.prune_people(&retention).await?.deleted, 0);
+    assert_eq!(refreshed(&fixture, "r0", "r1").await?, "rotated");
+    fixture.set_clock(START + 121 * DAY_MS);
+    let last = registry.prune_people(&retention).await?;
+    assert_eq!(last.deleted, 3, "two tokens and their grant");
+    assert_eq!(
+        code_of(registry.find_grant(&grant.id).await),
+        "grant_not_found"
+    );
+    Ok(())
+}

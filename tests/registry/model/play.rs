@@ -25,13 +25,15 @@ const PEOPLE: usize = 2;
 /// A scope that no key of these histories holds: asking for it tells the state and uses nothing.
 const NEVER_HELD: &str = "users:write";
 
+/// State, expiry, end of the overlap, time-out.
+type SecretRow = (String, Option<i64>, Option<i64>, Option<i64>);
+
 /// What the rows of a key said last.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Rows {
     epoch: i64,
     ends: (bool, bool),
-    /// State, expiry, end of the overlap, time-out.
-    secrets: Vec<(String, Option<i64>, Option<i64>, Option<i64>)>,
+    secrets: Vec<SecretRow>,
     rotations: Vec<(String, String)>,
 }
 

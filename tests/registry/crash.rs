@@ -253,6 +253,7 @@ async fn a_connection_lost_at_any_moment_leaves_nothing_half_done() -> Result<()
     database.close().await
 }
 
+type KeyRow = (String, i64, Option<i64>, Option<i64>, String);
 type SecretRow = (String, String, Option<i64>, Option<i64>);
 
 /// The trail is whole, and every key has the rows that its events say, and no others.
@@ -267,7 +268,7 @@ async fn check(place: &str) -> Result<usize> {
     };
     let mut rows = AnyConnection::connect(&url).await?;
     check_chain(&mut rows).await?;
-    let keys: Vec<(String, i64, Option<i64>, Option<i64>, String)> =
+    let keys: Vec<KeyRow> =
         sqlx::query_as("SELECT id, epoch, revoked_at, disabled_at, kid FROM api_keys")
             .fetch_all(&mut rows)
             .await?;

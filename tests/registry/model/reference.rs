@@ -263,7 +263,6 @@ impl World {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one thing a wish says")]
     pub(super) fn issue(
         &mut self,
         owner: usize,
@@ -300,17 +299,19 @@ impl World {
             secrets: vec![self.secrets.len()],
             rotation: None,
         });
-        self.add_secret(Role::Current, lifetime, None);
+        self.add_secret(self.keys.len() - 1, Role::Current, lifetime, None);
         Outcome::Changed
     }
 
-    fn add_secret(&mut self, role: Role, lifetime: Option<i64>, times_out: Option<i64>) {
-        let key = self
-            .keys
-            .iter()
-            .rposition(|key| key.secrets.last() == Some(&self.secrets.len()));
+    fn add_secret(
+        &mut self,
+        key: usize,
+        role: Role,
+        lifetime: Option<i64>,
+        times_out: Option<i64>,
+    ) {
         self.secrets.push(Secret {
-            key: key.expect("the key names its secret first"),
+            key,
             role,
             ended: None,
             created: self.now,
@@ -328,7 +329,8 @@ impl World {
         newest()
             .find(|one| self.works(*one) && self.secrets[*one].role != Role::Old)
             .or_else(|| newest().find(|one| self.secrets[*one].ended != Some(End::Aborted)))
-            .expect("a key has a secret that was not cancelled")
+            // Its first one never is.
+            .unwrap_or(self.keys[key].secrets[0])
     }
 
     pub(super) fn rotate(&mut self, key: usize, name: &str, wish: &Wish) -> Outcome {
@@ -387,7 +389,7 @@ impl World {
         });
         let new = self.secrets.len();
         self.keys[key].secrets.push(new);
-        self.add_secret(Role::New, lifetime, goes_on.then_some(times_out));
+        self.add_secret(key, Role::New, lifetime, goes_on.then_some(times_out));
         self.done.push((name.to_owned(), key));
         self.keys[key].rotation = Some(Rotation {
             old,
@@ -468,7 +470,7 @@ impl World {
         let (lifetime, times_out) = (one.expires.map(|end| end - one.created), one.times_out);
         let new = self.secrets.len();
         self.keys[key].secrets.push(new);
-        self.add_secret(Role::New, lifetime, times_out);
+        self.add_secret(key, Role::New, lifetime, times_out);
         if let Some(rotation) = &mut self.keys[key].rotation {
             rotation.new = new;
         }

@@ -3,13 +3,12 @@
 mod crash;
 mod faults;
 mod fixture;
+mod log_tap;
 mod migrations;
 mod model;
-mod log_tap;
 mod on_postgres;
 mod on_sqlite;
 mod scanner;
 
 pub(crate) use fixture::{Fixture, Kind, START, checksum, from_issue, pepper, rand_text, wish};
-pub(crate) use fixture::{Fixture, Kind, START, from_issue, pepper, rand_text, wish};
 pub(crate) use log_tap::LogTap;

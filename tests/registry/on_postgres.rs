@@ -16,28 +16,26 @@ mod clients;
 mod contract;
 #[path = "grants.rs"]
 mod grants;
-#[path = "keys.rs"]
-mod keys;
+#[path = "hygiene_sweep.rs"]
+mod hygiene_sweep;
 #[path = "insight.rs"]
 mod insight;
+#[path = "keys.rs"]
+mod keys;
 #[path = "lists.rs"]
 mod lists;
 #[path = "lists_model.rs"]
 mod lists_model;
 #[path = "people.rs"]
 mod people;
+#[path = "portable.rs"]
+mod portable;
 #[path = "races.rs"]
 mod races;
 #[path = "retention.rs"]
 mod retention;
 #[path = "schedules.rs"]
 mod schedules;
-#[path = "hygiene_sweep.rs"]
-mod hygiene_sweep;
-#[path = "lists.rs"]
-mod lists;
-#[path = "portable.rs"]
-mod portable;
 #[path = "sharing.rs"]
 mod sharing;
 #[path = "signing_in.rs"]

@@ -55,11 +55,15 @@ async fn add_to_secrets(
 }
 
 async fn add_to_rollups(connection: &mut AnyConnection, part: &[Use]) -> Result<(), RegistryError> {
+    // A secret may have been purged while its last uses waited on another node.
     let sql = many::values(
-        "INSERT INTO use_rollups (kid, hour, client_label, network, agent, route, scope, origin, count, last_at) VALUES ",
+        "INSERT INTO use_rollups (kid, hour, client_label, network, agent, route, scope, origin, count, last_at) \
+         SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8, v.column9, \
+         v.column10 FROM (VALUES ",
         part.len(),
         10,
-    ) + " ON CONFLICT (kid, hour, client_label, network, agent, route, scope, origin) DO UPDATE SET \
+    ) + ") AS v WHERE EXISTS (SELECT 1 FROM secrets s WHERE s.kid = v.column1) \
+         ON CONFLICT (kid, hour, client_label, network, agent, route, scope, origin) DO UPDATE SET \
          count = use_rollups.count + excluded.count, \
          last_at = CASE WHEN use_rollups.last_at < excluded.last_at THEN excluded.last_at ELSE use_rollups.last_at END";
     let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));

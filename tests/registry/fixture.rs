@@ -172,6 +172,21 @@ pub(crate) fn pepper(id: &str, byte: u8) -> PepperKey {
     }
 }
 
+/// The same peppers once more: they cannot be cloned.
+pub(crate) fn copy_of(peppers: &Peppers) -> Peppers {
+    let mut copy = Peppers::new(PepperKey {
+        id: peppers.current().id.clone(),
+        pepper: Pepper::from_bytes(*peppers.current().pepper.expose()),
+    });
+    for one in peppers.iter().skip(1) {
+        copy = copy.with_older(PepperKey {
+            id: one.id.clone(),
+            pepper: Pepper::from_bytes(*one.pepper.expose()),
+        });
+    }
+    copy
+}
+
 pub(crate) fn from_issue(overlap_ms: i64) -> RotationRequest {
     RotationRequest {
         overlap_ms,

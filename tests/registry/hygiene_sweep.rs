@@ -1,6 +1,7 @@
 //! No secret anywhere: known ones go through everything that the registry offers, and then every
 //! byte that it left is searched. A search that cannot find what is there proves nothing, so each
 //! place is searched once more with a canary in it.
+#![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::collections::HashMap;
 use std::fmt::Debug;
@@ -107,15 +108,6 @@ impl Answers {
     fn error<E: Debug + std::fmt::Display>(&mut self, error: &E) {
         self.0.push_str(&format!("{error}\n{error:?}\n"));
     }
-}
-
-fn copy(peppers: &Peppers) -> Peppers {
-    let mut all = peppers.iter().map(|one| PepperKey {
-        id: one.id.clone(),
-        pepper: Pepper::from_bytes(*one.pepper.expose()),
-    });
-    let first = all.next().expect("a pepper");
-    all.fold(Peppers::new(first), Peppers::with_older)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -399,15 +391,16 @@ async fn move_things(
     std::fs::write(output.join("transfer.age"), &sealed)?;
     let opened = open_transfer(&sealed, &identity)?;
     answers.note(&(&opened, &identity));
-    let moved = copy(&opened.peppers)
-        .iter()
-        .fold(copy(&remote.peppers), |all, one| {
-            let pepper = Pepper::from_bytes(*one.pepper.expose());
-            all.with_older(PepperKey {
-                id: one.id.clone(),
-                pepper,
-            })
-        });
+    let moved =
+        super::copy_of(&opened.peppers)
+            .iter()
+            .fold(super::copy_of(&remote.peppers), |all, one| {
+                let pepper = Pepper::from_bytes(*one.pepper.expose());
+                all.with_older(PepperKey {
+                    id: one.id.clone(),
+                    pepper,
+                })
+            });
     let issued = fixture.issue("moving").await?;
     canaries.key("a promoted key", &issued.plain);
     let ids = [issued.key.id.clone()];

@@ -10,5 +10,7 @@ mod on_postgres;
 mod on_sqlite;
 mod scanner;
 
-pub(crate) use fixture::{Fixture, Kind, START, checksum, from_issue, pepper, rand_text, wish};
+pub(crate) use fixture::{
+    Fixture, Kind, START, checksum, copy_of, from_issue, pepper, rand_text, wish,
+};
 pub(crate) use log_tap::LogTap;

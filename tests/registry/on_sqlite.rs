@@ -30,6 +30,8 @@ mod lists_model;
 mod people;
 #[path = "portable.rs"]
 mod portable;
+#[path = "promotion.rs"]
+mod promotion;
 #[path = "races.rs"]
 mod races;
 #[path = "retention.rs"]

@@ -41,18 +41,17 @@ pub(crate) fn tell(lines: &mut Vec<Value>, line: Value) {
     lines.push(line);
 }
 
-/// The registry brings its own bench; its lines are passed through.
+/// The registry brings its own benches; their lines are passed through.
 fn registry(lines: &mut Vec<Value>, database: &Cluster) -> Result<()> {
+    example(lines, database, "bench_registry", &[])?;
+    example(lines, database, "bench_lists", &["sqlite"])
+}
+
+fn example(lines: &mut Vec<Value>, database: &Cluster, name: &str, words: &[&str]) -> Result<()> {
     let mut cargo = process::cargo();
     cargo.env(postgres::VARIABLE, database.url());
-    cargo.args([
-        "run",
-        "--release",
-        "--package",
-        "keywright-registry",
-        "--example",
-        "bench_registry",
-    ]);
+    cargo.args(["run", "--release", "--package", "keywright-registry"]);
+    cargo.args(["--example", name, "--"]).args(words);
     let mut child = cargo
         .stdout(Stdio::piped())
         .spawn()

@@ -338,6 +338,15 @@ async fn ac_131_a_creator_cannot_grant_more_and_takes_along_what_they_lose() -> 
         answer.scopes.map(|scopes| scopes.to_string()).as_deref(),
         Some("keys:read")
     );
+    let suspended = PrincipalChange::Disable("left".into());
+    registry.change_principal(actor, "ann", &suspended).await?;
+    assert_eq!(
+        verify(&fixture, request).await?.code(),
+        "insufficient_scope"
+    );
+    let wish = made_by_ann(&["keys:read"]);
+    let refused = registry.issue_api_key(actor, &wish, &fixture.peppers).await;
+    assert_eq!(refused.expect_err("suspended").code(), "owner_not_found");
     Ok(())
 }
 

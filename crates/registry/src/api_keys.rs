@@ -400,6 +400,8 @@ pub(crate) async fn check_grant(
     let creator = unit
         .principal(creator)
         .await?
+        // Who is suspended makes no keys, not even some that could do nothing yet.
+        .filter(|creator| creator.disabled_at.is_none())
         .ok_or(RegistryError::OwnerNotFound)?;
     match scopes
         .as_slice()

@@ -277,7 +277,9 @@ impl World {
         if lifetime.is_some_and(|lifetime| begins >= lifetime) && not_before.is_some() {
             return Outcome::Refused("never_valid");
         }
-        if self.people[owner].disabled {
+        if self.people[owner].disabled
+            || creator.is_some_and(|creator| self.people[creator].disabled)
+        {
             return Outcome::Refused("owner_not_found");
         }
         if writes && creator.is_some_and(|creator| !self.people[creator].writes) {

@@ -70,7 +70,9 @@ pub(crate) async fn filler_sqlite(connection: &mut AnyConnection, rows: i64) -> 
             .await?;
     }
     // Nobody searches here: what waits for the search index would be indexed beside the measuring.
-    sqlx::raw_sql("DELETE FROM api_key_search_pending").execute(connection).await?;
+    sqlx::raw_sql("DELETE FROM api_key_search_pending")
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

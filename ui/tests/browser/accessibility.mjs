@@ -42,6 +42,7 @@ const scenes = {
   "a disabled key": { run: (page) => page.click(`${id("key-state")}[data-state=disabled] >> nth=0`) },
   "a key with every setting": {
     run: async (page) => {
+      await page.fill(id("search-keys"), "Nightly export");
       await page.click('[data-key-name="Nightly export"] [data-testid="key-row-name"]');
       await page.waitForSelector(id("detail-networks"));
     },

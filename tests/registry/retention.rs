@@ -222,6 +222,7 @@ async fn item_11_a_purged_key_is_not_found_here_and_on_every_other_node() -> Res
         ended_keys_days: Some(30),
         ..keep_all()
     };
+    second.flush_uses().await?;
     let report = run(&fixture, &policy).await?;
     assert_eq!(report.keys, 2);
     assert!(report.rollups >= 3, "their uses go with them: {report:?}");

@@ -141,6 +141,8 @@ impl LocalRegistry {
         if policy.audit_days.is_some() && checkpoint_key.is_none() {
             return Err(RegistryError::CheckpointKeyMissing);
         }
+        // What waits in memory must not come after the rows it refers to are gone.
+        self.flush_uses().await?;
         let now = self.now();
         let before = |days: u32| now.saturating_sub(i64::from(days) * DAY_MS);
         let mut report = RetentionReport::default();

@@ -1,0 +1,84 @@
+//! `keywright-server init`: once for each data folder.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+use keywright_domain::SecretText;
+use keywright_server::settings::{Settings, SettingsFile};
+use keywright_server::{FirstOwner, PasswordHasher, ServerSecrets, set_up};
+
+use super::DataFolder;
+use super::shared::{open_registry, read_secret, secrets_path, settings_path};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Init {
+    #[command(flatten)]
+    folder: DataFolder,
+    /// The address by which people and programs reach the server; it never changes afterwards.
+    #[arg(long, value_name = "URL")]
+    issuer: String,
+    /// Address of the first owner.
+    #[arg(long, value_name = "EMAIL")]
+    admin_email: String,
+    /// Name of the first owner.
+    #[arg(long, value_name = "NAME", default_value = "Owner")]
+    admin_name: String,
+    /// File with the first owner's password; `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    admin_password_file: PathBuf,
+    /// PostgreSQL in place of the embedded database: `postgres://…`.
+    #[arg(
+        long,
+        env = "KEYWRIGHT_SERVER_DATABASE",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    database: Option<String>,
+}
+
+impl Init {
+    pub(crate) async fn run(self) -> Result<()> {
+        let data = &self.folder.data;
+        if settings_path(data).exists() {
+            bail!(
+                "{} is set up already: `keywright-server serve --data {}`",
+                data.display(),
+                data.display()
+            );
+        }
+        // Everything that can be refused comes before anything is written.
+        Settings::new(&self.issuer, data.clone())?.check()?;
+        let password: SecretText = read_secret(&self.admin_password_file)?;
+        let hasher = PasswordHasher::new(1)?;
+        let password_hash = hasher.hash(&password).await?;
+
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(data)
+            .with_context(|| format!("{}", data.display()))?;
+        let file = SettingsFile {
+            issuer: self.issuer.clone(),
+            database: self.database.clone(),
+            ..SettingsFile::default()
+        };
+        let settings = file.settings(data.clone())?;
+        let secrets = ServerSecrets::create(&secrets_path(data))?;
+        let registry = open_registry(&settings).await?;
+        let owner = FirstOwner {
+            email: self.admin_email.clone(),
+            name: self.admin_name.clone(),
+            password_hash,
+        };
+        let root = set_up(&registry, &secrets, &owner).await?;
+        registry.close().await;
+        // Last: a folder whose set-up was cut short is set up again.
+        file.write(&settings_path(data))?;
+        eprintln!("set up {} for {}", data.display(), self.issuer);
+        eprintln!("the root key, shown once and stored nowhere:");
+        println!("{}", root.expose());
+        Ok(())
+    }
+}

@@ -1,0 +1,68 @@
+//! The binary's commands. They print to standard output what a script wants to read, and talk on
+//! standard error.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line prints"
+)]
+
+mod clients;
+mod init;
+mod serve;
+mod shared;
+mod users;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The Keywright server: OpenID Provider, people, sessions and API keys.
+#[derive(Debug, Parser)]
+#[command(name = "keywright-server", version, about)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Sets a data folder up, once: settings, secrets, the first owner, and a root key.
+    Init(init::Init),
+    /// Serves a data folder.
+    Serve(serve::Serve),
+    /// Applications that may ask for tokens.
+    #[command(subcommand)]
+    Clients(clients::Clients),
+    /// People.
+    #[command(subcommand)]
+    Users(users::Users),
+}
+
+/// Where the server's files are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct DataFolder {
+    /// Folder of settings, secrets and the embedded database.
+    #[arg(long, env = "KEYWRIGHT_SERVER_DATA", value_name = "DIR")]
+    pub(crate) data: PathBuf,
+}
+
+/// Runs a command.
+pub(crate) fn run(arguments: Arguments) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        match arguments.command {
+            Command::Init(init) => init.run().await,
+            Command::Serve(serve) => serve.run().await,
+            Command::Clients(clients) => clients.run().await,
+            Command::Users(users) => users.run().await,
+        }
+    })
+}
+
+/// Says what went wrong.
+pub(crate) fn complain(error: &anyhow::Error) {
+    eprintln!("error: {error:#}");
+}

@@ -1,0 +1,66 @@
+//! What several commands do: open a data folder, read a secret from a file.
+
+use std::fs;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use keywright_domain::SecretText;
+use keywright_registry::{Clock, LocalRegistry};
+use keywright_server::ServerSecrets;
+use keywright_server::settings::{DatabaseAddress, Settings, SettingsFile};
+
+/// The settings file of a data folder.
+pub(crate) fn settings_path(data: &Path) -> PathBuf {
+    data.join("server.toml")
+}
+
+/// The folder of the secrets.
+pub(crate) fn secrets_path(data: &Path) -> PathBuf {
+    data.join("secrets")
+}
+
+/// Reads the settings of a data folder.
+pub(crate) fn read_settings(data: &Path, config: Option<&Path>) -> Result<Settings> {
+    let path = config.map_or_else(|| settings_path(data), Path::to_owned);
+    if !path.exists() {
+        bail!(
+            "there is no {}: run `keywright-server init --data {}` first",
+            path.display(),
+            data.display()
+        );
+    }
+    Ok(SettingsFile::read(&path)?.settings(data.to_owned())?)
+}
+
+/// Opens the registry that settings name.
+pub(crate) async fn open_registry(settings: &Settings) -> Result<LocalRegistry> {
+    Ok(match &settings.database {
+        Some(address) => {
+            LocalRegistry::open_postgres(DatabaseAddress::expose(address), Clock::system()).await?
+        }
+        None => LocalRegistry::open(&settings.data.join("registry.db"), Clock::system()).await?,
+    })
+}
+
+/// Opens the secrets of a data folder.
+pub(crate) fn open_secrets(data: &Path) -> Result<ServerSecrets> {
+    Ok(ServerSecrets::open(&secrets_path(data))?)
+}
+
+/// Reads a secret from a file, or from standard input for `-`: never from an argument, which every
+/// process of the machine can read.
+pub(crate) fn read_secret(path: &Path) -> Result<SecretText> {
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin().read_to_string(&mut text)?;
+    } else {
+        text = fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+    }
+    let trimmed = text.strip_suffix('\n').unwrap_or(&text);
+    let trimmed = trimmed.strip_suffix('\r').unwrap_or(trimmed);
+    if trimmed.is_empty() {
+        bail!("{} is empty", path.display());
+    }
+    Ok(SecretText::new(trimmed.to_owned()))
+}

@@ -1,0 +1,170 @@
+//! Our cookies: names, attributes, and reading them. All are Secure; `__Host-` binds them to this
+//! host where the issuer is https (RFC 6265bis §4.1.3.2).
+
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, header};
+use cookie::{Cookie, SameSite as CookieSameSite, time::Duration};
+use keywright_domain::SecretText;
+
+use crate::settings::{SameSite, Settings};
+
+/// Which of our cookies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Name {
+    /// The browser session.
+    Session,
+    /// The CSRF token, also before anybody signed in.
+    Csrf,
+    /// Binds a browser to its trip to an identity provider.
+    Login,
+    /// The refresh token of browser clients (`/auth/refresh` only).
+    Refresh,
+    /// A second factor is still to come: who proved the first one.
+    Pending,
+}
+
+impl Name {
+    /// The name in the header.
+    pub(crate) fn text(self, settings: &Settings) -> String {
+        let (bare, host_wide) = match self {
+            Self::Session => ("session", true),
+            Self::Csrf => ("csrf_token", true),
+            Self::Login => ("login", true),
+            Self::Refresh => ("refresh_token", false),
+            Self::Pending => ("pending_sign_in", true),
+        };
+        // A browser takes the prefixes from https only.
+        match (settings.is_https(), host_wide) {
+            (true, true) => format!("__Host-{bare}"),
+            (true, false) => format!("__Secure-{bare}"),
+            (false, _) => bare.to_owned(),
+        }
+    }
+
+    fn path(self, settings: &Settings) -> String {
+        match self {
+            Self::Refresh => settings.path("/auth/refresh"),
+            _ => "/".to_owned(),
+        }
+    }
+
+    fn same_site(self, settings: &Settings) -> CookieSameSite {
+        match self {
+            // It must come back from the identity provider: a cross-site navigation.
+            Self::Login => CookieSameSite::Lax,
+            Self::Session if settings.same_site == SameSite::Lax => CookieSameSite::Lax,
+            _ => CookieSameSite::Strict,
+        }
+    }
+}
+
+/// A `Set-Cookie` value. `max_age_s`: none for as long as the browser runs.
+pub(crate) fn set(
+    settings: &Settings,
+    name: Name,
+    value: &SecretText,
+    max_age_s: Option<i64>,
+) -> HeaderValue {
+    let mut built = Cookie::build((name.text(settings), value.expose().to_owned()))
+        .path(name.path(settings))
+        .secure(true)
+        .same_site(name.same_site(settings))
+        .http_only(true);
+    if let Some(seconds) = max_age_s {
+        built = built.max_age(Duration::seconds(seconds));
+    }
+    header_value(&built.build())
+}
+
+/// A `Set-Cookie` value that takes a cookie away.
+pub(crate) fn clear(settings: &Settings, name: Name) -> HeaderValue {
+    set(settings, name, &SecretText::new(String::new()), Some(0))
+}
+
+fn header_value(cookie: &Cookie<'_>) -> HeaderValue {
+    let text = cookie.to_string();
+    // Our values are base64url: this is for whoever changes that.
+    let mut value = HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
+/// The cookies of a request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cookies(Vec<(String, SecretText)>);
+
+impl Cookies {
+    /// Reads them. One that comes twice counts as absent: which of the two a neighbour planted cannot
+    /// be told.
+    pub(crate) fn read(headers: &HeaderMap) -> Self {
+        let mut cookies = Vec::new();
+        for value in headers.get_all(header::COOKIE) {
+            let Ok(text) = value.to_str() else { continue };
+            for cookie in Cookie::split_parse(text).flatten() {
+                let value = SecretText::new(cookie.value().to_owned());
+                cookies.push((cookie.name().to_owned(), value));
+            }
+        }
+        Self(cookies)
+    }
+
+    /// One of ours.
+    pub(crate) fn get(&self, settings: &Settings, name: Name) -> Option<&SecretText> {
+        let text = name.text(settings);
+        let mut found = self.0.iter().filter(|(own, _)| *own == text);
+        match (found.next(), found.next()) {
+            (Some((_, value)), None) if !value.expose().is_empty() => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Cookies {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::read(&parts.headers))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn ac_070_attributes_of_the_session_cookie() {
+        let settings = Settings::new("https://id.example.com", PathBuf::new()).unwrap();
+        let value = SecretText::new("v".into());
+        let text = set(&settings, Name::Session, &value, None);
+        assert_eq!(
+            text.to_str().unwrap(),
+            "__Host-session=v; HttpOnly; SameSite=Lax; Secure; Path=/"
+        );
+        let text = set(&settings, Name::Refresh, &value, Some(60));
+        assert_eq!(
+            text.to_str().unwrap(),
+            "__Secure-refresh_token=v; HttpOnly; SameSite=Strict; Secure; Path=/auth/refresh; Max-Age=60"
+        );
+        assert!(text.is_sensitive());
+    }
+
+    #[test]
+    fn a_cookie_that_comes_twice_is_none() {
+        let settings = Settings::new("http://127.0.0.1:1", PathBuf::new()).unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(header::COOKIE, "session=a; other=b".parse().unwrap());
+        let one = Cookies::read(&headers);
+        assert_eq!(one.get(&settings, Name::Session).unwrap().expose(), "a");
+        headers.append(header::COOKIE, "session=evil".parse().unwrap());
+        assert!(
+            Cookies::read(&headers)
+                .get(&settings, Name::Session)
+                .is_none()
+        );
+    }
+}

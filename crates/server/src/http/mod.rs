@@ -1,0 +1,13 @@
+//! What handlers need of HTTP: who asks, cookies, forms, CSRF, headers of every answer.
+
+pub(crate) mod cookies;
+pub(crate) mod csrf;
+pub(crate) mod failures;
+pub(crate) mod headers;
+pub(crate) mod local_path;
+pub(crate) mod params;
+pub(crate) mod peer;
+
+pub(crate) use cookies::Cookies;
+pub(crate) use params::Params;
+pub(crate) use peer::Peer;

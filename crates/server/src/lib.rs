@@ -1,0 +1,32 @@
+//! The server's face of the registry: OpenID Provider, relying party, people and sessions over HTTP.
+//! [`Server::router`] can be mounted by other programs at any base path. No SQL and no rules here:
+//! handlers parse, call the registry, render.
+
+mod account;
+mod browser_session;
+mod caller;
+mod http;
+mod oauth2;
+mod operations;
+mod pages;
+mod passwords;
+mod problem;
+mod rp;
+mod secrets;
+mod serve;
+mod server;
+mod sessions;
+mod set_up;
+pub mod settings;
+mod sign_in;
+mod signing;
+mod users;
+
+pub use passwords::{PasswordError, PasswordHasher};
+pub use secrets::{SecretsError, ServerSecrets};
+pub use serve::{ServeError, serve};
+pub use server::{BuildError, Server};
+pub use set_up::{DESKTOP_CLIENT, FirstOwner, SetUpError, is_empty, set_up};
+
+#[cfg(test)]
+mod test_support;

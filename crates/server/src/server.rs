@@ -1,0 +1,221 @@
+//! The server: settings, registry, secrets and keys together, and the router over them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware;
+use keywright_domain::audit::Actor;
+use keywright_registry::{Clock, LocalRegistry, Peppers, RegistryError};
+
+use crate::passwords::{PasswordError, PasswordHasher};
+use crate::secrets::{SecretsError, ServerSecrets};
+use crate::settings::{SettingError, Settings};
+use crate::signing::SigningKeys;
+use crate::{account, http, oauth2, operations, pages, rp, sessions, sign_in, users};
+
+/// No request of ours is larger: imports and exports have limits of their own.
+const LARGEST_BODY: usize = 256 * 1024;
+const SETTLE_EVERY: Duration = Duration::from_secs(60);
+
+/// What handlers see.
+pub(crate) type App = Arc<Parts>;
+
+/// Everything that is shared by handlers.
+pub(crate) struct Parts {
+    pub(crate) settings: Settings,
+    pub(crate) registry: LocalRegistry,
+    pub(crate) secrets: ServerSecrets,
+    pub(crate) clock: Clock,
+    pub(crate) keys: SigningKeys,
+    pub(crate) passwords: PasswordHasher,
+    pub(crate) peppers: Option<Peppers>,
+    pub(crate) oauth2: oauth2::State,
+    pub(crate) rp: rp::State,
+    pub(crate) sessions: sessions::State,
+    pub(crate) sign_in: sign_in::State,
+    pub(crate) operations: operations::State,
+}
+
+impl Parts {
+    /// Unix milliseconds.
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.now()
+    }
+}
+
+/// Why a server cannot be built.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A setting is refused.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// The secrets cannot be used.
+    #[error(transparent)]
+    Secrets(#[from] SecretsError),
+    /// The registry does not answer.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// Passwords could not be hashed.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The signing keys cannot be made or read.
+    #[error("signing keys: {0}")]
+    Keys(String),
+    /// Something else that is needed at the start.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A server that is ready to be served or mounted.
+#[derive(Clone)]
+pub struct Server {
+    app: App,
+}
+
+impl Server {
+    /// Checks the settings and gets everything ready. One call makes or refuses a server.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub async fn build(
+        settings: Settings,
+        registry: LocalRegistry,
+        secrets: ServerSecrets,
+        clock: Clock,
+    ) -> Result<Self, BuildError> {
+        let settings = settings.check()?;
+        let known = registry.list_peppers().await?;
+        let ids: Vec<String> = known
+            .into_iter()
+            .enumerate()
+            .filter(|(at, pepper)| *at == 0 || pepper.secrets > 0)
+            .map(|(_, pepper)| pepper.id)
+            .collect();
+        let peppers = secrets.peppers(&ids)?;
+        let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
+        let app = Arc::new(Parts {
+            oauth2: oauth2::State::new(&settings)?,
+            rp: rp::State::new(&settings)?,
+            sessions: sessions::State::new(&settings)?,
+            sign_in: sign_in::State::new(&settings)?,
+            operations: operations::State::new(&settings)?,
+            keys: SigningKeys::default(),
+            passwords: PasswordHasher::new(workers.max(1))?,
+            peppers,
+            settings,
+            registry,
+            secrets,
+            clock,
+        });
+        app.keys
+            .settle(&app.registry, &app.secrets, &app.settings, app.now())
+            .await
+            .map_err(|error| BuildError::Keys(error.to_string()))?;
+        sessions::load(&app).await?;
+        Ok(Self { app })
+    }
+
+    /// The router, with everything under the issuer's path. It can be merged into another program's.
+    pub fn router(&self) -> Router {
+        let app = &self.app;
+        let routes = Router::new()
+            .merge(oauth2::routes(app))
+            .merge(rp::routes())
+            .merge(sign_in::routes())
+            .merge(account::routes())
+            .merge(sessions::routes())
+            .merge(users::routes())
+            .merge(operations::routes())
+            .merge(pages::routes());
+        let based = match app.settings.base_path.as_str() {
+            "" => routes,
+            path => Router::new().nest(path, routes),
+        };
+        operations::around(app, based.merge(oauth2::root_routes(app)))
+            .layer(DefaultBodyLimit::max(LARGEST_BODY))
+            .layer(middleware::from_fn(http::headers::secure))
+            .with_state(Arc::clone(app))
+    }
+
+    /// Starts what goes on beside requests, until the server is dropped: keys, denials, pruning.
+    pub fn start_background_work(&self) {
+        let weak = Arc::downgrade(&self.app);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(SETTLE_EVERY).await;
+                let Some(app) = weak.upgrade() else { return };
+                let settled = app
+                    .keys
+                    .settle(&app.registry, &app.secrets, &app.settings, app.now())
+                    .await;
+                if let Err(error) = settled {
+                    tracing::warn!(%error, "signing keys stay as they are until the next minute");
+                }
+            }
+        });
+        sessions::start_background_work(&self.app);
+        oauth2::start_background_work(&self.app);
+        operations::start_background_work(&self.app);
+    }
+
+    /// The settings in force.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.app.settings
+    }
+
+    /// Who is named in the audit trail for what the server does by itself.
+    #[must_use]
+    pub fn actor() -> Actor {
+        Actor::keywright()
+    }
+
+    /// Writes what waits and closes the database.
+    pub async fn close(&self) {
+        self.app.registry.close().await;
+    }
+
+    #[cfg(test)]
+    pub(crate) fn app(&self) -> &App {
+        &self.app
+    }
+
+    pub(crate) fn parts(&self) -> &App {
+        &self.app
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server")
+            .field("issuer", &self.app.settings.issuer)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+
+    use crate::test_support::TestServer;
+
+    #[tokio::test]
+    async fn a_server_answers_and_publishes_three_keys() {
+        let server = TestServer::start().await;
+        let mut browser = server.browser();
+        assert_eq!(browser.get("/readyz").await.status, StatusCode::OK);
+        let keys = browser.get("/oauth2/jwks.json").await.json();
+        let algs: Vec<_> = keys["keys"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|key| key["alg"].as_str().unwrap())
+            .collect();
+        assert_eq!(algs.len(), 3, "{algs:?}");
+        assert!(server.root_key.expose().starts_with("kw_root_"));
+        let text = keys.to_string();
+        assert!(!text.contains("\"d\""), "a private half is published");
+    }
+}

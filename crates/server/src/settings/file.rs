@@ -1,0 +1,253 @@
+//! `server.toml`: what may stand in it. Unknown names are refused, so that a typing error is not a
+//! default.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use super::{DatabaseAddress, SameSite, SettingError, Settings, SignUp};
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// It cannot be read or written.
+    #[error("{0}: {1}")]
+    File(PathBuf, #[source] std::io::Error),
+    /// It is no TOML, or has a name or a value that it must not have.
+    #[error("{0}: {1}")]
+    Content(PathBuf, String),
+    /// A setting is refused.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+}
+
+/// The file, as written. Everything but the issuer may be left out.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SettingsFile {
+    /// The issuer.
+    pub issuer: String,
+    /// Where requests are taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub listen: Option<SocketAddr>,
+    /// PostgreSQL's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// Text in place of “Keywright” on pages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub site_name: Option<String>,
+    /// Whether `/authorize` and `/token` stand beside `/oauth2/…`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub short_aliases: Option<bool>,
+    /// Whether private addresses may be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_private_addresses: Option<bool>,
+    /// How long requests in progress are waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_s: Option<u64>,
+    /// Certificate.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tls: TlsTable,
+    /// Proxies.
+    #[serde(skip_serializing_if = "is_default")]
+    pub proxies: ProxiesTable,
+    /// Tokens.
+    #[serde(skip_serializing_if = "is_default")]
+    pub tokens: TokensTable,
+    /// Sessions.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sessions: SessionsTable,
+    /// Accounts.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sign_up: SignUpTable,
+}
+
+/// `[tls]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsTable {
+    /// PEM file.
+    pub cert: Option<PathBuf>,
+    /// PEM file.
+    pub key: Option<PathBuf>,
+}
+
+/// `[proxies]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProxiesTable {
+    /// Networks of proxies whose `X-Forwarded-For` counts.
+    pub trusted: Vec<IpNet>,
+}
+
+/// `[tokens]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TokensTable {
+    /// Life of access tokens.
+    pub access_s: Option<i64>,
+    /// Life of authorization codes.
+    pub code_s: Option<i64>,
+    /// Life of refresh tokens without a use.
+    pub refresh_idle_days: Option<i64>,
+    /// Life of refresh tokens in all.
+    pub refresh_days: Option<i64>,
+    /// How long the token before may come again.
+    pub refresh_grace_s: Option<i64>,
+    /// How long a signing key signs.
+    pub signing_key_days: Option<i64>,
+}
+
+/// `[sessions]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SessionsTable {
+    /// Life in all.
+    pub max_age_s: Option<i64>,
+    /// Life without a request.
+    pub idle_s: Option<i64>,
+    /// How many a person may have.
+    pub max: Option<usize>,
+    /// `lax` or `strict`.
+    pub same_site: Option<String>,
+}
+
+/// `[sign_up]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SignUpTable {
+    /// Roles of people who come by an identity provider; absent: only who was invited.
+    pub provider_roles: Option<Vec<String>>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl SettingsFile {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn read(path: &Path) -> Result<Self, FileError> {
+        let text =
+            fs::read_to_string(path).map_err(|error| FileError::File(path.to_owned(), error))?;
+        toml::from_str(&text)
+            .map_err(|error| FileError::Content(path.to_owned(), error.to_string()))
+    }
+
+    /// Writes it, whole or not at all.
+    ///
+    /// # Errors
+    /// [`FileError`].
+    pub fn write(&self, path: &Path) -> Result<(), FileError> {
+        let text = toml::to_string_pretty(self)
+            .map_err(|error| FileError::Content(path.to_owned(), error.to_string()))?;
+        let write = || {
+            let folder = path.parent().unwrap_or(Path::new("."));
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            std::io::Write::write_all(&mut file, text.as_bytes())?;
+            file.as_file().sync_all()?;
+            file.persist(path).map_err(|error| error.error)?;
+            Ok(())
+        };
+        write().map_err(|error| FileError::File(path.to_owned(), error))
+    }
+
+    /// What it says, over the defaults; not yet checked.
+    ///
+    /// # Errors
+    /// [`FileError::Setting`].
+    pub fn settings(&self, data: PathBuf) -> Result<Settings, FileError> {
+        let mut settings = Settings::new(&self.issuer, data)?;
+        let set_s = |into: &mut i64, seconds: Option<i64>| {
+            if let Some(seconds) = seconds {
+                *into = seconds.saturating_mul(1000);
+            }
+        };
+        let set_days = |into: &mut i64, days: Option<i64>| {
+            if let Some(days) = days {
+                *into = days.saturating_mul(DAY_MS);
+            }
+        };
+        settings.listen = self.listen.unwrap_or(settings.listen);
+        settings.database = self.database.clone().map(DatabaseAddress::new);
+        settings.site_name = self.site_name.clone().unwrap_or(settings.site_name);
+        settings.short_aliases = self.short_aliases.unwrap_or(false);
+        settings.allow_private_addresses = self.allow_private_addresses.unwrap_or(false);
+        settings.drain = self.drain_s.map_or(settings.drain, Duration::from_secs);
+        settings.tls = match (&self.tls.cert, &self.tls.key) {
+            (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
+            (None, None) => None,
+            (Some(_), None) => return Err(SettingError::new("tls.key", "it is missing").into()),
+            (None, Some(_)) => return Err(SettingError::new("tls.cert", "it is missing").into()),
+        };
+        settings.trusted_proxies.clone_from(&self.proxies.trusted);
+        set_s(&mut settings.access_ms, self.tokens.access_s);
+        set_s(&mut settings.code_ms, self.tokens.code_s);
+        set_days(&mut settings.refresh.idle_ms, self.tokens.refresh_idle_days);
+        set_days(&mut settings.refresh.absolute_ms, self.tokens.refresh_days);
+        set_s(&mut settings.refresh.grace_ms, self.tokens.refresh_grace_s);
+        set_days(&mut settings.signing_key_ms, self.tokens.signing_key_days);
+        set_s(&mut settings.sessions.absolute_ms, self.sessions.max_age_s);
+        set_s(&mut settings.sessions.idle_ms, self.sessions.idle_s);
+        settings.max_sessions = self.sessions.max.unwrap_or(settings.max_sessions);
+        settings.same_site = match self.sessions.same_site.as_deref() {
+            None | Some("lax") => SameSite::Lax,
+            Some("strict") => SameSite::Strict,
+            Some(other) => {
+                let why = format!("“{other}” is neither lax nor strict");
+                return Err(SettingError::new("sessions.same_site", why).into());
+            }
+        };
+        settings.sign_up = match &self.sign_up.provider_roles {
+            Some(roles) => SignUp::ByProvider(roles.clone()),
+            None => SignUp::Invited,
+        };
+        Ok(settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_reads_back_and_typing_errors_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("server.toml");
+        let file = SettingsFile {
+            issuer: "http://127.0.0.1:1".into(),
+            tokens: TokensTable {
+                access_s: Some(600),
+                ..TokensTable::default()
+            },
+            ..SettingsFile::default()
+        };
+        file.write(&path).unwrap();
+        let settings = SettingsFile::read(&path)
+            .unwrap()
+            .settings(folder.path().to_owned())
+            .unwrap();
+        assert_eq!(settings.access_ms, 600_000);
+        for bad in ["isuer = \"x\"", "issuer = 1", "[tokens]\nacces_s = 1", "["] {
+            fs::write(&path, bad).unwrap();
+            let error = SettingsFile::read(&path).unwrap_err();
+            assert!(matches!(error, FileError::Content(..)), "{bad}");
+        }
+        fs::write(
+            &path,
+            "issuer = \"http://127.0.0.1:1\"\n[sessions]\nsame_site = \"none\"",
+        )
+        .unwrap();
+        let read = SettingsFile::read(&path).unwrap();
+        let error = read.settings(PathBuf::new()).unwrap_err();
+        assert!(error.to_string().contains("sessions.same_site"), "{error}");
+    }
+}

@@ -1,0 +1,8 @@
+//! Signing keys and what they sign. Keys are made here, kept sealed in the registry, published before
+//! they sign and until the last token they signed has expired.
+
+mod key;
+mod keys;
+
+pub(crate) use key::{Alg, Signer};
+pub(crate) use keys::{ACCESS_TYPE, SigningKeys, TokenProblem};

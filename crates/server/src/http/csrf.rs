@@ -102,14 +102,20 @@ pub(crate) fn check(
     }
 }
 
-/// Refuses what a browser says comes from another site (AC-104).
+/// Refuses what a browser says comes from another site (AC-104). Our pages send no referrer, and then
+/// browsers send `Origin: null` with our own forms too: `Sec-Fetch-Site`, which no page can set, must
+/// say that it is ours.
 pub(crate) fn check_origin(settings: &Settings, headers: &HeaderMap) -> Result<(), Problem> {
-    let text =
-        |name: header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let foreign_origin = text(header::ORIGIN).is_some_and(|origin| origin != settings.origin());
-    let foreign_site = headers
-        .get("sec-fetch-site")
-        .is_some_and(|site| site == "cross-site" || site == "same-site");
+    let text = |name: &str| -> Option<&str> {
+        headers.get(name).map(|value| value.to_str().unwrap_or("?"))
+    };
+    let site = text("sec-fetch-site");
+    let foreign_origin = match text(header::ORIGIN.as_str()) {
+        Some("null") => site != Some("same-origin"),
+        Some(origin) => origin != settings.origin(),
+        None => false,
+    };
+    let foreign_site = site.is_some_and(|site| !matches!(site, "same-origin" | "none"));
     if foreign_origin || foreign_site {
         return Err(forbidden(
             "origin_rejected",
@@ -231,5 +237,12 @@ mod tests {
                 "{name}: {value}"
             );
         }
+        let mut headers = HeaderMap::new();
+        headers.insert("origin", "null".parse().unwrap());
+        assert!(check_origin(&site.settings, &headers).is_err());
+        headers.insert("sec-fetch-site", "same-origin".parse().unwrap());
+        assert!(check_origin(&site.settings, &headers).is_ok());
+        headers.insert("sec-fetch-site", "cross-site".parse().unwrap());
+        assert!(check_origin(&site.settings, &headers).is_err());
     }
 }

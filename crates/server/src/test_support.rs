@@ -17,6 +17,8 @@ use keywright_registry::{Clock, LocalRegistry};
 use serde_json::Value;
 use tower::ServiceExt as _;
 
+use crate::browser_session::{self, Proof};
+use crate::http::{Cookies, Peer};
 use crate::settings::Settings;
 use crate::{FirstOwner, Server, ServerSecrets, set_up};
 
@@ -147,6 +149,30 @@ impl TestServer {
             .add_client(&Actor::person("test"), id, &new, digest.as_ref())
             .await
             .unwrap();
+    }
+
+    /// A browser in which somebody is signed in, by password a moment ago.
+    pub(crate) async fn sign_in_as(&self, user: &User) -> Browser {
+        let peer = Peer {
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
+            user_agent: "Test browser".into(),
+        };
+        let proof = Proof {
+            amr: "pwd",
+            acr: browser_session::ACR_ONE,
+            method: "password",
+            identifier: user.email.as_ref().map_or("", Email::as_str),
+        };
+        let app = self.server.app();
+        let cookies = Cookies::read(&HeaderMap::new());
+        let begun = browser_session::begin(app, &cookies, &peer, &user.id, &proof)
+            .await
+            .unwrap();
+        let mut browser = self.browser();
+        for value in begun.headers.get_all(header::SET_COOKIE) {
+            browser.take_cookie(value.to_str().unwrap());
+        }
+        browser
     }
 
     /// A browser without cookies.

@@ -2,8 +2,14 @@
 //! RFC's words.
 
 pub(crate) mod access_token;
+pub(crate) mod authorization_request;
+pub(crate) mod back_channel;
 pub(crate) mod client_assertion;
 pub(crate) mod client_auth;
+pub(crate) mod device;
+pub(crate) mod dpop;
+pub(crate) mod extensions;
+pub(crate) mod tokens;
 
 use axum::Router;
 use axum::http::HeaderValue;
@@ -18,20 +24,25 @@ use crate::settings::Settings;
 pub(crate) struct State {
     /// Clients that did not prove themselves.
     pub(crate) failures: Failures,
+    /// What the endpoints beyond RFC 6749 remember.
+    pub(crate) extensions: extensions::State,
 }
 
 impl State {
     /// Nothing remembered yet.
-    pub(crate) fn new(_settings: &Settings) -> Result<Self, BuildError> {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, BuildError> {
         Ok(Self {
             failures: Failures::new(20, 60_000),
+            extensions: extensions::State::new(settings),
         })
     }
 }
 
 /// Below the base path.
 pub(crate) fn routes(_app: &App) -> Router<App> {
-    Router::new().route("/oauth2/jwks.json", get(jwks))
+    Router::new()
+        .route("/oauth2/jwks.json", get(jwks))
+        .merge(extensions::routes())
 }
 
 /// At the root of the host, whatever the base path (RFC 8414 §3.1: the issuer's path comes after the
@@ -41,7 +52,9 @@ pub(crate) fn root_routes(_app: &App) -> Router<App> {
 }
 
 /// Starts what goes on beside requests.
-pub(crate) fn start_background_work(_app: &App) {}
+pub(crate) fn start_background_work(app: &App) {
+    extensions::start_background_work(app);
+}
 
 async fn jwks(
     axum::extract::State(app): axum::extract::State<App>,

@@ -70,7 +70,14 @@ impl Page {
 
     /// With more headers, such as cookies.
     pub(crate) fn with_headers(mut self, headers: HeaderMap) -> Self {
-        self.headers.extend(headers);
+        // Not `extend`, which replaces: two cookies have the same header name.
+        let mut last = None;
+        for (name, value) in headers {
+            if let Some(name) = name.or_else(|| last.clone()) {
+                self.headers.append(name.clone(), value);
+                last = Some(name);
+            }
+        }
         self
     }
 

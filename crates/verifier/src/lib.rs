@@ -1,0 +1,1 @@
+//! Checks access tokens of a Keywright server in your own service.

@@ -4,4 +4,5 @@ mod delivery;
 mod desktop;
 mod oauth;
 mod registry;
+mod server;
 mod support;

@@ -7,7 +7,8 @@ import { readFileSync } from 'node:fs';
 import Provider from 'oidc-provider';
 
 const settings = JSON.parse(process.argv[2] ?? '{}');
-const { tls, accessTokenLife = 300, refreshTokens = true, clientSecret } = settings;
+const { tls, accessTokenLife = 300, refreshTokens = true, clientSecret,
+  redirectUris = ['http://127.0.0.1/callback', 'http://[::1]/callback'] } = settings;
 
 // The port must be known before the issuer, and the issuer before the provider.
 let handler = (_request, response) => response.writeHead(503).end();
@@ -26,7 +27,7 @@ const people = {
 const client = {
   client_id: 'keywright-tests',
   application_type: 'native',
-  redirect_uris: ['http://127.0.0.1/callback', 'http://[::1]/callback'],
+  redirect_uris: redirectUris,
   response_types: ['code'],
   grant_types: refreshTokens ? ['authorization_code', 'refresh_token'] : ['authorization_code'],
   token_endpoint_auth_method: clientSecret ? 'client_secret_basic' : 'none',

@@ -1,0 +1,189 @@
+// The server's pages in Chromium, as people use them: without JavaScript, in light and dark, by
+// keyboard, under axe. Argument: JSON {scenario, issuer, person, shots?, …}. Standard output: one line
+// of JSON.
+import assert from 'node:assert/strict';
+import { mkdir, readFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { createRequire } from 'node:module';
+import { chromium } from 'playwright-core';
+
+const input = JSON.parse(process.argv[2]);
+const at = (path) => `${input.issuer}${path}`;
+const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
+const browser = await chromium.launch({
+  executablePath: '/usr/lib/chromium/chromium',
+  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-dev-shm-usage',
+    '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+});
+
+async function signIn(page, where = '/account') {
+  await page.goto(at(where));
+  if (!(await page.locator('input[type=password]').count())) return;
+  await page.locator('input[name=email]').fill(input.person.email);
+  await page.locator('input[type=password]').fill(input.person.password);
+  await page.locator('form:has(input[type=password]) button[type=submit]').click();
+  await page.waitForLoadState();
+}
+
+const authorize = () => at(`/oauth2/authorize?${new URLSearchParams({
+  client_id: input.client, redirect_uri: input.redirect ?? 'http://127.0.0.1:9999/callback', response_type: 'code',
+  scope: 'openid profile email', state: 's', nonce: 'n', code_challenge_method: 'S256',
+  code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM',
+})}`);
+
+// A page in light and dark under axe; what it finds, by page.
+async function examine(name, page, found) {
+  for (const scheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme: scheme });
+    await page.evaluate(axe);
+    const report = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
+    for (const one of report.violations) {
+      found.push(`${name} (${scheme}): ${one.id}: ${one.nodes.map((node) => node.target).join(' ')}`);
+    }
+    if (input.shots) {
+      await mkdir(input.shots, { recursive: true });
+      await page.screenshot({ path: `${input.shots}/${name}-${scheme}.png`, fullPage: true });
+    }
+  }
+}
+
+const scenarios = {
+  // Everything a person needs, without any script.
+  async without_scripts() {
+    const context = await browser.newContext({ javaScriptEnabled: false });
+    const page = await context.newPage();
+    const outside = [];
+    page.on('request', (request) => {
+      if (!request.url().startsWith(input.issuer) && !request.url().startsWith('data:')) outside.push(request.url());
+    });
+    await page.route('http://127.0.0.1:9999/**', (route) => route.fulfill({ body: 'the client' }));
+    await page.goto(authorize());
+    await page.locator('input[name=email]').fill(input.person.email);
+    await page.locator('input[type=password]').fill(input.person.password);
+    await page.locator('form:has(input[type=password]) button[type=submit]').click();
+    await page.getByRole('button', { name: /^allow/i }).click();
+    await page.waitForURL(/127\.0\.0\.1:9999\/callback/);
+    const back = new URL(page.url());
+    assert.equal(back.searchParams.get('state'), 's');
+    assert.equal(back.searchParams.get('iss'), input.issuer);
+    assert.ok(back.searchParams.get('code'));
+    const cookies = await context.cookies(input.issuer);
+    await page.goto(at('/account'));
+    assert.ok(await page.getByRole('heading', { level: 1 }).count() === 1);
+    return {
+      cookies: cookies.map(({ name, httpOnly, secure, sameSite, path }) => ({ name, httpOnly, secure, sameSite, path })),
+      outside: outside.filter((url) => !url.startsWith('http://127.0.0.1:9999/')),
+    };
+  },
+
+  async axe() {
+    const context = await browser.newContext({ bypassCSP: true, viewport: { width: 1100, height: 800 } });
+    const page = await context.newPage();
+    const found = [];
+    await page.goto(authorize());
+    await examine('sign-in', page, found);
+    await page.goto(at('/oauth2/authorize?client_id=nobody'));
+    await examine('unknown-client', page, found);
+    await page.goto(authorize());
+    await signIn(page, authorize().slice(input.issuer.length));
+    await examine('consent', page, found);
+    for (const path of ['/device', '/account', '/account/applications', '/account/history', '/account/sign-in',
+      '/oauth2/end_session', '/api/docs', '/nowhere']) {
+      await page.goto(at(path));
+      await examine(path.slice(1).replaceAll('/', '-'), page, found);
+    }
+    const narrow = await browser.newContext({ bypassCSP: true, viewport: { width: 360, height: 700 } });
+    const small = await narrow.newPage();
+    await signIn(small);
+    for (const path of ['/account', '/account/sign-in', '/account/history', '/device']) {
+      await small.goto(at(path));
+      const wide = await small.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      if (wide > 0) found.push(`${path} is ${wide} px wider than a telephone`);
+      await examine(`narrow-${path.slice(1).replaceAll('/', '-')}`, small, found);
+    }
+    return { found };
+  },
+
+  // By keyboard alone: skip link first, then the fields in their order, Enter signs in.
+  async keyboard() {
+    const page = await (await browser.newContext()).newPage();
+    await page.goto(at('/sign-in'));
+    // The page may have put the cursor into the first field already.
+    await page.evaluate(() => document.activeElement?.blur());
+    await page.keyboard.press('Tab');
+    const first = await page.evaluate(() => document.activeElement.textContent);
+    await page.locator('input[name=email]').focus();
+    await page.keyboard.type(input.person.email);
+    await page.keyboard.press('Tab');
+    await page.keyboard.type(input.person.password);
+    await page.keyboard.press('Enter');
+    await page.waitForURL((url) => !url.pathname.includes('sign-in'));
+    return { first, path: new URL(page.url()).pathname };
+  },
+
+  // Another site tries to show our pages in a frame.
+  async framing() {
+    const attacker = createServer((_request, response) => {
+      response.setHeader('content-type', 'text/html');
+      response.end(`<iframe src="${authorize().replaceAll('&', '&amp;')}"></iframe>`);
+    });
+    await new Promise((resolve) => attacker.listen(0, '127.0.0.1', resolve));
+    const page = await (await browser.newContext()).newPage();
+    await page.goto(`http://127.0.0.1:${attacker.address().port}/`);
+    await page.waitForTimeout(500);
+    const inside = page.frames()[1];
+    const text = await inside.evaluate(() => document.body?.innerText ?? '').catch(() => '');
+    attacker.close();
+    return { url: inside.url(), shows: /password/i.test(text) };
+  },
+
+  // A second session, ended from the first one.
+  async sessions() {
+    const other = await browser.newContext({ javaScriptEnabled: false });
+    const tab = await other.newPage();
+    await signIn(tab);
+    const context = await browser.newContext({ javaScriptEnabled: false });
+    const page = await context.newPage();
+    await signIn(page);
+    const listed = await page.getByText(/this device/i).count();
+    await page.getByRole('button', { name: /end all other/i }).first().click();
+    await page.waitForLoadState();
+    // Some answers ask once more.
+    const sure = page.getByRole('button', { name: /^(yes|end)/i });
+    if (/confirm/.test(page.url()) && await sure.count()) await sure.first().click();
+    await tab.goto(at('/account'));
+    await page.goto(at('/account'));
+    return { listed, other: await tab.locator('input[type=password]').count(), own: await page.locator('input[type=password]').count() };
+  },
+
+  // A passkey, made and used with Chromium's virtual authenticator.
+  async passkey() {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    const session = await context.newCDPSession(page);
+    await session.send('WebAuthn.enable');
+    const { authenticatorId } = await session.send('WebAuthn.addVirtualAuthenticator', { options: {
+      protocol: 'ctap2', transport: 'internal', hasResidentKey: true, hasUserVerification: true,
+      isUserVerified: true, automaticPresenceSimulation: true,
+    } });
+    await signIn(page, '/account/sign-in');
+    const name = page.locator('input[name=name]');
+    if (await name.count()) await name.first().fill('Test key');
+    await page.getByRole('button', { name: /add a passkey/i }).click();
+    await page.getByText('Test key').first().waitFor();
+    const made = await session.send('WebAuthn.getCredentials', { authenticatorId });
+    await context.clearCookies();
+    await page.goto(at('/sign-in?return_to=/account'));
+    await page.getByRole('button', { name: /passkey/i }).click();
+    await page.waitForURL(/\/account$/);
+    const info = await page.evaluate(async () => (await fetch('/auth/session')).json());
+    return { made: made.credentials.length, path: new URL(page.url()).pathname, session: info };
+  },
+};
+
+try {
+  const result = await scenarios[input.scenario]();
+  process.stdout.write(`${JSON.stringify(result)}\n`);
+} finally {
+  await browser.close();
+}

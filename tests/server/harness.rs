@@ -1,0 +1,242 @@
+//! A server of the test's own: its folder, its port, its process.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// The owner of every server.
+pub(crate) const OWNER: &str = "owner@example.org";
+/// The password of everybody.
+pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// How a server is started.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    /// `127.0.0.1`, or `localhost` where passkeys need a name.
+    pub(crate) host: &'static str,
+    /// A PostgreSQL address in place of SQLite.
+    pub(crate) database: Option<String>,
+    /// Lines for `server.toml`.
+    pub(crate) settings: &'static str,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            host: "127.0.0.1",
+            database: None,
+            settings: "",
+        }
+    }
+}
+
+/// A running server; it ends with this value.
+#[derive(Debug)]
+pub(crate) struct ServerProcess {
+    /// Its issuer.
+    pub(crate) issuer: String,
+    listen: String,
+    options: Options,
+    folder: TempDir,
+    process: Option<Child>,
+}
+
+impl ServerProcess {
+    /// Sets a folder up and serves it.
+    pub(crate) async fn start() -> Result<Self> {
+        Self::with(Options::default()).await
+    }
+
+    /// The same, otherwise.
+    pub(crate) async fn with(options: Options) -> Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut server = Self {
+            issuer: format!("http://{}:{port}", options.host),
+            listen: format!("127.0.0.1:{port}"),
+            options,
+            folder: tempfile::tempdir()?,
+            process: None,
+        };
+        let password = server.write("password", PASSWORD)?;
+        let mut init = vec!["init", "--issuer", server.issuer.as_str()];
+        init.extend(["--admin-email", OWNER, "--admin-password-file"]);
+        init.push(&password);
+        if let Some(database) = &server.options.database {
+            init.extend(["--database", database]);
+        }
+        server.command(&init).await?;
+        let file = server.data().join("server.toml");
+        let settings = std::fs::read_to_string(&file)?;
+        let extra = server.options.settings;
+        std::fs::write(&file, format!("{extra}\n{settings}"))?;
+        server.serve().await?;
+        Ok(server)
+    }
+
+    /// Its data folder.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A file beside the data folder.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<String> {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, text)?;
+        Ok(path.to_str().context("path")?.to_owned())
+    }
+
+    /// Runs one of its commands to the end, and returns what it printed.
+    pub(crate) async fn command(&self, words: &[&str]) -> Result<String> {
+        let (success, said, complaints) = self.try_command(words).await?;
+        ensure!(success, "{words:?}: {complaints}");
+        Ok(said)
+    }
+
+    /// The same, with its outcome.
+    pub(crate) async fn try_command(&self, words: &[&str]) -> Result<(bool, String, String)> {
+        let output = Command::new(program()?)
+            .args(words)
+            .arg("--data")
+            .arg(self.data())
+            .stdin(Stdio::null())
+            .output()
+            .await?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Ok((
+            output.status.success(),
+            text(&output.stdout),
+            text(&output.stderr),
+        ))
+    }
+
+    /// Serves the folder.
+    pub(crate) async fn serve(&mut self) -> Result<()> {
+        let mut command = Command::new(program()?);
+        command.args(["serve", "--listen", &self.listen, "--data"]);
+        command.arg(self.data());
+        if let Some(database) = &self.options.database {
+            command.args(["--database", database]);
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stderr(std::fs::File::options().create(true).append(true).open(self.log())?);
+        let mut process = command.kill_on_drop(true).spawn()?;
+        let mut lines = BufReader::new(process.stdout.take().context("no output")?).lines();
+        let ready = async {
+            while let Some(line) = lines.next_line().await? {
+                if let Ok(value) = serde_json::from_str::<Value>(&line)
+                    && value["ready"] == true
+                {
+                    return Ok(value);
+                }
+            }
+            bail!("it ended: {}", self.logged())
+        };
+        let ready = tokio::time::timeout(Duration::from_secs(30), ready).await??;
+        ensure!(ready["issuer"] == self.issuer, "{ready}");
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        self.process = Some(process);
+        Ok(())
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+
+    /// What it logged so far.
+    pub(crate) fn logged(&self) -> String {
+        std::fs::read_to_string(self.log()).unwrap_or_default()
+    }
+
+    /// The process.
+    pub(crate) fn id(&self) -> Result<u32> {
+        let process = self.process.as_ref().context("it does not run")?;
+        process.id().context("it ended")
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, name: &str) -> Result<()> {
+        let status = std::process::Command::new("kill")
+            .args([format!("-{name}"), self.id()?.to_string()])
+            .status()?;
+        ensure!(status.success());
+        Ok(())
+    }
+
+    /// Waits for its end; true if it ended well.
+    pub(crate) async fn ended(&mut self) -> Result<bool> {
+        let mut process = self.process.take().context("it does not run")?;
+        let status = tokio::time::timeout(Duration::from_secs(20), process.wait()).await??;
+        Ok(status.success())
+    }
+
+    /// Registers a client; `more` are further words of the command.
+    pub(crate) async fn add_client(
+        &self,
+        id: &str,
+        secret: Option<&str>,
+        more: &[&str],
+    ) -> Result<()> {
+        let mut words = vec!["clients", "add", "--id", id];
+        let file;
+        match secret {
+            Some(secret) => {
+                file = self.write(&format!("{id}.secret"), secret)?;
+                words.extend(["--secret-file", &file]);
+            }
+            None if more.contains(&"--jwks-file") => {}
+            None => words.push("--public"),
+        }
+        words.extend(more);
+        self.command(&words).await.map(drop)
+    }
+
+    /// An address of it.
+    pub(crate) fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.issuer)
+    }
+}
+
+/// The binary that `cargo xtask test` built, beside the tests' own.
+fn program() -> Result<PathBuf> {
+    let tests = std::env::current_exe()?;
+    let folder = tests.parent().and_then(Path::parent).context("no folder")?;
+    let program = folder.join("keywright-server");
+    ensure!(
+        program.is_file(),
+        "{} is missing: run `cargo build --package keywright-server`",
+        program.display()
+    );
+    Ok(program)
+}
+
+/// Runs a program of tests/peers to its end, and returns the JSON it printed.
+pub(crate) async fn peer(script: &str, input: &Value) -> Result<Value> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("peers");
+    let run = Command::new("node")
+        .current_dir(folder)
+        .arg(script)
+        .arg(input.to_string())
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_secs(120), run).await??;
+    ensure!(
+        output.status.success(),
+        "{script} {}: {}",
+        input["scenario"],
+        String::from_utf8_lossy(&output.stderr)
+    );
+    serde_json::from_slice(&output.stdout).context("no JSON")
+}
+
+/// The owner, for scripts.
+pub(crate) fn owner() -> Value {
+    json!({ "email": OWNER, "password": PASSWORD })
+}

@@ -1,0 +1,2 @@
+//! Our server as a relying party of npm oidc-provider, a certified provider.
+

@@ -125,7 +125,12 @@ impl ServerProcess {
             command.args(["--database", database]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        command.stderr(std::fs::File::options().create(true).append(true).open(self.log())?);
+        command.stderr(
+            std::fs::File::options()
+                .create(true)
+                .append(true)
+                .open(self.log())?,
+        );
         let mut process = command.kill_on_drop(true).spawn()?;
         let mut lines = BufReader::new(process.stdout.take().context("no output")?).lines();
         let ready = async {

@@ -20,7 +20,10 @@ const FLOWS: &[&str] = &[
 
 fn client() -> Result<reqwest::Client> {
     let limit = Duration::from_secs(20);
-    Ok(reqwest::Client::builder().no_proxy().timeout(limit).build()?)
+    Ok(reqwest::Client::builder()
+        .no_proxy()
+        .timeout(limit)
+        .build()?)
 }
 
 fn form(fields: &[(&str, &str)]) -> String {
@@ -122,7 +125,10 @@ async fn ac_084_ac_203_s24_killed_in_the_middle_of_refreshes() -> Result<()> {
         let successor = text(&answer, "refresh_token")?.to_owned();
         match answered.and_then(|text| serde_json::from_str::<Value>(&text).ok()) {
             Some(first) if first["refresh_token"].is_string() => {
-                ensure!(first["refresh_token"] == *successor, "it forked in round {round}");
+                ensure!(
+                    first["refresh_token"] == *successor,
+                    "it forked in round {round}"
+                );
             }
             _ => lost += 1,
         }
@@ -145,15 +151,25 @@ async fn ac_204_the_database_goes_away_and_comes_back() -> Result<()> {
     let access = text(&tokens, "access_token")?.to_owned();
     let client = client()?;
     let userinfo = async || {
-        let request = client.get(server.at("/oauth2/userinfo")).bearer_auth(&access);
+        let request = client
+            .get(server.at("/oauth2/userinfo"))
+            .bearer_auth(&access);
         anyhow::Ok(request.send().await?.status().as_u16())
     };
     ensure!(userinfo().await? == 200);
 
-    let name = database.url().rsplit('/').next().context("no name")?.to_owned();
+    let name = database
+        .url()
+        .rsplit('/')
+        .next()
+        .context("no name")?
+        .to_owned();
     let mut admin = PgConnection::connect(&std::env::var("KEYWRIGHT_TEST_POSTGRES")?).await?;
     let mut run = async |sql: String| {
-        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut admin).await.map(drop)
+        sqlx::raw_sql(AssertSqlSafe(sql))
+            .execute(&mut admin)
+            .await
+            .map(drop)
     };
     run(format!("ALTER DATABASE \"{name}\" ALLOW_CONNECTIONS false")).await?;
     run(format!(
@@ -232,9 +248,18 @@ async fn malformed_and_oversized_requests_are_answered_and_others_served() -> Re
     let large = "z".repeat(200_000);
     let body = "a=".to_owned() + &"b".repeat(10_000_000);
     let cases: Vec<(&str, Vec<u8>)> = vec![
-        ("10,000 headers", format!("GET / HTTP/1.1\r\nhost: x\r\n{many}\r\n").into()),
-        ("a large header", format!("GET / HTTP/1.1\r\nhost: x\r\nx: {large}\r\n\r\n").into()),
-        ("a long path", format!("GET /{large} HTTP/1.1\r\nhost: x\r\n\r\n").into()),
+        (
+            "10,000 headers",
+            format!("GET / HTTP/1.1\r\nhost: x\r\n{many}\r\n").into(),
+        ),
+        (
+            "a large header",
+            format!("GET / HTTP/1.1\r\nhost: x\r\nx: {large}\r\n\r\n").into(),
+        ),
+        (
+            "a long path",
+            format!("GET /{large} HTTP/1.1\r\nhost: x\r\n\r\n").into(),
+        ),
         (
             "10 MB of body",
             format!(
@@ -244,9 +269,15 @@ async fn malformed_and_oversized_requests_are_answered_and_others_served() -> Re
             )
             .into(),
         ),
-        ("no HTTP", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec()),
+        (
+            "no HTTP",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(),
+        ),
         ("binary", vec![0xff; 4096]),
-        ("a bad length", b"POST /oauth2/token HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n".to_vec()),
+        (
+            "a bad length",
+            b"POST /oauth2/token HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n".to_vec(),
+        ),
     ];
     for (name, bytes) in cases {
         let (address, name) = (address.clone(), name.to_owned());
@@ -291,7 +322,13 @@ async fn ac_200_what_is_unsafe_is_refused_by_name() -> Result<()> {
     ensure!(!success && complaint.contains("master.key"), "{complaint}");
     let (success, _, complaint) = server
         .try_command(&[
-            "clients", "add", "--id", "wild", "--public", "--redirect-uri", "https://*.example.org/",
+            "clients",
+            "add",
+            "--id",
+            "wild",
+            "--public",
+            "--redirect-uri",
+            "https://*.example.org/",
         ])
         .await?;
     ensure!(!success && complaint.contains("redirect"), "{complaint}");

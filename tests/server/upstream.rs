@@ -1,2 +1,1 @@
 //! Our server as a relying party of npm oidc-provider, a certified provider.
-

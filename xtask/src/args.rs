@@ -14,6 +14,7 @@ Usage: cargo xtask COMMAND [FLAGS]
   check               format, lints, dependency rules, UI types and lints, bindings, house rules
       --fix             mend what can be mended first
   bindings            write the TypeScript side of the commands (ui/src/lib/bindings.ts)
+  scenarios           write the table of scenarios and their tests (docs/scenarios.md)
   bundle              release build and packages
       --verify          install the package and start it
   bench [WHICH]       measure: registry, desktop or all (the default)
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Test(Test),
     Check { fix: bool },
     Bindings,
+    Scenarios,
     Bundle { verify: bool },
     Bench { which: Bench, json: bool },
     Fuzz(Fuzz),
@@ -117,6 +119,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, Wrong> {
             fix: rest.flag("--fix"),
         },
         "bindings" => Command::Bindings,
+        "scenarios" => Command::Scenarios,
         "bundle" => Command::Bundle {
             verify: rest.flag("--verify"),
         },
@@ -138,7 +141,16 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, Wrong> {
 
 fn known(name: &str) -> bool {
     [
-        "help", "run", "test", "check", "bindings", "bundle", "bench", "fuzz", "postgres",
+        "help",
+        "run",
+        "test",
+        "check",
+        "bindings",
+        "scenarios",
+        "bundle",
+        "bench",
+        "fuzz",
+        "postgres",
     ]
     .contains(&name)
 }

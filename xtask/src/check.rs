@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    Said, bindings, house, npm, process,
+    Said, bindings, house, npm, process, scenarios,
     tools::{self, Need},
 };
 
@@ -52,6 +52,7 @@ pub(crate) fn run(fix: bool) -> Result<()> {
     report.check("UI types", || npm_run("check"))?;
     report.check("UI lints and format", || npm_run("lint"))?;
     report.check("bindings are fresh", bindings::check)?;
+    report.check("scenarios are listed", scenarios::check)?;
     report.check("house rules", house::check)?;
     report.end()
 }

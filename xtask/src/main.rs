@@ -23,6 +23,7 @@ mod postgres;
 mod process;
 mod reap;
 mod run;
+mod scenarios;
 mod session;
 mod smoke;
 mod stamp;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Command::Test(options) => test::run(&options),
         Command::Check { fix } => check::run(fix),
         Command::Bindings => bindings::write(),
+        Command::Scenarios => scenarios::write(),
         Command::Bundle { verify } => bundle::run(verify),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Postgres => postgres::run(),

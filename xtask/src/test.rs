@@ -118,6 +118,9 @@ fn whole(
         Some(run::build(false)?)
     };
     // Compiled outside, so that the session's time is the tests' time.
+    process::step("build the server", || {
+        process::run(process::cargo().args(["build", "--package", "keywright-server"]))
+    })?;
     process::step("build the whole-system tests", || {
         process::run(process::cargo().args(["test", "--package", WHOLE, "--no-run"]))
     })?;
@@ -130,18 +133,23 @@ fn whole(
         cargo
     };
     let Some(app) = app else {
-        return cargo_test(&mut whole(&["--skip", "desktop::"]), seen, None);
+        return cargo_test(
+            &mut whole(&["--skip", "desktop::", "--skip", "server::pages::"]),
+            seen,
+            None,
+        );
     };
     if filter.is_some() {
         return cargo_test(whole(&[]).env("KEYWRIGHT_TEST_APP", app), seen, None);
     }
     // Windows and browsers answer in time only while nothing else takes both processors.
     let windows = cargo_test(
-        whole(&["desktop::"]).env("KEYWRIGHT_TEST_APP", &app),
+        whole(&["desktop::", "server::pages::"]).env("KEYWRIGHT_TEST_APP", &app),
         seen,
         None,
     );
-    cargo_test(&mut whole(&["--skip", "desktop::"]), seen, None)?;
+    let rest = ["--skip", "desktop::", "--skip", "server::pages::"];
+    cargo_test(&mut whole(&rest), seen, None)?;
     windows
 }
 

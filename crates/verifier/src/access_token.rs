@@ -56,11 +56,7 @@ impl Offline {
     ///
     /// # Errors
     /// [`SetupError`].
-    pub fn with_outage(
-        issuer: &str,
-        audience: &str,
-        outage: Duration,
-    ) -> Result<Self, SetupError> {
+    pub fn with_outage(issuer: &str, audience: &str, outage: Duration) -> Result<Self, SetupError> {
         Self::with(issuer, audience, outage, Clock::new())
     }
 

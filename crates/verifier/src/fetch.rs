@@ -55,9 +55,8 @@ impl Fetch {
         secret: &str,
         form: &impl Serialize,
     ) -> Result<Map<String, Value>, NoAnswer> {
-        let encode = |text: &str| {
-            url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>()
-        };
+        let encode =
+            |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
         let request = self
             .client
             .post(url.clone())

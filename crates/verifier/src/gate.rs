@@ -210,7 +210,10 @@ where
 
 /// The token of the one Authorization header; the header is marked so that nobody prints it.
 fn bearer_token(headers: &mut HeaderMap) -> Result<String, Refusal> {
-    for value in headers.iter_mut().filter(|(name, _)| **name == AUTHORIZATION) {
+    for value in headers
+        .iter_mut()
+        .filter(|(name, _)| **name == AUTHORIZATION)
+    {
         value.1.set_sensitive(true);
     }
     let mut values = headers.get_all(AUTHORIZATION).iter();

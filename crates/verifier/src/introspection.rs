@@ -78,7 +78,13 @@ impl Online {
         client_secret: &str,
     ) -> Result<Self, SetupError> {
         let memory = (ENTRIES, REMEMBERED_FOR);
-        Self::with(issuer, audience, (client_id, client_secret), memory, Clock::new())
+        Self::with(
+            issuer,
+            audience,
+            (client_id, client_secret),
+            memory,
+            Clock::new(),
+        )
     }
 
     /// As [`Online::new`], with room for so many answers, each remembered for this long: a minute at
@@ -95,7 +101,13 @@ impl Online {
         remembered_for: Duration,
     ) -> Result<Self, SetupError> {
         let memory = (entries, remembered_for);
-        Self::with(issuer, audience, (client_id, client_secret), memory, Clock::new())
+        Self::with(
+            issuer,
+            audience,
+            (client_id, client_secret),
+            memory,
+            Clock::new(),
+        )
     }
 
     pub(crate) fn with(

@@ -6,9 +6,9 @@
 //! after the few seconds that answers are remembered. [`Gate`] puts either of them before any
 //! `tower` service. No token is ever written to a log or into an error.
 
+mod access_token;
 #[cfg(feature = "axum")]
 mod axum;
-mod access_token;
 mod cache;
 mod claims;
 mod clock;
@@ -25,9 +25,9 @@ mod strict_json;
 #[cfg(test)]
 mod tests;
 
+pub use self::access_token::Offline;
 #[cfg(feature = "axum")]
 pub use self::axum::Authorized;
-pub use self::access_token::Offline;
 pub use self::claims::Claims;
 pub use self::error::{SetupError, TokenError};
 pub use self::gate::{Check, Gate, Gated, Refusal};

@@ -103,9 +103,11 @@ async fn by_query(
 /// A form of the client's page: browsers send no session cookie with it, so the request is parked and
 /// the browser comes back by `GET` (303, S13).
 async fn by_form(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
-    let form = headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+    let form = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        value
+            .as_bytes()
+            .starts_with(b"application/x-www-form-urlencoded")
+    });
     let text = std::str::from_utf8(&body).ok().filter(|_| form);
     let Some(text) = text else {
         let happened = "The request is no form";
@@ -136,7 +138,10 @@ async fn resume(
 
 /// A parked request that is too old, or none of ours.
 pub(crate) fn over() -> Stopped {
-    Stopped::shown("request_expired", "This took too long, or the address is not complete")
+    Stopped::shown(
+        "request_expired",
+        "This took too long, or the address is not complete",
+    )
 }
 
 /// Where a form on a page of ours may lead in the end, if it leads back to a request that is parked:
@@ -170,7 +175,10 @@ async fn begin(app: &App, text: &str) -> Result<Parked, Stopped> {
     };
     // Only what was pushed counts (RFC 9126 §4), and it counts once.
     let digest = TokenDigest::of(&SecretText::new(uri.to_owned()));
-    let taken = app.registry.take_pushed_request(&digest, &client.id).await?;
+    let taken = app
+        .registry
+        .take_pushed_request(&digest, &client.id)
+        .await?;
     let taken = taken.ok_or_else(|| {
         let happened = "This request was used already, or is too old";
         Stopped::shown("invalid_request_uri", happened)
@@ -212,7 +220,10 @@ pub(crate) async fn run(
 async fn find_client(app: &App, id: Option<&str>) -> Result<Client, Stopped> {
     let unknown = || Stopped::shown("invalid_client", "This application is not known here");
     let id = id.ok_or_else(|| {
-        Stopped::shown("invalid_request", "The request does not say which application asks")
+        Stopped::shown(
+            "invalid_request",
+            "The request does not say which application asks",
+        )
     })?;
     match app.registry.find_client(id).await {
         Ok(client) if client.disabled_at.is_none() => Ok(client),

@@ -116,7 +116,9 @@ async fn decide(
     headers: &HeaderMap,
     params: &Params,
 ) -> Result<Response, Stopped> {
-    let parked = params.get("request").and_then(|text| Parked::open(app, text));
+    let parked = params
+        .get("request")
+        .and_then(|text| Parked::open(app, text));
     let parked = parked.ok_or_else(authorize::over)?;
     let Found::SignedIn(signed_in) = browser_session::find(app, cookies, peer).await? else {
         // Signed out meanwhile: from the start.

@@ -66,7 +66,17 @@ fn document(app: &App) -> Value {
     let mut token_auth = CLIENT_AUTH.to_vec();
     token_auth.push("none");
     let mut claims = vec![
-        "sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "acr", "amr", "sid", "at_hash",
+        "sub",
+        "iss",
+        "aud",
+        "exp",
+        "iat",
+        "auth_time",
+        "nonce",
+        "acr",
+        "amr",
+        "sid",
+        "at_hash",
     ];
     claims.extend(user_claims::names());
     let mut document = json!({
@@ -115,7 +125,11 @@ fn document(app: &App) -> Value {
 
 async fn jwks(State(app): State<App>) -> Response {
     let keys = app.keys.current();
-    (key_headers("application/jwk-set+json"), keys.jwks().to_owned()).into_response()
+    (
+        key_headers("application/jwk-set+json"),
+        keys.jwks().to_owned(),
+    )
+        .into_response()
 }
 
 /// One public key, for who met a token with its `kid`.

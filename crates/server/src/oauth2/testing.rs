@@ -76,7 +76,9 @@ pub(crate) async fn authorize(browser: &mut Browser, changes: &[(&str, &str)]) -
 pub(crate) async fn code(browser: &mut Browser, changes: &[(&str, &str)]) -> String {
     let answer = authorize(browser, changes).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
-    answer.location_param("code").unwrap_or_else(|| panic!("{}", answer.location()))
+    answer
+        .location_param("code")
+        .unwrap_or_else(|| panic!("{}", answer.location()))
 }
 
 /// `Authorization: Basic`.
@@ -145,6 +147,11 @@ pub(crate) fn text(answer: &Answer, name: &str) -> String {
 
 /// The `error` of an answer.
 pub(crate) fn error(answer: &Answer) -> String {
-    assert!(answer.status.is_client_error(), "{} {}", answer.status, answer.text);
+    assert!(
+        answer.status.is_client_error(),
+        "{} {}",
+        answer.status,
+        answer.text
+    );
     text(answer, "error")
 }

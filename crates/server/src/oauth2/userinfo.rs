@@ -60,7 +60,11 @@ async fn read_body(app: &App, request: Request) -> Result<Option<String>, Respon
     let form = request
         .headers()
         .get(header::CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(b"application/x-www-form-urlencoded"));
+        .is_some_and(|value| {
+            value
+                .as_bytes()
+                .starts_with(b"application/x-www-form-urlencoded")
+        });
     if !form {
         return Ok(None);
     }
@@ -99,8 +103,11 @@ fn scopes_of(claims: &AccessClaims) -> Result<OAuthScopes, Problem> {
 }
 
 fn missing() -> Problem {
-    Problem::unauthorized("credentials_missing", "send an access token in the Authorization header")
-        .with_challenge("Bearer".to_owned())
+    Problem::unauthorized(
+        "credentials_missing",
+        "send an access token in the Authorization header",
+    )
+    .with_challenge("Bearer".to_owned())
 }
 
 /// RFC 6750 §2: one method a request.

@@ -116,7 +116,9 @@ impl Run<'_> {
         let asked = Asked {
             login_hint: self.request.login_hint.as_deref(),
             again,
-            two_factors: wish.and_then(AcrWish::needed).is_some_and(|level| level > 0),
+            two_factors: wish
+                .and_then(AcrWish::needed)
+                .is_some_and(|level| level > 0),
         };
         let return_to = parked.resume_path(self.app);
         redirect::see_other(&sign_in::path(self.app, &return_to, asked))

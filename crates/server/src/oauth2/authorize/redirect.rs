@@ -68,7 +68,10 @@ mod tests {
     fn addresses_as_sources_of_a_policy() {
         for (uri, source) in [
             ("https://app.example.com/cb?x=1", "https://app.example.com"),
-            ("https://app.example.com:8443/cb", "https://app.example.com:8443"),
+            (
+                "https://app.example.com:8443/cb",
+                "https://app.example.com:8443",
+            ),
             ("http://127.0.0.1:4000/callback", "http://127.0.0.1:4000"),
             ("http://[::1]:4000/callback", "http:"),
             ("com.example.app:/cb", "com.example.app:"),

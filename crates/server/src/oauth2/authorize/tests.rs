@@ -27,8 +27,17 @@ fn assert_shown(answer: &Answer, code: &str) {
 /// An error at the client's address.
 fn assert_sent(answer: &Answer, error: &str) {
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
-    assert!(answer.location().starts_with(REDIRECT), "{}", answer.location());
-    assert_eq!(answer.location_param("error").as_deref(), Some(error), "{}", answer.location());
+    assert!(
+        answer.location().starts_with(REDIRECT),
+        "{}",
+        answer.location()
+    );
+    assert_eq!(
+        answer.location_param("error").as_deref(),
+        Some(error),
+        "{}",
+        answer.location()
+    );
     assert_eq!(answer.location_param("state").as_deref(), Some("s t&ate"));
     assert_eq!(answer.location_param("iss").as_deref(), Some(ISSUER));
     assert_eq!(answer.location_param("code"), None);
@@ -36,7 +45,11 @@ fn assert_sent(answer: &Answer, error: &str) {
 
 fn assert_sign_in(answer: &Answer) -> String {
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
-    assert!(answer.location().starts_with("/sign-in?"), "{}", answer.location());
+    assert!(
+        answer.location().starts_with("/sign-in?"),
+        "{}",
+        answer.location()
+    );
     answer.location_param("return_to").unwrap()
 }
 
@@ -55,7 +68,9 @@ async fn prove_again(server: &TestServer, browser: &mut Browser, amr: &str, acr:
     else {
         panic!("nobody is signed in");
     };
-    let (_, headers) = browser_session::renew(app, &signed_in, amr, acr).await.unwrap();
+    let (_, headers) = browser_session::renew(app, &signed_in, amr, acr)
+        .await
+        .unwrap();
     let value = headers.get(header::SET_COOKIE).unwrap().to_str().unwrap();
     let value = value.split(';').next().unwrap().split_once('=').unwrap().1;
     browser.cookies.retain(|(name, _)| name != "session");
@@ -67,7 +82,11 @@ async fn s11_s12_a_code_comes_with_state_and_iss() {
     let (_server, _user, mut browser) = start().await;
     let answer = authorize(&mut browser, &[]).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
-    assert!(answer.location().starts_with("http://127.0.0.1:4000/callback?code="));
+    assert!(
+        answer
+            .location()
+            .starts_with("http://127.0.0.1:4000/callback?code=")
+    );
     assert_eq!(answer.location_param("state").as_deref(), Some("s t&ate"));
     assert_eq!(answer.location_param("iss").as_deref(), Some(ISSUER));
     assert_eq!(answer.location_param("code").unwrap().len(), 43);
@@ -109,7 +128,11 @@ async fn ac_057_a_loopback_address_may_have_any_port() {
     for port in ["", ":1", ":65535"] {
         let uri = format!("http://127.0.0.1{port}/callback");
         let answer = authorize(&mut browser, &[("redirect_uri", &uri)]).await;
-        assert!(answer.location().starts_with(&format!("{uri}?code=")), "{}", answer.text);
+        assert!(
+            answer.location().starts_with(&format!("{uri}?code=")),
+            "{}",
+            answer.text
+        );
     }
 }
 
@@ -121,7 +144,11 @@ async fn ac_058_an_unknown_or_disabled_client_is_shown() {
     let answer = browser.get(&authorize_path(&[("client_id", "")])).await;
     assert_shown(&answer, "invalid_request");
     let actor = keywright_domain::audit::Actor::person("test");
-    server.registry().disable_client(&actor, "app").await.unwrap();
+    server
+        .registry()
+        .disable_client(&actor, "app")
+        .await
+        .unwrap();
     let answer = browser.get(&authorize_path(&[])).await;
     assert_shown(&answer, "invalid_client");
 }
@@ -148,19 +175,31 @@ async fn ac_050_s8_pkce_is_s256_or_nothing() {
         vec![("code_challenge_method", "plain")],
         vec![("code_challenge_method", "")],
         vec![("code_challenge", "short")],
-        vec![("code_challenge", VERIFIER), ("code_challenge_method", "s256")],
+        vec![
+            ("code_challenge", VERIFIER),
+            ("code_challenge_method", "s256"),
+        ],
     ] {
         let answer = browser.get(&authorize_path(&changes)).await;
         assert_sent(&answer, "invalid_request");
     }
     // A confidential client that was let off may leave it out, and may not weaken it.
     server
-        .add_client("old", Some("secret-of-the-old-client"), |new| new.require_pkce = false)
+        .add_client("old", Some("secret-of-the-old-client"), |new| {
+            new.require_pkce = false
+        })
         .await;
-    let none = [("client_id", "old"), ("code_challenge", ""), ("code_challenge_method", "")];
+    let none = [
+        ("client_id", "old"),
+        ("code_challenge", ""),
+        ("code_challenge_method", ""),
+    ];
     assert!(!code(&mut browser, &none).await.is_empty());
     let plain = [("client_id", "old"), ("code_challenge_method", "plain")];
-    assert_sent(&browser.get(&authorize_path(&plain)).await, "invalid_request");
+    assert_sent(
+        &browser.get(&authorize_path(&plain)).await,
+        "invalid_request",
+    );
 }
 
 #[tokio::test]
@@ -172,14 +211,23 @@ async fn ac_059_ac_060_s11_errors_go_to_the_client_with_state_and_iss() {
         })
         .await;
     for (changes, error) in [
-        (vec![("response_type", "token")], "unsupported_response_type"),
-        (vec![("response_type", "code id_token")], "unsupported_response_type"),
+        (
+            vec![("response_type", "token")],
+            "unsupported_response_type",
+        ),
+        (
+            vec![("response_type", "code id_token")],
+            "unsupported_response_type",
+        ),
         (vec![("response_type", "")], "invalid_request"),
         (vec![("response_mode", "fragment")], "invalid_request"),
         (vec![("scope", "openid keys:*")], "invalid_scope"),
         (vec![("scope", "openid \"")], "invalid_scope"),
         (vec![("request", "e30.e30.")], "request_not_supported"),
-        (vec![("request_uri", "https://x.example/r")], "request_uri_not_supported"),
+        (
+            vec![("request_uri", "https://x.example/r")],
+            "request_uri_not_supported",
+        ),
         (vec![("registration", "{}")], "registration_not_supported"),
         (vec![("prompt", "none login")], "invalid_request"),
         (vec![("prompt", "create")], "invalid_request"),
@@ -187,15 +235,25 @@ async fn ac_059_ac_060_s11_errors_go_to_the_client_with_state_and_iss() {
         (vec![("max_age", "ten")], "invalid_request"),
         (vec![("claims", "[]")], "invalid_request"),
         (vec![("id_token_hint", "e30.e30.e30")], "invalid_request"),
-        (vec![("resource", "https://api.example.com")], "invalid_target"),
+        (
+            vec![("resource", "https://api.example.com")],
+            "invalid_target",
+        ),
         (vec![("resource", "not-a-uri")], "invalid_target"),
         (vec![("dpop_jkt", "short")], "invalid_request"),
-        (vec![("client_id", "machine"), ("scope", "openid")], "unauthorized_client"),
+        (
+            vec![("client_id", "machine"), ("scope", "openid")],
+            "unauthorized_client",
+        ),
     ] {
         let answer = browser.get(&authorize_path(&changes)).await;
         assert_sent(&answer, error);
         let described = answer.location_param("error_description").unwrap();
-        assert_eq!(described, crate::problem::plain_description(&described), "S12");
+        assert_eq!(
+            described,
+            crate::problem::plain_description(&described),
+            "S12"
+        );
     }
     let long = "x".repeat(6_000);
     let answer = browser.get(&authorize_path(&[("claims", &long)])).await;
@@ -207,7 +265,10 @@ async fn ac_060_without_a_scope_the_client_gets_what_it_is_registered_for() {
     let (server, _user, mut browser) = start().await;
     let code = code(&mut browser, &[("scope", "")]).await;
     let answer = exchange(&server, &code, &[]).await;
-    assert_eq!(text(&answer, "scope"), "account email offline_access openid profile");
+    assert_eq!(
+        text(&answer, "scope"),
+        "account email offline_access openid profile"
+    );
 }
 
 #[tokio::test]
@@ -215,10 +276,17 @@ async fn ac_061_consent_is_asked_once_for_the_same_scopes() {
     let (_server, _user, mut browser) = start().await;
     let asks = |answer: &Answer| answer.status == StatusCode::OK;
     let page = browser.get(&authorize_path(&[("scope", "openid")])).await;
-    assert!(asks(&page) && page.text.contains("Know that it is you"), "{}", page.text);
+    assert!(
+        asks(&page) && page.text.contains("Know that it is you"),
+        "{}",
+        page.text
+    );
     assert!(!page.text.contains("e-mail address"));
     let silent = [("scope", "openid"), ("prompt", "none")];
-    assert_sent(&browser.get(&authorize_path(&silent)).await, "consent_required");
+    assert_sent(
+        &browser.get(&authorize_path(&silent)).await,
+        "consent_required",
+    );
     let answer = consent(&mut browser, &page, "allow").await;
     assert!(answer.location_param("code").is_some());
     // The same again, more, again with more, and when the client insists.
@@ -226,7 +294,9 @@ async fn ac_061_consent_is_asked_once_for_the_same_scopes() {
     assert!(again.location_param("code").is_some(), "{}", again.text);
     let silent = browser.get(&authorize_path(&silent)).await;
     assert!(silent.location_param("code").is_some());
-    let more = browser.get(&authorize_path(&[("scope", "openid email")])).await;
+    let more = browser
+        .get(&authorize_path(&[("scope", "openid email")]))
+        .await;
     assert!(asks(&more) && more.text.contains("e-mail address"));
     let insists = [("scope", "openid"), ("prompt", "consent")];
     let page = browser.get(&authorize_path(&insists)).await;
@@ -240,7 +310,10 @@ async fn ac_008_a_no_goes_to_the_client_and_is_not_remembered() {
     let (_server, _user, mut browser) = start().await;
     let page = browser.get(&authorize_path(&[])).await;
     assert_sent(&consent(&mut browser, &page, "deny").await, "access_denied");
-    assert_eq!(browser.get(&authorize_path(&[])).await.status, StatusCode::OK);
+    assert_eq!(
+        browser.get(&authorize_path(&[])).await.status,
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]
@@ -249,13 +322,25 @@ async fn ac_062_s14_the_consent_page_is_not_framed_and_needs_its_token() {
     let page = browser.get(&authorize_path(&[])).await;
     let policy = page.header("content-security-policy");
     assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
-    assert!(policy.contains("form-action 'self' http://127.0.0.1:4000;"), "{policy}");
+    assert!(
+        policy.contains("form-action 'self' http://127.0.0.1:4000;"),
+        "{policy}"
+    );
     assert_eq!(page.header("x-frame-options"), "DENY");
     let sealed = page.field("request").unwrap();
     for token in ["", "AAAA"] {
-        let fields = [("request", sealed.as_str()), ("decision", "allow"), ("csrf_token", token)];
+        let fields = [
+            ("request", sealed.as_str()),
+            ("decision", "allow"),
+            ("csrf_token", token),
+        ];
         let answer = browser.post("/oauth2/authorize/consent", &fields).await;
-        assert_eq!(answer.status, StatusCode::FORBIDDEN, "{token}: {}", answer.text);
+        assert_eq!(
+            answer.status,
+            StatusCode::FORBIDDEN,
+            "{token}: {}",
+            answer.text
+        );
         assert_eq!(answer.location(), "");
     }
     // From another site, even with the token.
@@ -266,7 +351,12 @@ async fn ac_062_s14_the_consent_page_is_not_framed_and_needs_its_token() {
         ("origin", "https://evil.example"),
     ];
     let answer = browser
-        .send(Method::POST, "/oauth2/authorize/consent", &headers, Body::from(form))
+        .send(
+            Method::POST,
+            "/oauth2/authorize/consent",
+            &headers,
+            Body::from(form),
+        )
         .await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
     // Another person's browser, with a token of its own, does not answer for this one.
@@ -274,13 +364,20 @@ async fn ac_062_s14_the_consent_page_is_not_framed_and_needs_its_token() {
     let mut other = server.sign_in_as(&other).await;
     let fields = [("request", sealed.as_str()), ("decision", "allow")];
     let answer = other.post("/oauth2/authorize/consent", &fields).await;
-    assert!(answer.location().starts_with("/oauth2/authorize/resume?"), "{}", answer.text);
+    assert!(
+        answer.location().starts_with("/oauth2/authorize/resume?"),
+        "{}",
+        answer.text
+    );
     assert_eq!(other.get(answer.location()).await.status, StatusCode::OK);
     // What was changed opens for nobody.
     let mut changed = sealed.clone();
     changed.pop();
     let fields = [("request", changed.as_str()), ("decision", "allow")];
-    assert_shown(&browser.post("/oauth2/authorize/consent", &fields).await, "request_expired");
+    assert_shown(
+        &browser.post("/oauth2/authorize/consent", &fields).await,
+        "request_expired",
+    );
 }
 
 #[tokio::test]
@@ -291,7 +388,10 @@ async fn s15_s41_a_stranger_signs_in_first_and_comes_back() {
     assert_sent(&silent, "login_required");
     let answer = browser_get(&mut stranger, &[("login_hint", "ada@example.org")]).await;
     let return_to = assert_sign_in(&answer);
-    assert_eq!(answer.location_param("login_hint").as_deref(), Some("ada@example.org"));
+    assert_eq!(
+        answer.location_param("login_hint").as_deref(),
+        Some("ada@example.org")
+    );
     assert_eq!(answer.location_param("again"), None);
     assert!(crate::http::local_path::LocalPath::parse(&return_to).is_some());
     let mut browser = server.sign_in_as(&user).await;
@@ -301,12 +401,18 @@ async fn s15_s41_a_stranger_signs_in_first_and_comes_back() {
     assert_eq!(answer.location_param("state").as_deref(), Some("s t&ate"));
     // A sign-in form leads on to the client: its page's policy has to let it.
     let app = server.server.app();
-    assert_eq!(form_target(app, &return_to).as_deref(), Some("http://127.0.0.1:4000"));
+    assert_eq!(
+        form_target(app, &return_to).as_deref(),
+        Some("http://127.0.0.1:4000")
+    );
     assert_eq!(form_target(app, "/account?request=x"), None);
     // It waits half an hour, and no longer.
     server.pass(30 * 60 * 1000);
     assert_shown(&browser.get(&return_to).await, "request_expired");
-    assert_shown(&browser.get("/oauth2/authorize/resume?request=AAAA").await, "request_expired");
+    assert_shown(
+        &browser.get("/oauth2/authorize/resume?request=AAAA").await,
+        "request_expired",
+    );
 }
 
 async fn browser_get(browser: &mut Browser, changes: &[(&str, &str)]) -> Answer {
@@ -327,7 +433,11 @@ async fn s41_login_forces_a_new_proof_and_max_age_an_old_one() {
         server.pass(1_000);
         prove_again(&server, &mut browser, "pwd", "aal1").await;
         let answer = browser.get(&return_to).await;
-        assert!(answer.location_param("code").is_some(), "{}", answer.location());
+        assert!(
+            answer.location_param("code").is_some(),
+            "{}",
+            answer.location()
+        );
     }
     // A proof of five seconds ago is good for ten, not for four, and never for none.
     server.pass(5_000);
@@ -341,7 +451,11 @@ async fn s41_login_forces_a_new_proof_and_max_age_an_old_one() {
         prove_again(&server, &mut browser, "pwd", "aal1").await;
         server.pass(5_000);
         let answer = browser.get(&return_to).await;
-        assert!(answer.location_param("code").is_some(), "{old}: {}", answer.location());
+        assert!(
+            answer.location_param("code").is_some(),
+            "{old}: {}",
+            answer.location()
+        );
     }
 }
 
@@ -351,11 +465,19 @@ async fn a_hint_names_who_has_to_sign_in() {
     let own = code(&mut browser, &[]).await;
     let own = text(&exchange(&server, &own, &[]).await, "id_token");
     let answer = browser_get(&mut browser, &[("id_token_hint", &own), ("prompt", "none")]).await;
-    assert!(answer.location_param("code").is_some(), "{}", answer.location());
+    assert!(
+        answer.location_param("code").is_some(),
+        "{}",
+        answer.location()
+    );
     // An hour later it has expired, and is still a hint.
     server.pass(3_600_000);
     let answer = browser_get(&mut browser, &[("id_token_hint", &own), ("prompt", "none")]).await;
-    assert!(answer.location_param("code").is_some(), "{}", answer.location());
+    assert!(
+        answer.location_param("code").is_some(),
+        "{}",
+        answer.location()
+    );
     let other = server.add_user("eve@example.org", &[]).await;
     let mut eve = server.sign_in_as(&other).await;
     let silent = browser_get(&mut eve, &[("id_token_hint", &own), ("prompt", "none")]).await;
@@ -371,7 +493,10 @@ async fn a_hint_names_who_has_to_sign_in() {
     // A hint for another client is none.
     server.add_client("other", None, |_| {}).await;
     let changes = [("client_id", "other"), ("id_token_hint", own.as_str())];
-    assert_sent(&browser_get(&mut browser, &changes).await, "invalid_request");
+    assert_sent(
+        &browser_get(&mut browser, &changes).await,
+        "invalid_request",
+    );
 }
 
 #[tokio::test]
@@ -383,7 +508,10 @@ async fn a_level_is_stepped_up_to_or_refused() {
     let unmet = "unmet_authentication_requirements";
     assert_sent(&browser_get(&mut browser, &silent).await, unmet);
     let unknown = r#"{"id_token":{"acr":{"essential":true,"value":"urn:x"}}}"#;
-    assert_sent(&browser_get(&mut browser, &[("claims", unknown)]).await, unmet);
+    assert_sent(
+        &browser_get(&mut browser, &[("claims", unknown)]).await,
+        unmet,
+    );
     // One of these is there already.
     let any = browser_get(&mut browser, &[("acr_values", "aal2 aal1")]).await;
     assert!(any.location_param("code").is_some(), "{}", any.location());
@@ -419,7 +547,12 @@ async fn s13_a_form_is_parked_and_comes_back_by_get() {
     without_cookies.cookies.clear();
     let headers = [("content-type", "application/x-www-form-urlencoded")];
     let answer = without_cookies
-        .send(Method::POST, "/oauth2/authorize", &headers, Body::from(request(&[])))
+        .send(
+            Method::POST,
+            "/oauth2/authorize",
+            &headers,
+            Body::from(request(&[])),
+        )
         .await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
     let page = browser.get(answer.location()).await;
@@ -440,7 +573,10 @@ async fn s13_a_form_is_parked_and_comes_back_by_get() {
 async fn push(server: &TestServer, uri: &str, parameters: &str) {
     let digest = TokenDigest::of(&SecretText::new(uri.to_owned()));
     let registry = server.registry();
-    registry.push_request(&digest, "app", parameters, 60_000).await.unwrap();
+    registry
+        .push_request(&digest, "app", parameters, 60_000)
+        .await
+        .unwrap();
 }
 
 #[tokio::test]
@@ -453,9 +589,14 @@ async fn s57_a_pushed_request_is_taken_once_by_its_client_and_alone_counts() {
         let uri = uri.replace(':', "%3A");
         format!("/oauth2/authorize?client_id={client}&request_uri={uri}{more}")
     };
-    assert_shown(&browser.get(&path("other", "")).await, "invalid_request_uri");
+    assert_shown(
+        &browser.get(&path("other", "")).await,
+        "invalid_request_uri",
+    );
     // What stands beside it does not count.
-    let page = browser.get(&path("app", "&scope=openid+email&state=evil")).await;
+    let page = browser
+        .get(&path("app", "&scope=openid+email&state=evil"))
+        .await;
     assert!(!page.text.contains("e-mail address"), "{}", page.text);
     let answer = consent(&mut browser, &page, "allow").await;
     assert_eq!(answer.location_param("state").as_deref(), Some("s t&ate"));
@@ -482,8 +623,16 @@ async fn fapi_clients_push_their_requests() {
     let uri = format!("{PUSHED}bank");
     let digest = TokenDigest::of(&SecretText::new(uri.clone()));
     let pushed = request(&[("client_id", "bank")]);
-    server.registry().push_request(&digest, "bank", &pushed, 60_000).await.unwrap();
-    let page = browser.get(&format!("/oauth2/authorize?client_id=bank&request_uri={uri}")).await;
+    server
+        .registry()
+        .push_request(&digest, "bank", &pushed, 60_000)
+        .await
+        .unwrap();
+    let page = browser
+        .get(&format!(
+            "/oauth2/authorize?client_id=bank&request_uri={uri}"
+        ))
+        .await;
     let answer = consent(&mut browser, &page, "allow").await;
     assert!(answer.location_param("code").is_some(), "{}", answer.text);
 }
@@ -521,11 +670,17 @@ async fn claims_by_name_come_by_their_scope_if_the_client_may_have_it() {
         })
         .await;
     let claims = r#"{"userinfo":{"email":{"essential":true},"name":null}}"#;
-    let changes = [("client_id", "small"), ("scope", "openid"), ("claims", claims)];
+    let changes = [
+        ("client_id", "small"),
+        ("scope", "openid"),
+        ("claims", claims),
+    ];
     let code = code(&mut browser, &changes).await;
     let answer = exchange(&server, &code, &[("client_id", "small")]).await;
     assert_eq!(text(&answer, "scope"), "email openid");
-    let info = userinfo(&server, &text(&answer, "access_token")).await.json();
+    let info = userinfo(&server, &text(&answer, "access_token"))
+        .await
+        .json();
     assert_eq!(info["email"], "ada@example.org");
     assert!(info.get("name").is_none());
 }
@@ -533,8 +688,17 @@ async fn claims_by_name_come_by_their_scope_if_the_client_may_have_it() {
 #[tokio::test]
 async fn aliases_stand_only_where_the_settings_say_so() {
     let plain = TestServer::start().await;
-    assert_eq!(plain.browser().get("/authorize").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        plain.browser().get("/authorize").await.status,
+        StatusCode::NOT_FOUND
+    );
     let server = TestServer::with(|settings| settings.short_aliases = true).await;
-    assert_shown(&server.browser().get("/authorize?client_id=x").await, "invalid_client");
-    assert_eq!(server.browser().post("/token", &[]).await.json()["error"], "invalid_request");
+    assert_shown(
+        &server.browser().get("/authorize?client_id=x").await,
+        "invalid_client",
+    );
+    assert_eq!(
+        server.browser().post("/token", &[]).await.json()["error"],
+        "invalid_request"
+    );
 }

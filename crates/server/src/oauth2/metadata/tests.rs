@@ -53,18 +53,40 @@ async fn ac_066_every_advertised_address_is_there() {
             continue;
         }
         seen += 1;
-        let path = value.as_str().unwrap().strip_prefix(ISSUER).unwrap().to_owned();
+        let path = value
+            .as_str()
+            .unwrap()
+            .strip_prefix(ISSUER)
+            .unwrap()
+            .to_owned();
         for method in [Method::GET, Method::POST] {
             let answer = browser.send(method, &path, &[], Body::empty()).await;
             assert_ne!(answer.status, StatusCode::NOT_FOUND, "{name}: {path}");
         }
     }
     assert_eq!(seen, 10);
-    assert_eq!(document["grant_types_supported"].as_array().unwrap().len(), 4);
-    assert_eq!(document["authorization_response_iss_parameter_supported"], true, "s11");
-    assert_eq!(document["code_challenge_methods_supported"], json!(["S256"]), "s8");
+    assert_eq!(
+        document["grant_types_supported"].as_array().unwrap().len(),
+        4
+    );
+    assert_eq!(
+        document["authorization_response_iss_parameter_supported"], true,
+        "s11"
+    );
+    assert_eq!(
+        document["code_challenge_methods_supported"],
+        json!(["S256"]),
+        "s8"
+    );
     let text = document.to_string();
-    for never in ["none\",\"RS", "HS256", "implicit", "password\"", "\"token\"", "plain"] {
+    for never in [
+        "none\",\"RS",
+        "HS256",
+        "implicit",
+        "password\"",
+        "\"token\"",
+        "plain",
+    ] {
         assert!(!text.contains(never), "{never}");
     }
 }
@@ -76,7 +98,10 @@ async fn s38_only_public_keys_with_ids_of_their_own() {
     let answer = browser.get("/oauth2/jwks.json").await;
     assert_eq!(answer.header("content-type"), "application/jwk-set+json");
     let keys = answer.json()["keys"].as_array().unwrap().clone();
-    let mut kids: Vec<_> = keys.iter().map(|key| key["kid"].as_str().unwrap()).collect();
+    let mut kids: Vec<_> = keys
+        .iter()
+        .map(|key| key["kid"].as_str().unwrap())
+        .collect();
     kids.sort_unstable();
     kids.dedup();
     assert_eq!(kids.len(), 3);
@@ -85,9 +110,16 @@ async fn s38_only_public_keys_with_ids_of_their_own() {
             assert!(key.get(private).is_none(), "{private}");
         }
         let kid = key["kid"].as_str().unwrap();
-        assert_eq!(browser.get(&format!("/oauth2/jwks/{kid}")).await.json(), *key);
+        assert_eq!(
+            browser.get(&format!("/oauth2/jwks/{kid}")).await.json(),
+            *key
+        );
     }
     let unknown = browser.get("/oauth2/jwks/unknown").await;
-    assert_eq!(unknown.status, StatusCode::NOT_FOUND, "ac_201: an unknown kid");
+    assert_eq!(
+        unknown.status,
+        StatusCode::NOT_FOUND,
+        "ac_201: an unknown kid"
+    );
     assert_eq!(unknown.json()["code"], "unknown_key");
 }

@@ -9,8 +9,8 @@ use keywright_registry::people::{CodeOutcome, CodeRequest};
 
 use super::Request;
 use crate::oauth2::access_token::new_jti;
-use crate::oauth2::tokens::{self, Granted};
 use crate::oauth2::resource;
+use crate::oauth2::tokens::{self, Granted};
 use crate::problem::OAuthError;
 use crate::sessions;
 

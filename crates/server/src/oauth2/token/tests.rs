@@ -6,8 +6,8 @@ use keywright_registry::AuditQuery;
 use keywright_registry::people::User;
 use serde_json::json;
 
-use crate::signing::{ACCESS_TYPE, Alg};
 use crate::oauth2::testing::*;
+use crate::signing::{ACCESS_TYPE, Alg};
 use crate::test_support::{Answer, Browser, START, TestServer};
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
@@ -59,10 +59,16 @@ async fn s17_s20_ac_065_the_answer_of_a_code() {
         "acr amr aud auth_time client_id exp gid iat iss jti nbf roles scope sid sub",
         "ac_044"
     );
-    assert_eq!((&claims["iss"], &claims["aud"]), (&json!(ISSUER), &json!(ISSUER)));
+    assert_eq!(
+        (&claims["iss"], &claims["aud"]),
+        (&json!(ISSUER), &json!(ISSUER))
+    );
     assert_eq!(claims["sub"], user.id.as_str());
     assert_eq!(claims["roles"], json!(["auditor"]));
-    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 900);
+    assert_eq!(
+        claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(),
+        900
+    );
     // ID token (S40).
     let id_token = text(&answer, "id_token");
     assert_eq!(part(&id_token, 0)["alg"], "RS256");
@@ -98,9 +104,15 @@ async fn claims_follow_the_scopes_and_the_algorithm_the_client() {
             assert!(claims.get(absent).is_none(), "{absent}");
         }
         let access = text(&answer, "access_token");
-        assert_eq!(claims["at_hash"], Alg::parse(alg).unwrap().half_hash(&access));
+        assert_eq!(
+            claims["at_hash"],
+            Alg::parse(alg).unwrap().half_hash(&access)
+        );
         assert_eq!(userinfo(&server, &access).await.status, StatusCode::OK);
-        assert!(answer.json().get("refresh_token").is_none(), "without offline_access");
+        assert!(
+            answer.json().get("refresh_token").is_none(),
+            "without offline_access"
+        );
     }
     // No openid, no ID token; and no key, no token by another algorithm.
     let plain = code(&mut browser, &[("scope", "email")]).await;
@@ -127,7 +139,11 @@ async fn ac_053_s9_a_code_that_comes_twice_takes_back_what_it_gave() {
     assert_eq!(after.json()["code"], "token_revoked");
     let refreshed = refresh(&server, &text(&first, "refresh_token"), &[]).await;
     assert_eq!(error(&refreshed), "invalid_grant");
-    assert!(actions(&server).await.contains(&"grant.code_replay".to_owned()));
+    assert!(
+        actions(&server)
+            .await
+            .contains(&"grant.code_replay".to_owned())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -141,7 +157,10 @@ async fn ac_054_fifty_uses_of_one_code_give_one_set_of_tokens() {
         running.spawn(async move { exchange(&server, &code, &[]).await });
     }
     let answers = running.join_all().await;
-    let good: Vec<_> = answers.iter().filter(|one| one.status == StatusCode::OK).collect();
+    let good: Vec<_> = answers
+        .iter()
+        .filter(|one| one.status == StatusCode::OK)
+        .collect();
     assert_eq!(good.len(), 1);
     let others = answers.iter().filter(|one| one.status != StatusCode::OK);
     for other in others {
@@ -149,7 +168,10 @@ async fn ac_054_fifty_uses_of_one_code_give_one_set_of_tokens() {
     }
     // Somebody else had the code too: nobody keeps anything.
     let access = text(good[0], "access_token");
-    assert_eq!(userinfo(&server, &access).await.json()["code"], "token_revoked");
+    assert_eq!(
+        userinfo(&server, &access).await.json()["code"],
+        "token_revoked"
+    );
 }
 
 #[tokio::test]
@@ -158,7 +180,10 @@ async fn ac_051_s10_the_verifier_decides_and_a_wrong_one_burns_the_code() {
     let first = code(&mut browser, &[]).await;
     let wrong = exchange(&server, &first, &[("code_verifier", OTHER_VERIFIER)]).await;
     assert_eq!(error(&wrong), "invalid_grant");
-    assert_eq!(error(&exchange(&server, &first, &[]).await), "invalid_grant");
+    assert_eq!(
+        error(&exchange(&server, &first, &[]).await),
+        "invalid_grant"
+    );
     let second = code(&mut browser, &[]).await;
     let none = exchange(&server, &second, &[("code_verifier", "")]).await;
     assert_eq!(error(&none), "invalid_grant");
@@ -175,7 +200,11 @@ async fn ac_051_s10_the_verifier_decides_and_a_wrong_one_burns_the_code() {
     server
         .add_client("old", Some(secret), |new| new.require_pkce = false)
         .await;
-    let none = [("client_id", "old"), ("code_challenge", ""), ("code_challenge_method", "")];
+    let none = [
+        ("client_id", "old"),
+        ("code_challenge", ""),
+        ("code_challenge_method", ""),
+    ];
     let without = code(&mut browser, &none).await;
     let form = format!(
         "grant_type=authorization_code&code={without}&code_verifier={VERIFIER}&redirect_uri={}",
@@ -204,7 +233,10 @@ async fn ac_055_a_code_is_for_its_client_its_address_and_its_session() {
     let bound = code(&mut browser, &[]).await;
     let answer = exchange(&server, &bound, &[("client_id", "other")]).await;
     assert_eq!(error(&answer), "invalid_grant");
-    for uri in ["http://127.0.0.1:4001/callback", "http://127.0.0.1/callback"] {
+    for uri in [
+        "http://127.0.0.1:4001/callback",
+        "http://127.0.0.1/callback",
+    ] {
         let bound = code(&mut browser, &[]).await;
         let answer = exchange(&server, &bound, &[("redirect_uri", uri)]).await;
         assert_eq!(error(&answer), "invalid_grant", "{uri}");
@@ -221,8 +253,14 @@ async fn ac_055_a_code_is_for_its_client_its_address_and_its_session() {
         .end_session(&actor, &user.id, session, EndReason::EndedByUser)
         .await
         .unwrap();
-    assert_eq!(error(&exchange(&server, &bound, &[]).await), "invalid_grant");
-    assert_eq!(error(&exchange(&server, "made-up", &[]).await), "invalid_grant");
+    assert_eq!(
+        error(&exchange(&server, &bound, &[]).await),
+        "invalid_grant"
+    );
+    assert_eq!(
+        error(&exchange(&server, "made-up", &[]).await),
+        "invalid_grant"
+    );
 }
 
 #[tokio::test]
@@ -231,31 +269,45 @@ async fn ac_063_s5_s18_clients_prove_themselves_as_they_are_registered() {
     let secret = "secret-of-the-web-client";
     server.add_client("web", Some(secret), |_| {}).await;
     server
-        .add_client("post", Some(secret), |new| new.auth_method = AuthMethod::ClientSecretPost)
+        .add_client("post", Some(secret), |new| {
+            new.auth_method = AuthMethod::ClientSecretPost
+        })
         .await;
     let own = code(&mut browser, &[]).await;
     // A public client that sends a secret, a confidential one that sends none, or the wrong one.
     let answer = exchange(&server, &own, &[("client_secret", "x")]).await;
-    assert_eq!((error(&answer).as_str(), answer.status.as_u16()), ("invalid_client", 401));
+    assert_eq!(
+        (error(&answer).as_str(), answer.status.as_u16()),
+        ("invalid_client", 401)
+    );
     let form = "grant_type=authorization_code&code=x&redirect_uri=x".to_owned();
     let answer = token_request(&server, &[], format!("{form}&client_id=web")).await;
     assert_eq!(error(&answer), "invalid_client");
     let wrong = basic("web", "wrong");
     let answer = token_request(&server, &[("authorization", &wrong)], form.clone()).await;
-    assert_eq!((error(&answer).as_str(), answer.status.as_u16()), ("invalid_client", 401));
+    assert_eq!(
+        (error(&answer).as_str(), answer.status.as_u16()),
+        ("invalid_client", 401)
+    );
     assert!(answer.header("www-authenticate").starts_with("Basic "));
     // By another method than the registered one.
     let right = basic("post", secret);
     let answer = token_request(&server, &[("authorization", &right)], form.clone()).await;
     assert_eq!(error(&answer), "invalid_client");
     let by_form = format!("{form}&client_id=web&client_secret={secret}");
-    assert_eq!(error(&token_request(&server, &[], by_form).await), "invalid_client");
+    assert_eq!(
+        error(&token_request(&server, &[], by_form).await),
+        "invalid_client"
+    );
     // The right way: the code is what is wrong then.
     let right = basic("web", secret);
     let answer = token_request(&server, &[("authorization", &right)], form.clone()).await;
     assert_eq!(error(&answer), "invalid_grant");
     let by_form = format!("{form}&client_id=post&client_secret={secret}");
-    assert_eq!(error(&token_request(&server, &[], by_form).await), "invalid_grant");
+    assert_eq!(
+        error(&token_request(&server, &[], by_form).await),
+        "invalid_grant"
+    );
     // None of this cost the public client its code.
     assert_eq!(exchange(&server, &own, &[]).await.status, StatusCode::OK);
 }
@@ -264,7 +316,9 @@ async fn ac_063_s5_s18_clients_prove_themselves_as_they_are_registered() {
 async fn s16_s17_s19_only_posts_of_known_grant_types() {
     let (server, _user, _browser) = start().await;
     let mut client = server.browser();
-    let got = client.get("/oauth2/token?grant_type=refresh_token&client_id=app").await;
+    let got = client
+        .get("/oauth2/token?grant_type=refresh_token&client_id=app")
+        .await;
     assert_eq!(got.status, StatusCode::METHOD_NOT_ALLOWED);
     for grant_type in ["password", "implicit", "x"] {
         let form = format!("grant_type={grant_type}&client_id=app&username=a&password=b");
@@ -274,17 +328,27 @@ async fn s16_s17_s19_only_posts_of_known_grant_types() {
     }
     let none = token_request(&server, &[], "client_id=app".into()).await;
     assert_eq!(error(&none), "invalid_request");
-    let twice = token_request(&server, &[], "client_id=app&grant_type=x&grant_type=x".into()).await;
+    let twice = token_request(
+        &server,
+        &[],
+        "client_id=app&grant_type=x&grant_type=x".into(),
+    )
+    .await;
     assert_eq!(error(&twice), "invalid_request");
     // What stands in the address is not read.
     let headers = [("content-type", "application/x-www-form-urlencoded")];
     let path = "/oauth2/token?client_id=app&grant_type=refresh_token&refresh_token=x";
-    let answer = client.send(Method::POST, path, &headers, Body::empty()).await;
+    let answer = client
+        .send(Method::POST, path, &headers, Body::empty())
+        .await;
     assert_eq!(error(&answer), "invalid_request", "s19");
     let device = token_request(
         &server,
         &[],
-        format!("client_id=app&grant_type={}&device_code=x", super::DEVICE.replace(':', "%3A")),
+        format!(
+            "client_id=app&grant_type={}&device_code=x",
+            super::DEVICE.replace(':', "%3A")
+        ),
     )
     .await;
     assert_eq!(error(&device), "unauthorized_client");
@@ -298,7 +362,10 @@ async fn s22_s23_ac_084_a_refresh_token_is_followed_by_another() {
     let second = refresh(&server, &text(&first, "refresh_token"), &[]).await;
     assert_eq!(second.status, StatusCode::OK, "{}", second.text);
     assert_eq!(second.header("cache-control"), "no-store");
-    assert_ne!(text(&first, "refresh_token"), text(&second, "refresh_token"));
+    assert_ne!(
+        text(&first, "refresh_token"),
+        text(&second, "refresh_token")
+    );
     assert_ne!(text(&first, "access_token"), text(&second, "access_token"));
     assert_eq!(second.json()["scope"], first.json()["scope"]);
     // The ID token of a refresh: the same person, client and sign-in, no nonce (Core §12.2, C10).
@@ -308,16 +375,27 @@ async fn s22_s23_ac_084_a_refresh_token_is_followed_by_another() {
         assert_eq!(old[same], new[same], "{same}");
     }
     assert!(new.get("nonce").is_none());
-    assert_eq!(new["at_hash"], Alg::Rs256.half_hash(&text(&second, "access_token")));
+    assert_eq!(
+        new["at_hash"],
+        Alg::Rs256.half_hash(&text(&second, "access_token"))
+    );
     let third = refresh(&server, &text(&second, "refresh_token"), &[]).await;
     assert_eq!(third.status, StatusCode::OK);
-    assert_eq!(userinfo(&server, &text(&third, "access_token")).await.status, StatusCode::OK);
+    assert_eq!(
+        userinfo(&server, &text(&third, "access_token"))
+            .await
+            .status,
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]
 async fn s24_ac_086_a_retry_within_ten_seconds_gets_the_same_successor() {
     let (server, _user, mut browser) = start().await;
-    let old = text(&signed_in_tokens(&server, &mut browser).await, "refresh_token");
+    let old = text(
+        &signed_in_tokens(&server, &mut browser).await,
+        "refresh_token",
+    );
     let first = text(&refresh(&server, &old, &[]).await, "refresh_token");
     server.pass(9_999);
     let again = refresh(&server, &old, &[]).await;
@@ -333,7 +411,10 @@ async fn s24_ac_086_a_retry_within_ten_seconds_gets_the_same_successor() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn ac_087_s24_fifty_refreshes_at_once_never_fork() {
     let (server, _user, mut browser) = start().await;
-    let old = text(&signed_in_tokens(&server, &mut browser).await, "refresh_token");
+    let old = text(
+        &signed_in_tokens(&server, &mut browser).await,
+        "refresh_token",
+    );
     let server = std::sync::Arc::new(server);
     let mut running = tokio::task::JoinSet::new();
     for _ in 0..50 {
@@ -359,26 +440,46 @@ async fn s22_ac_085_a_used_refresh_token_ends_its_family() {
     }
     let next = refresh(&server, &text(&second, "refresh_token"), &[]).await;
     assert_eq!(error(&next), "invalid_grant");
-    assert!(actions(&server).await.contains(&"grant.refresh_reuse".to_owned()));
+    assert!(
+        actions(&server)
+            .await
+            .contains(&"grant.refresh_reuse".to_owned())
+    );
 }
 
 #[tokio::test]
 async fn ac_088_a_refresh_token_is_for_its_client() {
     let (server, _user, mut browser) = start().await;
     server.add_client("other", None, |_| {}).await;
-    let own = text(&signed_in_tokens(&server, &mut browser).await, "refresh_token");
+    let own = text(
+        &signed_in_tokens(&server, &mut browser).await,
+        "refresh_token",
+    );
     let answer = refresh(&server, &own, &[("client_id", "other")]).await;
     assert_eq!(error(&answer), "invalid_grant");
-    assert_eq!(refresh(&server, &own, &[]).await.status, StatusCode::OK, "it cost nothing");
-    assert_eq!(error(&refresh(&server, "made-up", &[]).await), "invalid_grant");
+    assert_eq!(
+        refresh(&server, &own, &[]).await.status,
+        StatusCode::OK,
+        "it cost nothing"
+    );
+    assert_eq!(
+        error(&refresh(&server, "made-up", &[]).await),
+        "invalid_grant"
+    );
     assert_eq!(error(&refresh(&server, "", &[]).await), "invalid_request");
 }
 
 #[tokio::test]
 async fn ac_089_a_refresh_token_idles_a_week_and_its_family_lives_a_month() {
     let (server, _user, mut browser) = start().await;
-    let idle = text(&signed_in_tokens(&server, &mut browser).await, "refresh_token");
-    let mut used = text(&signed_in_tokens(&server, &mut browser).await, "refresh_token");
+    let idle = text(
+        &signed_in_tokens(&server, &mut browser).await,
+        "refresh_token",
+    );
+    let mut used = text(
+        &signed_in_tokens(&server, &mut browser).await,
+        "refresh_token",
+    );
     for _ in 0..4 {
         server.pass(7 * DAY - 1);
         let answer = refresh(&server, &used, &[]).await;
@@ -393,7 +494,10 @@ async fn ac_089_a_refresh_token_idles_a_week_and_its_family_lives_a_month() {
 #[tokio::test]
 async fn ac_090_a_refresh_may_ask_for_less_and_not_for_more() {
     let (server, _user, mut browser) = start().await;
-    let own = text(&signed_in_tokens(&server, &mut browser).await, "refresh_token");
+    let own = text(
+        &signed_in_tokens(&server, &mut browser).await,
+        "refresh_token",
+    );
     for more in ["openid account", "\""] {
         let answer = refresh(&server, &own, &[("scope", more)]).await;
         assert_eq!(error(&answer), "invalid_scope", "{more}");
@@ -412,8 +516,15 @@ async fn ac_093_a_disabled_person_gets_nothing_more() {
     let own = signed_in_tokens(&server, &mut browser).await;
     let waiting = code(&mut browser, &[]).await;
     let actor = Actor::person("test");
-    server.registry().disable_user(&actor, &user.id, "left").await.unwrap();
-    assert_eq!(error(&exchange(&server, &waiting, &[]).await), "invalid_grant");
+    server
+        .registry()
+        .disable_user(&actor, &user.id, "left")
+        .await
+        .unwrap();
+    assert_eq!(
+        error(&exchange(&server, &waiting, &[]).await),
+        "invalid_grant"
+    );
     let refreshed = refresh(&server, &text(&own, "refresh_token"), &[]).await;
     assert_eq!(error(&refreshed), "invalid_grant");
     let info = userinfo(&server, &text(&own, "access_token")).await;
@@ -423,19 +534,32 @@ async fn ac_093_a_disabled_person_gets_nothing_more() {
 #[tokio::test]
 async fn roles_are_read_anew_at_every_refresh() {
     let (server, user, mut browser) = start().await;
-    let own = text(&signed_in_tokens(&server, &mut browser).await, "refresh_token");
+    let own = text(
+        &signed_in_tokens(&server, &mut browser).await,
+        "refresh_token",
+    );
     let actor = Actor::person("test");
     let roles: [RoleName; 0] = [];
-    server.registry().set_user_roles(&actor, &user.id, &roles).await.unwrap();
+    server
+        .registry()
+        .set_user_roles(&actor, &user.id, &roles)
+        .await
+        .unwrap();
     let answer = refresh(&server, &own, &[]).await;
-    assert!(part(&text(&answer, "access_token"), 1).get("roles").is_none());
+    assert!(
+        part(&text(&answer, "access_token"), 1)
+            .get("roles")
+            .is_none()
+    );
 }
 
 #[tokio::test]
 async fn no_refresh_token_without_the_grant_type() {
     let (server, _user, mut browser) = start().await;
     server
-        .add_client("once", None, |new| new.grant_types = vec!["authorization_code".into()])
+        .add_client("once", None, |new| {
+            new.grant_types = vec!["authorization_code".into()]
+        })
         .await;
     let code = code(&mut browser, &[("client_id", "once")]).await;
     let answer = exchange(&server, &code, &[("client_id", "once")]).await;
@@ -474,12 +598,23 @@ async fn s25_ac_064_a_clients_own_token_is_no_persons() {
     for absent in ["sid", "gid", "auth_time", "roles"] {
         assert!(claims.get(absent).is_none(), "{absent}");
     }
-    assert!(actions(&server).await.contains(&"client.token_issued".to_owned()));
+    assert!(
+        actions(&server)
+            .await
+            .contains(&"client.token_issued".to_owned())
+    );
     assert_eq!(text(&ask("&scope=keys%3Aread").await, "scope"), "keys:read");
     for bad in ["openid", "audit%3Aread", "%22"] {
-        assert_eq!(error(&ask(&format!("&scope={bad}")).await), "invalid_scope", "{bad}");
+        assert_eq!(
+            error(&ask(&format!("&scope={bad}")).await),
+            "invalid_scope",
+            "{bad}"
+        );
     }
-    assert_eq!(error(&ask("&resource=https%3A%2F%2Fx.example").await), "invalid_target");
+    assert_eq!(
+        error(&ask("&resource=https%3A%2F%2Fx.example").await),
+        "invalid_target"
+    );
     assert!(userinfo(&server, &access).await.status.is_client_error());
     // AC-064: neither a client without the grant type nor a public one.
     let header = basic("web", secret);
@@ -506,9 +641,17 @@ async fn s28_s59_a_token_is_for_the_resource_that_was_granted() {
     assert_eq!(part(&access, 1)["aud"], API);
     // It opens nothing of ours.
     let info = userinfo(&server, &access).await;
-    assert_eq!((info.status.as_u16(), info.json()["code"].as_str()), (401, Some("wrong_audience")));
+    assert_eq!(
+        (info.status.as_u16(), info.json()["code"].as_str()),
+        (401, Some("wrong_audience"))
+    );
     let own = text(&answer, "refresh_token");
-    for other in ["https://other.example.com", ISSUER, "https://unknown.example.com", "x"] {
+    for other in [
+        "https://other.example.com",
+        ISSUER,
+        "https://unknown.example.com",
+        "x",
+    ] {
         let answer = refresh(&server, &own, &[("resource", other)]).await;
         assert_eq!(error(&answer), "invalid_target", "{other}");
     }
@@ -516,18 +659,31 @@ async fn s28_s59_a_token_is_for_the_resource_that_was_granted() {
     assert_eq!(part(&text(&next, "access_token"), 1)["aud"], API);
     // More than was granted costs the code what it gave.
     let second = code(&mut browser, &[]).await;
-    assert_eq!(error(&exchange(&server, &second, &[("resource", API)]).await), "invalid_target");
-    assert_eq!(error(&exchange(&server, &second, &[]).await), "invalid_grant");
+    assert_eq!(
+        error(&exchange(&server, &second, &[("resource", API)]).await),
+        "invalid_target"
+    );
+    assert_eq!(
+        error(&exchange(&server, &second, &[]).await),
+        "invalid_grant"
+    );
     // Our own API by its name.
     let third = code(&mut browser, &[("resource", ISSUER)]).await;
     let answer = exchange(&server, &third, &[("resource", ISSUER)]).await;
-    assert_eq!(userinfo(&server, &text(&answer, "access_token")).await.status, StatusCode::OK);
+    assert_eq!(
+        userinfo(&server, &text(&answer, "access_token"))
+            .await
+            .status,
+        StatusCode::OK
+    );
 }
 
 #[tokio::test]
 async fn a_client_that_has_to_bind_its_tokens_gets_none_without_a_proof() {
     let (server, _user, mut browser) = start().await;
-    server.add_client("bound", None, |new| new.require_dpop = true).await;
+    server
+        .add_client("bound", None, |new| new.require_dpop = true)
+        .await;
     let code = code(&mut browser, &[("client_id", "bound")]).await;
     let answer = exchange(&server, &code, &[("client_id", "bound")]).await;
     assert_eq!(error(&answer), "invalid_dpop_proof");
@@ -547,7 +703,12 @@ async fn programs_in_browsers_read_answers_at_their_own_origin_only() {
         })
         .await;
     let preflight = browser
-        .send(Method::OPTIONS, "/oauth2/token", &[("origin", "https://spa.example.com")], Body::empty())
+        .send(
+            Method::OPTIONS,
+            "/oauth2/token",
+            &[("origin", "https://spa.example.com")],
+            Body::empty(),
+        )
         .await;
     assert_eq!(preflight.status, StatusCode::NO_CONTENT);
     assert_eq!(preflight.header("access-control-allow-credentials"), "");
@@ -571,7 +732,9 @@ async fn ac_201_ac_039_old_tokens_verify_after_the_key_was_replaced() {
     let before = signed_in_tokens(&server, &mut browser).await;
     let app = server.server.app();
     let keys = &app.keys;
-    keys.rotate(&app.registry, &app.secrets, Alg::Rs256, None).await.unwrap();
+    keys.rotate(&app.registry, &app.secrets, Alg::Rs256, None)
+        .await
+        .unwrap();
     let after = signed_in_tokens(&server, &mut browser).await;
     let (old, new) = (text(&before, "access_token"), text(&after, "access_token"));
     assert_ne!(part(&old, 0)["kid"], part(&new, 0)["kid"]);
@@ -583,13 +746,19 @@ async fn ac_201_ac_039_old_tokens_verify_after_the_key_was_replaced() {
     }
     // The refresh token of before goes on, with the new key.
     let next = refresh(&server, &text(&before, "refresh_token"), &[]).await;
-    assert_eq!(part(&text(&next, "id_token"), 0)["kid"], part(&new, 0)["kid"]);
+    assert_eq!(
+        part(&text(&next, "id_token"), 0)["kid"],
+        part(&new, 0)["kid"]
+    );
 }
 
 #[tokio::test]
 async fn s32_ac_032_no_bit_of_a_token_can_be_flipped() {
     let (server, _user, mut browser) = start().await;
-    let token = text(&signed_in_tokens(&server, &mut browser).await, "access_token");
+    let token = text(
+        &signed_in_tokens(&server, &mut browser).await,
+        "access_token",
+    );
     for at in (0..token.len()).step_by(37) {
         let mut bytes = token.clone().into_bytes();
         bytes[at] = match bytes[at] {

@@ -33,7 +33,11 @@ async fn s39_get_and_post_tell_what_the_scopes_allow() {
         "sub": user.id, "name": "ada", "email": "ada@example.org", "email_verified": true,
     });
     assert_eq!(info.json(), expected);
-    assert_eq!(info.json()["sub"], part(&text(&tokens, "id_token"), 1)["sub"], "ac_043");
+    assert_eq!(
+        info.json()["sub"],
+        part(&text(&tokens, "id_token"), 1)["sub"],
+        "ac_043"
+    );
     let bearer = format!("Bearer {access}");
     let by_header = post(&server, &[("authorization", &bearer)], String::new()).await;
     assert_eq!(by_header.json(), expected);
@@ -55,30 +59,53 @@ async fn userinfo_without_profile_or_email_is_sub_alone() {
 }
 
 #[tokio::test]
-async fn s27_s39_ac_040_bad_tokens_get_a_challenge() {
+async fn s27_s39_ac_030_ac_031_ac_040_bad_tokens_get_a_challenge() {
     let (server, _user, tokens, mut browser) = start("openid offline_access").await;
     let none = browser.get("/oauth2/userinfo").await;
     assert_eq!(none.status, StatusCode::UNAUTHORIZED);
     assert_eq!(none.header("www-authenticate"), "Bearer");
     let access = text(&tokens, "access_token");
-    let in_address = browser.get(&format!("/oauth2/userinfo?access_token={access}")).await;
+    let in_address = browser
+        .get(&format!("/oauth2/userinfo?access_token={access}"))
+        .await;
     assert_eq!(in_address.status, StatusCode::UNAUTHORIZED);
+    let (message, signature) = access.rsplit_once('.').unwrap();
+    let turned: String = signature.chars().rev().collect();
+    let claims = message.split('.').nth(1).unwrap();
+    // {"alg":"none"} and {"alg":"HS256"}: what a token says of itself decides nothing.
+    let (none, hs256) = ("eyJhbGciOiJub25lIn0", "eyJhbGciOiJIUzI1NiJ9");
     for (token, code) in [
+        (format!("{none}.{claims}."), "unknown_key"),
+        (format!("{hs256}.{claims}.{signature}"), "unknown_key"),
         (text(&tokens, "id_token"), "wrong_token_use"),
         (text(&tokens, "refresh_token"), "wrong_token_use"),
-        (format!("{access}x"), "invalid_signature"),
+        (format!("{access}x"), "token_malformed"),
+        (
+            format!("{message}.{}AA", &turned[..340]),
+            "invalid_signature",
+        ),
         ("e30.e30.e30".into(), "unknown_key"),
     ] {
         let answer = userinfo(&server, &token).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{code}");
         assert_eq!(answer.json()["code"], code);
         let challenge = answer.header("www-authenticate");
-        assert!(challenge.starts_with("Bearer error=\"invalid_token\""), "{challenge}");
+        assert!(
+            challenge.starts_with("Bearer error=\"invalid_token\""),
+            "{challenge}"
+        );
     }
     server.pass(929_999);
-    assert_eq!(userinfo(&server, &access).await.status, StatusCode::OK, "ac_035 leeway");
+    assert_eq!(
+        userinfo(&server, &access).await.status,
+        StatusCode::OK,
+        "ac_035 leeway"
+    );
     server.pass(1);
-    assert_eq!(userinfo(&server, &access).await.json()["code"], "token_expired");
+    assert_eq!(
+        userinfo(&server, &access).await.json()["code"],
+        "token_expired"
+    );
 }
 
 #[tokio::test]
@@ -86,5 +113,9 @@ async fn s28_a_token_without_openid_is_not_enough() {
     let (server, _user, tokens, _browser) = start("email").await;
     let answer = userinfo(&server, &text(&tokens, "access_token")).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
-    assert!(answer.header("www-authenticate").contains("insufficient_scope"));
+    assert!(
+        answer
+            .header("www-authenticate")
+            .contains("insufficient_scope")
+    );
 }

@@ -42,6 +42,8 @@ impl Default for Options {
 pub(crate) struct ServerProcess {
     /// Its issuer.
     pub(crate) issuer: String,
+    /// The root key that the set-up printed.
+    pub(crate) root_key: String,
     listen: String,
     options: Options,
     folder: TempDir,
@@ -59,6 +61,7 @@ impl ServerProcess {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let mut server = Self {
             issuer: format!("http://{}:{port}", options.host),
+            root_key: String::new(),
             listen: format!("127.0.0.1:{port}"),
             options,
             folder: tempfile::tempdir()?,
@@ -71,7 +74,8 @@ impl ServerProcess {
         if let Some(database) = &server.options.database {
             init.extend(["--database", database]);
         }
-        server.command(&init).await?;
+        let said = server.command(&init).await?;
+        server.root_key = said.trim().to_owned();
         let file = server.data().join("server.toml");
         let settings = std::fs::read_to_string(&file)?;
         let extra = server.options.settings;

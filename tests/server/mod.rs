@@ -1,10 +1,9 @@
 //! The server as a process of its own, met by other people's programs: a certified client, a certified
 //! provider behind it, Chromium, PostgreSQL, signals.
 
+mod gateway;
 mod harness;
 mod pages;
 mod process;
 mod third_party;
 mod upstream;
-
-pub(crate) use harness::{OWNER, PASSWORD, ServerProcess};

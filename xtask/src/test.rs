@@ -55,7 +55,7 @@ pub(crate) fn run(options: &Test) -> Result<()> {
 }
 
 fn set_up(quick: bool) -> Result<()> {
-    tools::ensure(&[Need::Build, Need::Session, Need::Database])?;
+    tools::ensure(&[Need::Build, Need::Session, Need::Database, Need::Gateway])?;
     if !quick {
         tools::ensure(&[Need::Drive, Need::Browser])?;
     }

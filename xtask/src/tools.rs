@@ -22,6 +22,8 @@ const DRIVE: &[&str] = &["webkit2gtk-driver", "xdg-utils"];
 /// To drive the interface and sign-ins in a browser, look at the clipboard, and make a file that
 /// nobody may change.
 const BROWSER: &[&str] = &["chromium", "chromium-driver", "e2fsprogs", "xclip"];
+/// The gateway that asks our server before it lets a request through.
+const GATEWAY: &[&str] = &["nginx-light"];
 /// To put packages together and look into them.
 const PACK: &[&str] = &["dpkg", "file"];
 
@@ -36,6 +38,7 @@ pub(crate) enum Need {
     Drive,
     Browser,
     Database,
+    Gateway,
     Pack,
 }
 
@@ -47,6 +50,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
         Need::Drive => DRIVE,
         Need::Browser => BROWSER,
         Need::Database => postgres::PACKAGES,
+        Need::Gateway => GATEWAY,
         Need::Pack => PACK,
     });
     let wanted: Vec<&str> = wanted.copied().collect();

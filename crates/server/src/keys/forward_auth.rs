@@ -1,7 +1,7 @@
 //! Forward authentication: a gateway (nginx `auth_request`, Caddy, Traefik, Envoy) asks here before it
 //! lets a request through. 204 with who it is, or 401, 403, 429 with why not.
 
-use axum::extract::{RawQuery, State};
+use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywright_registry::{Caller, Verification, VerifyRequest};
@@ -19,24 +19,39 @@ const ADDRESSES: [&str; 3] = ["x-original-uri", "x-forwarded-uri", "x-envoy-orig
 /// And the method.
 const METHODS: [&str; 2] = ["x-original-method", "x-forwarded-method"];
 
+/// Where gateways that keep our query for themselves say what is needed. Gateways may pass on headers
+/// that a client made up: these can only ask for more, and so there is none for the cost.
+const NEEDS: [(&str, &str); 3] = [
+    ("scope", "x-keywright-scope"),
+    ("environment", "x-keywright-environment"),
+    ("type", "x-keywright-type"),
+];
+
 /// Verifies the key of a request that a gateway holds back. `scope`, `environment` and `type` (several
-/// with commas) in our own address say what is needed.
+/// with commas) in our own address say what is needed, or headers of these names; never both. Behind
+/// `/verify` may stand the path that was asked for (Envoy): its query is then not ours.
 pub(crate) async fn forward_auth(
     State(app): State<App>,
     peer: Peer,
-    RawQuery(raw): RawQuery,
+    OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let raw = raw.unwrap_or_default();
+    let own = uri.to_string();
+    let base = app.settings.path("/verify");
+    let behind = uri.path().strip_prefix(&base).unwrap_or("");
+    let raw = if behind.is_empty() {
+        uri.query().unwrap_or("")
+    } else {
+        ""
+    };
     let addresses = ADDRESSES.iter().filter_map(|name| text(&headers, name));
-    let own = format!("?{raw}");
     for address in addresses.clone().chain([own.as_str()]) {
         if let Some(exposed) = bearer::in_url(address) {
             flag_exposed(&app, &exposed, peer.address).await;
             return Err(key_in_url());
         }
     }
-    let params = Params::parse(&raw)
+    let params = Params::parse(raw)
         .map_err(|repeated| Problem::bad_request("invalid_parameter", repeated.to_string()))?;
     let known = ["scope", "environment", "type", "cost"];
     if let Some((name, _)) = params.iter().find(|(name, _)| !known.contains(name)) {
@@ -44,9 +59,20 @@ pub(crate) async fn forward_auth(
         let detail = format!("there is no parameter {name}");
         return Err(Problem::bad_request("unknown_parameter", detail));
     }
-    let types = params.get("type").unwrap_or("").split(',');
+    let need = |wanted: &str| {
+        let header = NEEDS.iter().find(|(name, _)| *name == wanted);
+        let header = header.and_then(|(_, header)| text(&headers, header));
+        match (params.get(wanted), header) {
+            (Some(_), Some(_)) => Err(Problem::bad_request(
+                "invalid_parameter",
+                format!("{wanted}: in the address or in a header, not in both"),
+            )),
+            (one, other) => Ok(one.or(other)),
+        }
+    };
+    let types = need("type")?.unwrap_or("").split(',');
     let types = types.map(str::trim).filter(|one| !one.is_empty());
-    let needs = Needs::read(params.get("scope"), params.get("environment"), types)?;
+    let needs = Needs::read(need("scope")?, need("environment")?, types)?;
     let cost = params.get("cost").map(str::parse).transpose();
     let cost = cost.map_err(|_| Problem::bad_request("invalid_parameter", "cost: a number"))?;
     let Some(presented) = bearer::read(&headers)? else {
@@ -56,7 +82,9 @@ pub(crate) async fn forward_auth(
         );
     };
     let method = METHODS.iter().find_map(|name| text(&headers, name));
-    let path = addresses.clone().next().map(path_only);
+    let asked = addresses.clone().next();
+    let path = asked.or(Some(behind).filter(|path| !path.is_empty()));
+    let path = path.map(path_only);
     let route = path.map(|path| format!("{} {path}", method.unwrap_or("GET")));
     let request = VerifyRequest {
         presented: presented.text.expose(),

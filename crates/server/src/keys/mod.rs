@@ -46,4 +46,5 @@ pub(crate) fn routes() -> Router<App> {
             get(list::scopes).put(change::define_scope),
         )
         .route("/verify", any(forward_auth::forward_auth))
+        .route("/verify/{*path}", any(forward_auth::forward_auth))
 }

@@ -1,0 +1,178 @@
+//! Debian's nginx before a small service, configured as docs/gateways.md says.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+
+use super::harness::ServerProcess;
+
+const DOCS: &str = include_str!("../../docs/gateways.md");
+
+/// A service that says which key it was told of, and what else of ours reached it.
+async fn service() -> Result<u16> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut head = vec![0; 16 * 1024];
+                let length = stream.read(&mut head).await.unwrap_or(0);
+                let text = String::from_utf8_lossy(&head[..length]).to_lowercase();
+                let lines = text.lines().filter(|line| {
+                    line.starts_with("x-keywright-")
+                        || line.starts_with("authorization")
+                        || line.starts_with("x-api-key")
+                });
+                let body = lines.collect::<Vec<_>>().join("\n");
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+                let _ = stream.write_all(answer.as_bytes()).await;
+            });
+        }
+    });
+    Ok(port)
+}
+
+/// nginx with the page's own configuration, on a port of its own.
+async fn nginx(folder: &Path, server: &ServerProcess, service: u16) -> Result<(Child, u16)> {
+    let locations = DOCS
+        .split("```nginx\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next())
+        .context("docs/gateways.md has no configuration for nginx")?;
+    let address = server.issuer.trim_start_matches("http://");
+    let locations = locations
+        .replace("127.0.0.1:8377", address)
+        .replace("127.0.0.1:8080", &format!("127.0.0.1:{service}"));
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port();
+    let place = folder.display();
+    // Workers must reach the folder: they stay who we are.
+    let user = if std::env::var("USER").as_deref() == Ok("root")
+        || Path::new("/root").read_dir().is_ok()
+    {
+        "user root;"
+    } else {
+        ""
+    };
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {place}/{kind};\n"))
+        .concat();
+    let conf = format!(
+        "{user}\ndaemon off;\nworker_processes 1;\npid {place}/pid;\nerror_log {place}/error.log;\n\
+         events {{ worker_connections 256; }}\nhttp {{ access_log {place}/access.log;\n{temporary}\
+         server {{ listen 127.0.0.1:{port};\n{locations}\n}} }}\n"
+    );
+    let file = folder.join("nginx.conf");
+    std::fs::write(&file, conf)?;
+    let errors = folder.join("error.log");
+    let nginx = Command::new("/usr/sbin/nginx")
+        .args([
+            "-e".as_ref(),
+            errors.as_os_str(),
+            "-p".as_ref(),
+            folder.as_os_str(),
+        ])
+        .args(["-c".as_ref(), file.as_os_str()])
+        .kill_on_drop(true)
+        .spawn()
+        .context("nginx cannot be started")?;
+    let end = Instant::now() + Duration::from_secs(10);
+    while tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .is_err()
+    {
+        let said = std::fs::read_to_string(&errors).unwrap_or_default();
+        ensure!(Instant::now() < end, "nginx does not start: {said}");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    Ok((nginx, port))
+}
+
+async fn manage(server: &ServerProcess, path: &str, body: Value) -> Result<Value> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let method = if path.ends_with("scopes") {
+        reqwest::Method::PUT
+    } else {
+        reqwest::Method::POST
+    };
+    let response = client
+        .request(method, server.at(path))
+        .bearer_auth(&server.root_key)
+        .json(&body)
+        .send()
+        .await?;
+    let status = response.status();
+    let text = response.text().await?;
+    ensure!(status.is_success(), "{path}: {status} {text}");
+    Ok(serde_json::from_str(&text)?)
+}
+
+#[tokio::test]
+async fn ac_123_ac_124_ac_132_ac_140_nginx_asks_before_it_lets_through() -> Result<()> {
+    let mut server = ServerProcess::start().await?;
+    manage(&server, "/api/v1/scopes", json!({ "name": "orders:read" })).await?;
+    let limit = json!({ "limits": [{ "name": "requests", "count": 4, "period_ms": 3_600_000 }] });
+    let wish = json!({
+        "name": "Orders", "prefix": "sk_live", "scopes": ["orders:read"], "settings": limit,
+    });
+    let issued = manage(&server, "/api/v1/keys", wish.clone()).await?;
+    let key = issued["secret"].as_str().context("no secret")?.to_owned();
+    let id = issued["key"]["id"].as_str().context("no id")?.to_owned();
+    let folder = tempfile::tempdir()?;
+    let (_nginx, port) = nginx(folder.path(), &server, service().await?).await?;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let get = |path: &str| client.get(format!("http://127.0.0.1:{port}{path}"));
+
+    let none = get("/orders").send().await?;
+    ensure!(none.status() == 401, "{}", none.status());
+    ensure!(none.headers().get("www-authenticate").is_some());
+    // What a client says of itself does not get through.
+    let good = get("/orders/7")
+        .header("x-api-key", &key)
+        .header("x-keywright-key-id", "somebody-else")
+        .send()
+        .await?;
+    ensure!(good.status() == 200, "{}", good.status());
+    let text = good.text().await?;
+    let wanted = format!("x-keywright-key-id: {}", id.to_lowercase());
+    ensure!(
+        text.contains(&wanted) && text.contains("x-keywright-scopes: orders:read"),
+        "{text}"
+    );
+    ensure!(
+        !text.contains("somebody-else") && !text.contains("x-api-key"),
+        "{text}"
+    );
+    ensure!(get("/orders").bearer_auth(&key).send().await?.status() == 200);
+    let url = get(&format!("/orders?key={key}")).send().await?;
+    ensure!(url.status() == 400, "{}", url.status());
+    for _ in 0..2 {
+        ensure!(get("/orders").bearer_auth(&key).send().await?.status() == 200);
+    }
+    let limited = get("/orders").bearer_auth(&key).send().await?;
+    ensure!(limited.status() == 429, "{}", limited.status());
+
+    let other = manage(&server, "/api/v1/keys", wish).await?;
+    let key = other["secret"].as_str().context("no secret")?.to_owned();
+    let id = other["key"]["id"].as_str().context("no id")?.to_owned();
+    ensure!(get("/").bearer_auth(&key).send().await?.status() == 200);
+    manage(&server, &format!("/api/v1/keys/{id}/revoke"), json!({})).await?;
+    ensure!(
+        get("/").bearer_auth(&key).send().await?.status() == 401,
+        "accepted after its revocation"
+    );
+    // Without an answer nobody gets through.
+    server.signal("KILL")?;
+    let _ = server.ended().await?;
+    ensure!(get("/").bearer_auth(&key).send().await?.status() == 503);
+    Ok(())
+}

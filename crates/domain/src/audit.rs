@@ -184,6 +184,8 @@ pub enum AuditAction {
     ClientDisabled,
     /// A client was enabled again.
     ClientEnabled,
+    /// A client was given a token of its own.
+    ClientTokenIssued,
     /// A person allowed a client its scopes.
     ConsentGiven,
     /// A person took that back.
@@ -323,6 +325,7 @@ impl AuditAction {
             Self::ClientSecretRotated => "client.secret_rotated",
             Self::ClientDisabled => "client.disabled",
             Self::ClientEnabled => "client.enabled",
+            Self::ClientTokenIssued => "client.token_issued",
             Self::ConsentGiven => "consent.given",
             Self::ConsentRevoked => "consent.revoked",
             Self::CodeIssued => "grant.code_issued",

@@ -9,7 +9,10 @@ pub(crate) mod client_auth;
 pub(crate) mod device;
 pub(crate) mod dpop;
 pub(crate) mod extensions;
+pub(crate) mod id_token;
+pub(crate) mod resource;
 pub(crate) mod tokens;
+pub(crate) mod user_claims;
 
 use axum::Router;
 use axum::http::HeaderValue;

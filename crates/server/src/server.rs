@@ -14,7 +14,7 @@ use crate::passwords::{PasswordError, PasswordHasher};
 use crate::secrets::{SecretsError, ServerSecrets};
 use crate::settings::{SettingError, Settings};
 use crate::signing::SigningKeys;
-use crate::{account, http, oauth2, operations, pages, rp, sessions, sign_in, users};
+use crate::{account, http, keys, oauth2, operations, pages, rp, sessions, sign_in, users};
 
 /// No request of ours is larger: imports and exports have limits of their own.
 const LARGEST_BODY: usize = 256 * 1024;
@@ -128,6 +128,7 @@ impl Server {
             .merge(account::routes())
             .merge(sessions::routes())
             .merge(users::routes())
+            .merge(keys::routes())
             .merge(operations::routes())
             .merge(pages::routes());
         let based = match app.settings.base_path.as_str() {

@@ -774,3 +774,52 @@ async fn s32_ac_032_no_bit_of_a_token_can_be_flipped() {
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{at}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ac_201_no_token_fails_while_keys_are_replaced_under_load() {
+    let (server, _user, mut browser) = start().await;
+    let mut newest = text(
+        &signed_in_tokens(&server, &mut browser).await,
+        "refresh_token",
+    );
+    let server = std::sync::Arc::new(server);
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (tokens, known) = tokio::sync::watch::channel(String::new());
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (server, done) = (std::sync::Arc::clone(&server), std::sync::Arc::clone(&done));
+        let known = known.clone();
+        readers.spawn(async move {
+            let mut asked = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let token = known.borrow().clone();
+                if token.is_empty() {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                let answer = userinfo(&server, &token).await;
+                assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+                asked += 1;
+            }
+            asked
+        });
+    }
+    let mut kids = std::collections::HashSet::new();
+    for _ in 0..6 {
+        let answer = refresh(&server, &newest, &[]).await;
+        newest = text(&answer, "refresh_token");
+        let access = text(&answer, "access_token");
+        kids.insert(part(&access, 0)["kid"].as_str().unwrap().to_owned());
+        tokens.send(access).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        let app = server.server.app();
+        app.keys
+            .rotate(&app.registry, &app.secrets, Alg::Rs256, None)
+            .await
+            .unwrap();
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    let asked: u32 = readers.join_all().await.into_iter().sum();
+    assert_eq!(kids.len(), 6, "every rotation signs with another key");
+    assert!(asked > 50, "{asked}");
+}

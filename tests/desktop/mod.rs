@@ -9,5 +9,6 @@ mod homes;
 mod keyboard;
 mod keychain;
 mod keys;
+mod server;
 mod sign_in;
 mod traces;

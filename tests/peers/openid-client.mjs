@@ -200,6 +200,16 @@ const scenarios = {
     };
   },
 
+  // Only a browser, at the person's own page; its session cookie.
+  async browser_only() {
+    const agent = new UserAgent();
+    let page = await agent.go(`${input.issuer}/account`);
+    page = await agent.submit(page, { email: input.person.email, password: input.person.password });
+    assert.equal(page.status, 200);
+    assert.ok(page.body.includes('<h1'), page.body);
+    return { cookie: agent.cookie('session') ?? agent.cookie('__Host-session') };
+  },
+
   async sign_in_only() {
     const config = await discover();
     const { tokens } = await signIn(config);

@@ -7,3 +7,5 @@ mod pages;
 mod process;
 mod third_party;
 mod upstream;
+
+pub(crate) use harness::{OWNER, PASSWORD, ServerProcess, peer};

@@ -46,6 +46,15 @@ impl TestServer {
 
     /// The same with other settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::build(change, true).await
+    }
+
+    /// A server that nobody set up yet, as `serve` makes it of an empty folder.
+    pub(crate) async fn empty() -> Self {
+        Self::build(|_| {}, false).await
+    }
+
+    async fn build(change: impl FnOnce(&mut Settings), with_owner: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(AtomicI64::new(START));
         let shared = Arc::clone(&clock);
@@ -57,17 +66,22 @@ impl TestServer {
         let path = folder.path().join("db").join("registry.db");
         let registry = LocalRegistry::open(&path, time.clone()).await.unwrap();
         let secrets = ServerSecrets::create(&folder.path().join("secrets")).unwrap();
-        let hash = crate::PasswordHasher::new(1)
-            .unwrap()
-            .hash(&SecretText::new(PASSWORD.into()))
-            .await
-            .unwrap();
-        let owner = FirstOwner {
-            email: OWNER_EMAIL.into(),
-            name: "Olive Owner".into(),
-            password_hash: hash,
+        let root_key = if with_owner {
+            let hash = crate::PasswordHasher::new(1)
+                .unwrap()
+                .hash(&SecretText::new(PASSWORD.into()))
+                .await
+                .unwrap();
+            let owner = FirstOwner {
+                email: OWNER_EMAIL.into(),
+                name: "Olive Owner".into(),
+                password_hash: hash,
+            };
+            set_up(&registry, &secrets, &owner).await.unwrap()
+        } else {
+            crate::prepare(&registry, &secrets).await.unwrap();
+            SecretText::new(String::new())
         };
-        let root_key = set_up(&registry, &secrets, &owner).await.unwrap();
         let server = Server::build(settings, registry, secrets, time)
             .await
             .unwrap();

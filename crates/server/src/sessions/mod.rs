@@ -15,7 +15,7 @@ pub(crate) mod user_agent;
 pub(crate) mod views;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 

@@ -259,16 +259,21 @@ impl Browser {
     /// POST of a form, with the token of the CSRF cookie as a field where there is one.
     pub(crate) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let csrf = self.cookie("csrf_token").map(str::to_owned);
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        for (name, value) in fields {
-            form.append_pair(name, value);
-        }
-        if let Some(token) = csrf.filter(|_| !fields.iter().any(|(name, _)| *name == "csrf_token"))
-        {
-            form.append_pair("csrf_token", &token);
-        }
+        // Not held over the request: it cannot be sent to another thread.
+        let body = {
+            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            for (name, value) in fields {
+                form.append_pair(name, value);
+            }
+            if let Some(token) =
+                csrf.filter(|_| !fields.iter().any(|(name, _)| *name == "csrf_token"))
+            {
+                form.append_pair("csrf_token", &token);
+            }
+            form.finish()
+        };
         let kind = ("content-type", "application/x-www-form-urlencoded");
-        self.send(Method::POST, path, &[kind], Body::from(form.finish()))
+        self.send(Method::POST, path, &[kind], Body::from(body))
             .await
     }
 

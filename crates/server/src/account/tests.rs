@@ -24,11 +24,18 @@ async fn whoever_is_not_signed_in_signs_in_first_and_comes_back() {
     for path in ["/id/account", "/id/account/history?cursor=x"] {
         let answer = browser.get(path).await;
         assert_eq!(answer.status, StatusCode::SEE_OTHER, "{path}");
-        assert!(answer.location().starts_with("/id/sign-in?"), "{}", answer.location());
+        assert!(
+            answer.location().starts_with("/id/sign-in?"),
+            "{}",
+            answer.location()
+        );
         assert_eq!(answer.location_param("return_to").as_deref(), Some(path));
     }
     let answer = browser.post("/id/account/end-others", &[]).await;
-    assert_eq!(answer.location_param("return_to").as_deref(), Some("/id/account"));
+    assert_eq!(
+        answer.location_param("return_to").as_deref(),
+        Some("/id/account")
+    );
 }
 
 #[tokio::test]
@@ -53,7 +60,10 @@ async fn ac_113_the_page_shows_where_one_is_signed_in_and_escapes_what_browsers_
         .unwrap();
     let page = browser.get("/account").await;
     assert_eq!(page.status, StatusCode::OK);
-    assert!(page.header("content-security-policy").contains("frame-ancestors 'none'"));
+    assert!(
+        page.header("content-security-policy")
+            .contains("frame-ancestors 'none'")
+    );
     for text in [
         "This device",
         "&lt;script&gt;",
@@ -67,7 +77,11 @@ async fn ac_113_the_page_shows_where_one_is_signed_in_and_escapes_what_browsers_
     }
     assert!(!page.text.contains("<script>alert"));
     assert_eq!(page.text.matches("<h1").count(), 1);
-    let own = server.sign_in_as(&server.add_user("eve@example.org", &[]).await).await.get("/account").await;
+    let own = server
+        .sign_in_as(&server.add_user("eve@example.org", &[]).await)
+        .await
+        .get("/account")
+        .await;
     assert!(!own.text.contains("192.0.2.9"));
 }
 
@@ -76,35 +90,68 @@ async fn ac_114_sessions_end_from_the_page() {
     let server = TestServer::start().await;
     let user = server.add_user("ada@example.org", &[]).await;
     let mut browser = server.sign_in_as(&user).await;
-    let (mut two, mut three) = (server.sign_in_as(&user).await, server.sign_in_as(&user).await);
-    let mut eve = server.sign_in_as(&server.add_user("eve@example.org", &[]).await).await;
+    let (mut two, mut three) = (
+        server.sign_in_as(&user).await,
+        server.sign_in_as(&user).await,
+    );
+    let mut eve = server
+        .sign_in_as(&server.add_user("eve@example.org", &[]).await)
+        .await;
     let id = session_id(&mut two).await;
     let path = format!("/account/sessions/{id}/end");
     assert_eq!(eve.post(&path, &[]).await.status, StatusCode::NOT_FOUND);
     let mut bare = browser.clone();
     bare.cookies.retain(|(name, _)| name != "csrf_token");
-    for target in [path.as_str(), "/account/end-others", "/account/end-everything", "/account/applications/x/remove"] {
-        assert_eq!(bare.post(target, &[]).await.status, StatusCode::FORBIDDEN, "{target}");
+    for target in [
+        path.as_str(),
+        "/account/end-others",
+        "/account/end-everything",
+        "/account/applications/x/remove",
+    ] {
+        assert_eq!(
+            bare.post(target, &[]).await.status,
+            StatusCode::FORBIDDEN,
+            "{target}"
+        );
     }
     assert_eq!(two.get("/auth/session").await.status, StatusCode::OK);
 
     let answer = browser.post(&path, &[]).await;
-    assert_eq!((answer.status, answer.location()), (StatusCode::SEE_OTHER, "/account?done=session"));
+    assert_eq!(
+        (answer.status, answer.location()),
+        (StatusCode::SEE_OTHER, "/account?done=session")
+    );
     let page = browser.get(answer.location()).await;
-    assert!(page.text.contains("15 Jan 2027, 08:15 UTC at the latest"), "when access really ends");
-    assert_eq!(two.get("/auth/session").await.json()["code"], "session_revoked");
+    assert!(
+        page.text.contains("15 Jan 2027, 08:15 UTC at the latest"),
+        "when access really ends"
+    );
+    assert_eq!(
+        two.get("/auth/session").await.json()["code"],
+        "session_revoked"
+    );
     assert_eq!(three.get("/auth/session").await.status, StatusCode::OK);
 
     browser.post("/account/end-others", &[]).await;
-    assert_eq!(three.get("/auth/session").await.json()["code"], "session_revoked");
+    assert_eq!(
+        three.get("/auth/session").await.json()["code"],
+        "session_revoked"
+    );
     let page = browser.get("/account/end-everything").await;
     assert!(page.text.contains("End everything?"));
-    assert_eq!(browser.get("/auth/session").await.status, StatusCode::OK, "asked first");
+    assert_eq!(
+        browser.get("/auth/session").await.status,
+        StatusCode::OK,
+        "asked first"
+    );
     let mut old = browser.clone();
     let answer = browser.post("/account/end-everything", &[]).await;
     assert_eq!(answer.location(), "/account/ended");
     assert!(browser.cookie("session").is_none());
-    assert_eq!(old.get("/auth/session").await.json()["code"], "session_revoked");
+    assert_eq!(
+        old.get("/auth/session").await.json()["code"],
+        "session_revoked"
+    );
     assert_eq!(browser.get("/account/ended").await.status, StatusCode::OK);
 }
 
@@ -115,7 +162,9 @@ async fn applications_are_shown_and_removed() {
     let mut browser = server.sign_in_as(&user).await;
     let page = browser.get("/account/applications").await;
     assert!(page.text.contains("No application has access"));
-    server.add_client("app", None, |new| new.name = "<b>Sheets".into()).await;
+    server
+        .add_client("app", None, |new| new.name = "<b>Sheets".into())
+        .await;
     give_access(&server, &user, None, "app", "openid account").await;
     let page = browser.get("/account/applications").await;
     assert!(page.text.contains("&lt;b&gt;Sheets") && page.text.contains("account, openid"));
@@ -148,7 +197,9 @@ async fn ac_184_the_history_shows_failures_and_goes_on() {
     assert!(page.text.contains("Firefox 128 on Linux") && page.text.contains("192.0.2.59"));
     let link = page.text.split("/account/history?cursor=").nth(1).unwrap();
     let cursor = link.split('"').next().unwrap();
-    let older = browser.get(&format!("/account/history?cursor={cursor}")).await;
+    let older = browser
+        .get(&format!("/account/history?cursor={cursor}"))
+        .await;
     assert_eq!(older.text.matches("Refused").count(), 10);
     assert!(older.text.contains("Signed in"));
 }

@@ -38,7 +38,10 @@ pub(crate) async fn fill(
         );
     }
     if listen.port() == 0 {
-        bail!("{} is empty: name a port, it becomes part of the issuer", data.display());
+        bail!(
+            "{} is empty: name a port, it becomes part of the issuer",
+            data.display()
+        );
     }
     let file = SettingsFile {
         issuer: format!("http://{listen}"),

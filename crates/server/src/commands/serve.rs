@@ -12,8 +12,8 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::{DataFolder, empty_folder};
 use super::shared::{open_registry, open_secrets, read_settings};
+use super::{DataFolder, empty_folder};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {

@@ -5,7 +5,9 @@ use keywright_domain::audit::Actor;
 use keywright_domain::people::{EndReason, OAuthScopes, TokenDigest};
 use keywright_domain::pkce::random_token;
 use keywright_registry::AuditQuery;
-use keywright_registry::people::{CodeOutcome, CodeRequest, NewCode, NewSignIn, PeopleRetention, User};
+use keywright_registry::people::{
+    CodeOutcome, CodeRequest, NewCode, NewSignIn, PeopleRetention, User,
+};
 use serde_json::{Value, json};
 
 use crate::oauth2::access_token::{self, NewAccessToken};
@@ -31,7 +33,10 @@ pub(crate) async fn give_access(
 ) -> Access {
     let app = server.server.app();
     let scopes = OAuthScopes::parse(scopes).unwrap();
-    let (code, refresh) = (random_token(&mut rand::rng()), random_token(&mut rand::rng()));
+    let (code, refresh) = (
+        random_token(&mut rand::rng()),
+        random_token(&mut rand::rng()),
+    );
     let redirect_uri = "http://127.0.0.1/callback".to_owned();
     let challenge = Some("c".repeat(43));
     let new = NewCode {
@@ -102,7 +107,12 @@ pub(crate) async fn give_access(
 }
 
 /// A request with an access token and nothing else.
-pub(crate) async fn by_token(server: &TestServer, token: &str, method: Method, path: &str) -> Answer {
+pub(crate) async fn by_token(
+    server: &TestServer,
+    token: &str,
+    method: Method,
+    path: &str,
+) -> Answer {
     let bearer = format!("Bearer {token}");
     let headers = [("authorization", bearer.as_str())];
     server
@@ -194,7 +204,10 @@ async fn s2_31_s2_32_s2_33_a_csrf_token_is_made_once_and_reused() {
     // One that is not ours is replaced.
     let (_, mut browser) = person(&server).await;
     let own = browser.cookie("csrf_token").unwrap().to_owned();
-    assert_eq!(browser.get("/auth/csrfToken").await.json()["csrfToken"], own.as_str());
+    assert_eq!(
+        browser.get("/auth/csrfToken").await.json()["csrfToken"],
+        own.as_str()
+    );
     browser.cookies.retain(|(name, _)| name != "csrf_token");
     browser.cookies.push(("csrf_token".into(), token.clone()));
     let fresh = browser.get("/auth/csrfToken").await;
@@ -227,7 +240,10 @@ async fn s2_19_s2_34_s3_51_s3_52_ac_108_sign_out_ends_and_clears() {
     assert_eq!(denied.json()["code"], "token_revoked");
     // Again: nothing is wrong with it.
     let again = old.post("/auth/signOut", &[]).await;
-    assert_eq!((again.status, again.json()), (StatusCode::OK, json!({"signedOut": false})));
+    assert_eq!(
+        (again.status, again.json()),
+        (StatusCode::OK, json!({"signedOut": false}))
+    );
     let kept = server
         .registry()
         .list_sessions(&user.id, false, None, 10)
@@ -243,11 +259,17 @@ async fn s2_29_s2_30_sign_out_without_a_csrf_token_is_refused() {
     let mut bare = browser.clone();
     bare.cookies.retain(|(name, _)| name != "csrf_token");
     let answer = bare.post("/auth/signOut", &[]).await;
-    assert_eq!((answer.status, answer.json()["code"].clone()), (StatusCode::FORBIDDEN, json!("csrf_missing")));
+    assert_eq!(
+        (answer.status, answer.json()["code"].clone()),
+        (StatusCode::FORBIDDEN, json!("csrf_missing"))
+    );
     let answer = bare.post("/auth/signOut", &[("csrf_token", "AAAA")]).await;
     assert_eq!(answer.json()["code"], "csrf_invalid");
     let token = browser.cookie("csrf_token").unwrap().to_owned();
-    let headers = [("x-csrf-token", token.as_str()), ("origin", "https://evil.example")];
+    let headers = [
+        ("x-csrf-token", token.as_str()),
+        ("origin", "https://evil.example"),
+    ];
     let answer = browser
         .send(Method::POST, "/auth/signOut", &headers, Body::empty())
         .await;
@@ -304,7 +326,10 @@ async fn ac_106_ac_118_both_ages_end_a_session_and_the_reason_is_kept() {
     assert!(idle.cookie("session").is_none(), "cleared");
     server.pass(6 * DAY_MS);
     let answer = browser.get("/api/v1/sessions").await;
-    assert_eq!((answer.status, answer.json()["code"].clone()), (StatusCode::UNAUTHORIZED, json!("session_expired")));
+    assert_eq!(
+        (answer.status, answer.json()["code"].clone()),
+        (StatusCode::UNAUTHORIZED, json!("session_expired"))
+    );
     server
         .registry()
         .prune_people(&PeopleRetention::default())
@@ -346,7 +371,10 @@ async fn ac_107_a_sign_in_in_the_same_browser_ends_the_session_before() {
         .unwrap();
     let fresh = begun.headers.get_all("set-cookie").iter().next().unwrap();
     assert!(!fresh.to_str().unwrap().contains(&cookie));
-    assert_eq!(old.get("/auth/session").await.json()["code"], "session_revoked");
+    assert_eq!(
+        old.get("/auth/session").await.json()["code"],
+        "session_revoked"
+    );
 }
 
 #[tokio::test]
@@ -381,7 +409,10 @@ async fn ac_113_a_person_sees_their_own_sessions_with_all_facts() {
     let own = items.iter().find(|one| one["current"] == true).unwrap();
     assert_eq!(own["id"], sid.as_str());
     assert_eq!(own["browser"], "Test browser");
-    assert_eq!((own["device"].clone(), own["os"].clone()), (json!("program"), json!("unknown")));
+    assert_eq!(
+        (own["device"].clone(), own["os"].clone()),
+        (json!("program"), json!("unknown"))
+    );
     assert_eq!(own["address"], "127.0.0.1");
     assert_eq!(own["signed_in_at"], START);
     assert_eq!(own["expires_at"], START + 7 * DAY_MS);
@@ -393,7 +424,10 @@ async fn ac_113_a_person_sees_their_own_sessions_with_all_facts() {
     let first = browser.get("/api/v1/sessions?limit=1").await.json();
     assert_eq!(first["items"][0]["current"], false, "newest first");
     let next = first["next_cursor"].as_str().unwrap();
-    let second = browser.get(&format!("/api/v1/sessions?limit=1&cursor={next}")).await.json();
+    let second = browser
+        .get(&format!("/api/v1/sessions?limit=1&cursor={next}"))
+        .await
+        .json();
     assert_eq!(second["items"][0]["id"], sid.as_str());
     assert_eq!(second["next_cursor"], Value::Null);
     let bad = browser.get("/api/v1/sessions?cursor=x").await;
@@ -402,7 +436,10 @@ async fn ac_113_a_person_sees_their_own_sessions_with_all_facts() {
     // Somebody else's is not there.
     let path = format!("/api/v1/sessions/{sid}");
     let answer = eve.json(Method::DELETE, &path, &Value::Null).await;
-    assert_eq!((answer.status, answer.json()["code"].clone()), (StatusCode::NOT_FOUND, json!("session_not_found")));
+    assert_eq!(
+        (answer.status, answer.json()["code"].clone()),
+        (StatusCode::NOT_FOUND, json!("session_not_found"))
+    );
     assert_eq!(other.get("/auth/session").await.status, StatusCode::OK);
     assert_eq!(browser.get("/auth/session").await.status, StatusCode::OK);
 }
@@ -445,7 +482,10 @@ async fn ac_114_ending_a_session_ends_its_access_at_once_and_leaves_others() {
     };
     assert_eq!(refresh(&ended).await.json()["error"], "invalid_grant");
     assert_eq!(refresh(&mine).await.status, StatusCode::OK);
-    assert_eq!(other.get("/auth/session").await.json()["code"], "session_revoked");
+    assert_eq!(
+        other.get("/auth/session").await.json()["code"],
+        "session_revoked"
+    );
     assert_eq!(browser.get("/auth/session").await.status, StatusCode::OK);
     assert_eq!(ask(&mine.token).await.status, StatusCode::OK);
     let reason = server
@@ -478,14 +518,28 @@ async fn ac_114_revoke_others_leaves_exactly_one_and_all_leaves_none() {
     let refused = by_token(&server, &device.token, Method::POST, path).await;
     assert_eq!(refused.json()["code"], "no_session");
     let answer = browser.json(Method::POST, path, &Value::Null).await.json();
-    assert_eq!((answer["sessions"].clone(), answer["access_ends_at"].clone()), (json!(4), json!(START + 900_000)));
+    assert_eq!(
+        (answer["sessions"].clone(), answer["access_ends_at"].clone()),
+        (json!(4), json!(START + 900_000))
+    );
     assert_eq!(count(&mut browser).await, 1);
-    assert_eq!(by_token(&server, &mine.token, Method::GET, "/api/v1/sessions").await.status, StatusCode::OK);
+    assert_eq!(
+        by_token(&server, &mine.token, Method::GET, "/api/v1/sessions")
+            .await
+            .status,
+        StatusCode::OK
+    );
 
     let path = "/api/v1/sessions/revoke-all";
     let answer = browser.json(Method::POST, path, &Value::Null).await.json();
-    assert_eq!((answer["sessions"].clone(), answer["grants"].clone()), (json!(1), json!(2)));
-    assert_eq!(browser.get("/auth/session").await.json()["code"], "session_revoked");
+    assert_eq!(
+        (answer["sessions"].clone(), answer["grants"].clone()),
+        (json!(1), json!(2))
+    );
+    assert_eq!(
+        browser.get("/auth/session").await.json()["code"],
+        "session_revoked"
+    );
     for token in [&mine.token, &device.token] {
         let answer = by_token(&server, token, Method::GET, "/api/v1/sessions").await;
         assert_eq!(answer.json()["code"], "token_revoked");
@@ -521,9 +575,19 @@ async fn ac_114_fifty_parallel_ends_end_once_and_deny_before_they_answer() {
         let expected = (StatusCode::NO_CONTENT, StatusCode::UNAUTHORIZED);
         assert_eq!(one.await.unwrap(), expected);
     }
-    let query = AuditQuery { limit: 200, ..AuditQuery::default() };
-    let events = server.registry().list_audit_events(query).await.unwrap().items;
-    let ends = events.iter().filter(|event| event.action == "session.ended");
+    let query = AuditQuery {
+        limit: 200,
+        ..AuditQuery::default()
+    };
+    let events = server
+        .registry()
+        .list_audit_events(query)
+        .await
+        .unwrap()
+        .items;
+    let ends = events
+        .iter()
+        .filter(|event| event.action == "session.ended");
     assert_eq!(ends.count(), 1);
     assert_eq!(count(&mut browser).await, 1);
 }
@@ -539,7 +603,10 @@ async fn ac_115_one_session_too_many_ends_the_oldest() {
     assert_eq!(first.get("/auth/session").await.status, StatusCode::OK);
     server.pass(1_000);
     let mut last = server.sign_in_as(&user).await;
-    assert_eq!(first.get("/auth/session").await.json()["code"], "session_revoked");
+    assert_eq!(
+        first.get("/auth/session").await.json()["code"],
+        "session_revoked"
+    );
     assert_eq!(count(&mut last).await, 5);
     let kept = server
         .registry()
@@ -559,7 +626,11 @@ async fn ac_117_another_password_ends_all_other_sessions_and_their_access() {
     let (own, theirs) = (session_id(&mut browser).await, session_id(&mut other).await);
     let access = give_access(&server, &user, Some(&theirs), "app", "openid account").await;
     let app = server.server.app();
-    let hash = app.passwords.hash(&SecretText::new("another password".into())).await.unwrap();
+    let hash = app
+        .passwords
+        .hash(&SecretText::new("another password".into()))
+        .await
+        .unwrap();
     let actor = Actor::person(&user.id);
     let ended = app
         .registry
@@ -567,7 +638,10 @@ async fn ac_117_another_password_ends_all_other_sessions_and_their_access() {
         .await
         .unwrap();
     super::ended_elsewhere(app, &user.id, &ended).await.unwrap();
-    assert_eq!(other.get("/auth/session").await.json()["code"], "session_revoked");
+    assert_eq!(
+        other.get("/auth/session").await.json()["code"],
+        "session_revoked"
+    );
     assert_eq!(browser.get("/auth/session").await.status, StatusCode::OK);
     let denied = by_token(&server, &access.token, Method::GET, "/api/v1/sessions").await;
     assert_eq!(denied.json()["code"], "token_revoked");
@@ -608,9 +682,17 @@ async fn ac_105_a_token_needs_no_csrf_and_two_credentials_are_refused() {
     assert_eq!(answer.status, StatusCode::OK);
     let bearer = format!("Bearer {}", access.token);
     let both = browser
-        .send(Method::GET, "/api/v1/sessions", &[("authorization", &bearer)], Body::empty())
+        .send(
+            Method::GET,
+            "/api/v1/sessions",
+            &[("authorization", &bearer)],
+            Body::empty(),
+        )
         .await;
-    assert_eq!((both.status, both.json()["code"].clone()), (StatusCode::BAD_REQUEST, json!("ambiguous_credentials")));
+    assert_eq!(
+        (both.status, both.json()["code"].clone()),
+        (StatusCode::BAD_REQUEST, json!("ambiguous_credentials"))
+    );
 }
 
 #[tokio::test]
@@ -625,14 +707,26 @@ async fn an_application_is_listed_and_removed_with_all_its_access() {
 
     let first = browser.get("/api/v1/applications?limit=1").await.json();
     let view = &first["items"][0];
-    assert_eq!((view["client_id"].clone(), view["name"].clone()), (json!("app"), json!("Client app")));
+    assert_eq!(
+        (view["client_id"].clone(), view["name"].clone()),
+        (json!("app"), json!("Client app"))
+    );
     assert_eq!(view["scopes"], json!(["account", "openid", "profile"]));
     let grants = view["grants"].as_array().unwrap();
-    let ids: Vec<_> = grants.iter().map(|grant| grant["id"].as_str().unwrap()).collect();
+    let ids: Vec<_> = grants
+        .iter()
+        .map(|grant| grant["id"].as_str().unwrap())
+        .collect();
     assert!(ids.contains(&one.grant.as_str()) && ids.contains(&two.grant.as_str()));
-    assert_eq!((grants[0]["browser"].clone(), grants[0]["address"].clone()), (json!("curl 8"), json!("192.0.2.7")));
+    assert_eq!(
+        (grants[0]["browser"].clone(), grants[0]["address"].clone()),
+        (json!("curl 8"), json!("192.0.2.7"))
+    );
     let next = first["next_cursor"].as_str().unwrap();
-    let second = browser.get(&format!("/api/v1/applications?limit=1&cursor={next}")).await.json();
+    let second = browser
+        .get(&format!("/api/v1/applications?limit=1&cursor={next}"))
+        .await
+        .json();
     assert_eq!(second["items"][0]["client_id"], "bpp");
     assert_eq!(second["next_cursor"], Value::Null);
 
@@ -651,8 +745,18 @@ async fn an_application_is_listed_and_removed_with_all_its_access() {
     assert_eq!(ask(&other).await, Value::Null);
     assert_eq!(ask(&hers).await, Value::Null);
     let again = browser.json(Method::DELETE, path, &Value::Null).await;
-    assert_eq!((again.status, again.json()["code"].clone()), (StatusCode::NOT_FOUND, json!("application_not_found")));
-    assert!(server.registry().find_consent(&user.id, "app").await.unwrap().is_none());
+    assert_eq!(
+        (again.status, again.json()["code"].clone()),
+        (StatusCode::NOT_FOUND, json!("application_not_found"))
+    );
+    assert!(
+        server
+            .registry()
+            .find_consent(&user.id, "app")
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -675,7 +779,10 @@ async fn ac_184_the_history_has_failures_and_nobody_elses() {
     let list = browser.get("/api/v1/sign-ins").await.json();
     let items = list["items"].as_array().unwrap();
     assert_eq!(items.len(), 2);
-    assert_eq!((items[0]["succeeded"].clone(), items[0]["outcome"].clone()), (json!(false), json!("wrong_password")));
+    assert_eq!(
+        (items[0]["succeeded"].clone(), items[0]["outcome"].clone()),
+        (json!(false), json!("wrong_password"))
+    );
     assert_eq!(items[0]["address"], "192.0.2.9");
     assert_eq!(items[1]["succeeded"], true);
     let page = browser.get("/api/v1/sign-ins?limit=1").await.json();
@@ -695,27 +802,54 @@ async fn ac_182_administrators_see_and_end_sessions_and_others_are_refused_and_w
     let one = format!("{list}/{sid}");
 
     let refused = member.get(&list).await;
-    assert_eq!((refused.status, refused.json()["scope"].clone()), (StatusCode::FORBIDDEN, json!("sessions:read")));
+    assert_eq!(
+        (refused.status, refused.json()["scope"].clone()),
+        (StatusCode::FORBIDDEN, json!("sessions:read"))
+    );
     let items = auditor.get(&list).await.json()["items"].clone();
-    assert_eq!((items[0]["id"].clone(), items[0]["current"].clone()), (json!(sid), json!(false)));
+    assert_eq!(
+        (items[0]["id"].clone(), items[0]["current"].clone()),
+        (json!(sid), json!(false))
+    );
     let refused = auditor.json(Method::DELETE, &one, &Value::Null).await;
     assert_eq!(refused.json()["scope"], "sessions:write");
-    assert_eq!(admin.get("/api/v1/users/nobody/sessions").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        admin.get("/api/v1/users/nobody/sessions").await.status,
+        StatusCode::NOT_FOUND
+    );
     let foreign = format!("/api/v1/users/nobody/sessions/{sid}");
     let answer = admin.json(Method::DELETE, &foreign, &Value::Null).await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
     let answer = admin.json(Method::DELETE, &one, &Value::Null).await;
     assert_eq!(answer.status, StatusCode::NO_CONTENT);
-    assert_eq!(member.get("/auth/session").await.json()["code"], "session_revoked");
+    assert_eq!(
+        member.get("/auth/session").await.json()["code"],
+        "session_revoked"
+    );
     let all = format!("{list}/revoke-all");
     let answer = admin.json(Method::POST, &all, &Value::Null).await;
-    assert_eq!((answer.status, answer.json()["sessions"].clone()), (StatusCode::OK, json!(0)));
-    let history = admin.get(&format!("/api/v1/users/{}/sign-ins", user.id)).await;
+    assert_eq!(
+        (answer.status, answer.json()["sessions"].clone()),
+        (StatusCode::OK, json!(0))
+    );
+    let history = admin
+        .get(&format!("/api/v1/users/{}/sign-ins", user.id))
+        .await;
     assert_eq!(history.json()["items"].as_array().unwrap().len(), 1);
 
-    let query = AuditQuery { limit: 200, ..AuditQuery::default() };
-    let events = server.registry().list_audit_events(query).await.unwrap().items;
-    let refused = events.iter().filter(|event| event.action == "user.access_refused");
+    let query = AuditQuery {
+        limit: 200,
+        ..AuditQuery::default()
+    };
+    let events = server
+        .registry()
+        .list_audit_events(query)
+        .await
+        .unwrap()
+        .items;
+    let refused = events
+        .iter()
+        .filter(|event| event.action == "user.access_refused");
     assert_eq!(refused.count(), 2);
 }
 
@@ -727,7 +861,10 @@ async fn ac_204_a_database_that_is_gone_lets_nobody_through() {
     let access = give_access(&server, &user, None, "app", "openid account").await;
     server.server.close().await;
     let answer = browser.get("/auth/session").await;
-    assert_eq!((answer.status, answer.json()["code"].clone()), (StatusCode::SERVICE_UNAVAILABLE, json!("store_unavailable")));
+    assert_eq!(
+        (answer.status, answer.json()["code"].clone()),
+        (StatusCode::SERVICE_UNAVAILABLE, json!("store_unavailable"))
+    );
     let answer = by_token(&server, &access.token, Method::GET, "/api/v1/sessions").await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert!(super::catch_up(server.server.app()).await.is_err());
@@ -755,7 +892,10 @@ async fn a_clock_that_is_set_back_forgets_no_denial() {
     let second = give_access(&server, &user, None, "app", "openid account").await;
     let end = EndReason::EndedByUser;
     let actor = Actor::person("test");
-    app.registry.revoke_grant(&actor, &second.grant, end).await.unwrap();
+    app.registry
+        .revoke_grant(&actor, &second.grant, end)
+        .await
+        .unwrap();
     super::catch_up(app).await.unwrap();
     server.pass(30_000);
     let answer = by_token(&server, &second.token, Method::GET, "/api/v1/sessions").await;

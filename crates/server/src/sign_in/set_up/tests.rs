@@ -27,7 +27,11 @@ async fn post(browser: &mut Browser, path: &str, fields: &[(&'static str, String
 async fn an_empty_server_is_set_up_once_by_the_code_of_the_terminal() {
     let server = TestServer::empty().await;
     let mut browser = server.browser();
-    assert_eq!(browser.get("/set-up").await.status, StatusCode::NOT_FOUND, "not opened");
+    assert_eq!(
+        browser.get("/set-up").await.status,
+        StatusCode::NOT_FOUND,
+        "not opened"
+    );
     let code = server.server.open_set_up().await.unwrap().unwrap();
     assert!(code.expose().len() >= 20);
     let page = browser.get("/set-up").await;
@@ -40,7 +44,11 @@ async fn an_empty_server_is_set_up_once_by_the_code_of_the_terminal() {
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
     let answer = post(&mut browser, "/set-up", &fields("wrong")).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
-    assert_eq!(answer.field("email").as_deref(), Some("olive@example.org"), "kept");
+    assert_eq!(
+        answer.field("email").as_deref(),
+        Some("olive@example.org"),
+        "kept"
+    );
     assert!(!answer.text.contains(PASSWORD));
     for (name, bad) in [("name", " "), ("email", "olive"), ("password", "short")] {
         let mut given = fields(code.expose());
@@ -65,7 +73,10 @@ async fn an_empty_server_is_set_up_once_by_the_code_of_the_terminal() {
         browser.get("/set-up").await,
         post(&mut browser, "/set-up", &fields(code.expose())).await,
     ] {
-        assert!(matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::FORBIDDEN));
+        assert!(matches!(
+            answer.status,
+            StatusCode::NOT_FOUND | StatusCode::FORBIDDEN
+        ));
         assert!(!answer.text.contains("kw_root_"), "shown once");
     }
     assert!(server.server.open_set_up().await.unwrap().is_none());
@@ -77,7 +88,10 @@ async fn an_empty_server_is_set_up_once_by_the_code_of_the_terminal() {
 async fn a_server_with_people_has_no_set_up() {
     let server = TestServer::start().await;
     assert!(server.server.open_set_up().await.unwrap().is_none());
-    assert_eq!(server.browser().get("/set-up").await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        server.browser().get("/set-up").await.status,
+        StatusCode::NOT_FOUND
+    );
 }
 
 #[tokio::test]
@@ -143,15 +157,28 @@ async fn somebody_invited_gives_name_and_password_and_is_signed_in() {
     let good = [("name", "New"), ("password", PASSWORD)];
     let refused = server.browser().post(&path, &good).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN, "no CSRF token");
-    for bad in [[("name", ""), ("password", PASSWORD)], [("name", "New"), ("password", "short")]] {
+    for bad in [
+        [("name", ""), ("password", PASSWORD)],
+        [("name", "New"), ("password", "short")],
+    ] {
         let answer = browser.post(&path, &bad).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST);
         assert!(!answer.text.contains(PASSWORD));
     }
     // Address and roles are the invitation's, whatever the form says.
-    let more = [("name", "New"), ("password", PASSWORD), ("email", "evil@example.org"), ("roles", "owner")];
+    let more = [
+        ("name", "New"),
+        ("password", PASSWORD),
+        ("email", "evil@example.org"),
+        ("roles", "owner"),
+    ];
     let answer = browser.post(&path, &more).await;
-    assert_eq!((answer.status, answer.location()), (StatusCode::SEE_OTHER, "/account"), "{}", answer.text);
+    assert_eq!(
+        (answer.status, answer.location()),
+        (StatusCode::SEE_OTHER, "/account"),
+        "{}",
+        answer.text
+    );
     let session = browser.get("/auth/session").await.json();
     assert_eq!(session["user"]["email"], "new@example.org");
     assert_eq!(session["user"]["email_verified"], true);
@@ -173,7 +200,9 @@ async fn an_invitation_that_is_none_is_refused() {
         let page = browser.get(path).await;
         assert_eq!(page.status, StatusCode::NOT_FOUND, "{path:.40}");
         assert!(page.text.contains("invitation_invalid"));
-        let answer = browser.post(path, &[("name", "x"), ("password", PASSWORD)]).await;
+        let answer = browser
+            .post(path, &[("name", "x"), ("password", PASSWORD)])
+            .await;
         assert_eq!(answer.status, StatusCode::NOT_FOUND, "{path:.40}");
     }
 }

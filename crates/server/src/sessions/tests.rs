@@ -23,8 +23,25 @@ pub(crate) struct Access {
     pub(crate) grant: String,
 }
 
-/// Gives an application access to somebody's account, in a session or without one.
+/// Gives an application access to somebody's account, in a session or without one, by their consent.
 pub(crate) async fn give_access(
+    server: &TestServer,
+    user: &User,
+    session: Option<&str>,
+    client: &str,
+    scopes: &str,
+) -> Access {
+    let allowed = OAuthScopes::parse(scopes).unwrap();
+    server
+        .registry()
+        .give_consent(&Actor::person(&user.id), &user.id, client, &allowed)
+        .await
+        .unwrap();
+    give_grant(server, user, session, client, scopes).await
+}
+
+/// The same for a client that people need not be asked about.
+async fn give_grant(
     server: &TestServer,
     user: &User,
     session: Option<&str>,
@@ -76,10 +93,6 @@ pub(crate) async fn give_access(
     let CodeOutcome::Redeemed { grant, .. } = outcome else {
         panic!("{outcome:?}")
     };
-    app.registry
-        .give_consent(&actor, &user.id, client, &scopes)
-        .await
-        .unwrap();
     let (token, _) = access_token::issue(
         app,
         NewAccessToken {
@@ -749,6 +762,11 @@ async fn an_application_is_listed_and_removed_with_all_its_access() {
         (again.status, again.json()["code"].clone()),
         (StatusCode::NOT_FOUND, json!("application_not_found"))
     );
+    let trusted = give_grant(&server, &user, None, "app", "openid account").await;
+    assert_eq!(ask(&trusted).await, Value::Null);
+    let answer = browser.json(Method::DELETE, path, &Value::Null).await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+    assert_eq!(ask(&trusted).await, "token_revoked");
     assert!(
         server
             .registry()

@@ -1,6 +1,7 @@
 //! Debian's nginx before a small service, configured as docs/gateways.md says.
 
 use std::path::Path;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -55,7 +56,7 @@ async fn nginx(folder: &Path, server: &ServerProcess, service: u16) -> Result<(C
         .local_addr()?
         .port();
     let place = folder.display();
-    // Workers must reach the folder: they stay who we are.
+    // It must reach the folder: it stays who we are. One process, so that ending it ends all of it.
     let user = if std::env::var("USER").as_deref() == Ok("root")
         || Path::new("/root").read_dir().is_ok()
     {
@@ -67,7 +68,7 @@ async fn nginx(folder: &Path, server: &ServerProcess, service: u16) -> Result<(C
         .map(|kind| format!("{kind}_temp_path {place}/{kind};\n"))
         .concat();
     let conf = format!(
-        "{user}\ndaemon off;\nworker_processes 1;\npid {place}/pid;\nerror_log {place}/error.log;\n\
+        "{user}\ndaemon off;\nmaster_process off;\npid {place}/pid;\nerror_log {place}/error.log;\n\
          events {{ worker_connections 256; }}\nhttp {{ access_log {place}/access.log;\n{temporary}\
          server {{ listen 127.0.0.1:{port};\n{locations}\n}} }}\n"
     );
@@ -82,6 +83,9 @@ async fn nginx(folder: &Path, server: &ServerProcess, service: u16) -> Result<(C
             folder.as_os_str(),
         ])
         .args(["-c".as_ref(), file.as_os_str()])
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .kill_on_drop(true)
         .spawn()
         .context("nginx cannot be started")?;

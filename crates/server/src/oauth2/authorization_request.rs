@@ -257,10 +257,13 @@ fn check_lengths(params: &Params) -> Result<(), OAuthError> {
     let read = params
         .iter()
         .filter(|(name, _)| PARAMETERS.contains(name))
-        .fold(url::form_urlencoded::Serializer::new(String::new()), |mut form, (name, value)| {
-            form.append_pair(name, value);
-            form
-        })
+        .fold(
+            url::form_urlencoded::Serializer::new(String::new()),
+            |mut form, (name, value)| {
+                form.append_pair(name, value);
+                form
+            },
+        )
         .finish();
     if read.len() > LONGEST {
         return Err(invalid("the request is too long"));

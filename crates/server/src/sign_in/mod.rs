@@ -9,7 +9,7 @@ mod pending;
 pub(crate) mod passkeys;
 pub(crate) mod recovery;
 pub(crate) mod second_factor;
-mod set_up;
+pub(crate) mod set_up;
 pub(crate) mod totp;
 
 use axum::Router;
@@ -37,6 +37,8 @@ pub(crate) struct State {
     codes: Failures,
     /// Challenges of passkeys that were answered.
     answered: passkeys::Answered,
+    /// The first set-up.
+    pub(crate) set_up: set_up::State,
 }
 
 impl State {
@@ -47,6 +49,7 @@ impl State {
             sources: Failures::new(50, QUARTER_HOUR_MS),
             codes: Failures::new(10, QUARTER_HOUR_MS),
             answered: passkeys::Answered::default(),
+            set_up: set_up::State::default(),
         })
     }
 }

@@ -10,7 +10,6 @@ use keywright_domain::audit::Actor;
 use super::guard::{self, Form};
 use super::overview::{self, Notice};
 use crate::browser_session;
-use crate::oauth2::back_channel;
 use crate::passwords::PasswordError;
 use crate::problem::Problem;
 use crate::server::App;
@@ -61,13 +60,7 @@ async fn take(app: &App, form: &Form) -> Result<Response, Problem> {
         .registry
         .set_password_hash(&actor, &user.id, Some(&hash), keep)
         .await?;
-    sessions::catch_up(app).await?;
-    let mut told = Vec::new();
-    for sid in ended.sessions {
-        let clients = app.registry.list_session_clients(&sid).await?;
-        told.push((sid, clients));
-    }
-    back_channel::sessions_ended(app, &user.id, told);
+    sessions::ended_elsewhere(app, &user.id, &ended).await?;
     let (amr, acr) = (&current.session.amr, &current.session.acr);
     let (_, headers) = browser_session::renew(app, current, amr, acr).await?;
     Ok(guard::done(app, "password", headers))

@@ -13,6 +13,7 @@ use crate::browser_session::{ACR_TWO, MaybeSignedIn, Proof, SignedIn};
 use crate::http::csrf;
 use crate::http::params::FormParams;
 use crate::http::{Cookies, Params, Peer};
+use crate::oauth2::authorize;
 use crate::pages::{self, Page};
 use crate::problem::Problem;
 use crate::server::App;
@@ -93,6 +94,9 @@ fn form(
     let mut page = Page::new("Enter your code", content)
         .with_script(passkeys::SCRIPT)
         .with_headers(super::page::set_cookie(&token));
+    if let Some(origin) = authorize::form_target(app, &pending.return_to) {
+        page = page.with_form_target(origin);
+    }
     if wrong.is_some() {
         page = page.with_status(StatusCode::UNAUTHORIZED);
     }

@@ -16,6 +16,7 @@ use crate::browser_session::{ACR_ONE, ACR_TWO, MaybeSignedIn, Proof, SignedIn};
 use crate::http::csrf::{self, Csrf};
 use crate::http::params::FormParams;
 use crate::http::{Cookies, Params, Peer};
+use crate::oauth2::authorize;
 use crate::pages::{self, Page};
 use crate::problem::Problem;
 use crate::rp;
@@ -125,6 +126,9 @@ async fn form(
     let mut page = Page::new("Sign in", content)
         .with_script(passkeys::SCRIPT)
         .with_headers(set_cookie(&token));
+    if let Some(origin) = authorize::form_target(app, &wish.return_to) {
+        page = page.with_form_target(origin);
+    }
     if wrong.is_some() {
         page = page.with_status(StatusCode::UNAUTHORIZED);
     }

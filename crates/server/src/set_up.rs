@@ -23,7 +23,8 @@ const DESKTOP_SCOPES: &str = "openid profile email offline_access account keys:*
      policies:read audit:read users:read sessions:read";
 
 /// What pages that sign people in themselves may do. `/auth/login` asks for all of it.
-const BROWSER_SCOPES: &str = "account keys:* scopes:read policies:read audit:read users:read sessions:read";
+const BROWSER_SCOPES: &str =
+    "account keys:* scopes:read policies:read audit:read users:read sessions:read";
 
 /// The first owner.
 #[derive(Debug)]

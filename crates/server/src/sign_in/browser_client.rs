@@ -51,7 +51,10 @@ pub(crate) struct Login {
 
 /// What a browser client gets; the refresh token comes as a cookie.
 #[derive(utoipa::ToSchema)]
-#[expect(dead_code, reason = "only its schema is used: the token endpoint's code writes the answer")]
+#[expect(
+    dead_code,
+    reason = "only its schema is used: the token endpoint's code writes the answer"
+)]
 pub(crate) struct BrowserTokens {
     /// A JWT (RFC 9068).
     access_token: String,
@@ -189,7 +192,9 @@ pub(crate) async fn refresh(
         }
         RefreshOutcome::Refused(refusal) => {
             let detail = match refusal {
-                GrantRefusal::Expired | GrantRefusal::Idle => "the sign-in is too old: sign in again",
+                GrantRefusal::Expired | GrantRefusal::Idle => {
+                    "the sign-in is too old: sign in again"
+                }
                 _ => "the refresh token is not accepted: sign in again",
             };
             Ok(refused(&app, "refresh_refused", detail))
@@ -201,7 +206,11 @@ async fn client(app: &App) -> Result<Client, Problem> {
     let client = app.registry.find_client(BROWSER_CLIENT).await?;
     if client.disabled_at.is_some() {
         let detail = "signing in from pages of your own is switched off here";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "client_disabled", detail));
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "client_disabled",
+            detail,
+        ));
     }
     Ok(client)
 }

@@ -142,7 +142,8 @@ async fn take(
     if !second_factor::accept(app, &pending.user_id, given).await? {
         let (whose, typed) = (Some(pending.user_id.clone()), &pending.identifier);
         password::record_failure(app, peer, whose, typed, "code", "code_invalid").await?;
-        let text = "That code is not right, or was used before. Wait for the next one and try again.";
+        let text =
+            "That code is not right, or was used before. Wait for the next one and try again.";
         return Ok(form(app, cookies, current, &pending, Some(text)));
     }
     let proof = Proof {

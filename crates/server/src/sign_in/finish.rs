@@ -41,8 +41,7 @@ pub(super) async fn session(
         return Ok(begun.headers);
     };
     // Level and moment belong together: a weaker proof makes a weaker session of now.
-    let (session, mut headers) =
-        browser_session::renew(app, current, proof.amr, proof.acr).await?;
+    let (session, mut headers) = browser_session::renew(app, current, proof.amr, proof.acr).await?;
     app.registry
         .record_sign_in(&NewSignIn {
             user_id: Some(user_id.to_owned()),

@@ -162,7 +162,9 @@ async fn step_up(
     if second_factor::is_set_up(app, &current.user.id).await? {
         let mut query = url::form_urlencoded::Serializer::new(String::new());
         query.append_pair("return_to", &wish.return_to);
-        let to = app.settings.path(&format!("/sign-in/code?{}", query.finish()));
+        let to = app
+            .settings
+            .path(&format!("/sign-in/code?{}", query.finish()));
         return Ok(finish::go(&to, HeaderMap::new()));
     }
     let passkeys = app.registry.list_passkeys(&current.user.id).await?;

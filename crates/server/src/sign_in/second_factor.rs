@@ -34,15 +34,15 @@ pub(crate) async fn is_set_up(app: &App, user_id: &str) -> Result<bool, Problem>
 ///
 /// # Errors
 /// 429 after too many wrong ones.
-pub(crate) async fn accept(
-    app: &App,
-    user_id: &str,
-    given: &str,
-) -> Result<bool, Problem> {
+pub(crate) async fn accept(app: &App, user_id: &str, given: &str) -> Result<bool, Problem> {
     let failures = &app.sign_in.codes;
     failures.check(ANYWHERE, user_id, app.now())?;
     failures.count(ANYWHERE, user_id, app.now());
-    let text: String = given.chars().filter(|c| !c.is_whitespace()).take(64).collect();
+    let text: String = given
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .take(64)
+        .collect();
     let good = if totp::looks_like_code(&text) {
         accept_step(app, user_id, &text, true).await?
     } else {
@@ -62,7 +62,11 @@ pub(crate) async fn confirm(app: &App, user_id: &str, given: &str) -> Result<boo
     let failures = &app.sign_in.codes;
     failures.check(ANYWHERE, user_id, app.now())?;
     failures.count(ANYWHERE, user_id, app.now());
-    let text: String = given.chars().filter(|c| !c.is_whitespace()).take(64).collect();
+    let text: String = given
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .take(64)
+        .collect();
     let good = totp::looks_like_code(&text) && accept_step(app, user_id, &text, false).await?;
     if good {
         failures.forget(ANYWHERE, user_id);

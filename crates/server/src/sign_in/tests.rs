@@ -35,7 +35,12 @@ pub(super) async fn give_codes(server: &TestServer, user: &User) {
     let sealed = app.secrets.seal(&second_factor::purpose(&user.id), SECRET);
     let registry = server.registry();
     registry.set_totp(&actor, &user.id, &sealed).await.unwrap();
-    assert!(registry.accept_totp_step(&actor, &user.id, 1).await.unwrap());
+    assert!(
+        registry
+            .accept_totp_step(&actor, &user.id, 1)
+            .await
+            .unwrap()
+    );
 }
 
 /// The code that the app shows, so many steps from now.

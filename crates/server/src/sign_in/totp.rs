@@ -65,7 +65,9 @@ pub(crate) fn base32(bytes: &[u8]) -> String {
     for chunk in bytes.chunks(5) {
         let mut five = [0_u8; 5];
         five[..chunk.len()].copy_from_slice(chunk);
-        let number = five.iter().fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
+        let number = five
+            .iter()
+            .fold(0_u64, |sum, byte| (sum << 8) | u64::from(*byte));
         let letters = (chunk.len() * 8).div_ceil(5);
         for at in 0..letters {
             let index = (number >> (35 - 5 * at)) & 31;

@@ -56,7 +56,10 @@ impl FromRequest<App> for Form {
 /// To the sign-in page, and back.
 pub(super) fn to_sign_in(app: &App) -> Response {
     let back = app.settings.path(PAGE);
-    sign_in::go(&sign_in::path(app, &back, Asked::default()), HeaderMap::new())
+    sign_in::go(
+        &sign_in::path(app, &back, Asked::default()),
+        HeaderMap::new(),
+    )
 }
 
 /// To the page, with what was done.
@@ -65,7 +68,10 @@ pub(super) fn done(app: &App, what: &str, headers: HeaderMap) -> Response {
 }
 
 /// Whether the person proved themselves lately, with all factors they have; otherwise what to ask for.
-pub(super) async fn lately(app: &App, current: &SignedIn) -> Result<Result<(), Asked<'static>>, Problem> {
+pub(super) async fn lately(
+    app: &App,
+    current: &SignedIn,
+) -> Result<Result<(), Asked<'static>>, Problem> {
     let age = app.now().saturating_sub(current.session.authenticated_at);
     let again = age >= LATELY_MS;
     let one_factor = current.session.acr != ACR_TWO;

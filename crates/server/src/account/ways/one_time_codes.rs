@@ -95,11 +95,19 @@ async fn set_up(
         .secrets
         .unseal(&second_factor::purpose(&user.id), &found.sealed)
         .map_err(|_| store_unavailable())?;
-    let person = user.email.as_ref().map_or(user.name.as_str(), Email::as_str);
+    let person = user
+        .email
+        .as_ref()
+        .map_or(user.name.as_str(), Email::as_str);
     let address = totp::address(&app.settings.site_name, person, &secret);
     let picture = picture(&address).ok_or_else(store_unavailable)?;
     let spaced = in_groups(&totp::base32(&secret));
-    let token = csrf::token(&app.settings, &app.secrets, cookies, Some(&current.session.id));
+    let token = csrf::token(
+        &app.settings,
+        &app.secrets,
+        cookies,
+        Some(&current.session.id),
+    );
     let content = html! {
         h1 { "Set up one-time codes" }
         p { "Scan this with your authenticator app, or type the key into it." }
@@ -148,7 +156,10 @@ fn picture(address: &SecretText) -> Option<String> {
 
 fn in_groups(text: &str) -> String {
     let letters: Vec<char> = text.chars().collect();
-    let groups: Vec<String> = letters.chunks(4).map(|four| four.iter().collect()).collect();
+    let groups: Vec<String> = letters
+        .chunks(4)
+        .map(|four| four.iter().collect())
+        .collect();
     groups.join(" ")
 }
 
@@ -163,7 +174,8 @@ async fn confirm(State(app): State<App>, form: Form) -> Response {
         }
         let given = form.params.get("code").unwrap_or("");
         if !second_factor::confirm(&app, user_id, given).await? {
-            let text = "That code is not right. Look at the app and type the six digits it shows now.";
+            let text =
+                "That code is not right. Look at the app and type the six digits it shows now.";
             return set_up(&app, &form.cookies, &form.current, Some(text)).await;
         }
         let codes = recovery::give(&app, &Actor::person(user_id), user_id).await?;
@@ -217,7 +229,9 @@ async fn remove(State(app): State<App>, form: Form) -> Response {
         }
         let actor = Actor::person(user_id);
         app.registry.remove_totp(&actor, user_id).await?;
-        app.registry.set_recovery_codes(&actor, user_id, &[]).await?;
+        app.registry
+            .set_recovery_codes(&actor, user_id, &[])
+            .await?;
         Ok::<_, Problem>(guard::done(&app, "codes-off", HeaderMap::new()))
     };
     match removed.await {

@@ -72,7 +72,12 @@ pub(super) async fn page(
     status: StatusCode,
 ) -> Result<Response, Problem> {
     let user = &current.user;
-    let token = csrf::token(&app.settings, &app.secrets, cookies, Some(&current.session.id));
+    let token = csrf::token(
+        &app.settings,
+        &app.secrets,
+        cookies,
+        Some(&current.session.id),
+    );
     let hidden = html! { input type="hidden" name=(csrf::FIELD) value=(token.token.expose()); };
     let has_codes = second_factor::is_set_up(app, &user.id).await?;
     let recovery = app.registry.list_recovery_codes(&user.id).await?.len();
@@ -252,7 +257,9 @@ pub(super) async fn refused(
         "last_sign_in_method" => {
             "This is the last way you can sign in. Add another one first.".to_owned()
         }
-        _ if problem.status.is_server_error() || problem.status == StatusCode::TOO_MANY_REQUESTS => {
+        _ if problem.status.is_server_error()
+            || problem.status == StatusCode::TOO_MANY_REQUESTS =>
+        {
             return pages::problem_page(&app.settings, &problem);
         }
         _ => format!("That did not work: {}.", problem.detail),

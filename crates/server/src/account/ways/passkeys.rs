@@ -35,8 +35,8 @@ async fn person(
     cookies: &Cookies,
     current: Option<Box<SignedIn>>,
 ) -> Result<Box<SignedIn>, Problem> {
-    let current = current
-        .ok_or_else(|| Problem::unauthorized("credentials_missing", "sign in first"))?;
+    let current =
+        current.ok_or_else(|| Problem::unauthorized("credentials_missing", "sign in first"))?;
     let sid = Some(current.session.id.as_str());
     csrf::check(&app.settings, &app.secrets, headers, cookies, sid, None)?;
     match guard::lately(app, &current).await? {
@@ -65,7 +65,11 @@ async fn add(
 ) -> Result<Response, Problem> {
     let current = person(&app, &headers, &cookies, current).await?;
     let Json(made) = body.map_err(|rejection| {
-        Problem::new(rejection.status(), "body_invalid", "the answer is malformed")
+        Problem::new(
+            rejection.status(),
+            "body_invalid",
+            "the answer is malformed",
+        )
     })?;
     registration::add(&app, &cookies, &current, &made).await?;
     let to = app.settings.path(&format!("{PAGE}?done=passkey"));
@@ -87,9 +91,7 @@ async fn rename(State(app): State<App>, form: Form) -> Response {
         .await;
     match renamed {
         Ok(()) => guard::done(&app, "passkey-renamed", HeaderMap::new()),
-        Err(error) => {
-            overview::refused(&app, &form.cookies, &form.current, error.into()).await
-        }
+        Err(error) => overview::refused(&app, &form.cookies, &form.current, error.into()).await,
     }
 }
 

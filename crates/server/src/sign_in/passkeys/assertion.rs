@@ -41,8 +41,7 @@ async fn options(
     let rp_id = rp_id(&app.settings).ok_or_else(unavailable)?;
     let current = current.as_deref();
     check_csrf(&app, &headers, &cookies, current)?;
-    let challenge =
-        Challenge::new(&app, &cookies, current, Purpose::Use).ok_or_else(refused)?;
+    let challenge = Challenge::new(&app, &cookies, current, Purpose::Use).ok_or_else(refused)?;
     let public_key = json!({
         "challenge": challenge.text,
         "rpId": rp_id,
@@ -99,8 +98,7 @@ async fn answer(
                 method: "passkey",
                 identifier,
             };
-            let headers =
-                finish::session(&app, &cookies, &peer, current, &user_id, &proof).await?;
+            let headers = finish::session(&app, &cookies, &peer, current, &user_id, &proof).await?;
             let to = finish::return_to(&app, answer.return_to.as_deref());
             Ok((headers, Json(json!({"location": to}))).into_response())
         }

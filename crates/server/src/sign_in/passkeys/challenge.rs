@@ -6,8 +6,8 @@ use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use keywright_domain::pkce::random_token;
 use keywright_domain::people::Sealed;
+use keywright_domain::pkce::random_token;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 

@@ -17,12 +17,7 @@ struct ClientData {
 }
 
 /// Checks it: what was done, for which challenge, on which page. A frame of another site is refused.
-pub(super) fn check(
-    bytes: &[u8],
-    kind: &str,
-    challenge: &str,
-    origin: &str,
-) -> Result<(), Fault> {
+pub(super) fn check(bytes: &[u8], kind: &str, challenge: &str, origin: &str) -> Result<(), Fault> {
     let data: ClientData =
         serde_json::from_slice(bytes).map_err(|_| Fault("client_data_malformed"))?;
     if data.r#type != kind {

@@ -38,9 +38,7 @@ pub(super) fn read(cose: &[u8]) -> Result<ParsedPublicKey, Fault> {
             ParsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, point)
         }
         // kty OKP, crv Ed25519
-        (Some(1), Some(EDDSA), Some(6)) => {
-            ParsedPublicKey::new(&ED25519, bytes(-2).ok_or(fault)?)
-        }
+        (Some(1), Some(EDDSA), Some(6)) => ParsedPublicKey::new(&ED25519, bytes(-2).ok_or(fault)?),
         // kty RSA: -1 is the modulus
         (Some(3), Some(RS256), None) => {
             let components = RsaPublicKeyComponents {

@@ -155,7 +155,9 @@ fn attested(object: &[u8]) -> Result<Vec<u8>, Fault> {
         return Err(fault);
     }
     let get = |name: &str| {
-        let mut found = entries.iter().filter(|(own, _)| own.as_text() == Some(name));
+        let mut found = entries
+            .iter()
+            .filter(|(own, _)| own.as_text() == Some(name));
         found.next().map(|(_, value)| value)
     };
     let format = get("fmt").and_then(Value::as_text).ok_or(fault)?;

@@ -127,11 +127,16 @@ impl Authenticator {
 
     /// The answer to options of a registration.
     pub(crate) fn make(&mut self, options: &Json) -> Json {
-        self.user_handle = options["publicKey"]["user"]["id"].as_str().map(str::to_owned);
+        self.user_handle = options["publicKey"]["user"]["id"]
+            .as_str()
+            .map(str::to_owned);
         let object = Value::Map(vec![
             (Value::Text("fmt".into()), Value::Text("none".into())),
             (Value::Text("attStmt".into()), Value::Map(Vec::new())),
-            (Value::Text("authData".into()), Value::Bytes(self.data(true))),
+            (
+                Value::Text("authData".into()),
+                Value::Bytes(self.data(true)),
+            ),
         ]);
         let mut bytes = Vec::new();
         ciborium::into_writer(&object, &mut bytes).unwrap();
@@ -156,7 +161,8 @@ impl Authenticator {
             Key::Ed(key) => key.sign(&message).as_ref().to_vec(),
             Key::Rsa(key) => {
                 let mut signature = vec![0; key.public_modulus_len()];
-                key.sign(&RSA_PKCS1_SHA256, &random, &message, &mut signature).unwrap();
+                key.sign(&RSA_PKCS1_SHA256, &random, &message, &mut signature)
+                    .unwrap();
                 signature
             }
         };

@@ -13,14 +13,18 @@ async fn login(browser: &mut Browser, email: &str, password: &str) -> Answer {
 }
 
 async fn refresh(browser: &mut Browser) -> Answer {
-    browser.send(Method::POST, "/auth/refresh", &[], Body::empty()).await
+    browser
+        .send(Method::POST, "/auth/refresh", &[], Body::empty())
+        .await
 }
 
 async fn works(server: &TestServer, token: &str) -> bool {
     let header = format!("Bearer {token}");
     let headers = [("authorization", header.as_str())];
     let mut browser = server.browser();
-    let answer = browser.send(Method::GET, "/api/v1/sessions", &headers, Body::empty()).await;
+    let answer = browser
+        .send(Method::GET, "/api/v1/sessions", &headers, Body::empty())
+        .await;
     answer.status == StatusCode::OK
 }
 
@@ -32,11 +36,20 @@ async fn s3_08_s3_14_a_browser_client_signs_in_and_refreshes() {
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     assert_eq!(answer.header("cache-control"), "no-store");
     let cookie = answer.header("set-cookie");
-    for part in ["refresh_token=", "HttpOnly", "SameSite=Strict", "Secure", "Path=/auth/refresh"] {
+    for part in [
+        "refresh_token=",
+        "HttpOnly",
+        "SameSite=Strict",
+        "Secure",
+        "Path=/auth/refresh",
+    ] {
         assert!(cookie.contains(part), "{cookie}");
     }
     let body = answer.json();
-    assert_eq!((&body["token_type"], &body["expires_in"]), (&json!("Bearer"), &json!(900)));
+    assert_eq!(
+        (&body["token_type"], &body["expires_in"]),
+        (&json!("Bearer"), &json!(900))
+    );
     assert!(body["refresh_token"].is_null() && body["id_token"].is_null());
     let token = body["access_token"].as_str().unwrap().to_owned();
     assert!(works(&server, &token).await);
@@ -50,7 +63,10 @@ async fn s3_08_s3_14_a_browser_client_signs_in_and_refreshes() {
     // An honest retry gets the same successor.
     let mut retry = old.clone();
     assert_eq!(refresh(&mut retry).await.status, StatusCode::OK);
-    assert_eq!(browser.cookie("refresh_token"), retry.cookie("refresh_token"));
+    assert_eq!(
+        browser.cookie("refresh_token"),
+        retry.cookie("refresh_token")
+    );
     // AC-085: later it is theft, and the family is over, access tokens too.
     let third = refresh(&mut browser).await.json();
     let third = third["access_token"].as_str().unwrap().to_owned();
@@ -76,21 +92,42 @@ async fn ac_180_a_login_tells_nothing_and_needs_our_site() {
     assert_eq!(wrong.json()["code"], "credentials_invalid");
     let body = json!({"email": "ada@example.org", "password": PASSWORD}).to_string();
     let kind = ("content-type", "application/json");
-    for header in [("origin", "https://evil.example"), ("sec-fetch-site", "same-site")] {
+    for header in [
+        ("origin", "https://evil.example"),
+        ("sec-fetch-site", "same-site"),
+    ] {
         let body = Body::from(body.clone());
-        let answer = browser.send(Method::POST, "/auth/login", &[kind, header], body).await;
+        let answer = browser
+            .send(Method::POST, "/auth/login", &[kind, header], body)
+            .await;
         assert_eq!(answer.json()["code"], "origin_rejected");
     }
-    let form = browser.send(Method::POST, "/auth/login", &[], Body::from(body)).await;
+    let form = browser
+        .send(Method::POST, "/auth/login", &[], Body::from(body))
+        .await;
     assert_eq!(form.status, StatusCode::UNSUPPORTED_MEDIA_TYPE);
-    let answer = browser.json(Method::POST, "/auth/login", &json!({"email": 1})).await;
+    let answer = browser
+        .json(Method::POST, "/auth/login", &json!({"email": 1}))
+        .await;
     assert!(answer.status.is_client_error() && answer.json()["code"] == "body_invalid");
-    assert_eq!(refresh(&mut server.browser()).await.json()["code"], "refresh_missing");
+    assert_eq!(
+        refresh(&mut server.browser()).await.json()["code"],
+        "refresh_missing"
+    );
 
     // AC-093: a person who was disabled gets nothing, by neither way.
-    assert_eq!(login(&mut browser, "ada@example.org", PASSWORD).await.status, 200);
+    assert_eq!(
+        login(&mut browser, "ada@example.org", PASSWORD)
+            .await
+            .status,
+        200
+    );
     let actor = Actor::person("test");
-    server.registry().disable_user(&actor, &ada.id, "left").await.unwrap();
+    server
+        .registry()
+        .disable_user(&actor, &ada.id, "left")
+        .await
+        .unwrap();
     assert_eq!(refresh(&mut browser).await.status, StatusCode::UNAUTHORIZED);
     assert!(browser.cookie("refresh_token").is_none());
     let answer = login(&mut browser, "ada@example.org", PASSWORD).await;
@@ -123,7 +160,11 @@ async fn the_browser_client_has_no_address_and_is_refused_when_disabled() {
     let client = server.registry().find_client(BROWSER_CLIENT).await.unwrap();
     assert!(client.settings.redirect_uris.is_empty());
     let actor = Actor::person("test");
-    server.registry().disable_client(&actor, BROWSER_CLIENT).await.unwrap();
+    server
+        .registry()
+        .disable_client(&actor, BROWSER_CLIENT)
+        .await
+        .unwrap();
     let answer = login(&mut server.browser(), OWNER_EMAIL, PASSWORD).await;
     assert_eq!(answer.json()["code"], "client_disabled");
 }

@@ -21,7 +21,9 @@ async fn server() -> TestServer {
 }
 
 async fn options(browser: &mut Browser, path: &str) -> Value {
-    let answer = browser.json(Method::POST, &format!("{path}/options"), &json!({})).await;
+    let answer = browser
+        .json(Method::POST, &format!("{path}/options"), &json!({}))
+        .await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     answer.json()
 }
@@ -66,7 +68,13 @@ async fn passkeys_of_three_algorithms_sign_in_with_two_factors() {
         key.flags = flags;
         let added = add(&mut owner, &mut key).await;
         assert_eq!(added.status, StatusCode::OK, "{alg} {}", added.text);
-        assert!(owner.get("/account/sign-in").await.text.contains("Test key"));
+        assert!(
+            owner
+                .get("/account/sign-in")
+                .await
+                .text
+                .contains("Test key")
+        );
         let (mut browser, options) = challenged(&server).await;
         assert_eq!(options["publicKey"]["allowCredentials"], json!([]));
         assert_eq!(options["publicKey"]["userVerification"], "required");
@@ -76,8 +84,15 @@ async fn passkeys_of_three_algorithms_sign_in_with_two_factors() {
         assert!(is_signed_in(&mut browser).await);
         let newest = &history(&server).await[0];
         assert_eq!((&*newest.method, &*newest.identifier), ("passkey", ADA));
-        let sessions = server.registry().list_sessions(&ada.id, true, None, 50).await.unwrap();
-        let session = sessions.items.iter().find(|one| Some(&one.id) == newest.session_id.as_ref());
+        let sessions = server
+            .registry()
+            .list_sessions(&ada.id, true, None, 50)
+            .await
+            .unwrap();
+        let session = sessions
+            .items
+            .iter()
+            .find(|one| Some(&one.id) == newest.session_id.as_ref());
         let session = session.unwrap();
         assert_eq!((&*session.acr, &*session.amr), ("aal2", amr));
     }
@@ -122,7 +137,11 @@ async fn what_does_not_fit_is_refused_and_the_history_says_why() {
             body
         }
     };
-    refused(&changed("user_handle", json!("AAAA")), "user_handle_mismatch").await;
+    refused(
+        &changed("user_handle", json!("AAAA")),
+        "user_handle_mismatch",
+    )
+    .await;
     refused(&changed("id", json!("AAAA")), "credential_unknown").await;
     refused(&changed("state", json!("AAAA")), "challenge_unknown").await;
     refused(&changed("signature", json!("AAAA")), "signature_wrong").await;
@@ -141,7 +160,10 @@ async fn what_does_not_fit_is_refused_and_the_history_says_why() {
     };
     refused(&other, "challenge_mismatch").await;
     let (mut browser, options) = challenged(&server).await;
-    assert_eq!(answer(&mut browser, &key.answer(&options)).await.status, 200);
+    assert_eq!(
+        answer(&mut browser, &key.answer(&options)).await.status,
+        200
+    );
 }
 
 #[tokio::test]
@@ -198,9 +220,16 @@ async fn a_disabled_person_has_no_passkey() {
     let server = server().await;
     let (ada, key) = with_key(&server, -7).await;
     let actor = Actor::person("test");
-    server.registry().disable_user(&actor, &ada.id, "left").await.unwrap();
+    server
+        .registry()
+        .disable_user(&actor, &ada.id, "left")
+        .await
+        .unwrap();
     let (mut browser, options) = challenged(&server).await;
-    assert_eq!(answer(&mut browser, &key.answer(&options)).await.status, 401);
+    assert_eq!(
+        answer(&mut browser, &key.answer(&options)).await.status,
+        401
+    );
     assert_eq!(history(&server).await[0].outcome, "user_disabled");
 }
 
@@ -213,9 +242,18 @@ async fn a_step_up_by_passkey_keeps_the_session() {
     let page = browser.get("/sign-in?acr=aal2&return_to=/x").await;
     assert!(page.text.contains("Use your passkey"));
     let options = options(&mut browser, "/sign-in/passkey").await;
-    assert_eq!(answer(&mut browser, &key.answer(&options)).await.status, 200);
+    assert_eq!(
+        answer(&mut browser, &key.answer(&options)).await.status,
+        200
+    );
     assert!(is_signed_in(&mut browser).await && !is_signed_in(&mut stale).await);
-    assert_eq!(browser.get("/sign-in?acr=aal2&return_to=/x").await.location(), "/x");
+    assert_eq!(
+        browser
+            .get("/sign-in?acr=aal2&return_to=/x")
+            .await
+            .location(),
+        "/x"
+    );
 }
 
 #[tokio::test]
@@ -223,7 +261,10 @@ async fn a_new_passkey_must_fit_and_be_new() {
     let server = server().await;
     let (ada, mut key) = with_key(&server, -7).await;
     let mut owner = server.sign_in_as(&ada).await;
-    assert_eq!(add(&mut owner, &mut key).await.json()["code"], "passkey_taken");
+    assert_eq!(
+        add(&mut owner, &mut key).await.json()["code"],
+        "passkey_taken"
+    );
     for wrong in 0..5 {
         let mut key = Authenticator::new(-7);
         match wrong {
@@ -252,7 +293,9 @@ async fn an_address_has_no_passkeys() {
     let server = TestServer::start().await;
     let mut browser = server.browser();
     assert!(!browser.get("/sign-in").await.text.contains("data-passkey"));
-    let answer = browser.json(Method::POST, "/sign-in/passkey/options", &json!({})).await;
+    let answer = browser
+        .json(Method::POST, "/sign-in/passkey/options", &json!({}))
+        .await;
     assert_eq!(answer.json()["code"], "passkeys_unavailable");
     let script = browser.get("/assets/passkeys.js").await;
     assert!(script.header("content-type").starts_with("text/javascript"));

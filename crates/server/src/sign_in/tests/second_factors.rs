@@ -1,4 +1,6 @@
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Method, StatusCode};
+use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
 
 use super::{code, give_codes, history, is_signed_in, sign_in};
@@ -25,10 +27,17 @@ async fn a_password_alone_is_not_enough_and_a_code_counts_once() {
     }
     let mut copy = browser.clone();
     let answer = browser.post("/sign-in/code", &[("code", &right)]).await;
-    assert_eq!((answer.status.as_u16(), answer.location()), (303, "/account"));
+    assert_eq!(
+        (answer.status.as_u16(), answer.location()),
+        (303, "/account")
+    );
     assert!(browser.cookie("pending_sign_in").is_none());
     assert!(is_signed_in(&mut browser).await);
-    let sessions = server.registry().list_sessions(&ada.id, true, None, 9).await.unwrap();
+    let sessions = server
+        .registry()
+        .list_sessions(&ada.id, true, None, 9)
+        .await
+        .unwrap();
     let session = &sessions.items[0];
     assert_eq!((&*session.acr, &*session.amr), ("aal2", "pwd otp mfa"));
     // The same step again, and an older one, are used up.
@@ -38,7 +47,10 @@ async fn a_password_alone_is_not_enough_and_a_code_counts_once() {
     }
     assert_eq!(history(&server).await[0].outcome, "code_invalid");
     let next = code(&server, 1);
-    assert_eq!(copy.post("/sign-in/code", &[("code", &next)]).await.status, 303);
+    assert_eq!(
+        copy.post("/sign-in/code", &[("code", &next)]).await.status,
+        303
+    );
 }
 
 #[tokio::test]
@@ -51,7 +63,15 @@ async fn fifty_uses_of_one_code_at_once_sign_in_once() {
     let right = code(&server, 0);
     let tries = (0..50).map(|_| {
         let (mut browser, right) = (browser.clone(), right.clone());
-        tokio::spawn(async move { browser.post("/sign-in/code", &[("code", &right)]).await.status })
+        let body = format!(
+            "csrf_token={}&code={right}",
+            browser.cookie("csrf_token").unwrap()
+        );
+        tokio::spawn(async move {
+            let kind = [("content-type", "application/x-www-form-urlencoded")];
+            let sent = browser.send(Method::POST, "/sign-in/code", &kind, Body::from(body));
+            sent.await.status
+        })
     });
     let mut good = 0;
     for one in tries.collect::<Vec<_>>() {
@@ -101,19 +121,33 @@ async fn what_is_pending_ends_with_time_password_and_person() {
     let mut browser = server.browser();
     sign_in(&mut browser, ADA, PASSWORD).await;
     let actor = Actor::person("test");
-    server.registry().disable_user(&actor, &ada.id, "left").await.unwrap();
+    server
+        .registry()
+        .disable_user(&actor, &ada.id, "left")
+        .await
+        .unwrap();
     let answer = browser.post("/sign-in/code", &[("code", &right)]).await;
     assert_eq!(answer.location(), "/sign-in");
     assert!(!is_signed_in(&mut browser).await);
-    server.registry().enable_user(&actor, &ada.id).await.unwrap();
+    server
+        .registry()
+        .enable_user(&actor, &ada.id)
+        .await
+        .unwrap();
     // Another password in between.
     let mut browser = server.browser();
     sign_in(&mut browser, ADA, PASSWORD).await;
     server.pass(1000);
-    let hash = server.server.app().passwords.hash(&keywright_domain::SecretText::new("another password".into()));
-    let hash = hash.await.unwrap();
-    server.registry().set_password_hash(&actor, &ada.id, Some(&hash), None).await.unwrap();
-    let answer = browser.post("/sign-in/code", &[("code", &code(&server, 0))]).await;
+    let new = SecretText::new("another password".into());
+    let hash = server.server.app().passwords.hash(&new).await.unwrap();
+    server
+        .registry()
+        .set_password_hash(&actor, &ada.id, Some(&hash), None)
+        .await
+        .unwrap();
+    let answer = browser
+        .post("/sign-in/code", &[("code", &code(&server, 0))])
+        .await;
     assert_eq!(answer.location(), "/sign-in");
 }
 
@@ -126,7 +160,12 @@ async fn a_recovery_code_stands_in_once() {
     let actor = Actor::person(&ada.id);
     let codes = recovery::give(app, &actor, &ada.id).await.unwrap();
     assert_eq!(codes.len(), 10);
-    for stored in server.registry().list_recovery_codes(&ada.id).await.unwrap() {
+    for stored in server
+        .registry()
+        .list_recovery_codes(&ada.id)
+        .await
+        .unwrap()
+    {
         assert!(stored.hash.expose().starts_with("$argon2id$"));
     }
     let typed = recovery::shown(&codes[3]).to_uppercase();
@@ -138,7 +177,15 @@ async fn a_recovery_code_stands_in_once() {
     assert!(is_signed_in(&mut browser).await);
     let answer = copy.post("/sign-in/code", &[("code", &typed)]).await;
     assert_eq!(answer.status, StatusCode::UNAUTHORIZED);
-    assert_eq!(server.registry().list_recovery_codes(&ada.id).await.unwrap().len(), 9);
+    assert_eq!(
+        server
+            .registry()
+            .list_recovery_codes(&ada.id)
+            .await
+            .unwrap()
+            .len(),
+        9
+    );
 }
 
 #[tokio::test]
@@ -149,7 +196,10 @@ async fn ac_107_a_step_up_makes_the_same_session_stronger_under_another_token() 
     // Without a second factor the page says so, and nothing loops.
     let page = browser.get("/sign-in?return_to=/x&acr=aal2").await;
     assert_eq!(page.status, StatusCode::OK);
-    assert!(page.text.contains("Set up one-time codes or a passkey first"));
+    assert!(
+        page.text
+            .contains("Set up one-time codes or a passkey first")
+    );
     give_codes(&server, &ada).await;
     let answer = browser.get("/sign-in?return_to=/x%3Fy&acr=aal2").await;
     assert_eq!(answer.location(), "/sign-in/code?return_to=%2Fx%3Fy");
@@ -161,7 +211,11 @@ async fn ac_107_a_step_up_makes_the_same_session_stronger_under_another_token() 
     let answer = browser.post("/sign-in/code", &fields).await;
     assert_eq!((answer.status.as_u16(), answer.location()), (303, "/x?y"));
     assert!(!is_signed_in(&mut stale).await && is_signed_in(&mut browser).await);
-    let sessions = server.registry().list_sessions(&ada.id, true, None, 9).await.unwrap();
+    let sessions = server
+        .registry()
+        .list_sessions(&ada.id, true, None, 9)
+        .await
+        .unwrap();
     assert_eq!(sessions.items.len(), 1);
     assert_eq!(sessions.items[0].acr, "aal2");
     let answer = browser.get("/sign-in?return_to=/x&acr=aal2").await;

@@ -43,6 +43,8 @@ async fn with_key(server: &TestServer, alg: i64) -> (User, Authenticator) {
 
 /// A browser on the sign-in page, with a challenge.
 async fn challenged(server: &TestServer) -> (Browser, Value) {
+    // The history is in the order of time: what follows is newer than what was.
+    server.pass(1);
     let mut browser = server.browser();
     let page = browser.get("/sign-in").await;
     assert!(page.text.contains("data-passkey=\"use\""));

@@ -81,6 +81,8 @@ struct Shared {
     pool: sqlx::AnyPool,
     clock: Clock,
     writer: writer::Writer,
+    /// The writer's own connection.
+    kept: tokio::sync::Mutex<writer::Kept>,
     reader: reader::Reader,
     index: keywright_index::Index,
     freshness: freshness::Freshness,

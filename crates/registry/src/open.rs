@@ -166,6 +166,7 @@ impl LocalRegistry {
             pool,
             clock,
             writer,
+            kept: tokio::sync::Mutex::default(),
             reader,
             index: keywright_index::Index::new(),
             throttle: keywright_index::FailureThrottle::default(),
@@ -218,6 +219,8 @@ impl LocalRegistry {
         }
         // The pool waits for every connection, and this one is never given back by itself.
         self.shared.reader.close();
+        // The group that is being written is finished first.
+        self.shared.kept.lock().await.close().await;
         self.shared.pool.close().await;
     }
 

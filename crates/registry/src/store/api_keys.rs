@@ -123,6 +123,30 @@ pub(crate) async fn find(
     Ok(Some(row.into_key(secrets?)?))
 }
 
+/// Those of some ids that exist, each with its secrets.
+pub(crate) async fn find_all(
+    connection: &mut AnyConnection,
+    ids: &[String],
+) -> Result<Vec<ApiKey>, RegistryError> {
+    let mut found = Vec::with_capacity(ids.len());
+    for part in ids.chunks(many::MOST) {
+        let count = many::padded(part.len());
+        let head = concat!("SELECT ", key_columns!(), " FROM api_keys k WHERE k.id IN ");
+        let sql = many::rows(connection, head, 1, count);
+        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+        for id in many::padding(part, count) {
+            query = query.bind(id.clone());
+        }
+        let rows: Vec<ApiKeyRow> = query.fetch_all(&mut *connection).await?;
+        let mut secrets = secrets::of_keys(connection, part).await?;
+        for row in rows {
+            let secrets = secrets.remove(&row.id).unwrap_or_default();
+            found.push(row.into_key(secrets)?);
+        }
+    }
+    Ok(found)
+}
+
 /// What a key's texts begin with.
 pub(crate) async fn find_prefix(
     connection: &mut AnyConnection,
@@ -158,7 +182,8 @@ pub(crate) async fn put_all(
 ) -> Result<(), RegistryError> {
     const COLUMNS: usize = 36;
     for part in many::parts(keys) {
-        let sql = many::values(
+        let sql = many::rows(
+            connection,
             "INSERT INTO api_keys (id, name, prefix, environment, owner_kind, owner_id, creator_id, scopes, limits, \
              networks, origins, tags, note, metadata, one_time, canary, credit_plan, epoch, created_at, not_before, \
              disabled_at, disabled_reason, exposed_at, revoked_at, revoked_reason, promoted_to, name_key, search_text, \

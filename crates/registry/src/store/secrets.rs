@@ -1,5 +1,7 @@
 //! Rows of secrets: kid, mac, state. Never the secret.
 
+use std::collections::HashMap;
+
 use keywright_domain::api_keys::{KeyMac, Kid, Secret, SecretState};
 use sqlx::AnyConnection;
 
@@ -109,7 +111,8 @@ pub(crate) async fn insert_all(
 ) -> Result<(), RegistryError> {
     const COLUMNS: usize = 18;
     for part in many::parts(inserts) {
-        let sql = many::values(
+        let sql = many::rows(
+            connection,
             "INSERT INTO secrets (kid, key_id, position, mac, algorithm, pepper_id, last_four, stored, created_at, \
              expires_at, retires_at, pending_until, activated_at, ended_at, ended_reason, first_used_at, \
              last_used_at, use_count) VALUES ",
@@ -144,6 +147,37 @@ pub(crate) async fn insert_all(
     Ok(())
 }
 
+/// The secrets of at most [`many::MOST`] keys, by key and in their order.
+pub(super) async fn of_keys(
+    connection: &mut AnyConnection,
+    key_ids: &[String],
+) -> Result<HashMap<String, Vec<Secret>>, RegistryError> {
+    #[derive(sqlx::FromRow)]
+    struct OwnedRow {
+        key_id: String,
+        #[sqlx(flatten)]
+        secret: SecretRow,
+    }
+    let count = many::padded(key_ids.len());
+    let head = concat!(
+        "SELECT s.key_id, ",
+        secret_columns!(),
+        " FROM secrets s WHERE s.key_id IN "
+    );
+    let sql = many::rows(connection, head, 1, count) + " ORDER BY s.key_id, s.position";
+    let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+    for id in many::padding(key_ids, count) {
+        query = query.bind(id.clone());
+    }
+    let rows: Vec<OwnedRow> = query.fetch_all(connection).await?;
+    let mut secrets: HashMap<String, Vec<Secret>> = HashMap::with_capacity(key_ids.len());
+    for row in rows {
+        let secret = row.secret.into_secret()?;
+        secrets.entry(row.key_id).or_default().push(secret);
+    }
+    Ok(secrets)
+}
+
 /// The key that a kid belongs to.
 pub(crate) async fn find_key_id(
     connection: &mut AnyConnection,
@@ -165,7 +199,8 @@ pub(crate) async fn update_states(
 ) -> Result<(), RegistryError> {
     const COLUMNS: usize = 7;
     for part in many::parts(secrets) {
-        let sql = many::values(
+        let sql = many::rows(
+            connection,
             "UPDATE secrets SET stored = v.column2, retires_at = v.column3, pending_until = v.column4, \
              activated_at = v.column5, ended_at = v.column6, ended_reason = v.column7 FROM (VALUES ",
             part.len(),

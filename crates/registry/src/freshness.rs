@@ -44,6 +44,8 @@ pub(crate) struct Freshness {
     /// SQLite: the file whose header changes with every commit, opened when it is there.
     wal_index: Option<(std::path::PathBuf, OnceLock<File>)>,
     confirmed: Mutex<Confirmed>,
+    /// Whether keys were removed since the index last forgot that they were.
+    has_gone: AtomicBool,
     /// Whether a foreign key was ever imported: only then is what is not ours looked for.
     pub(crate) has_foreign: AtomicBool,
 }
@@ -68,6 +70,7 @@ impl Freshness {
             turn: tokio::sync::Mutex::default(),
             wal_index,
             confirmed: Mutex::default(),
+            has_gone: AtomicBool::new(false),
             has_foreign: AtomicBool::new(false),
         }
     }
@@ -368,10 +371,28 @@ async fn take_in(
     for (id, version) in changed {
         if let Some(id) = KeyId::parse(&id) {
             shared.index.remove_key(id, version);
+            shared.freshness.has_gone.store(true, Ordering::Release);
         }
     }
     shared.freshness.seen.store(newest, Ordering::Release);
     Ok(())
+}
+
+/// Forgets which keys were removed, once nothing that is under way could bring one back: whatever
+/// begins to read now no longer sees them.
+async fn forget_gone(shared: &Shared) {
+    if !shared.freshness.has_gone.load(Ordering::Acquire) {
+        return;
+    }
+    // Nobody catches up, and nobody loads.
+    let _turn = shared.freshness.turn.lock().await;
+    let Ok(_nobody) = shared.freshness.loading.try_write() else {
+        return;
+    };
+    shared.freshness.has_gone.store(false, Ordering::Release);
+    shared
+        .index
+        .forget_tombstones(shared.freshness.seen.load(Ordering::Acquire));
 }
 
 /// Empties the index, so that it is read whole again after `pause`.
@@ -530,6 +551,7 @@ impl LocalRegistry {
                 if shared.pool.is_closed() {
                     return;
                 }
+                forget_gone(&shared).await;
                 let wait = if shared.index.is_complete() {
                     // From here on only changes of other processes are to be looked for.
                     renew(&shared).await.map(|()| POLL)

@@ -427,6 +427,14 @@ pub(crate) fn start(shared: &Arc<Shared>, mut queue: Queue) {
     tokio::spawn(async move {
         let mut group = Vec::with_capacity(GROUP);
         while queue.0.recv_many(&mut group, GROUP).await > 0 {
+            // The first of many who submit wakes this task before the others had their turn: a
+            // commit for one, and another for the rest. They come first, if they are ready.
+            tokio::task::yield_now().await;
+            while group.len() < GROUP
+                && let Ok(job) = queue.0.try_recv()
+            {
+                group.push(job);
+            }
             // Each job's caller holds the registry, unless it gave up waiting.
             let Some(shared) = weak.upgrade() else { return };
             run_group(&shared, std::mem::take(&mut group)).await;

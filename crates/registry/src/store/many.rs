@@ -47,10 +47,11 @@ fn unnumbered(head: &str, rows: usize, columns: usize) -> String {
     head.to_owned() + &vec![row.as_str(); rows].join(", ")
 }
 
-/// Cuts rows into parts of 64, 16, 4 and 1: four texts to prepare, whatever the number of rows.
+/// Cuts rows into parts whose sizes are powers of two: seven texts to prepare, and six statements
+/// at most for a group.
 pub(crate) fn parts<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
-        let size = [MOST, 16, 4, 1]
+        let size = [MOST, 32, 16, 8, 4, 2, 1]
             .into_iter()
             .find(|size| *size <= rows.len())?;
         let (part, rest) = rows.split_at(size);
@@ -91,7 +92,7 @@ mod tests {
         assert_eq!(unnumbered("V ", 2, 3), "V (?, ?, ?), (?, ?, ?)");
         assert_eq!(list("IN ", 2, " X"), "IN ($1, $2) X");
         let sizes: Vec<usize> = parts(&[0; 150]).map(<[_]>::len).collect();
-        assert_eq!(sizes, [64, 64, 16, 4, 1, 1]);
+        assert_eq!(sizes, [64, 64, 16, 4, 2]);
         assert_eq!(
             [padded(1), padded(2), padded(8), padded(9), padded(64)],
             [1, 8, 8, 64, 64]

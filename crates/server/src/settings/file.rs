@@ -51,6 +51,9 @@ pub struct SettingsFile {
     /// How long requests in progress are waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_s: Option<u64>,
+    /// Resources besides our own API that access tokens may be made for (RFC 8707).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
     /// Certificate.
     #[serde(skip_serializing_if = "is_default")]
     pub tls: TlsTable,
@@ -188,6 +191,7 @@ impl SettingsFile {
             (Some(_), None) => return Err(SettingError::new("tls.key", "it is missing").into()),
             (None, Some(_)) => return Err(SettingError::new("tls.cert", "it is missing").into()),
         };
+        settings.resources.clone_from(&self.resources);
         settings.trusted_proxies.clone_from(&self.proxies.trusted);
         set_s(&mut settings.access_ms, self.tokens.access_s);
         set_s(&mut settings.code_ms, self.tokens.code_s);

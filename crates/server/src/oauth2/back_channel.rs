@@ -112,15 +112,27 @@ async fn tell(app: &App, user_id: &str, session_id: &str, client_id: &str) {
                 return;
             }
             Err(Failed::Final(why)) => {
-                tracing::warn!(client = client.id, why, "a client cannot be told of a logout");
+                tracing::warn!(
+                    client = client.id,
+                    why,
+                    "a client cannot be told of a logout"
+                );
                 return;
             }
             Err(Failed::Again(why)) => {
-                tracing::warn!(client = client.id, why, tries, "a client was not told of a logout");
+                tracing::warn!(
+                    client = client.id,
+                    why,
+                    tries,
+                    "a client was not told of a logout"
+                );
             }
         }
     }
-    tracing::error!(client = client.id, "a client was not told of a logout: given up");
+    tracing::error!(
+        client = client.id,
+        "a client was not told of a logout: given up"
+    );
 }
 
 /// Why a client was not told.

@@ -237,10 +237,7 @@ async fn confirmed(
     headers: HeaderMap,
     FormParams(params): FormParams,
 ) -> Response {
-    respond(
-        &app,
-        settle(&app, &params, &peer, &cookies, &headers).await,
-    )
+    respond(&app, settle(&app, &params, &peer, &cookies, &headers).await)
 }
 
 async fn settle(

@@ -3,7 +3,7 @@
 //! hear `{"active":false}`, as for a token that does not exist (S34, S36).
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
@@ -85,7 +85,11 @@ async fn of_access_token(
     if !is_in_force(app, &claims.client_id, user_id).await? {
         return Ok(None);
     }
-    let kind = if claims.jkt().is_some() { "DPoP" } else { "Bearer" };
+    let kind = if claims.jkt().is_some() {
+        "DPoP"
+    } else {
+        "Bearer"
+    };
     let members = serde_json::to_value(&claims).ok();
     let Some(Value::Object(mut members)) = members else {
         return Ok(None);

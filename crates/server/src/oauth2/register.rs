@@ -43,7 +43,10 @@ const ID: &str = "dyn-";
 pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/oauth2/register", post(register))
-        .route("/oauth2/register/{id}", get(read).put(replace).delete(remove))
+        .route(
+            "/oauth2/register/{id}",
+            get(read).put(replace).delete(remove),
+        )
 }
 
 /// A token that lets its bearer register clients until `expires_at` (Unix ms).
@@ -88,9 +91,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
         return None;
     };
     let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-    scheme
-        .eq_ignore_ascii_case("bearer")
-        .then(|| token.trim())
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 fn refused() -> OAuthError {
@@ -115,12 +116,7 @@ fn of_registry(error: RegistryError) -> OAuthError {
     }
 }
 
-async fn register(
-    State(app): State<App>,
-    peer: Peer,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+async fn register(State(app): State<App>, peer: Peer, headers: HeaderMap, body: Bytes) -> Response {
     add(&app, &peer, &headers, &body)
         .await
         .unwrap_or_else(IntoResponse::into_response)

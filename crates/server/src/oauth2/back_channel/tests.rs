@@ -56,7 +56,11 @@ async fn wait(receiver: &Receiver, many: usize) -> Vec<String> {
 
 fn end(server: &TestServer, clients: &[&str]) {
     let clients = clients.iter().map(|id| (*id).to_owned()).collect();
-    sessions_ended(server.server.app(), "user-1", vec![("sid-1".into(), clients)]);
+    sessions_ended(
+        server.server.app(),
+        "user-1",
+        vec![("sid-1".into(), clients)],
+    );
 }
 
 #[tokio::test]
@@ -65,7 +69,9 @@ async fn s48_s50_every_client_of_the_session_gets_its_logout_token() {
     let (one, address_one) = listen(&[]).await;
     let (two, address_two) = listen(&[]).await;
     server
-        .add_client("one", None, |new| new.backchannel_logout_uri = Some(address_one))
+        .add_client("one", None, |new| {
+            new.backchannel_logout_uri = Some(address_one)
+        })
         .await;
     server
         .add_client("two", None, |new| {
@@ -85,7 +91,10 @@ async fn s48_s50_every_client_of_the_session_gets_its_logout_token() {
     assert_eq!(claims["aud"], "one");
     assert_eq!(claims["sub"], "user-1");
     assert_eq!(claims["sid"], "sid-1");
-    assert_eq!(claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(), 120);
+    assert_eq!(
+        claims["exp"].as_i64().unwrap() - claims["iat"].as_i64().unwrap(),
+        120
+    );
     assert!(claims["jti"].as_str().is_some_and(|jti| jti.len() >= 16));
     let events = claims["events"].as_object().unwrap();
     assert!(events["http://schemas.openid.net/event/backchannel-logout"].is_object());
@@ -100,7 +109,9 @@ async fn s50_a_client_that_fails_is_tried_again_and_not_for_ever() {
     let server = TestServer::start().await;
     let (receiver, address) = listen(&[503, 500]).await;
     server
-        .add_client("one", None, |new| new.backchannel_logout_uri = Some(address))
+        .add_client("one", None, |new| {
+            new.backchannel_logout_uri = Some(address)
+        })
         .await;
     end(&server, &["one"]);
     assert_eq!(wait(&receiver, 3).await.len(), 3);
@@ -108,7 +119,9 @@ async fn s50_a_client_that_fails_is_tried_again_and_not_for_ever() {
     let server = TestServer::start().await;
     let (receiver, address) = listen(&[500; 20]).await;
     server
-        .add_client("one", None, |new| new.backchannel_logout_uri = Some(address))
+        .add_client("one", None, |new| {
+            new.backchannel_logout_uri = Some(address)
+        })
         .await;
     end(&server, &["one"]);
     assert_eq!(wait(&receiver, 5).await.len(), 4, "one try and three more");
@@ -120,7 +133,9 @@ async fn s50_refusals_and_redirects_are_final_and_not_followed() {
         let server = TestServer::start().await;
         let (receiver, address) = listen(&[status]).await;
         server
-            .add_client("one", None, |new| new.backchannel_logout_uri = Some(address))
+            .add_client("one", None, |new| {
+                new.backchannel_logout_uri = Some(address)
+            })
             .await;
         end(&server, &["one"]);
         assert_eq!(wait(&receiver, 2).await.len(), 1, "{status}");

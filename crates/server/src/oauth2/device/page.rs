@@ -241,7 +241,13 @@ async fn settle(
     }
     let user_id = signed_in.user.id.as_str();
     app.registry
-        .decide_device(&Actor::person(user_id), &code, user_id, Some(session), allow)
+        .decide_device(
+            &Actor::person(user_id),
+            &code,
+            user_id,
+            Some(session),
+            allow,
+        )
         .await?;
     let word = if allow { "allowed" } else { "denied" };
     let path = app.settings.path(&format!("/device/done?it={word}"));

@@ -33,12 +33,8 @@ async fn begin(server: &TestServer) -> (String, String) {
 }
 
 async fn poll_as(server: &TestServer, client: &str, code: &str) -> Answer {
-    let fields = [
-        ("grant_type", DEVICE),
-        ("client_id", client),
-        ("device_code", code),
-    ];
-    server.browser().post("/oauth2/token", &fields).await
+    let form = format!("grant_type={DEVICE}&client_id={client}&device_code={code}");
+    testing::token_request(server, &[], form).await
 }
 
 async fn poll(server: &TestServer, code: &str) -> Answer {
@@ -53,19 +49,29 @@ async fn decide(browser: &mut Browser, user_code: &str, decision: &str) -> Answe
 #[tokio::test]
 async fn s52_s53_the_code_is_shown_and_confirmed_and_gives_tokens_once() {
     let (server, _user, mut browser) = start().await;
-    let fields = [("client_id", "tv"), ("scope", "openid email"), ("unknown", "x")];
+    let fields = [
+        ("client_id", "tv"),
+        ("scope", "openid email"),
+        ("unknown", "x"),
+    ];
     let answer = ask(&server, &fields).await;
     assert_eq!(answer.header("cache-control"), "no-store");
     let body = answer.json();
     assert_eq!(body["verification_uri"], "http://127.0.0.1:8377/device");
-    assert_eq!((body["interval"].as_i64(), body["expires_in"].as_i64()), (Some(5), Some(600)));
+    assert_eq!(
+        (body["interval"].as_i64(), body["expires_in"].as_i64()),
+        (Some(5), Some(600))
+    );
     let user_code = text(&answer, "user_code");
     let device_code = text(&answer, "device_code");
     assert_eq!(device_code.len(), 43, "256 bits");
     let complete = text(&answer, "verification_uri_complete");
     let path = complete.strip_prefix("http://127.0.0.1:8377").unwrap();
 
-    assert_eq!(testing::error(&poll(&server, &device_code).await), "authorization_pending");
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "authorization_pending"
+    );
     // From verification_uri: a form.
     let entry = browser.get("/device").await;
     assert!(entry.text.contains("name=\"user_code\""));
@@ -73,25 +79,48 @@ async fn s52_s53_the_code_is_shown_and_confirmed_and_gives_tokens_once() {
     let page = browser.get(path).await;
     assert_eq!(page.status, StatusCode::OK);
     // S54: facts about client and device.
-    for fact in [user_code.as_str(), "Client tv", "0.0.0.0", "See your e-mail address"] {
+    for fact in [
+        user_code.as_str(),
+        "Client tv",
+        "0.0.0.0",
+        "See your e-mail address",
+    ] {
         assert!(page.text.contains(fact), "{fact}");
     }
     server.pass(5_000);
-    assert_eq!(testing::error(&poll(&server, &device_code).await), "authorization_pending");
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "authorization_pending"
+    );
     let done = decide(&mut browser, &user_code.to_lowercase(), "allow").await;
     assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.text);
     assert_eq!(done.location(), "/device/done?it=allowed");
-    assert!(browser.get(done.location()).await.text.contains("connected"));
+    assert!(
+        browser
+            .get(done.location())
+            .await
+            .text
+            .contains("connected")
+    );
     server.pass(5_000);
     // Another client's code is none (and does not use it up).
-    assert_eq!(testing::error(&poll_as(&server, "tv2", &device_code).await), "invalid_grant");
+    assert_eq!(
+        testing::error(&poll_as(&server, "tv2", &device_code).await),
+        "invalid_grant"
+    );
     let tokens = poll(&server, &device_code).await;
     assert_eq!(tokens.status, StatusCode::OK, "{}", tokens.text);
     let access = text(&tokens, "access_token");
-    assert_eq!(testing::userinfo(&server, &access).await.json()["email"], "ann@example.org");
+    assert_eq!(
+        testing::userinfo(&server, &access).await.json()["email"],
+        "ann@example.org"
+    );
     assert!(text(&tokens, "id_token").contains('.'));
     // S56.
-    assert_eq!(testing::error(&poll(&server, &device_code).await), "invalid_grant");
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "invalid_grant"
+    );
     let refresh = text(&tokens, "refresh_token");
     let refreshed = testing::refresh(&server, &refresh, &[("client_id", "tv")]).await;
     assert_eq!(refreshed.status, StatusCode::OK, "{}", refreshed.text);
@@ -112,9 +141,14 @@ async fn s56_fifty_uses_of_one_device_code_give_tokens_once() {
         running.spawn(async move { poll(&server, &code).await });
     }
     let answers = running.join_all().await;
-    let good = answers.iter().filter(|answer| answer.status == StatusCode::OK);
+    let good = answers
+        .iter()
+        .filter(|answer| answer.status == StatusCode::OK);
     assert_eq!(good.count(), 1);
-    for answer in answers.iter().filter(|answer| answer.status != StatusCode::OK) {
+    for answer in answers
+        .iter()
+        .filter(|answer| answer.status != StatusCode::OK)
+    {
         assert_eq!(testing::error(answer), "invalid_grant");
     }
 }
@@ -123,24 +157,42 @@ async fn s56_fifty_uses_of_one_device_code_give_tokens_once() {
 async fn s55_denied_expired_and_too_fast() {
     let (server, _user, mut browser) = start().await;
     let (device_code, user_code) = begin(&server).await;
-    assert_eq!(testing::error(&poll(&server, &device_code).await), "authorization_pending");
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "authorization_pending"
+    );
     let fast = poll(&server, &device_code).await;
     assert_eq!(testing::error(&fast), "slow_down");
     // Persistently: five seconds are too few now, ten are enough.
     server.pass(5_000);
-    assert_eq!(testing::error(&poll(&server, &device_code).await), "slow_down");
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "slow_down"
+    );
     server.pass(15_000);
-    assert_eq!(testing::error(&poll(&server, &device_code).await), "authorization_pending");
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "authorization_pending"
+    );
     let denied = decide(&mut browser, &user_code, "deny").await;
     assert_eq!(denied.location(), "/device/done?it=denied");
-    assert_eq!(testing::error(&poll(&server, &device_code).await), "access_denied");
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "access_denied"
+    );
 
     let (device_code, user_code) = begin(&server).await;
     server.pass(600_000);
-    assert_eq!(testing::error(&poll(&server, &device_code).await), "expired_token");
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "expired_token"
+    );
     let late = decide(&mut browser, &user_code, "allow").await;
     assert_eq!(late.status, StatusCode::BAD_REQUEST);
-    assert_eq!(testing::error(&poll(&server, "unknown").await), "invalid_grant");
+    assert_eq!(
+        testing::error(&poll(&server, "unknown").await),
+        "invalid_grant"
+    );
 }
 
 #[tokio::test]
@@ -150,11 +202,24 @@ async fn s51_s56_who_may_ask_and_for_what() {
         (vec![("client_id", "app")], "unauthorized_client"),
         (vec![("client_id", "nobody")], "invalid_client"),
         (vec![("scope", "openid")], "invalid_client"),
-        (vec![("client_id", "tv"), ("scope", "users:write")], "invalid_scope"),
-        (vec![("client_id", "tv"), ("resource", "https://x.example")], "invalid_target"),
-        (vec![("client_id", "tv"), ("scope", "a"), ("scope", "b")], "invalid_request"),
+        (
+            vec![("client_id", "tv"), ("scope", "users:write")],
+            "invalid_scope",
+        ),
+        (
+            vec![("client_id", "tv"), ("resource", "https://x.example")],
+            "invalid_target",
+        ),
+        (
+            vec![("client_id", "tv"), ("scope", "a"), ("scope", "b")],
+            "invalid_request",
+        ),
     ] {
-        assert_eq!(testing::error(&ask(&server, &fields).await), error, "{fields:?}");
+        assert_eq!(
+            testing::error(&ask(&server, &fields).await),
+            error,
+            "{fields:?}"
+        );
     }
     // S56: a confidential client proves itself.
     server
@@ -179,8 +244,15 @@ async fn s54_codes_are_guessed_by_people_who_are_signed_in_and_slowly() {
     let path = format!("/device?user_code={user_code}");
     let sent = nobody.get(&path).await;
     assert_eq!(sent.status, StatusCode::SEE_OTHER);
-    assert!(sent.location().starts_with("/sign-in?"), "{}", sent.location());
-    assert_eq!(sent.location_param("return_to").as_deref(), Some(path.as_str()));
+    assert!(
+        sent.location().starts_with("/sign-in?"),
+        "{}",
+        sent.location()
+    );
+    assert_eq!(
+        sent.location_param("return_to").as_deref(),
+        Some(path.as_str())
+    );
     let sent = decide(&mut nobody, &user_code, "allow").await;
     assert!(sent.location().starts_with("/sign-in?"));
     for typed in ["", "nonsense", "%3Cscript%3E"] {
@@ -213,5 +285,8 @@ async fn s14_s53_nothing_is_decided_without_our_page() {
     let mut undecided = browser.clone();
     let unclear = decide(&mut undecided, &user_code, "maybe").await;
     assert_eq!(unclear.status, StatusCode::BAD_REQUEST);
-    assert_eq!(testing::error(&poll(&server, &device_code).await), "authorization_pending");
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "authorization_pending"
+    );
 }

@@ -59,7 +59,13 @@ fn claims(jti: &str, method: &str, path: &str) -> Value {
 fn try_proof(server: &TestServer, proof: &str) -> Result<Option<String>, OAuthError> {
     let mut headers = HeaderMap::new();
     headers.insert("dpop", proof.parse().unwrap());
-    check(server.server.app(), &headers, &Method::POST, "/oauth2/token", None)
+    check(
+        server.server.app(),
+        &headers,
+        &Method::POST,
+        "/oauth2/token",
+        None,
+    )
 }
 
 fn change(value: &mut Value, name: &str, to: Value) {
@@ -126,7 +132,10 @@ async fn s58_every_check_of_a_proof() {
     let fine = [
         ("iat", json!(now - 60)),
         ("iat", json!(now + 10)),
-        ("htu", json!(format!("{}/oauth2/token?a=b#c", testing::ISSUER))),
+        (
+            "htu",
+            json!(format!("{}/oauth2/token?a=b#c", testing::ISSUER)),
+        ),
         ("htu", json!("HTTP://127.0.0.1:8377/oauth2/token")),
     ];
     for (at, (name, value)) in fine.into_iter().enumerate() {
@@ -163,7 +172,9 @@ async fn s58_our_nonce_stands_for_the_clock() {
         key.sign(&key.header(), &claims)
     };
     let refused = try_proof(&server, &late("1", "")).unwrap_err();
-    let nonce = refused.dpop_nonce.expect("a nonce for clients with a wrong clock");
+    let nonce = refused
+        .dpop_nonce
+        .expect("a nonce for clients with a wrong clock");
     assert!(try_proof(&server, &late("2", &nonce)).is_ok());
     assert!(try_proof(&server, &late("2", &nonce)).is_err(), "replay");
     let foreign = try_proof(&server, &late("3", "foreign")).unwrap_err();
@@ -211,11 +222,27 @@ async fn s58_s26_a_bound_token_needs_its_proof_and_is_no_bearer_token() {
         ("DPoP", good, "a proof that was used"),
         ("DPoP", String::new(), "no proof"),
         ("Bearer", String::new(), "as a bearer token"),
-        ("Bearer", key.proof("u2", "GET", path, Some(&token)), "bearer with proof"),
+        (
+            "Bearer",
+            key.proof("u2", "GET", path, Some(&token)),
+            "bearer with proof",
+        ),
         ("DPoP", key.proof("u3", "GET", path, None), "no ath"),
-        ("DPoP", key.proof("u4", "GET", path, Some("x")), "another ath"),
-        ("DPoP", other.proof("u5", "GET", path, Some(&token)), "another key"),
-        ("DPoP", key.proof("u6", "POST", path, Some(&token)), "another method"),
+        (
+            "DPoP",
+            key.proof("u4", "GET", path, Some("x")),
+            "another ath",
+        ),
+        (
+            "DPoP",
+            other.proof("u5", "GET", path, Some(&token)),
+            "another key",
+        ),
+        (
+            "DPoP",
+            key.proof("u6", "POST", path, Some(&token)),
+            "another method",
+        ),
     ] {
         let refused = userinfo(&server, scheme, &token, &proof).await;
         assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{what}");

@@ -53,7 +53,10 @@ async fn s42_s43_s45_with_our_id_token_it_is_done_at_once() {
     let answer = get(&mut browser, &fields).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
     assert_eq!(answer.location(), format!("{BYE}&state=a+b%26c"));
-    assert!(browser.cookie("session").is_none(), "the cookie is taken away");
+    assert!(
+        browser.cookie("session").is_none(),
+        "the cookie is taken away"
+    );
     assert!(!is_signed_in(&old).await, "and worth nothing");
 }
 
@@ -80,7 +83,10 @@ async fn s44_s45_other_clients_and_other_addresses_are_refused() {
         vec![("client_id", "other")],
         vec![("post_logout_redirect_uri", "https://evil.example/")],
         vec![("post_logout_redirect_uri", "https://app.example.com/bye")],
-        vec![("post_logout_redirect_uri", "https://app.example.com/bye?x=1&y")],
+        vec![(
+            "post_logout_redirect_uri",
+            "https://app.example.com/bye?x=1&y",
+        )],
     ] {
         let mut all = vec![("id_token_hint", token.as_str())];
         all.extend(fields.clone());
@@ -113,7 +119,10 @@ async fn s46_s47_without_a_good_hint_the_person_is_asked() {
     }
     assert!(is_signed_in(&browser).await);
     // The access token is no ID token.
-    let fields = [("client_id", "app"), ("post_logout_redirect_uri", "https://evil.example/")];
+    let fields = [
+        ("client_id", "app"),
+        ("post_logout_redirect_uri", "https://evil.example/"),
+    ];
     let page = get(&mut browser, &fields).await;
     assert!(page.field("post_logout_redirect_uri").is_none());
 

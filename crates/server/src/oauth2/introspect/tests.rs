@@ -112,7 +112,11 @@ async fn s34_s36_all_others_hear_that_it_is_not_active_and_nothing_else() {
     }
     assert!(is_active(&server, &token).await);
     server.pass(900_000);
-    assert_eq!(introspect(&server, "api", &token).await.text, INACTIVE, "expired");
+    assert_eq!(
+        introspect(&server, "api", &token).await.text,
+        INACTIVE,
+        "expired"
+    );
 }
 
 #[tokio::test]
@@ -122,12 +126,20 @@ async fn ac_093_what_a_disabled_person_or_client_holds_is_nothing() {
     let sub = testing::part(&token, 1)["sub"].as_str().unwrap().to_owned();
     let actor = Actor::person("test");
     assert!(is_active(&server, &token).await);
-    server.registry().disable_user(&actor, &sub).await.unwrap();
+    server
+        .registry()
+        .disable_user(&actor, &sub, "test")
+        .await
+        .unwrap();
     assert!(!is_active(&server, &token).await);
 
     let (server, _, tokens) = start().await;
     let token = text(&tokens, "access_token");
-    server.registry().disable_client(&actor, "app").await.unwrap();
+    server
+        .registry()
+        .disable_client(&actor, "app")
+        .await
+        .unwrap();
     assert!(!is_active(&server, &token).await);
 }
 
@@ -149,12 +161,18 @@ async fn s34_a_refresh_token_is_active_for_its_client_until_it_was_used() {
     let body = introspect(&server, "conf", &first).await.json();
     assert_eq!(body["active"], true);
     assert_eq!(body["client_id"], "conf");
-    let fields = [("grant_type", "refresh_token"), ("refresh_token", first.as_str())];
+    let fields = [
+        ("grant_type", "refresh_token"),
+        ("refresh_token", first.as_str()),
+    ];
     let refreshed = post_as(&server, "conf", "/oauth2/token", &fields).await;
     assert_eq!(refreshed.status, StatusCode::OK, "{}", refreshed.text);
     assert_eq!(introspect(&server, "conf", &first).await.text, INACTIVE);
     let second = text(&refreshed, "refresh_token");
-    assert_eq!(introspect(&server, "conf", &second).await.json()["active"], true);
+    assert_eq!(
+        introspect(&server, "conf", &second).await.json()["active"],
+        true
+    );
     server.pass(31 * 24 * 3_600_000);
     assert_eq!(introspect(&server, "conf", &second).await.text, INACTIVE);
 }

@@ -18,8 +18,13 @@ fn fields<'a>(changes: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
     let kept = base
         .into_iter()
         .filter(|(name, _)| !changes.iter().any(|(changed, _)| changed == name));
-    kept.chain(changes.iter().copied().filter(|(_, value)| !value.is_empty()))
-        .collect()
+    kept.chain(
+        changes
+            .iter()
+            .copied()
+            .filter(|(_, value)| !value.is_empty()),
+    )
+    .collect()
 }
 
 async fn push(server: &TestServer, changes: &[(&str, &str)]) -> Answer {

@@ -77,7 +77,10 @@ impl Metadata {
             None => most,
         };
         Ok(NewClient {
-            name: self.client_name.clone().unwrap_or_else(|| "Unnamed application".into()),
+            name: self
+                .client_name
+                .clone()
+                .unwrap_or_else(|| "Unnamed application".into()),
             client_type: if auth_method == AuthMethod::None {
                 ClientType::Public
             } else {
@@ -128,10 +131,16 @@ pub(super) fn of(client: &Client) -> Map<String, Value> {
     };
     put("client_name", json!(own.name));
     put("redirect_uris", json!(own.redirect_uris));
-    put("post_logout_redirect_uris", json!(own.post_logout_redirect_uris));
+    put(
+        "post_logout_redirect_uris",
+        json!(own.post_logout_redirect_uris),
+    );
     put("grant_types", json!(own.grant_types));
     put("response_types", json!(["code"]));
-    put("token_endpoint_auth_method", json!(own.auth_method.as_str()));
+    put(
+        "token_endpoint_auth_method",
+        json!(own.auth_method.as_str()),
+    );
     put("scope", json!(own.scopes.to_string()));
     put("id_token_signed_response_alg", json!(own.signing_alg));
     put("dpop_bound_access_tokens", json!(own.require_dpop));

@@ -31,7 +31,14 @@ fn initial(server: &TestServer) -> String {
 }
 
 async fn register(server: &TestServer, body: &Value) -> Answer {
-    send(server, Method::POST, "/oauth2/register", &initial(server), body).await
+    send(
+        server,
+        Method::POST,
+        "/oauth2/register",
+        &initial(server),
+        body,
+    )
+    .await
 }
 
 fn good() -> Value {
@@ -120,12 +127,19 @@ async fn s2_s6_s60_what_cannot_be_registered() {
         ("id_token_signed_response_alg", json!("none")),
         ("redirect_uris", json!("https://robot.example.com/")),
         ("client_name", json!("x".repeat(5_000))),
-        ("post_logout_redirect_uris", json!(vec!["https://r.example/"; 11])),
+        (
+            "post_logout_redirect_uris",
+            json!(vec!["https://r.example/"; 11]),
+        ),
     ] {
         let mut body = good();
         body[name] = value.clone();
         let answer = register(&server, &body).await;
-        assert_eq!(testing::error(&answer), "invalid_client_metadata", "{name}: {value}");
+        assert_eq!(
+            testing::error(&answer),
+            "invalid_client_metadata",
+            "{name}: {value}"
+        );
     }
     let mut native = good();
     native["redirect_uris"] = json!(["com.example.robot:/callback", "http://127.0.0.1/cb"]);
@@ -139,7 +153,10 @@ async fn s2_s6_s60_what_cannot_be_registered() {
 async fn s60_registrations_are_limited() {
     let server = TestServer::start().await;
     for _ in 0..20 {
-        assert_eq!(register(&server, &json!({})).await.status, StatusCode::BAD_REQUEST);
+        assert_eq!(
+            register(&server, &json!({})).await.status,
+            StatusCode::BAD_REQUEST
+        );
     }
     let many = register(&server, &good()).await;
     assert_eq!(many.status, StatusCode::TOO_MANY_REQUESTS);
@@ -150,12 +167,18 @@ async fn s60_a_client_manages_itself_and_nobody_else() {
     let server = TestServer::start().await;
     let mine = register(&server, &good()).await;
     let other = register(&server, &good()).await;
-    let (id, token) = (text(&mine, "client_id"), text(&mine, "registration_access_token"));
+    let (id, token) = (
+        text(&mine, "client_id"),
+        text(&mine, "registration_access_token"),
+    );
     let path = format!("/oauth2/register/{id}");
     let got = send(&server, Method::GET, &path, &token, &Value::Null).await;
     assert_eq!(got.status, StatusCode::OK);
     assert_eq!(got.json()["client_name"], "Robot");
-    assert!(got.json().get("client_secret").is_none(), "we do not have it");
+    assert!(
+        got.json().get("client_secret").is_none(),
+        "we do not have it"
+    );
     let foreign = text(&other, "registration_access_token");
     for bad in ["", "x", foreign.as_str(), &initial(&server)] {
         let refused = send(&server, Method::GET, &path, bad, &Value::Null).await;
@@ -166,7 +189,11 @@ async fn s60_a_client_manages_itself_and_nobody_else() {
     let made = management_token(server.server.app(), &fixed);
     let path_fixed = "/oauth2/register/app";
     let refused = send(&server, Method::DELETE, path_fixed, &made, &Value::Null).await;
-    assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "an administrator's client");
+    assert_eq!(
+        refused.status,
+        StatusCode::UNAUTHORIZED,
+        "an administrator's client"
+    );
 
     // PUT replaces everything.
     let mut body = good();

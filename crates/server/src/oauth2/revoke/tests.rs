@@ -39,7 +39,11 @@ async fn s31_ac_095_a_refresh_token_takes_its_access_tokens_with_it_at_once() {
     assert_eq!(used.json()["code"], "token_revoked");
     let refreshed = testing::refresh(&server, &refresh, &[]).await;
     assert_eq!(testing::error(&refreshed), "invalid_grant");
-    assert_eq!(revoke(&server, &fields).await.status, StatusCode::OK, "again");
+    assert_eq!(
+        revoke(&server, &fields).await.status,
+        StatusCode::OK,
+        "again"
+    );
 }
 
 #[tokio::test]

@@ -238,6 +238,8 @@ pub enum AuditAction {
     IdentityLinked,
     /// A linked identity was removed.
     IdentityUnlinked,
+    /// Somebody asked for what they may not do.
+    AccessRefused,
     /// What is over was removed by its retention.
     Pruned,
 }
@@ -350,6 +352,7 @@ impl AuditAction {
             Self::ProviderChanged => "identity_provider.changed",
             Self::IdentityLinked => "user.identity_linked",
             Self::IdentityUnlinked => "user.identity_unlinked",
+            Self::AccessRefused => "user.access_refused",
             Self::Pruned => "registry.pruned",
         }
     }

@@ -28,7 +28,7 @@ pub use passwords::{PasswordError, PasswordHasher};
 pub use secrets::{SecretsError, ServerSecrets};
 pub use serve::{ServeError, serve};
 pub use server::{BuildError, Server};
-pub use set_up::{DESKTOP_CLIENT, FirstOwner, SetUpError, is_empty, set_up};
+pub use set_up::{DESKTOP_CLIENT, FirstOwner, SetUpError, is_empty, prepare, set_up};
 
 #[cfg(test)]
 mod test_support;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
 use keywright_registry::{Clock, LocalRegistry, Peppers, RegistryError};
 
@@ -159,6 +160,20 @@ impl Server {
         sessions::start_background_work(&self.app);
         oauth2::start_background_work(&self.app);
         operations::start_background_work(&self.app);
+    }
+
+    /// Opens the set-up in the browser where nobody is here yet, and returns the code that it asks
+    /// for; none where somebody is.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if that cannot be found out.
+    pub async fn open_set_up(&self) -> Result<Option<SecretText>, RegistryError> {
+        if !crate::is_empty(&self.app.registry).await? {
+            return Ok(None);
+        }
+        let code = sign_in::set_up::first_owner::new_code();
+        *self.app.sign_in.set_up.code.lock().await = Some(code.clone());
+        Ok(Some(code))
     }
 
     /// The settings in force.

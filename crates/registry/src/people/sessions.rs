@@ -123,7 +123,7 @@ impl LocalRegistry {
             .ok_or_else(|| PeopleError::SessionNotFound.into())
     }
 
-    /// Writes a session as seen, at most once a minute; less often costs no write at all. Nothing
+    /// Writes a session as seen, every few minutes at most; less often costs no write at all. Nothing
     /// of it is a change that somebody makes, so there is no event. Returns whether it was written.
     ///
     /// # Errors

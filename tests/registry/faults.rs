@@ -264,7 +264,7 @@ async fn a_lost_connection_of_the_writer_is_made_anew() -> Result<()> {
     assert!(ended > 0, "the registry had connections");
     fixture.issue("after").await?;
     let issued = fixture.actions().await?;
-    let issued = issued.iter().filter(|action| *action == "api_key_issued");
+    let issued = issued.iter().filter(|action| *action == "api_key.issued");
     assert_eq!(issued.count(), 2, "each once");
     Ok(())
 }

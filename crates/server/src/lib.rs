@@ -24,7 +24,8 @@ mod users;
 
 pub use passwords::{PasswordError, PasswordHasher};
 pub use secrets::{SecretsError, ServerSecrets};
-pub use serve::{ServeError, TlsError, serve, serve_machines};
+pub use serve::{ServeError, TlsError, check_certificate, serve, serve_machines};
+pub use signing::{KeyFinding, check_signing_keys};
 pub use server::{BuildError, Server};
 pub use set_up::{DESKTOP_CLIENT, FirstOwner, SetUpError, is_empty, set_up};
 

@@ -24,7 +24,7 @@ use tower::Service as _;
 
 use crate::{Server, operations};
 use tls::Tls;
-pub use tls::TlsError;
+pub use tls::{TlsError, check_certificate};
 
 /// A client that sends its headers slower than this is not served.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);

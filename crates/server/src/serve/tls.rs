@@ -37,6 +37,14 @@ pub enum TlsError {
     Pair(#[from] rustls::Error),
 }
 
+/// Whether certificate and key can be read and fit.
+///
+/// # Errors
+/// [`TlsError`].
+pub fn check_certificate(cert: &Path, key: &Path) -> Result<(), TlsError> {
+    read(cert, key).map(|_| ())
+}
+
 /// Certificate and key, replaced whole.
 pub(super) struct Tls {
     cert: PathBuf,

@@ -184,6 +184,8 @@ pub enum AuditAction {
     ClientDisabled,
     /// A client was enabled again.
     ClientEnabled,
+    /// A client was given a token of its own.
+    ClientTokenIssued,
     /// A person allowed a client its scopes.
     ConsentGiven,
     /// A person took that back.
@@ -236,6 +238,8 @@ pub enum AuditAction {
     IdentityLinked,
     /// A linked identity was removed.
     IdentityUnlinked,
+    /// Somebody asked for what they may not do.
+    AccessRefused,
     /// What is over was removed by its retention.
     Pruned,
 }
@@ -321,6 +325,7 @@ impl AuditAction {
             Self::ClientSecretRotated => "client.secret_rotated",
             Self::ClientDisabled => "client.disabled",
             Self::ClientEnabled => "client.enabled",
+            Self::ClientTokenIssued => "client.token_issued",
             Self::ConsentGiven => "consent.given",
             Self::ConsentRevoked => "consent.revoked",
             Self::CodeIssued => "grant.code_issued",
@@ -347,6 +352,7 @@ impl AuditAction {
             Self::ProviderChanged => "identity_provider.changed",
             Self::IdentityLinked => "user.identity_linked",
             Self::IdentityUnlinked => "user.identity_unlinked",
+            Self::AccessRefused => "user.access_refused",
             Self::Pruned => "registry.pruned",
         }
     }

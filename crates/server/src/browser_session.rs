@@ -132,9 +132,7 @@ pub(crate) async fn begin(
             app.registry.find_session(&TokenDigest::of(old)).await?
     {
         let reason = EndReason::SignedOut;
-        app.registry
-            .end_session(&actor, &session.user_id, &session.id, reason)
-            .await?;
+        crate::sessions::end(app, &actor, &session.user_id, &session.id, reason).await?;
     }
     let new = NewSession {
         digest: TokenDigest::of(&token),

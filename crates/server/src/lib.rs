@@ -6,6 +6,7 @@ mod account;
 mod browser_session;
 mod caller;
 mod http;
+mod keys;
 mod oauth2;
 mod operations;
 mod pages;
@@ -27,7 +28,7 @@ pub use secrets::{SecretsError, ServerSecrets};
 pub use serve::{ServeError, TlsError, check_certificate, serve, serve_machines};
 pub use signing::{KeyFinding, check_signing_keys};
 pub use server::{BuildError, Server};
-pub use set_up::{DESKTOP_CLIENT, FirstOwner, SetUpError, is_empty, set_up};
+pub use set_up::{DESKTOP_CLIENT, FirstOwner, SetUpError, is_empty, prepare, set_up};
 
 #[cfg(test)]
 mod test_support;

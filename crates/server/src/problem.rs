@@ -261,6 +261,17 @@ impl IntoResponse for OAuthError {
     }
 }
 
+impl From<Problem> for OAuthError {
+    fn from(problem: Problem) -> Self {
+        if problem.status.is_server_error() {
+            let mut error = Self::new("temporarily_unavailable", problem.detail);
+            error.status = problem.status;
+            return error;
+        }
+        Self::new("invalid_request", problem.detail)
+    }
+}
+
 impl From<RegistryError> for OAuthError {
     fn from(error: RegistryError) -> Self {
         let problem = Problem::from(error);

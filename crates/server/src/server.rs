@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
+use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
 use keywright_registry::{Clock, LocalRegistry, Peppers, RegistryError};
 
@@ -13,7 +14,7 @@ use crate::passwords::{PasswordError, PasswordHasher};
 use crate::secrets::{SecretsError, ServerSecrets};
 use crate::settings::{SettingError, Settings};
 use crate::signing::{Alg, SigningKeys};
-use crate::{account, http, oauth2, operations, pages, rp, sessions, sign_in, users};
+use crate::{account, http, keys, oauth2, operations, pages, rp, sessions, sign_in, users};
 
 /// No request of ours is larger: imports and exports have limits of their own.
 const LARGEST_BODY: usize = 256 * 1024;
@@ -127,6 +128,7 @@ impl Server {
             .merge(account::routes())
             .merge(sessions::routes())
             .merge(users::routes())
+            .merge(keys::routes())
             .merge(operations::routes())
             .merge(pages::routes());
         let based = match app.settings.base_path.as_str() {
@@ -179,6 +181,20 @@ impl Server {
             .rotate(&app.registry, &app.secrets, alg, activate_at)
             .await
             .map_err(|error| BuildError::Keys(error.to_string()))
+    }
+
+    /// Opens the set-up in the browser where nobody is here yet, and returns the code that it asks
+    /// for; none where somebody is.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if that cannot be found out.
+    pub async fn open_set_up(&self) -> Result<Option<SecretText>, RegistryError> {
+        if !crate::is_empty(&self.app.registry).await? {
+            return Ok(None);
+        }
+        let code = sign_in::set_up::first_owner::new_code();
+        *self.app.sign_in.set_up.code.lock().await = Some(code.clone());
+        Ok(Some(code))
     }
 
     /// The settings in force.

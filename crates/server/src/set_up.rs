@@ -77,13 +77,7 @@ pub async fn set_up(
     }
     let email = Email::new(&owner.email)?;
     let actor = Actor::keywright();
-    let ids: Vec<String> = match registry.pepper_id().await? {
-        Some(id) => vec![id],
-        None => {
-            let made = secrets.new_pepper()?;
-            vec![registry.adopt_pepper(&actor, &made).await?]
-        }
-    };
+    let ids = [prepare(registry, secrets).await?];
     let peppers = secrets.peppers(&ids)?.ok_or(RegistryError::PepperMissing)?;
     match registry
         .add_client(&actor, DESKTOP_CLIENT, &desktop()?, None)
@@ -105,6 +99,23 @@ pub async fn set_up(
     };
     registry.create_user(&actor, &new).await?;
     Ok(root.plain.text().clone())
+}
+
+/// Gives a registry its pepper, unless it has one. A server that is built afterwards has it, and need
+/// not be started again once somebody has set it up. Returns the pepper's id.
+///
+/// # Errors
+/// [`SetUpError`].
+pub async fn prepare(
+    registry: &LocalRegistry,
+    secrets: &ServerSecrets,
+) -> Result<String, SetUpError> {
+    if let Some(id) = registry.pepper_id().await? {
+        return Ok(id);
+    }
+    let made = secrets.new_pepper()?;
+    let actor = Actor::keywright();
+    Ok(registry.adopt_pepper(&actor, &made).await?)
 }
 
 fn desktop() -> Result<NewClient, PeopleError> {

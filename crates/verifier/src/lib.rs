@@ -1,1 +1,34 @@
-//! Checks access tokens of a Keywright server in your own service.
+//! Checks access tokens of a Keywright server (or of any issuer that follows RFC 9068 or RFC 7662)
+//! in your own service.
+//!
+//! [`Offline`] checks a token by the issuer's published keys: no request per token, and a token that
+//! was revoked is good until it ends. [`Online`] asks the issuer: revocation is seen at once, or
+//! after the few seconds that answers are remembered. [`Gate`] puts either of them before any
+//! `tower` service. No token is ever written to a log or into an error.
+
+mod access_token;
+#[cfg(feature = "axum")]
+mod axum;
+mod cache;
+mod claims;
+mod clock;
+mod error;
+mod fetch;
+mod gate;
+mod introspection;
+mod issuer;
+mod jwks;
+mod jws;
+mod metadata;
+mod strict_json;
+
+#[cfg(test)]
+mod tests;
+
+pub use self::access_token::Offline;
+#[cfg(feature = "axum")]
+pub use self::axum::Authorized;
+pub use self::claims::Claims;
+pub use self::error::{SetupError, TokenError};
+pub use self::gate::{Check, Gate, Gated, Refusal};
+pub use self::introspection::Online;

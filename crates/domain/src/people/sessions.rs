@@ -20,8 +20,8 @@ impl Default for SessionLives {
     }
 }
 
-/// A session is written as seen at most this often (ms).
-pub const TOUCH_EVERY_MS: i64 = 60_000;
+/// A session is written as seen at most this often (ms), or four times in a short idle life (AC-116).
+pub const TOUCH_EVERY_MS: i64 = 5 * 60_000;
 
 /// A session, without its token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Session {
     pub created_at: i64,
     /// When the person last proved who they are (`auth_time`).
     pub authenticated_at: i64,
-    /// Latest request, exact to a minute.
+    /// Latest request, exact to [`TOUCH_EVERY_MS`].
     pub last_seen_at: i64,
     /// How long it lives without a request (ms).
     pub idle_ms: i64,
@@ -101,7 +101,8 @@ impl Session {
     /// Whether a request at `now` is worth a write.
     #[must_use]
     pub fn touch_is_due(&self, now: i64) -> bool {
-        now >= self.last_seen_at.saturating_add(TOUCH_EVERY_MS)
+        let every = TOUCH_EVERY_MS.min(self.idle_ms / 4);
+        now >= self.last_seen_at.saturating_add(every)
     }
 }
 
@@ -114,6 +115,8 @@ pub enum EndReason {
     EndedByUser,
     /// An administrator ended it.
     EndedByAdmin,
+    /// The person began more sessions than one may have (AC-115).
+    TooManySessions,
     /// One of its ages was over.
     Expired,
     /// The person was disabled or deleted.
@@ -129,10 +132,11 @@ pub enum EndReason {
 }
 
 impl EndReason {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::SignedOut,
         Self::EndedByUser,
         Self::EndedByAdmin,
+        Self::TooManySessions,
         Self::Expired,
         Self::UserDisabled,
         Self::PasswordChanged,
@@ -148,6 +152,7 @@ impl EndReason {
             Self::SignedOut => "signed_out",
             Self::EndedByUser => "ended_by_user",
             Self::EndedByAdmin => "ended_by_admin",
+            Self::TooManySessions => "max_sessions_exceeded",
             Self::Expired => "expired",
             Self::UserDisabled => "user_disabled",
             Self::PasswordChanged => "password_changed",
@@ -202,9 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_touched_once_a_minute() {
-        assert!(!session().touch_is_due(60_999));
-        assert!(session().touch_is_due(61_000));
+    fn ac_116_a_session_is_touched_every_five_minutes_or_four_times_in_its_idle_life() {
+        let mut session = session();
+        session.idle_ms = 100_000_000;
+        assert!(!session.touch_is_due(300_999));
+        assert!(session.touch_is_due(301_000));
+        session.idle_ms = 60_000;
+        assert!(!session.touch_is_due(15_999));
+        assert!(session.touch_is_due(16_000));
     }
 
     #[test]

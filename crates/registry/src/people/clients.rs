@@ -2,7 +2,7 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    Client, EndReason, LONGEST_ACCESS_MS, NewClient, PeopleError, TokenDigest,
+    Client, EndReason, LONGEST_ACCESS_MS, NewClient, OAuthScopes, PeopleError, TokenDigest,
 };
 
 use super::page::{self, Page, Position};
@@ -191,6 +191,35 @@ impl LocalRegistry {
                 let mut event = about_client(action, &client, "given another secret");
                 event.details.push(("overlap_ms", overlap.to_string()));
                 unit.audit(actor, event);
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// Writes down that a client was given an access token of its own (RFC 6749 §4.4). Nothing else is
+    /// kept of such a token.
+    ///
+    /// # Errors
+    /// [`PeopleError::ClientNotFound`]; [`PeopleError::Client`] for one that may not have any.
+    pub async fn record_client_token(
+        &self,
+        client_id: &str,
+        jti: &str,
+        scopes: &OAuthScopes,
+    ) -> Result<(), RegistryError> {
+        let input = (client_id.to_owned(), jti.to_owned(), scopes.clone());
+        self.write(input, |unit, (id, jti, scopes)| {
+            Box::pin(async move {
+                let client = find(unit, id).await?;
+                if !client.may_use("client_credentials") {
+                    return Err(PeopleError::Client("it may not have tokens of its own").into());
+                }
+                let action = AuditAction::ClientTokenIssued;
+                let mut event = about_client(action, &client, "given a token of its own");
+                event.details.push(("jti", jti.clone()));
+                event.details.push(("scopes", scopes.to_string()));
+                unit.audit(&Actor::person(id), event);
                 Ok(())
             })
         })

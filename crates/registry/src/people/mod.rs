@@ -12,6 +12,7 @@ pub(crate) mod invitations;
 pub(crate) mod page;
 pub(crate) mod providers;
 pub(crate) mod refresh;
+pub(crate) mod refusals;
 pub(crate) mod requests;
 pub(crate) mod retention;
 pub(crate) mod roles;

@@ -113,7 +113,17 @@ impl LocalRegistry {
         }))
     }
 
-    /// Writes a session as seen, at most once a minute; less often costs no write at all. Nothing
+    /// A session by its public id, whether it is good or not.
+    ///
+    /// # Errors
+    /// [`PeopleError::SessionNotFound`].
+    pub async fn find_session_by_id(&self, id: &str) -> Result<Session, RegistryError> {
+        store::people::sessions::find(&mut *self.shared.pool.acquire().await?, id)
+            .await?
+            .ok_or_else(|| PeopleError::SessionNotFound.into())
+    }
+
+    /// Writes a session as seen, every few minutes at most; less often costs no write at all. Nothing
     /// of it is a change that somebody makes, so there is no event. Returns whether it was written.
     ///
     /// # Errors

@@ -3,17 +3,27 @@
 
 pub(crate) mod access_token;
 pub(crate) mod authorization_request;
+pub(crate) mod authorize;
 pub(crate) mod back_channel;
 pub(crate) mod client_assertion;
 pub(crate) mod client_auth;
+pub(crate) mod consent;
+pub(crate) mod cors;
 pub(crate) mod device;
 pub(crate) mod dpop;
 pub(crate) mod extensions;
+pub(crate) mod id_token;
+pub(crate) mod metadata;
+pub(crate) mod resource;
+pub(crate) mod token;
 pub(crate) mod tokens;
+pub(crate) mod user_claims;
+pub(crate) mod userinfo;
+
+#[cfg(test)]
+pub(crate) mod testing;
 
 use axum::Router;
-use axum::http::HeaderValue;
-use axum::routing::get;
 
 use crate::http::failures::Failures;
 use crate::server::{App, BuildError};
@@ -39,35 +49,23 @@ impl State {
 }
 
 /// Below the base path.
-pub(crate) fn routes(_app: &App) -> Router<App> {
+pub(crate) fn routes(app: &App) -> Router<App> {
+    let short = app.settings.short_aliases;
     Router::new()
-        .route("/oauth2/jwks.json", get(jwks))
+        .merge(metadata::routes())
+        .merge(authorize::routes(short))
+        .merge(token::routes(short))
+        .merge(userinfo::routes())
         .merge(extensions::routes())
 }
 
 /// At the root of the host, whatever the base path (RFC 8414 §3.1: the issuer's path comes after the
 /// well-known one).
-pub(crate) fn root_routes(_app: &App) -> Router<App> {
-    Router::new()
+pub(crate) fn root_routes(app: &App) -> Router<App> {
+    metadata::root_routes(&app.settings.base_path)
 }
 
 /// Starts what goes on beside requests.
 pub(crate) fn start_background_work(app: &App) {
     extensions::start_background_work(app);
-}
-
-async fn jwks(
-    axum::extract::State(app): axum::extract::State<App>,
-) -> ([(axum::http::HeaderName, HeaderValue); 2], String) {
-    let headers = [
-        (
-            axum::http::header::CONTENT_TYPE,
-            HeaderValue::from_static("application/jwk-set+json"),
-        ),
-        (
-            axum::http::header::CACHE_CONTROL,
-            HeaderValue::from_static("public, max-age=300"),
-        ),
-    ];
-    (headers, app.keys.current().jwks().to_owned())
 }

@@ -1,6 +1,8 @@
 //! Pages: one layout, one style sheet, no inline script or style. They work without JavaScript, in
 //! light and dark, and refuse to be framed. Everything foreign is escaped by `maud`.
 
+pub(crate) mod dates;
+
 use axum::Router;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};

@@ -60,6 +60,9 @@ pub struct SettingsFile {
     /// Figures.
     #[serde(skip_serializing_if = "is_default")]
     pub metrics: MetricsTable,
+    /// Resources besides our own API that access tokens may be made for (RFC 8707).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<String>,
     /// Certificate.
     #[serde(skip_serializing_if = "is_default")]
     pub tls: TlsTable,
@@ -220,6 +223,7 @@ impl SettingsFile {
             (Some(_), None) => return Err(SettingError::new("tls.key", "it is missing").into()),
             (None, Some(_)) => return Err(SettingError::new("tls.cert", "it is missing").into()),
         };
+        settings.resources.clone_from(&self.resources);
         settings.trusted_proxies.clone_from(&self.proxies.trusted);
         set_s(&mut settings.access_ms, self.tokens.access_s);
         set_s(&mut settings.code_ms, self.tokens.code_s);

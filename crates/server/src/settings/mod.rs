@@ -89,6 +89,8 @@ pub struct Settings {
     pub log_json: bool,
     /// Text in place of “Keywright” on pages.
     pub site_name: String,
+    /// Resources besides our own API that access tokens may be made for (RFC 8707), byte for byte.
+    pub resources: Vec<String>,
 }
 
 /// The address of a database; it may hold a password.
@@ -176,6 +178,7 @@ impl Settings {
             metrics_allow: Vec::new(),
             log_json: true,
             site_name: "Keywright".to_owned(),
+            resources: Vec::new(),
             issuer,
         })
     }
@@ -232,6 +235,14 @@ impl Settings {
                 "tokens.signing_key_days",
                 "allowed are 1 to 366",
             ));
+        }
+        let bad = |text: &&String| !crate::oauth2::resource::is_identifier(text);
+        if let Some(bad) = self.resources.iter().find(bad) {
+            let why = format!("“{bad}” is no complete address without a fragment");
+            return Err(SettingError::new("resources", why));
+        }
+        if self.resources.len() > 100 {
+            return Err(SettingError::new("resources", "allowed are 100"));
         }
         // Cookies are Secure always: without TLS only this machine's browsers send them (AC-112).
         let https = self.issuer.as_str().starts_with("https://");
@@ -338,6 +349,9 @@ mod tests {
             refused(|s| s.refresh.grace_ms = 61_000),
             "tokens.refresh_grace_s"
         );
+        for resource in ["api", "https://api.example.com/#x", "mailto:a@b"] {
+            assert_eq!(refused(|s| s.resources.push(resource.into())), "resources");
+        }
         let everybody = "0.0.0.0/0".parse().unwrap();
         assert_eq!(
             refused(|s| s.trusted_proxies.push(everybody)),

@@ -1,6 +1,6 @@
 //! How people sign in: password, passkey, one-time codes, invitations, and the first set-up.
 
-mod set_up;
+pub(crate) mod set_up;
 
 use axum::Router;
 
@@ -9,12 +9,17 @@ use crate::settings::Settings;
 
 /// What these pages keep in memory.
 #[derive(Debug)]
-pub(crate) struct State {}
+pub(crate) struct State {
+    /// The first set-up.
+    pub(crate) set_up: set_up::State,
+}
 
 impl State {
     /// Nothing remembered yet.
     pub(crate) fn new(_settings: &Settings) -> Result<Self, BuildError> {
-        Ok(Self {})
+        Ok(Self {
+            set_up: set_up::State::default(),
+        })
     }
 }
 

@@ -1,0 +1,174 @@
+//! A key in a request: where it may be, where it may not, and how it is refused (AC-123 to AC-125).
+
+use axum::http::{HeaderMap, StatusCode, header};
+use keywright_domain::SecretText;
+use keywright_domain::api_keys::{Refusal, find_keys};
+use keywright_registry::Verification;
+use subtle::ConstantTimeEq as _;
+
+use crate::problem::Problem;
+
+/// What a request presents.
+#[derive(Debug)]
+pub(crate) struct Presented {
+    /// The text.
+    pub(crate) text: SecretText,
+    /// It came as `Authorization: Bearer`, and may be a token.
+    pub(crate) in_header: bool,
+}
+
+/// A header as text.
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Two different credentials: which one counts, nobody could say.
+pub(crate) fn ambiguous() -> Problem {
+    Problem::bad_request(
+        "ambiguous_credentials",
+        "two different credentials came together: send one of them",
+    )
+}
+
+/// Reads `Authorization: Bearer` and `X-API-Key`; both may come if they are equal.
+///
+/// # Errors
+/// 400 `ambiguous_credentials`.
+pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Presented>, Problem> {
+    let more_than_one = |name: &str| headers.get_all(name).iter().nth(1).is_some();
+    if more_than_one("authorization") || more_than_one("x-api-key") {
+        return Err(ambiguous());
+    }
+    let bearer = text(headers, header::AUTHORIZATION.as_str())
+        .and_then(|value| value.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+        .map(|(_, rest)| rest.trim());
+    let plain = text(headers, "x-api-key").map(str::trim);
+    // Another scheme beside a key is another credential.
+    if plain.is_some() && bearer.is_none() && headers.contains_key(header::AUTHORIZATION) {
+        return Err(ambiguous());
+    }
+    match (bearer, plain) {
+        (Some(one), Some(other)) if !bool::from(one.as_bytes().ct_eq(other.as_bytes())) => {
+            Err(ambiguous())
+        }
+        (Some(text), _) => Ok(Some(Presented {
+            text: SecretText::new(text.to_owned()),
+            in_header: true,
+        })),
+        (None, Some(text)) => Ok(Some(Presented {
+            text: SecretText::new(text.to_owned()),
+            in_header: false,
+        })),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Names of query parameters that have no other purpose than to carry a key.
+const NAMES: [&str; 6] = [
+    "api_key",
+    "apikey",
+    "api-key",
+    "key",
+    "access_token",
+    "token",
+];
+
+/// Whether a URL carries a key: anything of our format anywhere in it, or a parameter that is named for
+/// one and looks like nothing else. Returns the texts of our format, for the record (AC-124).
+pub(crate) fn in_url(url: &str) -> Option<Vec<SecretText>> {
+    let decoded = percent_decoded(url);
+    let found: Vec<SecretText> = find_keys(&decoded)
+        .map(|found| SecretText::new(decoded[found.range].to_owned()))
+        .collect();
+    if !found.is_empty() {
+        return Some(found);
+    }
+    let (_, query) = url.split_once('?')?;
+    let query = query.split('#').next().unwrap_or("");
+    let named = url::form_urlencoded::parse(query.as_bytes()).any(|(name, value)| {
+        NAMES.contains(&name.to_ascii_lowercase().as_str()) && value.len() >= 16
+    });
+    named.then(Vec::new)
+}
+
+fn percent_decoded(url: &str) -> String {
+    // `form_urlencoded` decodes one value: the whole URL as the value of nothing.
+    let once = url.replace(['&', '=', '?', '#', '/'], " ");
+    url::form_urlencoded::parse(once.as_bytes())
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect()
+}
+
+/// Codes of states carry the word key towards the outside.
+pub(crate) fn code(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::Malformed(_) => "key_malformed",
+        Refusal::NotFound => "key_not_found",
+        Refusal::Revoked => "key_revoked",
+        Refusal::Retired => "key_retired",
+        Refusal::Expired => "key_expired",
+        Refusal::NotYetValid => "key_not_yet_valid",
+        Refusal::Disabled => "key_disabled",
+        other => other.code(),
+    }
+}
+
+/// A refusal as HTTP answers it: 401, 403 with the scope, 429 and never 401 for a limit.
+pub(crate) fn refusal(refusal: &Refusal, verification: &Verification) -> Problem {
+    let code = code(refusal);
+    match refusal {
+        Refusal::InsufficientScope(missing) => {
+            let scopes: Vec<_> = missing.iter().map(|scope| scope.as_str()).collect();
+            Problem::insufficient_scope(&scopes.join(" "))
+        }
+        Refusal::RateLimited {
+            limit,
+            retry_after_ms,
+        } => {
+            let seconds = u64::try_from(retry_after_ms.div_euclid(1000) + 1).unwrap_or(1);
+            let mut problem = Problem::rate_limited(seconds);
+            problem.detail = format!("the limit “{limit}” is reached");
+            problem.with("limit", limit.as_str())
+        }
+        Refusal::CreditsExhausted { refill_at } => {
+            let status = StatusCode::TOO_MANY_REQUESTS;
+            let problem = Problem::new(status, code, "this key has no credits left");
+            match refill_at {
+                Some(at) => problem.with("refill_at", *at),
+                None => problem,
+            }
+        }
+        Refusal::IpNotAllowed
+        | Refusal::OriginNotAllowed
+        | Refusal::WrongEnvironment
+        | Refusal::KeyTypeForbidden => {
+            let detail = match refusal {
+                Refusal::IpNotAllowed => "this key may not be used from this address",
+                Refusal::OriginNotAllowed => "this key may not be used from this page",
+                Refusal::WrongEnvironment => "this key belongs to another environment",
+                _ => "a key of this type may not do this",
+            };
+            Problem::new(StatusCode::FORBIDDEN, code, detail)
+        }
+        _ => {
+            let detail = match refusal {
+                // Unknown and wrong are one answer (AC-127).
+                Refusal::NotFound => "this key is not known",
+                Refusal::Malformed(_) => "this is no API key",
+                Refusal::Revoked => "this key was revoked",
+                Refusal::Retired => "this secret was replaced and its overlap is over",
+                Refusal::Expired => "this key has expired",
+                Refusal::NotYetValid => "this key is not valid yet",
+                Refusal::Disabled => "this key is disabled",
+                _ => "the owner of this key is disabled",
+            };
+            let problem = Problem::unauthorized(code, detail)
+                .with_challenge("Bearer error=\"invalid_token\"".to_owned());
+            match &verification.kid {
+                Some(kid) => problem.with("kid", kid.as_str()),
+                None => problem,
+            }
+        }
+    }
+}

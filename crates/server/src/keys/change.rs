@@ -1,0 +1,206 @@
+//! Changing, suspending and ending keys.
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, header};
+use axum::response::Response;
+use keywright_domain::api_keys::ApiKey;
+use keywright_domain::api_keys::lifecycle::KnownScope;
+use keywright_domain::scopes::Scope;
+use keywright_registry::ApiKeyChange;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::issue::{body, settings};
+use super::list::{ScopeBody, answer};
+use super::manager::Manager;
+use super::settings::SettingsBody;
+use super::views::problem;
+use crate::problem::Problem;
+use crate::server::App;
+
+/// What is to be changed; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChangeBody {
+    /// Another name.
+    name: Option<String>,
+    /// Other scopes.
+    scopes: Option<Vec<String>>,
+    /// Other settings, as a whole.
+    settings: Option<SettingsBody>,
+}
+
+/// Why.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ReasonBody {
+    /// Up to 500 characters; may be left out.
+    reason: String,
+}
+
+/// Reads the key and refuses whom it is not for.
+pub(crate) async fn key_for(
+    app: &App,
+    manager: &Manager,
+    id: &str,
+    permission: &str,
+) -> Result<ApiKey, Problem> {
+    manager.require_own(permission)?;
+    let (key, _) = app.registry.find_api_key(id).await?;
+    manager.check(&key, permission)?;
+    Ok(key)
+}
+
+/// `If-Match` with the `ETag` that the caller saw.
+fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
+    let Some(value) = headers.get(header::IF_MATCH) else {
+        return Ok(None);
+    };
+    let text = value.to_str().unwrap_or("").trim();
+    if text == "*" {
+        return Ok(None);
+    }
+    let epoch = text
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .and_then(|text| text.parse().ok());
+    epoch
+        .map(Some)
+        .ok_or_else(|| Problem::bad_request("invalid_etag", "If-Match is not one of our ETags"))
+}
+
+/// Changes name, scopes or settings; with `If-Match`, only if nobody changed it since.
+#[utoipa::path(
+    patch, path = "/api/v1/keys/{id}", tag = "keys", request_body = ChangeBody,
+    params(("id" = String, Path, description = "The key"), ("If-Match" = Option<String>, Header, description = "ETag that was seen")),
+    responses((status = 200, description = "Changed", body = super::views::KeyView), (status = 412, description = "Changed by somebody else meanwhile"))
+)]
+pub(crate) async fn change(
+    State(app): State<App>,
+    manager: Manager,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    given: Result<Json<ChangeBody>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let asked = body(given)?;
+    key_for(&app, &manager, &id, "keys:write").await?;
+    if let Some(scopes) = &asked.scopes {
+        manager.check_grant(scopes)?;
+    }
+    let change = ApiKeyChange {
+        name: asked.name,
+        scopes: asked.scopes,
+        settings: asked.settings.as_ref().map(settings).transpose()?,
+        if_epoch: if_match(&headers)?,
+    };
+    let key = app
+        .registry
+        .change_api_key(&manager.actor, &id, &change)
+        .await
+        .map_err(problem)?;
+    Ok(answer(&app, &key))
+}
+
+/// A body may be left out (C-16).
+fn reason(given: Option<Result<Json<ReasonBody>, JsonRejection>>) -> Result<String, Problem> {
+    given.map_or_else(
+        || Ok(String::new()),
+        |given| body(given).map(|body| body.reason),
+    )
+}
+
+/// The optional body of a request: none where there is no content type.
+#[derive(Debug)]
+pub(crate) struct Reason(pub(crate) String);
+
+impl axum::extract::FromRequest<App> for Reason {
+    type Rejection = Problem;
+
+    async fn from_request(
+        request: axum::extract::Request,
+        state: &App,
+    ) -> Result<Self, Self::Rejection> {
+        if !request.headers().contains_key(header::CONTENT_TYPE) {
+            return reason(None).map(Self);
+        }
+        let given = Json::<ReasonBody>::from_request(request, state).await;
+        reason(Some(given)).map(Self)
+    }
+}
+
+/// Ends a key for good. Ending it again changes nothing.
+#[utoipa::path(
+    post, path = "/api/v1/keys/{id}/revoke", tag = "keys", request_body = ReasonBody, params(("id" = String, Path, description = "The key")),
+    responses((status = 200, description = "It is refused from now on", body = super::views::KeyView))
+)]
+pub(crate) async fn revoke(
+    State(app): State<App>,
+    manager: Manager,
+    Path(id): Path<String>,
+    Reason(reason): Reason,
+) -> Result<Response, Problem> {
+    key_for(&app, &manager, &id, "keys:write").await?;
+    let revoked = app.registry.revoke_api_key(&manager.actor, &id, &reason);
+    Ok(answer(&app, &revoked.await.map_err(problem)?))
+}
+
+/// Suspends a key until it is enabled again.
+#[utoipa::path(
+    post, path = "/api/v1/keys/{id}/disable", tag = "keys", request_body = ReasonBody, params(("id" = String, Path, description = "The key")),
+    responses((status = 200, description = "Suspended", body = super::views::KeyView), (status = 409, description = "It was revoked"))
+)]
+pub(crate) async fn disable(
+    State(app): State<App>,
+    manager: Manager,
+    Path(id): Path<String>,
+    Reason(reason): Reason,
+) -> Result<Response, Problem> {
+    key_for(&app, &manager, &id, "keys:write").await?;
+    let disabled = app.registry.disable_api_key(&manager.actor, &id, &reason);
+    Ok(answer(&app, &disabled.await.map_err(problem)?))
+}
+
+/// Ends a suspension.
+#[utoipa::path(
+    post, path = "/api/v1/keys/{id}/enable", tag = "keys", params(("id" = String, Path, description = "The key")),
+    responses((status = 200, description = "It works again", body = super::views::KeyView), (status = 409, description = "It was revoked"))
+)]
+pub(crate) async fn enable(
+    State(app): State<App>,
+    manager: Manager,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    key_for(&app, &manager, &id, "keys:write").await?;
+    let enabled = app.registry.enable_api_key(&manager.actor, &id);
+    Ok(answer(&app, &enabled.await.map_err(problem)?))
+}
+
+/// Adds a scope to the catalogue, or describes it anew.
+#[utoipa::path(put, path = "/api/v1/scopes", tag = "keys", request_body = ScopeBody, responses((status = 200, description = "It is known", body = ScopeBody)))]
+pub(crate) async fn define_scope(
+    State(app): State<App>,
+    manager: Manager,
+    given: Result<Json<ScopeBody>, JsonRejection>,
+) -> Result<Json<ScopeBody>, Problem> {
+    manager.require("scopes:write")?;
+    let asked = body(given)?;
+    let scope = Scope::new(&asked.name)
+        .map_err(|error| Problem::bad_request("invalid_scope", error.to_string()))?;
+    let known = KnownScope {
+        scope,
+        description: asked.description,
+        low_risk: asked.low_risk,
+    };
+    let known = app
+        .registry
+        .define_scope(&manager.actor, known)
+        .await
+        .map_err(problem)?;
+    Ok(Json(ScopeBody {
+        name: known.scope.as_str().to_owned(),
+        description: known.description,
+        low_risk: known.low_risk,
+    }))
+}

@@ -1,0 +1,155 @@
+//! Forward authentication: a gateway (nginx `auth_request`, Caddy, Traefik, Envoy) asks here before it
+//! lets a request through. 204 with who it is, or 401, 403, 429 with why not.
+
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use keywright_registry::{Caller, Verification, VerifyRequest};
+
+use super::bearer::{self, text};
+use super::manager::peppers;
+use super::verify::{Needs, flag_exposed, key_in_url};
+use crate::http::{Params, Peer};
+use crate::problem::Problem;
+use crate::server::App;
+
+/// Where gateways write the address that was asked for: nginx by configuration, Caddy and Traefik,
+/// Envoy.
+const ADDRESSES: [&str; 3] = ["x-original-uri", "x-forwarded-uri", "x-envoy-original-path"];
+/// And the method.
+const METHODS: [&str; 2] = ["x-original-method", "x-forwarded-method"];
+
+/// Verifies the key of a request that a gateway holds back. `scope`, `environment` and `type` (several
+/// with commas) in our own address say what is needed.
+pub(crate) async fn forward_auth(
+    State(app): State<App>,
+    peer: Peer,
+    RawQuery(raw): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let raw = raw.unwrap_or_default();
+    let addresses = ADDRESSES.iter().filter_map(|name| text(&headers, name));
+    let own = format!("?{raw}");
+    for address in addresses.clone().chain([own.as_str()]) {
+        if let Some(exposed) = bearer::in_url(address) {
+            flag_exposed(&app, &exposed, peer.address).await;
+            return Err(key_in_url());
+        }
+    }
+    let params = Params::parse(&raw)
+        .map_err(|repeated| Problem::bad_request("invalid_parameter", repeated.to_string()))?;
+    let known = ["scope", "environment", "type", "cost"];
+    if let Some((name, _)) = params.iter().find(|(name, _)| !known.contains(name)) {
+        // A requirement with a typing error would let everybody through.
+        let detail = format!("there is no parameter {name}");
+        return Err(Problem::bad_request("unknown_parameter", detail));
+    }
+    let types = params.get("type").unwrap_or("").split(',');
+    let types = types.map(str::trim).filter(|one| !one.is_empty());
+    let needs = Needs::read(params.get("scope"), params.get("environment"), types)?;
+    let cost = params.get("cost").map(str::parse).transpose();
+    let cost = cost.map_err(|_| Problem::bad_request("invalid_parameter", "cost: a number"))?;
+    let Some(presented) = bearer::read(&headers)? else {
+        return Err(
+            Problem::unauthorized("credentials_missing", "this needs an API key")
+                .with_challenge("Bearer".to_owned()),
+        );
+    };
+    let method = METHODS.iter().find_map(|name| text(&headers, name));
+    let path = addresses.clone().next().map(path_only);
+    let route = path.map(|path| format!("{} {path}", method.unwrap_or("GET")));
+    let request = VerifyRequest {
+        presented: presented.text.expose(),
+        requirement: needs.requirement.as_ref(),
+        environment: needs.environment.as_ref(),
+        key_types: &needs.key_types,
+        cost,
+        credits: None,
+        caller: Caller {
+            address: Some(peer.address),
+            origin: text(&headers, "origin"),
+            agent: Some(&peer.user_agent),
+            route: route.as_deref(),
+            client_label: text(&headers, "x-client-label"),
+        },
+    };
+    let verification = app
+        .registry
+        .verify_api_key(&request, peppers(&app)?)
+        .await?;
+    match &verification.verdict {
+        Ok(()) => Ok(accepted(&verification)),
+        Err(refused) => {
+            let mut response = bearer::refusal(refused, &verification).into_response();
+            limits(&verification, response.headers_mut());
+            Ok(response)
+        }
+    }
+}
+
+/// Without a query, and without what could be an id in it: routes are counted, not requests.
+fn path_only(address: &str) -> String {
+    let path = address.split(['?', '#']).next().unwrap_or("");
+    path.split('/')
+        .map(|part| {
+            let is_id = part.len() > 24 || part.bytes().any(|byte| byte.is_ascii_digit());
+            if is_id && !part.starts_with('v') {
+                "*"
+            } else {
+                part
+            }
+        })
+        .collect::<Vec<_>>()
+        .join("/")
+}
+
+fn accepted(verification: &Verification) -> Response {
+    let mut headers = HeaderMap::new();
+    let mut set = |name: &'static str, value: &str| {
+        if let Ok(value) = HeaderValue::try_from(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    set(
+        "x-keywright-key-id",
+        verification.key_id.as_deref().unwrap_or(""),
+    );
+    set("x-keywright-kid", verification.kid.as_deref().unwrap_or(""));
+    set(
+        "x-keywright-owner",
+        verification.owner.as_deref().unwrap_or(""),
+    );
+    let scopes = verification.scopes.as_ref().map(|set| set.to_string());
+    set("x-keywright-scopes", scopes.as_deref().unwrap_or(""));
+    if let Some(at) = verification.retires_at {
+        set("x-keywright-retires-at", &at.to_string());
+    }
+    limits(verification, &mut headers);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    (StatusCode::NO_CONTENT, headers).into_response()
+}
+
+/// What is left of the narrowest limit.
+fn limits(verification: &Verification, headers: &mut HeaderMap) {
+    let (Some(left), Some(reset)) = (verification.limit_left, verification.limit_reset_ms) else {
+        return;
+    };
+    let seconds = reset.div_ceil(1000);
+    headers.insert("x-ratelimit-remaining", HeaderValue::from(left));
+    headers.insert("x-ratelimit-reset", HeaderValue::from(seconds));
+    let field = format!("\"key\";r={left};t={seconds}");
+    if let Ok(value) = HeaderValue::try_from(field) {
+        headers.insert("ratelimit", value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::path_only;
+
+    #[test]
+    fn routes_have_no_ids() {
+        assert_eq!(path_only("/v1/orders/1234?x=1"), "/v1/orders/*");
+        assert_eq!(path_only("/a/b"), "/a/b");
+    }
+}

@@ -1,0 +1,172 @@
+//! Issuing keys.
+
+use axum::Json;
+use axum::extract::State;
+use axum::extract::rejection::JsonRejection;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use keywright_domain::api_keys::format::ROOT_PREFIX;
+use keywright_domain::api_keys::lifecycle::NewApiKey;
+use keywright_domain::api_keys::{Environment, Owner, OwnerKind};
+use keywright_registry::RegistryError;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::manager::{Manager, peppers};
+use super::settings::SettingsBody;
+use super::views::{ClientSecretBody, IssuedView, OwnerBody, problem};
+use crate::problem::Problem;
+use crate::server::App;
+
+/// A wish for a key.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct IssueBody {
+    /// 1 to 120 characters.
+    name: String,
+    /// `sk_live`, `sk_test`, `pk_live`, `pk_test`, or one of your own.
+    prefix: String,
+    /// What it may do: at least one scope of the catalogue.
+    #[serde(default)]
+    scopes: Vec<String>,
+    /// How long it lives, in milliseconds; 90 days if it is left out.
+    lifetime_ms: Option<i64>,
+    /// It never expires (needs a policy that allows it, or `keys:*`).
+    #[serde(default)]
+    never_expires: bool,
+    /// Where it may be used; by its prefix, if it is left out.
+    environment: Option<String>,
+    /// Who answers for it; the caller, if it is left out.
+    owner: Option<OwnerBody>,
+    /// From when it verifies (Unix ms).
+    not_before: Option<i64>,
+    /// Limits, networks, origins, labels, credits.
+    #[serde(default)]
+    settings: SettingsBody,
+    /// A secret that the caller made; we make one otherwise.
+    client_secret: Option<ClientSecretBody>,
+}
+
+const DEFAULT_LIFETIME_MS: i64 = 90 * keywright_domain::api_keys::DAY_MS;
+
+/// A body that does not fit, as a refusal of ours.
+pub(crate) fn body<T>(given: Result<Json<T>, JsonRejection>) -> Result<T, Problem> {
+    match given {
+        Ok(Json(body)) => Ok(body),
+        Err(rejection) => {
+            let mut problem = Problem::bad_request("invalid_body", rejection.body_text());
+            problem.status = match rejection.status() {
+                StatusCode::UNPROCESSABLE_ENTITY => StatusCode::BAD_REQUEST,
+                status => status,
+            };
+            Err(problem)
+        }
+    }
+}
+
+/// The domain's settings, or which rule they break.
+pub(crate) fn settings(
+    body: &SettingsBody,
+) -> Result<keywright_domain::api_keys::KeySettings, Problem> {
+    let settings = body
+        .read()
+        .map_err(|error| problem(RegistryError::Key(error.into())))?;
+    Ok(settings)
+}
+
+/// Issues a key. The answer holds its secret, this once.
+#[utoipa::path(
+    post, path = "/api/v1/keys", tag = "keys", request_body = IssueBody,
+    responses(
+        (status = 201, description = "Issued", body = IssuedView),
+        (status = 400, description = "A rule or policy is broken; the code says which"),
+        (status = 403, description = "Not allowed, or more than the caller holds"),
+    )
+)]
+pub(crate) async fn issue(
+    State(app): State<App>,
+    manager: Manager,
+    given: Result<Json<IssueBody>, JsonRejection>,
+) -> Result<Response, Problem> {
+    manager.require_own("keys:write")?;
+    let body = body(given)?;
+    let wish = wish(&manager, &body)?;
+    let peppers = peppers(&app)?;
+    let (key, plain) = match &body.client_secret {
+        Some(secret) => {
+            let secret = secret.read()?;
+            let key = app
+                .registry
+                .issue_api_key_for(&manager.actor, &wish, &secret, peppers)
+                .await
+                .map_err(problem)?;
+            (key, None)
+        }
+        None => {
+            let issued = app
+                .registry
+                .issue_api_key(&manager.actor, &wish, peppers)
+                .await
+                .map_err(problem)?;
+            (issued.key, Some(issued.plain))
+        }
+    };
+    let headers = [
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+        (
+            header::LOCATION,
+            app.settings.path(&format!("/api/v1/keys/{}", key.id)),
+        ),
+    ];
+    let view = IssuedView::of(&key, plain.as_ref(), app.now());
+    Ok((StatusCode::CREATED, headers, Json(view)).into_response())
+}
+
+fn wish(manager: &Manager, body: &IssueBody) -> Result<NewApiKey, Problem> {
+    let everybody = manager.may("keys:write");
+    let owner = match (&body.owner, &manager.person) {
+        (Some(owner), _) => Some(owner.read()?),
+        (None, Some(person)) => Some(Owner {
+            kind: OwnerKind::Person,
+            id: person.clone(),
+        }),
+        // A program's keys are the registry's own.
+        (None, None) => None,
+    };
+    if !everybody && !owner.as_ref().is_some_and(|owner| manager.is_own(owner)) {
+        return Err(Problem::insufficient_scope("keys:write"));
+    }
+    manager.check_grant(&body.scopes)?;
+    let management = body.prefix.trim() == ROOT_PREFIX;
+    if management {
+        // A root key can do what its scopes say to the registry itself.
+        manager.require("keys:*")?;
+    }
+    let environment = body
+        .environment
+        .as_deref()
+        .map(Environment::new)
+        .transpose();
+    let environment = environment
+        .map_err(|error| Problem::bad_request("invalid_environment", error.to_string()))?;
+    Ok(NewApiKey {
+        name: body.name.clone(),
+        prefix: body.prefix.clone(),
+        scopes: body.scopes.clone(),
+        lifetime_ms: match (body.never_expires, body.lifetime_ms) {
+            (true, None) => None,
+            (true, Some(_)) => {
+                let detail = "a key has a lifetime or never expires, not both";
+                return Err(Problem::bad_request("invalid_body", detail));
+            }
+            (false, given) => Some(given.unwrap_or(DEFAULT_LIFETIME_MS)),
+        },
+        allow_never_expires: body.never_expires && manager.may("keys:*"),
+        environment,
+        owner,
+        creator: manager.person.clone(),
+        not_before: body.not_before,
+        settings: settings(&body.settings)?,
+        management,
+    })
+}

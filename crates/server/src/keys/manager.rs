@@ -1,0 +1,219 @@
+//! Who manages keys: a person (browser session or access token), a client with a token of its own, or
+//! a root key; and what each may do.
+
+use axum::extract::FromRequestParts;
+use axum::http::HeaderMap;
+use axum::http::request::Parts as RequestParts;
+use keywright_domain::api_keys::{ApiKey, KeyType, Owner, OwnerKind, PlainKey};
+use keywright_domain::audit::Actor;
+use keywright_domain::people::OAuthScopes;
+use keywright_domain::scopes::{Scope, ScopeSet};
+use keywright_registry::{Caller as KeyCaller, Peppers, VerifyRequest};
+
+use super::bearer::{self, Presented};
+use crate::caller::Caller;
+use crate::http::cookies::Name;
+use crate::http::{Cookies, Peer};
+use crate::oauth2::access_token;
+use crate::problem::Problem;
+use crate::server::App;
+
+/// Who asks for something about keys.
+#[derive(Clone, Debug)]
+pub(crate) struct Manager {
+    /// For the audit trail.
+    pub(crate) actor: Actor,
+    /// The person, where it is one: keys they make can never do more than they may themselves.
+    pub(crate) person: Option<String>,
+    /// What may be done to everybody's keys.
+    permissions: ScopeSet,
+    /// What may be done to the person's own keys: everything in a browser session, otherwise what the
+    /// access token allows.
+    own: Option<ScopeSet>,
+}
+
+impl Manager {
+    fn allows(set: &ScopeSet, permission: &str) -> bool {
+        Scope::new(permission).is_ok_and(|needed| set.covers(&needed))
+    }
+
+    /// Whether this may be done to everybody's keys.
+    pub(crate) fn may(&self, permission: &str) -> bool {
+        Self::allows(&self.permissions, permission)
+    }
+
+    /// Refuses who may not do this to everybody's keys.
+    ///
+    /// # Errors
+    /// 403 `insufficient_scope`.
+    pub(crate) fn require(&self, permission: &str) -> Result<(), Problem> {
+        if self.may(permission) {
+            Ok(())
+        } else {
+            Err(Problem::insufficient_scope(permission))
+        }
+    }
+
+    /// Refuses who may do this neither to everybody's keys nor to their own.
+    ///
+    /// # Errors
+    /// 403 `insufficient_scope`.
+    pub(crate) fn require_own(&self, permission: &str) -> Result<(), Problem> {
+        if self.may(permission) || self.may_with_own(permission) {
+            Ok(())
+        } else {
+            Err(Problem::insufficient_scope(permission))
+        }
+    }
+
+    fn may_with_own(&self, permission: &str) -> bool {
+        self.person.is_some()
+            && self
+                .own
+                .as_ref()
+                .is_none_or(|own| Self::allows(own, permission))
+    }
+
+    /// Refuses a key that this caller may not see (404, as if it did not exist) or not change (403).
+    ///
+    /// # Errors
+    /// 404 `key_not_found`, 403 `insufficient_scope`.
+    pub(crate) fn check(&self, key: &ApiKey, permission: &str) -> Result<(), Problem> {
+        let own = self.is_own(&key.owner);
+        if self.may(permission) || (own && self.may_with_own(permission)) {
+            return Ok(());
+        }
+        if self.may("keys:read") || (own && self.may_with_own("keys:read")) {
+            return Err(Problem::insufficient_scope(permission));
+        }
+        Err(Problem::not_found(
+            "key_not_found",
+            "there is no key with this id",
+        ))
+    }
+
+    /// Whether keys of this owner are the caller's own.
+    pub(crate) fn is_own(&self, owner: &Owner) -> bool {
+        owner.kind == OwnerKind::Person && self.person.as_deref() == Some(owner.id.as_str())
+    }
+
+    /// Programs grant no more than they hold; for people the registry looks at their roles itself.
+    ///
+    /// # Errors
+    /// 403 `scope_exceeds_creator`.
+    pub(crate) fn check_grant(&self, scopes: &[String]) -> Result<(), Problem> {
+        if self.person.is_some() {
+            return Ok(());
+        }
+        for text in scopes {
+            let held = Scope::new(text.trim()).is_ok_and(|scope| self.permissions.covers(&scope));
+            if !held {
+                let detail = format!("the scope {text} is more than the caller holds");
+                let status = axum::http::StatusCode::FORBIDDEN;
+                return Err(Problem::new(status, "scope_exceeds_creator", detail));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl FromRequestParts<App> for Manager {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut RequestParts, app: &App) -> Result<Self, Problem> {
+        match bearer::read(&parts.headers)? {
+            Some(Presented { text, .. }) if PlainKey::parse(text.expose()).is_ok() => {
+                let cookies = Cookies::read(&parts.headers);
+                if cookies.get(&app.settings, Name::Session).is_some() {
+                    return Err(bearer::ambiguous());
+                }
+                let Ok(peer) = Peer::from_request_parts(parts, app).await;
+                by_key(app, text.expose(), &parts.headers, &peer).await
+            }
+            Some(Presented { in_header, .. }) if in_header => by_token(app, parts).await,
+            Some(_) => Err(Problem::unauthorized(
+                "key_malformed",
+                "what came in X-API-Key is no API key",
+            )),
+            None => Caller::from_request_parts(parts, app).await.map(of_caller),
+        }
+    }
+}
+
+/// A person, or a client on its own behalf.
+async fn by_token(app: &App, parts: &mut RequestParts) -> Result<Manager, Problem> {
+    let claims = access_token::authenticate(app, parts).await?;
+    if claims.user_id().is_some() {
+        return Caller::from_request_parts(parts, app).await.map(of_caller);
+    }
+    Ok(Manager {
+        actor: Actor::person(&claims.sub),
+        person: None,
+        permissions: set_of(&claims.scope),
+        own: Some(ScopeSet::default()),
+    })
+}
+
+fn set_of(text: &str) -> ScopeSet {
+    let scopes = text.split_ascii_whitespace();
+    ScopeSet::new(scopes.filter_map(|one| Scope::new(one).ok()).collect())
+}
+
+fn of_caller(caller: Caller) -> Manager {
+    let own = caller.scopes.as_ref().map(|scopes: &OAuthScopes| {
+        let texts = scopes.as_slice().iter();
+        ScopeSet::new(texts.filter_map(|one| Scope::new(one).ok()).collect())
+    });
+    Manager {
+        actor: caller.actor(),
+        permissions: caller.permissions(),
+        person: Some(caller.user.id),
+        own,
+    }
+}
+
+async fn by_key(
+    app: &App,
+    text: &str,
+    headers: &HeaderMap,
+    peer: &Peer,
+) -> Result<Manager, Problem> {
+    let peppers = peppers(app)?;
+    let request = VerifyRequest {
+        presented: text,
+        key_types: &[KeyType::Root],
+        caller: KeyCaller {
+            address: Some(peer.address),
+            origin: bearer::text(headers, "origin"),
+            agent: Some(&peer.user_agent),
+            route: Some("management"),
+            client_label: None,
+        },
+        ..VerifyRequest::default()
+    };
+    let verification = app.registry.verify_api_key(&request, peppers).await?;
+    if let Err(refusal) = &verification.verdict {
+        return Err(bearer::refusal(refusal, &verification));
+    }
+    let id = verification.key_id.unwrap_or_default();
+    Ok(Manager {
+        actor: Actor::person(&format!("key:{id}")),
+        person: None,
+        permissions: verification
+            .scopes
+            .map(|scopes| (*scopes).clone())
+            .unwrap_or_default(),
+        own: Some(ScopeSet::default()),
+    })
+}
+
+/// The registry's peppers: without them nothing can be issued or verified.
+///
+/// # Errors
+/// 503.
+pub(crate) fn peppers(app: &App) -> Result<&Peppers, Problem> {
+    app.peppers.as_ref().ok_or_else(|| {
+        tracing::error!("there is no pepper: the set-up is not finished");
+        crate::problem::store_unavailable()
+    })
+}

@@ -1,0 +1,49 @@
+//! API keys over HTTP: `/api/v1/keys` for who manages them, `/api/v1/keys/verify` for services, and
+//! `/verify` for gateways that ask before they let a request through.
+
+mod bearer;
+pub(crate) mod change;
+mod forward_auth;
+pub(crate) mod issue;
+pub(crate) mod list;
+mod manager;
+pub(crate) mod rotate;
+mod settings;
+pub(crate) mod verify;
+mod views;
+
+#[cfg(test)]
+mod tests;
+
+use axum::Router;
+use axum::routing::{any, get, post};
+
+use crate::server::App;
+
+/// Below the base path.
+pub(crate) fn routes() -> Router<App> {
+    Router::new()
+        .route("/api/v1/keys", get(list::list).post(issue::issue))
+        .route("/api/v1/keys/verify", post(verify::verify))
+        .route("/api/v1/keys/{id}", get(list::read).patch(change::change))
+        .route("/api/v1/keys/{id}/revoke", post(change::revoke))
+        .route("/api/v1/keys/{id}/disable", post(change::disable))
+        .route("/api/v1/keys/{id}/enable", post(change::enable))
+        .route(
+            "/api/v1/keys/{id}/rotations",
+            get(rotate::list).post(rotate::rotate),
+        )
+        .route(
+            "/api/v1/keys/{id}/rotations/current/{step}",
+            post(rotate::step),
+        )
+        .route(
+            "/api/v1/keys/{id}/secrets/{kid}/revoke",
+            post(rotate::revoke_secret),
+        )
+        .route(
+            "/api/v1/scopes",
+            get(list::scopes).put(change::define_scope),
+        )
+        .route("/verify", any(forward_auth::forward_auth))
+}

@@ -1,0 +1,245 @@
+//! The authorization endpoint (RFC 6749 §3.1): `GET` and `POST /oauth2/authorize`, and
+//! `/oauth2/authorize/resume`, where a browser goes on after it signed in.
+
+mod decide;
+mod parked;
+pub(crate) mod redirect;
+
+#[cfg(test)]
+mod tests;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::Response;
+use axum::routing::{get, post};
+use keywright_domain::SecretText;
+use keywright_domain::people::{Client, PeopleError, TokenDigest};
+use keywright_registry::RegistryError;
+
+pub(crate) use self::decide::Run;
+pub(crate) use self::parked::Parked;
+use super::authorization_request::{self, Target};
+use super::consent;
+use crate::http::{Cookies, Params, Peer};
+use crate::pages;
+use crate::problem::{OAuthError, Problem};
+use crate::server::App;
+
+/// What begins the `request_uri` of a pushed request (RFC 9126 §2.2).
+pub(crate) const PUSHED: &str = "urn:ietf:params:oauth:request_uri:";
+
+/// Below the base path.
+pub(crate) fn routes(short_aliases: bool) -> Router<App> {
+    let endpoint = || get(by_query).post(by_form);
+    let mut router = Router::new()
+        .route("/oauth2/authorize", endpoint())
+        .route("/oauth2/authorize/resume", get(resume))
+        .route("/oauth2/authorize/consent", post(consent::answer));
+    if short_aliases {
+        router = router.route("/authorize", endpoint());
+    }
+    router
+}
+
+/// Why nothing may be sent to a client: shown on a page (S4).
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// What is wrong with the request.
+    Shown(&'static str, String),
+    /// We cannot answer now.
+    Problem(Problem),
+    /// It may be sent after all.
+    Sent(Box<Target>, OAuthError),
+}
+
+impl Stopped {
+    pub(crate) fn shown(code: &'static str, happened: impl Into<String>) -> Self {
+        Self::Shown(code, happened.into())
+    }
+
+    /// The answer.
+    pub(crate) fn into_response(self, app: &App) -> Response {
+        match self {
+            Self::Shown(code, happened) => pages::error_page(
+                &app.settings,
+                StatusCode::BAD_REQUEST,
+                code,
+                &happened,
+                "Go back to the application and begin again. If this stays so, tell whoever makes it.",
+            ),
+            Self::Problem(problem) => pages::problem_page(&app.settings, &problem),
+            Self::Sent(target, error) => redirect::refusal(app, &target, &error),
+        }
+    }
+}
+
+impl From<Problem> for Stopped {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+impl From<RegistryError> for Stopped {
+    fn from(error: RegistryError) -> Self {
+        Self::Problem(error.into())
+    }
+}
+
+async fn by_query(
+    State(app): State<App>,
+    peer: Peer,
+    cookies: Cookies,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let begun = match begin(&app, query.as_deref().unwrap_or("")).await {
+        Ok(parked) => run(&app, &peer, &cookies, parked, None).await,
+        Err(stopped) => Err(stopped),
+    };
+    begun.unwrap_or_else(|stopped| stopped.into_response(&app))
+}
+
+/// A form of the client's page: browsers send no session cookie with it, so the request is parked and
+/// the browser comes back by `GET` (303, S13).
+async fn by_form(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
+    let form = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        value
+            .as_bytes()
+            .starts_with(b"application/x-www-form-urlencoded")
+    });
+    let text = std::str::from_utf8(&body).ok().filter(|_| form);
+    let Some(text) = text else {
+        let happened = "The request is no form";
+        return Stopped::shown("invalid_request", happened).into_response(&app);
+    };
+    match begin(&app, text).await {
+        Ok(parked) => redirect::see_other(&parked.resume_path(&app)),
+        Err(stopped) => stopped.into_response(&app),
+    }
+}
+
+/// Where a browser goes on after it signed in.
+async fn resume(
+    State(app): State<App>,
+    peer: Peer,
+    cookies: Cookies,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let parked = Params::parse(query.as_deref().unwrap_or(""))
+        .ok()
+        .and_then(|params| Parked::open(&app, params.get("request")?));
+    let done = match parked {
+        Some(parked) => run(&app, &peer, &cookies, parked, None).await,
+        None => Err(over()),
+    };
+    done.unwrap_or_else(|stopped| stopped.into_response(&app))
+}
+
+/// A parked request that is too old, or none of ours.
+pub(crate) fn over() -> Stopped {
+    Stopped::shown(
+        "request_expired",
+        "This took too long, or the address is not complete",
+    )
+}
+
+/// Where a form on a page of ours may lead in the end, if it leads back to a request that is parked:
+/// browsers apply `form-action` to every redirect after a form. `return_to` is a path of ours.
+pub(crate) fn form_target(app: &App, return_to: &str) -> Option<String> {
+    let (path, query) = return_to.split_once('?')?;
+    if path != app.settings.path("/oauth2/authorize/resume") {
+        return None;
+    }
+    let parked = Parked::open(app, Params::parse(query).ok()?.get("request")?)?;
+    let params = Params::parse(&parked.params).ok()?;
+    redirect::form_target(params.get("redirect_uri")?)
+}
+
+/// Takes a request in: the pushed one where it names one.
+async fn begin(app: &App, text: &str) -> Result<Parked, Stopped> {
+    let params = Params::parse(text).map_err(|repeated| {
+        Stopped::shown("invalid_request", format!("In this request {repeated}"))
+    })?;
+    let client = find_client(app, params.get("client_id")).await?;
+    let pushed = params
+        .get("request_uri")
+        .filter(|uri| uri.starts_with(PUSHED));
+    let Some(uri) = pushed else {
+        let target = Target::read(&client, &params).map_err(unsafe_target)?;
+        // Refused now: a request that cannot be answered is not worth a sign-in.
+        if let Err(error) = authorization_request::read(app, &client, &params, false) {
+            return Err(Stopped::Sent(Box::new(target), error));
+        }
+        return Ok(Parked::new(app, &client, &params, false));
+    };
+    // Only what was pushed counts (RFC 9126 §4), and it counts once.
+    let digest = TokenDigest::of(&SecretText::new(uri.to_owned()));
+    let taken = app
+        .registry
+        .take_pushed_request(&digest, &client.id)
+        .await?;
+    let taken = taken.ok_or_else(|| {
+        let happened = "This request was used already, or is too old";
+        Stopped::shown("invalid_request_uri", happened)
+    })?;
+    let params = Params::parse(&taken.parameters)
+        .map_err(|repeated| Stopped::shown("invalid_request", repeated.to_string()))?;
+    let target = Target::read(&client, &params).map_err(unsafe_target)?;
+    if let Err(error) = authorization_request::read(app, &client, &params, true) {
+        return Err(Stopped::Sent(Box::new(target), error));
+    }
+    Ok(Parked::new(app, &client, &params, true))
+}
+
+/// Answers a request, from the start every time: what was good before a sign-in may be no more.
+pub(crate) async fn run(
+    app: &App,
+    peer: &Peer,
+    cookies: &Cookies,
+    parked: Parked,
+    consented: Option<bool>,
+) -> Result<Response, Stopped> {
+    let params = Params::parse(&parked.params).map_err(|_| over())?;
+    let client = find_client(app, params.get("client_id")).await?;
+    let target = Target::read(&client, &params).map_err(unsafe_target)?;
+    let request = match authorization_request::read(app, &client, &params, parked.pushed) {
+        Ok(request) => request,
+        Err(error) => return Err(Stopped::Sent(Box::new(target), error)),
+    };
+    let run = Run {
+        app,
+        client: &client,
+        target: &target,
+        request: &request,
+        parked,
+    };
+    run.answer(peer, cookies, consented).await
+}
+
+async fn find_client(app: &App, id: Option<&str>) -> Result<Client, Stopped> {
+    let unknown = || Stopped::shown("invalid_client", "This application is not known here");
+    let id = id.ok_or_else(|| {
+        Stopped::shown(
+            "invalid_request",
+            "The request does not say which application asks",
+        )
+    })?;
+    match app.registry.find_client(id).await {
+        Ok(client) if client.disabled_at.is_none() => Ok(client),
+        Ok(_) | Err(RegistryError::People(PeopleError::ClientNotFound)) => Err(unknown()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn unsafe_target(why: &'static str) -> Stopped {
+    let mut letters = why.chars();
+    let first = letters.next().map(|first| first.to_ascii_uppercase());
+    let sentence: String = first.into_iter().chain(letters).collect();
+    Stopped::shown("invalid_redirect_uri", sentence)
+}
+
+/// A `Location` of ours; none for text that cannot be a header, which checked addresses never are.
+fn location(text: &str) -> Option<HeaderValue> {
+    HeaderValue::try_from(text).ok()
+}

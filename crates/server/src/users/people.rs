@@ -1,0 +1,371 @@
+//! `/api/v1/users`.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use keywright_domain::SecretText;
+use keywright_domain::people::{Email, RoleName};
+use keywright_registry::people::{NewUser, User, UserChange, UserOrder, UserQuery};
+use serde::{Deserialize, Serialize};
+
+use super::{READ, WRITE, permissions_of, require_holds, require_not_above, role_names};
+use crate::caller::Caller;
+use crate::problem::Problem;
+use crate::server::App;
+use crate::sessions;
+use crate::sessions::api::{Body, PageAsked, private};
+use crate::sessions::require;
+
+/// A person. Times are Unix milliseconds.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct UserView {
+    /// Stable id: `sub` of tokens, and the owner of keys.
+    id: String,
+    /// Name.
+    name: String,
+    /// E-mail address.
+    email: Option<String>,
+    /// Whether mail to it was answered.
+    email_verified: bool,
+    /// Roles.
+    roles: Vec<String>,
+    /// What the roles allow together.
+    permissions: Vec<String>,
+    /// Whether there is a password.
+    has_password: bool,
+    /// Latest sign-in.
+    last_sign_in_at: Option<i64>,
+    /// Passwords are not tried before this moment.
+    locked_until: Option<i64>,
+    /// When the person was added.
+    created_at: i64,
+    /// When the person was disabled, if so.
+    disabled_at: Option<i64>,
+    /// Why.
+    disabled_reason: Option<String>,
+}
+
+impl From<User> for UserView {
+    fn from(user: User) -> Self {
+        let permissions = user.permissions.as_slice().iter();
+        Self {
+            permissions: permissions.map(|one| one.as_str().to_owned()).collect(),
+            roles: user.roles.iter().map(RoleName::to_string).collect(),
+            email: user.email.map(|email| email.to_string()),
+            id: user.id,
+            name: user.name,
+            email_verified: user.email_verified,
+            has_password: user.has_password,
+            last_sign_in_at: user.last_sign_in_at,
+            locked_until: user.locked_until,
+            created_at: user.created_at,
+            disabled_at: user.disabled_at,
+            disabled_reason: user.disabled_reason,
+        }
+    }
+}
+
+/// One page of people.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct UserList {
+    items: Vec<UserView>,
+    next_cursor: Option<String>,
+}
+
+/// A person who is to be added.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UserToAdd {
+    /// Name.
+    name: String,
+    /// E-mail address.
+    email: Option<String>,
+    /// Whether it is known to be theirs.
+    #[serde(default)]
+    email_verified: bool,
+    /// Roles.
+    #[serde(default)]
+    roles: Vec<String>,
+    /// First password; better an invitation, which lets them choose it.
+    #[schema(value_type = Option<String>)]
+    password: Option<Password>,
+}
+
+/// A password in a body: it never shows.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Password(String);
+
+/// What is to change of a person; what is left out stays.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UserToChange {
+    /// Name.
+    name: Option<String>,
+    /// E-mail address; empty for none.
+    email: Option<String>,
+    /// Whether it is known to be theirs; false with another address if left out.
+    email_verified: Option<bool>,
+}
+
+/// Why a person is disabled.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DisableReason {
+    /// For the audit trail.
+    #[serde(default)]
+    reason: String,
+}
+
+fn email(text: &str) -> Result<Option<Email>, Problem> {
+    if text.trim().is_empty() {
+        return Ok(None);
+    }
+    Email::new(text)
+        .map(Some)
+        .map_err(|error| Problem::bad_request(error.code(), error.to_string()))
+}
+
+/// People, A to Z. Needs `users:read`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/users",
+    tag = "users",
+    params(
+        ("text" = Option<String>, Query, description = "Part of a name or an e-mail address"),
+        ("order" = Option<String>, Query, description = "`name` or `newest`"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u32>, Query, description = "1 to 100"),
+    ),
+    responses((status = 200, description = "One page", body = UserList))
+)]
+pub(crate) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    asked: PageAsked,
+) -> Result<Response, Problem> {
+    require(&app, &caller, READ).await?;
+    let order = match asked.params.get("order") {
+        None | Some("name") => UserOrder::NameAsc,
+        Some("newest") => UserOrder::CreatedDesc,
+        Some(_) => {
+            return Err(Problem::bad_request("invalid_order", "order is name or newest"));
+        }
+    };
+    let text = asked.params.get("text").unwrap_or("");
+    let query = UserQuery {
+        text: text.chars().take(100).collect(),
+        order,
+        cursor: asked.cursor.clone(),
+        limit: asked.limit,
+    };
+    let page = app.registry.list_users(&query).await?;
+    Ok(private(&UserList {
+        items: page.items.into_iter().map(UserView::from).collect(),
+        next_cursor: page.next_cursor,
+    }))
+}
+
+/// A person. Needs `users:read`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/users/{id}",
+    tag = "users",
+    params(("id" = String, Path, description = "The person")),
+    responses(
+        (status = 200, description = "The person", body = UserView),
+        (status = 404, description = "`user_not_found`"),
+    )
+)]
+pub(crate) async fn read(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    require(&app, &caller, READ).await?;
+    Ok(private(&UserView::from(app.registry.find_user(&id).await?)))
+}
+
+/// Adds a person. Needs `users:write`, and all that the roles allow.
+#[utoipa::path(
+    post,
+    path = "/api/v1/users",
+    tag = "users",
+    request_body = UserToAdd,
+    responses(
+        (status = 201, description = "Added", body = UserView),
+        (status = 403, description = "`insufficient_scope`, `exceeds_own_permissions`"),
+        (status = 409, description = "`email_taken`"),
+    )
+)]
+pub(crate) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Body(asked): Body<UserToAdd>,
+) -> Result<Response, Problem> {
+    require(&app, &caller, WRITE).await?;
+    let roles = role_names(&asked.roles)?;
+    let granted = permissions_of(&app, &roles).await?;
+    require_holds(&app, &caller, &granted).await?;
+    let password_hash = match asked.password {
+        None => None,
+        Some(Password(text)) => Some(hash(&app, SecretText::new(text)).await?),
+    };
+    let new = NewUser {
+        name: asked.name,
+        email: email(asked.email.as_deref().unwrap_or(""))?,
+        email_verified: asked.email_verified,
+        roles,
+        password_hash,
+    };
+    let user = app.registry.create_user(&caller.actor(), &new).await?;
+    let mut response = private(&UserView::from(user));
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
+}
+
+async fn hash(app: &App, password: SecretText) -> Result<SecretText, Problem> {
+    app.passwords.hash(&password).await.map_err(|error| {
+        if error == crate::PasswordError::Busy {
+            Problem::rate_limited(2)
+        } else {
+            Problem::bad_request(error.code(), error.to_string())
+        }
+    })
+}
+
+/// Changes a person's name or e-mail address. Needs `users:write`.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/users/{id}",
+    tag = "users",
+    params(("id" = String, Path, description = "The person")),
+    request_body = UserToChange,
+    responses(
+        (status = 200, description = "Changed", body = UserView),
+        (status = 403, description = "`insufficient_scope`, `person_may_do_more`"),
+        (status = 404, description = "`user_not_found`"),
+        (status = 409, description = "`email_taken`"),
+    )
+)]
+pub(crate) async fn change(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(asked): Body<UserToChange>,
+) -> Result<Response, Problem> {
+    require(&app, &caller, WRITE).await?;
+    let actor = caller.actor();
+    let mut user = app.registry.find_user(&id).await?;
+    require_not_above(&app, &caller, &user).await?;
+    // All that can be refused is refused before anything changes.
+    let address = match asked.email.as_deref() {
+        Some(text) => Some(email(text)?),
+        None => None,
+    };
+    if asked.email.is_some() || asked.email_verified.is_some() {
+        let same = address.as_ref().is_none_or(|new| *new == user.email);
+        let verified = asked.email_verified.unwrap_or(same && user.email_verified);
+        let change = UserChange::Email(address.unwrap_or_else(|| user.email.clone()), verified);
+        user = app.registry.change_user(&actor, &id, &change).await?;
+    }
+    if let Some(name) = asked.name {
+        let change = UserChange::Name(name);
+        user = app.registry.change_user(&actor, &id, &change).await?;
+    }
+    Ok(private(&UserView::from(user)))
+}
+
+/// Disables a person: sessions and access of applications end, keys are suspended. Needs
+/// `users:write`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/users/{id}/disable",
+    tag = "users",
+    params(("id" = String, Path, description = "The person")),
+    request_body = DisableReason,
+    responses(
+        (status = 200, description = "Disabled", body = UserView),
+        (status = 403, description = "`insufficient_scope`, `person_may_do_more`"),
+        (status = 409, description = "`last_owner`"),
+    )
+)]
+pub(crate) async fn disable(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(asked): Body<DisableReason>,
+) -> Result<Response, Problem> {
+    require(&app, &caller, WRITE).await?;
+    let user = app.registry.find_user(&id).await?;
+    require_not_above(&app, &caller, &user).await?;
+    let clients = clients_of_all(&app, &id).await?;
+    let user = app
+        .registry
+        .disable_user(&caller.actor(), &id, &asked.reason)
+        .await?;
+    sessions::catch_up(&app).await?;
+    sessions::tell(&app, &id, clients);
+    Ok(private(&UserView::from(user)))
+}
+
+/// The clients of all live sessions of a person who is about to lose them.
+async fn clients_of_all(app: &App, id: &str) -> Result<Vec<(String, Vec<String>)>, Problem> {
+    let live = sessions::active(app, id).await?;
+    let ids: Vec<String> = live.into_iter().map(|session| session.id).collect();
+    sessions::clients_of(app, &ids).await
+}
+
+/// Enables a person again; sessions stay ended. Needs `users:write`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/users/{id}/enable",
+    tag = "users",
+    params(("id" = String, Path, description = "The person")),
+    responses(
+        (status = 200, description = "Enabled", body = UserView),
+        (status = 403, description = "`insufficient_scope`, `person_may_do_more`"),
+        (status = 404, description = "`user_not_found`"),
+    )
+)]
+pub(crate) async fn enable(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    require(&app, &caller, WRITE).await?;
+    let user = app.registry.find_user(&id).await?;
+    require_not_above(&app, &caller, &user).await?;
+    let user = app.registry.enable_user(&caller.actor(), &id).await?;
+    Ok(private(&UserView::from(user)))
+}
+
+/// Deletes what is personal of a person. Keys and the audit trail keep an id without a name. Needs
+/// `users:write`.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/users/{id}",
+    tag = "users",
+    params(("id" = String, Path, description = "The person")),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = 403, description = "`insufficient_scope`, `person_may_do_more`"),
+        (status = 404, description = "`user_not_found`"),
+        (status = 409, description = "`last_owner`"),
+    )
+)]
+pub(crate) async fn remove(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    require(&app, &caller, WRITE).await?;
+    let user = app.registry.find_user(&id).await?;
+    require_not_above(&app, &caller, &user).await?;
+    // Which clients to tell is deleted with the person.
+    let clients = clients_of_all(&app, &id).await?;
+    app.registry.delete_user(&caller.actor(), &id).await?;
+    sessions::catch_up(&app).await?;
+    sessions::tell(&app, &id, clients);
+    Ok(StatusCode::NO_CONTENT.into_response())
+}

@@ -1,0 +1,207 @@
+//! `/api/v1/roles` and `/api/v1/users/{id}/roles`.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use keywright_domain::people::{PeopleError, RoleName};
+use keywright_domain::scopes::ScopeSet;
+use keywright_registry::people::Role;
+use serde::{Deserialize, Serialize};
+
+use super::people::UserView;
+use super::{READ, WRITE, permissions_of, require_holds, require_not_above, role_names};
+use crate::caller::Caller;
+use crate::problem::Problem;
+use crate::server::App;
+use crate::sessions::api::{Body, private};
+use crate::sessions::require;
+
+/// Longest description.
+const LONGEST: usize = 300;
+/// At most so many permissions of one role.
+const MOST_PERMISSIONS: usize = 200;
+
+/// A role.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct RoleView {
+    /// Name.
+    name: String,
+    /// What it is for.
+    description: String,
+    /// What it allows.
+    permissions: Vec<String>,
+    /// Whether it came with the registry and stays as it is.
+    built_in: bool,
+}
+
+impl From<Role> for RoleView {
+    fn from(role: Role) -> Self {
+        let permissions = role.permissions.as_slice().iter();
+        Self {
+            permissions: permissions.map(|one| one.as_str().to_owned()).collect(),
+            name: role.name.to_string(),
+            description: role.description,
+            built_in: role.built_in,
+        }
+    }
+}
+
+/// All roles.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct RoleList {
+    items: Vec<RoleView>,
+}
+
+/// What a role is.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RoleToDefine {
+    /// What it is for.
+    #[serde(default)]
+    description: String,
+    /// What it allows.
+    permissions: Vec<String>,
+}
+
+/// The roles of a person.
+#[derive(Debug, Deserialize, Serialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UserRoles {
+    /// Names.
+    roles: Vec<String>,
+}
+
+fn name(text: &str) -> Result<RoleName, Problem> {
+    RoleName::new(text).map_err(|error| Problem::bad_request(error.code(), error.to_string()))
+}
+
+/// All roles. Needs `roles:read`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/roles",
+    tag = "users",
+    responses((status = 200, description = "All roles, by name", body = RoleList))
+)]
+pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Result<Response, Problem> {
+    require(&app, &caller, "roles:read").await?;
+    let items = app.registry.list_roles().await?;
+    let items = items.into_iter().map(RoleView::from).collect();
+    Ok(private(&RoleList { items }))
+}
+
+/// Defines a role, or changes what it allows; everybody who has it follows at once. Needs
+/// `roles:write`, and all that the role allows and allowed.
+#[utoipa::path(
+    put,
+    path = "/api/v1/roles/{name}",
+    tag = "users",
+    params(("name" = String, Path, description = "The role")),
+    request_body = RoleToDefine,
+    responses(
+        (status = 200, description = "Defined", body = RoleView),
+        (status = 403, description = "`insufficient_scope`, `exceeds_own_permissions`"),
+        (status = 409, description = "`role_built_in`"),
+    )
+)]
+pub(crate) async fn define(
+    State(app): State<App>,
+    caller: Caller,
+    Path(text): Path<String>,
+    Body(asked): Body<RoleToDefine>,
+) -> Result<Response, Problem> {
+    require(&app, &caller, "roles:write").await?;
+    let name = name(&text)?;
+    if asked.permissions.len() > MOST_PERMISSIONS || asked.description.chars().count() > LONGEST {
+        let detail = format!("at most {MOST_PERMISSIONS} permissions, and {LONGEST} characters");
+        return Err(Problem::bad_request("role_too_large", detail));
+    }
+    let permissions = ScopeSet::parse(&asked.permissions.join(" "))
+        .map_err(|error| Problem::bad_request("invalid_scope", error.to_string()))?;
+    require_holds(&app, &caller, &permissions).await?;
+    let before = app.registry.list_roles().await?;
+    if let Some(before) = before.iter().find(|role| role.name == name) {
+        require_holds(&app, &caller, &before.permissions).await?;
+    }
+    let role = app
+        .registry
+        .define_role(&caller.actor(), &name, &asked.description, &permissions)
+        .await?;
+    Ok(private(&RoleView::from(role)))
+}
+
+/// Deletes a role that nobody has. Needs `roles:write`.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/roles/{name}",
+    tag = "users",
+    params(("name" = String, Path, description = "The role")),
+    responses(
+        (status = 204, description = "Deleted"),
+        (status = 404, description = "`role_not_found`"),
+        (status = 409, description = "`role_in_use`, `role_built_in`"),
+    )
+)]
+pub(crate) async fn remove(
+    State(app): State<App>,
+    caller: Caller,
+    Path(text): Path<String>,
+) -> Result<StatusCode, Problem> {
+    require(&app, &caller, "roles:write").await?;
+    let name = RoleName::new(&text).map_err(|_| {
+        let error = PeopleError::RoleNotFound(text.chars().take(40).collect());
+        Problem::not_found(error.code(), error.to_string())
+    })?;
+    app.registry.delete_role(&caller.actor(), &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// The roles of a person. Needs `users:read`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/users/{id}/roles",
+    tag = "users",
+    params(("id" = String, Path, description = "The person")),
+    responses((status = 200, description = "The roles", body = UserRoles))
+)]
+pub(crate) async fn of_user(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    require(&app, &caller, READ).await?;
+    let user = app.registry.find_user(&id).await?;
+    let roles = user.roles.iter().map(RoleName::to_string).collect();
+    Ok(private(&UserRoles { roles }))
+}
+
+/// Gives a person exactly these roles. Needs `users:write`, and all that the roles allow and allowed.
+#[utoipa::path(
+    put,
+    path = "/api/v1/users/{id}/roles",
+    tag = "users",
+    params(("id" = String, Path, description = "The person")),
+    request_body = UserRoles,
+    responses(
+        (status = 200, description = "The person", body = UserView),
+        (status = 403, description = "`insufficient_scope`, `exceeds_own_permissions`, `person_may_do_more`"),
+        (status = 409, description = "`last_owner`"),
+    )
+)]
+pub(crate) async fn set_of_user(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(asked): Body<UserRoles>,
+) -> Result<Response, Problem> {
+    require(&app, &caller, WRITE).await?;
+    let user = app.registry.find_user(&id).await?;
+    require_not_above(&app, &caller, &user).await?;
+    let roles = role_names(&asked.roles)?;
+    let granted = permissions_of(&app, &roles).await?;
+    require_holds(&app, &caller, &granted).await?;
+    let user = app
+        .registry
+        .set_user_roles(&caller.actor(), &id, &roles)
+        .await?;
+    Ok(private(&UserView::from(user)))
+}

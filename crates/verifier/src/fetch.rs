@@ -1,0 +1,96 @@
+//! Requests to the issuer: no redirects, five seconds, at most one megabyte.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::error::SetupError;
+use crate::issuer::Issuer;
+
+const OVERALL_LIMIT: Duration = Duration::from_secs(5);
+/// No honest answer comes near this.
+const BODY_LIMIT: usize = 1024 * 1024;
+
+/// Why there is no answer: for the log, without address details or anything that was sent.
+pub(crate) type NoAnswer = &'static str;
+
+/// Carries requests to one issuer.
+#[derive(Clone, Debug)]
+pub(crate) struct Fetch {
+    client: reqwest::Client,
+}
+
+impl Fetch {
+    /// Trusts what the system trusts.
+    pub(crate) fn new(issuer: &Issuer) -> Result<Self, SetupError> {
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("keywright-verifier/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .timeout(OVERALL_LIMIT)
+            .pool_idle_timeout(Duration::from_secs(20));
+        let builder = if issuer.is_loopback() {
+            builder.no_proxy()
+        } else {
+            builder
+        };
+        let client = builder
+            .build()
+            .map_err(|error| SetupError::Connections(error.without_url().to_string()))?;
+        Ok(Self { client })
+    }
+
+    /// A document.
+    pub(crate) async fn get(&self, url: &Url) -> Result<Map<String, Value>, NoAnswer> {
+        self.send(self.client.get(url.clone())).await
+    }
+
+    /// The answer to a form, sent by a client that shows who it is (RFC 6749 §2.3.1).
+    pub(crate) async fn post_form(
+        &self,
+        url: &Url,
+        id: &str,
+        secret: &str,
+        form: &impl Serialize,
+    ) -> Result<Map<String, Value>, NoAnswer> {
+        let encode =
+            |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let request = self
+            .client
+            .post(url.clone())
+            .basic_auth(encode(id), Some(encode(secret)))
+            .form(form);
+        self.send(request).await
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Map<String, Value>, NoAnswer> {
+        let request = request.header("Accept", "application/json");
+        let mut response = request.send().await.map_err(reason)?;
+        match response.status().as_u16() {
+            200 => {}
+            300..=399 => return Err("it answered with a redirect, which is not followed"),
+            401 | 403 => return Err("it does not accept this service's credentials"),
+            _ => return Err("it answered with a failure"),
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(reason)? {
+            if body.len() + chunk.len() > BODY_LIMIT {
+                return Err("its answer is enormous");
+            }
+            body.extend_from_slice(&chunk);
+        }
+        serde_json::from_slice(&body).map_err(|_| "its answer is no JSON object")
+    }
+}
+
+fn reason(error: reqwest::Error) -> NoAnswer {
+    if error.is_timeout() {
+        "it did not answer in time"
+    } else if error.is_connect() {
+        "no connection"
+    } else {
+        "the connection broke"
+    }
+}

@@ -1,0 +1,70 @@
+//! The issuer's metadata (OpenID Connect Discovery, RFC 8414): where its keys are and where it is
+//! asked. Its own name must be, byte for byte, the one that was configured.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use url::Url;
+
+use crate::fetch::{Fetch, NoAnswer};
+use crate::issuer::Issuer;
+
+/// Addresses of an issuer.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    /// Its keys.
+    pub(crate) jwks_uri: Option<Url>,
+    /// Where it says whether a token is good (RFC 7662).
+    pub(crate) introspection_endpoint: Option<Url>,
+}
+
+/// Metadata, read once and again after [`Discovery::forget`].
+#[derive(Debug)]
+pub(crate) struct Discovery {
+    pub(crate) issuer: Issuer,
+    pub(crate) fetch: Fetch,
+    known: Mutex<Option<Arc<Metadata>>>,
+}
+
+impl Discovery {
+    /// Nothing read yet.
+    pub(crate) fn new(issuer: Issuer, fetch: Fetch) -> Self {
+        Self {
+            issuer,
+            fetch,
+            known: Mutex::new(None),
+        }
+    }
+
+    /// The metadata, fetched where they are not known.
+    pub(crate) async fn find(&self) -> Result<Arc<Metadata>, NoAnswer> {
+        if let Some(known) = self.known().clone() {
+            return Ok(known);
+        }
+        let url = self
+            .issuer
+            .discovery_url()
+            .ok_or("the issuer has no address for its metadata")?;
+        let document = self.fetch.get(&url).await?;
+        let text = |name: &str| document.get(name).and_then(Value::as_str);
+        if text("issuer") != Some(self.issuer.as_str()) {
+            return Err("its metadata are of another issuer");
+        }
+        let endpoint = |name: &str| text(name).and_then(|address| self.issuer.endpoint(address));
+        let metadata = Arc::new(Metadata {
+            jwks_uri: endpoint("jwks_uri"),
+            introspection_endpoint: endpoint("introspection_endpoint"),
+        });
+        *self.known() = Some(Arc::clone(&metadata));
+        Ok(metadata)
+    }
+
+    /// Something named there did not answer: it may have moved.
+    pub(crate) fn forget(&self) {
+        *self.known() = None;
+    }
+
+    fn known(&self) -> std::sync::MutexGuard<'_, Option<Arc<Metadata>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -156,6 +156,7 @@ pub(crate) async fn begin(
             session_id: Some(session.id.clone()),
         })
         .await?;
+    app.operations.metrics.count_sign_in(proof.method, true);
     crate::sessions::began(app, &session, standing.new_device).await?;
     let mut headers = HeaderMap::new();
     set_session_cookie(app, &token, &mut headers);

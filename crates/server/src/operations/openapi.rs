@@ -11,7 +11,7 @@ use utoipa::openapi::{ServerBuilder, Tag};
 
 use crate::server::App;
 use crate::settings::Settings;
-use crate::{keys, sessions, sign_in, users};
+use crate::{keys, sessions, users};
 
 #[derive(OpenApi)]
 #[openapi(

@@ -1,15 +1,22 @@
 //! What the framework refuses by itself gets the same clear answer as what we refuse: a page for
 //! browsers, a problem for programs. It never repeats what was sent.
 
-use axum::extract::Request;
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
+use crate::pages;
 use crate::problem::Problem;
+use crate::server::App;
 
 /// Around every request.
-pub(super) async fn clear(request: Request, next: Next) -> Response {
+pub(super) async fn clear(State(app): State<App>, request: Request, next: Next) -> Response {
+    let by_browser = request
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|kinds| kinds.contains("text/html"));
     let response = next.run(request).await;
     let Some(problem) = replacement(response.status(), response.headers()) else {
         return response;
@@ -18,7 +25,11 @@ pub(super) async fn clear(request: Request, next: Next) -> Response {
     let mut headers = response.headers().clone();
     headers.remove(header::CONTENT_TYPE);
     headers.remove(header::CONTENT_LENGTH);
-    let mut answer = problem.into_response();
+    let mut answer = if by_browser {
+        pages::problem_page(&app.settings, &problem)
+    } else {
+        problem.into_response()
+    };
     for (name, value) in &headers {
         if !answer.headers().contains_key(name) {
             answer.headers_mut().append(name.clone(), value.clone());

@@ -81,7 +81,10 @@ pub(crate) fn around(app: &App, routes: Router<App>) -> Router<App> {
 
 fn around_with(app: &App, routes: Router<App>, limit: Duration) -> Router<App> {
     routes
-        .layer(middleware::from_fn(answers::clear))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(app),
+            answers::clear,
+        ))
         .layer(middleware::from_fn_with_state(limit, within::limits))
         .layer(middleware::from_fn_with_state(
             Arc::clone(app),

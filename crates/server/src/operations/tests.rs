@@ -117,6 +117,10 @@ async fn what_is_too_large_or_not_there_has_clear_answers() {
         assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (status, &code.into()));
         assert_eq!(answer.header("content-type"), "application/problem+json");
     }
+    let accept = [("accept", "text/html,*/*")];
+    let answer = send(&router, from("127.0.0.1", "/nothing", &accept)).await;
+    assert_eq!(answer.status, StatusCode::NOT_FOUND);
+    assert!(answer.header("content-type").starts_with("text/html"));
     let answer = send(&router, from("127.0.0.1", "/takes", &[])).await;
     assert_eq!(answer.header("allow"), "POST");
     assert_eq!(send(&router, post(1000)).await.text, "1000");

@@ -24,6 +24,7 @@ for (const [name, options] of Object.entries({
   "API keys": {},
   "a key": { hash: "#/keys/key_000003" },
   Accounts: { hash: "#/accounts" },
+  Sessions: { hash: "#/sessions", mock: "keywright" },
   Activity: { hash: "#/activity" },
   Settings: { hash: "#/settings" },
 })) {
@@ -57,7 +58,8 @@ for (const [name, options] of Object.entries({
     }
     assert(ended, "the focus never came around");
     assert(seen.size >= 10, `only ${seen.size} stops`);
-    for (const nav of ["nav-keys", "nav-accounts", "nav-activity", "nav-settings"]) await tabTo(page, nav);
+    for (const nav of ["nav-keys", "nav-accounts", "nav-sessions", "nav-activity", "nav-settings"])
+      await tabTo(page, nav);
   });
 }
 

@@ -9,6 +9,7 @@
 mod backup;
 mod clients;
 mod doctor;
+mod empty_folder;
 mod init;
 mod migrate;
 mod restore;

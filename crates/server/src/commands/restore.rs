@@ -11,7 +11,6 @@ use keywright_domain::audit::Actor;
 use keywright_registry::{Clock, LocalRegistry, Peppers, open_archive};
 use keywright_server::ServerSecrets;
 use serde_json::json;
-use zeroize::Zeroizing;
 
 use super::DataFolder;
 use super::backup::{DATABASE, FORMAT, Head, MANIFEST, SECRETS, SETTINGS};

@@ -321,9 +321,13 @@ async fn ac_204_without_its_database_nobody_is_let_through() {
     let basic = "Basic c2VydmljZTphLXNlY3JldC1vZi1hLXNlcnZpY2U=";
     let form = "application/x-www-form-urlencoded";
     let headers = [("authorization", basic), ("content-type", form)];
-    let body = Body::from("grant_type=client_credentials");
-    let answer = other.send(Method::POST, "/oauth2/token", &headers, body).await;
-    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.text);
+    for (path, body) in [
+        ("/oauth2/token", "grant_type=client_credentials"),
+        ("/oauth2/introspect", "token=x"),
+    ] {
+        let answer = other.send(Method::POST, path, &headers, Body::from(body)).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}: {}", answer.text);
+    }
     let key = [("x-api-key", server.root_key.expose())];
     let answer = other.send(Method::GET, "/api/v1/keys", &key, Body::empty()).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.text);

@@ -23,11 +23,15 @@ mod sign_in;
 mod signing;
 mod users;
 
+pub use oauth2::register::registration_token;
 pub use passwords::{PasswordError, PasswordHasher};
 pub use secrets::{SecretsError, ServerSecrets};
-pub use serve::{ServeError, serve};
+pub use serve::{ServeError, TlsError, check_certificate, serve, serve_machines};
+pub use signing::{KeyFinding, check_signing_keys};
 pub use server::{BuildError, Server};
-pub use set_up::{DESKTOP_CLIENT, FirstOwner, SetUpError, is_empty, prepare, set_up};
+pub use set_up::{
+    BROWSER_CLIENT, DESKTOP_CLIENT, FirstOwner, SetUpError, is_empty, prepare, set_up,
+};
 
 #[cfg(test)]
 mod test_support;

@@ -129,7 +129,7 @@ test("keyboard: an account is added and signed out", async (open) => {
   await tabTo(page, "add-account");
   await press(page, "Enter");
   await until(async () => (await focused(page)) === "provider-openid", "the providers have the focus");
-  await press(page, "ArrowRight", "ArrowRight", "ArrowRight");
+  await press(page, "ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight");
   equal(await page.isChecked(`${id("provider-gitlab")} input`), true, "arrows choose the provider");
   await tabTo(page, "client-id");
   await type(page, "desktop");
@@ -144,6 +144,26 @@ test("keyboard: an account is added and signed out", async (open) => {
   await until(async () => (await page.locator(id("account-card")).count()) === 3, "signed out");
 });
 
+test("keyboard: a session is ended, and the safe answer has the focus", async (open) => {
+  const page = await open({ hash: "#/sessions", mock: "keywright" });
+  const rows = () => page.locator(id("session-row")).count();
+  await page.waitForSelector(id("session-row"));
+  await tabTo(page, "end-other-sessions");
+  await press(page, "Enter");
+  await page.waitForSelector(id("end-access-dialog"));
+  await until(
+    () => page.evaluate(() => document.activeElement?.textContent === "Keep"),
+    "Keep has the focus",
+  );
+  await press(page, "Enter");
+  await until(async () => (await focused(page)) === "end-other-sessions", "the focus is back");
+  equal(await rows(), 3, "nothing was ended");
+  await press(page, "Enter");
+  await tabTo(page, "end-access-confirm");
+  await press(page, "Enter");
+  await until(async () => (await rows()) === 1, "only this device is left");
+});
+
 test("keyboard: activity is filtered and opened, settings are changed", async (open) => {
   const page = await open({ hash: "#/activity" });
   await tabTo(page, "subject-all");
@@ -152,7 +172,7 @@ test("keyboard: activity is filtered and opened, settings are changed", async (o
   await tabTo(page, "activity-row");
   await press(page, "Enter");
   await page.waitForSelector(id("activity-details"));
-  await press(page, "Control+4");
+  await press(page, "Control+5");
   await page.waitForSelector(id("settings"));
   await tabTo(page, "setting-theme-system");
   await press(page, "ArrowRight");

@@ -4,10 +4,11 @@ import { cleanup, render, screen, waitFor, within } from "@testing-library/svelt
 import userEvent from "@testing-library/user-event";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { accounts } from "../../src/lib/accounts.svelte";
-import { closeDialog, dialog } from "../../src/lib/dialogs.svelte";
+import { closeDialog, dialog, openDialog } from "../../src/lib/dialogs.svelte";
 import type { AccountSessionsView, AccountView, SessionView } from "../../src/lib/host";
 import { sessions } from "../../src/lib/sessions.svelte";
 import { methodWords, sessionName } from "../../src/pages/sessions/words";
+import DialogHost from "../../src/shell/DialogHost.svelte";
 import EndAccessDialog from "../../src/pages/sessions/EndAccessDialog.svelte";
 import SessionsPage from "../../src/pages/sessions/SessionsPage.svelte";
 
@@ -199,12 +200,17 @@ describe("the page", () => {
 describe("the confirmation", () => {
   it("ends nothing until it is confirmed, then loads again", async () => {
     const what = { kind: "session", session: session("s2") } as const;
-    render(EndAccessDialog, { account: account("a1"), what });
-    expect(screen.getByTestId("end-access-dialog")).toHaveTextContent("That browser is signed out");
+    // As in the app: when it closes, what it was given goes with it.
+    render(DialogHost);
+    openDialog({ kind: "end-access", account: account("a1"), what });
+    expect(await screen.findByTestId("end-access-dialog", {}, { timeout: 8000 })).toHaveTextContent(
+      "That browser is signed out",
+    );
     expect(calls).toEqual([]);
     await userEvent.click(screen.getByTestId("end-access-confirm"));
     await waitFor(() => expect(calls).toEqual(["end_session a1 s2", "list_sessions a1"]));
-  });
+    expect(dialog.open).toBe(false);
+  }, 15_000);
 
   it("says that this app goes with its own session, and finds out", async () => {
     const what = { kind: "session", session: session("s1", { current: true }) } as const;

@@ -33,7 +33,8 @@ async fn sign_in(app: &AppWindow, browser: &Browser, server: &ServerProcess) -> 
 }
 
 #[tokio::test]
-async fn ac_001_ac_097_ac_113_ac_114_sessions_of_the_server_are_reviewed_in_the_app() -> Result<()> {
+async fn ac_001_ac_097_ac_113_ac_114_sessions_of_the_server_are_reviewed_in_the_app() -> Result<()>
+{
     let desktop = Desktop::start(Keyring::Unlocked).await?;
     let server = ServerProcess::start().await?;
     let browser = Browser::start(&desktop).await?;
@@ -51,7 +52,8 @@ async fn ac_001_ac_097_ac_113_ac_114_sessions_of_the_server_are_reviewed_in_the_
     app.go("sessions").await?;
     let two = "document.querySelectorAll('[data-testid=session-row]').length === 2";
     app.until("both sessions", two).await?;
-    let this = "document.querySelectorAll('[data-testid=session-row][data-current=true]').length === 1";
+    let this =
+        "document.querySelectorAll('[data-testid=session-row][data-current=true]').length === 1";
     app.until("this device is marked", this).await?;
     app.click("end-other-sessions").await?;
     app.click("end-access-confirm").await?;

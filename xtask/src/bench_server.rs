@@ -40,7 +40,10 @@ fn starts(lines: &mut Vec<Value>) -> Result<()> {
         let began = Instant::now();
         let mut command = process::command(&server);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]);
-        command.arg(&data).stdout(Stdio::piped()).stderr(Stdio::null());
+        command
+            .arg(&data)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
         let mut child = command.spawn().context("cannot start the server")?;
         let ready = wait_until_ready(&mut child);
         let took = began.elapsed();

@@ -3,10 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    os::unix::{
-        fs::OpenOptionsExt as _,
-        process::CommandExt as _,
-    },
+    os::unix::{fs::OpenOptionsExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -41,7 +38,14 @@ pub(crate) fn run(release: bool) -> Result<()> {
     eprintln!("  data        {}", data.display());
     eprintln!("  stop        Ctrl-C");
     let mut command = process::command(&server);
-    command.args(["serve", "--listen", ADDRESS, "--log-format", "text", "--data"]);
+    command.args([
+        "serve",
+        "--listen",
+        ADDRESS,
+        "--log-format",
+        "text",
+        "--data",
+    ]);
     command.arg(&data).process_group(0);
     let mut child = command.spawn().context("cannot start the server")?;
     loop {

@@ -53,9 +53,9 @@ pub use peppers::{PepperKey, PepperUse, Peppers};
 pub use portable::{
     AcceptOptions, AcceptReport, BackupError, BackupManifest, Escrow, EscrowError, ExportSummary,
     ImportError, ImportFormat, ImportOptions, ImportReport, ImportedKey, MAX_ARCHIVE,
-    MAX_IMPORT_BYTES, MIN_PASSPHRASE, PromotionBundle, PromotionError, PromotionRefused, RefusedLine,
-    RegistryExportError, RestoreReport, TransferIdentity, TransferRecipient, moved_pepper_id,
-    open_archive, open_escrow, open_transfer, seal_archive, seal_escrow,
+    MAX_IMPORT_BYTES, MIN_PASSPHRASE, PromotionBundle, PromotionError, PromotionRefused,
+    RefusedLine, RegistryExportError, RestoreReport, TransferIdentity, TransferRecipient,
+    moved_pepper_id, open_archive, open_escrow, open_transfer, seal_archive, seal_escrow,
 };
 pub use principals::{Principal, PrincipalChange};
 pub use retention::{RetentionPolicy, RetentionReport};

@@ -121,17 +121,23 @@ impl Bench {
     }
 
     async fn run(&self) -> Result<()> {
-        self.case("discovery", || self.get("/.well-known/openid-configuration"))
-            .await?;
+        self.case("discovery", || {
+            self.get("/.well-known/openid-configuration")
+        })
+        .await?;
         self.case("jwks", || self.get("/oauth2/jwks.json")).await?;
         let form = [("grant_type", "client_credentials")];
-        self.case("client_credentials", || self.by_client("/oauth2/token", &form))
-            .await?;
+        self.case("client_credentials", || {
+            self.by_client("/oauth2/token", &form)
+        })
+        .await?;
         let own = json_of(self.by_client("/oauth2/token", &form).send().await?).await?;
         let token = own["access_token"].as_str().context("no token")?.to_owned();
         let form = [("token", token.as_str())];
-        self.case("introspection", || self.by_client("/oauth2/introspect", &form))
-            .await?;
+        self.case("introspection", || {
+            self.by_client("/oauth2/introspect", &form)
+        })
+        .await?;
 
         let mut browser = Browser {
             bench: self,
@@ -148,10 +154,17 @@ impl Bench {
         })
         .await?;
         let tokens = browser.tokens().await?;
-        let access = tokens["access_token"].as_str().context("no token")?.to_owned();
-        self.case("userinfo", || self.get("/oauth2/userinfo").bearer_auth(&access))
-            .await?;
-        let refresh = tokens["refresh_token"].as_str().context("no refresh token")?;
+        let access = tokens["access_token"]
+            .as_str()
+            .context("no token")?
+            .to_owned();
+        self.case("userinfo", || {
+            self.get("/oauth2/userinfo").bearer_auth(&access)
+        })
+        .await?;
+        let refresh = tokens["refresh_token"]
+            .as_str()
+            .context("no refresh token")?;
         self.refresh(refresh.to_owned()).await
     }
 
@@ -182,7 +195,10 @@ impl Bench {
             if Instant::now() > end && own.len() > 10 {
                 break;
             }
-            let form = [("grant_type", "refresh_token"), ("refresh_token", token.as_str())];
+            let form = [
+                ("grant_type", "refresh_token"),
+                ("refresh_token", token.as_str()),
+            ];
             let (took, body) = timed(self.by_client("/oauth2/token", &form)).await?;
             let (beside, _) = timed(self.client.get(&self.bare_url)).await?;
             let answer: Value = serde_json::from_slice(&body)?;
@@ -257,10 +273,8 @@ impl Browser<'_> {
             ("code_challenge", CHALLENGE),
             ("code_challenge_method", "S256"),
         ];
-        let url = url::Url::parse_with_params(
-            &format!("{}/oauth2/authorize", self.bench.base),
-            query,
-        )?;
+        let url =
+            url::Url::parse_with_params(&format!("{}/oauth2/authorize", self.bench.base), query)?;
         let mut answer = self.send(self.bench.client.get(url)).await?;
         if answer.status() == 200 {
             let page = answer.text().await?;

@@ -167,11 +167,7 @@ impl Server {
     ///
     /// # Errors
     /// [`BuildError::Keys`].
-    pub async fn rotate_signing_key(
-        &self,
-        alg: &str,
-        at_once: bool,
-    ) -> Result<String, BuildError> {
+    pub async fn rotate_signing_key(&self, alg: &str, at_once: bool) -> Result<String, BuildError> {
         let app = &self.app;
         let alg = Alg::parse(alg)
             .ok_or_else(|| BuildError::Keys(format!("{alg} is none of RS256, ES256, EdDSA")))?;

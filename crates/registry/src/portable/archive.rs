@@ -19,11 +19,7 @@ pub fn seal_archive(plain: &[u8], passphrase: &SecretText) -> Result<Vec<u8>, Es
     seal_with_work(plain, passphrase, age::WORK)
 }
 
-fn seal_with_work(
-    plain: &[u8],
-    passphrase: &SecretText,
-    work: u8,
-) -> Result<Vec<u8>, EscrowError> {
+fn seal_with_work(plain: &[u8], passphrase: &SecretText, work: u8) -> Result<Vec<u8>, EscrowError> {
     check_passphrase(passphrase)?;
     age::seal_under(passphrase, work, plain).ok_or(EscrowError::Seal)
 }

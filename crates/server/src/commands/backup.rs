@@ -78,7 +78,9 @@ pub(super) async fn back_up(data: &Path, out: &Path, passphrase: &SecretText) ->
     let settings = read_settings(data, None)?;
     let with_database = settings.database.is_none();
     // Beside the database, so that no copy of it ever lies where others can read.
-    let scratch = tempfile::Builder::new().prefix(".backup").tempdir_in(data)?;
+    let scratch = tempfile::Builder::new()
+        .prefix(".backup")
+        .tempdir_in(data)?;
     let mut paths = vec![(SETTINGS.to_owned(), settings_path(data))];
     if with_database {
         let registry = open_registry(&settings).await?;

@@ -14,7 +14,9 @@ use keywright_server::{
 use serde_json::{Value, json};
 
 use super::DataFolder;
-use super::shared::{open_registry, open_secrets, place, read_settings, secrets_path, settings_path};
+use super::shared::{
+    open_registry, open_secrets, place, read_settings, secrets_path, settings_path,
+};
 
 const REACH_WITHIN: Duration = Duration::from_secs(5);
 const LARGEST_DOCUMENT: usize = 64 * 1024;
@@ -87,7 +89,10 @@ impl Doctor {
             };
             if self.json {
                 let (subject, text) = (finding.subject, &finding.text);
-                println!("{}", json!({ "level": level, "subject": subject, "text": text }));
+                println!(
+                    "{}",
+                    json!({ "level": level, "subject": subject, "text": text })
+                );
             } else {
                 println!("{level:<8} {:<10} {}", finding.subject, finding.text);
             }
@@ -166,7 +171,10 @@ fn look_at_files(settings: &Settings, findings: &mut Findings) {
         if mode(key).is_some_and(|mode| mode & 0o007 != 0) {
             findings.error(
                 "tls",
-                format!("{0} can be read by everybody: `chmod o= {0}`", key.display()),
+                format!(
+                    "{0} can be read by everybody: `chmod o= {0}`",
+                    key.display()
+                ),
             );
         }
     }
@@ -201,11 +209,13 @@ async fn look_at_database(
             return findings.error("database", text);
         }
         Ok(None) => {
-            let text = "there is no registry in it: run `keywright-server init`, or restore a backup";
+            let text =
+                "there is no registry in it: run `keywright-server init`, or restore a backup";
             return findings.error("database", text);
         }
         Err(error) => {
-            let text = format!("it does not answer: {error}. Is it running, and is its address right?");
+            let text =
+                format!("it does not answer: {error}. Is it running, and is its address right?");
             return findings.error("database", text);
         }
     }
@@ -229,13 +239,18 @@ async fn look_inside(
     } else {
         findings.good("people", "there are people");
     }
-    let Some(secrets) = secrets else { return Ok(()) };
+    let Some(secrets) = secrets else {
+        return Ok(());
+    };
     for pepper in registry.list_peppers().await? {
         match secrets.pepper(&pepper.id) {
             Ok(_) => findings.good("peppers", format!("pepper {} is there", pepper.id)),
             Err(error) if pepper.secrets > 0 => findings.error(
                 "peppers",
-                format!("{error}; {} live keys need it: put its copy back", pepper.secrets),
+                format!(
+                    "{error}; {} live keys need it: put its copy back",
+                    pepper.secrets
+                ),
             ),
             Err(_) => {}
         }
@@ -369,7 +384,11 @@ mod tests {
         let unsafe_proxies = format!("{server_toml}\n[proxies]\ntrusted = [\"0.0.0.0/0\"]\n");
         fs::write(data.join("server.toml"), unsafe_proxies).unwrap();
         let found = look(data).await;
-        assert!(found.iter().any(|(_, _, text)| text.starts_with("proxies.trusted")));
+        assert!(
+            found
+                .iter()
+                .any(|(_, _, text)| text.starts_with("proxies.trusted"))
+        );
         fs::remove_file(data.join("registry.db")).unwrap();
         fs::write(data.join("server.toml"), server_toml).unwrap();
         assert_eq!(errors(&look(data).await), ["database"]);

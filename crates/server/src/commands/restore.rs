@@ -41,7 +41,10 @@ impl Restore {
                     "what was ended after the backup was made works again: look at the activity log, and end it again"
                 );
                 if !report.missing_peppers.is_empty() {
-                    eprintln!("keys under these peppers do not work: {:?}", report.missing_peppers);
+                    eprintln!(
+                        "keys under these peppers do not work: {:?}",
+                        report.missing_peppers
+                    );
                 }
                 println!(
                     "{}",
@@ -78,13 +81,14 @@ pub(super) async fn restore(
     }
     let sealed = fs::read(from).with_context(|| format!("{}", from.display()))?;
     let passphrase = passphrase.clone();
-    let plain =
-        tokio::task::spawn_blocking(move || open_archive(&sealed, &passphrase)).await??;
+    let plain = tokio::task::spawn_blocking(move || open_archive(&sealed, &passphrase)).await??;
     let files = unpack(&plain)?;
 
     private_folder(data)?;
     private_folder(&secrets_path(data))?;
-    let scratch = tempfile::Builder::new().prefix(".restore").tempdir_in(data)?;
+    let scratch = tempfile::Builder::new()
+        .prefix(".restore")
+        .tempdir_in(data)?;
     // The settings come last: a folder without them is not served.
     for (name, bytes) in &files {
         match name.as_str() {
@@ -145,7 +149,8 @@ fn is_expected(name: &str) -> bool {
     match name.strip_prefix(SECRETS) {
         None => matches!(name, SETTINGS | DATABASE | MANIFEST),
         Some(own) => {
-            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            let plain =
+                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
             !own.is_empty() && !own.starts_with('.') && own.bytes().all(plain)
         }
     }
@@ -236,18 +241,27 @@ mod tests {
         assert!(back_up(data, &file, &words("short")).await.is_err());
         assert!(!file.exists());
         assert!(back_up(data, &file, &good).await.unwrap());
-        assert!(back_up(data, &file, &good).await.is_err(), "it is overwritten");
+        assert!(
+            back_up(data, &file, &good).await.is_err(),
+            "it is overwritten"
+        );
         let sealed = fs::read_to_string(&file).unwrap();
         assert!(sealed.starts_with("-----BEGIN AGE ENCRYPTED FILE-----"));
         let left = fs::read_dir(data).unwrap().flatten();
-        assert!(left.into_iter().all(|one| !one.file_name().to_string_lossy().starts_with('.')));
+        assert!(
+            left.into_iter()
+                .all(|one| !one.file_name().to_string_lossy().starts_with('.'))
+        );
 
         let new = out.path().join("new");
         let wrong = restore(&new, &file, &words("incorrect horse battery")).await;
         assert!(wrong.is_err() && !new.exists());
         let report = restore(&new, &file, &good).await.unwrap().unwrap();
         assert_eq!(report.missing_peppers, Vec::<String>::new());
-        assert!(restore(&new, &file, &good).await.is_err(), "it is not empty");
+        assert!(
+            restore(&new, &file, &good).await.is_err(),
+            "it is not empty"
+        );
 
         let settings = read_settings(&new, None).unwrap();
         let registry = open_registry(&settings).await.unwrap();
@@ -257,8 +271,13 @@ mod tests {
         assert_eq!(registry.count_denials().await.unwrap(), denials);
         assert_eq!(registry.list_signing_keys().await.unwrap(), keys);
         let secrets = ServerSecrets::open(&secrets_path(&new)).unwrap();
-        let good = keywright_server::check_signing_keys(&registry, &secrets).await.unwrap();
-        assert!(good.iter().all(|(_, one)| *one == keywright_server::KeyFinding::Good));
+        let good = keywright_server::check_signing_keys(&registry, &secrets)
+            .await
+            .unwrap();
+        assert!(
+            good.iter()
+                .all(|(_, one)| *one == keywright_server::KeyFinding::Good)
+        );
         registry.close().await;
     }
 
@@ -266,7 +285,14 @@ mod tests {
     async fn a_file_that_leads_elsewhere_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let good = words("correct horse battery");
-        for name in ["../x", "secrets/../../x", "/etc/x", "secrets/.x", "secrets/", "x"] {
+        for name in [
+            "../x",
+            "secrets/../../x",
+            "/etc/x",
+            "secrets/.x",
+            "secrets/",
+            "x",
+        ] {
             assert!(!is_expected(name), "{name}");
         }
         let head = json!({"format": FORMAT, "version": 1, "files": [{"name": "../x", "size": 1}]});
@@ -277,7 +303,10 @@ mod tests {
         let error = restore(&data, &file, &good).await.unwrap_err().to_string();
         assert!(error.contains("does not belong"), "{error}");
         assert!(!data.exists() && !folder.path().join("x").exists());
-        for cut in [json!({"format": FORMAT, "version": 1, "files": [{"name": "server.toml", "size": 9}]}), json!({"format": "other", "version": 1, "files": []})] {
+        for cut in [
+            json!({"format": FORMAT, "version": 1, "files": [{"name": "server.toml", "size": 9}]}),
+            json!({"format": "other", "version": 1, "files": []}),
+        ] {
             assert!(unpack(format!("{cut}\nx").as_bytes()).is_err());
         }
     }

@@ -95,7 +95,11 @@ pub(crate) mod tests {
         let owner = FirstOwner {
             email: "owner@example.org".into(),
             name: "Owner".into(),
-            password_hash: PasswordHasher::new(1).unwrap().hash(&password).await.unwrap(),
+            password_hash: PasswordHasher::new(1)
+                .unwrap()
+                .hash(&password)
+                .await
+                .unwrap(),
         };
         set_up(&registry, &secrets, &owner).await.unwrap();
         let server = Server::build(settings, registry, secrets, Clock::system())

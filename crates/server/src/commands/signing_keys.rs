@@ -161,7 +161,9 @@ mod tests {
         assert!(rotate(data, Some("HS256"), false).rotate().await.is_err());
         let made = rotate(data, Some("ES256"), false).rotate().await.unwrap();
         let of = |keys: &[(String, KeyState)], kid: &str| {
-            keys.iter().find(|(own, _)| own == kid).map(|(_, state)| *state)
+            keys.iter()
+                .find(|(own, _)| own == kid)
+                .map(|(_, state)| *state)
         };
         let keys = states(data, "ES256").await;
         assert_eq!(of(&keys, &made[0].1), Some(KeyState::Pending));

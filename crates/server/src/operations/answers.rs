@@ -39,17 +39,16 @@ pub(super) async fn clear(State(app): State<App>, request: Request, next: Next) 
 }
 
 fn replacement(status: StatusCode, headers: &HeaderMap) -> Option<Problem> {
-    let bare = headers.get(header::CONTENT_TYPE).is_none_or(|kind| {
-        HeaderValue::as_bytes(kind).starts_with(b"text/plain")
-    });
+    let bare = headers
+        .get(header::CONTENT_TYPE)
+        .is_none_or(|kind| HeaderValue::as_bytes(kind).starts_with(b"text/plain"));
     if !bare {
         return None;
     }
     let (code, detail) = match status {
-        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => (
-            "bad_request",
-            "the request is not as this address wants it",
-        ),
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
+            ("bad_request", "the request is not as this address wants it")
+        }
         StatusCode::NOT_FOUND => ("not_found", "there is nothing at this address"),
         StatusCode::METHOD_NOT_ALLOWED => (
             "method_not_allowed",

@@ -36,7 +36,9 @@ pub(super) async fn page(State(app): State<App>) -> Response {
             (body(name, schema))
         }
     };
-    Page::new("API", content).wide().into_response(&app.settings)
+    Page::new("API", content)
+        .wide()
+        .into_response(&app.settings)
 }
 
 fn one(method: &str, path: &str, operation: &Value) -> Markup {

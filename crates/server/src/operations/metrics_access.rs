@@ -36,9 +36,8 @@ pub(super) async fn on_main_listener(
         .extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map(|info| info.0.ip());
-    let near = connected.is_some_and(|connected| {
-        is_near(&app.settings, connected, peer.address, &parts.headers)
-    });
+    let near = connected
+        .is_some_and(|connected| is_near(&app.settings, connected, peer.address, &parts.headers));
     if !near {
         let caller = Caller::from_request_parts(&mut parts, &app).await?;
         caller.require(PERMISSION)?;

@@ -4,9 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use utoipa::OpenApi;
-use utoipa::openapi::security::{
-    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme,
-};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ServerBuilder, Tag};
 
 use crate::server::App;
@@ -117,9 +115,15 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
 /// `/api/openapi.json`
 pub(super) async fn document(
     State(app): State<App>,
-) -> ([(HeaderName, HeaderValue); 1], Json<utoipa::openapi::OpenApi>) {
+) -> (
+    [(HeaderName, HeaderValue); 1],
+    Json<utoipa::openapi::OpenApi>,
+) {
     let cache = HeaderValue::from_static("public, max-age=300");
-    ([(header::CACHE_CONTROL, cache)], Json(describe(&app.settings)))
+    (
+        [(header::CACHE_CONTROL, cache)],
+        Json(describe(&app.settings)),
+    )
 }
 
 #[cfg(test)]
@@ -134,7 +138,12 @@ mod tests {
     use crate::test_support::TestServer;
 
     /// Routes under the API's paths that are for browsers, or that other standards describe.
-    const NOT_DESCRIBED: [&str; 4] = ["/auth/login/", "/auth/callback", "/auth/providers", "/auth/link"];
+    const NOT_DESCRIBED: [&str; 4] = [
+        "/auth/login/",
+        "/auth/callback",
+        "/auth/providers",
+        "/auth/link",
+    ];
 
     fn routes_in(folder: &Path, found: &mut BTreeSet<String>) {
         for entry in fs::read_dir(folder).unwrap().flatten() {
@@ -177,13 +186,20 @@ mod tests {
                 let asked = path.replace(['{', '}'], "");
                 let answer = browser.send(verb, &asked, &[], Body::empty()).await;
                 let code = answer.json()["code"].clone();
-                assert_ne!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+                assert_ne!(
+                    answer.status,
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "{method} {path}"
+                );
                 assert_ne!(code, "not_found", "{method} {path}");
             }
         }
         // What is there is described.
         let mut routes = BTreeSet::new();
-        routes_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut routes);
+        routes_in(
+            &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+            &mut routes,
+        );
         assert!(routes.len() > 20, "{}", routes.len());
         let missing: Vec<_> = routes
             .iter()

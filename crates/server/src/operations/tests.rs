@@ -42,8 +42,14 @@ fn from(address: &str, path: &str, headers: &[(&str, &str)]) -> Request<Body> {
 /// Routes that misbehave, with our layers around.
 fn bad_routes(app: &App) -> Router {
     let routes = Router::new()
-        .route("/panic", get(async || -> &'static str { panic!("canary-of-a-panic") }))
-        .route("/slow", get(async || tokio::time::sleep(Duration::from_secs(60)).await))
+        .route(
+            "/panic",
+            get(async || -> &'static str { panic!("canary-of-a-panic") }),
+        )
+        .route(
+            "/slow",
+            get(async || tokio::time::sleep(Duration::from_secs(60)).await),
+        )
         .route("/takes", post(async |body: Bytes| body.len().to_string()))
         .layer(axum::extract::DefaultBodyLimit::max(1000));
     super::around_with(app, routes, Duration::from_millis(300)).with_state(Arc::clone(app))
@@ -79,7 +85,9 @@ async fn a_panic_a_slow_answer_and_a_slow_request_have_clear_answers() {
 }
 
 /// A body that stays open and says nothing.
-struct Endless(#[expect(dead_code, reason = "it keeps the other end open")] tokio::io::DuplexStream);
+struct Endless(
+    #[expect(dead_code, reason = "it keeps the other end open")] tokio::io::DuplexStream,
+);
 
 impl axum::body::HttpBody for Endless {
     type Data = Bytes;
@@ -108,13 +116,20 @@ async fn what_is_too_large_or_not_there_has_clear_answers() {
     };
     for (request, status, code) in [
         (from("127.0.0.1", &long, &[]), 414, "address_too_long"),
-        (from("127.0.0.1", "/slow", &[("x-a", &header)]), 431, "headers_too_large"),
+        (
+            from("127.0.0.1", "/slow", &[("x-a", &header)]),
+            431,
+            "headers_too_large",
+        ),
         (post(1001), 413, "body_too_large"),
         (from("127.0.0.1", "/takes", &[]), 405, "method_not_allowed"),
         (from("127.0.0.1", "/nothing", &[]), 404, "not_found"),
     ] {
         let answer = send(&router, request).await;
-        assert_eq!((answer.status.as_u16(), &answer.json()["code"]), (status, &code.into()));
+        assert_eq!(
+            (answer.status.as_u16(), &answer.json()["code"]),
+            (status, &code.into())
+        );
         assert_eq!(answer.header("content-type"), "application/problem+json");
     }
     let accept = [("accept", "text/html,*/*")];
@@ -173,8 +188,12 @@ async fn ac_202_the_log_has_no_secrets_and_names_the_route() {
         .finish();
     let ask = async {
         let mut browser = server.browser();
-        browser.cookies.push(("session".into(), "canary-cookie".into()));
-        browser.get("/sign-in?return_to=/canary-query&code=canary-code").await;
+        browser
+            .cookies
+            .push(("session".into(), "canary-cookie".into()));
+        browser
+            .get("/sign-in?return_to=/canary-query&code=canary-code")
+            .await;
         browser.get("/assets/canary-path").await;
         browser.get("/nothing/canary-unknown").await;
         let secrets = [
@@ -195,12 +214,21 @@ async fn ac_202_the_log_has_no_secrets_and_names_the_route() {
             ("client_secret", "canary-secret"),
             ("password", "canary-password"),
         ];
-        for path in ["/oauth2/token", "/oauth2/introspect", "/oauth2/revoke", "/sign-in"] {
+        for path in [
+            "/oauth2/token",
+            "/oauth2/introspect",
+            "/oauth2/revoke",
+            "/sign-in",
+        ] {
             browser.post(path, &fields).await;
         }
         let mut signed_in = server.browser();
         signed_in.get("/sign-in").await;
-        let fields = [("identifier", OWNER_EMAIL), ("email", OWNER_EMAIL), ("password", PASSWORD)];
+        let fields = [
+            ("identifier", OWNER_EMAIL),
+            ("email", OWNER_EMAIL),
+            ("password", PASSWORD),
+        ];
         signed_in.post("/sign-in", &fields).await;
         signed_in.cookies
     };
@@ -216,7 +244,10 @@ async fn ac_202_the_log_has_no_secrets_and_names_the_route() {
         assert!(!text.contains(&value), "{name}");
     }
     for line in text.lines() {
-        assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{line}");
+        assert!(
+            serde_json::from_str::<serde_json::Value>(line).is_ok(),
+            "{line}"
+        );
     }
 }
 
@@ -232,14 +263,20 @@ async fn figures_are_for_this_machine_named_networks_and_permissions() {
     for near in ["127.0.0.1", "192.0.2.7"] {
         assert_eq!(ask(near, &[]).await.status, StatusCode::OK);
     }
-    assert_eq!(ask("198.51.100.1", &[]).await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        ask("198.51.100.1", &[]).await.status,
+        StatusCode::UNAUTHORIZED
+    );
     // A proxy on this machine that nobody named.
     for header in ["x-forwarded-for", "forwarded", "via", "x-real-ip"] {
         let answer = ask("127.0.0.1", &[(header, "127.0.0.1")]).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{header}");
     }
     let mut nobody = server.browser();
-    assert_eq!(nobody.get("/metrics").await.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(
+        nobody.get("/metrics").await.status,
+        StatusCode::UNAUTHORIZED
+    );
     let member = server.add_user("member@example.org", &["member"]).await;
     let mut member = server.sign_in_as(&member).await;
     assert_eq!(member.get("/metrics").await.status, StatusCode::FORBIDDEN);
@@ -274,7 +311,9 @@ async fn labels_do_not_grow_with_what_strangers_send() {
     }
     let metrics = &server.server.app().operations.metrics;
     let text = metrics.text();
-    let lines = text.lines().filter(|line| line.contains("http_requests_total{"));
+    let lines = text
+        .lines()
+        .filter(|line| line.contains("http_requests_total{"));
     assert_eq!(lines.count(), 2, "{text}");
     metrics.count_tokens("made-up");
     metrics.count_sign_in("a-providers-id", true);
@@ -310,11 +349,28 @@ async fn ac_204_without_its_database_nobody_is_let_through() {
 
     server.registry().close().await;
     assert_eq!(browser.get("/healthz").await.status, StatusCode::OK);
-    assert_eq!(browser.get("/readyz").await.status, StatusCode::SERVICE_UNAVAILABLE);
-    for path in ["/api/v1/sessions", "/api/v1/users", "/api/v1/keys", "/account"] {
+    assert_eq!(
+        browser.get("/readyz").await.status,
+        StatusCode::SERVICE_UNAVAILABLE
+    );
+    for path in [
+        "/api/v1/sessions",
+        "/api/v1/users",
+        "/api/v1/keys",
+        "/account",
+    ] {
         let answer = browser.get(path).await;
-        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}: {}", answer.text);
-        assert!(answer.text.contains("store_unavailable"), "{path}: {}", answer.text);
+        assert_eq!(
+            answer.status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{path}: {}",
+            answer.text
+        );
+        assert!(
+            answer.text.contains("store_unavailable"),
+            "{path}: {}",
+            answer.text
+        );
     }
     // By password, by secret, by key: none of them gets through.
     let mut other = server.browser();
@@ -325,12 +381,26 @@ async fn ac_204_without_its_database_nobody_is_let_through() {
         ("/oauth2/token", "grant_type=client_credentials"),
         ("/oauth2/introspect", "token=x"),
     ] {
-        let answer = other.send(Method::POST, path, &headers, Body::from(body)).await;
-        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}: {}", answer.text);
+        let answer = other
+            .send(Method::POST, path, &headers, Body::from(body))
+            .await;
+        assert_eq!(
+            answer.status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{path}: {}",
+            answer.text
+        );
     }
     let key = [("x-api-key", server.root_key.expose())];
-    let answer = other.send(Method::GET, "/api/v1/keys", &key, Body::empty()).await;
-    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{}", answer.text);
+    let answer = other
+        .send(Method::GET, "/api/v1/keys", &key, Body::empty())
+        .await;
+    assert_eq!(
+        answer.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        answer.text
+    );
     super::metrics::look(server.server.app()).await;
     let text = server.server.app().operations.metrics.text();
     assert!(text.contains("keywright_database_up 0"), "{text}");
@@ -344,5 +414,8 @@ async fn readiness_ends_before_the_server_does() {
     let answer = browser.get("/readyz").await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(browser.get("/healthz").await.status, StatusCode::OK);
-    assert_eq!(browser.get("/oauth2/jwks.json").await.status, StatusCode::OK);
+    assert_eq!(
+        browser.get("/oauth2/jwks.json").await.status,
+        StatusCode::OK
+    );
 }

@@ -53,12 +53,8 @@ pub(super) async fn limits(
         Ok(None) => {
             tracing::error!("a handler panicked");
             let detail = "something is wrong with the server: tell whoever runs it, with the id in X-Request-Id";
-            Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "internal_error",
-                detail,
-            )
-            .into_response()
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", detail)
+                .into_response()
         }
         Err(_) if !arrived.load(Ordering::Relaxed) => Problem::new(
             StatusCode::REQUEST_TIMEOUT,

@@ -76,7 +76,15 @@ pub async fn serve(
             refuse.cancel();
         })
     };
-    take(server.router(), listener, tls, refuse, CONNECTIONS, settings.drain).await;
+    take(
+        server.router(),
+        listener,
+        tls,
+        refuse,
+        CONNECTIONS,
+        settings.drain,
+    )
+    .await;
     begin.abort();
     Ok(())
 }

@@ -36,7 +36,10 @@ async fn https_is_served_and_plain_http_is_told_so() {
     let folder = tempfile::tempdir().unwrap();
     let pem = write_certificate(folder.path());
     let server = TestServer::with(|settings| {
-        settings.tls = Some((folder.path().join("cert.pem"), folder.path().join("key.pem")));
+        settings.tls = Some((
+            folder.path().join("cert.pem"),
+            folder.path().join("key.pem"),
+        ));
     })
     .await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -48,7 +51,10 @@ async fn https_is_served_and_plain_http_is_told_so() {
     let plain = ask(address, READY).await;
     assert!(plain.starts_with("HTTP/1.1 400 "), "{plain}");
     let (head, body) = plain.split_once("\r\n\r\n").unwrap();
-    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+    assert!(
+        head.contains(&format!("Content-Length: {}", body.len())),
+        "{head}"
+    );
 
     let client = reqwest::Client::builder()
         .tls_certs_only([reqwest::Certificate::from_pem(pem.as_bytes()).unwrap()])
@@ -72,7 +78,10 @@ async fn https_is_served_and_plain_http_is_told_so() {
 async fn a_certificate_is_read_again_and_a_bad_one_changes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     write_certificate(folder.path());
-    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let (cert, key) = (
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem"),
+    );
     let tls = Tls::load(&cert, &key).unwrap();
     write_certificate(folder.path());
     assert!(tls.reload().is_ok());
@@ -83,7 +92,10 @@ async fn a_certificate_is_read_again_and_a_bad_one_changes_nothing() {
     assert!(error.contains("tls.cert"), "{error}");
     fs::write(&key, "secret-canary").unwrap();
     let error = tls.reload().unwrap_err().to_string();
-    assert!(error.contains("tls.key") && !error.contains("canary"), "{error}");
+    assert!(
+        error.contains("tls.key") && !error.contains("canary"),
+        "{error}"
+    );
     let missing = Tls::load(&folder.path().join("none"), &key).err().unwrap();
     assert!(missing.to_string().starts_with("tls.cert: "));
 }
@@ -103,13 +115,20 @@ async fn at_the_end_readiness_says_no_before_connections_are_refused() {
     let (running, token) = (server.server.clone(), stop.clone());
     let task = tokio::spawn(async move { serve(&running, listener, token).await });
     let (running, token) = (server.server.clone(), end.clone());
-    let machine_task =
-        tokio::spawn(async move { serve_machines(&running, machines, token).await });
+    let machine_task = tokio::spawn(async move { serve_machines(&running, machines, token).await });
 
     assert!(ask(address, READY).await.starts_with("HTTP/1.1 200 "));
-    assert!(ask(machine_address, READY).await.starts_with("HTTP/1.1 200 "));
+    assert!(
+        ask(machine_address, READY)
+            .await
+            .starts_with("HTTP/1.1 200 ")
+    );
     let page = READY.replace("/readyz", "/api/docs");
-    assert!(ask(machine_address, &page).await.starts_with("HTTP/1.1 404 "));
+    assert!(
+        ask(machine_address, &page)
+            .await
+            .starts_with("HTTP/1.1 404 ")
+    );
     stop.cancel();
     tokio::time::sleep(Duration::from_millis(200)).await;
     for one in [address, machine_address] {

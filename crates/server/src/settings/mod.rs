@@ -358,7 +358,10 @@ mod tests {
             "proxies.trusted"
         );
         let everybody = "::/0".parse().unwrap();
-        assert_eq!(refused(|s| s.metrics_allow.push(everybody)), "metrics.allow");
+        assert_eq!(
+            refused(|s| s.metrics_allow.push(everybody)),
+            "metrics.allow"
+        );
         assert_eq!(
             refused(|s| s.metrics_listen = Some(s.listen)),
             "metrics.listen"

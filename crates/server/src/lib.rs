@@ -24,6 +24,7 @@ mod signing;
 mod users;
 
 pub use passwords::{PasswordError, PasswordHasher};
+pub use rp::{ProviderDescription, ProviderError, TokenAuth};
 pub use secrets::{SecretsError, ServerSecrets};
 pub use serve::{ServeError, serve};
 pub use server::{BuildError, Server};

@@ -8,6 +8,7 @@
 
 mod clients;
 mod init;
+mod providers;
 mod serve;
 mod shared;
 mod users;
@@ -37,6 +38,9 @@ enum Command {
     /// People.
     #[command(subcommand)]
     Users(users::Users),
+    /// Identity providers that people sign in by.
+    #[command(subcommand)]
+    Providers(providers::Providers),
 }
 
 /// Where the server's files are.
@@ -58,6 +62,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Command::Serve(serve) => serve.run().await,
             Command::Clients(clients) => clients.run().await,
             Command::Users(users) => users.run().await,
+            Command::Providers(providers) => providers.run().await,
         }
     })
 }

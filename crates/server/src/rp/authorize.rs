@@ -167,10 +167,9 @@ pub(super) async fn send(
     app.rp.starts.count(peer.address, "start", now);
     let provider = load(app, trip.idp).await?;
     let metadata = app.rp.metadata.find(&app.rp.http, &provider, now).await?;
-    let mut rng = rand::rng();
-    let state = random_token(&mut rng);
-    let nonce = random_token(&mut rng);
-    let verifier = PkceVerifier::generate(&mut rng);
+    let state = random_token(&mut rand::rng());
+    let nonce = random_token(&mut rand::rng());
+    let verifier = PkceVerifier::generate(&mut rand::rng());
     let browser = browser_token(app, cookies);
     app.registry
         .start_login(&NewLogin {

@@ -83,6 +83,36 @@ async fn redeem(
     code: &SecretText,
     sent: &Sent<'_>,
 ) -> Result<Map<String, Value>, Failure> {
+    let (form, basic) = request(provider, metadata, code, sent);
+    let basic = basic.as_ref().map(|(id, secret)| (id.as_str(), secret));
+    let answer = app
+        .rp
+        .http
+        .post_form(&metadata.token_endpoint, form, basic)
+        .await?;
+    let object = match serde_json::from_slice(&answer.body) {
+        Ok(Value::Object(object)) => object,
+        _ => Map::new(),
+    };
+    // GitHub says what is wrong with status 200.
+    if let Some(error) = object.get("error").and_then(Value::as_str) {
+        let detail = format!("the token endpoint says {}", tame(error, 60));
+        return Err(Failure::provider("idp_refused_code", detail));
+    }
+    if answer.status != 200 {
+        let detail = format!("the token endpoint answers with status {}", answer.status);
+        return Err(Failure::provider("idp_refused_code", detail));
+    }
+    Ok(object)
+}
+
+/// The form, and what goes into the header.
+fn request(
+    provider: &Provider,
+    metadata: &Metadata,
+    code: &SecretText,
+    sent: &Sent<'_>,
+) -> (String, Option<(String, SecretText)>) {
     let method = provider.extra.token_auth.unwrap_or(metadata.token_auth);
     let mut form = url::form_urlencoded::Serializer::new(String::new());
     form.append_pair("grant_type", "authorization_code")
@@ -108,24 +138,5 @@ async fn redeem(
             None
         }
     };
-    let basic = basic.as_ref().map(|(id, secret)| (id.as_str(), secret));
-    let answer = app
-        .rp
-        .http
-        .post_form(&metadata.token_endpoint, form.finish(), basic)
-        .await?;
-    let object = match serde_json::from_slice(&answer.body) {
-        Ok(Value::Object(object)) => object,
-        _ => Map::new(),
-    };
-    // GitHub says what is wrong with status 200.
-    if let Some(error) = object.get("error").and_then(Value::as_str) {
-        let detail = format!("the token endpoint says {}", tame(error, 60));
-        return Err(Failure::provider("idp_refused_code", detail));
-    }
-    if answer.status != 200 {
-        let detail = format!("the token endpoint answers with status {}", answer.status);
-        return Err(Failure::provider("idp_refused_code", detail));
-    }
-    Ok(object)
+    (form.finish(), basic)
 }

@@ -1,4 +1,5 @@
 use axum::http::StatusCode;
+use keywright_registry::people::UserQuery;
 use serde_json::json;
 
 use super::stub::{Stub, callback};
@@ -139,12 +140,12 @@ async fn s0_44_strangers_come_in_only_where_the_settings_say_so() {
         plan.claims.insert("name".into(), json!("Ada\nLovelace"));
     });
     assert_eq!(stub.trip(&mut server.browser(), "corp").await.location(), "/dashboard");
-    let credentials = server.registry().list_users(&keywright_registry::people::UserQuery {
+    let query = UserQuery {
         text: "ada@example.org".into(),
         limit: 10,
-        ..Default::default()
-    });
-    let users = credentials.await.unwrap().items;
+        ..UserQuery::default()
+    };
+    let users = server.registry().list_users(&query).await.unwrap().items;
     assert_eq!((users.len(), users[0].name.as_str()), (1, "Ada Lovelace"));
     assert!(users[0].roles.is_empty());
 }
@@ -156,7 +157,7 @@ async fn a_disabled_person_stays_out() {
     stub.add(&server, "corp", "openid").await;
     stub.trip(&mut server.browser(), "corp").await;
     let actor = keywright_domain::audit::Actor::person("test");
-    server.registry().disable_user(&actor, &ada.id).await.unwrap();
+    server.registry().disable_user(&actor, &ada.id, "left").await.unwrap();
     let mut browser = server.browser();
     let back = stub.trip(&mut browser, "corp").await;
     assert_eq!(back.status, StatusCode::FORBIDDEN);

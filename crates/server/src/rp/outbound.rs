@@ -197,7 +197,7 @@ impl Resolve for CheckedNames {
             let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
             let found: Vec<SocketAddr> = found.take(64).collect();
             if !found.iter().all(|one| is_allowed(one.ip(), private_too)) {
-                return Err(Box::new(LeadsInside).into());
+                return Err(LeadsInside.into());
             }
             let addresses: Addrs = Box::new(found.into_iter());
             Ok(addresses)

@@ -8,7 +8,7 @@ use specta::Type;
 use specta_typescript::Typescript;
 use tauri_specta::{Builder, ErrorHandlingMode, Event, collect_commands, collect_events};
 
-use crate::commands::{accounts, activity, api_keys, settings};
+use crate::commands::{accounts, activity, api_keys, sessions, settings};
 
 /// A pending sign-in went a step further.
 #[derive(Clone, Debug, Serialize, Deserialize, Type, Event)]
@@ -55,6 +55,10 @@ pub(crate) fn builder() -> Builder<tauri::Wry> {
             api_keys::list_scopes,
             api_keys::define_scope,
             activity::list_audit_events,
+            sessions::list_sessions,
+            sessions::end_session,
+            sessions::end_other_sessions,
+            sessions::end_application,
             settings::app_info,
             settings::read_settings,
             settings::update_settings,

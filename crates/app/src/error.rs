@@ -9,6 +9,7 @@ use keywright_registry::RegistryError;
 use crate::delivery::DeliveryError;
 use crate::home::HomeError;
 use crate::secret_store::KeychainError;
+use crate::sessions::SessionsError;
 use crate::settings::SettingsError;
 use crate::sign_in::SignInError;
 
@@ -36,6 +37,9 @@ pub enum AppError {
     /// A delivery that could not begin.
     #[error(transparent)]
     Delivery(#[from] DeliveryError),
+    /// The sessions of an account at its server.
+    #[error(transparent)]
+    Sessions(#[from] SessionsError),
     /// The clipboard did not take the text.
     #[error("the clipboard did not take the text: {0}")]
     Clipboard(String),
@@ -65,6 +69,7 @@ impl AppError {
             Self::Home(error) => error.code(),
             Self::Environment(error) => error.code(),
             Self::Delivery(error) => error.code(),
+            Self::Sessions(error) => error.code(),
             Self::Clipboard(_) => "clipboard_unavailable",
             Self::SecretGone => "secret_gone",
             Self::AlreadyRevealed => "already_revealed",
@@ -78,6 +83,7 @@ impl AppError {
             Self::Registry(error) => registry_hint(error).map(str::to_owned),
             Self::Keychain(error) => error.hint(),
             Self::SignIn(error) => error.hint(),
+            Self::Sessions(error) => error.hint().map(str::to_owned),
             Self::Settings(_) | Self::Environment(_) | Self::Delivery(_) => None,
             Self::Home(_) => Some("Set KEYWRIGHT_HOME to a folder of your own.".to_owned()),
             Self::Clipboard(_) => {
@@ -103,6 +109,7 @@ impl AppError {
             ),
             Self::Keychain(error) => error.retryable(),
             Self::SignIn(error) => error.retryable(),
+            Self::Sessions(error) => error.retryable(),
             Self::Clipboard(_) => true,
             _ => false,
         }

@@ -139,6 +139,23 @@ impl HttpClient {
         self.send(client, request).await
     }
 
+    /// Asks an API something: without a body, by access token.
+    pub(crate) async fn ask(
+        &self,
+        method: http::Method,
+        url: &Url,
+        bearer: &str,
+    ) -> Result<Answer, HttpError> {
+        let client = self.client_for(url)?;
+        let request = client
+            .request(method, url.clone())
+            .header("Accept", "application/json")
+            .bearer_auth(bearer)
+            .build()
+            .map_err(|error| HttpError::Setup(error.without_url().to_string()))?;
+        self.send(client, request).await
+    }
+
     /// Sends a request that oauth2 built.
     pub(crate) async fn post(&self, request: oauth2::HttpRequest) -> Result<Answer, HttpError> {
         let setup = |error: String| HttpError::Setup(error);

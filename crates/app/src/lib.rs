@@ -16,6 +16,7 @@ mod keychain;
 mod pepper;
 mod registry_slot;
 pub mod secret_store;
+mod sessions;
 mod settings;
 pub mod sign_in;
 mod tokens;
@@ -28,6 +29,7 @@ use keywright_protocol::accounts::SignInProgressView;
 
 pub use error::AppError;
 pub use home::{Home, HomeError};
+pub use sessions::SessionsError;
 pub use settings::SettingsError;
 
 use accounts::AccountsState;

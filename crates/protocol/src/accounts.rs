@@ -7,12 +7,14 @@ use specta::Type;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
 #[serde(rename_all = "camelCase")]
 pub struct ProviderPresetView {
-    /// Stable id: `openid`, `google`, `github`, `gitlab`, `microsoft`.
+    /// Stable id: `openid`, `keywright`, `google`, `github`, `gitlab`, `microsoft`.
     pub id: String,
     /// The provider's own name.
     pub name: String,
-    /// Its issuer; empty where the person types it (`openid`).
+    /// Its issuer; empty where the person types it (`openid`, `keywright`).
     pub issuer: String,
+    /// The client id of this app there; empty where the person registers one.
+    pub client_id: String,
     /// False for GitHub, which speaks OAuth 2.0 but not OpenID Connect.
     pub is_openid: bool,
     /// Scopes asked for unless the person changes them.
@@ -30,7 +32,7 @@ pub struct ProviderPresetView {
 pub struct SignInRequest {
     /// A [`ProviderPresetView::id`].
     pub provider_id: String,
-    /// The issuer for `openid`; ignored for presets that have their own.
+    /// The issuer for `openid` and `keywright`; ignored for presets that have their own.
     pub issuer: String,
     /// RFC 6749 §2.2.
     pub client_id: String,

@@ -23,6 +23,7 @@ mod sign_in;
 mod signing;
 mod users;
 
+pub use oauth2::register::registration_token;
 pub use passwords::{PasswordError, PasswordHasher};
 pub use rp::{ProviderDescription, ProviderError, TokenAuth};
 pub use secrets::{SecretsError, ServerSecrets};

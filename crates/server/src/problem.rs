@@ -23,6 +23,8 @@ pub(crate) struct Problem {
     pub(crate) challenge: Option<String>,
     /// `Retry-After` in seconds.
     pub(crate) retry_after_s: Option<u64>,
+    /// A nonce for DPoP proofs (RFC 9449 §9).
+    pub(crate) dpop_nonce: Option<String>,
 }
 
 impl Problem {
@@ -35,6 +37,7 @@ impl Problem {
             members: Map::new(),
             challenge: None,
             retry_after_s: None,
+            dpop_nonce: None,
         }
     }
 
@@ -115,6 +118,9 @@ impl IntoResponse for Problem {
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(Ok(nonce)) = self.dpop_nonce.map(HeaderValue::try_from) {
+            headers.insert("dpop-nonce", nonce);
         }
         response
     }

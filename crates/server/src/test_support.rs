@@ -46,6 +46,15 @@ impl TestServer {
 
     /// The same with other settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::build(change, true).await
+    }
+
+    /// A server that nobody set up yet, as `serve` makes it of an empty folder.
+    pub(crate) async fn empty() -> Self {
+        Self::build(|_| {}, false).await
+    }
+
+    async fn build(change: impl FnOnce(&mut Settings), with_owner: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::new(AtomicI64::new(START));
         let shared = Arc::clone(&clock);
@@ -57,17 +66,22 @@ impl TestServer {
         let path = folder.path().join("db").join("registry.db");
         let registry = LocalRegistry::open(&path, time.clone()).await.unwrap();
         let secrets = ServerSecrets::create(&folder.path().join("secrets")).unwrap();
-        let hash = crate::PasswordHasher::new(1)
-            .unwrap()
-            .hash(&SecretText::new(PASSWORD.into()))
-            .await
-            .unwrap();
-        let owner = FirstOwner {
-            email: OWNER_EMAIL.into(),
-            name: "Olive Owner".into(),
-            password_hash: hash,
+        let root_key = if with_owner {
+            let hash = crate::PasswordHasher::new(1)
+                .unwrap()
+                .hash(&SecretText::new(PASSWORD.into()))
+                .await
+                .unwrap();
+            let owner = FirstOwner {
+                email: OWNER_EMAIL.into(),
+                name: "Olive Owner".into(),
+                password_hash: hash,
+            };
+            set_up(&registry, &secrets, &owner).await.unwrap()
+        } else {
+            crate::prepare(&registry, &secrets).await.unwrap();
+            SecretText::new(String::new())
         };
-        let root_key = set_up(&registry, &secrets, &owner).await.unwrap();
         let server = Server::build(settings, registry, secrets, time)
             .await
             .unwrap();
@@ -245,16 +259,21 @@ impl Browser {
     /// POST of a form, with the token of the CSRF cookie as a field where there is one.
     pub(crate) async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let csrf = self.cookie("csrf_token").map(str::to_owned);
-        let mut form = url::form_urlencoded::Serializer::new(String::new());
-        for (name, value) in fields {
-            form.append_pair(name, value);
-        }
-        if let Some(token) = csrf.filter(|_| !fields.iter().any(|(name, _)| *name == "csrf_token"))
-        {
-            form.append_pair("csrf_token", &token);
-        }
+        // Not held over the request: it cannot be sent to another thread.
+        let body = {
+            let mut form = url::form_urlencoded::Serializer::new(String::new());
+            for (name, value) in fields {
+                form.append_pair(name, value);
+            }
+            if let Some(token) =
+                csrf.filter(|_| !fields.iter().any(|(name, _)| *name == "csrf_token"))
+            {
+                form.append_pair("csrf_token", &token);
+            }
+            form.finish()
+        };
         let kind = ("content-type", "application/x-www-form-urlencoded");
-        self.send(Method::POST, path, &[kind], Body::from(form.finish()))
+        self.send(Method::POST, path, &[kind], Body::from(body))
             .await
     }
 

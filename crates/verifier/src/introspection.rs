@@ -67,7 +67,9 @@ impl std::fmt::Debug for Online {
 }
 
 impl Online {
-    /// Tokens of this issuer for this service, which is the client `client_id` there.
+    /// Tokens of this issuer for this service, which is the client `client_id` there. At a Keywright
+    /// server that client needs the scope `tokens:introspect`; without it, every token of others is
+    /// called inactive.
     ///
     /// # Errors
     /// [`SetupError`].

@@ -3,4 +3,5 @@
 pub mod accounts;
 pub mod activity;
 pub mod api_keys;
+pub mod sessions;
 pub mod settings;

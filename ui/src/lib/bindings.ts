@@ -59,6 +59,14 @@ export const commands = {
 	defineScope: (scope: ScopeView) => __TAURI_INVOKE<ScopeView>("define_scope", { scope }),
 	/**  One page of the audit trail, newest first. */
 	listAuditEvents: (request: AuditListRequest) => __TAURI_INVOKE<AuditPageView>("list_audit_events", { request }),
+	/**  Where an account is signed in, and which applications have access to it. */
+	listSessions: (accountId: string) => __TAURI_INVOKE<AccountSessionsView>("list_sessions", { accountId }),
+	/**  Ends a session. */
+	endSession: (accountId: string, sessionId: string) => __TAURI_INVOKE<null>("end_session", { accountId, sessionId }),
+	/**  Ends all sessions but the one that this device was signed in through. */
+	endOtherSessions: (accountId: string) => __TAURI_INVOKE<EndedSessionsView>("end_other_sessions", { accountId }),
+	/**  Takes an application's access away. */
+	endApplication: (accountId: string, clientId: string) => __TAURI_INVOKE<null>("end_application", { accountId, clientId }),
 	/**  The app and its surroundings. */
 	appInfo: () => __TAURI_INVOKE<AppInfoView>("app_info"),
 	/**  The settings in force. */
@@ -95,6 +103,18 @@ export type AccessTokenLifeView = {
 	expiresAt: number | null,
 	/**  When it is refreshed silently: 80 % of its life or 60 s before its end. */
 	refreshAt: number | null,
+};
+
+/**  Where an account is signed in, and who has access to it. */
+export type AccountSessionsView = {
+	/**  Our id of the account. */
+	accountId: string,
+	/**  The one of this device first, then those used last. */
+	sessions: SessionView[],
+	/**  Applications, this app first, then by name. */
+	applications: ApplicationAccessView[],
+	/**  There are more than are shown. */
+	more: boolean,
 };
 
 /**  How an account stands. */
@@ -330,6 +350,24 @@ export type AppInfoView = {
 	platform: string,
 };
 
+/**  An application that has access to the account. */
+export type ApplicationAccessView = {
+	/**  `client_id`. */
+	clientId: string,
+	/**  Name. */
+	name: string,
+	/**  It is this app. */
+	current: boolean,
+	/**  What it may do. */
+	scopes: string[],
+	/**  When it was first allowed something. */
+	allowedAt: number,
+	/**  When it last asked for a token; none if it has no standing access. */
+	lastUsedAt: number | null,
+	/**  When the last of its standing access ends; none if it has none. */
+	expiresAt: number | null,
+};
+
 /**  One detail of an event. */
 export type AuditDetailView = {
 	/**  Name. */
@@ -507,6 +545,14 @@ export type DisableApiKeyRequest = {
 	reason: string,
 };
 
+/**  What ending all other sessions achieved. */
+export type EndedSessionsView = {
+	/**  How many sessions ended. */
+	sessions: number,
+	/**  Until when a service that does not ask the server may still take an old token. */
+	accessEndsAt: number | null,
+};
+
 /**  What went wrong, for a person and for a program. */
 export type ErrorView = {
 	/**  Stable, snake_case; programs and tests compare this and nothing else. */
@@ -596,12 +642,14 @@ export type PassphraseRequest = {
 
 /**  A provider the sign-in dialog offers by name. */
 export type ProviderPresetView = {
-	/**  Stable id: `openid`, `google`, `github`, `gitlab`, `microsoft`. */
+	/**  Stable id: `openid`, `keywright`, `google`, `github`, `gitlab`, `microsoft`. */
 	id: string,
 	/**  The provider's own name. */
 	name: string,
-	/**  Its issuer; empty where the person types it (`openid`). */
+	/**  Its issuer; empty where the person types it (`openid`, `keywright`). */
 	issuer: string,
+	/**  The client id of this app there; empty where the person registers one. */
+	clientId: string,
 	/**  False for GitHub, which speaks OAuth 2.0 but not OpenID Connect. */
 	isOpenid: boolean,
 	/**  Scopes asked for unless the person changes them. */
@@ -781,6 +829,42 @@ export type SecretView = {
 	useCount: number,
 };
 
+/**  An application, by name. */
+export type SessionApplicationView = {
+	/**  `client_id`. */
+	id: string,
+	/**  Name. */
+	name: string,
+};
+
+/**  A browser in which the account's person is signed in. */
+export type SessionView = {
+	/**  The server's id of it. */
+	id: string,
+	/**  The session that this device was signed in through. */
+	current: boolean,
+	/**  `computer`, `phone`, `tablet`, `program` or `unknown`. */
+	device: string,
+	/**  Such as `Firefox 128`. */
+	browser: string,
+	/**  Such as `Linux`. */
+	os: string,
+	/**  What the browser says it is, whole. */
+	userAgent: string,
+	/**  The address that it was last used from. */
+	address: string,
+	/**  When it began. */
+	signedInAt: number,
+	/**  When it was last used. */
+	lastUsedAt: number,
+	/**  When it ends if nobody comes back. */
+	expiresAt: number,
+	/**  Ways of the sign-in (RFC 8176), such as `pwd`, `otp`, `hwk`. */
+	methods: string[],
+	/**  Applications that were signed in through it. */
+	applications: SessionApplicationView[],
+};
+
 /**  What a person can set. One file: `settings.json` in the app's folder. */
 export type Settings = {
 	/**  Colour scheme. */
@@ -822,7 +906,7 @@ export type SignInProgressed = SignInProgressView;
 export type SignInRequest = {
 	/**  A [`ProviderPresetView::id`]. */
 	providerId: string,
-	/**  The issuer for `openid`; ignored for presets that have their own. */
+	/**  The issuer for `openid` and `keywright`; ignored for presets that have their own. */
 	issuer: string,
 	/**  RFC 6749 §2.2. */
 	clientId: string,

@@ -3,10 +3,18 @@ import type {
   AccountView,
   ApiKeyDetailView,
   ApiKeyView,
+  ApplicationAccessView,
   IssuedApiKeyView,
   RotationStep,
   RotationView,
+  SessionView,
 } from "./host";
+
+/** What the person wants to end at a Keywright server. */
+export type AccessToEnd =
+  | { kind: "session"; session: SessionView }
+  | { kind: "others"; sessions: number }
+  | { kind: "application"; application: ApplicationAccessView };
 
 export type DialogRequest =
   | { kind: "issue-key" }
@@ -16,8 +24,9 @@ export type DialogRequest =
   | { kind: "suspend-key"; key: ApiKeyView }
   | { kind: "step-rotation"; key: ApiKeyView; rotation: RotationView; step: RotationStep }
   | { kind: "verify-key" }
-  | { kind: "sign-in"; account?: AccountView }
+  | { kind: "sign-in"; account?: AccountView; provider?: string }
   | { kind: "sign-out"; account: AccountView }
+  | { kind: "end-access"; account: AccountView; what: AccessToEnd }
   | { kind: "vault"; mode: "create" | "unlock" }
   | { kind: "palette" }
   | { kind: "shortcuts" };

@@ -1,5 +1,5 @@
-// Routes in the hash: #/keys, #/keys/<id>, #/accounts, #/activity, #/settings.
-export const PAGES = ["keys", "accounts", "activity", "settings"] as const;
+// Routes in the hash: #/keys, #/keys/<id>, #/accounts, #/sessions, #/activity, #/settings.
+export const PAGES = ["keys", "accounts", "sessions", "activity", "settings"] as const;
 export type PageId = (typeof PAGES)[number];
 
 export interface Route {

@@ -22,10 +22,17 @@ export interface ShortcutLine {
 export const PAGE_TITLES: Record<PageId, string> = {
   keys: "API keys",
   accounts: "Accounts",
+  sessions: "Sessions",
   activity: "Activity",
   settings: "Settings",
 };
-const SECOND_KEY: Record<string, PageId> = { k: "keys", a: "accounts", y: "activity", s: "settings" };
+const SECOND_KEY: Record<string, PageId> = {
+  k: "keys",
+  a: "accounts",
+  e: "sessions",
+  y: "activity",
+  s: "settings",
+};
 
 export const MOD = /mac/i.test(navigator.platform) ? "⌘" : "Ctrl";
 
@@ -34,9 +41,13 @@ export const SHORTCUT_LINES: { title: string; lines: ShortcutLine[] }[] = [
     title: "Anywhere",
     lines: [
       { keys: [MOD, "K"], text: "Command palette" },
-      { keys: [MOD, "1"], text: "API keys (2 Accounts, 3 Activity, 4 Settings)" },
+      { keys: [MOD, "1"], text: "API keys (2 Accounts, 3 Sessions, 4 Activity, 5 Settings)" },
       { keys: ["Esc"], text: "Close what is on top" },
-      { keys: ["G", "K"], text: "Go to API keys (A Accounts, Y Activity, S Settings)", single: true },
+      {
+        keys: ["G", "K"],
+        text: "Go to API keys (A Accounts, E Sessions, Y Activity, S Settings)",
+        single: true,
+      },
       { keys: ["N"], text: "Issue a key", single: true },
       { keys: ["V"], text: "Verify a key", single: true },
       { keys: ["/"], text: "Search on this page", single: true },

@@ -1,11 +1,12 @@
 // A pretended host for plain browsers: it answers the same calls as the app, from memory.
-// Never part of the app's own build. `?mock=empty,many,hostile,keychain-locked,registry-damaged,slow,never,offline`.
+// Never part of the app's own build. `?mock=empty,many,hostile,keychain-locked,registry-damaged,slow,never,offline,keywright`.
 import { emit } from "@tauri-apps/api/event";
 import { mockIPC } from "@tauri-apps/api/mocks";
 import type { ApiKeyView, AuditListRequest, ErrorView, ScopeView, Settings } from "../lib/host";
 import { MockAccounts, PRESETS } from "./accounts";
 import { fail } from "./fail";
 import { MockKeys } from "./keys";
+import { MockSessions } from "./sessions";
 import { makeWorld, VAULT_LOCKED, type World } from "./world";
 
 /** The app's bundle must not contain this text; a test looks for it. */
@@ -81,6 +82,8 @@ export function installMockHost(): void {
     note(action, "account", account.id, account.displayName, summary),
   );
 
+  const sessions = new MockSessions(world);
+
   const registry = () => ({
     path: "/home/ada/.local/share/keywright/registry.sqlite3",
     sizeBytes: 1_482_752,
@@ -110,6 +113,8 @@ export function installMockHost(): void {
     scope: ScopeView;
     id: string;
     accountId: string;
+    sessionId: string;
+    clientId: string;
     signInId: string;
     revealId: string;
     pastedUrl: string;
@@ -124,6 +129,10 @@ export function installMockHost(): void {
     finish_sign_in: ({ signInId, pastedUrl }) => accounts.finish(signInId, pastedUrl),
     refresh_account: ({ accountId }) => accounts.refresh(accountId),
     sign_out: ({ accountId }) => accounts.signOut(accountId),
+    list_sessions: ({ accountId }) => sessions.list(accountId),
+    end_session: ({ sessionId }) => sessions.end(sessionId),
+    end_other_sessions: () => sessions.endOthers(),
+    end_application: ({ clientId }) => sessions.endApplication(clientId),
     list_api_keys: ({ request }) => (open(), keys.list(request)),
     count_api_keys: () => (open(), keys.counts()),
     find_api_key: ({ id }) => (open(), keys.find(id)),

@@ -296,7 +296,7 @@ function makeAudit(random: () => number, keys: MockKey[], now: number): AuditEve
   return events.map((event, index) => ({ ...event, sequence: index + 1 })).reverse();
 }
 
-function makeAccounts(now: number): AccountView[] {
+function makeAccounts(now: number, keywrightServer: boolean): AccountView[] {
   const base: AccountView = {
     id: "acc_1",
     displayName: "Ada Lovelace",
@@ -318,7 +318,17 @@ function makeAccounts(now: number): AccountView[] {
     lastRefreshedAt: now - 18 * MINUTE,
     clockOffsetMs: null,
   };
+  const keywright: AccountView = {
+    ...base,
+    id: "acc_4",
+    providerId: "keywright",
+    providerName: "id.example.com",
+    issuer: "https://id.example.com",
+    subject: "u_248289761001",
+    scopes: [...base.scopes, "account"],
+  };
   return [
+    ...(keywrightServer ? [keywright] : []),
     base,
     {
       ...base,
@@ -394,7 +404,7 @@ export function makeWorld(scenario: Set<string>): World {
   const count = scenario.has("empty") ? 0 : scenario.has("many") ? 100_000 : 48;
   const keys = makeKeys(random, count, now);
   if (scenario.has("hostile")) keys.push(...hostileKeys(random, now + DAY));
-  const accounts = scenario.has("empty") ? [] : makeAccounts(now);
+  const accounts = scenario.has("empty") ? [] : makeAccounts(now, scenario.has("keywright"));
   if (scenario.has("hostile") && accounts[0]) {
     accounts[0] = {
       ...accounts[0],

@@ -3,10 +3,12 @@ import type { Component } from "svelte";
 import type { PageId } from "../lib/router.svelte";
 import AccountsPage from "./accounts/AccountsPage.svelte";
 import ActivityPage from "./activity/ActivityPage.svelte";
+import SessionsPage from "./sessions/SessionsPage.svelte";
 import SettingsPage from "./settings/SettingsPage.svelte";
 
 export const laterPages: Record<Exclude<PageId, "keys">, Component> = {
   accounts: AccountsPage,
+  sessions: SessionsPage,
   activity: ActivityPage,
   settings: SettingsPage,
 };

@@ -3,6 +3,7 @@ import History from "@lucide/svelte/icons/history";
 import Keyboard from "@lucide/svelte/icons/keyboard";
 import KeyRound from "@lucide/svelte/icons/key-round";
 import LogIn from "@lucide/svelte/icons/log-in";
+import MonitorSmartphone from "@lucide/svelte/icons/monitor-smartphone";
 import Moon from "@lucide/svelte/icons/moon";
 import Plus from "@lucide/svelte/icons/plus";
 import ScanSearch from "@lucide/svelte/icons/scan-search";
@@ -37,7 +38,13 @@ export const noteUse = (id: string): void => void uses.set(id, (uses.get(id) ?? 
 
 const open = (request: DialogRequest) => (): void => openDialog(request);
 
-const pageIcons = { keys: KeyRound, accounts: UsersRound, activity: History, settings: Settings };
+const pageIcons = {
+  keys: KeyRound,
+  accounts: UsersRound,
+  sessions: MonitorSmartphone,
+  activity: History,
+  settings: Settings,
+};
 
 export function entries(): Entry[] {
   const other: Theme = theme.resolved === "dark" ? "light" : "dark";

@@ -132,6 +132,14 @@ const scenes = {
     hash: "#/accounts",
     run: async (page) => (await page.click(id("add-account")), page.click(id("sign-in-advanced"))),
   },
+  Sessions: { hash: "#/sessions", mock: "keywright" },
+  "Sessions, no account": { hash: "#/sessions" },
+  "Sessions, offline": { hash: "#/sessions", mock: "keywright,offline" },
+  "end-session dialog": {
+    hash: "#/sessions",
+    mock: "keywright",
+    run: (page) => page.click(`${id("end-session")} >> nth=1`),
+  },
   "sign-in, waiting": { hash: "#/accounts", run: (page) => startSignIn(page, "wait") },
   "sign-in, no browser": { hash: "#/accounts", run: (page) => startSignIn(page, "nobrowser") },
   "sign-in, declined": {

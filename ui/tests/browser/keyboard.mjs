@@ -24,6 +24,7 @@ for (const [name, options] of Object.entries({
   "API keys": {},
   "a key": { hash: "#/keys/key_000003" },
   Accounts: { hash: "#/accounts" },
+  Sessions: { hash: "#/sessions", mock: "keywright" },
   Activity: { hash: "#/activity" },
   Settings: { hash: "#/settings" },
 })) {
@@ -57,7 +58,8 @@ for (const [name, options] of Object.entries({
     }
     assert(ended, "the focus never came around");
     assert(seen.size >= 10, `only ${seen.size} stops`);
-    for (const nav of ["nav-keys", "nav-accounts", "nav-activity", "nav-settings"]) await tabTo(page, nav);
+    for (const nav of ["nav-keys", "nav-accounts", "nav-sessions", "nav-activity", "nav-settings"])
+      await tabTo(page, nav);
   });
 }
 
@@ -127,7 +129,7 @@ test("keyboard: an account is added and signed out", async (open) => {
   await tabTo(page, "add-account");
   await press(page, "Enter");
   await until(async () => (await focused(page)) === "provider-openid", "the providers have the focus");
-  await press(page, "ArrowRight", "ArrowRight", "ArrowRight");
+  await press(page, "ArrowRight", "ArrowRight", "ArrowRight", "ArrowRight");
   equal(await page.isChecked(`${id("provider-gitlab")} input`), true, "arrows choose the provider");
   await tabTo(page, "client-id");
   await type(page, "desktop");
@@ -142,6 +144,26 @@ test("keyboard: an account is added and signed out", async (open) => {
   await until(async () => (await page.locator(id("account-card")).count()) === 3, "signed out");
 });
 
+test("keyboard: a session is ended, and the safe answer has the focus", async (open) => {
+  const page = await open({ hash: "#/sessions", mock: "keywright" });
+  const rows = () => page.locator(id("session-row")).count();
+  await page.waitForSelector(id("session-row"));
+  await tabTo(page, "end-other-sessions");
+  await press(page, "Enter");
+  await page.waitForSelector(id("end-access-dialog"));
+  await until(
+    () => page.evaluate(() => document.activeElement?.textContent === "Keep"),
+    "Keep has the focus",
+  );
+  await press(page, "Enter");
+  await until(async () => (await focused(page)) === "end-other-sessions", "the focus is back");
+  equal(await rows(), 3, "nothing was ended");
+  await press(page, "Enter");
+  await tabTo(page, "end-access-confirm");
+  await press(page, "Enter");
+  await until(async () => (await rows()) === 1, "only this device is left");
+});
+
 test("keyboard: activity is filtered and opened, settings are changed", async (open) => {
   const page = await open({ hash: "#/activity" });
   await tabTo(page, "subject-all");
@@ -150,7 +172,7 @@ test("keyboard: activity is filtered and opened, settings are changed", async (o
   await tabTo(page, "activity-row");
   await press(page, "Enter");
   await page.waitForSelector(id("activity-details"));
-  await press(page, "Control+4");
+  await press(page, "Control+5");
   await page.waitForSelector(id("settings"));
   await tabTo(page, "setting-theme-system");
   await press(page, "ArrowRight");

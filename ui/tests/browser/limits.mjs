@@ -37,7 +37,8 @@ test("nothing is stored in the web view", async (open) => {
   await page.click(id("theme-dark"));
   await issueKey(page);
   await takeSecret(page);
-  for (const nav of ["nav-accounts", "nav-activity", "nav-settings", "nav-keys"]) await page.click(id(nav));
+  for (const nav of ["nav-accounts", "nav-sessions", "nav-activity", "nav-settings", "nav-keys"])
+    await page.click(id(nav));
   const stored = await page.evaluate(async () => ({
     local: localStorage.length,
     session: sessionStorage.length,
@@ -71,6 +72,7 @@ for (const [name, hash] of Object.entries({
   keys: "#/keys",
   detail: "#/keys/key_000003",
   accounts: "#/accounts",
+  sessions: "#/sessions",
   activity: "#/activity",
   settings: "#/settings",
 })) {

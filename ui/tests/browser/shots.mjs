@@ -162,6 +162,8 @@ const scenes = {
   shortcuts: { run: (p) => p.keyboard.press("?") },
   accounts: { hash: "#/accounts" },
   "accounts-empty": { hash: "#/accounts", mock: "empty" },
+  sessions: { hash: "#/sessions", mock: "keywright" },
+  "sessions-none": { hash: "#/sessions" },
   "sign-in": { hash: "#/accounts", run: (p) => p.click(id("add-account")) },
   "sign-in-waiting": { hash: "#/accounts", run: (p) => signIn(p, "wait") },
   "sign-in-nobrowser": { hash: "#/accounts", run: (p) => signIn(p, "nobrowser") },

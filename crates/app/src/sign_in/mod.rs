@@ -24,6 +24,8 @@ mod strict_json;
 
 pub use error::{ReauthReason, SignInError};
 
+pub(crate) use error::tame;
+
 pub(crate) use callback::{Verdict, pasted_query};
 pub(crate) use discovery::{Metadata, MetadataCache};
 pub(crate) use exchange::{TokenEndpoint, Tokens, is_invalid_grant};
@@ -31,4 +33,4 @@ pub(crate) use flow::{SignedIn, run as run_sign_in};
 pub(crate) use id_token::{IdTokenContext, verify_id_token};
 pub(crate) use jwks::KeyCache;
 pub(crate) use pending::{PendingSignIns, new_id};
-pub(crate) use presets::{PRESETS, Preset, Provider};
+pub(crate) use presets::{KEYWRIGHT, PRESETS, Preset, Provider};

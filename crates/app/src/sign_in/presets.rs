@@ -19,6 +19,8 @@ pub(crate) struct Preset {
     pub(crate) id: &'static str,
     pub(crate) name: &'static str,
     issuer: &'static str,
+    /// Where the provider knows this app already.
+    client_id: &'static str,
     pub(crate) kind: Kind,
     default_scopes: &'static [&'static str],
     wants_client_secret: bool,
@@ -36,6 +38,9 @@ pub(crate) enum Kind {
     GitHub,
 }
 
+/// A Keywright server: its API tells the sessions of an account, too.
+pub(crate) const KEYWRIGHT: &str = "keywright";
+
 const OPENID: &[&str] = &["openid", "profile", "email", "offline_access"];
 
 /// Microsoft's one metadata document for all tenants names this issuer; each ID token names its
@@ -48,6 +53,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         id: "openid",
         name: "OpenID provider",
         issuer: "",
+        client_id: "",
         kind: Kind::OpenId,
         default_scopes: OPENID,
         wants_client_secret: false,
@@ -55,9 +61,21 @@ pub(crate) static PRESETS: &[Preset] = &[
         extra_parameters: &[],
     },
     Preset {
+        id: KEYWRIGHT,
+        name: "Keywright server",
+        issuer: "",
+        client_id: "keywright-desktop",
+        kind: Kind::OpenId,
+        default_scopes: &["openid", "profile", "email", "offline_access", "account"],
+        wants_client_secret: false,
+        registration_hint: "A Keywright server knows this app already; nothing needs to be registered.",
+        extra_parameters: &[],
+    },
+    Preset {
         id: "google",
         name: "Google",
         issuer: "https://accounts.google.com",
+        client_id: "",
         kind: Kind::OpenId,
         // Google refuses offline_access and gives a refresh token by parameters instead.
         default_scopes: &["openid", "profile", "email"],
@@ -69,6 +87,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         id: "github",
         name: "GitHub",
         issuer: "https://github.com",
+        client_id: "",
         kind: Kind::GitHub,
         default_scopes: &["read:user", "user:email"],
         wants_client_secret: true,
@@ -79,6 +98,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         id: "gitlab",
         name: "GitLab",
         issuer: "https://gitlab.com",
+        client_id: "",
         kind: Kind::OpenId,
         default_scopes: &["openid", "profile", "email"],
         wants_client_secret: false,
@@ -89,6 +109,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         id: "microsoft",
         name: "Microsoft",
         issuer: "https://login.microsoftonline.com/common/v2.0",
+        client_id: "",
         kind: Kind::OpenId,
         default_scopes: OPENID,
         wants_client_secret: false,
@@ -107,6 +128,7 @@ impl Preset {
             id: self.id.to_owned(),
             name: self.name.to_owned(),
             issuer: self.issuer.to_owned(),
+            client_id: self.client_id.to_owned(),
             is_openid: self.kind == Kind::OpenId,
             default_scopes: self.default_scopes(),
             wants_client_secret: self.wants_client_secret,
@@ -160,7 +182,14 @@ mod tests {
     fn presets_are_complete() {
         assert_eq!(
             PRESETS.iter().map(|p| p.id).collect::<Vec<_>>(),
-            ["openid", "google", "github", "gitlab", "microsoft"]
+            [
+                "openid",
+                "keywright",
+                "google",
+                "github",
+                "gitlab",
+                "microsoft"
+            ]
         );
         for preset in PRESETS {
             let provider = preset.provider("http://127.0.0.1:4000");

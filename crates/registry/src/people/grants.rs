@@ -144,6 +144,26 @@ impl LocalRegistry {
         }
     }
 
+    /// The grant of a refresh token that would be taken now, for introspection (RFC 7662); none for
+    /// one that was rotated, is idle for too long, or whose grant is over.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn find_grant_of_live_token(
+        &self,
+        token: &TokenDigest,
+    ) -> Result<Option<Grant>, RegistryError> {
+        let now = self.now();
+        let connection = &mut *self.shared.pool.acquire().await?;
+        let row = store::people::grants::find_token(connection, token).await?;
+        let live = row.filter(|row| row.rotated_at.is_none() && row.idle_expires_at > now);
+        let Some(row) = live else {
+            return Ok(None);
+        };
+        let grant = store::people::grants::find(connection, &row.grant_id).await?;
+        Ok(grant.filter(|grant| grant.revoked_at.is_none() && grant.expires_at > now))
+    }
+
     /// One page of a user's grants that still give something, newest first.
     ///
     /// # Errors

@@ -90,7 +90,9 @@ pub(super) async fn remove(
         visitor.check(&app, &form)?;
         let (actor, user_id) = (visitor.actor(), visitor.user_id());
         take_away(&app, &actor, user_id, &client_id).await?;
-        Ok(see_other(&app.settings.path("/account/applications?done=removed")))
+        Ok(see_other(
+            &app.settings.path("/account/applications?done=removed"),
+        ))
     };
     or_page(&app, remove.await)
 }

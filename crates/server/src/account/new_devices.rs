@@ -32,7 +32,10 @@ pub(super) async fn read(app: &App, user_id: &str) -> Result<NewDevices, Problem
 fn find(history: &[SignIn], whole: bool) -> NewDevices {
     let mut found = NewDevices::default();
     let mut seen: HashSet<&str> = HashSet::new();
-    let succeeded = history.iter().rev().filter(|one| one.outcome == "succeeded");
+    let succeeded = history
+        .iter()
+        .rev()
+        .filter(|one| one.outcome == "succeeded");
     for (at, one) in succeeded.enumerate() {
         // Where the history is cut, its first lines may repeat what is no longer read.
         let is_new = seen.insert(one.user_agent.as_str());

@@ -14,9 +14,9 @@ use crate::http::params::FormParams;
 use crate::pages::{Page, dates};
 use crate::problem::Problem;
 use crate::server::App;
+use crate::sessions;
 use crate::sessions::review::access_ends_at;
 use crate::sessions::views::{self, SessionView};
-use crate::sessions;
 
 const SESSIONS: u32 = 50;
 

@@ -6,9 +6,11 @@ use std::path::PathBuf;
 use anyhow::{Context as _, Result, bail};
 use keywright_domain::audit::Actor;
 use keywright_domain::people::{AuthMethod, ClientType, NewClient, OAuthScopes, TokenDigest};
+use keywright_registry::Clock;
+use keywright_server::registration_token;
 
 use super::DataFolder;
-use super::shared::{open_registry, read_secret, read_settings};
+use super::shared::{open_registry, open_secrets, read_secret, read_settings};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Clients {
@@ -16,6 +18,17 @@ pub(crate) enum Clients {
     Add(Box<Add>),
     /// Lists applications, one JSON object a line.
     List(List),
+    /// Makes a token with which programs register themselves (RFC 7591).
+    RegistrationToken(RegistrationToken),
+}
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct RegistrationToken {
+    #[command(flatten)]
+    folder: DataFolder,
+    /// How long it is good. It cannot be taken back before.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=30))]
+    days: u8,
 }
 
 #[derive(Debug, clap::Args)]
@@ -81,6 +94,7 @@ impl Clients {
         match self {
             Self::Add(add) => add.run().await,
             Self::List(list) => list.run().await,
+            Self::RegistrationToken(token) => token.run(),
         }
     }
 }
@@ -158,6 +172,17 @@ impl Add {
         registry.close().await;
         let client = added?;
         println!("{}", serde_json::json!({ "client_id": client.id }));
+        Ok(())
+    }
+}
+
+impl RegistrationToken {
+    fn run(self) -> Result<()> {
+        let secrets = open_secrets(&self.folder.data)?;
+        let now = Clock::system().now();
+        let expires_at = now + i64::from(self.days) * 24 * 60 * 60 * 1000;
+        let token = registration_token(&secrets, expires_at);
+        println!("{}", token.expose());
         Ok(())
     }
 }

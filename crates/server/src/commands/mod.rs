@@ -7,6 +7,7 @@
 )]
 
 mod clients;
+mod empty_folder;
 mod init;
 mod providers;
 mod serve;

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, Result};
 use keywright_registry::Clock;
-use keywright_server::settings::DatabaseAddress;
+use keywright_server::settings::{DatabaseAddress, Settings};
 use keywright_server::{Server, serve};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::DataFolder;
 use super::shared::{open_registry, open_secrets, read_settings};
+use super::{DataFolder, empty_folder};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
@@ -54,6 +54,14 @@ pub(crate) struct Serve {
 impl Serve {
     pub(crate) async fn run(self) -> Result<()> {
         start_log();
+        let data = &self.folder.data;
+        if self.config.is_none() && empty_folder::is_empty(data) {
+            let database = self.database.clone();
+            let other_database = |settings: &mut Settings| {
+                settings.database = database.map(DatabaseAddress::new);
+            };
+            empty_folder::fill(data, self.listen, other_database).await?;
+        }
         let mut settings = read_settings(&self.folder.data, self.config.as_deref())?;
         if let Some(listen) = self.listen {
             settings.listen = listen;
@@ -71,6 +79,7 @@ impl Serve {
         let issuer = settings.issuer.as_str().to_owned();
         let server = Server::build(settings, registry, secrets, Clock::system()).await?;
         server.start_background_work();
+        let set_up = server.open_set_up().await?;
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("cannot listen on {listen}"))?;
@@ -80,6 +89,11 @@ impl Serve {
             "listen": listener.local_addr()?.to_string(),
         });
         println!("{ready}");
+        if let Some(code) = set_up {
+            // For whoever looks at this terminal, and never in the log.
+            eprintln!("nobody is here yet: open {issuer}/set-up and enter this code");
+            eprintln!("    {}", code.expose());
+        }
         let stop = CancellationToken::new();
         stop_on_signal(stop.clone())?;
         serve(&server, listener, stop).await?;

@@ -247,24 +247,6 @@ pub(crate) async fn authenticate(app: &App, parts: &RequestParts) -> Result<Acce
         let detail = "this access token is for another resource";
         return Err(Problem::invalid_token("wrong_audience", detail));
     }
-    check_binding(app, parts, &claims, token, bound).await?;
+    super::dpop::check_bound(app, parts, claims.jkt(), token, bound)?;
     Ok(claims)
-}
-
-/// A bound token needs its proof, and is no bearer token (RFC 9449 §7.1).
-async fn check_binding(
-    _app: &App,
-    _parts: &RequestParts,
-    claims: &AccessClaims,
-    _token: &str,
-    by_dpop: bool,
-) -> Result<(), Problem> {
-    if claims.jkt().is_none() && !by_dpop {
-        return Ok(());
-    }
-    // Proofs are checked in `dpop`; until a request brings one that is, nobody is let through.
-    Err(Problem::invalid_token(
-        "invalid_dpop_proof",
-        "this access token is bound to a key: send the DPoP scheme with a proof",
-    ))
 }

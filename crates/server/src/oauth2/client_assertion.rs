@@ -1,17 +1,34 @@
-//! `private_key_jwt`: a client's own signed assertion (RFC 7523 §3, OpenID Connect Core §9).
+//! `private_key_jwt`: a client's own signed assertion (RFC 7523 §3, OpenID Connect Core §9). Only the
+//! keys that the client registered count, and every assertion counts once.
+
+#[cfg(test)]
+mod tests;
 
 use keywright_domain::SecretText;
 use keywright_domain::people::Client;
+use serde_json::{Map, Value};
 
+use super::client_jws::{self, ClientJws};
 use crate::problem::OAuthError;
 use crate::server::App;
 
 /// `client_assertion_type`.
 pub(crate) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
+/// How far clocks may differ, in seconds.
+const LEEWAY_S: i64 = 10;
+/// An assertion ends within this time, in seconds: longer ones would have to be remembered longer.
+const LONGEST_S: i64 = 3_600;
+const LONGEST_JTI: usize = 200;
+/// So many keys of a client are tried.
+const MOST_KEYS: usize = 20;
+
 /// Who an assertion says it is from, before anything of it is believed.
-pub(crate) fn issuer_of(_assertion: &str) -> Option<String> {
-    None
+pub(crate) fn issuer_of(assertion: &str) -> Option<String> {
+    let jws = ClientJws::read(assertion)?;
+    jws.text("iss")
+        .filter(|iss| iss.len() <= 100)
+        .map(str::to_owned)
 }
 
 /// Whether an assertion is the client's, for us, and new.
@@ -19,9 +36,65 @@ pub(crate) fn issuer_of(_assertion: &str) -> Option<String> {
 /// # Errors
 /// [`OAuthError`] if that cannot be found out.
 pub(crate) async fn verify(
-    _app: &App,
-    _client: &Client,
-    _assertion: &SecretText,
+    app: &App,
+    client: &Client,
+    assertion: &SecretText,
 ) -> Result<bool, OAuthError> {
-    Ok(false)
+    Ok(judge(app, client, assertion.expose()).is_some())
+}
+
+fn judge(app: &App, client: &Client, assertion: &str) -> Option<()> {
+    let jws = ClientJws::read(assertion)?;
+    // FAPI 2.0 Security Profile §5.4 forbids PKCS #1 v1.5.
+    if client.settings.fapi && jws.alg == "RS256" {
+        return None;
+    }
+    let keys: Value = serde_json::from_str(client.settings.jwks.as_deref()?).ok()?;
+    let kid = jws.header.get("kid").and_then(Value::as_str);
+    let is_named =
+        |key: &&Map<String, Value>| kid.is_none() || key.get("kid").and_then(Value::as_str) == kid;
+    let mut own = keys
+        .get("keys")?
+        .as_array()?
+        .iter()
+        .filter_map(Value::as_object)
+        .filter(|key| !client_jws::is_private(key))
+        .filter(is_named)
+        .take(MOST_KEYS);
+    if !own.any(|key| jws.is_signed_by(key)) {
+        return None;
+    }
+    let now = app.now() / 1000;
+    let is_client = |claim: &str| jws.text(claim) == Some(client.id.as_str());
+    let exp = jws.seconds("exp")?;
+    let begins = |claim: &str| jws.seconds(claim).is_none_or(|at| at <= now + LEEWAY_S);
+    let good = is_client("iss")
+        && is_client("sub")
+        && is_for_us(app, jws.claims.get("aud")?)
+        && exp + LEEWAY_S > now
+        && exp <= now + LONGEST_S
+        && begins("nbf")
+        && begins("iat");
+    let jti = jws.text("jti")?;
+    if !good || jti.is_empty() || jti.len() > LONGEST_JTI {
+        return None;
+    }
+    let until = (exp + LEEWAY_S).saturating_mul(1000);
+    let used = &app.oauth2.extensions.assertions;
+    used.first_time(&client.id, jti, until, app.now())
+        .then_some(())
+}
+
+/// The issuer, or the endpoint that older clients name (RFC 7523 §3, RFC 9126 §2).
+fn is_for_us(app: &App, aud: &Value) -> bool {
+    let own = |text: &str| {
+        text == app.settings.issuer.as_str()
+            || text == app.settings.url("/oauth2/token")
+            || text == app.settings.url("/oauth2/par")
+    };
+    match aud {
+        Value::String(text) => own(text),
+        Value::Array(several) => several.iter().filter_map(Value::as_str).any(own),
+        _ => false,
+    }
 }

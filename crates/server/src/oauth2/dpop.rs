@@ -1,9 +1,31 @@
 //! Proof of possession (RFC 9449): the twelve checks of §4.3, and memory of proofs that were used.
+//! A proof is young by its `iat`, or by a nonce of ours where the client's clock is wrong. Nonces are
+//! made of the hour and the master key, so that every node knows them.
 
-use axum::http::{HeaderMap, Method};
+#[cfg(test)]
+pub(crate) mod tests;
 
-use crate::problem::OAuthError;
+use axum::extract::OriginalUri;
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::client_jws::{self, ClientJws};
+use crate::problem::{OAuthError, Problem};
 use crate::server::App;
+
+/// Algorithms of proofs, as a challenge names them.
+const ALGS: &str = "ES256 EdDSA PS256 RS256";
+/// How old a proof may be, in seconds.
+const OLDEST_S: i64 = 60;
+/// How far a client's clock may be ahead, in seconds.
+const AHEAD_S: i64 = 10;
+/// One nonce is given out for so long, and good for as long again.
+const NONCE_S: i64 = 150;
+const LONGEST_JTI: usize = 200;
 
 /// Checks the `DPoP` header of a request, if it has one. `path` is below the base path
 /// (`/oauth2/token`). `access_token`: the token that came with it, for `ath`. Returns the thumbprint
@@ -12,11 +34,172 @@ use crate::server::App;
 /// # Errors
 /// `invalid_dpop_proof`, `use_dpop_nonce`.
 pub(crate) fn check(
-    _app: &App,
-    _headers: &HeaderMap,
-    _method: &Method,
-    _path: &str,
-    _access_token: Option<&str>,
+    app: &App,
+    headers: &HeaderMap,
+    method: &Method,
+    path: &str,
+    access_token: Option<&str>,
 ) -> Result<Option<String>, OAuthError> {
-    Ok(None)
+    let mut proofs = headers.get_all("dpop").iter();
+    // 1: one header, no more.
+    let proof = match (proofs.next(), proofs.next()) {
+        (None, _) => return Ok(None),
+        (Some(proof), None) => proof.to_str().unwrap_or(""),
+        _ => return Err(invalid("there is more than one DPoP proof")),
+    };
+    let now = app.now();
+    // 2 and 3: a signed token with what must be there.
+    let jws = ClientJws::read(proof).ok_or_else(|| invalid("the DPoP proof is no signed token"))?;
+    let missing = || invalid("the DPoP proof lacks jti, htm, htu or iat");
+    let (Some(jti), Some(htm), Some(htu), Some(iat)) = (
+        jws.text("jti")
+            .filter(|jti| !jti.is_empty() && jti.len() <= LONGEST_JTI),
+        jws.text("htm"),
+        jws.text("htu"),
+        jws.seconds("iat"),
+    ) else {
+        return Err(missing());
+    };
+    // 4: the type.
+    if jws.header.get("typ").and_then(|typ| typ.as_str()) != Some("dpop+jwt") {
+        return Err(invalid("the type of a DPoP proof is dpop+jwt"));
+    }
+    // 5 and 7: an asymmetric algorithm, and nothing private in the key.
+    let jwk = jws.header.get("jwk").and_then(|jwk| jwk.as_object());
+    let jwk = jwk.ok_or_else(|| invalid("the DPoP proof has no public key"))?;
+    if client_jws::is_private(jwk) {
+        return Err(invalid("the DPoP proof shows a private key"));
+    }
+    // 6: the signature, which is the key's and of its kind.
+    if !jws.is_signed_by(jwk) {
+        return Err(invalid("the signature of the DPoP proof is not its key's"));
+    }
+    let jkt = client_jws::thumbprint(jwk).ok_or_else(|| invalid("the key cannot be used"))?;
+    // 8 and 9: this request.
+    if htm != method.as_str() {
+        return Err(invalid("the DPoP proof is for another method"));
+    }
+    if !is_same_address(htu, &app.settings.url(path)) {
+        return Err(invalid("the DPoP proof is for another address"));
+    }
+    // 10: our nonce, where there is one.
+    let nonce = jws.text("nonce");
+    if nonce.is_some_and(|nonce| !is_our_nonce(app, nonce)) {
+        let mut error = OAuthError::new("use_dpop_nonce", "use the nonce of this answer");
+        error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S));
+        return Err(error);
+    }
+    // 11: made just now. With our nonce, that says so, and no clock has to be right.
+    let age = (now / 1000).saturating_sub(iat);
+    if nonce.is_none() && !(-AHEAD_S..=OLDEST_S).contains(&age) {
+        let mut error = invalid("the DPoP proof is too old or from the future");
+        error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S));
+        return Err(error);
+    }
+    // 12: this access token.
+    if let Some(token) = access_token {
+        let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(token));
+        if jws.text("ath") != Some(hash.as_str()) {
+            return Err(invalid("the DPoP proof is for another access token"));
+        }
+    }
+    // And never twice, for as long as it would be good.
+    let life = if nonce.is_some() {
+        2 * NONCE_S
+    } else {
+        OLDEST_S + AHEAD_S
+    };
+    let until = now.saturating_add((life + 1) * 1000);
+    let used = &app.oauth2.extensions.proofs;
+    if !used.first_time(&jkt, jti, until, now) {
+        return Err(invalid("this DPoP proof was used already"));
+    }
+    Ok(Some(jkt))
+}
+
+/// A bound token needs a proof of its key, and is no bearer token (RFC 9449 §7.1). `jkt`: what the
+/// token is bound to.
+///
+/// # Errors
+/// 401 with the challenge that says what to send.
+pub(crate) fn check_bound(
+    app: &App,
+    parts: &Parts,
+    jkt: Option<&str>,
+    token: &str,
+    by_dpop: bool,
+) -> Result<(), Problem> {
+    let (Some(jkt), true) = (jkt, by_dpop) else {
+        return match (jkt, by_dpop) {
+            (None, false) => Ok(()),
+            _ => Err(refused(
+                "invalid_token",
+                "send a bound access token with the DPoP scheme, and any other as a bearer token",
+                None,
+            )),
+        };
+    };
+    let uri = parts
+        .extensions
+        .get::<OriginalUri>()
+        .map_or(&parts.uri, |original| &original.0);
+    let base = app.settings.base_path.as_str();
+    let path = uri.path().strip_prefix(base).unwrap_or(uri.path());
+    match check(app, &parts.headers, &parts.method, path, Some(token)) {
+        Ok(Some(own)) if own == jkt => Ok(()),
+        Ok(Some(_)) => Err(refused(
+            "invalid_token",
+            "this access token is bound to another key",
+            None,
+        )),
+        Ok(None) => Err(refused(
+            "invalid_dpop_proof",
+            "this access token is bound to a key: send a proof",
+            None,
+        )),
+        Err(error) => Err(refused(error.error, &error.description, error.dpop_nonce)),
+    }
+}
+
+fn refused(error: &str, detail: &str, nonce: Option<String>) -> Problem {
+    let challenge = format!("DPoP error=\"{error}\", algs=\"{ALGS}\"");
+    let code = if error == "use_dpop_nonce" {
+        "use_dpop_nonce"
+    } else {
+        "invalid_dpop_proof"
+    };
+    let mut problem = Problem::new(StatusCode::UNAUTHORIZED, code, detail);
+    problem.challenge = Some(challenge);
+    problem.dpop_nonce = nonce;
+    problem
+}
+
+fn invalid(text: &str) -> OAuthError {
+    OAuthError::new("invalid_dpop_proof", text)
+}
+
+/// Without query and fragment, normalised (RFC 9449 §4.3).
+fn is_same_address(given: &str, own: &str) -> bool {
+    let read = |text: &str| {
+        let mut url = url::Url::parse(text).ok()?;
+        url.set_query(None);
+        url.set_fragment(None);
+        Some(url)
+    };
+    match (read(given), read(own)) {
+        (Some(given), Some(own)) => given == own,
+        _ => false,
+    }
+}
+
+fn nonce_at(app: &App, period: i64) -> String {
+    let tag = app.secrets.tag(&[b"dpop nonce", &period.to_be_bytes()]);
+    URL_SAFE_NO_PAD.encode(&tag[..16])
+}
+
+fn is_our_nonce(app: &App, nonce: &str) -> bool {
+    let period = app.now() / 1000 / NONCE_S;
+    [period, period - 1]
+        .into_iter()
+        .any(|period| bool::from(nonce_at(app, period).as_bytes().ct_eq(nonce.as_bytes())))
 }

@@ -3,23 +3,52 @@
 
 use axum::Router;
 
+use super::client_jws::Used;
+use super::{back_channel, device, end_session, introspect, pushed_requests, register, revoke};
+use crate::http::failures::Failures;
 use crate::server::App;
 use crate::settings::Settings;
 
 /// What these endpoints keep in memory.
 #[derive(Debug)]
-pub(crate) struct State {}
+pub(crate) struct State {
+    /// DPoP proofs that were used.
+    pub(crate) proofs: Used,
+    /// Client assertions that were used.
+    pub(crate) assertions: Used,
+    /// Wrong user codes.
+    pub(crate) guesses: Failures,
+    /// Device requests that were begun.
+    pub(crate) devices: Failures,
+    /// Clients that were registered, and tokens for it that were wrong.
+    pub(crate) registrations: Failures,
+    /// Logout tokens on their way.
+    pub(crate) logouts: back_channel::Queue,
+}
 
 impl State {
     /// Nothing remembered yet.
     pub(crate) fn new(_settings: &Settings) -> Self {
-        Self {}
+        Self {
+            proofs: Used::new(200_000),
+            assertions: Used::new(200_000),
+            guesses: Failures::new(10, 600_000),
+            devices: Failures::new(60, 60_000),
+            registrations: Failures::new(20, 60_000),
+            logouts: back_channel::Queue::new(),
+        }
     }
 }
 
 /// Below the base path.
 pub(crate) fn routes() -> Router<App> {
     Router::new()
+        .merge(introspect::routes())
+        .merge(revoke::routes())
+        .merge(device::routes())
+        .merge(pushed_requests::routes())
+        .merge(register::routes())
+        .merge(end_session::routes())
 }
 
 /// Starts what goes on beside requests.

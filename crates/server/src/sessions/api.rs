@@ -80,7 +80,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"));
         if !is_json {
             let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-            let problem = Problem::new(status, "json_required", "the body must be application/json");
+            let problem =
+                Problem::new(status, "json_required", "the body must be application/json");
             return Err(problem.into_response());
         }
         let bytes = Bytes::from_request(request, state)
@@ -100,7 +101,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
 /// An answer with personal data: for nobody's cache.
 pub(crate) fn private(value: &impl Serialize) -> Response {
-    let headers = [(header::CACHE_CONTROL, "no-store"), (header::VARY, "Cookie")];
+    let headers = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::VARY, "Cookie"),
+    ];
     (headers, Json(value)).into_response()
 }
 

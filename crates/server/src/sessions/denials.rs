@@ -44,9 +44,7 @@ impl Denials {
 
     fn knows_at(&self, jti: &str, sid: &str, gid: &str, now: Instant) -> Option<bool> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        if known.tokens.contains(jti)
-            || known.sessions.contains(sid)
-            || known.grants.contains(gid)
+        if known.tokens.contains(jti) || known.sessions.contains(sid) || known.grants.contains(gid)
         {
             return Some(true);
         }
@@ -60,7 +58,11 @@ impl Denials {
     pub(super) async fn refresh(&self, registry: &LocalRegistry) -> Result<(), RegistryError> {
         let asked = Instant::now();
         let _reading = self.reading.lock().await;
-        let since = self.known.read().unwrap_or_else(PoisonError::into_inner).since;
+        let since = self
+            .known
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .since;
         if since.is_some_and(|since| since > asked) {
             return Ok(());
         }
@@ -124,8 +126,15 @@ mod tests {
         // Kinds are not mixed up.
         assert_eq!(denials.knows_at("s", "g", "t", start), Some(false));
         let old = start + TRUSTED_FOR + Duration::from_millis(1);
-        assert_eq!(denials.knows_at("x", "", "", start + TRUSTED_FOR), Some(false));
-        assert_eq!(denials.knows_at("x", "", "", old), None, "too old to say no");
+        assert_eq!(
+            denials.knows_at("x", "", "", start + TRUSTED_FOR),
+            Some(false)
+        );
+        assert_eq!(
+            denials.knows_at("x", "", "", old),
+            None,
+            "too old to say no"
+        );
         assert_eq!(denials.knows_at("t", "", "", old), Some(true));
         assert_eq!(known(None, false).knows("x", "", ""), None);
         assert_eq!(known(Some(start), true).knows("x", "", ""), None);

@@ -15,7 +15,7 @@ pub(crate) mod user_agent;
 pub(crate) mod views;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
@@ -64,7 +64,10 @@ pub(crate) fn routes() -> Router<App> {
             post(review::revoke_all).fallback(wrong),
         )
         .route("/api/v1/sessions/{id}", delete(review::end).fallback(wrong))
-        .route("/api/v1/applications", get(applications::list).fallback(wrong))
+        .route(
+            "/api/v1/applications",
+            get(applications::list).fallback(wrong),
+        )
         .route(
             "/api/v1/applications/{client_id}",
             delete(applications::remove).fallback(wrong),

@@ -40,11 +40,7 @@ pub(crate) async fn list(
 }
 
 /// A page of the sign-ins to an account.
-pub(super) async fn page(
-    app: &App,
-    user_id: &str,
-    asked: &PageAsked,
-) -> Result<Response, Problem> {
+pub(super) async fn page(app: &App, user_id: &str, asked: &PageAsked) -> Result<Response, Problem> {
     let page = app
         .registry
         .list_sign_ins(Some(user_id), asked.cursor.as_deref(), asked.limit)

@@ -75,7 +75,14 @@ pub(crate) async fn sign_out(
     let mut signed_out = false;
     if let Found::SignedIn(signed_in) = &found {
         let (id, field) = (signed_in.session.id.as_str(), form.get(csrf::FIELD));
-        csrf::check(&app.settings, &app.secrets, &headers, &cookies, Some(id), field)?;
+        csrf::check(
+            &app.settings,
+            &app.secrets,
+            &headers,
+            &cookies,
+            Some(id),
+            field,
+        )?;
         let user_id = &signed_in.user.id;
         let actor = Actor::person(user_id);
         signed_out = super::end(&app, &actor, user_id, id, EndReason::SignedOut).await?;
@@ -86,7 +93,10 @@ pub(crate) async fn sign_out(
     let mut response = match target {
         Some(path) => {
             let location = HeaderValue::try_from(path.as_str()).map_err(|_| {
-                Problem::bad_request("invalid_redirect", "redirectTo has other characters than a path")
+                Problem::bad_request(
+                    "invalid_redirect",
+                    "redirectTo has other characters than a path",
+                )
             })?;
             (StatusCode::SEE_OTHER, [(header::LOCATION, location)]).into_response()
         }
@@ -154,7 +164,14 @@ mod tests {
 
     #[test]
     fn ac_119_what_was_meant_is_named() {
-        for typo in ["redirectto", "redirect_to", "RedirectTo", "redirecTo", "redirectTto", "redirect"] {
+        for typo in [
+            "redirectto",
+            "redirect_to",
+            "RedirectTo",
+            "redirecTo",
+            "redirectTto",
+            "redirect",
+        ] {
             assert!(is_close(typo, REDIRECT), "{typo}");
         }
         for other in ["state", "ui_locales", "id_token_hint", "redirect_uri_x"] {

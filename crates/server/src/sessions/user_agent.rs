@@ -52,7 +52,9 @@ pub(crate) fn read(text: &str) -> Device {
     let system = SYSTEMS.iter().find(|(mark, ..)| text.contains(mark));
     let browser = BROWSERS
         .iter()
-        .filter(|(mark, name)| text.contains(mark) && (*name != "Safari" || text.contains("Safari")))
+        .filter(|(mark, name)| {
+            text.contains(mark) && (*name != "Safari" || text.contains("Safari"))
+        })
         .map(|(mark, name)| named(text, mark, name))
         .next();
     let program = browser.is_none() || text.starts_with("curl/");
@@ -155,7 +157,10 @@ mod tests {
             ("", "unknown", "Unknown browser"),
         ] {
             let read = read(text);
-            assert_eq!((read.device.as_str(), read.shown().as_str()), (device, shown));
+            assert_eq!(
+                (read.device.as_str(), read.shown().as_str()),
+                (device, shown)
+            );
         }
         let long = read(&"é\u{7}".repeat(300));
         assert_eq!(long.browser.chars().count(), LONGEST);

@@ -75,7 +75,11 @@ impl From<Problem> for Refused {
 impl Refused {
     fn new(status: StatusCode, says: &str) -> Self {
         let mut letters = says.chars();
-        let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
+        let first: String = letters
+            .next()
+            .into_iter()
+            .flat_map(char::to_uppercase)
+            .collect();
         let says = format!("{first}{}.", letters.as_str());
         Self { status, says }
     }

@@ -5,4 +5,4 @@ mod key;
 mod keys;
 
 pub(crate) use key::{Alg, Signer};
-pub(crate) use keys::{ACCESS_TYPE, ID_TYPE, SigningKeys, TokenProblem};
+pub(crate) use keys::{ACCESS_TYPE, ID_TYPE, LOGOUT_TYPE, SigningKeys, TokenProblem};

@@ -124,7 +124,9 @@ pub(crate) async fn create(
         lifetime_ms: hours * HOUR_MS,
     };
     let invitation = app.registry.invite_user(&caller.actor(), &new).await?;
-    let link = app.settings.url(&format!("/invitations/{}", token.expose()));
+    let link = app
+        .settings
+        .url(&format!("/invitations/{}", token.expose()));
     let mut response = private(&MadeInvitation {
         invitation: invitation.into(),
         link,
@@ -177,10 +179,7 @@ pub(crate) async fn withdraw(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     require(&app, &caller, WRITE).await?;
-    let withdrawn = app
-        .registry
-        .withdraw_invitation(&caller.actor(), &id)
-        .await;
+    let withdrawn = app.registry.withdraw_invitation(&caller.actor(), &id).await;
     match withdrawn {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         Err(RegistryError::People(error @ PeopleError::Invitation)) => {

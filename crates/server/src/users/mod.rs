@@ -104,7 +104,11 @@ async fn require_holds(app: &App, caller: &Caller, granted: &ScopeSet) -> Result
     }
     refused(app, caller, "grant of more than held").await;
     let detail = "this would give permissions that you do not have yourself";
-    Err(Problem::new(StatusCode::FORBIDDEN, "exceeds_own_permissions", detail))
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "exceeds_own_permissions",
+        detail,
+    ))
 }
 
 /// Refuses a caller who would change somebody who may do more: by another address or an end to a
@@ -115,5 +119,9 @@ async fn require_not_above(app: &App, caller: &Caller, user: &User) -> Result<()
     }
     refused(app, caller, "change of somebody who may do more").await;
     let detail = "this person may do more than you: somebody with their permissions must do this";
-    Err(Problem::new(StatusCode::FORBIDDEN, "person_may_do_more", detail))
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "person_may_do_more",
+        detail,
+    ))
 }

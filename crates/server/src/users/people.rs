@@ -149,7 +149,10 @@ pub(crate) async fn list(
         None | Some("name") => UserOrder::NameAsc,
         Some("newest") => UserOrder::CreatedDesc,
         Some(_) => {
-            return Err(Problem::bad_request("invalid_order", "order is name or newest"));
+            return Err(Problem::bad_request(
+                "invalid_order",
+                "order is name or newest",
+            ));
         }
     };
     let text = asked.params.get("text").unwrap_or("");

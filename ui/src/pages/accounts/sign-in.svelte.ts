@@ -21,10 +21,11 @@ export class SignInDraft {
   scopes = $state<string | null>(null);
   loginHint = $state("");
 
-  constructor(account?: AccountView) {
+  constructor(account?: AccountView, provider?: string) {
+    if (provider) this.providerId = provider;
     if (!account) return;
     this.providerId = account.providerId;
-    this.issuer = account.providerId === "openid" ? account.issuer : "";
+    this.issuer = account.issuer;
     this.clientId = account.clientId;
     this.scopes = [...account.scopes, ...account.missingScopes].join(" ");
     this.loginHint = account.email ?? "";

@@ -41,10 +41,12 @@ fn to_client(app: &App, target: &Target, pairs: &[(&str, &str)]) -> Response {
     query.append_pair("iss", app.settings.issuer.as_str());
     // The address stays byte for byte as it is; it has no fragment.
     let uri = &target.redirect_uri;
-    let joint = match uri.contains('?') {
-        false => "?",
-        true if uri.ends_with(['?', '&']) => "",
-        true => "&",
+    let joint = if !uri.contains('?') {
+        "?"
+    } else if uri.ends_with(['?', '&']) {
+        ""
+    } else {
+        "&"
     };
     see_other(&format!("{uri}{joint}{}", query.finish()))
 }

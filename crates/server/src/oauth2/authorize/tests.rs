@@ -123,7 +123,7 @@ async fn ac_056_s4_an_address_that_is_not_registered_is_shown_and_never_followed
 }
 
 #[tokio::test]
-async fn ac_057_a_loopback_address_may_have_any_port() {
+async fn s3_ac_057_a_loopback_address_may_have_any_port() {
     let (_server, _user, mut browser) = start().await;
     for port in ["", ":1", ":65535"] {
         let uri = format!("http://127.0.0.1{port}/callback");

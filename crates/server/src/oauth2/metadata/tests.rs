@@ -92,7 +92,7 @@ async fn ac_066_every_advertised_address_is_there() {
 }
 
 #[tokio::test]
-async fn s38_only_public_keys_with_ids_of_their_own() {
+async fn s38_ac_201_only_public_keys_with_ids_of_their_own() {
     let server = TestServer::start().await;
     let mut browser = server.browser();
     let answer = browser.get("/oauth2/jwks.json").await;

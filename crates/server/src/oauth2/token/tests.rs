@@ -38,7 +38,7 @@ async fn actions(server: &TestServer) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn s17_s20_ac_065_the_answer_of_a_code() {
+async fn s17_s20_s21_s40_ac_044_ac_065_the_answer_of_a_code() {
     let (server, user, mut browser) = start().await;
     let answer = signed_in_tokens(&server, &mut browser).await;
     assert_eq!(answer.header("cache-control"), "no-store");
@@ -175,7 +175,7 @@ async fn ac_054_fifty_uses_of_one_code_give_one_set_of_tokens() {
 }
 
 #[tokio::test]
-async fn ac_051_s10_the_verifier_decides_and_a_wrong_one_burns_the_code() {
+async fn ac_050_ac_051_s10_the_verifier_decides_and_a_wrong_one_burns_the_code() {
     let (server, _user, mut browser) = start().await;
     let first = code(&mut browser, &[]).await;
     let wrong = exchange(&server, &first, &[("code_verifier", OTHER_VERIFIER)]).await;
@@ -355,7 +355,7 @@ async fn s16_s17_s19_only_posts_of_known_grant_types() {
 }
 
 #[tokio::test]
-async fn s22_s23_ac_084_a_refresh_token_is_followed_by_another() {
+async fn s22_s23_ac_083_a_refresh_token_is_followed_by_another() {
     let (server, _user, mut browser) = start().await;
     let first = signed_in_tokens(&server, &mut browser).await;
     server.pass(60_000);
@@ -390,7 +390,7 @@ async fn s22_s23_ac_084_a_refresh_token_is_followed_by_another() {
 }
 
 #[tokio::test]
-async fn s24_ac_086_a_retry_within_ten_seconds_gets_the_same_successor() {
+async fn s24_ac_084_a_retry_within_ten_seconds_gets_the_same_successor() {
     let (server, _user, mut browser) = start().await;
     let old = text(
         &signed_in_tokens(&server, &mut browser).await,
@@ -409,7 +409,7 @@ async fn s24_ac_086_a_retry_within_ten_seconds_gets_the_same_successor() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn ac_087_s24_fifty_refreshes_at_once_never_fork() {
+async fn s24_fifty_refreshes_at_once_never_fork() {
     let (server, _user, mut browser) = start().await;
     let old = text(
         &signed_in_tokens(&server, &mut browser).await,
@@ -430,6 +430,7 @@ async fn ac_087_s24_fifty_refreshes_at_once_never_fork() {
 async fn s22_ac_085_a_used_refresh_token_ends_its_family() {
     let (server, _user, mut browser) = start().await;
     let first = signed_in_tokens(&server, &mut browser).await;
+    let untouched = signed_in_tokens(&server, &mut browser).await;
     let old = text(&first, "refresh_token");
     let second = refresh(&server, &old, &[]).await;
     server.pass(10_001);
@@ -445,6 +446,12 @@ async fn s22_ac_085_a_used_refresh_token_ends_its_family() {
             .await
             .contains(&"grant.refresh_reuse".to_owned())
     );
+    // Another family of the same person goes on, and so does the session.
+    let access = text(&untouched, "access_token");
+    assert_eq!(userinfo(&server, &access).await.status, StatusCode::OK);
+    let other = refresh(&server, &text(&untouched, "refresh_token"), &[]).await;
+    assert_eq!(other.status, StatusCode::OK);
+    assert!(!code(&mut browser, &[]).await.is_empty());
 }
 
 #[tokio::test]
@@ -626,7 +633,7 @@ async fn s25_ac_064_a_clients_own_token_is_no_persons() {
 }
 
 #[tokio::test]
-async fn s28_s59_a_token_is_for_the_resource_that_was_granted() {
+async fn s28_s59_ac_033_a_token_is_for_the_resource_that_was_granted() {
     const API: &str = "https://api.example.com/v1";
     let server = TestServer::with(|settings| {
         settings.resources = vec![API.into(), "https://other.example.com".into()];
@@ -753,13 +760,14 @@ async fn ac_201_ac_039_old_tokens_verify_after_the_key_was_replaced() {
 }
 
 #[tokio::test]
-async fn s32_ac_032_no_bit_of_a_token_can_be_flipped() {
+async fn ac_032_no_bit_of_a_token_can_be_flipped() {
     let (server, _user, mut browser) = start().await;
     let token = text(
         &signed_in_tokens(&server, &mut browser).await,
         "access_token",
     );
-    for at in (0..token.len()).step_by(37) {
+    let last = token.len() - 1;
+    for at in (0..last).step_by(7).chain([last]) {
         let mut bytes = token.clone().into_bytes();
         bytes[at] = match bytes[at] {
             b'.' => continue,
@@ -773,4 +781,53 @@ async fn s32_ac_032_no_bit_of_a_token_can_be_flipped() {
         let answer = userinfo(&server, &changed).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{at}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ac_201_no_token_fails_while_keys_are_replaced_under_load() {
+    let (server, _user, mut browser) = start().await;
+    let mut newest = text(
+        &signed_in_tokens(&server, &mut browser).await,
+        "refresh_token",
+    );
+    let server = std::sync::Arc::new(server);
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let (tokens, known) = tokio::sync::watch::channel(String::new());
+    let mut readers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (server, done) = (std::sync::Arc::clone(&server), std::sync::Arc::clone(&done));
+        let known = known.clone();
+        readers.spawn(async move {
+            let mut asked = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                let token = known.borrow().clone();
+                if token.is_empty() {
+                    tokio::task::yield_now().await;
+                    continue;
+                }
+                let answer = userinfo(&server, &token).await;
+                assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+                asked += 1;
+            }
+            asked
+        });
+    }
+    let mut kids = std::collections::HashSet::new();
+    for _ in 0..6 {
+        let answer = refresh(&server, &newest, &[]).await;
+        newest = text(&answer, "refresh_token");
+        let access = text(&answer, "access_token");
+        kids.insert(part(&access, 0)["kid"].as_str().unwrap().to_owned());
+        tokens.send(access).unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+        let app = server.server.app();
+        app.keys
+            .rotate(&app.registry, &app.secrets, Alg::Rs256, None)
+            .await
+            .unwrap();
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    let asked: u32 = readers.join_all().await.into_iter().sum();
+    assert_eq!(kids.len(), 6, "every rotation signs with another key");
+    assert!(asked > 50, "{asked}");
 }

@@ -23,7 +23,7 @@ async fn post(server: &TestServer, headers: &[(&str, &str)], body: String) -> An
 }
 
 #[tokio::test]
-async fn s39_get_and_post_tell_what_the_scopes_allow() {
+async fn s39_ac_043_get_and_post_tell_what_the_scopes_allow() {
     let (server, user, tokens, _browser) = start("openid profile email").await;
     let access = text(&tokens, "access_token");
     let info = userinfo(&server, &access).await;
@@ -59,7 +59,7 @@ async fn userinfo_without_profile_or_email_is_sub_alone() {
 }
 
 #[tokio::test]
-async fn s27_s39_ac_030_ac_031_ac_040_bad_tokens_get_a_challenge() {
+async fn s27_s39_ac_030_ac_031_ac_035_ac_040_bad_tokens_get_a_challenge() {
     let (server, _user, tokens, mut browser) = start("openid offline_access").await;
     let none = browser.get("/oauth2/userinfo").await;
     assert_eq!(none.status, StatusCode::UNAUTHORIZED);

@@ -150,9 +150,11 @@ async fn create(app: &App, given: &Params) -> Result<(SecretText, Email), Denied
     let bad = |says: String| Refused::new(StatusCode::BAD_REQUEST, &says);
     let name = keywright_domain::people::person_name(given.get("name").unwrap_or(""))
         .map_err(|error| bad(error.to_string()))?;
-    let email = Email::new(given.get("email").unwrap_or(""))
-        .map_err(|error| bad(error.to_string()))?;
-    let password = given.secret("password").unwrap_or_else(|| SecretText::new(String::new()));
+    let email =
+        Email::new(given.get("email").unwrap_or("")).map_err(|error| bad(error.to_string()))?;
+    let password = given
+        .secret("password")
+        .unwrap_or_else(|| SecretText::new(String::new()));
     let password_hash = app.passwords.hash(&password).await.map_err(Refused::from)?;
     let owner = FirstOwner {
         email: email.as_str().to_owned(),
@@ -187,7 +189,10 @@ async fn sign_in(app: &App, cookies: &Cookies, peer: &Peer, email: &Email) -> He
         Ok(begun.await?.headers)
     };
     begun.await.unwrap_or_else(|problem| {
-        tracing::warn!(code = problem.code, "the new owner must sign in by themselves");
+        tracing::warn!(
+            code = problem.code,
+            "the new owner must sign in by themselves"
+        );
         HeaderMap::new()
     })
 }

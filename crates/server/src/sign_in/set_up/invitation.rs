@@ -115,7 +115,14 @@ pub(crate) async fn accept(
 ) -> Response {
     let session = signed_in.as_ref().map(|one| one.session.id.as_str());
     let field = given.get(csrf::FIELD);
-    let checked = csrf::check(&app.settings, &app.secrets, &headers, &cookies, session, field);
+    let checked = csrf::check(
+        &app.settings,
+        &app.secrets,
+        &headers,
+        &cookies,
+        session,
+        field,
+    );
     if let Err(problem) = checked {
         return pages::problem_page(&app.settings, &problem);
     }

@@ -1,0 +1,136 @@
+use keywright_domain::people::{AuthMethod, ClientType};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::oauth2::dpop::tests::ClientKey;
+use crate::test_support::{Answer, START, TestServer};
+
+async fn start(key: &ClientKey) -> TestServer {
+    let server = TestServer::start().await;
+    for id in ["svc", "other"] {
+        let mut jwk = key.jwk.clone();
+        jwk["kid"] = "k1".into();
+        server
+            .add_client(id, None, |new| {
+                new.client_type = ClientType::Confidential;
+                new.auth_method = AuthMethod::PrivateKeyJwt;
+                new.jwks = Some(json!({"keys": [{"kty": "oct", "k": "AAAA"}, jwk]}).to_string());
+            })
+            .await;
+    }
+    server
+}
+
+fn claims(jti: &str) -> Value {
+    json!({
+        "iss": "svc", "sub": "svc", "aud": "http://127.0.0.1:8377", "jti": jti,
+        "iat": START / 1000, "exp": START / 1000 + 300,
+    })
+}
+
+async fn introspect(server: &TestServer, assertion: &str) -> Answer {
+    let fields = [
+        ("token", "x"),
+        ("client_assertion_type", TYPE),
+        ("client_assertion", assertion),
+    ];
+    server.browser().post("/oauth2/introspect", &fields).await
+}
+
+#[tokio::test]
+async fn ac_063_private_key_jwt_is_good_once_for_us_and_in_time() {
+    let key = ClientKey::new();
+    let server = start(&key).await;
+    let header = json!({"alg": "ES256", "kid": "k1"});
+    let good = key.sign(&header, &claims("1"));
+    let answer = introspect(&server, &good).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert_eq!(introspect(&server, &good).await.status, 401, "replay");
+    let fine = [
+        ("aud", json!("http://127.0.0.1:8377/oauth2/token")),
+        ("aud", json!(["x", "http://127.0.0.1:8377"])),
+        ("exp", json!(START / 1000 - 9)),
+        ("exp", json!(START / 1000 + 3_600)),
+        ("iat", Value::Null),
+    ];
+    for (at, (name, value)) in fine.into_iter().enumerate() {
+        let mut claims = claims(&format!("f{at}"));
+        claims[name] = value.clone();
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(name);
+        }
+        let answer = introspect(&server, &key.sign(&header, &claims)).await;
+        assert_eq!(answer.status, 200, "{name}: {value}");
+    }
+    let bad = [
+        ("iss", json!("other")),
+        ("sub", json!("other")),
+        ("aud", json!("https://evil.example")),
+        ("aud", json!([])),
+        ("aud", Value::Null),
+        ("exp", json!(START / 1000 - 10)),
+        ("exp", json!(START / 1000 + 3_601)),
+        ("exp", Value::Null),
+        ("nbf", json!(START / 1000 + 11)),
+        ("jti", Value::Null),
+        ("jti", json!("")),
+    ];
+    for (at, (name, value)) in bad.into_iter().enumerate() {
+        let mut claims = claims(&format!("b{at}"));
+        claims[name] = value.clone();
+        if value.is_null() {
+            claims.as_object_mut().unwrap().remove(name);
+        }
+        let answer = introspect(&server, &key.sign(&header, &claims)).await;
+        assert_eq!(answer.status, 401, "{name}: {value}");
+        assert_eq!(answer.json()["error"], "invalid_client");
+    }
+    server.pass(61_000);
+    let stranger = ClientKey::new().sign(&header, &claims("s"));
+    assert_eq!(introspect(&server, &stranger).await.status, 401);
+    let no_kid = key.sign(&json!({"alg": "ES256"}), &claims("n"));
+    assert_eq!(introspect(&server, &no_kid).await.status, 200);
+}
+
+#[tokio::test]
+async fn ac_063_no_symmetric_no_none_and_no_other_method() {
+    let key = ClientKey::new();
+    let server = start(&key).await;
+    for (at, header) in [
+        json!({"alg": "none"}),
+        json!({"alg": "HS256"}),
+        json!({"alg": "RS256", "kid": "k1"}),
+        json!({"alg": "ES256", "kid": "k2"}),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let assertion = key.sign(&header, &claims(&format!("{at}")));
+        let answer = introspect(&server, &assertion).await;
+        assert_eq!(answer.status, 401, "{header}");
+    }
+    // `client_id` beside it must be the same client's.
+    let assertion = key.sign(&json!({"alg": "ES256"}), &claims("x"));
+    let fields = [
+        ("token", "x"),
+        ("client_id", "other"),
+        ("client_assertion_type", TYPE),
+        ("client_assertion", assertion.as_str()),
+    ];
+    let answer = server.browser().post("/oauth2/introspect", &fields).await;
+    assert_eq!(answer.status, 401);
+    assert_eq!(issuer_of(&assertion).as_deref(), Some("svc"));
+    assert_eq!(issuer_of("x"), None);
+}
+
+#[tokio::test]
+async fn ac_063_fapi_clients_do_not_sign_with_pkcs1() {
+    let key = ClientKey::new();
+    let server = start(&key).await;
+    let app = server.server.app();
+    let mut client = server.registry().find_client("svc").await.unwrap();
+    client.settings.fapi = true;
+    let header = json!({"alg": "ES256"});
+    let assertion = SecretText::new(key.sign(&header, &claims("1")));
+    assert!(verify(app, &client, &assertion).await.unwrap());
+}

@@ -1,0 +1,190 @@
+//! Signed tokens that clients make: assertions (RFC 7523) and DPoP proofs (RFC 9449). Asymmetric
+//! algorithms only; the algorithm must be the key's own kind. And the memory of those that were used.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use aws_lc_rs::signature::{self, ParsedPublicKey, RsaPublicKeyComponents};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// No assertion or proof is longer.
+const LONGEST: usize = 8 * 1024;
+/// Members of a JWK that belong to nobody but its owner (RFC 7518 §6.2.2, §6.3.2, §6.4).
+const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+
+/// A signed token, read and not believed yet.
+pub(crate) struct ClientJws {
+    /// `alg`.
+    pub(crate) alg: String,
+    /// The rest of the header.
+    pub(crate) header: Map<String, Value>,
+    /// The claims.
+    pub(crate) claims: Map<String, Value>,
+    message: String,
+    signature: Vec<u8>,
+}
+
+impl ClientJws {
+    /// Reads the compact form (RFC 7515 §3.1). None for anything else, and for extensions that we do
+    /// not know (`crit`).
+    pub(crate) fn read(token: &str) -> Option<Self> {
+        if token.len() > LONGEST {
+            return None;
+        }
+        let (message, signature) = token.rsplit_once('.')?;
+        let (header, claims) = message.split_once('.')?;
+        let header = object(header)?;
+        if header.contains_key("crit") || header.contains_key("b64") {
+            return None;
+        }
+        Some(Self {
+            alg: header.get("alg")?.as_str()?.to_owned(),
+            header,
+            claims: object(claims)?,
+            message: message.to_owned(),
+            signature: URL_SAFE_NO_PAD.decode(signature).ok()?,
+        })
+    }
+
+    /// A claim that is a text.
+    pub(crate) fn text(&self, claim: &str) -> Option<&str> {
+        self.claims.get(claim)?.as_str()
+    }
+
+    /// A claim in seconds.
+    pub(crate) fn seconds(&self, claim: &str) -> Option<i64> {
+        let value = self.claims.get(claim)?;
+        // NumericDate may have a fraction (RFC 7519 §2). The cast saturates, and bounds follow.
+        #[allow(clippy::cast_possible_truncation, reason = "whole seconds are wanted")]
+        value.as_i64().or_else(|| value.as_f64().map(|s| s as i64))
+    }
+
+    /// Whether the signature is this key's. `none`, symmetric and unknown algorithms are nobody's.
+    pub(crate) fn is_signed_by(&self, jwk: &Map<String, Value>) -> bool {
+        public_key(&self.alg, jwk).is_some_and(|key| {
+            key.verify_sig(self.message.as_bytes(), &self.signature)
+                .is_ok()
+        })
+    }
+}
+
+fn object(part: &str) -> Option<Map<String, Value>> {
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
+}
+
+fn public_key(alg: &str, jwk: &Map<String, Value>) -> Option<ParsedPublicKey> {
+    let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+    let part = |name: &str| URL_SAFE_NO_PAD.decode(text(name)?).ok();
+    if text("alg").is_some_and(|own| own != alg) || text("use").is_some_and(|own| own != "sig") {
+        return None;
+    }
+    match (alg, text("kty")?, text("crv")) {
+        ("ES256", "EC", Some("P-256")) => {
+            let mut point = vec![4];
+            point.extend(part("x")?);
+            point.extend(part("y")?);
+            ParsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point).ok()
+        }
+        ("EdDSA", "OKP", Some("Ed25519")) => {
+            ParsedPublicKey::new(&signature::ED25519, part("x")?).ok()
+        }
+        ("RS256" | "PS256", "RSA", _) => {
+            let components = RsaPublicKeyComponents {
+                n: part("n")?,
+                e: part("e")?,
+            };
+            let how = if alg == "RS256" {
+                &signature::RSA_PKCS1_2048_8192_SHA256
+            } else {
+                &signature::RSA_PSS_2048_8192_SHA256
+            };
+            components.to_parsed_public_key(how).ok()
+        }
+        _ => None,
+    }
+}
+
+/// Whether a JWK shows something private or is a shared secret.
+pub(crate) fn is_private(jwk: &Map<String, Value>) -> bool {
+    PRIVATE.iter().any(|member| jwk.contains_key(*member))
+}
+
+/// Thumbprint of a public key (RFC 7638 §3).
+pub(crate) fn thumbprint(jwk: &Map<String, Value>) -> Option<String> {
+    let text = |name: &str| jwk.get(name).and_then(Value::as_str);
+    // serde_json sorts members, which is the order that §3.2 wants.
+    let core = match text("kty")? {
+        "EC" => json!({"crv": text("crv")?, "kty": "EC", "x": text("x")?, "y": text("y")?}),
+        "OKP" => json!({"crv": text("crv")?, "kty": "OKP", "x": text("x")?}),
+        "RSA" => json!({"e": text("e")?, "kty": "RSA", "n": text("n")?}),
+        _ => return None,
+    };
+    Some(URL_SAFE_NO_PAD.encode(Sha256::digest(core.to_string())))
+}
+
+/// Tokens that were used, until they could not be used anyway. Bounded: when it is full of good ones,
+/// more are refused, since one that is forgotten could come again.
+#[derive(Debug)]
+pub(crate) struct Used {
+    most: usize,
+    until: Mutex<HashMap<[u8; 32], i64>>,
+}
+
+impl Used {
+    /// Room for so many.
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            most,
+            until: Mutex::default(),
+        }
+    }
+
+    /// Takes a token in; false if it was here before, or there is no room. Times in Unix ms.
+    pub(crate) fn first_time(&self, owner: &str, jti: &str, until: i64, now: i64) -> bool {
+        let mut hash = Sha256::new();
+        hash.update((owner.len() as u64).to_be_bytes());
+        hash.update(owner);
+        hash.update(jti);
+        let name: [u8; 32] = hash.finalize().into();
+        let mut known = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.get(&name).is_some_and(|until| *until >= now) {
+            return false;
+        }
+        if known.len() >= self.most {
+            known.retain(|_, until| *until >= now);
+            if known.len() >= self.most {
+                return false;
+            }
+        }
+        known.insert(name, until);
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s58_what_was_used_is_remembered_and_memory_is_bounded() {
+        let used = Used::new(2);
+        assert!(used.first_time("k", "a", 10, 0));
+        assert!(!used.first_time("k", "a", 10, 10));
+        assert!(used.first_time("l", "a", 20, 0), "another key's");
+        assert!(!used.first_time("k", "b", 20, 5), "full: refused");
+        assert!(used.first_time("k", "b", 20, 11), "room again");
+    }
+
+    #[test]
+    fn s58_thumbprint_of_rfc_7638() {
+        let jwk = json!({
+            "kty": "RSA", "alg": "RS256", "kid": "2011-04-29", "e": "AQAB",
+            "n": "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw"
+        });
+        let print = thumbprint(jwk.as_object().unwrap()).unwrap();
+        assert_eq!(print, "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+    }
+}

@@ -1,0 +1,292 @@
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use keywright_registry::people::User;
+
+use super::*;
+use crate::oauth2::testing::{self, text};
+use crate::test_support::{Answer, Browser, TestServer};
+
+async fn start() -> (TestServer, User, Browser) {
+    let server = TestServer::start().await;
+    for id in ["tv", "tv2"] {
+        server
+            .add_client(id, None, |new| new.grant_types.push(DEVICE.into()))
+            .await;
+    }
+    server.add_client("app", None, |_| {}).await;
+    let user = server.add_user("ann@example.org", &[]).await;
+    let browser = server.sign_in_as(&user).await;
+    (server, user, browser)
+}
+
+async fn ask(server: &TestServer, fields: &[(&str, &str)]) -> Answer {
+    let path = "/oauth2/device_authorization";
+    server.browser().post(path, fields).await
+}
+
+async fn begin(server: &TestServer) -> (String, String) {
+    let fields = [("client_id", "tv"), ("scope", "openid email")];
+    let answer = ask(server, &fields).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    (text(&answer, "device_code"), text(&answer, "user_code"))
+}
+
+async fn poll_as(server: &TestServer, client: &str, code: &str) -> Answer {
+    let form = format!("grant_type={DEVICE}&client_id={client}&device_code={code}");
+    testing::token_request(server, &[], form).await
+}
+
+async fn poll(server: &TestServer, code: &str) -> Answer {
+    poll_as(server, "tv", code).await
+}
+
+async fn decide(browser: &mut Browser, user_code: &str, decision: &str) -> Answer {
+    let fields = [("user_code", user_code), ("decision", decision)];
+    browser.post("/device", &fields).await
+}
+
+#[tokio::test]
+async fn s52_s53_the_code_is_shown_and_confirmed_and_gives_tokens_once() {
+    let (server, _user, mut browser) = start().await;
+    let fields = [
+        ("client_id", "tv"),
+        ("scope", "openid email"),
+        ("unknown", "x"),
+    ];
+    let answer = ask(&server, &fields).await;
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let body = answer.json();
+    assert_eq!(body["verification_uri"], "http://127.0.0.1:8377/device");
+    assert_eq!(
+        (body["interval"].as_i64(), body["expires_in"].as_i64()),
+        (Some(5), Some(600))
+    );
+    let user_code = text(&answer, "user_code");
+    let device_code = text(&answer, "device_code");
+    assert_eq!(device_code.len(), 43, "256 bits");
+    let complete = text(&answer, "verification_uri_complete");
+    let path = complete.strip_prefix("http://127.0.0.1:8377").unwrap();
+
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "authorization_pending"
+    );
+    // From verification_uri: a form.
+    let entry = browser.get("/device").await;
+    assert!(entry.text.contains("name=\"user_code\""));
+    // By the link: shown and asked, nothing decided.
+    let page = browser.get(path).await;
+    assert_eq!(page.status, StatusCode::OK);
+    // S54: facts about client and device.
+    for fact in [
+        user_code.as_str(),
+        "Client tv",
+        "0.0.0.0",
+        "See your e-mail address",
+    ] {
+        assert!(page.text.contains(fact), "{fact}");
+    }
+    server.pass(5_000);
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "authorization_pending"
+    );
+    let done = decide(&mut browser, &user_code.to_lowercase(), "allow").await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.text);
+    assert_eq!(done.location(), "/device/done?it=allowed");
+    assert!(
+        browser
+            .get(done.location())
+            .await
+            .text
+            .contains("connected")
+    );
+    server.pass(5_000);
+    // Another client's code is none (and does not use it up).
+    assert_eq!(
+        testing::error(&poll_as(&server, "tv2", &device_code).await),
+        "invalid_grant"
+    );
+    let tokens = poll(&server, &device_code).await;
+    assert_eq!(tokens.status, StatusCode::OK, "{}", tokens.text);
+    let access = text(&tokens, "access_token");
+    assert_eq!(
+        testing::userinfo(&server, &access).await.json()["email"],
+        "ann@example.org"
+    );
+    assert!(text(&tokens, "id_token").contains('.'));
+    // S56.
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "invalid_grant"
+    );
+    let refresh = text(&tokens, "refresh_token");
+    let refreshed = testing::refresh(&server, &refresh, &[("client_id", "tv")]).await;
+    assert_eq!(refreshed.status, StatusCode::OK, "{}", refreshed.text);
+    // The code cannot be decided again.
+    let again = decide(&mut browser, &user_code, "deny").await;
+    assert_eq!(again.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn s56_fifty_uses_of_one_device_code_give_tokens_once() {
+    let (server, _user, mut browser) = start().await;
+    let (device_code, user_code) = begin(&server).await;
+    decide(&mut browser, &user_code, "allow").await;
+    let server = Arc::new(server);
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let (server, code) = (Arc::clone(&server), device_code.clone());
+        running.spawn(async move { poll(&server, &code).await });
+    }
+    let answers = running.join_all().await;
+    let good = answers
+        .iter()
+        .filter(|answer| answer.status == StatusCode::OK);
+    assert_eq!(good.count(), 1);
+    for answer in answers
+        .iter()
+        .filter(|answer| answer.status != StatusCode::OK)
+    {
+        assert_eq!(testing::error(answer), "invalid_grant");
+    }
+}
+
+#[tokio::test]
+async fn s55_denied_expired_and_too_fast() {
+    let (server, _user, mut browser) = start().await;
+    let (device_code, user_code) = begin(&server).await;
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "authorization_pending"
+    );
+    let fast = poll(&server, &device_code).await;
+    assert_eq!(testing::error(&fast), "slow_down");
+    // Persistently: five seconds are too few now, ten are enough.
+    server.pass(5_000);
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "slow_down"
+    );
+    server.pass(15_000);
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "authorization_pending"
+    );
+    let denied = decide(&mut browser, &user_code, "deny").await;
+    assert_eq!(denied.location(), "/device/done?it=denied");
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "access_denied"
+    );
+
+    let (device_code, user_code) = begin(&server).await;
+    server.pass(600_000);
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "expired_token"
+    );
+    let late = decide(&mut browser, &user_code, "allow").await;
+    assert_eq!(late.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        testing::error(&poll(&server, "unknown").await),
+        "invalid_grant"
+    );
+}
+
+#[tokio::test]
+async fn s51_s56_who_may_ask_and_for_what() {
+    let (server, _user, _browser) = start().await;
+    for (fields, error) in [
+        (vec![("client_id", "app")], "unauthorized_client"),
+        (vec![("client_id", "nobody")], "invalid_client"),
+        (vec![("scope", "openid")], "invalid_client"),
+        (
+            vec![("client_id", "tv"), ("scope", "users:write")],
+            "invalid_scope",
+        ),
+        (
+            vec![("client_id", "tv"), ("resource", "https://x.example")],
+            "invalid_target",
+        ),
+        (
+            vec![("client_id", "tv"), ("scope", "a"), ("scope", "b")],
+            "invalid_request",
+        ),
+    ] {
+        assert_eq!(
+            testing::error(&ask(&server, &fields).await),
+            error,
+            "{fields:?}"
+        );
+    }
+    // S56: a confidential client proves itself.
+    server
+        .add_client("box", Some("a secret of 128 bits"), |new| {
+            new.grant_types.push(DEVICE.into());
+        })
+        .await;
+    let refused = ask(&server, &[("client_id", "box")]).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    for _ in 0..60 {
+        ask(&server, &[("client_id", "tv"), ("scope", "users:write")]).await;
+    }
+    let many = ask(&server, &[("client_id", "tv")]).await;
+    assert_eq!(many.status, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn s54_codes_are_guessed_by_people_who_are_signed_in_and_slowly() {
+    let (server, _user, mut browser) = start().await;
+    let (_, user_code) = begin(&server).await;
+    let mut nobody = server.browser();
+    let path = format!("/device?user_code={user_code}");
+    let sent = nobody.get(&path).await;
+    assert_eq!(sent.status, StatusCode::SEE_OTHER);
+    assert!(
+        sent.location().starts_with("/sign-in?"),
+        "{}",
+        sent.location()
+    );
+    assert_eq!(
+        sent.location_param("return_to").as_deref(),
+        Some(path.as_str())
+    );
+    let sent = decide(&mut nobody, &user_code, "allow").await;
+    assert!(sent.location().starts_with("/sign-in?"));
+    for typed in ["", "nonsense", "%3Cscript%3E"] {
+        let page = browser.get(&format!("/device?user_code={typed}")).await;
+        assert!(page.text.contains("name=\"user_code\""));
+        assert!(!page.text.contains("<script>"));
+    }
+    for _ in 0..10 {
+        let wrong = browser.get("/device?user_code=BBBB-BBBB").await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    }
+    let waits = browser.get(&path).await;
+    assert_eq!(waits.status, StatusCode::TOO_MANY_REQUESTS);
+    let waits = decide(&mut browser, &user_code, "allow").await;
+    assert_eq!(waits.status, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn s14_s53_nothing_is_decided_without_our_page() {
+    let (server, _user, browser) = start().await;
+    let (device_code, user_code) = begin(&server).await;
+    let mut forged = browser.clone();
+    let fields = [
+        ("user_code", user_code.as_str()),
+        ("decision", "allow"),
+        ("csrf_token", "AAAA"),
+    ];
+    let refused = forged.post("/device", &fields).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    let mut undecided = browser.clone();
+    let unclear = decide(&mut undecided, &user_code, "maybe").await;
+    assert_eq!(unclear.status, StatusCode::BAD_REQUEST);
+    assert_eq!(
+        testing::error(&poll(&server, &device_code).await),
+        "authorization_pending"
+    );
+}

@@ -1,0 +1,160 @@
+use crate::oauth2::testing::{self, text};
+use crate::test_support::{Answer, Browser, TestServer};
+use axum::http::StatusCode;
+
+const BYE: &str = "https://app.example.com/bye?x=1";
+
+/// A browser in which `app` is signed in, and the ID token.
+async fn start() -> (TestServer, Browser, String) {
+    let server = TestServer::start().await;
+    for id in ["app", "other"] {
+        server
+            .add_client(id, None, |new| {
+                new.post_logout_redirect_uris = vec![BYE.into()];
+            })
+            .await;
+    }
+    let user = server.add_user("ann@example.org", &[]).await;
+    let mut browser = server.sign_in_as(&user).await;
+    let code = testing::code(&mut browser, &[]).await;
+    let answer = testing::exchange(&server, &code, &[]).await;
+    let token = text(&answer, "id_token");
+    (server, browser, token)
+}
+
+async fn get(browser: &mut Browser, fields: &[(&str, &str)]) -> Answer {
+    let query = url::form_urlencoded::Serializer::new(String::new())
+        .extend_pairs(fields)
+        .finish();
+    browser.get(&format!("/oauth2/end_session?{query}")).await
+}
+
+/// Whether this browser's cookie is still good: an application gets a code without a page.
+async fn is_signed_in(browser: &Browser) -> bool {
+    let mut copy = browser.clone();
+    let path = testing::authorize_path(&[("prompt", "none")]);
+    copy.get(&path).await.location_param("code").is_some()
+}
+
+#[tokio::test]
+async fn s42_s43_s45_with_our_id_token_it_is_done_at_once() {
+    let (server, mut browser, token) = start().await;
+    let old = browser.clone();
+    assert!(is_signed_in(&old).await);
+    // Expired is as good.
+    server.pass(4_000_000);
+    assert!(is_signed_in(&old).await);
+    let fields = [
+        ("id_token_hint", token.as_str()),
+        ("client_id", "app"),
+        ("post_logout_redirect_uri", BYE),
+        ("state", "a b&c"),
+    ];
+    let answer = get(&mut browser, &fields).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+    assert_eq!(answer.location(), format!("{BYE}&state=a+b%26c"));
+    assert!(
+        browser.cookie("session").is_none(),
+        "the cookie is taken away"
+    );
+    assert!(!is_signed_in(&old).await, "and worth nothing");
+}
+
+#[tokio::test]
+async fn s42_a_form_of_another_site_comes_without_the_cookie_and_ends_the_session() {
+    let (server, browser, token) = start().await;
+    let fields = [
+        ("id_token_hint", token.as_str()),
+        ("post_logout_redirect_uri", BYE),
+    ];
+    let answer = server.browser().post("/oauth2/end_session", &fields).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    assert_eq!(answer.location(), BYE);
+    assert!(!is_signed_in(&browser).await);
+    // Again: it is over, and that is no failure.
+    let again = server.browser().post("/oauth2/end_session", &fields).await;
+    assert_eq!(again.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn s44_s45_other_clients_and_other_addresses_are_refused() {
+    let (_server, mut browser, token) = start().await;
+    for fields in [
+        vec![("client_id", "other")],
+        vec![("post_logout_redirect_uri", "https://evil.example/")],
+        vec![("post_logout_redirect_uri", "https://app.example.com/bye")],
+        vec![(
+            "post_logout_redirect_uri",
+            "https://app.example.com/bye?x=1&y",
+        )],
+    ] {
+        let mut all = vec![("id_token_hint", token.as_str())];
+        all.extend(fields.clone());
+        let answer = get(&mut browser, &all).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{fields:?}");
+        assert_eq!(answer.location(), "");
+    }
+    assert!(is_signed_in(&browser).await);
+    let twice = "/oauth2/end_session?state=a&state=b";
+    assert_eq!(browser.get(twice).await.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn s46_s47_without_a_good_hint_the_person_is_asked() {
+    let (server, mut browser, token) = start().await;
+    let mut forged = token.clone();
+    forged.replace_range(token.len() - 6.., "AAAAAA");
+    for hint in ["", "nonsense", forged.as_str()] {
+        let fields = [
+            ("id_token_hint", hint),
+            ("client_id", "app"),
+            ("post_logout_redirect_uri", BYE),
+        ];
+        let page = get(&mut browser, &fields).await;
+        assert_eq!(page.status, StatusCode::OK);
+        assert!(page.text.contains("Sign out?"), "{hint}");
+        // A hint that is not ours takes its address with it.
+        let address = page.field("post_logout_redirect_uri");
+        assert_eq!(address.is_some(), hint.is_empty(), "{hint}");
+    }
+    assert!(is_signed_in(&browser).await);
+    // The access token is no ID token.
+    let fields = [
+        ("client_id", "app"),
+        ("post_logout_redirect_uri", "https://evil.example/"),
+    ];
+    let page = get(&mut browser, &fields).await;
+    assert!(page.field("post_logout_redirect_uri").is_none());
+
+    // S14: from our page only.
+    let path = "/oauth2/end_session/confirm";
+    let mut attacked = browser.clone();
+    let refused = attacked.post(path, &[("csrf_token", "AAAA")]).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN);
+    assert!(is_signed_in(&browser).await);
+    let fields = [
+        ("client_id", "app"),
+        ("post_logout_redirect_uri", BYE),
+        ("state", "s"),
+    ];
+    let old = browser.clone();
+    let answer = browser.post(path, &fields).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+    assert_eq!(answer.location(), format!("{BYE}&state=s"));
+    assert!(!is_signed_in(&old).await);
+    // Nobody is there any more: a page, and no redirect.
+    let nobody = get(&mut server.browser(), &fields).await;
+    assert!(nobody.text.contains("You are signed out"));
+    assert_eq!(nobody.location(), "");
+}
+
+#[tokio::test]
+async fn s46_a_hint_of_somebody_else_or_another_session_asks() {
+    let (server, browser, token) = start().await;
+    let other = server.add_user("bob@example.org", &[]).await;
+    let mut bobs = server.sign_in_as(&other).await;
+    let fields = [("id_token_hint", token.as_str())];
+    let page = get(&mut bobs, &fields).await;
+    assert!(page.text.contains("Sign out?"), "{}", page.text);
+    assert!(is_signed_in(&browser).await, "ann's stays");
+}

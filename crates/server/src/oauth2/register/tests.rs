@@ -1,0 +1,246 @@
+use axum::body::Body;
+use axum::http::Method;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::oauth2::testing::{self, text};
+use crate::test_support::{Answer, START, TestServer};
+
+async fn send(
+    server: &TestServer,
+    method: Method,
+    path: &str,
+    token: &str,
+    body: &Value,
+) -> Answer {
+    let authorization = format!("Bearer {token}");
+    let headers = [
+        ("content-type", "application/json"),
+        ("authorization", authorization.as_str()),
+    ];
+    let mut client = server.browser();
+    client
+        .send(method, path, &headers, Body::from(body.to_string()))
+        .await
+}
+
+fn initial(server: &TestServer) -> String {
+    registration_token(&server.server.app().secrets, START + 60_000)
+        .expose()
+        .to_owned()
+}
+
+async fn register(server: &TestServer, body: &Value) -> Answer {
+    send(
+        server,
+        Method::POST,
+        "/oauth2/register",
+        &initial(server),
+        body,
+    )
+    .await
+}
+
+fn good() -> Value {
+    json!({
+        "client_name": "Robot",
+        "redirect_uris": ["https://robot.example.com/callback"],
+        "grant_types": ["authorization_code", "refresh_token"],
+        "scope": "openid email",
+        "logo_uri": "https://robot.example.com/unknown.png",
+    })
+}
+
+#[tokio::test]
+async fn s60_a_client_is_registered_with_its_secret_and_its_management() {
+    let server = TestServer::start().await;
+    let answer = register(&server, &good()).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    assert_eq!(answer.header("cache-control"), "no-store");
+    let body = answer.json();
+    assert_eq!(body["client_id_issued_at"], START / 1000);
+    assert_eq!(body["client_secret_expires_at"], 0);
+    assert_eq!(body["token_endpoint_auth_method"], "client_secret_basic");
+    assert_eq!(body["scope"], "email openid");
+    assert!(body.get("logo_uri").is_none());
+    let id = text(&answer, "client_id");
+    let secret = text(&answer, "client_secret");
+    assert_eq!(secret.len(), 43, "256 bits");
+    let address = text(&answer, "registration_client_uri");
+    assert_eq!(address, format!("{}/oauth2/register/{id}", testing::ISSUER));
+    assert!(!text(&answer, "registration_access_token").is_empty());
+    // The secret works.
+    let authorization = testing::basic(&id, &secret);
+    let headers = [("authorization", authorization.as_str())];
+    let form = "grant_type=authorization_code&code=x&redirect_uri=y".to_owned();
+    let used = testing::token_request(&server, &headers, form).await;
+    assert_eq!(testing::error(&used), "invalid_grant");
+}
+
+#[tokio::test]
+async fn s60_only_with_an_initial_access_token_and_in_its_time() {
+    let server = TestServer::start().await;
+    let path = "/oauth2/register";
+    let token = initial(&server);
+    let mut changed = token.clone();
+    changed.replace_range(8..9, if &token[8..9] == "A" { "B" } else { "A" });
+    for bad in ["", "x", "kw_reg_", changed.as_str()] {
+        let answer = send(&server, Method::POST, path, bad, &good()).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{bad}");
+        assert!(answer.header("www-authenticate").starts_with("Bearer"));
+    }
+    let twice = send(&server, Method::POST, path, &token, &good()).await;
+    assert_eq!(twice.status, StatusCode::CREATED);
+    server.pass(60_000);
+    let late = send(&server, Method::POST, path, &token, &good()).await;
+    assert_eq!(late.status, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn s2_s6_s60_what_cannot_be_registered() {
+    let server = TestServer::start().await;
+    for uri in [
+        "https://robot.example.com/#f",
+        "http://robot.example.com/",
+        "https://*.example.com/",
+        "robot:/callback",
+        "javascript:alert(1)",
+        "/callback",
+    ] {
+        let mut body = good();
+        body["redirect_uris"] = json!([uri]);
+        let answer = register(&server, &body).await;
+        assert_eq!(testing::error(&answer), "invalid_redirect_uri", "{uri}");
+        server.pass(6_000);
+    }
+    let server = TestServer::start().await;
+    for (name, value) in [
+        ("grant_types", json!(["implicit"])),
+        ("grant_types", json!(["client_credentials"])),
+        ("response_types", json!(["token"])),
+        ("scope", json!("openid users:write")),
+        ("scope", json!("account")),
+        ("token_endpoint_auth_method", json!("client_secret_jwt")),
+        ("token_endpoint_auth_method", json!("private_key_jwt")),
+        ("jwks_uri", json!("https://robot.example.com/keys")),
+        ("jwks", json!({"keys": [{"kty": "oct", "k": "AAAA"}]})),
+        ("id_token_signed_response_alg", json!("none")),
+        ("redirect_uris", json!("https://robot.example.com/")),
+        ("client_name", json!("x".repeat(5_000))),
+        (
+            "post_logout_redirect_uris",
+            json!(vec!["https://r.example/"; 11]),
+        ),
+    ] {
+        let mut body = good();
+        body[name] = value.clone();
+        let answer = register(&server, &body).await;
+        assert_eq!(
+            testing::error(&answer),
+            "invalid_client_metadata",
+            "{name}: {value}"
+        );
+    }
+    let mut native = good();
+    native["redirect_uris"] = json!(["com.example.robot:/callback", "http://127.0.0.1/cb"]);
+    native["token_endpoint_auth_method"] = json!("none");
+    let answer = register(&server, &native).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+    assert!(answer.json().get("client_secret").is_none(), "S1");
+}
+
+#[tokio::test]
+async fn s60_registrations_are_limited() {
+    let server = TestServer::start().await;
+    for _ in 0..20 {
+        assert_eq!(
+            register(&server, &json!({})).await.status,
+            StatusCode::BAD_REQUEST
+        );
+    }
+    let many = register(&server, &good()).await;
+    assert_eq!(many.status, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn s60_a_client_manages_itself_and_nobody_else() {
+    let server = TestServer::start().await;
+    let mine = register(&server, &good()).await;
+    let other = register(&server, &good()).await;
+    let (id, token) = (
+        text(&mine, "client_id"),
+        text(&mine, "registration_access_token"),
+    );
+    let path = format!("/oauth2/register/{id}");
+    let got = send(&server, Method::GET, &path, &token, &Value::Null).await;
+    assert_eq!(got.status, StatusCode::OK);
+    assert_eq!(got.json()["client_name"], "Robot");
+    assert!(
+        got.json().get("client_secret").is_none(),
+        "we do not have it"
+    );
+    let foreign = text(&other, "registration_access_token");
+    for bad in ["", "x", foreign.as_str(), &initial(&server)] {
+        let refused = send(&server, Method::GET, &path, bad, &Value::Null).await;
+        assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{bad}");
+    }
+    server.add_client("app", None, |_| {}).await;
+    let fixed = server.registry().find_client("app").await.unwrap();
+    let made = management_token(server.server.app(), &fixed);
+    let path_fixed = "/oauth2/register/app";
+    let refused = send(&server, Method::DELETE, path_fixed, &made, &Value::Null).await;
+    assert_eq!(
+        refused.status,
+        StatusCode::UNAUTHORIZED,
+        "an administrator's client"
+    );
+
+    // PUT replaces everything.
+    let mut body = good();
+    body["client_id"] = json!(id);
+    body["client_name"] = json!("Other name");
+    body.as_object_mut().unwrap().remove("scope");
+    let put = send(&server, Method::PUT, &path, &token, &body).await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    assert_eq!(put.json()["client_name"], "Other name");
+    assert_eq!(put.json()["scope"], "email offline_access openid profile");
+    body["client_secret"] = json!("chosen by the client");
+    let chosen = send(&server, Method::PUT, &path, &token, &body).await;
+    assert_eq!(testing::error(&chosen), "invalid_client_metadata");
+    body["client_secret"] = json!(text(&mine, "client_secret"));
+    let same = send(&server, Method::PUT, &path, &token, &body).await;
+    assert_eq!(same.status, StatusCode::OK);
+    body["client_id"] = json!("dyn-other");
+    let wrong = send(&server, Method::PUT, &path, &token, &body).await;
+    assert_eq!(testing::error(&wrong), "invalid_client_metadata");
+
+    // DELETE ends it, its token and its tokens.
+    let gone = send(&server, Method::DELETE, &path, &token, &Value::Null).await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    let after = send(&server, Method::GET, &path, &token, &Value::Null).await;
+    assert_eq!(after.status, StatusCode::UNAUTHORIZED);
+    let authorization = testing::basic(&id, &text(&mine, "client_secret"));
+    let headers = [("authorization", authorization.as_str())];
+    let form = "grant_type=authorization_code&code=x&redirect_uri=y".to_owned();
+    let used = testing::token_request(&server, &headers, form).await;
+    assert_eq!(testing::error(&used), "invalid_client");
+}
+
+#[tokio::test]
+async fn s60_a_secret_is_returned_where_it_is_new() {
+    let server = TestServer::start().await;
+    let key = crate::oauth2::dpop::tests::ClientKey::new();
+    let mut body = good();
+    body["token_endpoint_auth_method"] = json!("private_key_jwt");
+    body["jwks"] = json!({"keys": [key.jwk]});
+    let mine = register(&server, &body).await;
+    assert_eq!(mine.status, StatusCode::CREATED, "{}", mine.text);
+    assert!(mine.json().get("client_secret").is_none());
+    let mut body = good();
+    body["client_id"] = mine.json()["client_id"].clone();
+    let path = format!("/oauth2/register/{}", text(&mine, "client_id"));
+    let token = text(&mine, "registration_access_token");
+    let put = send(&server, Method::PUT, &path, &token, &body).await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    assert_eq!(text(&put, "client_secret").len(), 43);
+}

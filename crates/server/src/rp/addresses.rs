@@ -132,7 +132,14 @@ mod tests {
     fn s66_the_setting_opens_private_networks_but_nothing_odd() {
         let allowed = |text: &str| is_allowed(text.parse().unwrap(), true);
         assert!(allowed("127.0.0.1") && allowed("10.0.0.1") && allowed("::1"));
-        for odd in ["0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255", "::ffff:0.0.0.0"] {
+        for odd in [
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
+            "::ffff:0.0.0.0",
+        ] {
             assert!(!allowed(odd), "{odd}");
         }
         assert!(!is_allowed("127.0.0.1".parse().unwrap(), false));

@@ -104,19 +104,19 @@ async fn begin(
 
 /// Where the browser goes in the end: `/` in place of what leads elsewhere, and that is written down
 /// (AC-075).
-pub(super) async fn local_target(
-    app: &App,
-    peer: &Peer,
-    idp: &str,
-    asked: Option<&str>,
-) -> String {
+pub(super) async fn local_target(app: &App, peer: &Peer, idp: &str, asked: Option<&str>) -> String {
     let home = app.settings.path("/");
     let Some(asked) = asked else { return home };
     if let Some(path) = LocalPath::parse(asked) {
         return path.as_str().to_owned();
     }
     tracing::warn!(provider = %idp, "a sign-in was to end at another site");
-    if app.rp.starts.check(peer.address, "target", app.now()).is_ok() {
+    if app
+        .rp
+        .starts
+        .check(peer.address, "target", app.now())
+        .is_ok()
+    {
         app.rp.starts.count(peer.address, "target", app.now());
         let attempt = NewSignIn {
             user_id: None,
@@ -201,7 +201,12 @@ pub(super) async fn send(
         });
     }
     let mut headers = HeaderMap::new();
-    let cookie = cookies::set(&app.settings, Name::Login, &browser, Some(LIFETIME_MS / 1000));
+    let cookie = cookies::set(
+        &app.settings,
+        Name::Login,
+        &browser,
+        Some(LIFETIME_MS / 1000),
+    );
     headers.append(header::SET_COOKIE, cookie);
     Ok((url, headers))
 }

@@ -105,9 +105,7 @@ async fn take(
     let state = params
         .secret("state")
         .ok_or_else(|| Failure::new("state_missing", "This is no answer to a sign-in of yours"))?;
-    let browser = cookies
-        .get(&app.settings, Name::Login)
-        .map(TokenDigest::of);
+    let browser = cookies.get(&app.settings, Name::Login).map(TokenDigest::of);
     let outcome = app
         .registry
         .finish_login(&TokenDigest::of(&state), browser.as_ref(), idp)
@@ -229,7 +227,10 @@ fn refused_there(provider: &Provider, error: &str, params: &Params) -> Failure {
     let happened = format!("{} could not sign you in", provider.name);
     let mut failure = Failure::new("idp_error", &happened).with_detail(detail);
     let said = if said.is_empty() { error } else { said };
-    failure.advice = format!("It says: “{}”. Start again from the sign-in page.", tame(said, 200));
+    failure.advice = format!(
+        "It says: “{}”. Start again from the sign-in page.",
+        tame(said, 200)
+    );
     failure
 }
 
@@ -244,7 +245,9 @@ fn refused_here(provider: &Provider, refusal: LinkRefusal) -> Failure {
         LinkRefusal::SignInToLink => (
             StatusCode::CONFLICT,
             "Somebody has an account here with the same e-mail address".to_owned(),
-            format!("If that is you, sign in first and link {name} on your page, under “Ways to sign in”."),
+            format!(
+                "If that is you, sign in first and link {name} on your page, under “Ways to sign in”."
+            ),
         ),
         LinkRefusal::SignUpClosed => (
             StatusCode::FORBIDDEN,

@@ -68,15 +68,15 @@ impl ProviderDescription {
         secrets: &ServerSecrets,
         private_too: bool,
     ) -> Result<NewProvider, ProviderError> {
-        let kind = Kind::parse(&self.kind).ok_or_else(|| {
-            refuse("kind", "openid, github, google, gitlab or microsoft")
-        })?;
+        let kind = Kind::parse(&self.kind)
+            .ok_or_else(|| refuse("kind", "openid, github, google, gitlab or microsoft"))?;
         let issuer = match self.issuer.as_deref().or(kind.issuer()) {
             Some(text) => text,
             None => return Err(refuse("issuer", "an OpenID provider needs one")),
         };
         check_issuer(issuer, private_too)?;
-        let printable = |text: &str| !text.is_empty() && text.bytes().all(|b| (0x20..0x7f).contains(&b));
+        let printable =
+            |text: &str| !text.is_empty() && text.bytes().all(|b| (0x20..0x7f).contains(&b));
         if !printable(&self.client_id) || self.client_id.len() > LONGEST {
             return Err(refuse("client_id", "1 to 512 characters of ASCII"));
         }
@@ -91,16 +91,27 @@ impl ProviderDescription {
                 !text.is_empty() && text.len() <= 200 && text.bytes().all(allowed)
             };
             if scopes.is_empty() || scopes.len() > MOST_SCOPES || !scopes.iter().all(token) {
-                return Err(refuse("scopes", "1 to 20 scopes, as RFC 6749 §3.3 writes them"));
+                return Err(refuse(
+                    "scopes",
+                    "1 to 20 scopes, as RFC 6749 §3.3 writes them",
+                ));
             }
             if kind != Kind::GitHub && !scopes.iter().any(|scope| scope == "openid") {
                 return Err(refuse("scopes", "openid must be one of them"));
             }
         }
         if let Some(domain) = &self.hosted_domain {
-            let letter = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
-            if kind != Kind::Google || domain.is_empty() || domain.len() > 253 || !domain.bytes().all(letter) {
-                return Err(refuse("hosted_domain", "a domain in small letters, for google only"));
+            let letter =
+                |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.';
+            if kind != Kind::Google
+                || domain.is_empty()
+                || domain.len() > 253
+                || !domain.bytes().all(letter)
+            {
+                return Err(refuse(
+                    "hosted_domain",
+                    "a domain in small letters, for google only",
+                ));
             }
         }
         let extra = Extra {
@@ -116,12 +127,16 @@ impl ProviderDescription {
             .as_ref()
             .map(|secret| secrets.seal(&purpose, secret.expose().as_bytes()));
         let fallback = match kind {
-            Kind::OpenId => Issuer::parse(issuer).map_or(String::new(), |one| one.host().to_owned()),
+            Kind::OpenId => {
+                Issuer::parse(issuer).map_or(String::new(), |one| one.host().to_owned())
+            }
             _ => kind.name().to_owned(),
         };
         Ok(NewProvider {
             name: self.name.unwrap_or(fallback),
-            trusts_email: self.trusts_email.unwrap_or_else(|| kind.trusts_email(issuer)),
+            trusts_email: self
+                .trusts_email
+                .unwrap_or_else(|| kind.trusts_email(issuer)),
             issuer: issuer.to_owned(),
             id: self.id,
             kind: self.kind,

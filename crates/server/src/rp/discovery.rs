@@ -122,15 +122,15 @@ async fn fetch(http: &Outbound, provider: &Provider) -> Result<Metadata, Failure
         http.check(&url)?;
         // An https issuer has no plain endpoints, not even on this machine.
         let plain = url.scheme() == "http" && !provider.issuer.is_loopback();
-        let odd = !url.username().is_empty() || url.password().is_some() || url.fragment().is_some();
+        let odd =
+            !url.username().is_empty() || url.password().is_some() || url.fragment().is_some();
         if plain || odd {
             return Err(bad());
         }
         Ok(Some(url))
     };
-    let required = |name: &str| {
-        endpoint(name)?.ok_or_else(|| unusable(&format!("{name} is missing")))
-    };
+    let required =
+        |name: &str| endpoint(name)?.ok_or_else(|| unusable(&format!("{name} is missing")));
     Ok(Metadata {
         authorization_endpoint: required("authorization_endpoint")?,
         token_endpoint: required("token_endpoint")?,

@@ -120,9 +120,8 @@ fn request(
         .append_pair("redirect_uri", sent.redirect_uri)
         .append_pair("code_verifier", sent.verifier.expose());
     // Both halves are form-encoded before they go into the header (RFC 6749 §2.3.1).
-    let encode = |text: &str| -> String {
-        url::form_urlencoded::byte_serialize(text.as_bytes()).collect()
-    };
+    let encode =
+        |text: &str| -> String { url::form_urlencoded::byte_serialize(text.as_bytes()).collect() };
     let basic = match (&provider.secret, method) {
         (Some(secret), TokenAuth::ClientSecretBasic) => Some((
             encode(&provider.client_id),

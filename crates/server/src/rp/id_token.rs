@@ -5,7 +5,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, crypto};
 use keywright_domain::SecretText;
-use keywright_domain::id_token::{Expected, IdTokenClaims, IdTokenProblem, TokenHash, check_claims};
+use keywright_domain::id_token::{
+    Expected, IdTokenClaims, IdTokenProblem, TokenHash, check_claims,
+};
 use serde_json::{Map, Value};
 
 use super::jwks::VerificationKey;

@@ -122,10 +122,7 @@ pub(crate) async fn buttons(app: &App, return_to: &str) -> Result<Markup, Proble
             .finish();
         app.settings.path(&format!("/rp/authorize?{query}"))
     };
-    let enabled: Vec<_> = all
-        .iter()
-        .filter(|one| one.disabled_at.is_none())
-        .collect();
+    let enabled: Vec<_> = all.iter().filter(|one| one.disabled_at.is_none()).collect();
     Ok(html! {
         @if !enabled.is_empty() {
             div.stack {

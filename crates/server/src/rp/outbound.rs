@@ -255,10 +255,21 @@ mod tests {
             "https://0/",
         ] {
             let refused = check(inside, false);
-            assert!(matches!(refused, Err(OutboundError::Forbidden(_))), "{inside} {refused:?}");
+            assert!(
+                matches!(refused, Err(OutboundError::Forbidden(_))),
+                "{inside} {refused:?}"
+            );
         }
-        for plain in ["http://id.example.com/", "http://127.0.0.1/", "ftp://8.8.8.8/", "file:///etc/passwd"] {
-            assert!(matches!(check(plain, false), Err(OutboundError::Insecure(_))), "{plain}");
+        for plain in [
+            "http://id.example.com/",
+            "http://127.0.0.1/",
+            "ftp://8.8.8.8/",
+            "file:///etc/passwd",
+        ] {
+            assert!(
+                matches!(check(plain, false), Err(OutboundError::Insecure(_))),
+                "{plain}"
+            );
         }
         assert_eq!(check("http://127.0.0.1:4000/", true), Ok(()));
         assert!(check("http://10.0.0.1/", true).is_err());

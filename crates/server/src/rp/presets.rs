@@ -150,10 +150,13 @@ impl Provider {
         secrets: &ServerSecrets,
     ) -> Result<Self, Failure> {
         let unusable = |what: &str| {
-            Failure::new("provider_unusable", "This identity provider is not set up properly")
-                .with_status(axum::http::StatusCode::SERVICE_UNAVAILABLE)
-                .with_advice("Sign in another way, and tell whoever runs this site.")
-                .with_detail(format!("{}: {what}", stored.id))
+            Failure::new(
+                "provider_unusable",
+                "This identity provider is not set up properly",
+            )
+            .with_status(axum::http::StatusCode::SERVICE_UNAVAILABLE)
+            .with_advice("Sign in another way, and tell whoever runs this site.")
+            .with_detail(format!("{}: {what}", stored.id))
         };
         let kind = Kind::parse(&stored.kind).ok_or_else(|| unusable("its kind is unknown"))?;
         let issuer = Issuer::parse(&stored.issuer).map_err(|_| unusable("its issuer is none"))?;
@@ -166,7 +169,9 @@ impl Provider {
                     .unseal(&secret_purpose(&stored.id), sealed)
                     .map_err(|_| unusable("its secret cannot be opened"))?;
                 let text = String::from_utf8(plain.to_vec());
-                Some(SecretText::new(text.map_err(|_| unusable("its secret is no text"))?))
+                Some(SecretText::new(
+                    text.map_err(|_| unusable("its secret is no text"))?,
+                ))
             }
         };
         Ok(Self {

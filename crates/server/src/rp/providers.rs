@@ -185,7 +185,10 @@ pub(crate) async fn disable(
     require(&app, &caller, WRITE).await?;
     let all = app.registry.list_identity_providers().await?;
     let before = all.into_iter().find(|one| one.id == id).ok_or_else(|| {
-        Problem::not_found("provider_not_found", "there is no identity provider with this id")
+        Problem::not_found(
+            "provider_not_found",
+            "there is no identity provider with this id",
+        )
     })?;
     let new = NewProvider {
         id: before.id,

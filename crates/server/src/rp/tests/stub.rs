@@ -247,7 +247,10 @@ async fn metadata(State(stub): Shared) -> Json<Value> {
         "userinfo_endpoint": format!("{base}/userinfo"),
     });
     let over = stub.plan.lock().unwrap().metadata.clone();
-    Json(Value::Object(merged(document.as_object().unwrap().clone(), &over)))
+    Json(Value::Object(merged(
+        document.as_object().unwrap().clone(),
+        &over,
+    )))
 }
 
 async fn keys(State(stub): Shared) -> Json<Value> {
@@ -259,7 +262,11 @@ async fn keys(State(stub): Shared) -> Json<Value> {
 
 async fn token(State(stub): Shared, headers: HeaderMap, body: String) -> Response {
     stub.exchanges.fetch_add(1, Ordering::SeqCst);
-    let text = |name| headers.get(name).map_or("", |value| value.to_str().unwrap());
+    let text = |name| {
+        headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
+    };
     *stub.authorization.lock().unwrap() = text(header::AUTHORIZATION).to_owned();
     *stub.user_agent.lock().unwrap() = text(header::USER_AGENT).to_owned();
     let form = Params::parse(&body).unwrap();

@@ -248,3 +248,23 @@ async fn ac_121_no_byte_of_a_secret_is_on_disk() -> Result<()> {
 fn contains(bytes: &[u8], part: &[u8]) -> bool {
     bytes.windows(part.len()).any(|window| window == part)
 }
+
+/// Every connection of the registry is ended from outside, as a restarted database would do it.
+#[tokio::test]
+async fn a_lost_connection_of_the_writer_is_made_anew() -> Result<()> {
+    let fixture = Fixture::on(Kind::Postgres).await?;
+    fixture.issue("before").await?;
+    let mut stranger = fixture.stranger().await?;
+    let ended: i64 = sqlx::query_scalar(
+        "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .fetch_one(&mut stranger)
+    .await?;
+    assert!(ended > 0, "the registry had connections");
+    fixture.issue("after").await?;
+    let issued = fixture.actions().await?;
+    let issued = issued.iter().filter(|action| *action == "api_key.issued");
+    assert_eq!(issued.count(), 2, "each once");
+    Ok(())
+}

@@ -12,7 +12,8 @@ use keywright_domain::api_keys::{
 use keywright_domain::audit::Actor;
 use keywright_domain::scopes::ScopeSet;
 use keywright_registry::{
-    ClientSecret, Clock, Issued, LocalRegistry, Peppers, PrincipalChange, VerifyRequest,
+    ClientSecret, Clock, Issued, LocalRegistry, Peppers, PrincipalChange, RegistryError,
+    VerifyRequest,
 };
 use tokio::task::JoinSet;
 
@@ -35,7 +36,18 @@ async fn code(registry: &LocalRegistry, text: &str) -> Result<&'static str> {
         presented: text,
         ..VerifyRequest::default()
     };
-    Ok(registry.verify_api_key(&request, &peppers()).await?.code())
+    match registry.verify_api_key(&request, &peppers()).await {
+        Ok(answer) => Ok(answer.code()),
+        // On a busy machine a commit takes longer than a verification waits for: it refuses then.
+        Err(error @ RegistryError::Locked) => Ok(error.code()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Races go on for eight seconds, and on a busy machine until enough of them took place.
+fn goes_on(started: Instant, is_enough: bool) -> bool {
+    let since = started.elapsed();
+    since < Duration::from_secs(8) || (!is_enough && since < Duration::from_secs(120))
 }
 
 /// Runs all at the same moment.
@@ -147,7 +159,7 @@ async fn ac_140_nothing_is_accepted_after_its_end_returned() -> Result<()> {
     let fixture = super::fixture().await?;
     let started = Instant::now();
     let (mut rounds, mut accepted) = (0_usize, 0_usize);
-    while started.elapsed() < Duration::from_secs(8) {
+    while goes_on(started, rounds > 10 && accepted > 0) {
         let way = WAYS[rounds % WAYS.len()];
         let issued = owned(&fixture).await?;
         // Every other time nobody has seen the key yet: then the first answer and its end race.
@@ -202,7 +214,7 @@ async fn ac_140_another_registry_accepts_nothing_after_the_window() -> Result<()
     let window = window(fixture.kind);
     let started = Instant::now();
     let mut rounds = 0_usize;
-    while started.elapsed() < Duration::from_secs(8) {
+    while goes_on(started, rounds > 2) {
         let other = fixture.second().await?;
         let mut askers = JoinSet::new();
         let mut ends = Vec::new();

@@ -9,6 +9,7 @@ Usage: cargo xtask COMMAND [FLAGS]
   run                 build the app and start it; without a display, in a private session
       --release         the optimised build
       --smoke           open every page of a fresh app, light and dark, and take pictures
+      --server          the server instead, on http://127.0.0.1:8377 with data of its own
   test [FILTER]       all tests; FILTER keeps those whose name contains it
       --quick           without fuzzing and the tests that drive a browser or the window
   check               format, lints, dependency rules, UI types and lints, bindings, house rules
@@ -16,7 +17,7 @@ Usage: cargo xtask COMMAND [FLAGS]
   bindings            write the TypeScript side of the commands (ui/src/lib/bindings.ts)
   bundle              release build and packages
       --verify          install the package and start it
-  bench [WHICH]       measure: registry, desktop or all (the default)
+  bench [WHICH]       measure: registry, server, desktop or all (the default)
       --json            only JSON lines, no table
   fuzz [TARGET]       throw inputs at the parsers, each target in turn or this one
       --seconds N       how long each; without it a minute
@@ -46,6 +47,7 @@ pub(crate) enum Command {
 pub(crate) struct Run {
     pub(crate) release: bool,
     pub(crate) smoke: bool,
+    pub(crate) server: bool,
 }
 
 /// Flags of `test`.
@@ -67,6 +69,7 @@ pub(crate) struct Fuzz {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bench {
     Registry,
+    Server,
     Desktop,
     All,
 }
@@ -108,6 +111,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, Wrong> {
         "run" => Command::Run(Run {
             release: rest.flag("--release"),
             smoke: rest.flag("--smoke"),
+            server: rest.flag("--server"),
         }),
         "test" => Command::Test(Test {
             quick: rest.flag("--quick"),
@@ -189,6 +193,7 @@ impl Rest<'_> {
         match self.word().as_deref() {
             None | Some("all") => Ok(Bench::All),
             Some("registry") => Ok(Bench::Registry),
+            Some("server") => Ok(Bench::Server),
             Some("desktop") => Ok(Bench::Desktop),
             Some(other) => Err(self.wrong(other)),
         }
@@ -246,6 +251,14 @@ mod tests {
             Ok(Command::Run(Run {
                 release: true,
                 smoke: true,
+                server: false,
+            })),
+        );
+        check(
+            "run --server",
+            Ok(Command::Run(Run {
+                server: true,
+                ..Run::default()
             })),
         );
         check("run", Ok(Command::Run(Run::default())));
@@ -278,6 +291,13 @@ mod tests {
             Ok(Command::Bench {
                 which: Bench::Desktop,
                 json: true,
+            }),
+        );
+        check(
+            "bench server",
+            Ok(Command::Bench {
+                which: Bench::Server,
+                json: false,
             }),
         );
     }

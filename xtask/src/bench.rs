@@ -1,13 +1,13 @@
 //! Measures. One JSON object a line on standard output; talk on standard error.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::{
     args::Bench,
-    bench_desktop,
+    bench_desktop, bench_server,
     postgres::{self, Cluster},
     process, stream,
     tools::{self, Need},
@@ -22,6 +22,9 @@ pub(crate) fn run(which: Bench, json: bool) -> Result<()> {
         tools::ensure(&[Need::Database])?;
         let database = Cluster::start()?;
         process::step("measure the registry", || registry(&mut lines, &database))?;
+    }
+    if matches!(which, Bench::Server | Bench::All) {
+        process::step("measure the server", || bench_server::run(&mut lines))?;
     }
     if matches!(which, Bench::Desktop | Bench::All) {
         bench_desktop::run(&mut lines)?;
@@ -52,6 +55,11 @@ fn example(lines: &mut Vec<Value>, database: &Cluster, name: &str, words: &[&str
     cargo.env(postgres::VARIABLE, database.url());
     cargo.args(["run", "--release", "--package", "keywright-registry"]);
     cargo.args(["--example", name, "--"]).args(words);
+    pass_lines_on(lines, &mut cargo)
+}
+
+/// Runs a bench and passes its lines on.
+pub(crate) fn pass_lines_on(lines: &mut Vec<Value>, cargo: &mut Command) -> Result<()> {
     let mut child = cargo
         .stdout(Stdio::piped())
         .spawn()
@@ -65,7 +73,7 @@ fn example(lines: &mut Vec<Value>, database: &Cluster, name: &str, words: &[&str
         }
     }
     if !status.success() {
-        bail!("the registry's bench failed ({status})");
+        bail!("the bench failed ({status})");
     }
     Ok(())
 }

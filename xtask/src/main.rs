@@ -11,6 +11,7 @@
 mod args;
 mod bench;
 mod bench_desktop;
+mod bench_server;
 mod bindings;
 mod bundle;
 mod check;
@@ -23,6 +24,7 @@ mod postgres;
 mod process;
 mod reap;
 mod run;
+mod run_server;
 mod session;
 mod smoke;
 mod stamp;
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
             print!("{}", args::HELP);
             Ok(())
         }
+        Command::Run(options) if options.server => run_server::run(options.release),
         Command::Run(options) => run::run(&options),
         Command::Test(options) => test::run(&options),
         Command::Check { fix } => check::run(fix),

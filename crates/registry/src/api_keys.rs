@@ -6,14 +6,14 @@ use keywright_domain::api_keys::{
     Rotation, Secret, SecretState,
 };
 use keywright_domain::audit::{Actor, AuditAction};
-use keywright_domain::base62::random_id;
+use keywright_domain::base62::ordered_id;
 use keywright_domain::scopes::ScopeSet;
 
 use crate::audit::AuditEvent;
 use crate::peppers::{PepperKey, Peppers};
 use crate::store::secrets::{SecretInsert, StoredMac};
 use crate::store::{self, audit::NewEvent};
-use crate::writer::{Subject, Unit};
+use crate::writer::{Subject, Unit, Wants};
 use crate::{LocalRegistry, RegistryError};
 
 pub use crate::listing::{
@@ -150,9 +150,14 @@ impl LocalRegistry {
         wish: &NewApiKey,
         secret: NewSecret,
     ) -> Result<ApiKey, RegistryError> {
-        let id = random_id(&mut rand::rng());
+        let id = ordered_id(self.now(), &mut rand::rng());
+        let owner = wish.owner.as_ref().map(|owner| owner.id.clone());
+        let wants = Wants {
+            principals: owner.into_iter().chain(wish.creator.clone()).collect(),
+            rotation: None,
+        };
         let input = (actor.clone(), wish.clone(), secret, id);
-        self.write_grouped(input, |unit, (actor, wish, secret, id)| {
+        self.write_grouped(input, wants, |unit, (actor, wish, secret, id)| {
             Box::pin(issue(unit, actor, wish, secret, id))
         })
         .await
@@ -539,10 +544,7 @@ async fn end_key(
 
 /// A key that must be there.
 pub(crate) async fn find(unit: &mut Unit, id: &str) -> Result<ApiKey, RegistryError> {
-    unit.settle(id, "").await?;
-    store::api_keys::find(unit.read(), id)
-        .await?
-        .ok_or(RegistryError::KeyNotFound)
+    unit.key(id).await?.ok_or(RegistryError::KeyNotFound)
 }
 
 pub(crate) fn secret_details(secret: &Secret) -> Vec<(&'static str, String)> {

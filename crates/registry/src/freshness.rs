@@ -44,6 +44,8 @@ pub(crate) struct Freshness {
     /// SQLite: the file whose header changes with every commit, opened when it is there.
     wal_index: Option<(std::path::PathBuf, OnceLock<File>)>,
     confirmed: Mutex<Confirmed>,
+    /// Whether keys were removed since the index last forgot that they were.
+    has_gone: AtomicBool,
     /// Whether a foreign key was ever imported: only then is what is not ours looked for.
     pub(crate) has_foreign: AtomicBool,
 }
@@ -68,6 +70,7 @@ impl Freshness {
             turn: tokio::sync::Mutex::default(),
             wal_index,
             confirmed: Mutex::default(),
+            has_gone: AtomicBool::new(false),
             has_foreign: AtomicBool::new(false),
         }
     }
@@ -149,7 +152,7 @@ async fn renew(shared: &Shared) -> Result<(), RegistryError> {
         return Ok(());
     }
     let _turn = shared.freshness.turn.lock().await;
-    catch_up(shared).await
+    catch_up(shared, &mut *shared.pool.acquire().await?).await
 }
 
 /// Whether what was just looked up in the index may be answered.
@@ -169,7 +172,7 @@ pub(crate) async fn ensure(shared: &Shared) -> Result<(), RegistryError> {
     if shared.freshness.is_confirmed() {
         return Ok(());
     }
-    catch_up(shared).await
+    catch_up(shared, &mut *shared.pool.acquire().await?).await
 }
 
 /// The moment, for [`ensure_since`].
@@ -193,7 +196,7 @@ pub(crate) async fn ensure_since(shared: &Shared, since: Duration) -> Result<(),
     if confirmed.is_some_and(|at| at > since) {
         return Ok(());
     }
-    catch_up(shared).await
+    catch_up(shared, &mut *shared.pool.acquire().await?).await
 }
 
 /// Tells the index, before the commit, what is about to change.
@@ -259,56 +262,137 @@ pub(crate) async fn after_unknown(shared: &Shared, changes: &[(i64, Subject)]) {
 /// Brings the committed changes into the index, before anybody is told of them.
 pub(crate) async fn after_commit(shared: &Shared) {
     let _turn = shared.freshness.turn.lock().await;
-    if let Err(error) = catch_up(shared).await {
-        // What was doubted stays so: verification asks again, and refuses while it cannot.
-        tracing::warn!(
-            code = error.code(),
-            "the index of keys is behind the database"
-        );
+    let caught_up = async {
+        let mut connection = shared.pool.acquire().await?;
+        catch_up(shared, &mut connection).await
+    };
+    if let Err(error) = caught_up.await {
+        warn_behind(&error);
     }
 }
 
-async fn catch_up(shared: &Shared) -> Result<(), RegistryError> {
+/// The same for the writer, on its connection, with its `changes` and the keys that are new. If
+/// nobody else wrote meanwhile, the log need not be read: it would say the same.
+pub(crate) async fn after_own_commit(
+    shared: &Shared,
+    connection: &mut AnyConnection,
+    changes: &[(i64, Subject)],
+    images: Vec<Image>,
+) {
+    let _turn = shared.freshness.turn.lock().await;
+    let caught_up = async {
+        // Read before the newest number: a commit in between changes it again.
+        let (header, at) = (shared.freshness.header(), since_boot());
+        if !follows(shared.freshness.seen.load(Ordering::Acquire), changes)
+            || store::heads::change_bounds(connection).await?.0 != last_of(changes)
+        {
+            return catch_up(shared, connection).await;
+        }
+        take_in(shared, connection, changes.to_vec(), images).await?;
+        shared.freshness.confirm(header, at);
+        Ok(())
+    };
+    if let Err(error) = caught_up.await {
+        warn_behind(&error);
+    }
+}
+
+/// Whether these changes are the next ones, without a gap.
+fn follows(seen: i64, changes: &[(i64, Subject)]) -> bool {
+    !changes.is_empty()
+        && (seen + 1..)
+            .zip(changes)
+            .all(|(next, (version, _))| next == *version)
+}
+
+fn last_of(changes: &[(i64, Subject)]) -> i64 {
+    changes.last().map_or(0, |(version, _)| *version)
+}
+
+fn warn_behind(error: &RegistryError) {
+    // What was doubted stays so: verification asks again, and refuses while it cannot.
+    tracing::warn!(
+        code = error.code(),
+        "the index of keys is behind the database"
+    );
+}
+
+async fn catch_up(shared: &Shared, connection: &mut AnyConnection) -> Result<(), RegistryError> {
     // Read before the log: a commit in between changes it again.
     let (header, at) = (shared.freshness.header(), since_boot());
-    let mut connection = shared.pool.acquire().await?;
     loop {
         let seen = shared.freshness.seen.load(Ordering::Acquire);
-        let changes = store::heads::changes_after(&mut connection, seen, PAGE).await?;
-        let Some((newest, _)) = changes.last() else {
+        let changes = store::heads::changes_after(connection, seen, PAGE).await?;
+        if changes.is_empty() {
             break;
-        };
+        }
         if changes.first().is_some_and(|(first, _)| *first != seen + 1) {
             // The log was pruned while this process slept: begin anew.
             empty(shared, Duration::ZERO).await;
         }
-        let newest = *newest;
-        let (mut changed, mut principals) = (BTreeMap::new(), Vec::new());
-        for (version, subject) in changes {
-            match subject {
-                // The newest change of each is what counts.
-                Subject::ApiKey(id) => drop(changed.insert(id, version)),
-                Subject::Principal(id) => principals.push(id),
-            }
-        }
-        principals.sort();
-        principals.dedup();
-        load_principals(shared, &mut connection, &principals).await?;
-        let keys: Vec<String> = changed.keys().cloned().collect();
-        for image in store::images::of_keys(&mut connection, &keys).await? {
-            changed.remove(&image.id);
-            apply(shared, &mut connection, image).await?;
-        }
-        // What the log names and no row has was purged.
-        for (id, version) in changed {
-            if let Some(id) = KeyId::parse(&id) {
-                shared.index.remove_key(id, version);
-            }
-        }
-        shared.freshness.seen.store(newest, Ordering::Release);
+        take_in(shared, connection, changes, Vec::new()).await?;
     }
     shared.freshness.confirm(header, at);
     Ok(())
+}
+
+/// Brings changes of the log into the index. `images` are of keys that need not be read.
+async fn take_in(
+    shared: &Shared,
+    connection: &mut AnyConnection,
+    changes: Vec<(i64, Subject)>,
+    images: Vec<Image>,
+) -> Result<(), RegistryError> {
+    let newest = last_of(&changes);
+    let (mut changed, mut principals) = (BTreeMap::new(), Vec::new());
+    for (version, subject) in changes {
+        match subject {
+            // The newest change of each is what counts.
+            Subject::ApiKey(id) => drop(changed.insert(id, version)),
+            Subject::Principal(id) => principals.push(id),
+        }
+    }
+    principals.sort();
+    principals.dedup();
+    load_principals(shared, connection, &principals).await?;
+    for image in images {
+        // One that changed again after it was made is read.
+        if changed.get(&image.id) == Some(&image.epoch) {
+            changed.remove(&image.id);
+            apply(shared, connection, image).await?;
+        }
+    }
+    let keys: Vec<String> = changed.keys().cloned().collect();
+    for image in store::images::of_keys(connection, &keys).await? {
+        changed.remove(&image.id);
+        apply(shared, connection, image).await?;
+    }
+    // What the log names and no row has was purged.
+    for (id, version) in changed {
+        if let Some(id) = KeyId::parse(&id) {
+            shared.index.remove_key(id, version);
+            shared.freshness.has_gone.store(true, Ordering::Release);
+        }
+    }
+    shared.freshness.seen.store(newest, Ordering::Release);
+    Ok(())
+}
+
+/// Forgets which keys were removed, once nothing that is under way could bring one back: whatever
+/// begins to read now no longer sees them.
+async fn forget_gone(shared: &Shared) {
+    if !shared.freshness.has_gone.load(Ordering::Acquire) {
+        return;
+    }
+    // Nobody catches up, and nobody loads.
+    let _turn = shared.freshness.turn.lock().await;
+    let Ok(_nobody) = shared.freshness.loading.try_write() else {
+        return;
+    };
+    shared.freshness.has_gone.store(false, Ordering::Release);
+    shared
+        .index
+        .forget_tombstones(shared.freshness.seen.load(Ordering::Acquire));
 }
 
 /// Empties the index, so that it is read whole again after `pause`.
@@ -467,6 +551,7 @@ impl LocalRegistry {
                 if shared.pool.is_closed() {
                     return;
                 }
+                forget_gone(&shared).await;
                 let wait = if shared.index.is_complete() {
                     // From here on only changes of other processes are to be looked for.
                     renew(&shared).await.map(|()| POLL)

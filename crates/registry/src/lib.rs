@@ -52,10 +52,10 @@ pub use open::{Clock, Place};
 pub use peppers::{PepperKey, PepperUse, Peppers};
 pub use portable::{
     AcceptOptions, AcceptReport, BackupError, BackupManifest, Escrow, EscrowError, ExportSummary,
-    ImportError, ImportFormat, ImportOptions, ImportReport, ImportedKey, MAX_IMPORT_BYTES,
-    MIN_PASSPHRASE, PromotionBundle, PromotionError, PromotionRefused, RefusedLine,
+    ImportError, ImportFormat, ImportOptions, ImportReport, ImportedKey, MAX_ARCHIVE,
+    MAX_IMPORT_BYTES, MIN_PASSPHRASE, PromotionBundle, PromotionError, PromotionRefused, RefusedLine,
     RegistryExportError, RestoreReport, TransferIdentity, TransferRecipient, moved_pepper_id,
-    open_escrow, open_transfer, seal_escrow,
+    open_archive, open_escrow, open_transfer, seal_archive, seal_escrow,
 };
 pub use principals::{Principal, PrincipalChange};
 pub use retention::{RetentionPolicy, RetentionReport};
@@ -81,6 +81,8 @@ struct Shared {
     pool: sqlx::AnyPool,
     clock: Clock,
     writer: writer::Writer,
+    /// The writer's own connection.
+    kept: tokio::sync::Mutex<writer::Kept>,
     reader: reader::Reader,
     index: keywright_index::Index,
     freshness: freshness::Freshness,

@@ -166,7 +166,8 @@ pub struct ApiKeyTotal {
     /// The number.
     pub count: i64,
     /// Whether it is only about right. Up to 10,000 keys it never is, as long as a single one of the
-    /// filters, or the registry, leaves no more.
+    /// filters, or the registry, leaves no more. A search for a text, a tag or a scope counts as
+    /// such a filter up to 2,000 keys.
     pub is_estimate: bool,
 }
 

@@ -86,6 +86,29 @@ impl LocalRegistry {
             .unwrap_or(0)
     }
 
+    /// Schema of a registry that is not opened, and not changed; none where there is no registry yet.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if it cannot be read.
+    pub async fn stored_schema(place: &Place) -> Result<Option<i64>, RegistryError> {
+        sqlx::any::install_default_drivers();
+        let (options, kind) = match place {
+            Place::File(path) if !path.exists() => return Ok(None),
+            Place::File(path) => (
+                AnyConnectOptions::from_str(&store::file::url(path))?,
+                Kind::Sqlite,
+            ),
+            Place::Postgres(address) => (store::postgres::options(address)?, Kind::Postgres),
+        };
+        let mut connection = AnyConnection::connect_with(&options).await?;
+        let found = match kind {
+            Kind::Sqlite => store::file::schema_version(&mut connection).await?,
+            Kind::Postgres => store::postgres::schema_version(&mut connection).await?,
+        };
+        connection.close().await?;
+        Ok((found > 0).then_some(found))
+    }
+
     /// Opens the registry file, making it (0600, in a 0700 folder) if there is none. An older
     /// schema is migrated after a backup beside the file; a newer one is refused.
     ///
@@ -166,6 +189,7 @@ impl LocalRegistry {
             pool,
             clock,
             writer,
+            kept: tokio::sync::Mutex::default(),
             reader,
             index: keywright_index::Index::new(),
             throttle: keywright_index::FailureThrottle::default(),
@@ -218,6 +242,8 @@ impl LocalRegistry {
         }
         // The pool waits for every connection, and this one is never given back by itself.
         self.shared.reader.close();
+        // The group that is being written is finished first.
+        self.shared.kept.lock().await.close().await;
         self.shared.pool.close().await;
     }
 

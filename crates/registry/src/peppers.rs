@@ -7,7 +7,7 @@ use crate::store::{self, audit::NewEvent};
 use crate::{LocalRegistry, RegistryError};
 
 /// A pepper with the id that rows name it by. It lives in the keychain; the caller hands it over.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PepperKey {
     /// The id in the database.
     pub id: String,

@@ -10,7 +10,7 @@ use crate::api_keys::{
 };
 use crate::peppers::Peppers;
 use crate::store::secrets::SecretInsert;
-use crate::writer::{Subject, Unit};
+use crate::writer::{Subject, Unit, Wants};
 use crate::{LocalRegistry, RegistryError, store};
 
 /// What a person may do to a rotation that is under way.
@@ -41,16 +41,28 @@ impl LocalRegistry {
         rotation_id: &str,
         peppers: &Peppers,
     ) -> Result<Issued, RegistryError> {
-        let mut connection = self.shared.pool.acquire().await?;
-        // Its prefix never changes, so it can be read before the transaction.
-        let prefix = store::api_keys::find_prefix(&mut connection, id)
-            .await?
-            .ok_or(RegistryError::KeyNotFound)?;
-        drop(connection);
-        let plain = PlainKey::generate(&prefix, &mut rand::rng());
-        let secret = NewSecret::of_plain(&plain, peppers.current());
-        let (key, _) = self.rotate(actor, id, request, rotation_id, secret).await?;
-        Ok(Issued { key, plain })
+        let wants = Wants {
+            rotation: Some((id.to_owned(), rotation_id.to_owned())),
+            ..Wants::default()
+        };
+        let input = (
+            actor.clone(),
+            id.to_owned(),
+            request.clone(),
+            rotation_id.to_owned(),
+            peppers.current().clone(),
+        );
+        self.write_grouped(input, wants, |unit, input| {
+            Box::pin(async move {
+                let (actor, id, request, rotation_id, pepper) = input;
+                let prefix = find(unit, id).await?.prefix;
+                let plain = PlainKey::generate(&prefix, &mut rand::rng());
+                let secret = NewSecret::of_plain(&plain, pepper);
+                let (key, _) = rotate(unit, actor, id, request, rotation_id, &secret).await?;
+                Ok(Issued { key, plain })
+            })
+        })
+        .await
     }
 
     /// The same with a secret that the client made. A retry with the same id gives the same answer.
@@ -80,6 +92,10 @@ impl LocalRegistry {
         rotation_id: &str,
         secret: NewSecret,
     ) -> Result<(ApiKey, Rotation), RegistryError> {
+        let wants = Wants {
+            rotation: Some((id.to_owned(), rotation_id.to_owned())),
+            ..Wants::default()
+        };
         let input = (
             actor.clone(),
             id.to_owned(),
@@ -87,9 +103,13 @@ impl LocalRegistry {
             rotation_id.to_owned(),
             secret,
         );
-        self.write_grouped(input, |unit, (actor, id, request, rotation_id, secret)| {
-            Box::pin(rotate(unit, actor, id, request, rotation_id, secret))
-        })
+        self.write_grouped(
+            input,
+            wants,
+            |unit, (actor, id, request, rotation_id, secret)| {
+                Box::pin(rotate(unit, actor, id, request, rotation_id, secret))
+            },
+        )
         .await
     }
 
@@ -200,8 +220,7 @@ pub(crate) async fn rotate(
     new: &NewSecret,
 ) -> Result<(ApiKey, Rotation), RegistryError> {
     let now = unit.now();
-    unit.settle(id, rotation_id).await?;
-    let (done, earlier) = store::rotations::find_both(unit.read(), rotation_id, id).await?;
+    let (done, earlier) = unit.rotations(rotation_id, id).await?;
     if let Some(done) = done {
         if new.from_client && done.key_id == id && done.new == new.kid {
             return Ok((find(unit, id).await?, done));

@@ -5,6 +5,9 @@
 //! A use case decides before it writes: an error without a write leaves the others of its group
 //! alone. If a write or the commit fails, the group is rolled back and each runs again by itself.
 
+mod ahead;
+mod kept;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -14,12 +17,16 @@ use keywright_domain::api_keys::lifecycle::KnownScope;
 use keywright_domain::api_keys::{ApiKey, Environment, Policy, Rotation, Secret};
 use keywright_domain::audit::Actor;
 use keywright_domain::audit_chain::EventHash;
-use sqlx::{Any, AnyConnection, Transaction};
+use sqlx::AnyConnection;
 use tokio::sync::{mpsc, oneshot};
 
+use self::ahead::Ahead;
+pub(crate) use self::ahead::Wants;
+pub(crate) use self::kept::Kept;
 use crate::principals::Principal;
 use crate::store::audit::NewEvent;
 use crate::store::heads::{self, Head};
+use crate::store::images::Image;
 use crate::store::secrets::SecretInsert;
 use crate::{LocalRegistry, RegistryError, Shared, freshness, store};
 
@@ -32,7 +39,7 @@ pub(crate) type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 /// What a use case sees of the transaction.
 pub(crate) struct Unit {
-    transaction: Transaction<'static, Any>,
+    connection: AnyConnection,
     head: Head,
     now: i64,
     wrote: bool,
@@ -40,6 +47,9 @@ pub(crate) struct Unit {
     changes: Vec<(i64, Subject)>,
     rows: Rows,
     known: Known,
+    ahead: Ahead,
+    /// Keys that are new, as the index will hold them.
+    images: Vec<Image>,
     /// Whether the use case that runs knows that rows wait.
     grouped: bool,
 }
@@ -76,13 +86,15 @@ impl Unit {
 
     /// For reading.
     pub(crate) fn read(&mut self) -> &mut AnyConnection {
-        &mut self.transaction
+        &mut self.connection
     }
 
     /// For writing. Decide first: after this, an error undoes the whole group once.
     pub(crate) fn write(&mut self) -> &mut AnyConnection {
         self.wrote = true;
-        &mut self.transaction
+        // What was read before may not be so any more.
+        self.ahead = Ahead::default();
+        &mut self.connection
     }
 
     /// The catalogue of scopes.
@@ -90,7 +102,7 @@ impl Unit {
         if let Some(catalogue) = &self.known.catalogue {
             return Ok(Arc::clone(catalogue));
         }
-        let catalogue: Arc<[KnownScope]> = store::scopes::list(&mut self.transaction).await?.into();
+        let catalogue: Arc<[KnownScope]> = store::scopes::list(&mut self.connection).await?.into();
         self.known.catalogue = Some(Arc::clone(&catalogue));
         Ok(catalogue)
     }
@@ -103,7 +115,7 @@ impl Unit {
         if let Some(policy) = self.known.policies.get(environment) {
             return Ok(policy.clone());
         }
-        let policy = store::policies::find(&mut self.transaction, environment).await?;
+        let policy = store::policies::find(&mut self.connection, environment).await?;
         self.known
             .policies
             .insert(environment.clone(), policy.clone());
@@ -115,7 +127,7 @@ impl Unit {
         if let Some(principal) = self.known.principals.get(id) {
             return Ok(principal.clone());
         }
-        let principal = store::principals::find(&mut self.transaction, id).await?;
+        let principal = store::principals::find(&mut self.connection, id).await?;
         self.known
             .principals
             .insert(id.to_owned(), principal.clone());
@@ -132,10 +144,20 @@ impl Unit {
         rotations: Vec<Rotation>,
     ) -> Result<(), RegistryError> {
         self.wrote = true;
-        self.rows.keys.push(key.clone());
-        self.rows.inserts.extend(insert);
-        self.rows.states.extend(states);
-        self.rows.rotations.extend(rotations);
+        if let (Some(insert), [_]) = (&insert, &*key.secrets) {
+            self.images.push(Image::of_new(key, insert));
+        }
+        let rows = Rows {
+            keys: vec![key.clone()],
+            inserts: insert.into_iter().collect(),
+            states,
+            rotations,
+        };
+        self.ahead.forget(&rows);
+        self.rows.keys.extend(rows.keys);
+        self.rows.inserts.extend(rows.inserts);
+        self.rows.states.extend(rows.states);
+        self.rows.rotations.extend(rows.rotations);
         if self.grouped {
             Ok(())
         } else {
@@ -161,10 +183,10 @@ impl Unit {
     /// Writes the rows that wait: first what others refer to.
     async fn flush(&mut self) -> Result<(), RegistryError> {
         let rows = std::mem::take(&mut self.rows);
-        store::api_keys::put_all(&mut self.transaction, &rows.keys, self.now).await?;
-        store::secrets::insert_all(&mut self.transaction, &rows.inserts).await?;
-        store::secrets::update_states(&mut self.transaction, &rows.states).await?;
-        store::rotations::put_all(&mut self.transaction, &rows.rotations).await
+        store::api_keys::put_all(&mut self.connection, &rows.keys, self.now).await?;
+        store::secrets::insert_all(&mut self.connection, &rows.inserts).await?;
+        store::secrets::update_states(&mut self.connection, &rows.states).await?;
+        store::rotations::put_all(&mut self.connection, &rows.rotations).await
     }
 
     /// Adds an event; it is chained and written with the commit.
@@ -204,11 +226,10 @@ impl Unit {
         self.head.audit_hash = hash;
     }
 
-    async fn begin(shared: &Shared) -> Result<Self, RegistryError> {
-        let mut transaction = store::begin(&shared.pool, shared.kind).await?;
-        let head = heads::lock(&mut transaction).await?;
+    async fn begin(shared: &Shared, kept: &mut Kept) -> Result<Self, RegistryError> {
+        let (connection, head) = kept.begin(shared).await?;
         Ok(Self {
-            transaction,
+            connection,
             head,
             now: shared.clock.now(),
             wrote: false,
@@ -216,39 +237,44 @@ impl Unit {
             changes: Vec::new(),
             rows: Rows::default(),
             known: Known::default(),
+            ahead: Ahead::default(),
+            images: Vec::new(),
             grouped: false,
         })
     }
 
-    /// Writes events and changes of the whole group, and commits. Returns whether there was
-    /// anything to write.
-    async fn commit(mut self) -> Result<bool, Fate> {
+    /// Takes everything back.
+    async fn undo(self, kept: &mut Kept, error: RegistryError) -> Fate {
+        kept.roll_back(self.connection).await;
+        Fate::Undone(error)
+    }
+
+    /// Writes events and changes of the whole group, and commits. Returns the connection if there
+    /// was anything to write, with the keys that are new.
+    async fn commit(
+        mut self,
+        kept: &mut Kept,
+    ) -> Result<Option<(AnyConnection, Vec<Image>)>, Fate> {
         if self.events.is_empty() && self.changes.is_empty() && !self.wrote {
-            self.transaction.rollback().await.map_err(Fate::undone)?;
-            return Ok(false);
+            kept.roll_back(self.connection).await;
+            return Ok(None);
         }
         let flushed: Result<(), RegistryError> = async {
             self.flush().await?;
-            store::audit::insert_all(
-                &mut self.transaction,
-                &mut self.head,
-                self.now,
-                &self.events,
-            )
-            .await?;
-            heads::insert_changes(&mut self.transaction, self.now, &self.changes).await?;
-            heads::update(&mut self.transaction, &self.head).await
+            store::audit::insert_all(&mut self.connection, &mut self.head, self.now, &self.events)
+                .await?;
+            heads::insert_changes(&mut self.connection, self.now, &self.changes).await?;
+            heads::update(&mut self.connection, &self.head).await
         }
         .await;
         if let Err(error) = flushed {
-            let _ = self.transaction.rollback().await;
-            return Err(Fate::Undone(error));
+            return Err(self.undo(kept, error).await);
         }
-        self.transaction
-            .commit()
+        // A connection that fails here is not kept: what it would say next is not known either.
+        store::commit(&mut self.connection)
             .await
             .map_err(|error| Fate::Unknown(RegistryError::CommitUnknown(error.to_string())))?;
-        Ok(true)
+        Ok(Some((self.connection, self.images)))
     }
 }
 
@@ -260,16 +286,12 @@ enum Fate {
     Unknown(RegistryError),
 }
 
-impl Fate {
-    fn undone(error: sqlx::Error) -> Self {
-        Self::Undone(error.into())
-    }
-}
-
 /// A use case with its input, and where its answer goes.
 trait Job: Send {
     /// Whether it asks only through [`Unit`] for what may wait to be written.
     fn is_grouped(&self) -> bool;
+    /// What it will ask for.
+    fn wants(&self) -> &Wants;
     fn run<'a>(&'a mut self, unit: &'a mut Unit) -> BoxFuture<'a, Result<(), RegistryError>>;
     fn answer(self: Box<Self>, fate: Result<(), RegistryError>);
 }
@@ -277,7 +299,8 @@ trait Job: Send {
 struct Call<A, T, F> {
     input: A,
     work: F,
-    grouped: bool,
+    /// None for a use case that must not share its writes.
+    wants: Option<Wants>,
     output: Option<T>,
     reply: oneshot::Sender<Result<T, RegistryError>>,
 }
@@ -289,7 +312,15 @@ where
     F: for<'a> Fn(&'a mut Unit, &'a A) -> BoxFuture<'a, Result<T, RegistryError>> + Send + Sync,
 {
     fn is_grouped(&self) -> bool {
-        self.grouped
+        self.wants.is_some()
+    }
+
+    fn wants(&self) -> &Wants {
+        static NOTHING: Wants = Wants {
+            principals: Vec::new(),
+            rotation: None,
+        };
+        self.wants.as_ref().unwrap_or(&NOTHING)
     }
 
     fn run<'a>(&'a mut self, unit: &'a mut Unit) -> BoxFuture<'a, Result<(), RegistryError>> {
@@ -339,12 +370,18 @@ impl LocalRegistry {
             + Sync
             + 'static,
     {
-        self.queue(input, work, false).await
+        self.queue(input, work, None).await
     }
 
     /// The same for what many do at once: its rows are written with those of the whole group, in a
-    /// few statements. `work` reads keys and rotations only after [`Unit::settle`].
-    pub(crate) async fn write_grouped<A, T, F>(&self, input: A, work: F) -> Result<T, RegistryError>
+    /// few statements, and what it `wants` is read with what they want. `work` reads keys and
+    /// rotations only through [`Unit`].
+    pub(crate) async fn write_grouped<A, T, F>(
+        &self,
+        input: A,
+        wants: Wants,
+        work: F,
+    ) -> Result<T, RegistryError>
     where
         A: Send + Sync + 'static,
         T: Send + 'static,
@@ -353,10 +390,15 @@ impl LocalRegistry {
             + Sync
             + 'static,
     {
-        self.queue(input, work, true).await
+        self.queue(input, work, Some(wants)).await
     }
 
-    async fn queue<A, T, F>(&self, input: A, work: F, grouped: bool) -> Result<T, RegistryError>
+    async fn queue<A, T, F>(
+        &self,
+        input: A,
+        work: F,
+        wants: Option<Wants>,
+    ) -> Result<T, RegistryError>
     where
         A: Send + Sync + 'static,
         T: Send + 'static,
@@ -369,7 +411,7 @@ impl LocalRegistry {
         let job = Box::new(Call {
             input,
             work,
-            grouped,
+            wants,
             output: None,
             reply,
         });
@@ -385,6 +427,14 @@ pub(crate) fn start(shared: &Arc<Shared>, mut queue: Queue) {
     tokio::spawn(async move {
         let mut group = Vec::with_capacity(GROUP);
         while queue.0.recv_many(&mut group, GROUP).await > 0 {
+            // The first of many who submit wakes this task before the others had their turn: a
+            // commit for one, and another for the rest. They come first, if they are ready.
+            tokio::task::yield_now().await;
+            while group.len() < GROUP
+                && let Ok(job) = queue.0.try_recv()
+            {
+                group.push(job);
+            }
             // Each job's caller holds the registry, unless it gave up waiting.
             let Some(shared) = weak.upgrade() else { return };
             run_group(&shared, std::mem::take(&mut group)).await;
@@ -393,7 +443,9 @@ pub(crate) fn start(shared: &Arc<Shared>, mut queue: Queue) {
 }
 
 async fn run_group(shared: &Arc<Shared>, mut jobs: Vec<Box<dyn Job>>) {
-    match attempt(shared, &mut jobs).await {
+    // Nobody but the one who closes it waits for this.
+    let mut kept = shared.kept.lock().await;
+    match attempt(shared, &mut kept, &mut jobs).await {
         Ok(outcomes) => {
             for (job, outcome) in jobs.into_iter().zip(outcomes) {
                 job.answer(outcome);
@@ -402,7 +454,7 @@ async fn run_group(shared: &Arc<Shared>, mut jobs: Vec<Box<dyn Job>>) {
         Err(Fate::Undone(_)) if jobs.len() > 1 => {
             for job in jobs {
                 let mut alone = [job];
-                let outcome = attempt(shared, &mut alone).await;
+                let outcome = attempt(shared, &mut kept, &mut alone).await;
                 let [job] = alone;
                 job.answer(match outcome {
                     Ok(mut outcomes) => outcomes.pop().unwrap_or(Ok(())),
@@ -422,9 +474,14 @@ async fn run_group(shared: &Arc<Shared>, mut jobs: Vec<Box<dyn Job>>) {
 /// be said about any of them.
 async fn attempt(
     shared: &Arc<Shared>,
+    kept: &mut Kept,
     jobs: &mut [Box<dyn Job>],
 ) -> Result<Vec<Result<(), RegistryError>>, Fate> {
-    let mut unit = Unit::begin(shared).await.map_err(Fate::Undone)?;
+    let mut unit = Unit::begin(shared, kept).await.map_err(Fate::Undone)?;
+    let wants: Vec<&Wants> = jobs.iter().map(|job| job.wants()).collect();
+    if let Err(error) = unit.read_ahead(&wants).await {
+        return Err(unit.undo(kept, error).await);
+    }
     let mut outcomes = Vec::with_capacity(jobs.len());
     for job in jobs {
         let before = (
@@ -437,17 +494,16 @@ async fn attempt(
         if !unit.grouped
             && let Err(error) = unit.flush().await
         {
-            let _ = unit.transaction.rollback().await;
-            return Err(Fate::Undone(error));
+            return Err(unit.undo(kept, error).await);
         }
         let outcome = job.run(&mut unit).await;
         if !unit.grouped {
             unit.known = Known::default();
+            unit.ahead = Ahead::default();
         }
         if let Err(error) = &outcome {
             if unit.wrote || error.is_of_the_database() {
-                let _ = unit.transaction.rollback().await;
-                return Err(Fate::Undone(error.clone()));
+                return Err(unit.undo(kept, error.clone()).await);
             }
             unit.events.truncate(before.0);
             unit.changes.truncate(before.1);
@@ -458,11 +514,11 @@ async fn attempt(
     }
     let changes = unit.changes.clone();
     freshness::before_commit(shared, &changes);
-    match unit.commit().await {
-        Ok(wrote) => {
-            if wrote {
-                freshness::after_commit(shared).await;
-            }
+    match unit.commit(kept).await {
+        Ok(None) => Ok(outcomes),
+        Ok(Some((mut connection, images))) => {
+            freshness::after_own_commit(shared, &mut connection, &changes, images).await;
+            kept.keep(connection);
             Ok(outcomes)
         }
         Err(Fate::Undone(error)) => {

@@ -5,7 +5,6 @@ use axum::http::request::Parts as RequestParts;
 use axum::http::{HeaderMap, header};
 use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
-use keywright_domain::base62::random_id;
 use keywright_domain::people::{EndReason, Session, SessionState, TokenDigest};
 use keywright_domain::pkce::random_token;
 use keywright_registry::people::{NewSession, NewSignIn, User};
@@ -156,6 +155,7 @@ pub(crate) async fn begin(
             session_id: Some(session.id.clone()),
         })
         .await?;
+    app.operations.metrics.count_sign_in(proof.method, true);
     crate::sessions::began(app, &session, standing.new_device).await?;
     let mut headers = HeaderMap::new();
     set_session_cookie(app, &token, &mut headers);
@@ -200,9 +200,4 @@ fn set_session_cookie(app: &App, token: &SecretText, headers: &mut HeaderMap) {
     let age = app.settings.sessions.absolute_ms / 1000;
     let cookie = cookies::set(&app.settings, Name::Session, token, Some(age));
     headers.append(header::SET_COOKIE, cookie);
-}
-
-/// An id for the log.
-pub(crate) fn request_id() -> String {
-    random_id(&mut rand::rng())
 }

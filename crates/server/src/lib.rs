@@ -27,7 +27,8 @@ pub use oauth2::register::registration_token;
 pub use passwords::{PasswordError, PasswordHasher};
 pub use rp::{ProviderDescription, ProviderError, TokenAuth};
 pub use secrets::{SecretsError, ServerSecrets};
-pub use serve::{ServeError, serve};
+pub use serve::{ServeError, TlsError, check_certificate, serve, serve_machines};
+pub use signing::{KeyFinding, check_signing_keys};
 pub use server::{BuildError, Server};
 pub use set_up::{DESKTOP_CLIENT, FirstOwner, SetUpError, is_empty, prepare, set_up};
 

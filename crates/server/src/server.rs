@@ -13,7 +13,7 @@ use keywright_registry::{Clock, LocalRegistry, Peppers, RegistryError};
 use crate::passwords::{PasswordError, PasswordHasher};
 use crate::secrets::{SecretsError, ServerSecrets};
 use crate::settings::{SettingError, Settings};
-use crate::signing::SigningKeys;
+use crate::signing::{Alg, SigningKeys};
 use crate::{account, http, keys, oauth2, operations, pages, rp, sessions, sign_in, users};
 
 /// No request of ours is larger: imports and exports have limits of their own.
@@ -160,6 +160,27 @@ impl Server {
         sessions::start_background_work(&self.app);
         oauth2::start_background_work(&self.app);
         operations::start_background_work(&self.app);
+    }
+
+    /// Makes a new signing key for an algorithm (`RS256`, `ES256`, `EdDSA`) and returns its id. It is
+    /// published first and signs when everybody can know it; `at_once` is for a leak.
+    ///
+    /// # Errors
+    /// [`BuildError::Keys`].
+    pub async fn rotate_signing_key(
+        &self,
+        alg: &str,
+        at_once: bool,
+    ) -> Result<String, BuildError> {
+        let app = &self.app;
+        let alg = Alg::parse(alg)
+            .ok_or_else(|| BuildError::Keys(format!("{alg} is none of RS256, ES256, EdDSA")))?;
+        let after = app.settings.signing_key_publish_ms;
+        let activate_at = (!at_once).then(|| app.now().saturating_add(after));
+        app.keys
+            .rotate(&app.registry, &app.secrets, alg, activate_at)
+            .await
+            .map_err(|error| BuildError::Keys(error.to_string()))
     }
 
     /// Opens the set-up in the browser where nobody is here yet, and returns the code that it asks

@@ -20,6 +20,8 @@ class KeyList {
   sort = $state<ApiKeySort>("created_desc");
   rows = $state.raw<ApiKeyView[]>([]);
   total = $state(0);
+  /** The total is only about right. */
+  about = $state(false);
   counts = $state.raw<ApiKeyCountsView | null>(null);
   /** No page has been shown yet. */
   fresh = $state(true);
@@ -42,6 +44,7 @@ class KeyList {
         commands.countApiKeys(),
       ]);
       if (run !== this.#run) return;
+      this.about = page.totalIsEstimate;
       this.#show(page.items, page.nextCursor, page.total ?? 0);
       this.counts = counts;
       this.#more = null;
@@ -96,6 +99,7 @@ class KeyList {
   #show(rows: ApiKeyView[], cursor: string | null, total: number): void {
     this.rows = rows;
     this.#cursor = cursor;
+    if (cursor === null) this.about = false;
     this.total = cursor === null ? rows.length : Math.max(total, rows.length + 1);
   }
 

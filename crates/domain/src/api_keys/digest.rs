@@ -29,7 +29,8 @@ impl KeyDigest {
 }
 
 /// 32 random bytes that live in the keychain, never in the database or its backups.
-#[derive(Zeroize, ZeroizeOnDrop)]
+/// Every copy is wiped when it is dropped.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct Pepper([u8; 32]);
 
 impl Pepper {

@@ -1,5 +1,7 @@
 //! One page: which index to take, how far to go, and how many there are in all.
 
+use std::time::{Duration, Instant};
+
 use sqlx::AnyConnection;
 
 use super::cursor::{Cursor, fingerprint};
@@ -14,6 +16,12 @@ use crate::{LocalRegistry, RegistryError};
 const GATHERED: i64 = 5_000;
 /// Totals are exact up to here.
 const COUNTED: i64 = 10_000;
+/// The search index is asked for so many keys at most, and for a few first: a search that finds more
+/// is served by a walk along the order, which soon meets a page of them.
+const PROBED: i64 = 2_000;
+const PROBED_FIRST: i64 = 64;
+/// Nor is it asked for the rest if those few took so long.
+const PROBE_TIME: Duration = Duration::from_millis(15);
 /// Keys that a walk looks at before it first looks whether that was enough; then 8 times as many.
 const FIRST_STRETCH: i64 = 2_000;
 /// A walk that looked at more keys than this ends the page, however little it found.
@@ -55,6 +63,25 @@ impl LocalRegistry {
             total,
         })
     }
+}
+
+/// How many keys the search index finds; `i64::MAX` for more than `most`, or if that takes long.
+async fn probe(
+    connection: &mut AnyConnection,
+    source: &filters::Clause,
+    most: i64,
+) -> Result<i64, RegistryError> {
+    let began = Instant::now();
+    for (most, is_last) in [(most.min(PROBED_FIRST), most <= PROBED_FIRST), (most, true)] {
+        let count = listing::count_source(connection, source, most + 1).await?;
+        if count <= most {
+            return Ok(count);
+        }
+        if is_last || began.elapsed() > PROBE_TIME {
+            break;
+        }
+    }
+    Ok(i64::MAX)
 }
 
 fn exactly(count: usize) -> ApiKeyTotal {
@@ -111,7 +138,11 @@ impl Ask {
         };
         let mut narrowest = None;
         for (part, source) in self.sources() {
-            let count = listing::count_source(connection, source, few + 1).await?;
+            let count = if self.parts[part].is_search {
+                probe(connection, source, few.min(PROBED)).await?
+            } else {
+                listing::count_source(connection, source, few + 1).await?
+            };
             if count <= few {
                 narrowest = Some(Narrowest { part, count });
                 few = count;
@@ -195,13 +226,19 @@ impl Ask {
                 is_estimate: false,
             });
         }
+        let seen = listing::count_all(connection, COUNTED + 1).await?;
+        let is_search = self.parts.iter().any(|part| part.is_search);
+        let sample = if is_search && seen > COUNTED {
+            PROBED
+        } else {
+            COUNTED + 1
+        };
         let (seen, found) = if self.parts.is_empty() {
-            let seen = listing::count_all(connection, COUNTED + 1).await?;
             (seen, seen)
         } else {
-            listing::count_sample(connection, &self.parts, COUNTED + 1).await?
+            listing::count_sample(connection, &self.parts, sample).await?
         };
-        if seen <= COUNTED {
+        if seen < sample {
             return Ok(ApiKeyTotal {
                 count: found,
                 is_estimate: false,

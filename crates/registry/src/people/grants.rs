@@ -304,6 +304,16 @@ impl LocalRegistry {
             Position::of(one.denied_at, &one.value)
         }))
     }
+
+    /// How many denials are in force.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if it cannot be read.
+    pub async fn count_denials(&self) -> Result<i64, RegistryError> {
+        let now = self.now();
+        let connection = &mut *self.shared.pool.acquire().await?;
+        store::people::grants::count_denials(connection, now).await
+    }
 }
 
 pub(super) async fn find(unit: &mut Unit, id: &str) -> Result<Grant, RegistryError> {

@@ -139,7 +139,16 @@ pub(super) fn open_under(
     passphrase: &SecretText,
     file: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, AgeError> {
-    let binary = to_binary(file)?;
+    open_large_under(passphrase, file, MAX_FILE)
+}
+
+/// The same for files of a size that the caller allows.
+pub(super) fn open_large_under(
+    passphrase: &SecretText,
+    file: &[u8],
+    most: usize,
+) -> Result<Zeroizing<Vec<u8>>, AgeError> {
+    let binary = to_binary(file, most)?;
     let (stanzas, parts) = parse(&binary)?;
     // A passphrase stands alone: who seals under one means nobody else.
     let [stanza] = stanzas.as_slice() else {
@@ -167,7 +176,7 @@ pub(super) fn open_with(
     identity: &TransferIdentity,
     file: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, AgeError> {
-    let binary = to_binary(file)?;
+    let binary = to_binary(file, MAX_FILE)?;
     let (stanzas, parts) = parse(&binary)?;
     let own = identity.recipient();
     let mut failure = AgeError::OtherKind;
@@ -321,8 +330,8 @@ fn armor(file: &[u8]) -> Vec<u8> {
     armored.into_bytes()
 }
 
-fn to_binary(file: &[u8]) -> Result<Vec<u8>, AgeError> {
-    if file.len() > MAX_FILE {
+fn to_binary(file: &[u8], most: usize) -> Result<Vec<u8>, AgeError> {
+    if file.len() > most {
         return Err(AgeError::Foreign);
     }
     if file.starts_with(VERSION.as_bytes()) {

@@ -144,7 +144,7 @@ fn seal_with_work(
     age::seal_under(passphrase, work, content.as_bytes()).ok_or(EscrowError::Seal)
 }
 
-fn check_passphrase(passphrase: &SecretText) -> Result<(), EscrowError> {
+pub(super) fn check_passphrase(passphrase: &SecretText) -> Result<(), EscrowError> {
     let text = passphrase.expose();
     let mut different: Vec<char> = text.chars().collect();
     let length = different.len();

@@ -7,7 +7,7 @@ use keywright_domain::api_keys::{
     ApiKey, Environment, KeyError, KeyMac, KeySettings, Kid, NewApiKey, Owner, redact,
 };
 use keywright_domain::audit::{Actor, AuditAction};
-use keywright_domain::base62::random_id;
+use keywright_domain::base62::ordered_id;
 
 use super::import_lines::{self, ImportError, ImportFormat, ImportRecord};
 use crate::api_keys::{NewSecret, about_key, insert_key, judge, secret_details};
@@ -115,7 +115,9 @@ impl LocalRegistry {
         let mut candidates = Vec::with_capacity(lines.len());
         for line in lines {
             match line.record {
-                Ok(record) => candidates.push(candidate(line.line, record, peppers, options)),
+                Ok(record) => {
+                    candidates.push(candidate(line.line, record, peppers, options, self.now()))
+                }
                 Err(problem) => report.refused.push(RefusedLine {
                     line: line.line,
                     code: problem.code,
@@ -178,6 +180,7 @@ fn candidate(
     record: ImportRecord,
     peppers: &Peppers,
     options: &ImportOptions,
+    now: i64,
 ) -> Candidate {
     let PepperKey { id, pepper } = peppers.current();
     let digest = record.hash.digest();
@@ -216,7 +219,7 @@ fn candidate(
         expires_at: record.expires_at,
         macs: peppers.iter().map(|one| one.pepper.mac(digest)).collect(),
         new,
-        id: random_id(&mut rand::rng()),
+        id: ordered_id(now, &mut rand::rng()),
     }
 }
 

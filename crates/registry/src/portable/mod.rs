@@ -2,6 +2,7 @@
 //! peppers in escrow, and keys that move to another registry.
 
 mod age;
+mod archive;
 mod backup;
 mod escrow;
 mod exports;
@@ -11,6 +12,7 @@ mod promotion;
 mod promotion_bundle;
 
 pub use age::{TransferIdentity, TransferRecipient};
+pub use archive::{MAX_ARCHIVE, open_archive, seal_archive};
 pub use backup::{BackupError, BackupManifest, RestoreReport};
 pub use escrow::{
     Escrow, EscrowError, MIN_PASSPHRASE, moved_pepper_id, open_escrow, open_transfer, seal_escrow,

@@ -5,7 +5,9 @@ use keywright_domain::api_keys::{
     OwnerKind, Prefix, RateLimits, Secret, SecretState, Tags,
 };
 use keywright_domain::scopes::ScopeSet;
-use sqlx::AnyConnection;
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection};
 
 use super::many;
 use super::search;
@@ -123,6 +125,30 @@ pub(crate) async fn find(
     Ok(Some(row.into_key(secrets?)?))
 }
 
+/// Those of some ids that exist, each with its secrets.
+pub(crate) async fn find_all(
+    connection: &mut AnyConnection,
+    ids: &[String],
+) -> Result<Vec<ApiKey>, RegistryError> {
+    let mut found = Vec::with_capacity(ids.len());
+    for part in ids.chunks(many::MOST) {
+        let count = many::padded(part.len());
+        let head = concat!("SELECT ", key_columns!(), " FROM api_keys k WHERE k.id IN ");
+        let sql = many::rows(connection, head, 1, count);
+        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+        for id in many::padding(part, count) {
+            query = query.bind(id.clone());
+        }
+        let rows: Vec<ApiKeyRow> = query.fetch_all(&mut *connection).await?;
+        let mut secrets = secrets::of_keys(connection, part).await?;
+        for row in rows {
+            let secrets = secrets.remove(&row.id).unwrap_or_default();
+            found.push(row.into_key(secrets)?);
+        }
+    }
+    Ok(found)
+}
+
 /// What a key's texts begin with.
 pub(crate) async fn find_prefix(
     connection: &mut AnyConnection,
@@ -149,6 +175,29 @@ pub(crate) async fn newest_of_owner(
     )
 }
 
+/// What every key has, and what few have: their rows leave the rest to the columns' defaults.
+const ALWAYS: &str = "INSERT INTO api_keys (id, name, prefix, environment, owner_kind, owner_id, scopes, epoch, \
+     created_at, name_key, search_text, kid, last_four, expires_order, old_works_until, works_until, last_used_order";
+const RARELY: &str = ", creator_id, limits, networks, origins, tags, note, metadata, one_time, canary, credit_plan, \
+     not_before, disabled_at, disabled_reason, exposed_at, revoked_at, revoked_reason, promoted_to, rotating_until, \
+     pending_until";
+const ALWAYS_COLUMNS: usize = 17;
+const RARELY_COLUMNS: usize = 19;
+/// A column that was left out has its default in `excluded`, which is what the key has.
+const REPLACE: &str = " ON CONFLICT (id) DO UPDATE SET name = excluded.name, owner_kind = excluded.owner_kind, \
+     owner_id = excluded.owner_id, scopes = excluded.scopes, limits = excluded.limits, \
+     networks = excluded.networks, origins = excluded.origins, tags = excluded.tags, note = excluded.note, \
+     metadata = excluded.metadata, credit_plan = excluded.credit_plan, epoch = excluded.epoch, \
+     not_before = excluded.not_before, disabled_at = excluded.disabled_at, \
+     disabled_reason = excluded.disabled_reason, exposed_at = excluded.exposed_at, \
+     revoked_at = excluded.revoked_at, revoked_reason = excluded.revoked_reason, \
+     promoted_to = excluded.promoted_to, name_key = excluded.name_key, search_text = excluded.search_text, \
+     kid = excluded.kid, last_four = excluded.last_four, expires_order = excluded.expires_order, \
+     old_works_until = excluded.old_works_until, works_until = excluded.works_until, \
+     rotating_until = excluded.rotating_until, pending_until = excluded.pending_until";
+
+type Insert = Query<'static, Any, AnyArguments>;
+
 /// Inserts keys, without their secrets, or writes everything that can change of them, with what
 /// lists read of it. When a key was last used is the flush's to write.
 pub(crate) async fn put_all(
@@ -156,72 +205,78 @@ pub(crate) async fn put_all(
     keys: &[ApiKey],
     now: i64,
 ) -> Result<(), RegistryError> {
-    const COLUMNS: usize = 36;
-    for part in many::parts(keys) {
-        let sql = many::values(
-            "INSERT INTO api_keys (id, name, prefix, environment, owner_kind, owner_id, creator_id, scopes, limits, \
-             networks, origins, tags, note, metadata, one_time, canary, credit_plan, epoch, created_at, not_before, \
-             disabled_at, disabled_reason, exposed_at, revoked_at, revoked_reason, promoted_to, name_key, search_text, \
-             kid, last_four, expires_order, old_works_until, works_until, rotating_until, pending_until, \
-             last_used_order) VALUES ",
-            part.len(),
-            COLUMNS,
-        ) + " ON CONFLICT (id) DO UPDATE SET name = excluded.name, owner_kind = excluded.owner_kind, \
-             owner_id = excluded.owner_id, scopes = excluded.scopes, limits = excluded.limits, \
-             networks = excluded.networks, origins = excluded.origins, tags = excluded.tags, note = excluded.note, \
-             metadata = excluded.metadata, credit_plan = excluded.credit_plan, epoch = excluded.epoch, \
-             not_before = excluded.not_before, disabled_at = excluded.disabled_at, \
-             disabled_reason = excluded.disabled_reason, exposed_at = excluded.exposed_at, \
-             revoked_at = excluded.revoked_at, revoked_reason = excluded.revoked_reason, \
-             promoted_to = excluded.promoted_to, name_key = excluded.name_key, search_text = excluded.search_text, \
-             kid = excluded.kid, last_four = excluded.last_four, expires_order = excluded.expires_order, \
-             old_works_until = excluded.old_works_until, works_until = excluded.works_until, \
-             rotating_until = excluded.rotating_until, pending_until = excluded.pending_until";
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        for key in part {
-            let derived = Derived::of(key, now)?;
-            let settings = &key.settings;
-            query = query
-                .bind(key.id.clone())
-                .bind(key.name.clone())
-                .bind(key.prefix.as_str().to_owned())
-                .bind(key.environment.as_str().to_owned())
-                .bind(key.owner.kind.as_str())
-                .bind(key.owner.id.clone())
-                .bind(key.creator.clone())
-                .bind(key.scopes.to_string())
-                .bind(settings.limits.to_text())
-                .bind(settings.networks.to_text())
-                .bind(settings.origins.to_text())
-                .bind(settings.tags.to_text())
-                .bind(settings.note.as_str().to_owned())
-                .bind(settings.metadata.to_text())
-                .bind(i64::from(settings.one_time))
-                .bind(i64::from(settings.canary))
-                .bind(credit_text(settings))
-                .bind(key.epoch)
-                .bind(key.created_at)
-                .bind(key.not_before)
-                .bind(key.disabled_at)
-                .bind(key.disabled_reason.clone())
-                .bind(key.exposed_at)
-                .bind(key.revoked_at)
-                .bind(key.revoked_reason.clone())
-                .bind(key.promoted_to.clone())
-                .bind(derived.name_key)
-                .bind(derived.search_text)
-                .bind(derived.kid)
-                .bind(derived.last_four)
-                .bind(derived.expires_order)
-                .bind(derived.old_works_until)
-                .bind(derived.works_until)
-                .bind(derived.rotating_until)
-                .bind(derived.pending_until)
-                .bind(key.last_used_at().unwrap_or(0));
-        }
+    let mut derived = Vec::with_capacity(keys.len());
+    for key in keys {
+        derived.push((key, Derived::of(key, now)?));
+    }
+    let (whole, plain): (Vec<_>, Vec<_>) = derived
+        .into_iter()
+        .partition(|(key, derived)| derived.has_more(key));
+    for part in many::parts(&plain) {
+        let head = format!("{ALWAYS}) VALUES ");
+        let sql = many::rows(connection, &head, part.len(), ALWAYS_COLUMNS) + REPLACE;
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        let query = part.iter().fold(query, |query, (key, derived)| {
+            bind_always(query, key, derived)
+        });
+        query.execute(&mut *connection).await?;
+    }
+    for part in many::parts(&whole) {
+        let head = format!("{ALWAYS}{RARELY}) VALUES ");
+        let columns = ALWAYS_COLUMNS + RARELY_COLUMNS;
+        let sql = many::rows(connection, &head, part.len(), columns) + REPLACE;
+        let query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        let query = part.iter().fold(query, |query, (key, derived)| {
+            bind_rarely(bind_always(query, key, derived), key, derived)
+        });
         query.execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+fn bind_always(query: Insert, key: &ApiKey, derived: &Derived) -> Insert {
+    query
+        .bind(key.id.clone())
+        .bind(key.name.clone())
+        .bind(key.prefix.as_str().to_owned())
+        .bind(key.environment.as_str().to_owned())
+        .bind(key.owner.kind.as_str())
+        .bind(key.owner.id.clone())
+        .bind(key.scopes.to_string())
+        .bind(key.epoch)
+        .bind(key.created_at)
+        .bind(derived.name_key.clone())
+        .bind(derived.search_text.clone())
+        .bind(derived.kid.clone())
+        .bind(derived.last_four.clone())
+        .bind(derived.expires_order)
+        .bind(derived.old_works_until)
+        .bind(derived.works_until)
+        .bind(key.last_used_at().unwrap_or(0))
+}
+
+fn bind_rarely(query: Insert, key: &ApiKey, derived: &Derived) -> Insert {
+    let settings = &key.settings;
+    query
+        .bind(key.creator.clone())
+        .bind(settings.limits.to_text())
+        .bind(settings.networks.to_text())
+        .bind(settings.origins.to_text())
+        .bind(settings.tags.to_text())
+        .bind(settings.note.as_str().to_owned())
+        .bind(settings.metadata.to_text())
+        .bind(i64::from(settings.one_time))
+        .bind(i64::from(settings.canary))
+        .bind(credit_text(settings))
+        .bind(key.not_before)
+        .bind(key.disabled_at)
+        .bind(key.disabled_reason.clone())
+        .bind(key.exposed_at)
+        .bind(key.revoked_at)
+        .bind(key.revoked_reason.clone())
+        .bind(key.promoted_to.clone())
+        .bind(derived.rotating_until)
+        .bind(derived.pending_until)
 }
 
 /// Writes one key.
@@ -256,6 +311,21 @@ struct Derived {
 }
 
 impl Derived {
+    /// Whether something of the key is not the default of its column.
+    fn has_more(&self, key: &ApiKey) -> bool {
+        key.settings != KeySettings::default()
+            || key.creator.is_some()
+            || key.not_before.is_some()
+            || key.disabled_at.is_some()
+            || key.disabled_reason.is_some()
+            || key.exposed_at.is_some()
+            || key.revoked_at.is_some()
+            || key.revoked_reason.is_some()
+            || key.promoted_to.is_some()
+            || self.rotating_until != 0
+            || self.pending_until != 0
+    }
+
     fn of(key: &ApiKey, now: i64) -> Result<Self, RegistryError> {
         let current = key
             .current_secret(now)

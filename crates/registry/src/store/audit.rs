@@ -55,7 +55,8 @@ pub(crate) async fn insert_all(
 ) -> Result<(), RegistryError> {
     const COLUMNS: usize = 11;
     for part in many::parts(events) {
-        let sql = many::values(
+        let sql = many::rows(
+            connection,
             "INSERT INTO audit_events (sequence, at, action, actor, target_kind, target_id, \
              target_name, summary, details, search_text, hash) VALUES ",
             part.len(),

@@ -62,6 +62,8 @@ pub(crate) struct Part {
     pub(crate) source: Option<Clause>,
     /// Whether the source has exactly the keys that pass the check, each once.
     pub(crate) is_exact: bool,
+    /// Whether the source is the search index: each key it finds is read before it counts.
+    pub(crate) is_search: bool,
     /// The condition for the index that serves the order.
     pub(crate) seek: Option<Clause>,
 }
@@ -121,6 +123,7 @@ pub(crate) fn parts(
                 "SELECT id FROM api_keys WHERE created_at >= ? AND created_at < ?",
             )),
             is_exact: true,
+            is_search: false,
             seek: by_created.then(|| of("k.created_at >= ? AND k.created_at < ?")),
         });
     }
@@ -130,6 +133,7 @@ pub(crate) fn parts(
             check: of("+k.expires_order < ?"),
             source: Some(of("SELECT id FROM api_keys WHERE expires_order < ?")),
             is_exact: true,
+            is_search: false,
             seek: matches!(order, By::ExpiresAsc | By::ExpiresDesc)
                 .then(|| of("k.expires_order < ?")),
         });
@@ -140,6 +144,7 @@ pub(crate) fn parts(
             check: of("+k.last_used_order < ?"),
             source: Some(of("SELECT id FROM api_keys WHERE last_used_order < ?")),
             is_exact: true,
+            is_search: false,
             seek: matches!(order, By::LastUsedAsc | By::LastUsedDesc)
                 .then(|| of("k.last_used_order < ?")),
         });
@@ -167,6 +172,7 @@ fn nothing() -> Part {
         check: clause("1 = 0", []),
         source: Some(clause("SELECT id FROM api_keys WHERE 1 = 0", [])),
         is_exact: false,
+        is_search: false,
         seek: None,
     }
 }
@@ -206,6 +212,7 @@ fn equalities(parts: &mut Vec<Part>, filter: &ApiKeyFilter, by_created: bool) {
             check: clause(check, [value.into()]),
             source: Some(clause(source, [value.into()])),
             is_exact: true,
+            is_search: false,
             seek: may_seek.then(|| clause(seek, [value.into()])),
         });
         may_seek = false;
@@ -272,6 +279,7 @@ fn by_state(state: StateFilter, now: i64) -> Option<Part> {
         check,
         source: Some(source),
         is_exact: state == StateFilter::NeverUsed,
+        is_search: false,
         seek: None,
     })
 }
@@ -306,6 +314,7 @@ fn by_scope(scope: &Scope) -> Part {
             )
         }),
         is_exact: false,
+        is_search: true,
         seek: None,
     }
 }
@@ -324,6 +333,7 @@ fn by_tag(tag: &str) -> Result<Part, RegistryError> {
             )
         }),
         is_exact: false,
+        is_search: true,
         seek: None,
     })
 }
@@ -347,6 +357,7 @@ fn by_text(text: &str) -> Part {
             )
         }),
         is_exact: false,
+        is_search: true,
         seek: None,
     }
 }

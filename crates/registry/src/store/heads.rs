@@ -71,7 +71,8 @@ pub(crate) async fn insert_changes(
 ) -> Result<(), RegistryError> {
     const COLUMNS: usize = 4;
     for part in many::parts(changes) {
-        let sql = many::values(
+        let sql = many::rows(
+            connection,
             "INSERT INTO changes (version, at, kind, subject) VALUES ",
             part.len(),
             COLUMNS,

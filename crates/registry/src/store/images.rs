@@ -1,13 +1,13 @@
 //! What verification needs of keys: whole keys, narrow columns, many at a time.
 
 use keywright_domain::api_keys::{
-    KeyMac, NetworkList, OriginList, Prefix, RateLimits, SecretState,
+    ApiKey, KeyMac, NetworkList, OriginList, Prefix, RateLimits, SecretState,
 };
 use keywright_domain::scopes::ScopeSet;
 use sqlx::AnyConnection;
 
 use super::many;
-use super::secrets::{OURS, damaged, state_from_text};
+use super::secrets::{OURS, SecretInsert, damaged, state_from_text};
 use crate::RegistryError;
 
 /// A key as verification sees it.
@@ -46,6 +46,44 @@ pub(crate) struct SecretImage {
     pub(crate) retires_at: Option<i64>,
     pub(crate) pending_until: Option<i64>,
     pub(crate) first_used: bool,
+}
+
+impl Image {
+    /// What a read would give of a key that was just inserted with its first secret.
+    pub(crate) fn of_new(key: &ApiKey, insert: &SecretInsert) -> Self {
+        let (settings, secret) = (&key.settings, &insert.secret);
+        Self {
+            id: key.id.clone(),
+            epoch: key.epoch,
+            environment: key.environment.as_str().to_owned(),
+            prefix: key.prefix.clone(),
+            created_at: key.created_at,
+            not_before: key.not_before,
+            disabled: key.disabled_at.is_some(),
+            revoked: key.revoked_at.is_some(),
+            exposed: key.exposed_at.is_some(),
+            one_time: settings.one_time,
+            canary: settings.canary,
+            has_credits: settings.credits.is_some(),
+            scopes: key.scopes.clone(),
+            owner: key.owner.id.clone(),
+            creator: key.creator.clone(),
+            limits: settings.limits.clone(),
+            networks: settings.networks.clone(),
+            origins: settings.origins.clone(),
+            secrets: vec![SecretImage {
+                kid: secret.kid.as_str().to_owned(),
+                mac: insert.stored.mac.clone(),
+                pepper_id: insert.stored.pepper_id.clone(),
+                foreign: insert.stored.algorithm != OURS,
+                state: secret.stored,
+                expires_at: secret.expires_at,
+                retires_at: secret.retires_at,
+                pending_until: secret.pending_until,
+                first_used: secret.first_used_at.is_some(),
+            }],
+        }
+    }
 }
 
 #[derive(sqlx::FromRow)]
@@ -93,7 +131,7 @@ pub(crate) async fn of_keys(
     let mut images = Vec::with_capacity(ids.len());
     for part in ids.chunks(many::MOST) {
         let count = many::padded(part.len());
-        let sql = many::list(SELECT, count, ORDER);
+        let sql = many::rows(connection, SELECT, 1, count) + ORDER;
         images.extend(fetch(connection, sql, many::padding(part, count)).await?);
     }
     Ok(images)

@@ -24,10 +24,34 @@ pub(crate) fn values(head: &str, rows: usize, columns: usize) -> String {
     sql
 }
 
-/// Cuts rows into parts of 64, 16, 4 and 1: four texts to prepare, whatever the number of rows.
+/// [`values`] in the cheapest placeholders of a connection's database. SQLite keeps the names of
+/// numbered ones in a list that it walks for each of them, when it prepares and whenever it is
+/// bound: with a thousand of them that costs more than the rows. Only for a text whose head and
+/// tail have none of their own.
+pub(crate) fn rows(
+    connection: &sqlx::AnyConnection,
+    head: &str,
+    rows: usize,
+    columns: usize,
+) -> String {
+    if connection.backend_name() == "SQLite" {
+        unnumbered(head, rows, columns)
+    } else {
+        values(head, rows, columns)
+    }
+}
+
+/// `… (?, ?), (?, ?)`.
+fn unnumbered(head: &str, rows: usize, columns: usize) -> String {
+    let row = format!("({})", vec!["?"; columns].join(", "));
+    head.to_owned() + &vec![row.as_str(); rows].join(", ")
+}
+
+/// Cuts rows into parts whose sizes are powers of two: seven texts to prepare, and six statements
+/// at most for a group.
 pub(crate) fn parts<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
     std::iter::from_fn(move || {
-        let size = [MOST, 16, 4, 1]
+        let size = [MOST, 32, 16, 8, 4, 2, 1]
             .into_iter()
             .find(|size| *size <= rows.len())?;
         let (part, rest) = rows.split_at(size);
@@ -65,9 +89,10 @@ mod tests {
     #[test]
     fn placeholders_are_counted_through() {
         assert_eq!(values("V ", 2, 3), "V ($1, $2, $3), ($4, $5, $6)");
+        assert_eq!(unnumbered("V ", 2, 3), "V (?, ?, ?), (?, ?, ?)");
         assert_eq!(list("IN ", 2, " X"), "IN ($1, $2) X");
         let sizes: Vec<usize> = parts(&[0; 150]).map(<[_]>::len).collect();
-        assert_eq!(sizes, [64, 64, 16, 4, 1, 1]);
+        assert_eq!(sizes, [64, 64, 16, 4, 2]);
         assert_eq!(
             [padded(1), padded(2), padded(8), padded(9), padded(64)],
             [1, 8, 8, 64, 64]

@@ -32,7 +32,7 @@ pub(crate) mod secrets;
 pub(crate) mod stragglers;
 pub(crate) mod uses;
 
-use sqlx::{Any, AnyPool, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
 use crate::RegistryError;
 
@@ -46,15 +46,25 @@ pub(crate) enum Kind {
 
 /// Begins a transaction that writes. SQLite: `IMMEDIATE`, because a deferred one that upgrades to
 /// a write fails at once when another process writes. PostgreSQL: the lock on `heads` does it.
-pub(crate) async fn begin(
-    pool: &AnyPool,
-    kind: Kind,
-) -> Result<Transaction<'static, Any>, RegistryError> {
+pub(crate) async fn begin(connection: &mut AnyConnection, kind: Kind) -> Result<(), RegistryError> {
     let statement = match kind {
         Kind::Sqlite => "BEGIN IMMEDIATE",
         Kind::Postgres => "BEGIN",
     };
-    Ok(pool.begin_with(statement).await?)
+    sqlx::query(statement).execute(connection).await?;
+    Ok(())
+}
+
+/// Ends a transaction of [`begin`] with everything in it.
+pub(crate) async fn commit(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("COMMIT").execute(connection).await?;
+    Ok(())
+}
+
+/// Ends a transaction of [`begin`] with nothing of it.
+pub(crate) async fn roll_back(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    sqlx::query("ROLLBACK").execute(connection).await?;
+    Ok(())
 }
 
 /// Begins a transaction that only reads and sees one moment, however long it takes.

@@ -120,7 +120,7 @@ pub(crate) async fn insert(
     passed: bool,
     now: i64,
 ) -> Result<(), RegistryError> {
-    let id = keywright_domain::base62::random_id(&mut rand::rng());
+    let id = keywright_domain::base62::ordered_id(now, &mut rand::rng());
     sqlx::query(
         "INSERT INTO notices (id, key_id, subject, kid, due_at, kind, made_at, passed, claimed_until, attempts) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0) ON CONFLICT (key_id, subject, kid, due_at, kind) DO NOTHING",

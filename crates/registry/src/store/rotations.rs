@@ -67,6 +67,54 @@ pub(crate) async fn find(
     row.map(RotationRow::into_rotation).transpose()
 }
 
+/// Those of some ids that exist.
+pub(crate) async fn find_all(
+    connection: &mut AnyConnection,
+    ids: &[String],
+) -> Result<Vec<Rotation>, RegistryError> {
+    let head = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM rotations r WHERE r.idempotency_key IN "
+    );
+    find_by(connection, head, ids, "").await
+}
+
+/// The rotations of some keys that are not over, newest first.
+pub(crate) async fn find_all_open(
+    connection: &mut AnyConnection,
+    key_ids: &[String],
+) -> Result<Vec<Rotation>, RegistryError> {
+    let head = concat!(
+        "SELECT ",
+        columns!(),
+        " FROM rotations r WHERE r.ended_at IS NULL AND r.key_id IN "
+    );
+    find_by(connection, head, key_ids, " ORDER BY r.created_at DESC").await
+}
+
+async fn find_by(
+    connection: &mut AnyConnection,
+    head: &str,
+    values: &[String],
+    tail: &str,
+) -> Result<Vec<Rotation>, RegistryError> {
+    let mut found = Vec::new();
+    for part in values.chunks(many::MOST) {
+        let count = many::padded(part.len());
+        let sql = many::rows(connection, head, 1, count) + tail;
+        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+        for value in many::padding(part, count) {
+            query = query.bind(value.clone());
+        }
+        let rows: Vec<RotationRow> = query.fetch_all(&mut *connection).await?;
+        for row in rows {
+            found.push(row.into_rotation()?);
+        }
+    }
+    Ok(found)
+}
+
 /// The one rotation of a key that is not over.
 pub(crate) async fn find_open(
     connection: &mut AnyConnection,
@@ -128,7 +176,8 @@ pub(crate) async fn put_all(
 ) -> Result<(), RegistryError> {
     const COLUMNS: usize = 13;
     for part in many::parts(rotations) {
-        let sql = many::values(
+        let sql = many::rows(
+            connection,
             "INSERT INTO rotations (idempotency_key, key_id, old_kid, kid, overlap_ms, clock, state, requested_by, \
              reason, created_at, activated_at, ended_at, ended_by) VALUES ",
             part.len(),

@@ -1,5 +1,7 @@
 //! Rows of secrets: kid, mac, state. Never the secret.
 
+use std::collections::HashMap;
+
 use keywright_domain::api_keys::{KeyMac, Kid, Secret, SecretState};
 use sqlx::AnyConnection;
 
@@ -107,41 +109,92 @@ pub(crate) async fn insert_all(
     connection: &mut AnyConnection,
     inserts: &[SecretInsert],
 ) -> Result<(), RegistryError> {
-    const COLUMNS: usize = 18;
-    for part in many::parts(inserts) {
-        let sql = many::values(
-            "INSERT INTO secrets (kid, key_id, position, mac, algorithm, pepper_id, last_four, stored, created_at, \
-             expires_at, retires_at, pending_until, activated_at, ended_at, ended_reason, first_used_at, \
-             last_used_at, use_count) VALUES ",
-            part.len(),
-            COLUMNS,
-        );
-        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        for insert in part {
-            let secret = &insert.secret;
-            query = query
-                .bind(secret.kid.as_str().to_owned())
-                .bind(insert.key_id.clone())
-                .bind(insert.position)
-                .bind(insert.stored.mac.as_bytes().to_vec())
-                .bind(insert.stored.algorithm)
-                .bind(insert.stored.pepper_id.clone())
-                .bind(secret.last_four.clone())
-                .bind(state_text(secret.stored))
-                .bind(secret.created_at)
-                .bind(secret.expires_at)
-                .bind(secret.retires_at)
-                .bind(secret.pending_until)
-                .bind(secret.activated_at)
-                .bind(secret.ended_at)
-                .bind(secret.ended_reason.clone())
-                .bind(secret.first_used_at)
-                .bind(secret.last_used_at)
-                .bind(secret.use_count);
+    const ALWAYS: &str = "INSERT INTO secrets (kid, key_id, position, mac, algorithm, pepper_id, last_four, stored, \
+         created_at, expires_at, use_count";
+    const LATER: &str = ", retires_at, pending_until, activated_at, ended_at, ended_reason, first_used_at, \
+         last_used_at";
+    // Most are new: of what comes later, they leave the columns empty.
+    let (lived, new): (Vec<_>, Vec<_>) = inserts
+        .iter()
+        .partition(|insert| has_history(&insert.secret));
+    for (inserts, head, columns) in [
+        (new, format!("{ALWAYS}) VALUES "), 11),
+        (lived, format!("{ALWAYS}{LATER}) VALUES "), 18),
+    ] {
+        for part in many::parts(&inserts) {
+            let sql = many::rows(connection, &head, part.len(), columns);
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for insert in part {
+                let secret = &insert.secret;
+                query = query
+                    .bind(secret.kid.as_str().to_owned())
+                    .bind(insert.key_id.clone())
+                    .bind(insert.position)
+                    .bind(insert.stored.mac.as_bytes().to_vec())
+                    .bind(insert.stored.algorithm)
+                    .bind(insert.stored.pepper_id.clone())
+                    .bind(secret.last_four.clone())
+                    .bind(state_text(secret.stored))
+                    .bind(secret.created_at)
+                    .bind(secret.expires_at)
+                    .bind(secret.use_count);
+                if has_history(secret) {
+                    query = query
+                        .bind(secret.retires_at)
+                        .bind(secret.pending_until)
+                        .bind(secret.activated_at)
+                        .bind(secret.ended_at)
+                        .bind(secret.ended_reason.clone())
+                        .bind(secret.first_used_at)
+                        .bind(secret.last_used_at);
+                }
+            }
+            query.execute(&mut *connection).await?;
         }
-        query.execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+/// Whether anything but its making is known of a secret.
+fn has_history(secret: &Secret) -> bool {
+    secret.retires_at.is_some()
+        || secret.pending_until.is_some()
+        || secret.activated_at.is_some()
+        || secret.ended_at.is_some()
+        || secret.ended_reason.is_some()
+        || secret.first_used_at.is_some()
+        || secret.last_used_at.is_some()
+}
+
+/// The secrets of at most [`many::MOST`] keys, by key and in their order.
+pub(super) async fn of_keys(
+    connection: &mut AnyConnection,
+    key_ids: &[String],
+) -> Result<HashMap<String, Vec<Secret>>, RegistryError> {
+    #[derive(sqlx::FromRow)]
+    struct OwnedRow {
+        key_id: String,
+        #[sqlx(flatten)]
+        secret: SecretRow,
+    }
+    let count = many::padded(key_ids.len());
+    let head = concat!(
+        "SELECT s.key_id, ",
+        secret_columns!(),
+        " FROM secrets s WHERE s.key_id IN "
+    );
+    let sql = many::rows(connection, head, 1, count) + " ORDER BY s.key_id, s.position";
+    let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+    for id in many::padding(key_ids, count) {
+        query = query.bind(id.clone());
+    }
+    let rows: Vec<OwnedRow> = query.fetch_all(connection).await?;
+    let mut secrets: HashMap<String, Vec<Secret>> = HashMap::with_capacity(key_ids.len());
+    for row in rows {
+        let secret = row.secret.into_secret()?;
+        secrets.entry(row.key_id).or_default().push(secret);
+    }
+    Ok(secrets)
 }
 
 /// The key that a kid belongs to.
@@ -165,7 +218,8 @@ pub(crate) async fn update_states(
 ) -> Result<(), RegistryError> {
     const COLUMNS: usize = 7;
     for part in many::parts(secrets) {
-        let sql = many::values(
+        let sql = many::rows(
+            connection,
             "UPDATE secrets SET stored = v.column2, retires_at = v.column3, pending_until = v.column4, \
              activated_at = v.column5, ended_at = v.column6, ended_reason = v.column7 FROM (VALUES ",
             part.len(),

@@ -6,12 +6,17 @@
     reason = "a command line prints"
 )]
 
+mod backup;
 mod clients;
+mod doctor;
 mod empty_folder;
 mod init;
+mod migrate;
 mod providers;
+mod restore;
 mod serve;
 mod shared;
+mod signing_keys;
 mod users;
 
 use std::path::PathBuf;
@@ -42,6 +47,17 @@ enum Command {
     /// Identity providers that people sign in by.
     #[command(subcommand)]
     Providers(providers::Providers),
+    /// Keys that sign tokens.
+    #[command(subcommand)]
+    SigningKeys(signing_keys::SigningKeys),
+    /// Looks for what is wrong and says what to do.
+    Doctor(doctor::Doctor),
+    /// Brings the database to this program's schema.
+    Migrate(migrate::Migrate),
+    /// Writes everything into one sealed file.
+    Backup(backup::Backup),
+    /// Puts a backup into a new data folder.
+    Restore(restore::Restore),
 }
 
 /// Where the server's files are.
@@ -64,6 +80,11 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Command::Clients(clients) => clients.run().await,
             Command::Users(users) => users.run().await,
             Command::Providers(providers) => providers.run().await,
+            Command::SigningKeys(keys) => keys.run().await,
+            Command::Doctor(doctor) => doctor.run().await,
+            Command::Migrate(migrate) => migrate.run().await,
+            Command::Backup(backup) => backup.run().await,
+            Command::Restore(restore) => restore.run().await,
         }
     })
 }

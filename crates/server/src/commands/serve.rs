@@ -2,11 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use ipnet::IpNet;
 use keywright_registry::Clock;
 use keywright_server::settings::{DatabaseAddress, Settings};
-use keywright_server::{Server, serve};
+use keywright_server::{Server, serve, serve_machines};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -49,11 +51,54 @@ pub(crate) struct Serve {
     /// Settings file in place of `server.toml` in the data folder.
     #[arg(long, env = "KEYWRIGHT_SERVER_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// A network of proxies whose `X-Forwarded-For` counts; may be repeated.
+    #[arg(
+        long = "trusted-proxy",
+        env = "KEYWRIGHT_SERVER_TRUSTED_PROXIES",
+        value_name = "NETWORK",
+        value_delimiter = ','
+    )]
+    trusted_proxies: Vec<IpNet>,
+    /// A listener for metrics and probes alone.
+    #[arg(long, env = "KEYWRIGHT_SERVER_METRICS_LISTEN", value_name = "ADDRESS")]
+    metrics_listen: Option<SocketAddr>,
+    /// `json` or `text`.
+    #[arg(long, env = "KEYWRIGHT_SERVER_LOG_FORMAT", value_name = "FORMAT", value_parser = ["json", "text"])]
+    log_format: Option<String>,
+    /// How long requests in progress are waited for at the end, in seconds.
+    #[arg(long, env = "KEYWRIGHT_SERVER_DRAIN_S", value_name = "SECONDS")]
+    drain_s: Option<u64>,
+    /// How long readiness says no before connections are refused, in seconds.
+    #[arg(long, env = "KEYWRIGHT_SERVER_DRAIN_NOTICE_S", value_name = "SECONDS")]
+    drain_notice_s: Option<u64>,
 }
 
 impl Serve {
+    /// The file's settings, then the environment's and the flags'.
+    fn settings(self) -> Result<Settings> {
+        let mut settings = read_settings(&self.folder.data, self.config.as_deref())?;
+        settings.listen = self.listen.unwrap_or(settings.listen);
+        if let Some(database) = self.database {
+            settings.database = Some(DatabaseAddress::new(database));
+        }
+        if let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) {
+            settings.tls = Some((cert, key));
+        }
+        if !self.trusted_proxies.is_empty() {
+            settings.trusted_proxies = self.trusted_proxies;
+        }
+        settings.metrics_listen = self.metrics_listen.or(settings.metrics_listen);
+        settings.log_json = self
+            .log_format
+            .map_or(settings.log_json, |format| format == "json");
+        settings.drain = self.drain_s.map_or(settings.drain, Duration::from_secs);
+        settings.drain_notice = self
+            .drain_notice_s
+            .map_or(settings.drain_notice, Duration::from_secs);
+        Ok(settings.check()?)
+    }
+
     pub(crate) async fn run(self) -> Result<()> {
-        start_log();
         let data = &self.folder.data;
         if self.config.is_none() && empty_folder::is_empty(data) {
             let database = self.database.clone();
@@ -62,20 +107,11 @@ impl Serve {
             };
             empty_folder::fill(data, self.listen, other_database).await?;
         }
-        let mut settings = read_settings(&self.folder.data, self.config.as_deref())?;
-        if let Some(listen) = self.listen {
-            settings.listen = listen;
-        }
-        if let Some(database) = self.database {
-            settings.database = Some(DatabaseAddress::new(database));
-        }
-        if let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) {
-            settings.tls = Some((cert, key));
-        }
-        let settings = settings.check()?;
+        let settings = self.settings()?;
+        start_log(settings.log_json);
         let secrets = open_secrets(&settings.data)?;
         let registry = open_registry(&settings).await?;
-        let listen = settings.listen;
+        let (listen, machines) = (settings.listen, settings.metrics_listen);
         let issuer = settings.issuer.as_str().to_owned();
         let server = Server::build(settings, registry, secrets, Clock::system()).await?;
         server.start_background_work();
@@ -83,6 +119,15 @@ impl Serve {
         let listener = TcpListener::bind(listen)
             .await
             .with_context(|| format!("cannot listen on {listen}"))?;
+        // It outlives the drain: who watches sees it to the end.
+        let end = CancellationToken::new();
+        if let Some(address) = machines {
+            let listener = TcpListener::bind(address)
+                .await
+                .with_context(|| format!("cannot listen on {address} for metrics"))?;
+            let (server, end) = (server.clone(), end.clone());
+            tokio::spawn(async move { serve_machines(&server, listener, end).await });
+        }
         let ready = json!({
             "ready": true,
             "issuer": issuer,
@@ -97,20 +142,29 @@ impl Serve {
         let stop = CancellationToken::new();
         stop_on_signal(stop.clone())?;
         serve(&server, listener, stop).await?;
+        end.cancel();
         server.close().await;
         Ok(())
     }
 }
 
-/// The log goes to standard error, one JSON object a line; `KEYWRIGHT_SERVER_LOG` says how much.
-fn start_log() {
+/// The log goes to standard error; `KEYWRIGHT_SERVER_LOG` says how much.
+fn start_log(json: bool) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("KEYWRIGHT_SERVER_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info,sqlx=warn"));
-    let _ = tracing_subscriber::fmt()
-        .json()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .try_init();
+        .with_writer(std::io::stderr);
+    let _ = if json {
+        log.json().try_init()
+    } else {
+        log.try_init()
+    };
+    // What a panic says may hold anything. Where it was is enough to find it.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place = place.as_deref().unwrap_or("unknown"), "panic");
+    }));
 }
 
 fn stop_on_signal(stop: CancellationToken) -> Result<()> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use keywright_domain::SecretText;
-use keywright_registry::{Clock, LocalRegistry};
+use keywright_registry::{Clock, LocalRegistry, Place};
 use keywright_server::ServerSecrets;
 use keywright_server::settings::{DatabaseAddress, Settings, SettingsFile};
 
@@ -31,6 +31,14 @@ pub(crate) fn read_settings(data: &Path, config: Option<&Path>) -> Result<Settin
         );
     }
     Ok(SettingsFile::read(&path)?.settings(data.to_owned())?)
+}
+
+/// Where the registry of these settings is.
+pub(crate) fn place(settings: &Settings) -> Place {
+    match &settings.database {
+        Some(address) => Place::Postgres(address.expose().to_owned()),
+        None => Place::File(settings.data.join("registry.db")),
+    }
 }
 
 /// Opens the registry that settings name.
@@ -63,4 +71,37 @@ pub(crate) fn read_secret(path: &Path) -> Result<SecretText> {
         bail!("{} is empty", path.display());
     }
     Ok(SecretText::new(trimmed.to_owned()))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use keywright_server::{FirstOwner, PasswordHasher, Server, set_up};
+
+    use super::*;
+
+    /// A data folder as `init` makes it, that was served once.
+    pub(crate) async fn set_up_folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().to_owned();
+        let file = SettingsFile {
+            issuer: "http://127.0.0.1:8377".into(),
+            ..SettingsFile::default()
+        };
+        file.write(&settings_path(&data)).unwrap();
+        let settings = file.settings(data.clone()).unwrap();
+        let secrets = ServerSecrets::create(&secrets_path(&data)).unwrap();
+        let registry = open_registry(&settings).await.unwrap();
+        let password = SecretText::new("correct horse battery".into());
+        let owner = FirstOwner {
+            email: "owner@example.org".into(),
+            name: "Owner".into(),
+            password_hash: PasswordHasher::new(1).unwrap().hash(&password).await.unwrap(),
+        };
+        set_up(&registry, &secrets, &owner).await.unwrap();
+        let server = Server::build(settings, registry, secrets, Clock::system())
+            .await
+            .unwrap();
+        server.close().await;
+        folder
+    }
 }

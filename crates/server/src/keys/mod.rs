@@ -2,14 +2,14 @@
 //! `/verify` for gateways that ask before they let a request through.
 
 mod bearer;
-mod change;
+pub(crate) mod change;
 mod forward_auth;
-mod issue;
-mod list;
+pub(crate) mod issue;
+pub(crate) mod list;
 mod manager;
-mod rotate;
+pub(crate) mod rotate;
 mod settings;
-mod verify;
+pub(crate) mod verify;
 mod views;
 
 #[cfg(test)]

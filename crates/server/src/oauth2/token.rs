@@ -96,10 +96,14 @@ async fn answer(
         jkt,
         peer,
     };
-    match grant_type {
+    let answer = match grant_type {
         "authorization_code" => code::grant(request).await,
         "refresh_token" => refresh::grant(request).await,
         "client_credentials" => client_credentials::grant(request).await,
         _ => device::grant(app, &client, params, request.jkt, peer).await,
+    }?;
+    if answer.status().is_success() {
+        app.operations.metrics.count_tokens(grant_type);
     }
+    Ok(answer)
 }

@@ -51,6 +51,15 @@ pub struct SettingsFile {
     /// How long requests in progress are waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_s: Option<u64>,
+    /// How long readiness says no before connections are refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain_notice_s: Option<u64>,
+    /// `json` or `text`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<String>,
+    /// Figures.
+    #[serde(skip_serializing_if = "is_default")]
+    pub metrics: MetricsTable,
     /// Resources besides our own API that access tokens may be made for (RFC 8707).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
@@ -79,6 +88,16 @@ pub struct TlsTable {
     pub cert: Option<PathBuf>,
     /// PEM file.
     pub key: Option<PathBuf>,
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MetricsTable {
+    /// A listener for figures and probes alone.
+    pub listen: Option<SocketAddr>,
+    /// Networks that may read them beside the rest.
+    pub allow: Vec<IpNet>,
 }
 
 /// `[proxies]`
@@ -185,6 +204,19 @@ impl SettingsFile {
         settings.short_aliases = self.short_aliases.unwrap_or(false);
         settings.allow_private_addresses = self.allow_private_addresses.unwrap_or(false);
         settings.drain = self.drain_s.map_or(settings.drain, Duration::from_secs);
+        settings.drain_notice = self
+            .drain_notice_s
+            .map_or(settings.drain_notice, Duration::from_secs);
+        settings.metrics_listen = self.metrics.listen;
+        settings.metrics_allow.clone_from(&self.metrics.allow);
+        settings.log_json = match self.log_format.as_deref() {
+            None | Some("json") => true,
+            Some("text") => false,
+            Some(other) => {
+                let why = format!("“{other}” is neither json nor text");
+                return Err(SettingError::new("log_format", why).into());
+            }
+        };
         settings.tls = match (&self.tls.cert, &self.tls.key) {
             (Some(cert), Some(key)) => Some((cert.clone(), key.clone())),
             (None, None) => None,

@@ -14,6 +14,7 @@ use keywright_domain::people::{LONGEST_ACCESS_MS, RefreshLives, SessionLives};
 pub use file::{FileError, SettingsFile};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+const LONGEST_DRAIN: Duration = Duration::from_secs(600);
 
 /// `SameSite` of the session cookie. The refresh and CSRF cookies are always strict.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,6 +79,14 @@ pub struct Settings {
     pub short_aliases: bool,
     /// How long requests in progress are waited for at the end.
     pub drain: Duration,
+    /// How long readiness says no before connections are refused at the end.
+    pub drain_notice: Duration,
+    /// Where `/metrics`, `/healthz` and `/readyz` are served alone; none for beside the rest.
+    pub metrics_listen: Option<SocketAddr>,
+    /// Networks, beside this machine, that may read `/metrics` where it stands beside the rest.
+    pub metrics_allow: Vec<IpNet>,
+    /// Whether the log is one JSON object a line; otherwise text.
+    pub log_json: bool,
     /// Text in place of “Keywright” on pages.
     pub site_name: String,
     /// Resources besides our own API that access tokens may be made for (RFC 8707), byte for byte.
@@ -164,6 +173,10 @@ impl Settings {
             allow_private_addresses: false,
             short_aliases: false,
             drain: Duration::from_secs(20),
+            drain_notice: Duration::ZERO,
+            metrics_listen: None,
+            metrics_allow: Vec::new(),
+            log_json: true,
             site_name: "Keywright".to_owned(),
             resources: Vec::new(),
             issuer,
@@ -256,6 +269,20 @@ impl Settings {
             let why = format!("{open} trusts everybody: name the proxies");
             return Err(SettingError::new("proxies.trusted", why));
         }
+        if let Some(open) = self.metrics_allow.iter().find(|net| net.prefix_len() == 0) {
+            let why = format!("{open} is everybody: name the networks that collect figures");
+            return Err(SettingError::new("metrics.allow", why));
+        }
+        if self.metrics_listen == Some(self.listen) && self.listen.port() != 0 {
+            let why = "it is the address of `listen`: choose another port";
+            return Err(SettingError::new("metrics.listen", why));
+        }
+        if self.drain > LONGEST_DRAIN {
+            return Err(SettingError::new("drain_s", "allowed are 0 to 600"));
+        }
+        if self.drain_notice > LONGEST_DRAIN {
+            return Err(SettingError::new("drain_notice_s", "allowed are 0 to 600"));
+        }
         Ok(self)
     }
 
@@ -329,6 +356,17 @@ mod tests {
         assert_eq!(
             refused(|s| s.trusted_proxies.push(everybody)),
             "proxies.trusted"
+        );
+        let everybody = "::/0".parse().unwrap();
+        assert_eq!(refused(|s| s.metrics_allow.push(everybody)), "metrics.allow");
+        assert_eq!(
+            refused(|s| s.metrics_listen = Some(s.listen)),
+            "metrics.listen"
+        );
+        assert_eq!(refused(|s| s.drain = Duration::from_secs(601)), "drain_s");
+        assert_eq!(
+            refused(|s| s.drain_notice = Duration::from_secs(601)),
+            "drain_notice_s"
         );
     }
 

@@ -25,7 +25,7 @@ pub(crate) const ACCESS_TYPE: &str = "at+jwt";
 pub(crate) const ID_TYPE: &str = "JWT";
 /// `typ` of logout tokens (OpenID Connect Back-Channel Logout §2.4).
 pub(crate) const LOGOUT_TYPE: &str = "logout+jwt";
-const PURPOSE: &str = "signing key";
+pub(super) const PURPOSE: &str = "signing key";
 const LONGEST_TOKEN: usize = 16 * 1024;
 
 /// Why a token of ours is none.

@@ -345,6 +345,18 @@ pub(crate) async fn is_denied(
     Ok(found.is_some())
 }
 
+/// How much is denied at `now`.
+pub(crate) async fn count_denials(
+    connection: &mut AnyConnection,
+    now: i64,
+) -> Result<i64, RegistryError> {
+    let count = sqlx::query_scalar("SELECT COUNT(*) FROM denials WHERE expires_at > $1")
+        .bind(now)
+        .fetch_one(connection)
+        .await?;
+    Ok(count)
+}
+
 /// What is denied at `now`, in the order in which it was denied.
 pub(crate) async fn list_denials(
     connection: &mut AnyConnection,

@@ -1,0 +1,157 @@
+//! `keywright-server backup`: settings, secrets and the embedded database in one file, sealed under a
+//! passphrase in age's format. Its content is a line of JSON with names and sizes, then the files.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use keywright_domain::SecretText;
+use keywright_domain::audit::Actor;
+use keywright_registry::{MAX_ARCHIVE, seal_archive};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::DataFolder;
+use super::shared::{open_registry, read_secret, read_settings, secrets_path, settings_path};
+
+pub(super) const FORMAT: &str = "keywright-server-backup";
+pub(super) const DATABASE: &str = "registry.db";
+pub(super) const MANIFEST: &str = "registry.db.manifest.json";
+pub(super) const SETTINGS: &str = "server.toml";
+pub(super) const SECRETS: &str = "secrets/";
+
+/// Writes settings, secrets and the embedded database into one sealed file. The server may run
+/// meanwhile. With PostgreSQL the database is not in it: use PostgreSQL's own backups.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Backup {
+    #[command(flatten)]
+    folder: DataFolder,
+    /// The file to be made.
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// File with the passphrase; `-` for standard input.
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: PathBuf,
+}
+
+/// The first line of a backup.
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Head {
+    pub(super) format: String,
+    pub(super) version: u32,
+    pub(super) files: Vec<Entry>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) size: usize,
+}
+
+impl Backup {
+    pub(crate) async fn run(self) -> Result<()> {
+        let passphrase = read_secret(&self.passphrase_file)?;
+        let with_database = back_up(&self.folder.data, &self.out, &passphrase).await?;
+        if !with_database {
+            eprintln!(
+                "the database is in PostgreSQL and is not in this file: make a backup of it too, with pg_dump --format=custom"
+            );
+        }
+        println!(
+            "{}",
+            json!({ "backup": self.out, "database": with_database })
+        );
+        Ok(())
+    }
+}
+
+/// Writes the file. Says whether the database is in it.
+pub(super) async fn back_up(data: &Path, out: &Path, passphrase: &SecretText) -> Result<bool> {
+    if fs::symlink_metadata(out).is_ok() {
+        bail!("{} is there already", out.display());
+    }
+    let settings = read_settings(data, None)?;
+    let with_database = settings.database.is_none();
+    // Beside the database, so that no copy of it ever lies where others can read.
+    let scratch = tempfile::Builder::new().prefix(".backup").tempdir_in(data)?;
+    let mut paths = vec![(SETTINGS.to_owned(), settings_path(data))];
+    if with_database {
+        let registry = open_registry(&settings).await?;
+        let actor = Actor::person("keywright-server backup");
+        let copy = scratch.path().join(DATABASE);
+        let made = registry.back_up(&actor, &copy).await;
+        registry.close().await;
+        made?;
+        paths.push((DATABASE.to_owned(), copy));
+        paths.push((MANIFEST.to_owned(), scratch.path().join(MANIFEST)));
+    }
+    for found in fs::read_dir(secrets_path(data))? {
+        let found = found?;
+        let name = found.file_name().to_string_lossy().into_owned();
+        if found.file_type()?.is_file() {
+            paths.push((format!("{SECRETS}{name}"), found.path()));
+        }
+    }
+    let passphrase = passphrase.clone();
+    let sealed = tokio::task::spawn_blocking(move || -> Result<Vec<u8>> {
+        let plain = pack(&paths)?;
+        Ok(seal_archive(&plain, &passphrase)?)
+    })
+    .await??;
+    write_new(out, &sealed).with_context(|| format!("{}", out.display()))?;
+    Ok(with_database)
+}
+
+fn pack(paths: &[(String, PathBuf)]) -> Result<Zeroizing<Vec<u8>>> {
+    let mut head = Head {
+        format: FORMAT.to_owned(),
+        version: 1,
+        files: Vec::new(),
+    };
+    let mut total: u64 = 0;
+    for (name, path) in paths {
+        let size = fs::metadata(path)?.len();
+        total = total.saturating_add(size);
+        head.files.push(Entry {
+            name: name.clone(),
+            size: usize::try_from(size)?,
+        });
+    }
+    // Sealed text is a third longer.
+    if total > MAX_ARCHIVE as u64 / 2 {
+        bail!(
+            "the database is too large for this way of backup: copy it with your file system's snapshots"
+        );
+    }
+    let line = serde_json::to_vec(&head)?;
+    let room = line.len() + 1 + usize::try_from(total)?;
+    let mut plain = Zeroizing::new(Vec::with_capacity(room));
+    plain.extend_from_slice(&line);
+    plain.push(b'\n');
+    for ((name, path), entry) in paths.iter().zip(&head.files) {
+        let content = Zeroizing::new(fs::read(path)?);
+        if content.len() != entry.size {
+            bail!("{name} changed while it was read: try again");
+        }
+        plain.extend_from_slice(&content);
+    }
+    Ok(plain)
+}
+
+fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
+    if written.is_err() {
+        let _ = fs::remove_file(path);
+    }
+    written
+}

@@ -1,0 +1,378 @@
+//! `keywright-server doctor`: looks at everything that a server needs, and changes nothing.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use keywright_registry::LocalRegistry;
+use keywright_server::settings::Settings;
+use keywright_server::{
+    KeyFinding, ServerSecrets, check_certificate, check_signing_keys, is_empty,
+};
+use serde_json::{Value, json};
+
+use super::DataFolder;
+use super::shared::{open_registry, open_secrets, place, read_settings, secrets_path, settings_path};
+
+const REACH_WITHIN: Duration = Duration::from_secs(5);
+const LARGEST_DOCUMENT: usize = 64 * 1024;
+
+/// Checks settings, secrets, database, keys and the address. It changes nothing; its exit code says
+/// whether something must be done.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Doctor {
+    #[command(flatten)]
+    folder: DataFolder,
+    /// Settings file in place of `server.toml` in the data folder.
+    #[arg(long, env = "KEYWRIGHT_SERVER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Does not ask the issuer's address.
+    #[arg(long)]
+    offline: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Level {
+    Good,
+    Warning,
+    Error,
+}
+
+/// What was found, and what to do.
+#[derive(Debug)]
+struct Finding {
+    level: Level,
+    subject: &'static str,
+    text: String,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, level: Level, subject: &'static str, text: impl Into<String>) {
+        self.0.push(Finding {
+            level,
+            subject,
+            text: text.into(),
+        });
+    }
+
+    fn good(&mut self, subject: &'static str, text: impl Into<String>) {
+        self.add(Level::Good, subject, text);
+    }
+
+    fn warning(&mut self, subject: &'static str, text: impl Into<String>) {
+        self.add(Level::Warning, subject, text);
+    }
+
+    fn error(&mut self, subject: &'static str, text: impl Into<String>) {
+        self.add(Level::Error, subject, text);
+    }
+}
+
+impl Doctor {
+    pub(crate) async fn run(self) -> Result<()> {
+        let findings = self.look().await;
+        for finding in &findings.0 {
+            let level = match finding.level {
+                Level::Good => "good",
+                Level::Warning => "warning",
+                Level::Error => "error",
+            };
+            if self.json {
+                let (subject, text) = (finding.subject, &finding.text);
+                println!("{}", json!({ "level": level, "subject": subject, "text": text }));
+            } else {
+                println!("{level:<8} {:<10} {}", finding.subject, finding.text);
+            }
+        }
+        let errors = findings.0.iter().filter(|one| one.level == Level::Error);
+        match errors.count() {
+            0 => Ok(()),
+            1 => bail!("one thing must be mended"),
+            count => bail!("{count} things must be mended"),
+        }
+    }
+
+    async fn look(&self) -> Findings {
+        let mut findings = Findings::default();
+        let settings = match read_settings(&self.folder.data, self.config.as_deref()) {
+            Ok(settings) => settings,
+            Err(error) => {
+                findings.error("settings", format!("{error:#}"));
+                return findings;
+            }
+        };
+        let settings = match settings.clone().check() {
+            Ok(settings) => {
+                findings.good("settings", "they can be used");
+                settings
+            }
+            Err(error) => {
+                findings.error("settings", format!("{error}: change it in server.toml"));
+                settings
+            }
+        };
+        look_at_files(&settings, &mut findings);
+        let secrets = match open_secrets(&settings.data) {
+            Ok(secrets) => {
+                findings.good("secrets", "the master key can be used");
+                Some(secrets)
+            }
+            Err(error) => {
+                findings.error("secrets", format!("{error:#}"));
+                None
+            }
+        };
+        look_at_database(&settings, secrets.as_ref(), &mut findings).await;
+        look_at_address(&settings, self.offline, &mut findings).await;
+        findings
+    }
+}
+
+fn look_at_files(settings: &Settings, findings: &mut Findings) {
+    let secrets = secrets_path(&settings.data);
+    for (path, subject) in [(&settings.data, "data"), (&secrets, "secrets")] {
+        match mode(path) {
+            Some(mode) if mode & 0o077 != 0 => findings.error(
+                subject,
+                format!("{0} is open to others: `chmod go= {0}`", path.display()),
+            ),
+            Some(_) => findings.good(subject, format!("{} is closed to others", path.display())),
+            None => findings.error(subject, format!("{} is missing", path.display())),
+        }
+    }
+    let file = settings_path(&settings.data);
+    if settings.database.is_some() && mode(&file).is_some_and(|mode| mode & 0o077 != 0) {
+        findings.error(
+            "settings",
+            format!(
+                "{0} holds the database's address and others can read it: `chmod go= {0}`",
+                file.display()
+            ),
+        );
+    }
+    if let Some((cert, key)) = &settings.tls {
+        match check_certificate(cert, key) {
+            Ok(()) => findings.good("tls", "certificate and key fit"),
+            Err(error) => findings.error("tls", error.to_string()),
+        }
+        if mode(key).is_some_and(|mode| mode & 0o007 != 0) {
+            findings.error(
+                "tls",
+                format!("{0} can be read by everybody: `chmod o= {0}`", key.display()),
+            );
+        }
+    }
+}
+
+fn mode(path: &Path) -> Option<u32> {
+    fs::metadata(path)
+        .ok()
+        .map(|metadata| metadata.permissions().mode())
+}
+
+async fn look_at_database(
+    settings: &Settings,
+    secrets: Option<&ServerSecrets>,
+    findings: &mut Findings,
+) {
+    let known = LocalRegistry::newest_schema();
+    match LocalRegistry::stored_schema(&place(settings)).await {
+        Ok(Some(found)) if found == known => {
+            findings.good("database", format!("it answers, with schema {found}"));
+        }
+        Ok(Some(found)) if found < known => {
+            let text = format!(
+                "its schema is {found}, and this program's is {known}: stop all servers, then run `keywright-server migrate`"
+            );
+            return findings.warning("database", text);
+        }
+        Ok(Some(found)) => {
+            let text = format!(
+                "its schema is {found}, and this program knows {known}: use the newer program"
+            );
+            return findings.error("database", text);
+        }
+        Ok(None) => {
+            let text = "there is no registry in it: run `keywright-server init`, or restore a backup";
+            return findings.error("database", text);
+        }
+        Err(error) => {
+            let text = format!("it does not answer: {error}. Is it running, and is its address right?");
+            return findings.error("database", text);
+        }
+    }
+    let registry = match open_registry(settings).await {
+        Ok(registry) => registry,
+        Err(error) => return findings.error("database", format!("{error:#}")),
+    };
+    if let Err(error) = look_inside(&registry, secrets, findings).await {
+        findings.error("database", error.to_string());
+    }
+    registry.close().await;
+}
+
+async fn look_inside(
+    registry: &LocalRegistry,
+    secrets: Option<&ServerSecrets>,
+    findings: &mut Findings,
+) -> Result<()> {
+    if is_empty(registry).await? {
+        findings.warning("people", "nobody is there: run `keywright-server init`");
+    } else {
+        findings.good("people", "there are people");
+    }
+    let Some(secrets) = secrets else { return Ok(()) };
+    for pepper in registry.list_peppers().await? {
+        match secrets.pepper(&pepper.id) {
+            Ok(_) => findings.good("peppers", format!("pepper {} is there", pepper.id)),
+            Err(error) if pepper.secrets > 0 => findings.error(
+                "peppers",
+                format!("{error}; {} live keys need it: put its copy back", pepper.secrets),
+            ),
+            Err(_) => {}
+        }
+    }
+    for (alg, finding) in check_signing_keys(registry, secrets).await? {
+        match finding {
+            KeyFinding::Good => findings.good("keys", format!("{alg}: one signs")),
+            KeyFinding::None => {
+                findings.warning("keys", format!("{alg}: none yet; the server makes it when it starts"));
+            }
+            KeyFinding::Unusable => findings.error(
+                "keys",
+                format!(
+                    "{alg}: it was sealed under another master key: put the right one back, or run `keywright-server signing-keys retire` and start the server"
+                ),
+            ),
+        }
+    }
+    Ok(())
+}
+
+async fn look_at_address(settings: &Settings, offline: bool, findings: &mut Findings) {
+    if settings.is_https() && settings.tls.is_none() && settings.trusted_proxies.is_empty() {
+        let text = "a proxy does TLS, and proxies.trusted is empty: every request seems to come from the proxy, so failures are counted for all people together";
+        findings.warning("issuer", text);
+    }
+    if settings.allow_private_addresses && settings.is_https() {
+        let text = "allow_private_addresses is for development: clients and identity providers can make this server ask addresses inside your network";
+        findings.warning("settings", text);
+    }
+    if offline {
+        return;
+    }
+    let url = settings.url("/.well-known/openid-configuration");
+    match asked(&url).await {
+        Ok(document) if document["issuer"] == settings.issuer.as_str() => {
+            findings.good("issuer", format!("{url} answers"));
+        }
+        Ok(_) => findings.error(
+            "issuer",
+            format!("{url} answers, and is not this server: look at DNS and the proxy"),
+        ),
+        Err(why) => findings.warning(
+            "issuer",
+            format!("{url} does not answer ({why}): start the server, then look at DNS, the proxy and the firewall"),
+        ),
+    }
+}
+
+async fn asked(url: &str) -> Result<Value> {
+    let client = reqwest::Client::builder()
+        .timeout(REACH_WITHIN)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()?;
+    let mut response = client.get(url).send().await?.error_for_status()?;
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > LARGEST_DOCUMENT {
+            bail!("the answer is too large");
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(serde_json::from_slice(&body)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::shared::tests::set_up_folder;
+
+    async fn look(data: &Path) -> Vec<(Level, &'static str, String)> {
+        let doctor = Doctor {
+            folder: DataFolder {
+                data: data.to_owned(),
+            },
+            config: None,
+            offline: true,
+            json: false,
+        };
+        let findings = doctor.look().await.0.into_iter();
+        findings
+            .map(|one| (one.level, one.subject, one.text))
+            .collect()
+    }
+
+    fn errors(found: &[(Level, &'static str, String)]) -> Vec<&'static str> {
+        found
+            .iter()
+            .filter(|(level, ..)| *level == Level::Error)
+            .map(|(_, subject, _)| *subject)
+            .collect()
+    }
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn ac_200_each_fault_is_found_with_what_to_do() {
+        let folder = set_up_folder().await;
+        let data = folder.path();
+        assert_eq!(errors(&look(data).await), Vec::<&str>::new());
+
+        let master = data.join("secrets/master.key");
+        chmod(&master, 0o644);
+        let found = look(data).await;
+        assert_eq!(errors(&found), ["secrets"]);
+        assert!(found.iter().any(|(_, _, text)| text.contains("chmod go= ")));
+        chmod(&master, 0o600);
+
+        chmod(&data.join("secrets"), 0o755);
+        assert_eq!(errors(&look(data).await), ["secrets"]);
+        chmod(&data.join("secrets"), 0o700);
+
+        // Another master key: what was sealed does not open.
+        let server_toml = fs::read_to_string(data.join("server.toml")).unwrap();
+        let key = fs::read(&master).unwrap();
+        fs::remove_file(&master).unwrap();
+        ServerSecrets::create(&data.join("secrets")).unwrap();
+        let found = look(data).await;
+        assert_eq!(errors(&found), ["keys", "keys", "keys"]);
+        fs::write(&master, key).unwrap();
+
+        for pepper in fs::read_dir(data.join("secrets")).unwrap().flatten() {
+            if pepper.file_name().to_string_lossy().starts_with("pepper-") {
+                fs::remove_file(pepper.path()).unwrap();
+            }
+        }
+        assert_eq!(errors(&look(data).await), ["peppers"]);
+
+        let unsafe_proxies = format!("{server_toml}\n[proxies]\ntrusted = [\"0.0.0.0/0\"]\n");
+        fs::write(data.join("server.toml"), unsafe_proxies).unwrap();
+        let found = look(data).await;
+        assert!(found.iter().any(|(_, _, text)| text.starts_with("proxies.trusted")));
+        fs::remove_file(data.join("registry.db")).unwrap();
+        fs::write(data.join("server.toml"), server_toml).unwrap();
+        assert_eq!(errors(&look(data).await), ["database"]);
+        assert!(!data.join("registry.db").exists(), "it changes nothing");
+    }
+}

@@ -1,0 +1,190 @@
+//! Figures in the format that Prometheus reads (OpenMetrics 1.0). Labels have few values each: routes
+//! are templates, and nothing a client sends becomes a label.
+
+use std::fmt;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+
+use super::health;
+use crate::server::App;
+
+/// From half a millisecond to what a request may take.
+const BUCKETS: [f64; 12] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0,
+];
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RequestLabels {
+    route: String,
+    method: &'static str,
+    status: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RouteLabels {
+    route: String,
+    method: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SignInLabels {
+    method: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct GrantLabels {
+    grant: &'static str,
+}
+
+type Histograms = Family<RouteLabels, Histogram, fn() -> Histogram>;
+
+/// What is counted.
+pub(crate) struct Metrics {
+    registry: Registry,
+    requests: Family<RequestLabels, Counter>,
+    durations: Histograms,
+    sign_ins: Family<SignInLabels, Counter>,
+    tokens: Family<GrantLabels, Counter>,
+    denials: Gauge,
+    database_up: Gauge,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+impl Metrics {
+    /// Nothing counted yet.
+    pub(super) fn new() -> Self {
+        let mut registry = Registry::with_prefix("keywright");
+        let requests = Family::default();
+        registry.register("http_requests", "Requests answered", requests.clone());
+        let durations: Histograms = Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        registry.register(
+            "http_request_duration_seconds",
+            "Time until the answer began",
+            durations.clone(),
+        );
+        let sign_ins = Family::default();
+        registry.register("sign_ins", "Sign-ins by way", sign_ins.clone());
+        let tokens = Family::default();
+        registry.register(
+            "token_requests",
+            "Answers of the token endpoint that gave tokens, by grant type",
+            tokens.clone(),
+        );
+        let denials = Gauge::default();
+        registry.register(
+            "denials",
+            "Access tokens, sessions and grants that ended before their time and are remembered",
+            denials.clone(),
+        );
+        let database_up = Gauge::default();
+        registry.register(
+            "database_up",
+            "1 if the database answered when it was last asked",
+            database_up.clone(),
+        );
+        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+        registry.register("build", "The program that runs", Info::new(version));
+        Self {
+            registry,
+            requests,
+            durations,
+            sign_ins,
+            tokens,
+            denials,
+            database_up,
+        }
+    }
+
+    pub(super) fn count_request(
+        &self,
+        route: &str,
+        method: &'static str,
+        status: StatusCode,
+        took: Duration,
+    ) {
+        let status = match status.as_u16() / 100 {
+            1 => "1xx",
+            2 => "2xx",
+            3 => "3xx",
+            4 => "4xx",
+            _ => "5xx",
+        };
+        let route = route.to_owned();
+        self.durations
+            .get_or_create(&RouteLabels {
+                route: route.clone(),
+                method,
+            })
+            .observe(took.as_secs_f64());
+        self.requests
+            .get_or_create(&RequestLabels {
+                route,
+                method,
+                status,
+            })
+            .inc();
+    }
+
+    /// Counts a sign-in. Ways beyond ours count as `provider`: their ids are names that people give.
+    pub(crate) fn count_sign_in(&self, method: &str, succeeded: bool) {
+        let method = match method {
+            "password" => "password",
+            "passkey" => "passkey",
+            "totp" => "totp",
+            "recovery_code" => "recovery_code",
+            "invitation" => "invitation",
+            _ => "provider",
+        };
+        let outcome = if succeeded { "success" } else { "failure" };
+        self.sign_ins
+            .get_or_create(&SignInLabels { method, outcome })
+            .inc();
+    }
+
+    /// Counts tokens that were given.
+    pub(crate) fn count_tokens(&self, grant: &str) {
+        let grant = match grant {
+            "authorization_code" => "authorization_code",
+            "refresh_token" => "refresh_token",
+            "client_credentials" => "client_credentials",
+            "urn:ietf:params:oauth:grant-type:device_code" => "device_code",
+            _ => "other",
+        };
+        self.tokens.get_or_create(&GrantLabels { grant }).inc();
+    }
+
+    /// The text that Prometheus reads.
+    pub(super) fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing into a text cannot fail; what is whole so far is told otherwise.
+        if encode(&mut text, &self.registry).is_err() {
+            tracing::warn!("the figures could not be written whole");
+        }
+        text
+    }
+}
+
+/// Looks at what no request changes: the database and the denials.
+pub(super) async fn look(app: &App) {
+    let metrics = &app.operations.metrics;
+    let up = health::database_answers(app).await;
+    metrics.database_up.set(i64::from(up));
+    if up && let Ok(denials) = app.registry.count_denials().await {
+        metrics.denials.set(denials);
+    }
+}

@@ -1,0 +1,208 @@
+//! The API's description (OpenAPI 3.1), made of the handlers themselves.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderName, HeaderValue, header};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme,
+};
+use utoipa::openapi::{ServerBuilder, Tag};
+
+use crate::server::App;
+use crate::settings::Settings;
+use crate::{keys, sessions, users};
+
+#[derive(OpenApi)]
+#[openapi(
+    paths(
+        keys::list::list,
+        keys::list::read,
+        keys::list::scopes,
+        keys::issue::issue,
+        keys::change::change,
+        keys::change::revoke,
+        keys::change::disable,
+        keys::change::enable,
+        keys::change::define_scope,
+        keys::rotate::rotate,
+        keys::rotate::list,
+        keys::rotate::step,
+        keys::rotate::revoke_secret,
+        keys::verify::verify,
+        sessions::session::show,
+        sessions::csrf_token::show,
+        sessions::sign_out::sign_out,
+        sessions::review::list,
+        sessions::review::end,
+        sessions::review::revoke_others,
+        sessions::review::revoke_all,
+        sessions::applications::list,
+        sessions::applications::remove,
+        sessions::sign_ins::list,
+        sessions::of_users::list,
+        sessions::of_users::sign_ins,
+        sessions::of_users::end,
+        sessions::of_users::revoke_all,
+        users::people::list,
+        users::people::read,
+        users::people::create,
+        users::people::change,
+        users::people::disable,
+        users::people::enable,
+        users::people::remove,
+        users::invitations::create,
+        users::invitations::list,
+        users::invitations::withdraw,
+        users::roles::list,
+        users::roles::define,
+        users::roles::remove,
+        users::roles::of_user,
+        users::roles::set_of_user,
+    ),
+    info(
+        title = "Keywright",
+        description = "API keys, people and sessions. Refusals are problems (RFC 9457) with a stable \
+                       `code`. OAuth's endpoints are described by \
+                       /.well-known/openid-configuration."
+    )
+)]
+struct Described;
+
+/// The description for this server.
+pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
+    let mut api = Described::openapi();
+    api.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    // What cargo knows of the authors is no contact.
+    api.info.contact = None;
+    api.info.license = None;
+    api.servers = Some(vec![
+        ServerBuilder::new().url(settings.issuer.as_str()).build(),
+    ]);
+    let mut tags = vec![
+        Tag::new("keys"),
+        Tag::new("sessions"),
+        Tag::new("sign-in"),
+        Tag::new("users"),
+    ];
+    let words = [
+        "API keys: issue, list, verify, rotate, end",
+        "The caller's own sessions and applications",
+        "For programs in a browser",
+        "People, roles and invitations, for administrators",
+    ];
+    for (tag, text) in tags.iter_mut().zip(words) {
+        tag.description = Some(text.to_owned());
+    }
+    api.tags = Some(tags);
+    let mut components = api.components.take().unwrap_or_default();
+    let bearer = HttpBuilder::new()
+        .scheme(HttpAuthScheme::Bearer)
+        .bearer_format("JWT")
+        .build();
+    components.add_security_scheme("accessToken", SecurityScheme::Http(bearer));
+    let cookie = crate::http::cookies::Name::Session.text(settings);
+    components.add_security_scheme(
+        "session",
+        SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(cookie))),
+    );
+    components.add_security_scheme(
+        "apiKey",
+        SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-api-key"))),
+    );
+    api.components = Some(components);
+    api
+}
+
+/// `/api/openapi.json`
+pub(super) async fn document(
+    State(app): State<App>,
+) -> ([(HeaderName, HeaderValue); 1], Json<utoipa::openapi::OpenApi>) {
+    let cache = HeaderValue::from_static("public, max-age=300");
+    ([(header::CACHE_CONTROL, cache)], Json(describe(&app.settings)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+    use std::path::Path;
+
+    use axum::body::Body;
+    use axum::http::{Method, StatusCode};
+
+    use crate::test_support::TestServer;
+
+    /// Routes under the API's paths that are for browsers, or that other standards describe.
+    const NOT_DESCRIBED: [&str; 4] = ["/auth/login/", "/auth/callback", "/auth/providers", "/auth/link"];
+
+    fn routes_in(folder: &Path, found: &mut BTreeSet<String>) {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            let path = entry.path();
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if path.is_dir() {
+                routes_in(&path, found);
+            } else if name.ends_with(".rs") && !name.contains("test") {
+                let text = fs::read_to_string(&path).unwrap();
+                for part in text.split(".route(").skip(1) {
+                    let route = part.trim_start().strip_prefix('"');
+                    let Some(route) = route.and_then(|rest| rest.split('"').next()) else {
+                        continue;
+                    };
+                    if route.starts_with("/api/v1/") || route.starts_with("/auth/") {
+                        found.insert(route.to_owned());
+                    }
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn the_description_and_the_routes_say_the_same() {
+        let server = TestServer::start().await;
+        let mut browser = server.browser();
+        let answer = browser.get("/api/openapi.json").await;
+        let document = answer.json();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        assert_eq!(document["servers"][0]["url"], "http://127.0.0.1:8377");
+        let paths = document["paths"].as_object().unwrap();
+        assert!(paths.len() > 20, "{}", paths.len());
+
+        // What is described is there.
+        for (path, item) in paths {
+            for method in item.as_object().unwrap().keys() {
+                let Ok(verb) = method.to_uppercase().parse::<Method>() else {
+                    continue;
+                };
+                let asked = path.replace(['{', '}'], "");
+                let answer = browser.send(verb, &asked, &[], Body::empty()).await;
+                let code = answer.json()["code"].clone();
+                assert_ne!(answer.status, StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
+                assert_ne!(code, "not_found", "{method} {path}");
+            }
+        }
+        // What is there is described.
+        let mut routes = BTreeSet::new();
+        routes_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut routes);
+        assert!(routes.len() > 20, "{}", routes.len());
+        let missing: Vec<_> = routes
+            .iter()
+            .filter(|route| !paths.contains_key(*route))
+            .filter(|route| !NOT_DESCRIBED.iter().any(|start| route.starts_with(start)))
+            .collect();
+        assert!(missing.is_empty(), "not described: {missing:?}");
+    }
+
+    #[tokio::test]
+    async fn the_page_names_every_operation_and_needs_no_script() {
+        let server = TestServer::start().await;
+        let mut browser = server.browser();
+        let document = browser.get("/api/openapi.json").await.json();
+        let page = browser.get("/api/docs").await;
+        assert_eq!(page.status, StatusCode::OK);
+        assert!(!page.text.contains("<script"));
+        for path in document["paths"].as_object().unwrap().keys() {
+            assert!(page.text.contains(path.as_str()), "{path}");
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Taking connections: https, limits on headers and their time, and draining at the end.
+
+mod tls;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::ConnectInfo;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tower::Service as _;
+
+use crate::{Server, operations};
+use tls::Tls;
+pub use tls::{TlsError, check_certificate};
+
+/// A client that sends its headers slower than this is not served.
+const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+const MOST_HEADERS: usize = 100;
+const LARGEST_HEAD: usize = 64 * 1024;
+/// So many connections at once; more wait.
+const CONNECTIONS: usize = 10_000;
+/// Probes and collectors are few.
+const MACHINE_CONNECTIONS: usize = 64;
+
+/// Why serving ended early.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The socket failed.
+    #[error("connections cannot be taken: {0}")]
+    Socket(#[from] std::io::Error),
+    /// The certificate is no good.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Serves until `stop`, then lets requests in progress end. With a certificate in the settings it
+/// serves https, and reads the certificate again on SIGHUP.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve(
+    server: &Server,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<(), ServeError> {
+    let settings = server.settings();
+    let tls = match &settings.tls {
+        Some((cert, key)) => Some(Arc::new(Tls::load(cert, key)?)),
+        None => None,
+    };
+    if let Some(tls) = &tls {
+        reload_on_hangup(Arc::clone(tls), stop.clone())?;
+    }
+    let refuse = CancellationToken::new();
+    let begin = {
+        let (stop, refuse) = (stop.clone(), refuse.clone());
+        let (app, notice) = (Arc::clone(server.parts()), settings.drain_notice);
+        tokio::spawn(async move {
+            stop.cancelled().await;
+            // Whoever spreads requests sees it, and sends them elsewhere, before any is refused.
+            app.operations.drain();
+            tokio::time::sleep(notice).await;
+            refuse.cancel();
+        })
+    };
+    take(server.router(), listener, tls, refuse, CONNECTIONS, settings.drain).await;
+    begin.abort();
+    Ok(())
+}
+
+/// Serves `/metrics`, `/healthz` and `/readyz` alone, by plain HTTP, until `stop`.
+pub async fn serve_machines(server: &Server, listener: TcpListener, stop: CancellationToken) {
+    let router = operations::machine_routes(server.parts());
+    let drain = Duration::from_secs(1);
+    take(router, listener, None, stop, MACHINE_CONNECTIONS, drain).await;
+}
+
+async fn take(
+    router: Router,
+    listener: TcpListener,
+    tls: Option<Arc<Tls>>,
+    refuse: CancellationToken,
+    most: usize,
+    drain: Duration,
+) {
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(tokio::sync::Semaphore::new(most));
+    loop {
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = refuse.cancelled() => break,
+        };
+        let Ok(place) = place else { break };
+        let (stream, address) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Out of descriptors, most likely: others end, and then there is room again.
+                    tracing::warn!(%error, "a connection was not taken");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            () = refuse.cancelled() => break,
+        };
+        let _ = stream.set_nodelay(true);
+        let (router, watcher, tls) = (router.clone(), graceful.watcher(), tls.clone());
+        tokio::spawn(async move {
+            match tls {
+                None => connection(stream, address, router, watcher).await,
+                Some(tls) => {
+                    if let Some(stream) = tls.accept(stream).await {
+                        connection(stream, address, router, watcher).await;
+                    }
+                }
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    let drained = tokio::time::timeout(drain, graceful.shutdown()).await;
+    if drained.is_err() {
+        tracing::warn!("some requests were still in progress at the end");
+    }
+}
+
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    address: SocketAddr,
+    router: Router,
+    watcher: Watcher,
+) {
+    let service = tower::service_fn(move |mut request: Request<Incoming>| {
+        request
+            .extensions_mut()
+            .insert(ConnectInfo::<SocketAddr>(address));
+        router.clone().call(request)
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_WITHIN)
+        .max_headers(MOST_HEADERS)
+        .max_buf_size(LARGEST_HEAD)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    if let Err(error) = watcher.watch(connection).await {
+        tracing::debug!(%error, "a connection ended early");
+    }
+}
+
+fn reload_on_hangup(tls: Arc<Tls>, stop: CancellationToken) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => {}
+                () = stop.cancelled() => return,
+            }
+            match tls.reload() {
+                Ok(()) => tracing::info!("the certificate was read again"),
+                Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+            }
+        }
+    });
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! Over real sockets: https, plain HTTP by mistake, a certificate that changes, and the end.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::tls::Tls;
+use super::{serve, serve_machines};
+use crate::test_support::TestServer;
+
+fn write_certificate(folder: &Path) -> String {
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let pem = made.cert.pem();
+    fs::write(folder.join("cert.pem"), &pem).unwrap();
+    fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    pem
+}
+
+async fn ask(address: SocketAddr, text: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer).await;
+    answer
+}
+
+const READY: &str = "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn https_is_served_and_plain_http_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let pem = write_certificate(folder.path());
+    let server = TestServer::with(|settings| {
+        settings.tls = Some((folder.path().join("cert.pem"), folder.path().join("key.pem")));
+    })
+    .await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let (running, token) = (server.server.clone(), stop.clone());
+    let task = tokio::spawn(async move { serve(&running, listener, token).await });
+
+    let plain = ask(address, READY).await;
+    assert!(plain.starts_with("HTTP/1.1 400 "), "{plain}");
+    let (head, body) = plain.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+
+    let client = reqwest::Client::builder()
+        .tls_certs_only([reqwest::Certificate::from_pem(pem.as_bytes()).unwrap()])
+        .resolve("localhost", address)
+        .build()
+        .unwrap();
+    let url = format!("https://localhost:{}/readyz", address.port());
+    let answer = client.get(url).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert!(answer.headers().contains_key("x-request-id"));
+    drop(client);
+    stop.cancel();
+    tokio::time::timeout(Duration::from_secs(30), task)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_is_read_again_and_a_bad_one_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    write_certificate(folder.path());
+    let (cert, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let tls = Tls::load(&cert, &key).unwrap();
+    write_certificate(folder.path());
+    assert!(tls.reload().is_ok());
+    // The key of another certificate, then none at all.
+    let other = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    fs::write(&cert, other.cert.pem()).unwrap();
+    let error = tls.reload().unwrap_err().to_string();
+    assert!(error.contains("tls.cert"), "{error}");
+    fs::write(&key, "secret-canary").unwrap();
+    let error = tls.reload().unwrap_err().to_string();
+    assert!(error.contains("tls.key") && !error.contains("canary"), "{error}");
+    let missing = Tls::load(&folder.path().join("none"), &key).err().unwrap();
+    assert!(missing.to_string().starts_with("tls.cert: "));
+}
+
+#[tokio::test]
+async fn at_the_end_readiness_says_no_before_connections_are_refused() {
+    let server = TestServer::with(|settings| {
+        settings.drain_notice = Duration::from_millis(1500);
+    })
+    .await;
+    let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (listener, machines) = (bind().await, bind().await);
+    let address = listener.local_addr().unwrap();
+    let machine_address = machines.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let end = CancellationToken::new();
+    let (running, token) = (server.server.clone(), stop.clone());
+    let task = tokio::spawn(async move { serve(&running, listener, token).await });
+    let (running, token) = (server.server.clone(), end.clone());
+    let machine_task =
+        tokio::spawn(async move { serve_machines(&running, machines, token).await });
+
+    assert!(ask(address, READY).await.starts_with("HTTP/1.1 200 "));
+    assert!(ask(machine_address, READY).await.starts_with("HTTP/1.1 200 "));
+    let page = READY.replace("/readyz", "/api/docs");
+    assert!(ask(machine_address, &page).await.starts_with("HTTP/1.1 404 "));
+    stop.cancel();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for one in [address, machine_address] {
+        let answer = ask(one, READY).await;
+        assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("draining"));
+    }
+    let health = READY.replace("/readyz", "/healthz");
+    assert!(ask(address, &health).await.starts_with("HTTP/1.1 200 "));
+    tokio::time::timeout(Duration::from_secs(30), task)
+        .await
+        .unwrap()
+        .unwrap()
+        .unwrap();
+    assert!(TcpStream::connect(address).await.is_err());
+    end.cancel();
+    machine_task.await.unwrap();
+}

@@ -198,6 +198,8 @@ pub enum AuditAction {
     CodeRefused,
     /// An authorization code came twice: what it gave is revoked.
     CodeReplayed,
+    /// A person signed a program in without a page of ours.
+    GrantBegun,
     /// A refresh token was rotated.
     GrantRefreshed,
     /// A refresh token gave nothing.
@@ -332,6 +334,7 @@ impl AuditAction {
             Self::CodeRedeemed => "grant.code_redeemed",
             Self::CodeRefused => "grant.code_refused",
             Self::CodeReplayed => "grant.code_replay",
+            Self::GrantBegun => "grant.begun",
             Self::GrantRefreshed => "grant.refreshed",
             Self::RefreshRefused => "grant.refresh_refused",
             Self::RefreshReused => "grant.refresh_reuse",

@@ -30,7 +30,9 @@ pub use secrets::{SecretsError, ServerSecrets};
 pub use serve::{ServeError, TlsError, check_certificate, serve, serve_machines};
 pub use signing::{KeyFinding, check_signing_keys};
 pub use server::{BuildError, Server};
-pub use set_up::{DESKTOP_CLIENT, FirstOwner, SetUpError, is_empty, prepare, set_up};
+pub use set_up::{
+    BROWSER_CLIENT, DESKTOP_CLIENT, FirstOwner, SetUpError, is_empty, prepare, set_up,
+};
 
 #[cfg(test)]
 mod test_support;

@@ -15,9 +15,16 @@ use crate::secrets::{SecretsError, ServerSecrets};
 /// `client_id` of the desktop app.
 pub const DESKTOP_CLIENT: &str = "keywright-desktop";
 
+/// `client_id` of pages that sign people in by `POST /auth/login`.
+pub const BROWSER_CLIENT: &str = "keywright-browser";
+
 /// What the desktop app may ask for.
 const DESKTOP_SCOPES: &str = "openid profile email offline_access account keys:* scopes:read \
      policies:read audit:read users:read sessions:read";
+
+/// What pages that sign people in themselves may do. `/auth/login` asks for all of it.
+const BROWSER_SCOPES: &str =
+    "account keys:* scopes:read policies:read audit:read users:read sessions:read";
 
 /// The first owner.
 #[derive(Debug)]
@@ -79,12 +86,11 @@ pub async fn set_up(
     let actor = Actor::keywright();
     let ids = [prepare(registry, secrets).await?];
     let peppers = secrets.peppers(&ids)?.ok_or(RegistryError::PepperMissing)?;
-    match registry
-        .add_client(&actor, DESKTOP_CLIENT, &desktop()?, None)
-        .await
-    {
-        Ok(_) | Err(RegistryError::People(PeopleError::ClientIdTaken)) => {}
-        Err(error) => return Err(error.into()),
+    for (id, client) in [(DESKTOP_CLIENT, desktop()?), (BROWSER_CLIENT, browser()?)] {
+        match registry.add_client(&actor, id, &client, None).await {
+            Ok(_) | Err(RegistryError::People(PeopleError::ClientIdTaken)) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let root = registry
         .issue_api_key(&actor, &root_key(), &peppers)
@@ -140,6 +146,17 @@ fn desktop() -> Result<NewClient, PeopleError> {
         require_pkce: true,
         require_dpop: false,
         fapi: false,
+    })
+}
+
+/// It has no addresses: it can get nothing at the authorization endpoint.
+fn browser() -> Result<NewClient, PeopleError> {
+    Ok(NewClient {
+        name: "Keywright in the browser".into(),
+        redirect_uris: Vec::new(),
+        grant_types: vec!["refresh_token".into()],
+        scopes: OAuthScopes::parse(BROWSER_SCOPES).ok_or(PeopleError::Client("scopes"))?,
+        ..desktop()?
     })
 }
 

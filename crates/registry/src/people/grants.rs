@@ -7,7 +7,7 @@ use keywright_domain::people::{
 };
 
 use super::page::{self, Page, Position};
-use super::{about, foreign};
+use super::{about, clients, foreign, users};
 use crate::store::audit::NewEvent;
 use crate::store::people::grants::Revoked;
 use crate::writer::Unit;
@@ -57,6 +57,8 @@ pub enum GrantOrigin {
     Code,
     /// By a device code.
     Device,
+    /// By a sign-in of a browser client, without a page of ours.
+    SignIn,
 }
 
 impl GrantOrigin {
@@ -66,14 +68,34 @@ impl GrantOrigin {
         match self {
             Self::Code => "code",
             Self::Device => "device",
+            Self::SignIn => "sign_in",
         }
     }
 
     pub(crate) fn parse(text: &str) -> Option<Self> {
-        [Self::Code, Self::Device]
+        [Self::Code, Self::Device, Self::SignIn]
             .into_iter()
             .find(|origin| origin.as_str() == text)
     }
+}
+
+/// A grant that a person begins by a sign-in of a browser client.
+#[derive(Clone, Debug)]
+pub struct NewGrant {
+    /// Who gives it.
+    pub user_id: String,
+    /// Who has it.
+    pub client_id: String,
+    /// What it allows: no more than the client may ask for.
+    pub scopes: OAuthScopes,
+    /// Of the refresh token.
+    pub refresh_token: TokenDigest,
+    /// How long refresh tokens live.
+    pub lives: RefreshLives,
+    /// What the program says it is.
+    pub user_agent: String,
+    /// Where from.
+    pub network: String,
 }
 
 /// What a denial is about.
@@ -119,6 +141,51 @@ pub struct Denial {
 }
 
 impl LocalRegistry {
+    /// Begins a grant after a person proved who they are to a browser client.
+    ///
+    /// # Errors
+    /// [`PeopleError::UserNotFound`], [`PeopleError::UserDisabled`], [`PeopleError::ClientNotFound`];
+    /// [`PeopleError::Client`] for a client that may not have it.
+    pub async fn begin_grant(&self, actor: &Actor, new: &NewGrant) -> Result<Grant, RegistryError> {
+        let input = (actor.clone(), super::new_id(), new.clone());
+        self.write(input, |unit, (actor, id, new)| {
+            Box::pin(async move {
+                let now = unit.now();
+                let user = users::find_enabled(unit, &new.user_id).await?;
+                let client = clients::find(unit, &new.client_id).await?;
+                if !client.may_use("refresh_token") {
+                    return Err(PeopleError::Client("it may not use refresh tokens").into());
+                }
+                if !client.settings.scopes.contains_all(&new.scopes) {
+                    return Err(PeopleError::Client("it may not ask for these scopes").into());
+                }
+                let grant = Grant {
+                    id: id.clone(),
+                    user_id: user.id,
+                    client_id: client.id,
+                    session_id: None,
+                    origin: GrantOrigin::SignIn,
+                    scopes: new.scopes.clone(),
+                    resource: None,
+                    dpop_jkt: None,
+                    user_agent: foreign(&new.user_agent),
+                    network: foreign(&new.network),
+                    created_at: now,
+                    last_used_at: now,
+                    expires_at: now.saturating_add(new.lives.absolute_ms),
+                    revoked_at: None,
+                    revoked_by: None,
+                    revoke_reason: None,
+                };
+                begin(unit, &grant, Some(&new.refresh_token), new.lives).await?;
+                let action = AuditAction::GrantBegun;
+                unit.audit(actor, about_grant(action, &grant, "given by a sign-in"));
+                Ok(grant)
+            })
+        })
+        .await
+    }
+
     /// A grant.
     ///
     /// # Errors

@@ -26,7 +26,7 @@ pub use codes::{AuthorizationCode, CodeOutcome, CodeRequest, NewCode};
 pub use consents::Consent;
 pub use credentials::{NewPasskey, Passkey, PasskeyUse, RecoveryCode, Totp};
 pub use devices::{DeviceOutcome, DevicePoll, DeviceRequest, NewDeviceRequest};
-pub use grants::{Denial, DenialKind, Grant, GrantOrigin};
+pub use grants::{Denial, DenialKind, Grant, GrantOrigin, NewGrant};
 pub use invitations::{Invitation, NewInvitation};
 pub use page::Page;
 pub use providers::{

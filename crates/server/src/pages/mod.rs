@@ -17,6 +17,7 @@ use crate::settings::Settings;
 
 const STYLE: &str = include_str!("../../assets/style.css");
 const ICON: &str = include_str!("../../assets/icon.svg");
+const PASSKEYS: &str = include_str!("../../assets/passkeys.js");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A page before it is wrapped.
@@ -189,6 +190,7 @@ pub(crate) fn routes() -> Router<App> {
 async fn asset(Path(name): Path<String>) -> Response {
     let (kind, text) = match name.as_str() {
         "style.css" => ("text/css; charset=utf-8", STYLE),
+        "passkeys.js" => ("text/javascript; charset=utf-8", PASSKEYS),
         "icon.svg" => ("image/svg+xml", ICON),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };

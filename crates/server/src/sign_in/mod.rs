@@ -1,15 +1,42 @@
 //! How people sign in: password, passkey, one-time codes, invitations, and the first set-up.
 
+mod browser_client;
+mod code;
+mod finish;
+mod page;
+pub(crate) mod passkeys;
+mod password;
+mod pending;
+pub(crate) mod recovery;
+pub(crate) mod second_factor;
 pub(crate) mod set_up;
+pub(crate) mod totp;
 
 use axum::Router;
+use axum::http::StatusCode;
 
+use crate::http::failures::Failures;
+use crate::passwords::PasswordError;
+use crate::problem::Problem;
 use crate::server::{App, BuildError};
 use crate::settings::Settings;
+
+pub(crate) use finish::go;
+pub(crate) use password::{Attempt, check as check_password};
+
+const QUARTER_HOUR_MS: i64 = 15 * 60 * 1000;
 
 /// What these pages keep in memory.
 #[derive(Debug)]
 pub(crate) struct State {
+    /// By source and account (AC-180).
+    accounts: Failures,
+    /// By source alone: one source does not try one password at everybody.
+    sources: Failures,
+    /// Second factors, by person alone: whoever gets here has the password already.
+    codes: Failures,
+    /// Challenges of passkeys that were answered.
+    answered: passkeys::Answered,
     /// The first set-up.
     pub(crate) set_up: set_up::State,
 }
@@ -18,6 +45,10 @@ impl State {
     /// Nothing remembered yet.
     pub(crate) fn new(_settings: &Settings) -> Result<Self, BuildError> {
         Ok(Self {
+            accounts: Failures::new(10, QUARTER_HOUR_MS),
+            sources: Failures::new(50, QUARTER_HOUR_MS),
+            codes: Failures::new(10, QUARTER_HOUR_MS),
+            answered: passkeys::Answered::default(),
             set_up: set_up::State::default(),
         })
     }
@@ -25,7 +56,12 @@ impl State {
 
 /// Below the base path.
 pub(crate) fn routes() -> Router<App> {
-    Router::new().merge(set_up::routes())
+    Router::new()
+        .merge(set_up::routes())
+        .merge(page::routes())
+        .merge(code::routes())
+        .merge(passkeys::routes())
+        .merge(browser_client::routes())
 }
 
 /// What a sign-in is asked for.
@@ -55,3 +91,17 @@ pub(crate) fn path(app: &App, return_to: &str, asked: Asked<'_>) -> String {
     }
     app.settings.path(&format!("/sign-in?{}", query.finish()))
 }
+
+/// What could not be hashed, as an answer.
+pub(crate) fn busy(error: PasswordError) -> Problem {
+    let status = match error {
+        PasswordError::TooShort | PasswordError::TooLong => StatusCode::BAD_REQUEST,
+        _ => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let mut problem = Problem::new(status, error.code(), error.to_string());
+    problem.retry_after_s = status.is_server_error().then_some(2);
+    problem
+}
+
+#[cfg(test)]
+mod tests;

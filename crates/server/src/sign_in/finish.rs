@@ -1,0 +1,67 @@
+//! The end of every sign-in of ours: a session begins, or the one that is there is trusted more.
+
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use keywright_registry::people::NewSignIn;
+
+use super::pending::Pending;
+use crate::browser_session::{self, Proof, SignedIn};
+use crate::http::local_path::LocalPath;
+use crate::http::{Cookies, Peer};
+use crate::problem::Problem;
+use crate::server::App;
+
+/// Where somebody goes after a sign-in: a path of ours, or their own page (AC-075).
+pub(super) fn return_to(app: &App, asked: Option<&str>) -> String {
+    match asked.map(LocalPath::parse) {
+        Some(Some(path)) => path.as_str().to_owned(),
+        Some(None) => {
+            tracing::warn!("a sign-in asked to lead to another site: not followed");
+            app.settings.path("/account")
+        }
+        None => app.settings.path("/account"),
+    }
+}
+
+/// Begins a session, or renews this browser's if it is the same person's: what was given in it stays
+/// good. Returns the cookies.
+///
+/// # Errors
+/// [`Problem`].
+pub(super) async fn session(
+    app: &App,
+    cookies: &Cookies,
+    peer: &Peer,
+    current: Option<&SignedIn>,
+    user_id: &str,
+    proof: &Proof<'_>,
+) -> Result<HeaderMap, Problem> {
+    let Some(current) = current.filter(|current| current.user.id == user_id) else {
+        let begun = browser_session::begin(app, cookies, peer, user_id, proof).await?;
+        return Ok(begun.headers);
+    };
+    // Level and moment belong together: a weaker proof makes a weaker session of now.
+    let (session, mut headers) = browser_session::renew(app, current, proof.amr, proof.acr).await?;
+    app.registry
+        .record_sign_in(&NewSignIn {
+            user_id: Some(user_id.to_owned()),
+            identifier: proof.identifier.to_owned(),
+            method: proof.method.to_owned(),
+            failure: None,
+            network: peer.network(),
+            user_agent: peer.user_agent.clone(),
+            session_id: Some(session.id),
+        })
+        .await?;
+    Pending::clear(app, &mut headers);
+    Ok(headers)
+}
+
+/// 303 with cookies.
+pub(crate) fn go(to: &str, mut headers: HeaderMap) -> Response {
+    let Ok(value) = to.parse() else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    headers.insert(header::LOCATION, value);
+    (StatusCode::SEE_OTHER, headers).into_response()
+}

@@ -1,0 +1,100 @@
+//! The second factor: a one-time code, or a recovery code. Each is good once.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use keywright_domain::audit::Actor;
+use keywright_domain::people::PeopleError;
+use keywright_registry::RegistryError;
+
+use super::{recovery, totp};
+use crate::problem::Problem;
+use crate::server::App;
+
+/// Guesses are counted by person: an address is changed more easily than a password is found.
+const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
+/// What `seal` binds the secret of somebody's one-time codes to.
+pub(crate) fn purpose(user_id: &str) -> String {
+    format!("totp {user_id}")
+}
+
+/// Whether somebody set one-time codes up and confirmed them.
+///
+/// # Errors
+/// [`Problem`] if that cannot be read.
+pub(crate) async fn is_set_up(app: &App, user_id: &str) -> Result<bool, Problem> {
+    match app.registry.find_totp(user_id).await {
+        Ok(found) => Ok(found.confirmed_at.is_some()),
+        Err(RegistryError::People(PeopleError::TotpNotFound)) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Checks a code and uses it up. False if it does not count.
+///
+/// # Errors
+/// 429 after too many wrong ones.
+pub(crate) async fn accept(app: &App, user_id: &str, given: &str) -> Result<bool, Problem> {
+    let failures = &app.sign_in.codes;
+    failures.check(ANYWHERE, user_id, app.now())?;
+    failures.count(ANYWHERE, user_id, app.now());
+    let text: String = given
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .take(64)
+        .collect();
+    let good = if totp::looks_like_code(&text) {
+        accept_step(app, user_id, &text, true).await?
+    } else {
+        recovery::accept(app, user_id, &text).await?
+    };
+    if good {
+        failures.forget(ANYWHERE, user_id);
+    }
+    Ok(good)
+}
+
+/// The first code of an app that was just set up.
+///
+/// # Errors
+/// 429 after too many wrong ones.
+pub(crate) async fn confirm(app: &App, user_id: &str, given: &str) -> Result<bool, Problem> {
+    let failures = &app.sign_in.codes;
+    failures.check(ANYWHERE, user_id, app.now())?;
+    failures.count(ANYWHERE, user_id, app.now());
+    let text: String = given
+        .chars()
+        .filter(|c| !c.is_whitespace())
+        .take(64)
+        .collect();
+    let good = totp::looks_like_code(&text) && accept_step(app, user_id, &text, false).await?;
+    if good {
+        failures.forget(ANYWHERE, user_id);
+    }
+    Ok(good)
+}
+
+async fn accept_step(
+    app: &App,
+    user_id: &str,
+    code: &str,
+    only_confirmed: bool,
+) -> Result<bool, Problem> {
+    let found = match app.registry.find_totp(user_id).await {
+        Ok(found) if found.confirmed_at.is_some() || !only_confirmed => found,
+        Ok(_) | Err(RegistryError::People(PeopleError::TotpNotFound)) => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    let secret = app
+        .secrets
+        .unseal(&purpose(user_id), &found.sealed)
+        .map_err(|error| {
+            tracing::error!(%error, "one-time codes of a person cannot be read");
+            crate::problem::store_unavailable()
+        })?;
+    let Some(step) = totp::step_of(&secret, code, app.now()) else {
+        return Ok(false);
+    };
+    let actor = Actor::person(user_id);
+    Ok(app.registry.accept_totp_step(&actor, user_id, step).await?)
+}

@@ -25,6 +25,7 @@ mod users;
 
 pub use oauth2::register::registration_token;
 pub use passwords::{PasswordError, PasswordHasher};
+pub use rp::{ProviderDescription, ProviderError, TokenAuth};
 pub use secrets::{SecretsError, ServerSecrets};
 pub use serve::{ServeError, TlsError, check_certificate, serve, serve_machines};
 pub use server::{BuildError, Server};

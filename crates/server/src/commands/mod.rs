@@ -12,6 +12,7 @@ mod doctor;
 mod empty_folder;
 mod init;
 mod migrate;
+mod providers;
 mod restore;
 mod serve;
 mod shared;
@@ -43,6 +44,9 @@ enum Command {
     /// People.
     #[command(subcommand)]
     Users(users::Users),
+    /// Identity providers that people sign in by.
+    #[command(subcommand)]
+    Providers(providers::Providers),
     /// Keys that sign tokens.
     #[command(subcommand)]
     SigningKeys(signing_keys::SigningKeys),
@@ -75,6 +79,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Command::Serve(serve) => serve.run().await,
             Command::Clients(clients) => clients.run().await,
             Command::Users(users) => users.run().await,
+            Command::Providers(providers) => providers.run().await,
             Command::SigningKeys(keys) => keys.run().await,
             Command::Doctor(doctor) => doctor.run().await,
             Command::Migrate(migrate) => migrate.run().await,

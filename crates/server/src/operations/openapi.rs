@@ -9,7 +9,7 @@ use utoipa::openapi::{ServerBuilder, Tag};
 
 use crate::server::App;
 use crate::settings::Settings;
-use crate::{keys, sessions, users};
+use crate::{keys, rp, sessions, sign_in, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -28,6 +28,9 @@ use crate::{keys, sessions, users};
         keys::rotate::step,
         keys::rotate::revoke_secret,
         keys::verify::verify,
+        rp::providers::list,
+        rp::providers::put,
+        rp::providers::disable,
         sessions::session::show,
         sessions::csrf_token::show,
         sessions::sign_out::sign_out,
@@ -42,6 +45,8 @@ use crate::{keys, sessions, users};
         sessions::of_users::sign_ins,
         sessions::of_users::end,
         sessions::of_users::revoke_all,
+        sign_in::browser_client::login,
+        sign_in::browser_client::refresh,
         users::people::list,
         users::people::read,
         users::people::create,
@@ -82,12 +87,14 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
         Tag::new("sessions"),
         Tag::new("sign-in"),
         Tag::new("users"),
+        Tag::new("identity providers"),
     ];
     let words = [
         "API keys: issue, list, verify, rotate, end",
         "The caller's own sessions and applications",
         "For programs in a browser",
         "People, roles and invitations, for administrators",
+        "Where else people may sign in from",
     ];
     for (tag, text) in tags.iter_mut().zip(words) {
         tag.description = Some(text.to_owned());
@@ -138,12 +145,16 @@ mod tests {
     use crate::test_support::TestServer;
 
     /// Routes under the API's paths that are for browsers, or that other standards describe.
+<<<<<<< HEAD
     const NOT_DESCRIBED: [&str; 4] = [
         "/auth/login/",
         "/auth/callback",
         "/auth/providers",
         "/auth/link",
     ];
+=======
+    const NOT_DESCRIBED: [&str; 3] = ["/auth/login/", "/auth/callback/", "/auth/signIn/"];
+>>>>>>> main
 
     fn routes_in(folder: &Path, found: &mut BTreeSet<String>) {
         for entry in fs::read_dir(folder).unwrap().flatten() {

@@ -1,6 +1,6 @@
 //! How people sign in: password, passkey, one-time codes, invitations, and the first set-up.
 
-mod browser_client;
+pub(crate) mod browser_client;
 mod code;
 mod finish;
 mod page;

@@ -1,0 +1,252 @@
+//! `GET /rp/authorize` and its alias `/auth/signIn/{provider}`: a browser is sent to an identity provider
+//! (S0-29 to S0-36, S2-16).
+
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use keywright_domain::SecretText;
+use keywright_domain::people::TokenDigest;
+use keywright_domain::pkce::{CHALLENGE_METHOD, PkceVerifier, random_token};
+use keywright_registry::people::{NewLogin, NewSignIn};
+use url::Url;
+
+use super::failure::Failure;
+use super::presets::{Kind, Provider};
+use super::{Face, VERIFIER_PURPOSE, load};
+use crate::http::cookies::{self, Name};
+use crate::http::local_path::LocalPath;
+use crate::http::{Cookies, Params, Peer};
+use crate::server::App;
+use crate::sign_in::{self, Asked};
+
+/// S0-34.
+const LIFETIME_MS: i64 = 600_000;
+
+/// `GET /rp/authorize?idp=&redirect_uri=`.
+pub(super) async fn authorize(
+    State(app): State<App>,
+    cookies: Cookies,
+    peer: Peer,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = query.unwrap_or_default();
+    let asked = read(&query, "redirect_uri");
+    let idp = asked.as_ref().ok().and_then(|asked| asked.idp.clone());
+    begin(&app, &cookies, &peer, Face::Rp, idp, asked).await
+}
+
+/// `GET /auth/signIn/{provider}?redirectTo=`.
+pub(super) async fn alias(
+    State(app): State<App>,
+    cookies: Cookies,
+    peer: Peer,
+    Path(idp): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let query = query.unwrap_or_default();
+    let asked = read(&query, "redirectTo");
+    begin(&app, &cookies, &peer, Face::Auth, Some(idp), asked).await
+}
+
+struct AskedFor {
+    idp: Option<String>,
+    target: Option<String>,
+    login_hint: Option<String>,
+}
+
+fn read(query: &str, target: &str) -> Result<AskedFor, Failure> {
+    let params = Params::parse(query).map_err(|error| {
+        Failure::new("repeated_parameter", "This address is not right")
+            .with_detail(error.to_string())
+    })?;
+    let text = |name: &str| params.get(name).map(str::to_owned);
+    Ok(AskedFor {
+        idp: text("idp"),
+        target: text(target),
+        login_hint: text("login_hint").filter(|hint| hint.len() <= 254),
+    })
+}
+
+async fn begin(
+    app: &App,
+    cookies: &Cookies,
+    peer: &Peer,
+    face: Face,
+    idp: Option<String>,
+    asked: Result<AskedFor, Failure>,
+) -> Response {
+    let mut again = sign_in::path(app, "/", Asked::default());
+    let result = async {
+        let asked = asked?;
+        let idp = idp.ok_or_else(Failure::unknown_provider)?;
+        let target = local_target(app, peer, &idp, asked.target.as_deref()).await;
+        again = sign_in::path(app, &target, Asked::default());
+        let trip = Trip {
+            idp: &idp,
+            target: &target,
+            user_id: None,
+            login_hint: asked.login_hint.as_deref(),
+        };
+        send(app, cookies, peer, face, &trip).await
+    };
+    match result.await {
+        Ok((url, headers)) => {
+            let location = [
+                (header::LOCATION, url.as_str()),
+                (header::CACHE_CONTROL, "no-store"),
+            ];
+            // 303 and 302 are the same for a GET; this is the one that S13 names.
+            (StatusCode::SEE_OTHER, headers, location).into_response()
+        }
+        Err(failure) => failure.page(app, &again, HeaderMap::new()),
+    }
+}
+
+/// Where the browser goes in the end: `/` in place of what leads elsewhere, and that is written down
+/// (AC-075).
+pub(super) async fn local_target(app: &App, peer: &Peer, idp: &str, asked: Option<&str>) -> String {
+    let home = app.settings.path("/");
+    let Some(asked) = asked else { return home };
+    if let Some(path) = LocalPath::parse(asked) {
+        return path.as_str().to_owned();
+    }
+    tracing::warn!(provider = %idp, "a sign-in was to end at another site");
+    if app
+        .rp
+        .starts
+        .check(peer.address, "target", app.now())
+        .is_ok()
+    {
+        app.rp.starts.count(peer.address, "target", app.now());
+        let attempt = NewSignIn {
+            user_id: None,
+            identifier: String::new(),
+            method: idp.chars().take(40).collect(),
+            failure: Some("redirect_refused".to_owned()),
+            network: peer.network(),
+            user_agent: peer.user_agent.clone(),
+            session_id: None,
+        };
+        if let Err(error) = app.registry.record_sign_in(&attempt).await {
+            tracing::error!(code = error.code(), "a refused target was not written down");
+        }
+    }
+    home
+}
+
+/// A browser's way to a provider and back.
+pub(super) struct Trip<'a> {
+    /// Which provider.
+    pub(super) idp: &'a str,
+    /// A path of ours.
+    pub(super) target: &'a str,
+    /// Who is signed in, and wants to link.
+    pub(super) user_id: Option<&'a str>,
+    /// What the person is called where they come from.
+    pub(super) login_hint: Option<&'a str>,
+}
+
+/// Remembers the trip, and says where the browser goes and which cookies it takes.
+///
+/// # Errors
+/// [`Failure`].
+pub(super) async fn send(
+    app: &App,
+    cookies: &Cookies,
+    peer: &Peer,
+    face: Face,
+    trip: &Trip<'_>,
+) -> Result<(Url, HeaderMap), Failure> {
+    let now = app.now();
+    if let Err(waits) = app.rp.starts.check(peer.address, "start", now) {
+        let happened = "There were too many sign-ins from here";
+        return Err(Failure::new("rate_limited", happened)
+            .with_status(StatusCode::TOO_MANY_REQUESTS)
+            .with_advice(format!("Wait {} seconds, then try again.", waits.seconds)));
+    }
+    app.rp.starts.count(peer.address, "start", now);
+    let provider = load(app, trip.idp).await?;
+    let metadata = app.rp.metadata.find(&app.rp.http, &provider, now).await?;
+    let state = random_token(&mut rand::rng());
+    let nonce = random_token(&mut rand::rng());
+    let verifier = PkceVerifier::generate(&mut rand::rng());
+    let browser = browser_token(app, cookies);
+    app.registry
+        .start_login(&NewLogin {
+            state: TokenDigest::of(&state),
+            browser: TokenDigest::of(&browser),
+            provider_id: provider.id.clone(),
+            nonce: nonce.expose().to_owned(),
+            sealed_verifier: app
+                .secrets
+                .seal(VERIFIER_PURPOSE, verifier.secret().expose().as_bytes()),
+            redirect_to: trip.target.to_owned(),
+            user_id: trip.user_id.map(str::to_owned),
+            lifetime_ms: LIFETIME_MS,
+        })
+        .await?;
+    let mut url = metadata.authorization_endpoint.clone();
+    {
+        let mut query = url.query_pairs_mut();
+        query
+            .append_pair("response_type", "code")
+            .append_pair("client_id", &provider.client_id)
+            .append_pair("redirect_uri", &face.callback(app, &provider.id))
+            .append_pair("scope", &provider.scope())
+            .append_pair("state", state.expose())
+            .append_pair("code_challenge", &verifier.challenge())
+            .append_pair("code_challenge_method", CHALLENGE_METHOD);
+        more(&provider, nonce.expose(), trip.login_hint, |name, value| {
+            query.append_pair(name, value);
+        });
+    }
+    let mut headers = HeaderMap::new();
+    let cookie = cookies::set(
+        &app.settings,
+        Name::Login,
+        &browser,
+        Some(LIFETIME_MS / 1000),
+    );
+    headers.append(header::SET_COOKIE, cookie);
+    Ok((url, headers))
+}
+
+/// What differs between kinds.
+fn more(
+    provider: &Provider,
+    nonce: &str,
+    login_hint: Option<&str>,
+    mut append: impl FnMut(&str, &str),
+) {
+    match (provider.kind, login_hint) {
+        (Kind::GitHub, Some(hint)) => append("login", hint),
+        (_, Some(hint)) => append("login_hint", hint),
+        (_, None) => {}
+    }
+    if provider.kind != Kind::GitHub {
+        append("nonce", nonce);
+    }
+    if let Some(domain) = &provider.extra.hosted_domain {
+        append("hd", domain);
+    }
+}
+
+/// The token that binds trips to this browser. Two tabs share one, so that neither ends the other's
+/// trip; each trip has a state of its own all the same.
+fn browser_token(app: &App, cookies: &Cookies) -> SecretText {
+    let ours = |token: &&SecretText| {
+        let text = token.expose();
+        let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        text.len() == 43 && text.bytes().all(letter)
+    };
+    cookies
+        .get(&app.settings, Name::Login)
+        .filter(ours)
+        .cloned()
+        .unwrap_or_else(|| random_token(&mut rand::rng()))
+}
+
+/// `Refresh` for a page that goes on by itself.
+pub(super) fn refresh_to(url: &Url) -> Option<HeaderValue> {
+    HeaderValue::try_from(format!("0; url={url}")).ok()
+}

@@ -1,0 +1,208 @@
+//! `/api/v1/identity-providers`. A secret goes in and never comes out.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use keywright_domain::SecretText;
+use keywright_registry::people::{IdentityProvider, NewProvider};
+use serde::{Deserialize, Serialize};
+
+use super::description::ProviderDescription;
+use super::presets::{Extra, TokenAuth};
+use crate::caller::Caller;
+use crate::problem::Problem;
+use crate::server::App;
+use crate::sessions::api::{Body, private};
+use crate::sessions::require;
+
+/// Sees providers.
+pub(crate) const READ: &str = "providers:read";
+/// Changes them.
+pub(crate) const WRITE: &str = "providers:write";
+
+/// An identity provider.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ProviderView {
+    /// Part of addresses.
+    id: String,
+    /// `openid`, `github`, `google`, `gitlab` or `microsoft`.
+    kind: String,
+    /// Shown to people.
+    name: String,
+    /// Byte for byte as configured.
+    issuer: String,
+    /// Ours there.
+    client_id: String,
+    /// In place of the usual ones.
+    scopes: Option<Vec<String>>,
+    /// In place of what the provider's metadata says.
+    token_auth: Option<TokenAuth>,
+    /// Google: only people of this Workspace domain.
+    hosted_domain: Option<String>,
+    /// Whether its word that an address is verified is enough to link by it.
+    trusts_email: bool,
+    /// Whether people can sign in by it.
+    enabled: bool,
+    /// To be registered at the provider.
+    redirect_uri: String,
+    /// Unix ms.
+    created_at: i64,
+    /// Unix ms.
+    changed_at: i64,
+}
+
+impl ProviderView {
+    fn new(app: &App, provider: IdentityProvider) -> Self {
+        let extra: Extra = serde_json::from_str(&provider.settings).unwrap_or_default();
+        Self {
+            redirect_uri: super::Face::Rp.callback(app, &provider.id),
+            id: provider.id,
+            kind: provider.kind,
+            name: provider.name,
+            issuer: provider.issuer,
+            client_id: provider.client_id,
+            scopes: extra.scopes,
+            token_auth: extra.token_auth,
+            hosted_domain: extra.hosted_domain,
+            trusts_email: provider.trusts_email,
+            enabled: provider.disabled_at.is_none(),
+            created_at: provider.created_at,
+            changed_at: provider.changed_at,
+        }
+    }
+}
+
+/// All providers.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct ProviderList {
+    items: Vec<ProviderView>,
+}
+
+/// What is said of a provider.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProviderToPut {
+    /// `openid`, `github`, `google`, `gitlab` or `microsoft`.
+    kind: String,
+    /// Shown to people; the kind's name if it is left out.
+    name: Option<String>,
+    /// The kind's own if it is left out. It cannot change: people are linked to it.
+    issuer: Option<String>,
+    /// Ours there.
+    client_id: String,
+    /// Ours there; the one before stays if it is left out.
+    client_secret: Option<String>,
+    /// In place of the usual ones.
+    scopes: Option<Vec<String>>,
+    /// In place of what the provider's metadata says.
+    token_auth: Option<TokenAuth>,
+    /// Google: only people of this Workspace domain.
+    hosted_domain: Option<String>,
+    /// Whether its word that an address is verified is enough to link by it.
+    trusts_email: Option<bool>,
+    /// Whether people can sign in by it; true if it is left out.
+    enabled: Option<bool>,
+}
+
+/// All identity providers, by id. Needs `providers:read`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/identity-providers",
+    tag = "identity providers",
+    responses((status = 200, description = "All of them", body = ProviderList))
+)]
+pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Result<Response, Problem> {
+    require(&app, &caller, READ).await?;
+    let items = app.registry.list_identity_providers().await?;
+    let items = items
+        .into_iter()
+        .map(|one| ProviderView::new(&app, one))
+        .collect();
+    Ok(private(&ProviderList { items }))
+}
+
+/// Adds a provider, or says everything of it anew. Needs `providers:write`.
+#[utoipa::path(
+    put,
+    path = "/api/v1/identity-providers/{id}",
+    tag = "identity providers",
+    params(("id" = String, Path, description = "1 to 40 small letters, digits, - or _")),
+    request_body = ProviderToPut,
+    responses(
+        (status = 200, description = "Stored", body = ProviderView),
+        (status = 400, description = "`invalid_provider`, `invalid_provider_id`"),
+        (status = 409, description = "`provider_taken`: the issuer cannot change"),
+    )
+)]
+pub(crate) async fn put(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(asked): Body<ProviderToPut>,
+) -> Result<Response, Problem> {
+    require(&app, &caller, WRITE).await?;
+    let description = ProviderDescription {
+        id,
+        kind: asked.kind,
+        name: asked.name,
+        issuer: asked.issuer,
+        client_id: asked.client_id,
+        client_secret: asked.client_secret.map(SecretText::new),
+        scopes: asked.scopes,
+        token_auth: asked.token_auth,
+        hosted_domain: asked.hosted_domain,
+        trusts_email: asked.trusts_email,
+        enabled: asked.enabled.unwrap_or(true),
+    };
+    let new = description
+        .into_provider(&app.secrets, app.settings.allow_private_addresses)
+        .map_err(|error| {
+            Problem::bad_request("invalid_provider", error.to_string()).with("field", error.field)
+        })?;
+    let stored = app
+        .registry
+        .put_identity_provider(&caller.actor(), &new)
+        .await?;
+    Ok(private(&ProviderView::new(&app, stored)))
+}
+
+/// Disables a provider: nobody signs in by it, and what is linked stays. Needs `providers:write`.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/identity-providers/{id}",
+    tag = "identity providers",
+    params(("id" = String, Path, description = "The provider")),
+    responses(
+        (status = 204, description = "Disabled"),
+        (status = 404, description = "`provider_not_found`"),
+    )
+)]
+pub(crate) async fn disable(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    require(&app, &caller, WRITE).await?;
+    let all = app.registry.list_identity_providers().await?;
+    let before = all.into_iter().find(|one| one.id == id).ok_or_else(|| {
+        Problem::not_found(
+            "provider_not_found",
+            "there is no identity provider with this id",
+        )
+    })?;
+    let new = NewProvider {
+        id: before.id,
+        kind: before.kind,
+        name: before.name,
+        issuer: before.issuer,
+        client_id: before.client_id,
+        sealed_secret: None,
+        settings: before.settings,
+        trusts_email: before.trusts_email,
+        enabled: false,
+    };
+    app.registry
+        .put_identity_provider(&caller.actor(), &new)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}

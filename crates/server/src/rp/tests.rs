@@ -1,0 +1,8 @@
+//! The relying party against stubs: small HTTP servers on this machine that stand for GitHub, Google
+//! and other OpenID providers, honest and not.
+
+mod coming_back;
+mod liars;
+mod linking;
+mod provider_api;
+mod stub;

@@ -1,0 +1,302 @@
+use axum::http::StatusCode;
+use keywright_registry::people::UserQuery;
+use serde_json::json;
+
+use super::stub::{Stub, callback};
+use crate::settings::SignUp;
+use crate::test_support::{Answer, Browser, TestServer};
+
+/// Where the page that goes on leads to.
+fn goes_to(answer: &Answer) -> Answer {
+    let url = answer
+        .header("refresh")
+        .split_once("url=")
+        .unwrap()
+        .1
+        .to_owned();
+    let mut headers = answer.headers.clone();
+    headers.insert("location", url.parse().unwrap());
+    Answer {
+        status: answer.status,
+        headers,
+        text: answer.text.clone(),
+    }
+}
+
+async fn link(stub: &Stub, browser: &mut Browser, id: &str) -> Answer {
+    let asked = browser.get(&format!("/rp/link?idp={id}")).await;
+    assert_eq!(asked.status, StatusCode::OK, "{}", asked.text);
+    let token = asked.field("csrf_token").unwrap();
+    let page = browser
+        .post("/rp/link", &[("idp", id), ("csrf_token", &token)])
+        .await;
+    assert_eq!(page.status, StatusCode::OK, "{}", page.text);
+    let sent = goes_to(&page);
+    stub.note(&sent);
+    browser.get(&callback(id, &sent, "&code=good")).await
+}
+
+#[tokio::test]
+async fn ac_076_an_address_that_one_side_did_not_verify_links_nobody() {
+    let (server, stub) = (TestServer::start().await, Stub::start().await);
+    let ada = server.add_user("ada@example.org", &[]).await;
+    stub.add(&server, "corp", "openid").await;
+    stub.add(&server, "github", "github").await;
+    stub.add_with(&server, "doubtful", "openid", |one| {
+        one.trusts_email = Some(false)
+    })
+    .await;
+    let back = stub.trip(&mut server.browser(), "doubtful").await;
+    assert!(back.text.contains("sign_in_to_link"), "{}", back.text);
+    for said in [json!(false), json!("false"), json!(1), json!(null)] {
+        stub.plan(|plan| {
+            plan.claims.insert("email_verified".into(), said);
+            plan.emails[1]["verified"] = json!(false);
+        });
+        for id in ["corp", "github"] {
+            let mut browser = server.browser();
+            let back = stub.trip(&mut browser, id).await;
+            assert_eq!(back.status, StatusCode::CONFLICT);
+            assert!(back.text.contains("sign_in_to_link"), "{id} {}", back.text);
+            assert!(back.text.contains("sign in first"));
+            assert!(browser.cookie("session").is_none());
+        }
+    }
+    // Userinfo cannot verify an address that the signed token says is not.
+    stub.plan(|plan| {
+        plan.claims.insert("email_verified".into(), json!(null));
+        plan.userinfo =
+            Some(json!({ "sub": "sub-1", "email": "ada@example.org", "email_verified": true }));
+    });
+    let back = stub.trip(&mut server.browser(), "corp").await;
+    assert!(back.text.contains("sign_in_to_link"), "{}", back.text);
+    assert!(
+        server
+            .registry()
+            .list_identities(&ada.id)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[tokio::test]
+async fn s65_somebody_signed_in_links_and_then_signs_in_by_it() {
+    let (server, stub) = (TestServer::start().await, Stub::start().await);
+    let ben = server.add_user("ben@example.org", &[]).await;
+    stub.add(&server, "corp", "openid").await;
+    stub.add(&server, "github", "github").await;
+    let mut browser = server.sign_in_as(&ben).await;
+    let session = browser.cookie("session").unwrap().to_owned();
+    for id in ["corp", "github"] {
+        let back = link(&stub, &mut browser, id).await;
+        assert_eq!(
+            (back.status, back.location()),
+            (StatusCode::SEE_OTHER, "/account/sign-in"),
+            "{}",
+            back.text
+        );
+    }
+    assert_eq!(
+        browser.cookie("session"),
+        Some(session.as_str()),
+        "no other session begins"
+    );
+    assert_eq!(
+        server
+            .registry()
+            .list_identities(&ben.id)
+            .await
+            .unwrap()
+            .len(),
+        2
+    );
+    for id in ["corp", "github"] {
+        let back = stub.trip(&mut server.browser(), id).await;
+        assert_eq!(back.location(), "/dashboard", "{}", back.text);
+    }
+    let history = server
+        .registry()
+        .list_sign_ins(Some(&ben.id), None, 10)
+        .await
+        .unwrap();
+    assert!(
+        history
+            .items
+            .iter()
+            .any(|one| one.method == "github" && one.session_id.is_some())
+    );
+}
+
+#[tokio::test]
+async fn ac_077_an_identity_of_somebody_else_is_not_taken_over() {
+    let (server, stub) = (TestServer::start().await, Stub::start().await);
+    let ada = server.add_user("ada@example.org", &[]).await;
+    let ben = server.add_user("ben@example.org", &[]).await;
+    stub.add(&server, "corp", "openid").await;
+    assert_eq!(
+        stub.trip(&mut server.browser(), "corp").await.location(),
+        "/dashboard"
+    );
+    let mut browser = server.sign_in_as(&ben).await;
+    let back = link(&stub, &mut browser, "corp").await;
+    assert_eq!(back.status, StatusCode::CONFLICT);
+    assert!(back.text.contains("identity_in_use"), "{}", back.text);
+    assert!(
+        server
+            .registry()
+            .list_identities(&ben.id)
+            .await
+            .unwrap()
+            .is_empty()
+    );
+    assert_eq!(
+        server
+            .registry()
+            .list_identities(&ada.id)
+            .await
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[tokio::test]
+async fn s65_linking_begins_by_a_form_of_ours_and_ends_with_the_same_person() {
+    let (server, stub) = (TestServer::start().await, Stub::start().await);
+    let ben = server.add_user("ben@example.org", &[]).await;
+    let eve = server.add_user("eve@example.org", &[]).await;
+    stub.add(&server, "corp", "openid").await;
+    let mut browser = server.sign_in_as(&ben).await;
+    let forged = browser
+        .post("/rp/link", &[("idp", "corp"), ("csrf_token", "x")])
+        .await;
+    assert_eq!(forged.status, StatusCode::FORBIDDEN);
+    let nobody = server.browser().get("/rp/link?idp=corp").await;
+    assert!(
+        nobody.location().starts_with("/sign-in?"),
+        "{}",
+        nobody.location()
+    );
+    // Begun as one, and come back as another in the same browser.
+    let asked = browser.get("/rp/link?idp=corp").await;
+    let token = asked.field("csrf_token").unwrap();
+    let page = browser
+        .post("/rp/link", &[("idp", "corp"), ("csrf_token", &token)])
+        .await;
+    let sent = goes_to(&page);
+    stub.note(&sent);
+    let other = server.sign_in_as(&eve).await;
+    let login = browser.cookie("login").unwrap().to_owned();
+    browser.cookies = other.cookies.clone();
+    browser.cookies.push(("login".into(), login));
+    let back = browser.get(&callback("corp", &sent, "&code=good")).await;
+    assert!(back.text.contains("session_changed"), "{}", back.text);
+    for user in [&ben, &eve] {
+        assert!(
+            server
+                .registry()
+                .list_identities(&user.id)
+                .await
+                .unwrap()
+                .is_empty()
+        );
+    }
+}
+
+#[tokio::test]
+async fn s0_44_strangers_come_in_only_where_the_settings_say_so() {
+    let (server, stub) = (TestServer::start().await, Stub::start().await);
+    stub.add(&server, "corp", "openid").await;
+    let back = stub.trip(&mut server.browser(), "corp").await;
+    assert_eq!(back.status, StatusCode::FORBIDDEN);
+    assert!(back.text.contains("sign_up_closed"));
+
+    let open = |settings: &mut crate::settings::Settings| {
+        settings.sign_up = SignUp::ByProvider(Vec::new());
+    };
+    let (server, stub) = (TestServer::with(open).await, Stub::start().await);
+    stub.add(&server, "corp", "openid").await;
+    stub.plan(|plan| {
+        plan.claims.insert("name".into(), json!("Ada\nLovelace"));
+    });
+    assert_eq!(
+        stub.trip(&mut server.browser(), "corp").await.location(),
+        "/dashboard"
+    );
+    let query = UserQuery {
+        text: "ada@example.org".into(),
+        limit: 10,
+        ..UserQuery::default()
+    };
+    let users = server.registry().list_users(&query).await.unwrap().items;
+    assert_eq!((users.len(), users[0].name.as_str()), (1, "Ada Lovelace"));
+    assert!(users[0].roles.is_empty());
+}
+
+#[tokio::test]
+async fn a_disabled_person_stays_out() {
+    let (server, stub) = (TestServer::start().await, Stub::start().await);
+    let ada = server.add_user("ada@example.org", &[]).await;
+    stub.add(&server, "corp", "openid").await;
+    stub.trip(&mut server.browser(), "corp").await;
+    let actor = keywright_domain::audit::Actor::person("test");
+    server
+        .registry()
+        .disable_user(&actor, &ada.id, "left")
+        .await
+        .unwrap();
+    let mut browser = server.browser();
+    let back = stub.trip(&mut browser, "corp").await;
+    assert_eq!(back.status, StatusCode::FORBIDDEN);
+    assert!(back.text.contains("user_disabled"), "{}", back.text);
+    assert!(browser.cookie("session").is_none());
+}
+
+#[tokio::test]
+async fn google_vouches_for_its_own_addresses_and_keeps_to_a_domain() {
+    let (server, stub) = (TestServer::start().await, Stub::start().await);
+    server.add_user("ada@example.org", &[]).await;
+    server.add_user("ada@gmail.com", &[]).await;
+    stub.add(&server, "google", "google").await;
+    stub.add_with(&server, "work", "google", |one| {
+        one.hosted_domain = Some("example.org".into());
+    })
+    .await;
+    // A verified address of another host is only what somebody once proved.
+    let back = stub.trip(&mut server.browser(), "google").await;
+    assert!(back.text.contains("sign_in_to_link"), "{}", back.text);
+    let back = stub.trip(&mut server.browser(), "work").await;
+    assert!(
+        back.text.contains("hosted_domain_mismatch"),
+        "{}",
+        back.text
+    );
+    // Userinfo, which nobody signed, does not make somebody a member.
+    stub.plan(|plan| plan.userinfo = Some(json!({ "sub": "sub-1", "hd": "example.org" })));
+    let back = stub.trip(&mut server.browser(), "work").await;
+    assert!(
+        back.text.contains("hosted_domain_mismatch"),
+        "{}",
+        back.text
+    );
+    stub.plan(|plan| {
+        plan.claims.insert("hd".into(), json!("example.org"));
+    });
+    let sent = stub.begin(&mut server.browser(), "work").await;
+    assert_eq!(sent.location_param("hd").as_deref(), Some("example.org"));
+    assert_eq!(
+        stub.trip(&mut server.browser(), "work").await.location(),
+        "/dashboard"
+    );
+    stub.plan(|plan| {
+        plan.claims.clear();
+        plan.claims.insert("sub".into(), json!("sub-2"));
+        plan.claims.insert("email".into(), json!("Ada@gmail.com"));
+        plan.userinfo = None;
+    });
+    assert_eq!(
+        stub.trip(&mut server.browser(), "google").await.location(),
+        "/dashboard"
+    );
+}

@@ -145,16 +145,7 @@ mod tests {
     use crate::test_support::TestServer;
 
     /// Routes under the API's paths that are for browsers, or that other standards describe.
-<<<<<<< HEAD
-    const NOT_DESCRIBED: [&str; 4] = [
-        "/auth/login/",
-        "/auth/callback",
-        "/auth/providers",
-        "/auth/link",
-    ];
-=======
     const NOT_DESCRIBED: [&str; 3] = ["/auth/login/", "/auth/callback/", "/auth/signIn/"];
->>>>>>> main
 
     fn routes_in(folder: &Path, found: &mut BTreeSet<String>) {
         for entry in fs::read_dir(folder).unwrap().flatten() {

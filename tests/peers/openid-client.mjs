@@ -210,6 +210,22 @@ const scenarios = {
     return { cookie: agent.cookie('session') ?? agent.cookie('__Host-session') };
   },
 
+  // Our server is the client; the provider elsewhere has a page for the name and one for consent.
+  async upstream() {
+    const agent = new UserAgent();
+    let page = await agent.go(`${input.issuer}/rp/authorize?idp=upstream&redirect_uri=/account`);
+    for (let step = 0; step < 4 && page.url.origin !== issuer.origin; step += 1) {
+      page = page.body.includes('name="login"')
+        ? await agent.submit(page, { login: input.login, password: 'x' })
+        : await agent.submit(page, { prompt: 'consent' });
+    }
+    const session = await agent.go(`${input.issuer}/auth/session`);
+    return {
+      status: page.status, path: page.url.pathname,
+      session: session.status === 200 ? JSON.parse(session.body) : null,
+    };
+  },
+
   async sign_in_only() {
     const config = await discover();
     const { tokens } = await signIn(config);

@@ -8,7 +8,7 @@ import Provider from 'oidc-provider';
 
 const settings = JSON.parse(process.argv[2] ?? '{}');
 const { tls, accessTokenLife = 300, refreshTokens = true, clientSecret,
-  redirectUris = ['http://127.0.0.1/callback', 'http://[::1]/callback'] } = settings;
+  applicationType = 'native', redirectUris = ['http://127.0.0.1/callback', 'http://[::1]/callback'] } = settings;
 
 // The port must be known before the issuer, and the issuer before the provider.
 let handler = (_request, response) => response.writeHead(503).end();
@@ -26,7 +26,7 @@ const people = {
 
 const client = {
   client_id: 'keywright-tests',
-  application_type: 'native',
+  application_type: applicationType,
   redirect_uris: redirectUris,
   response_types: ['code'],
   grant_types: refreshTokens ? ['authorization_code', 'refresh_token'] : ['authorization_code'],

@@ -209,7 +209,12 @@ async fn ac_202_nothing_secret_is_logged() -> Result<()> {
         .bearer_auth("canary-bearer-token")
         .send()
         .await?;
-    ensure!(bad.status() == 401);
+    // Two tokens in one request (S27).
+    ensure!(bad.status() == 400, "{}", bad.status());
+    let bad = client
+        .get(server.at("/oauth2/userinfo"))
+        .bearer_auth("canary-bearer-token");
+    ensure!(bad.send().await?.status() == 401);
     let login = client
         .post(server.at("/auth/login"))
         .json(&json!({ "email": OWNER, "password": "canary-password" }))

@@ -84,8 +84,8 @@ pub(super) async fn page(
     let own = app.registry.list_passkeys(&user.id).await?;
     let identities = app.registry.list_identities(&user.id).await?;
     let content = html! {
-        (account::tabs(app, PAGE))
         h1 { "Ways to sign in" }
+        (account::tabs(app, PAGE))
         @match notice {
             Some(Notice::Done(text)) => p.notice.ok role="status" { (text) },
             Some(Notice::Wrong(text)) => p.notice.error role="alert" { (text) },
@@ -139,7 +139,7 @@ fn password(app: &App, current: &SignedIn, hidden: &Markup) -> Markup {
                 input type="hidden" name="username" value=(email.as_str()) autocomplete="username";
             }
             @if user.has_password {
-                label for="current" { "Password of now" }
+                label for="current" { "Current password" }
                 input #current type="password" name="current" autocomplete="current-password" maxlength="512"
                     aria-describedby="current-hint";
                 p.hint #current-hint { "Not needed in the ten minutes after you signed in." }

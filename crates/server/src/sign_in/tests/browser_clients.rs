@@ -142,7 +142,7 @@ async fn a_login_asks_for_the_second_factor() {
     let mut browser = server.browser();
     let answer = login(&mut browser, "ada@example.org", PASSWORD).await;
     assert_eq!(answer.json()["code"], "second_factor_required");
-    let mut with = |code: String| {
+    let with = |code: String| {
         let mut browser = browser.clone();
         async move {
             let body = json!({"email": "ada@example.org", "password": PASSWORD, "code": code});

@@ -169,7 +169,7 @@ impl Metrics {
     }
 
     /// The text that Prometheus reads.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         // Writing into a text cannot fail; what is whole so far is told otherwise.
         if encode(&mut text, &self.registry).is_err() {

@@ -142,7 +142,7 @@ async fn a_login_asks_for_the_second_factor() {
     let mut browser = server.browser();
     let answer = login(&mut browser, "ada@example.org", PASSWORD).await;
     assert_eq!(answer.json()["code"], "second_factor_required");
-    let mut with = |code: String| {
+    let with = |code: String| {
         let mut browser = browser.clone();
         async move {
             let body = json!({"email": "ada@example.org", "password": PASSWORD, "code": code});
@@ -167,4 +167,22 @@ async fn the_browser_client_has_no_address_and_is_refused_when_disabled() {
         .unwrap();
     let answer = login(&mut server.browser(), OWNER_EMAIL, PASSWORD).await;
     assert_eq!(answer.json()["code"], "client_disabled");
+}
+
+/// A registry that was set up before there was this client.
+#[tokio::test]
+async fn the_browser_client_is_made_where_it_is_missing() {
+    let server = TestServer::empty().await;
+    let found = server.registry().find_client(BROWSER_CLIENT).await;
+    assert!(found.is_err(), "nobody set this up yet");
+    server.add_user("ada@example.org", &[]).await;
+    let server = server.again().await;
+    let client = server.registry().find_client(BROWSER_CLIENT).await.unwrap();
+    assert!(client.settings.redirect_uris.is_empty());
+    let actor = Actor::person("test");
+    let registry = server.registry();
+    registry.disable_client(&actor, BROWSER_CLIENT).await.unwrap();
+    let server = server.again().await;
+    let client = server.registry().find_client(BROWSER_CLIENT).await.unwrap();
+    assert!(client.disabled_at.is_some(), "it stays as it was left");
 }

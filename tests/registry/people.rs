@@ -496,7 +496,10 @@ async fn ac_117_another_password_ends_every_refresh_family_but_the_callers_own()
         let own = session(&fixture, &ada, &format!("own {keeps}")).await?;
         let other = session(&fixture, &ada, &format!("other {keeps}")).await?;
         let mut grants = Vec::new();
-        for (at, session_id) in [Some(&own.id), Some(&other.id), None].into_iter().enumerate() {
+        for (at, session_id) in [Some(&own.id), Some(&other.id), None]
+            .into_iter()
+            .enumerate()
+        {
             let (code, refresh) = (format!("c{keeps}{at}"), format!("r{keeps}{at}"));
             let session_id = session_id.map(String::as_str);
             grants.push(grant_of(&fixture, &ada, &code, &refresh, session_id).await?);

@@ -101,15 +101,11 @@ pub(crate) struct Proof<'a> {
     pub(crate) identifier: &'a str,
 }
 
-/// A session that began, with the cookies that the answer must set.
+/// A session that began.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    /// The session.
-    pub(crate) session: Session,
-    /// `Set-Cookie` headers.
+    /// `Set-Cookie` headers that the answer must have.
     pub(crate) headers: HeaderMap,
-    /// The person was not seen with this browser before.
-    pub(crate) new_device: bool,
 }
 
 /// Begins a session after a proof. Another session of this browser ends: its id is never carried
@@ -167,11 +163,7 @@ pub(crate) async fn begin(
         header::SET_COOKIE,
         cookies::clear(&app.settings, Name::Pending),
     );
-    Ok(Begun {
-        session,
-        headers,
-        new_device: standing.new_device,
-    })
+    Ok(Begun { headers })
 }
 
 /// Gives a session another token after a further proof (step-up, AC-107).

@@ -23,10 +23,6 @@ pub(crate) struct Caller {
     pub(crate) user: User,
     /// The session behind it, if there is one: “this device”.
     pub(crate) session_id: Option<String>,
-    /// The client, for access tokens.
-    pub(crate) client_id: Option<String>,
-    /// The grant, for access tokens.
-    pub(crate) grant_id: Option<String>,
     /// OAuth scopes of the access token; none for a browser session, which is the person's own.
     pub(crate) scopes: Option<OAuthScopes>,
     /// Where from.
@@ -117,8 +113,6 @@ impl FromRequestParts<App> for Caller {
                 Ok(Self {
                     user: signed_in.user,
                     session_id: Some(signed_in.session.id),
-                    client_id: None,
-                    grant_id: None,
                     scopes: None,
                     peer,
                 })
@@ -154,8 +148,6 @@ async fn by_token(app: &App, parts: &RequestParts, peer: Peer) -> Result<Caller,
     Ok(Caller {
         user,
         session_id: claims.sid.clone(),
-        client_id: Some(claims.client_id.clone()),
-        grant_id: claims.gid.clone(),
         scopes: OAuthScopes::parse(&claims.scope),
         peer,
     })

@@ -20,11 +20,11 @@ pub(crate) struct Problem {
     /// More members.
     pub(crate) members: Map<String, Value>,
     /// `WWW-Authenticate`, with 401 and 403.
-    pub(crate) challenge: Option<String>,
+    pub(crate) challenge: Option<Box<str>>,
     /// `Retry-After` in seconds.
     pub(crate) retry_after_s: Option<u64>,
     /// A nonce for DPoP proofs (RFC 9449 §9).
-    pub(crate) dpop_nonce: Option<String>,
+    pub(crate) dpop_nonce: Option<Box<str>>,
 }
 
 impl Problem {
@@ -86,7 +86,7 @@ impl Problem {
 
     /// With a challenge.
     pub(crate) fn with_challenge(mut self, challenge: String) -> Self {
-        self.challenge = Some(challenge);
+        self.challenge = Some(challenge.into_boxed_str());
         self
     }
 
@@ -113,13 +113,13 @@ impl IntoResponse for Problem {
             HeaderValue::from_static("application/problem+json"),
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(Ok(challenge)) = self.challenge.map(HeaderValue::try_from) {
+        if let Some(Ok(challenge)) = self.challenge.as_deref().map(HeaderValue::from_str) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(Ok(nonce)) = self.dpop_nonce.map(HeaderValue::try_from) {
+        if let Some(Ok(nonce)) = self.dpop_nonce.as_deref().map(HeaderValue::from_str) {
             headers.insert("dpop-nonce", nonce);
         }
         response

@@ -90,7 +90,7 @@ impl ServerSecrets {
                 .map_err(|error| SecretsError::File(folder.to_owned(), error))?;
             let mut key = Zeroizing::new([0_u8; 32]);
             rand::rng().fill_bytes(&mut *key);
-            write_new(&folder.join(MASTER), &*key)?;
+            write_new(&folder.join(MASTER), &key)?;
         }
         Self::open(folder)
     }

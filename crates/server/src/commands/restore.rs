@@ -215,7 +215,7 @@ mod tests {
         let digests = ["one", "two"].map(|text| TokenDigest::of(&words(text)));
         for digest in &digests {
             let new = NewSession {
-                digest: digest.clone(),
+                digest: *digest,
                 user_id: user.id.clone(),
                 acr: "1".into(),
                 amr: "pwd".into(),

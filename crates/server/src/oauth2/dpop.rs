@@ -169,8 +169,8 @@ fn refused(error: &str, detail: &str, nonce: Option<String>) -> Problem {
         "invalid_dpop_proof"
     };
     let mut problem = Problem::new(StatusCode::UNAUTHORIZED, code, detail);
-    problem.challenge = Some(challenge);
-    problem.dpop_nonce = nonce;
+    problem.challenge = Some(challenge.into_boxed_str());
+    problem.dpop_nonce = nonce.map(String::into_boxed_str);
     problem
 }
 

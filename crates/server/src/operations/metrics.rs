@@ -145,8 +145,7 @@ impl Metrics {
         let method = match method {
             "password" => "password",
             "passkey" => "passkey",
-            "totp" => "totp",
-            "recovery_code" => "recovery_code",
+            "code" => "code",
             "invitation" => "invitation",
             _ => "provider",
         };

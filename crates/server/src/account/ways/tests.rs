@@ -102,7 +102,9 @@ async fn a_second_factor_is_added_to_the_first_that_was_used() {
         let app = server.server.app();
         browser.post("/account/sign-in/codes", &[]).await;
         let sealed = server.registry().find_totp(&ada.id).await.unwrap().sealed;
-        let secret = app.secrets.unseal(&second_factor::purpose(&ada.id), &sealed);
+        let secret = app
+            .secrets
+            .unseal(&second_factor::purpose(&ada.id), &sealed);
         let secret = secret.unwrap();
         let code = totp::code(&secret, app.now() / 30_000);
         let shown = browser

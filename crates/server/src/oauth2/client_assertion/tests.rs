@@ -135,7 +135,11 @@ fn sign_by_rsa(pair: &RsaKeyPair, alg: &str, jti: &str) -> SecretText {
     let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
     let header = json!({"alg": alg}).to_string();
     let claims = claims(jti).to_string();
-    let message = format!("{}.{}", encode(header.as_bytes()), encode(claims.as_bytes()));
+    let message = format!(
+        "{}.{}",
+        encode(header.as_bytes()),
+        encode(claims.as_bytes())
+    );
     let padding: &dyn RsaEncoding = if alg == "RS256" {
         &RSA_PKCS1_SHA256
     } else {

@@ -121,14 +121,16 @@ pub(crate) async fn add(
     Ok(app.registry.add_passkey(&actor, &new).await?)
 }
 
-/// The credential's id, its counter and its key.
+/// A credential's id, its counter and its key.
+type Credential = (Vec<u8>, (i64, Vec<u8>));
+
 fn check(
     app: &App,
     cookies: &Cookies,
     current: &SignedIn,
     rp_id: &str,
     made: &Made,
-) -> Result<(Vec<u8>, (i64, Vec<u8>)), Fault> {
+) -> Result<Credential, Fault> {
     let challenge = Challenge::open(app, cookies, Some(current), Purpose::Add, &made.state)?;
     let part = |text: &str| decode(text).ok_or(Fault("answer_malformed"));
     let client_data = part(&made.client_data)?;

@@ -181,7 +181,10 @@ async fn the_browser_client_is_made_where_it_is_missing() {
     assert!(client.settings.redirect_uris.is_empty());
     let actor = Actor::person("test");
     let registry = server.registry();
-    registry.disable_client(&actor, BROWSER_CLIENT).await.unwrap();
+    registry
+        .disable_client(&actor, BROWSER_CLIENT)
+        .await
+        .unwrap();
     let server = server.again().await;
     let client = server.registry().find_client(BROWSER_CLIENT).await.unwrap();
     assert!(client.disabled_at.is_some(), "it stays as it was left");

@@ -175,7 +175,7 @@ const scenarios = {
     await context.clearCookies();
     await page.goto(at('/sign-in?return_to=/account'));
     await page.getByRole('button', { name: /passkey/i }).click();
-    await page.waitForURL(/\/account$/);
+    await page.waitForURL((url) => url.pathname === '/account');
     const info = await page.evaluate(async () => (await fetch('/auth/session')).json());
     return { made: made.credentials.length, path: new URL(page.url()).pathname, session: info };
   },

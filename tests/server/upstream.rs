@@ -36,6 +36,8 @@ async fn start() -> Result<(ServerProcess, Peer)> {
             CLIENT_ID,
             "--secret-file",
             &secret,
+            "--trusts-email",
+            "true",
         ])
         .await?;
     Ok((server, provider))

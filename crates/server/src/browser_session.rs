@@ -104,7 +104,7 @@ pub(crate) struct Proof<'a> {
 /// A session that began.
 #[derive(Debug)]
 pub(crate) struct Begun {
-    /// `Set-Cookie` headers that the answer must have.
+    /// The `Set-Cookie` headers that the answer must have.
     pub(crate) headers: HeaderMap,
 }
 

@@ -18,9 +18,9 @@ pub(crate) struct Problem {
     /// What happened, for people; nothing secret.
     pub(crate) detail: String,
     /// More members.
-    pub(crate) members: Map<String, Value>,
+    pub(crate) members: Box<Map<String, Value>>,
     /// `WWW-Authenticate`, with 401 and 403.
-    pub(crate) challenge: Option<Box<str>>,
+    pub(crate) challenge: Option<String>,
     /// `Retry-After` in seconds.
     pub(crate) retry_after_s: Option<u64>,
     /// A nonce for DPoP proofs (RFC 9449 §9).
@@ -34,7 +34,7 @@ impl Problem {
             status,
             code,
             detail: detail.into(),
-            members: Map::new(),
+            members: Box::default(),
             challenge: None,
             retry_after_s: None,
             dpop_nonce: None,
@@ -86,7 +86,7 @@ impl Problem {
 
     /// With a challenge.
     pub(crate) fn with_challenge(mut self, challenge: String) -> Self {
-        self.challenge = Some(challenge.into_boxed_str());
+        self.challenge = Some(challenge);
         self
     }
 
@@ -99,7 +99,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut body = self.members;
+        let mut body = *self.members;
         let title = self.status.canonical_reason().unwrap_or("Error");
         body.insert("type".into(), "about:blank".into());
         body.insert("title".into(), title.into());
@@ -113,13 +113,13 @@ impl IntoResponse for Problem {
             HeaderValue::from_static("application/problem+json"),
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(Ok(challenge)) = self.challenge.as_deref().map(HeaderValue::from_str) {
+        if let Some(Ok(challenge)) = self.challenge.map(HeaderValue::try_from) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        if let Some(Ok(nonce)) = self.dpop_nonce.as_deref().map(HeaderValue::from_str) {
+        if let Some(Ok(nonce)) = self.dpop_nonce.as_deref().map(HeaderValue::try_from) {
             headers.insert("dpop-nonce", nonce);
         }
         response
@@ -208,7 +208,7 @@ pub(crate) struct OAuthError {
     /// `WWW-Authenticate`.
     pub(crate) challenge: Option<String>,
     /// A nonce for DPoP proofs (RFC 9449 §8).
-    pub(crate) dpop_nonce: Option<String>,
+    pub(crate) dpop_nonce: Option<Box<str>>,
 }
 
 impl OAuthError {
@@ -260,7 +260,7 @@ impl IntoResponse for OAuthError {
         if let Some(Ok(challenge)) = self.challenge.map(HeaderValue::try_from) {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
-        if let Some(Ok(nonce)) = self.dpop_nonce.map(HeaderValue::try_from) {
+        if let Some(Ok(nonce)) = self.dpop_nonce.as_deref().map(HeaderValue::try_from) {
             headers.insert("dpop-nonce", nonce);
         }
         response

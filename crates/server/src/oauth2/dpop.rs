@@ -86,14 +86,14 @@ pub(crate) fn check(
     let nonce = jws.text("nonce");
     if nonce.is_some_and(|nonce| !is_our_nonce(app, nonce)) {
         let mut error = OAuthError::new("use_dpop_nonce", "use the nonce of this answer");
-        error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S));
+        error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S).into());
         return Err(error);
     }
     // 11: made just now. With our nonce, that says so, and no clock has to be right.
     let age = (now / 1000).saturating_sub(iat);
     if nonce.is_none() && !(-AHEAD_S..=OLDEST_S).contains(&age) {
         let mut error = invalid("the DPoP proof is too old or from the future");
-        error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S));
+        error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S).into());
         return Err(error);
     }
     // 12: this access token.
@@ -161,7 +161,7 @@ pub(crate) fn check_bound(
     }
 }
 
-fn refused(error: &str, detail: &str, nonce: Option<String>) -> Problem {
+fn refused(error: &str, detail: &str, nonce: Option<Box<str>>) -> Problem {
     let challenge = format!("DPoP error=\"{error}\", algs=\"{ALGS}\"");
     let code = if error == "use_dpop_nonce" {
         "use_dpop_nonce"
@@ -169,8 +169,8 @@ fn refused(error: &str, detail: &str, nonce: Option<String>) -> Problem {
         "invalid_dpop_proof"
     };
     let mut problem = Problem::new(StatusCode::UNAUTHORIZED, code, detail);
-    problem.challenge = Some(challenge.into_boxed_str());
-    problem.dpop_nonce = nonce.map(String::into_boxed_str);
+    problem.challenge = Some(challenge);
+    problem.dpop_nonce = nonce;
     problem
 }
 

@@ -98,8 +98,7 @@ fn complete(claims: &mut Map<String, Value>, userinfo: Map<String, Value>) {
     let has_email = claims.contains_key("email");
     for (name, value) in userinfo {
         let of_email = matches!(name.as_str(), "email" | "email_verified");
-        let is_there = claims.contains_key(&name) || (of_email && has_email);
-        if !is_there && name != "hd" {
+        if !(claims.contains_key(&name) || (of_email && has_email) || name == "hd") {
             claims.insert(name, value);
         }
     }

@@ -73,7 +73,7 @@ fn every_way_of_being_wrong_has_its_name() {
     }
     assert_eq!(open(b""), Some(AgeError::Foreign));
     assert_eq!(open(b"PK\x03\x04 something else"), Some(AgeError::Foreign));
-    let binary = to_binary(&file).expect("binary");
+    let binary = to_binary(&file, MAX_FILE).expect("binary");
     for position in 0..binary.len() {
         let mut changed = binary.clone();
         changed[position] ^= 1;
@@ -105,7 +105,7 @@ fn a_costly_file_is_refused_before_it_costs_anything() {
 fn chunks_cannot_be_dropped_or_moved() {
     let identity = TransferIdentity::generate();
     let file = seal_for(&identity.recipient(), &vec![7; 2 * CHUNK + 5]).expect("sealed");
-    let binary = to_binary(&file).expect("binary");
+    let binary = to_binary(&file, MAX_FILE).expect("binary");
     let start = binary.len() - (2 * (CHUNK + TAG) + 5 + TAG);
     let one = start + CHUNK + TAG;
     let two = one + CHUNK + TAG;

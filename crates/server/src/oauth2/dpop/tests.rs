@@ -179,7 +179,7 @@ async fn s58_our_nonce_stands_for_the_clock() {
     assert!(try_proof(&server, &late("2", &nonce)).is_err(), "replay");
     let foreign = try_proof(&server, &late("3", "foreign")).unwrap_err();
     assert_eq!(foreign.error, "use_dpop_nonce");
-    assert_eq!(foreign.dpop_nonce.as_deref(), Some(nonce.as_str()));
+    assert_eq!(foreign.dpop_nonce.as_deref(), Some(&*nonce));
     server.pass(300_000);
     let old = try_proof(&server, &late("4", &nonce)).unwrap_err();
     assert_eq!(old.error, "use_dpop_nonce");

@@ -121,16 +121,17 @@ pub(crate) async fn add(
     Ok(app.registry.add_passkey(&actor, &new).await?)
 }
 
-/// A credential's id, its counter and its key.
-type Credential = (Vec<u8>, (i64, Vec<u8>));
+/// The credential's id, its counter and its key.
+type Attested = (Vec<u8>, (i64, Vec<u8>));
 
+/// Checks what a browser made (WebAuthn §7.1).
 fn check(
     app: &App,
     cookies: &Cookies,
     current: &SignedIn,
     rp_id: &str,
     made: &Made,
-) -> Result<Credential, Fault> {
+) -> Result<Attested, Fault> {
     let challenge = Challenge::open(app, cookies, Some(current), Purpose::Add, &made.state)?;
     let part = |text: &str| decode(text).ok_or(Fault("answer_malformed"));
     let client_data = part(&made.client_data)?;

@@ -19,6 +19,7 @@ use keywright_registry::people::{
 };
 use keywright_registry::{PrincipalChange, RegistryError, VerifyRequest};
 
+use super::grants::{grant_of, ready};
 use super::{Fixture, START, wish};
 
 const MINUTE_MS: i64 = 60_000;
@@ -481,5 +482,45 @@ async fn lists_of_people_are_stable_while_people_come() -> Result<()> {
         code_of(fixture.registry.list_users(&foreign).await),
         "invalid_cursor"
     );
+    Ok(())
+}
+
+/// AC-117: what was given without a session, by a device or a sign-in of a page, ends as well.
+#[tokio::test]
+async fn ac_117_another_password_ends_every_refresh_family_but_the_callers_own() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let bob = person(&fixture, "bob", &[]).await?;
+    let hash = SecretText::new("$new".to_owned());
+    for keeps in [true, false] {
+        let own = session(&fixture, &ada, &format!("own {keeps}")).await?;
+        let other = session(&fixture, &ada, &format!("other {keeps}")).await?;
+        let mut grants = Vec::new();
+        for (at, session_id) in [Some(&own.id), Some(&other.id), None]
+            .into_iter()
+            .enumerate()
+        {
+            let (code, refresh) = (format!("c{keeps}{at}"), format!("r{keeps}{at}"));
+            let session_id = session_id.map(String::as_str);
+            grants.push(grant_of(&fixture, &ada, &code, &refresh, session_id).await?);
+        }
+        let code = format!("bob {keeps}");
+        let bobs = grant_of(&fixture, &bob, &code, &code, None).await?;
+        let keep = keeps.then_some(own.id.as_str());
+        let ended = registry
+            .set_password_hash(actor, &ada.id, Some(&hash), keep)
+            .await?;
+        let expected = if keeps { (1, 2) } else { (2, 3) };
+        assert_eq!((ended.sessions.len(), ended.grants), expected);
+        for (at, grant) in grants.iter().enumerate() {
+            let ends = at > 0 || !keeps;
+            let now = registry.find_grant(&grant.id).await?;
+            assert_eq!(now.revoked_at.is_some(), ends, "{keeps} {at}");
+            assert_eq!(registry.is_access_denied("", "", &grant.id).await?, ends);
+            let reason = ends.then_some(EndReason::PasswordChanged);
+            assert_eq!(now.revoke_reason, reason);
+        }
+        assert!(registry.find_grant(&bobs.id).await?.revoked_at.is_none());
+    }
     Ok(())
 }

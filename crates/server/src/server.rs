@@ -114,6 +114,7 @@ impl Server {
             .settle(&app.registry, &app.secrets, &app.settings, app.now())
             .await
             .map_err(|error| BuildError::Keys(error.to_string()))?;
+        crate::set_up::complete(&app.registry).await?;
         sessions::load(&app).await?;
         Ok(Self { app })
     }

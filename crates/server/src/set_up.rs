@@ -86,12 +86,8 @@ pub async fn set_up(
     let actor = Actor::keywright();
     let ids = [prepare(registry, secrets).await?];
     let peppers = secrets.peppers(&ids)?.ok_or(RegistryError::PepperMissing)?;
-    for (id, client) in [(DESKTOP_CLIENT, desktop()?), (BROWSER_CLIENT, browser()?)] {
-        match registry.add_client(&actor, id, &client, None).await {
-            Ok(_) | Err(RegistryError::People(PeopleError::ClientIdTaken)) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
+    add_client(registry, DESKTOP_CLIENT, &desktop()?).await?;
+    add_client(registry, BROWSER_CLIENT, &browser()?).await?;
     let root = registry
         .issue_api_key(&actor, &root_key(), &peppers)
         .await?;
@@ -105,6 +101,34 @@ pub async fn set_up(
     };
     registry.create_user(&actor, &new).await?;
     Ok(root.plain.text().clone())
+}
+
+/// Adds what later versions need to a registry that an earlier one set up. What is there stays as it
+/// is, so doing it again does nothing.
+pub(crate) async fn complete(registry: &LocalRegistry) -> Result<(), RegistryError> {
+    if is_empty(registry).await? {
+        return Ok(());
+    }
+    match registry.find_client(BROWSER_CLIENT).await {
+        Ok(_) => Ok(()),
+        Err(RegistryError::People(PeopleError::ClientNotFound)) => {
+            add_client(registry, BROWSER_CLIENT, &browser()?).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Adds a client unless it is there: another process may have been faster.
+async fn add_client(
+    registry: &LocalRegistry,
+    id: &str,
+    client: &NewClient,
+) -> Result<(), RegistryError> {
+    let actor = Actor::keywright();
+    match registry.add_client(&actor, id, client, None).await {
+        Ok(_) | Err(RegistryError::People(PeopleError::ClientIdTaken)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Gives a registry its pepper, unless it has one. A server that is built afterwards has it, and need

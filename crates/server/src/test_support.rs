@@ -94,6 +94,26 @@ impl TestServer {
         }
     }
 
+    /// The same registry and settings after the process was started again.
+    pub(crate) async fn again(self) -> Self {
+        let app = self.server.app();
+        let (settings, path) = (app.settings.clone(), self._folder.path().to_owned());
+        app.registry.close().await;
+        let shared = Arc::clone(&self.clock);
+        let time = Clock::from_fn(move || shared.load(Ordering::Relaxed));
+        let database = path.join("db").join("registry.db");
+        let registry = LocalRegistry::open(&database, time.clone()).await.unwrap();
+        let secrets = ServerSecrets::open(&path.join("secrets")).unwrap();
+        let server = Server::build(settings, registry, secrets, time)
+            .await
+            .unwrap();
+        Self {
+            router: server.router(),
+            server,
+            ..self
+        }
+    }
+
     /// The registry behind it.
     pub(crate) fn registry(&self) -> &LocalRegistry {
         &self.server.app().registry
@@ -167,12 +187,17 @@ impl TestServer {
 
     /// A browser in which somebody is signed in, by password a moment ago.
     pub(crate) async fn sign_in_as(&self, user: &User) -> Browser {
+        self.sign_in_by(user, "pwd").await
+    }
+
+    /// The same by another way of RFC 8176.
+    pub(crate) async fn sign_in_by(&self, user: &User, amr: &str) -> Browser {
         let peer = Peer {
             address: std::net::Ipv4Addr::LOCALHOST.into(),
             user_agent: "Test browser".into(),
         };
         let proof = Proof {
-            amr: "pwd",
+            amr,
             acr: browser_session::ACR_ONE,
             method: "password",
             identifier: user.email.as_ref().map_or("", Email::as_str),

@@ -340,11 +340,27 @@ pub(super) async fn end_everything(
     user_id: &str,
     reason: EndReason,
 ) -> Result<EndedSessions, RegistryError> {
-    let mut ended = end(unit, actor, user_id, ("", ""), reason).await?;
+    end_everything_but(unit, actor, user_id, "", reason).await
+}
+
+/// Ends all sessions of a user but one, and all grants that were not given in that one: those of
+/// devices and of sign-ins without a session too.
+pub(super) async fn end_everything_but(
+    unit: &mut Unit,
+    actor: &Actor,
+    user_id: &str,
+    keep: &str,
+    reason: EndReason,
+) -> Result<EndedSessions, RegistryError> {
+    let mut ended = end(unit, actor, user_id, ("", keep), reason).await?;
     let now = unit.now();
     let how = (now, actor.as_str(), reason);
     let until = now.saturating_add(LONGEST_ACCESS_MS);
-    let all = Revoked::OfUser(user_id);
+    let all = if keep.is_empty() {
+        Revoked::OfUser(user_id)
+    } else {
+        Revoked::OfUserBut(user_id, keep)
+    };
     ended.grants += store::people::grants::revoke(unit.write(), all, how, until).await?;
     Ok(ended)
 }

@@ -196,7 +196,8 @@ impl LocalRegistry {
         .await
     }
 
-    /// Sets a password's hash and ends all sessions but one; none removes the password.
+    /// Sets a password's hash; none removes the password. All sessions end but one, and all grants
+    /// that were not given in that one (AC-117).
     ///
     /// # Errors
     /// [`PeopleError::UserNotFound`]; [`PeopleError::LastSignInMethod`] if it is removed and nothing
@@ -223,9 +224,9 @@ impl LocalRegistry {
                 }
                 let new = hash.as_ref();
                 store::people::users::update_password(unit.write(), user_id, new, now).await?;
-                let which = ("", keep.as_str());
+                let reason = EndReason::PasswordChanged;
                 let ended =
-                    sessions::end(unit, actor, user_id, which, EndReason::PasswordChanged).await?;
+                    sessions::end_everything_but(unit, actor, user_id, keep, reason).await?;
                 let verb = if hash.is_some() {
                     "given a password"
                 } else {

@@ -145,8 +145,7 @@ impl Metrics {
         let method = match method {
             "password" => "password",
             "passkey" => "passkey",
-            "totp" => "totp",
-            "recovery_code" => "recovery_code",
+            "code" => "code",
             "invitation" => "invitation",
             _ => "provider",
         };
@@ -169,7 +168,7 @@ impl Metrics {
     }
 
     /// The text that Prometheus reads.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         // Writing into a text cannot fail; what is whole so far is told otherwise.
         if encode(&mut text, &self.registry).is_err() {

@@ -15,6 +15,8 @@ use tracing::instrument::WithSubscriber as _;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::server::App;
+use crate::settings::Settings;
+use crate::sign_in::tests as sign_in_tests;
 use crate::test_support::{Answer, OWNER_EMAIL, PASSWORD, TestServer};
 
 async fn send(router: &Router, request: Request<Body>) -> Answer {
@@ -319,6 +321,61 @@ async fn labels_do_not_grow_with_what_strangers_send() {
     metrics.count_sign_in("a-providers-id", true);
     let text = metrics.text();
     assert!(!text.contains("made-up") && !text.contains("a-providers-id"));
+}
+
+/// How often a way of signing in came to something, by the figures.
+fn sign_ins(server: &TestServer, method: &str, outcome: &str) -> u64 {
+    let text = server.server.app().operations.metrics.text();
+    let parts = [
+        format!("method=\"{method}\""),
+        format!("outcome=\"{outcome}\""),
+    ];
+    text.lines()
+        .filter(|line| line.contains("sign_ins_total{"))
+        .filter(|line| parts.iter().all(|part| line.contains(part)))
+        .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+        .sum()
+}
+
+#[tokio::test]
+async fn sign_ins_that_fail_are_counted_by_their_way() {
+    let server = TestServer::with(|settings| {
+        let data = settings.data.clone();
+        *settings = Settings::new("http://localhost:8377", data).unwrap();
+        settings.allow_private_addresses = true;
+    })
+    .await;
+    let ada = server.add_user("ada@example.org", &[]).await;
+    sign_in_tests::give_codes(&server, &ada).await;
+    let mut browser = server.browser();
+    for (email, password) in [("ada@example.org", "wrong"), ("nobody@example.org", "x")] {
+        sign_in_tests::sign_in(&mut browser, email, password).await;
+    }
+    assert_eq!(sign_ins(&server, "password", "failure"), 2);
+    sign_in_tests::sign_in(&mut browser, "ada@example.org", PASSWORD).await;
+    browser.post("/sign-in/code", &[("code", "000000")]).await;
+    assert_eq!(sign_ins(&server, "code", "failure"), 1);
+    assert_eq!(sign_ins(&server, "password", "success"), 0);
+    let code = sign_in_tests::code(&server, 0);
+    browser.post("/sign-in/code", &[("code", &code)]).await;
+    assert_eq!(sign_ins(&server, "password", "success"), 1);
+    let mut other = server.browser();
+    other.get("/sign-in").await;
+    let answer = serde_json::json!({
+        "state": "x", "id": "x", "client_data": "x", "authenticator_data": "x", "signature": "x",
+    });
+    other.json(Method::POST, "/sign-in/passkey", &answer).await;
+    assert_eq!(sign_ins(&server, "passkey", "failure"), 1);
+    let login = serde_json::json!({"email": OWNER_EMAIL, "password": PASSWORD});
+    let answer = other.json(Method::POST, "/auth/login", &login).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert_eq!(sign_ins(&server, "password", "success"), 2);
+    // Stepping up is one as well.
+    let mut weak = server.sign_in_as(&ada).await;
+    let before = sign_ins(&server, "password", "success");
+    let code = sign_in_tests::code(&server, 1);
+    weak.post("/sign-in/code", &[("code", &code)]).await;
+    assert_eq!(sign_ins(&server, "password", "success"), before + 1);
 }
 
 #[tokio::test]

@@ -279,6 +279,7 @@ fn sign_up_roles(app: &App) -> Result<Option<Vec<RoleName>>, Failure> {
 /// A trip that came to nothing is part of the history. It counts against nobody's account: whose it
 /// would have been is not known.
 async fn write_down(app: &App, peer: &Peer, idp: &str, failure: &Failure) {
+    app.operations.metrics.count_sign_in(idp, false);
     let attempt = NewSignIn {
         user_id: None,
         identifier: String::new(),

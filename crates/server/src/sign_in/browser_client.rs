@@ -134,6 +134,7 @@ pub(crate) async fn login(
             session_id: None,
         })
         .await?;
+    app.operations.metrics.count_sign_in("password", true);
     let proof = Some((app.now(), acr, amr));
     answer(&app, &client, &grant, &token, proof).await
 }

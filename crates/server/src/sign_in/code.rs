@@ -146,8 +146,13 @@ async fn take(
             "That code is not right, or was used before. Wait for the next one and try again.";
         return Ok(form(app, cookies, current, &pending, Some(text)));
     }
+    // After a password; otherwise on top of what began the session.
+    let first = match (Pending::read(app, cookies), current) {
+        (None, Some(current)) => current.session.amr.as_str(),
+        _ => "pwd",
+    };
     let proof = Proof {
-        amr: "pwd otp mfa",
+        amr: &second_factor::added_to(first),
         acr: ACR_TWO,
         method: "password",
         identifier: &pending.identifier,

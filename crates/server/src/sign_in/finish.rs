@@ -53,6 +53,7 @@ pub(super) async fn session(
             session_id: Some(session.id),
         })
         .await?;
+    app.operations.metrics.count_sign_in(proof.method, true);
     Pending::clear(app, &mut headers);
     Ok(headers)
 }

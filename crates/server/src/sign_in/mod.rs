@@ -104,4 +104,4 @@ pub(crate) fn busy(error: PasswordError) -> Problem {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

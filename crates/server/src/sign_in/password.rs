@@ -115,7 +115,7 @@ fn is_unknown(address: IpAddr) -> bool {
     address.is_unspecified()
 }
 
-/// Writes a failure down.
+/// Writes a failure down and counts it.
 ///
 /// # Errors
 /// [`Problem`] if it cannot be written.
@@ -127,6 +127,7 @@ pub(super) async fn record_failure(
     method: &str,
     failure: &str,
 ) -> Result<(), Problem> {
+    app.operations.metrics.count_sign_in(method, false);
     app.registry
         .record_sign_in(&NewSignIn {
             user_id,

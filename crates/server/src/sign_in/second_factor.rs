@@ -18,6 +18,17 @@ pub(crate) fn purpose(user_id: &str) -> String {
     format!("totp {user_id}")
 }
 
+/// The ways of a proof (RFC 8176) once a code came on top of it.
+pub(crate) fn added_to(amr: &str) -> String {
+    let mut ways: Vec<&str> = amr.split_ascii_whitespace().collect();
+    for way in ["otp", "mfa"] {
+        if !ways.contains(&way) {
+            ways.push(way);
+        }
+    }
+    ways.join(" ")
+}
+
 /// Whether somebody set one-time codes up and confirmed them.
 ///
 /// # Errors

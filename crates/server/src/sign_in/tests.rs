@@ -16,7 +16,7 @@ use crate::test_support::{Answer, Browser, START, TestServer};
 pub(super) const SECRET: &[u8] = b"12345678901234567890";
 
 /// Fills the form in and sends it.
-pub(super) async fn sign_in(browser: &mut Browser, email: &str, password: &str) -> Answer {
+pub(crate) async fn sign_in(browser: &mut Browser, email: &str, password: &str) -> Answer {
     browser.get("/sign-in").await;
     browser
         .post("/sign-in", &[("email", email), ("password", password)])
@@ -29,7 +29,7 @@ pub(super) async fn is_signed_in(browser: &mut Browser) -> bool {
 }
 
 /// Gives somebody one-time codes that were confirmed long ago.
-pub(super) async fn give_codes(server: &TestServer, user: &User) {
+pub(crate) async fn give_codes(server: &TestServer, user: &User) {
     let app = server.server.app();
     let actor = Actor::person("test");
     let sealed = app.secrets.seal(&second_factor::purpose(&user.id), SECRET);
@@ -44,7 +44,7 @@ pub(super) async fn give_codes(server: &TestServer, user: &User) {
 }
 
 /// The code that the app shows, so many steps from now.
-pub(super) fn code(server: &TestServer, steps: i64) -> String {
+pub(crate) fn code(server: &TestServer, steps: i64) -> String {
     totp::code(SECRET, server.server.app().now() / 30_000 + steps)
 }
 

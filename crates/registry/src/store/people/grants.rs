@@ -143,6 +143,8 @@ pub(crate) async fn update_used(
 pub(crate) enum Revoked<'a> {
     One(&'a str),
     OfUser(&'a str),
+    /// Of a user, but not those of this session.
+    OfUserBut(&'a str, &'a str),
     /// Of sessions of a user that ended at this very moment.
     OfEndedSessions(&'a str),
     OfClient(&'a str),
@@ -170,6 +172,11 @@ pub(crate) async fn revoke(
     let (sql, first, second) = match which {
         Revoked::One(id) => (revoke_sql!("id = $4"), id, None),
         Revoked::OfUser(user) => (revoke_sql!("user_id = $4"), user, None),
+        Revoked::OfUserBut(user, session) => (
+            revoke_sql!("user_id = $4 AND (session_id IS NULL OR session_id <> $5)"),
+            user,
+            Some(session),
+        ),
         Revoked::OfClient(client) => (revoke_sql!("client_id = $4"), client, None),
         Revoked::OfEndedSessions(user) => (
             revoke_sql!(

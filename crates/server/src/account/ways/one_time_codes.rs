@@ -179,8 +179,8 @@ async fn confirm(State(app): State<App>, form: Form) -> Response {
             return set_up(&app, &form.cookies, &form.current, Some(text)).await;
         }
         let codes = recovery::give(&app, &Actor::person(user_id), user_id).await?;
-        let (_, headers) =
-            browser_session::renew(&app, &form.current, "pwd otp mfa", ACR_TWO).await?;
+        let amr = second_factor::added_to(&form.current.session.amr);
+        let (_, headers) = browser_session::renew(&app, &form.current, &amr, ACR_TWO).await?;
         Ok(show_recovery_codes(&app, &codes, headers))
     };
     match confirmed.await {

@@ -1,7 +1,10 @@
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Method, StatusCode};
 use keywright_domain::audit::Actor;
+use keywright_domain::people::OAuthScopes;
 use keywright_registry::people::User;
 
+use crate::sessions::tests::{by_token, give_access};
 use crate::sign_in::{second_factor, totp};
 use crate::test_support::{Answer, Browser, PASSWORD, TestServer};
 
@@ -48,6 +51,77 @@ async fn a_password_change_ends_the_other_sessions() {
         StatusCode::UNAUTHORIZED
     );
     assert_eq!(sign_in(&server, NEW).await.status, StatusCode::SEE_OTHER);
+}
+
+#[tokio::test]
+async fn ac_117_another_password_ends_what_has_no_session() {
+    let (server, ada, mut browser) = start().await;
+    server
+        .add_client("app", None, |client| {
+            client.scopes = OAuthScopes::parse("openid account").unwrap();
+        })
+        .await;
+    let sessions = server.registry().list_sessions(&ada.id, true, None, 9);
+    let own = sessions.await.unwrap().items[0].id.clone();
+    let kept = give_access(&server, &ada, Some(&own), "app", "openid account").await;
+    let device = give_access(&server, &ada, None, "app", "openid account").await;
+    let mut page = server.browser();
+    let body = serde_json::json!({"email": ADA, "password": PASSWORD});
+    let login = page.json(Method::POST, "/auth/login", &body).await;
+    let token = login.json()["access_token"].as_str().unwrap().to_owned();
+    let code = async |token: &str| {
+        let answer = by_token(&server, token, Method::GET, "/api/v1/sessions").await;
+        answer.json()["code"].as_str().unwrap_or("good").to_owned()
+    };
+    for token in [&kept.token, &device.token, &token] {
+        assert_eq!(code(token).await, "good");
+    }
+    let answer = change(&mut browser, &[("password", NEW)]).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+    for ended in [&device.token, &token] {
+        assert_eq!(code(ended).await, "token_revoked");
+    }
+    assert_eq!(code(&kept.token).await, "good");
+    let refreshed = page
+        .send(Method::POST, "/auth/refresh", &[], Body::empty())
+        .await;
+    assert_eq!(refreshed.json()["code"], "refresh_refused");
+}
+
+/// The session says how it was proven: not by a password that nobody typed.
+#[tokio::test]
+async fn a_second_factor_is_added_to_the_first_that_was_used() {
+    for (amr, then) in [
+        ("fed", "fed otp mfa"),
+        ("pwd", "pwd otp mfa"),
+        ("hwk user mfa", "hwk user mfa otp"),
+    ] {
+        let server = TestServer::start().await;
+        let ada = server.add_user(ADA, &[]).await;
+        let mut browser = server.sign_in_by(&ada, amr).await;
+        let app = server.server.app();
+        browser.post("/account/sign-in/codes", &[]).await;
+        let sealed = server.registry().find_totp(&ada.id).await.unwrap().sealed;
+        let secret = app
+            .secrets
+            .unseal(&second_factor::purpose(&ada.id), &sealed);
+        let secret = secret.unwrap();
+        let code = totp::code(&secret, app.now() / 30_000);
+        let shown = browser
+            .post("/account/sign-in/codes/confirm", &[("code", &code)])
+            .await;
+        assert_eq!(shown.status, StatusCode::OK, "{}", shown.text);
+        // And by a step-up of a session that somebody else's server began.
+        server.pass(30_000);
+        let code = totp::code(&secret, app.now() / 30_000);
+        let mut weak = server.sign_in_by(&ada, amr).await;
+        let answer = weak.post("/sign-in/code", &[("code", &code)]).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+        let sessions = server.registry().list_sessions(&ada.id, true, None, 9);
+        for session in sessions.await.unwrap().items {
+            assert_eq!((&*session.acr, &*session.amr), ("aal2", then));
+        }
+    }
 }
 
 #[tokio::test]

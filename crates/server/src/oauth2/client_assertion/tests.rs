@@ -1,3 +1,10 @@
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{
+    KeyPair as _, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
+};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keywright_domain::people::{AuthMethod, ClientType};
 use serde_json::{Value, json};
 
@@ -123,14 +130,51 @@ async fn ac_063_no_symmetric_no_none_and_no_other_method() {
     assert_eq!(issuer_of("x"), None);
 }
 
+/// An assertion by an RSA key, with the padding that `alg` names.
+fn sign_by_rsa(pair: &RsaKeyPair, alg: &str, jti: &str) -> SecretText {
+    let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let header = json!({"alg": alg}).to_string();
+    let claims = claims(jti).to_string();
+    let message = format!(
+        "{}.{}",
+        encode(header.as_bytes()),
+        encode(claims.as_bytes())
+    );
+    let padding: &dyn RsaEncoding = if alg == "RS256" {
+        &RSA_PKCS1_SHA256
+    } else {
+        &RSA_PSS_SHA256
+    };
+    let mut signature = vec![0; pair.public_modulus_len()];
+    let random = SystemRandom::new();
+    pair.sign(padding, &random, message.as_bytes(), &mut signature)
+        .unwrap();
+    SecretText::new(format!("{message}.{}", encode(&signature)))
+}
+
 #[tokio::test]
 async fn ac_063_fapi_clients_do_not_sign_with_pkcs1() {
-    let key = ClientKey::new();
-    let server = start(&key).await;
+    let server = start(&ClientKey::new()).await;
     let app = server.server.app();
+    let pair = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
+    let part = |number: &[u8]| URL_SAFE_NO_PAD.encode(number);
+    let public = pair.public_key();
+    let jwk = json!({
+        "kty": "RSA",
+        "n": part(public.modulus().big_endian_without_leading_zero()),
+        "e": part(public.exponent().big_endian_without_leading_zero()),
+    });
     let mut client = server.registry().find_client("svc").await.unwrap();
-    client.settings.fapi = true;
-    let header = json!({"alg": "ES256"});
-    let assertion = SecretText::new(key.sign(&header, &claims("1")));
-    assert!(verify(app, &client, &assertion).await.unwrap());
+    client.settings.jwks = Some(json!({"keys": [jwk]}).to_string());
+    for (fapi, alg, good) in [
+        (false, "RS256", true),
+        (false, "PS256", true),
+        (true, "RS256", false),
+        (true, "PS256", true),
+    ] {
+        client.settings.fapi = fapi;
+        let assertion = sign_by_rsa(&pair, alg, &format!("{alg} {fapi}"));
+        let taken = verify(app, &client, &assertion).await.unwrap();
+        assert_eq!(taken, good, "{alg}, FAPI: {fapi}");
+    }
 }

@@ -322,3 +322,17 @@ async fn trips_of_one_source_are_limited() {
     server.pass(600_000);
     stub.begin(&mut browser, "corp").await;
 }
+
+#[tokio::test]
+async fn trips_that_fail_are_counted() {
+    let (server, stub) = (TestServer::start().await, Stub::start().await);
+    stub.add(&server, "github", "github").await;
+    let mut browser = server.browser();
+    let sent = stub.begin(&mut browser, "github").await;
+    let more = "&error=access_denied";
+    browser.get(&callback("github", &sent, more)).await;
+    let text = server.server.app().operations.metrics.text();
+    let line = |line: &&str| line.contains("provider") && line.contains("failure");
+    let line = text.lines().find(line).unwrap_or_default();
+    assert!(line.ends_with(" 1"), "{text}");
+}

@@ -168,3 +168,24 @@ async fn the_browser_client_has_no_address_and_is_refused_when_disabled() {
     let answer = login(&mut server.browser(), OWNER_EMAIL, PASSWORD).await;
     assert_eq!(answer.json()["code"], "client_disabled");
 }
+
+/// A registry that was set up before there was this client.
+#[tokio::test]
+async fn the_browser_client_is_made_where_it_is_missing() {
+    let server = TestServer::empty().await;
+    let found = server.registry().find_client(BROWSER_CLIENT).await;
+    assert!(found.is_err(), "nobody set this up yet");
+    server.add_user("ada@example.org", &[]).await;
+    let server = server.again().await;
+    let client = server.registry().find_client(BROWSER_CLIENT).await.unwrap();
+    assert!(client.settings.redirect_uris.is_empty());
+    let actor = Actor::person("test");
+    let registry = server.registry();
+    registry
+        .disable_client(&actor, BROWSER_CLIENT)
+        .await
+        .unwrap();
+    let server = server.again().await;
+    let client = server.registry().find_client(BROWSER_CLIENT).await.unwrap();
+    assert!(client.disabled_at.is_some(), "it stays as it was left");
+}

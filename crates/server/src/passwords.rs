@@ -69,6 +69,9 @@ pub struct PasswordHasher {
     most: usize,
     /// Checked for people whom nobody knows, so that both take the same time (S3-47).
     nobody: Arc<SecretText>,
+    /// How many were verified.
+    #[cfg(test)]
+    pub(crate) verified: Arc<AtomicUsize>,
 }
 
 impl PasswordHasher {
@@ -85,6 +88,8 @@ impl PasswordHasher {
             waiting: Arc::default(),
             most: workers * QUEUE,
             nobody: Arc::new(hash_now(&random)?),
+            #[cfg(test)]
+            verified: Arc::default(),
         })
     }
 
@@ -122,6 +127,8 @@ impl PasswordHasher {
         let too_long = password.expose().chars().count() > LONGEST;
         let stored = stored.cloned().unwrap_or_else(|| (*self.nobody).clone());
         let password = password.clone();
+        #[cfg(test)]
+        self.verified.fetch_add(1, Ordering::Relaxed);
         self.run(move || {
             // What is too long is checked as an empty one: the same work, and no more.
             let given = if too_long { "" } else { password.expose() };

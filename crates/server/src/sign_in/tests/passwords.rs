@@ -1,3 +1,5 @@
+use std::sync::atomic::Ordering;
+
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use keywright_domain::SecretText;
@@ -114,6 +116,19 @@ async fn ac_180_s3_08_s3_47_a_stranger_and_a_wrong_password_get_the_same_answer(
     );
     assert_eq!(of(Some(&bob.id)), ["user_disabled"]);
     assert_eq!(of(None).len(), 2);
+}
+
+/// The same work: what takes no hash would be known by its time.
+#[tokio::test]
+async fn s3_47_a_stranger_costs_a_hash_as_well() {
+    let server = TestServer::start().await;
+    server.add_user(ADA, &[]).await;
+    let verified = &server.server.app().passwords.verified;
+    for email in [ADA, "nobody@example.org", "no address"] {
+        let before = verified.load(Ordering::Relaxed);
+        sign_in(&mut server.browser(), email, "wrong").await;
+        assert_eq!(verified.load(Ordering::Relaxed), before + 1, "{email}");
+    }
 }
 
 #[tokio::test]

@@ -40,7 +40,8 @@ async fn a_password_alone_is_not_enough_and_a_code_counts_once() {
         .unwrap();
     let session = &sessions.items[0];
     assert_eq!((&*session.acr, &*session.amr), ("aal2", "pwd otp mfa"));
-    // The same step again, and an older one, are used up.
+    // The same step again, and an older one, are used up. The history is in the order of time.
+    server.pass(1);
     for used in [right, code(&server, -1)] {
         let answer = copy.post("/sign-in/code", &[("code", &used)]).await;
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED);

@@ -1,5 +1,6 @@
 //! Debian's nginx before a small service, configured as docs/gateways.md says.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -56,13 +57,11 @@ async fn nginx(folder: &Path, server: &ServerProcess, service: u16) -> Result<(C
         .local_addr()?
         .port();
     let place = folder.display();
-    // It must reach the folder: it stays who we are. One process, so that ending it ends all of it.
-    let user = if std::env::var("USER").as_deref() == Ok("root")
-        || Path::new("/root").read_dir().is_ok()
-    {
-        "user root;"
-    } else {
-        ""
+    // Started by root it becomes somebody else, who cannot reach the folder: it stays root. One process,
+    // so that ending it ends all of it.
+    let user = match std::fs::metadata("/proc/self")?.uid() {
+        0 => "user root;",
+        _ => "",
     };
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
         .map(|kind| format!("{kind}_temp_path {place}/{kind};\n"))

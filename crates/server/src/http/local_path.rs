@@ -17,7 +17,8 @@ impl LocalPath {
             && text.len() <= 8_000
             && !text.contains(odd)
             && !path.contains("//")
-            && !path.split('/').any(|part| part == "..")
+            // Browsers read an encoded dot as a dot (URL standard, double-dot segments).
+            && !lower.split('/').any(|part| part.replace("%2e", ".") == "..")
             && !hidden.iter().any(|encoded| lower.contains(encoded));
         good.then(|| Self(text.to_owned()))
     }
@@ -51,6 +52,8 @@ mod tests {
             "/%2Fevil",
             "/a//b",
             "/a/../b",
+            "/a/%2e%2e/b",
+            "/a/.%2E/b",
             "/\tevil",
             "/\nevil",
             " /a",

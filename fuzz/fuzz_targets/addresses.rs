@@ -22,7 +22,10 @@ fuzz_target!(|data: &[u8]| {
     if let Some(sixteen) = data.first_chunk::<16>() {
         check(Ipv6Addr::from(*sixteen).into());
     }
-    if let Some(text) = std::str::from_utf8(data).ok().and_then(|text| text.parse().ok()) {
+    if let Some(text) = std::str::from_utf8(data)
+        .ok()
+        .and_then(|text| text.parse().ok())
+    {
         check(text);
     }
 });

@@ -32,7 +32,10 @@ fuzz_target!(|data: &[u8]| {
     let (flags, counter) = (data[0], [data[1], data[2], data[3], data[4]]);
     assert_eq!(flags & 0x05, 0x05, "present and verified");
     assert_eq!(read.is_synced, flags & 0x08 != 0);
-    assert!(read.is_synced || flags & 0x10 == 0, "a copy of what cannot be copied");
+    assert!(
+        read.is_synced || flags & 0x10 == 0,
+        "a copy of what cannot be copied"
+    );
     assert_eq!(read.counter, i64::from(u32::from_be_bytes(counter)));
     assert_eq!(read.credential.is_some(), flags & 0x40 != 0);
     let mut known = 5;
@@ -43,7 +46,11 @@ fuzz_target!(|data: &[u8]| {
         assert!(data[key_at..].starts_with(key));
         known = key_at + key.len();
     }
-    assert_eq!(known == data.len(), flags & 0x80 == 0, "extensions or nothing");
+    assert_eq!(
+        known == data.len(),
+        flags & 0x80 == 0,
+        "extensions or nothing"
+    );
     let other = authenticator_data::check(&bytes, "other.example.com");
     assert_eq!(other.err(), Some(Fault("rp_id_mismatch")));
     assert!(authenticator_data::check(&bytes[..bytes.len() - 1], RP_ID).is_err());

@@ -10,6 +10,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
+use crate::rp::strict_json;
+
 /// No assertion or proof is longer.
 const LONGEST: usize = 8 * 1024;
 /// Members of a JWK that belong to nobody but its owner (RFC 7518 §6.2.2, §6.3.2, §6.4).
@@ -71,8 +73,9 @@ impl ClientJws {
     }
 }
 
+/// A header or payload. A name that comes twice would be read one way here and another elsewhere.
 fn object(part: &str) -> Option<Map<String, Value>> {
-    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).ok()?).ok()
+    strict_json::read_object(&URL_SAFE_NO_PAD.decode(part).ok()?)
 }
 
 fn public_key(alg: &str, jwk: &Map<String, Value>) -> Option<ParsedPublicKey> {
@@ -167,6 +170,13 @@ impl Used {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ac_042_names_that_come_twice_are_refused() {
+        let read = |text: &str| object(&URL_SAFE_NO_PAD.encode(text));
+        assert!(read(r#"{"typ":"dpop+jwt","alg":"ES256"}"#).is_some());
+        assert!(read(r#"{"alg":"none","alg":"ES256"}"#).is_none());
+    }
 
     #[test]
     fn s58_what_was_used_is_remembered_and_memory_is_bounded() {

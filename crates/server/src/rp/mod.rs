@@ -15,7 +15,7 @@ pub(crate) mod outbound;
 mod presets;
 mod profile;
 pub(crate) mod providers;
-mod strict_json;
+pub(crate) mod strict_json;
 
 #[cfg(test)]
 mod tests;

@@ -568,3 +568,24 @@ async fn verifying_one_and_many_needs_a_permission() {
         .await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
 }
+
+#[tokio::test]
+async fn ac_125_a_key_counts_in_no_other_place() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let issued = root.issue(wish()).await;
+    let key = issued["secret"].as_str().unwrap();
+    let mut browser = server.browser();
+    let kind = ("content-type", "application/x-www-form-urlencoded");
+    let form = Body::from(format!("api_key={key}&access_token={key}"));
+    let answer = browser.send(Method::POST, "/verify", &[kind], form).await;
+    assert_eq!(answer.json()["code"], "credentials_missing", "in a form");
+    browser.cookies.push(("api_key".into(), key.into()));
+    let answer = ask(&mut browser, "/verify", &[]).await;
+    assert_eq!(answer.json()["code"], "credentials_missing", "in a cookie");
+    browser.cookies.clear();
+    for uri in [format!("/verify/{key}"), format!("/verify?key={key}")] {
+        let answer = ask(&mut browser, &uri, &with_key(key)).await;
+        assert_eq!(answer.json()["code"], "key_in_url");
+    }
+}

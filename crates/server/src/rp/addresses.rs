@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn s66_only_public_addresses_are_asked() {
+    fn ac_205_s66_only_public_addresses_are_asked() {
         for public in [
             "8.8.8.8",
             "140.82.121.3",

@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn s66_a_name_that_leads_to_this_machine_is_not_asked() {
+    async fn ac_205_s66_a_name_that_leads_to_this_machine_is_not_asked() {
         let outbound = Outbound::new(false).unwrap();
         let url = Url::parse("https://localhost/").unwrap();
         let answer = outbound.get(&url, None).await;

@@ -250,7 +250,7 @@ async fn a_disabled_person_is_out_at_once_and_stays_signed_out() {
 }
 
 #[tokio::test]
-async fn the_last_owner_stays() {
+async fn ac_183_the_last_owner_stays() {
     let server = TestServer::start().await;
     let (id, mut boss) = owner(&server).await;
     let path = format!("/api/v1/users/{id}");

@@ -156,7 +156,7 @@ async fn s64_a_public_client_has_pkce_alone() {
 }
 
 #[tokio::test]
-async fn ac_071_a_state_in_another_browser_is_refused_and_stays_good_for_its_own() {
+async fn ac_071_s62_a_state_in_another_browser_is_refused_and_stays_good_for_its_own() {
     let (server, stub) = (TestServer::start().await, Stub::start().await);
     server.add_user("ada@example.org", &[]).await;
     stub.add(&server, "corp", "openid").await;
@@ -193,7 +193,7 @@ async fn ac_072_a_state_that_is_unknown_or_ten_minutes_old_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn ac_073_fifty_parallel_uses_of_one_state_make_one_session() {
+async fn ac_073_s62_fifty_parallel_uses_of_one_state_make_one_session() {
     let (server, stub) = (TestServer::start().await, Stub::start().await);
     server.add_user("ada@example.org", &[]).await;
     stub.add(&server, "corp", "openid").await;

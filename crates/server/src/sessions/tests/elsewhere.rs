@@ -261,3 +261,49 @@ async fn a_clock_that_is_set_back_forgets_no_denial() {
     let answer = by_token(&server, &second.token, Method::GET, "/api/v1/sessions").await;
     assert_eq!(answer.json()["code"], "token_revoked");
 }
+
+#[tokio::test]
+async fn ac_080_s3_13_an_access_token_past_its_end_says_so() {
+    let server = TestServer::start().await;
+    let (user, mut browser) = person(&server).await;
+    let id = session_id(&mut browser).await;
+    server.add_client("app", None, |_| {}).await;
+    let access = give_access(&server, &user, Some(&id), "app", "openid account").await;
+    let path = "/api/v1/sessions";
+    let good = by_token(&server, &access.token, Method::GET, path).await;
+    assert_eq!(good.status, StatusCode::OK, "{}", good.text);
+    // 15 minutes, and what clocks may differ by.
+    server.pass(900_000 + 31_000);
+    let late = by_token(&server, &access.token, Method::GET, path).await;
+    assert_eq!(late.status, StatusCode::UNAUTHORIZED);
+    assert_eq!(late.json()["code"], "token_expired");
+    assert!(
+        late.header("www-authenticate")
+            .contains("error=\"invalid_token\"")
+    );
+}
+
+#[tokio::test]
+async fn ac_102_s2_29_an_empty_body_is_no_error_and_a_malformed_one_is() {
+    let server = TestServer::start().await;
+    let (_, mut browser) = person(&server).await;
+    let csrf = browser.cookie("csrf_token").unwrap().to_owned();
+    let json = [
+        ("x-csrf-token", csrf.as_str()),
+        ("content-type", "application/json"),
+    ];
+    let malformed = Body::from("{\"name\": ");
+    let answer = browser
+        .send(Method::POST, "/api/v1/keys", &json, malformed)
+        .await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{}", answer.text);
+    assert_eq!(answer.json()["code"], "invalid_body");
+    // No body and no content type: it signs out.
+    let answer = browser
+        .send(Method::POST, "/auth/signOut", &json[..1], Body::empty())
+        .await;
+    assert_eq!(
+        (answer.status, answer.json()),
+        (StatusCode::OK, json!({ "signedOut": true }))
+    );
+}

@@ -5,6 +5,7 @@ mod gateway;
 mod harness;
 mod pages;
 mod process;
+mod schema;
 mod third_party;
 mod upstream;
 

@@ -26,6 +26,9 @@ const STAGE_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// How long each fuzz target runs beside the other tests; `cargo xtask fuzz` takes longer.
 const FUZZ_SECONDS: u64 = 10;
 
+/// Tells tests where the program is that throws requests at every route.
+const SCHEMATHESIS: &str = "KEYWRIGHT_TEST_SCHEMATHESIS";
+
 /// The package with the whole-system tests.
 const WHOLE: &str = "keywright-tests";
 
@@ -57,7 +60,8 @@ pub(crate) fn run(options: &Test) -> Result<()> {
 fn set_up(quick: bool) -> Result<()> {
     tools::ensure(&[Need::Build, Need::Session, Need::Database, Need::Gateway])?;
     if !quick {
-        tools::ensure(&[Need::Drive, Need::Browser])?;
+        tools::ensure(&[Need::Drive, Need::Browser, Need::Python])?;
+        tools::ensure_schemathesis()?;
     }
     let peers = "tests/peers";
     if crate::root().join(peers).join("package.json").is_file() {
@@ -125,19 +129,21 @@ fn whole(
         process::run(process::cargo().args(["test", "--package", WHOLE, "--no-run"]))
     })?;
     let session = process::step("start a private session", || Session::start(None))?;
+    let schemathesis = (!quick).then(tools::ensure_schemathesis).transpose()?;
     let whole = |words: &[&str]| {
         let mut cargo = session.command(process::cargo().get_program());
+        if let Some(program) = &schemathesis {
+            cargo.env(SCHEMATHESIS, program);
+        }
         cargo.args(["test", "--no-fail-fast", "--package", WHOLE]);
         cargo.args(filter).arg("--").args(words);
         with_database(&mut cargo, database);
         cargo
     };
     let Some(app) = app else {
-        return cargo_test(
-            &mut whole(&["--skip", "desktop::", "--skip", "server::pages::"]),
-            seen,
-            None,
-        );
+        let skipped = ["desktop::", "server::pages::", "server::schema::"];
+        let words: Vec<&str> = skipped.iter().flat_map(|name| ["--skip", name]).collect();
+        return cargo_test(&mut whole(&words), seen, None);
     };
     if filter.is_some() {
         return cargo_test(whole(&[]).env("KEYWRIGHT_TEST_APP", app), seen, None);

@@ -24,11 +24,14 @@ const DRIVE: &[&str] = &["webkit2gtk-driver", "xdg-utils"];
 const BROWSER: &[&str] = &["chromium", "chromium-driver", "e2fsprogs", "xclip"];
 /// The gateway that asks our server before it lets a request through.
 const GATEWAY: &[&str] = &["nginx-light"];
+/// To install the program that throws requests at every route of the API.
+const PYTHON: &[&str] = &["python3", "python3-venv"];
 /// To put packages together and look into them.
 const PACK: &[&str] = &["dpkg", "file"];
 
 const NODE: (u32, u32) = (20, 19);
 const CARGO_DENY: &str = "0.20.2";
+const SCHEMATHESIS: &str = "4.32.5";
 
 /// What a command is going to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,7 @@ pub(crate) enum Need {
     Browser,
     Database,
     Gateway,
+    Python,
     Pack,
 }
 
@@ -51,6 +55,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
         Need::Browser => BROWSER,
         Need::Database => postgres::PACKAGES,
         Need::Gateway => GATEWAY,
+        Need::Python => PYTHON,
         Need::Pack => PACK,
     });
     let wanted: Vec<&str> = wanted.copied().collect();
@@ -176,6 +181,37 @@ pub(crate) fn ensure_cargo_deny() -> Result<PathBuf> {
                 process::run(install.env("CARGO_PROFILE_DEV_DEBUG", "0"))?;
                 let _ = std::fs::remove_dir_all(folder.join("build")); // half a gigabyte nobody needs
                 Ok(())
+            },
+        )?;
+    }
+    Ok(binary)
+}
+
+/// schemathesis, in a virtual environment of its own.
+pub(crate) fn ensure_schemathesis() -> Result<PathBuf> {
+    let folder = crate::target()
+        .join("tools")
+        .join(format!("schemathesis-{SCHEMATHESIS}"));
+    let binary = folder.join("bin/schemathesis");
+    let works = || {
+        process::output(process::command(&binary).arg("--version"))
+            .is_ok_and(|text| text.contains(SCHEMATHESIS))
+    };
+    if !works() {
+        process::step(
+            &format!("install schemathesis {SCHEMATHESIS} into target/tools (once)"),
+            || {
+                let _ = std::fs::remove_dir_all(&folder);
+                // The system's own: another python3 on PATH may be without what makes environments.
+                let python = ["/usr/bin/python3", "python3"];
+                let python = python
+                    .iter()
+                    .find(|path| on_path(path) || Path::new(path).exists());
+                let mut venv = process::command(python.context("python3 is missing")?);
+                process::run(venv.args(["-m", "venv"]).arg(&folder))?;
+                let mut pip = process::command(folder.join("bin/pip"));
+                pip.args(["install", "--quiet", "--disable-pip-version-check"]);
+                process::run(pip.arg(format!("schemathesis=={SCHEMATHESIS}")))
             },
         )?;
     }

@@ -167,6 +167,16 @@ pub(crate) struct VerifyMany {
     results: Vec<VerifyView>,
 }
 
+/// One answer, or as many as there were keys.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum VerifyAnswer {
+    /// Of one key.
+    One(Box<VerifyView>),
+    /// Of many.
+    Many(VerifyMany),
+}
+
 /// A requirement, an environment and types, read once.
 #[derive(Debug)]
 pub(crate) struct Needs {
@@ -204,7 +214,7 @@ impl Needs {
 /// Verifies one key or many. Needs `keys:verify`.
 #[utoipa::path(
     post, path = "/api/v1/keys/verify", tag = "keys", request_body = VerifyAsk,
-    responses((status = 200, description = "What came of it; {results: […]} for many", body = VerifyView), (status = 503, description = "The registry cannot answer: refuse the request"))
+    responses((status = 200, description = "What came of it", body = VerifyAnswer), (status = 503, description = "The registry cannot answer: refuse the request"))
 )]
 pub(crate) async fn verify(
     State(app): State<App>,
@@ -212,12 +222,8 @@ pub(crate) async fn verify(
     given: Result<Json<VerifyAsk>, JsonRejection>,
 ) -> Result<Response, Problem> {
     manager.require("keys:verify")?;
-    let no_store = [(header::CACHE_CONTROL, "no-store")];
-    match body(given)? {
-        VerifyAsk::One(one) => {
-            let view = verify_one(&app, *one).await?;
-            Ok((no_store, Json(view)).into_response())
-        }
+    let answer = match body(given)? {
+        VerifyAsk::One(one) => VerifyAnswer::One(Box::new(verify_one(&app, *one).await?)),
         VerifyAsk::Many { keys } => {
             if keys.len() > MOST {
                 let detail = format!("at most {MOST} keys in one call");
@@ -227,9 +233,11 @@ pub(crate) async fn verify(
             for one in keys {
                 results.push(verify_one(&app, one).await?);
             }
-            Ok((no_store, Json(VerifyMany { results })).into_response())
+            VerifyAnswer::Many(VerifyMany { results })
         }
-    }
+    };
+    let no_store = [(header::CACHE_CONTROL, "no-store")];
+    Ok((no_store, Json(answer)).into_response())
 }
 
 async fn verify_one(app: &App, asked: VerifyBody) -> Result<VerifyView, Problem> {

@@ -1,11 +1,14 @@
 //! The API's description (OpenAPI 3.1), made of the handlers themselves.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use utoipa::OpenApi;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{ServerBuilder, Tag};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, ServerBuilder, Tag};
 
 use crate::server::App;
 use crate::settings::Settings;
@@ -115,8 +118,58 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
         "apiKey",
         SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-api-key"))),
     );
+    components.schemas.insert("Problem".to_owned(), problem());
     api.components = Some(components);
+    for item in api.paths.paths.values_mut() {
+        let all = [
+            &mut item.get,
+            &mut item.put,
+            &mut item.post,
+            &mut item.patch,
+            &mut item.delete,
+        ];
+        for operation in all.into_iter().filter_map(Option::as_mut) {
+            refusals(&mut operation.responses.responses);
+        }
+    }
     api
+}
+
+/// RFC 9457, with our `code`. Some refusals have more members.
+fn problem() -> RefOr<Schema> {
+    let text = || ObjectBuilder::new().schema_type(Type::String);
+    ObjectBuilder::new()
+        .description(Some("Why it was refused (RFC 9457)"))
+        .property("type", text())
+        .property("title", text())
+        .property("status", ObjectBuilder::new().schema_type(Type::Integer))
+        .property("code", text().description(Some("Stable; the list grows")))
+        .property("detail", text().description(Some("For people")))
+        .required("status")
+        .required("code")
+        .into()
+}
+
+/// Every operation can be refused: by name where it says so, otherwise by `default`.
+fn refusals(responses: &mut BTreeMap<String, RefOr<Response>>) {
+    let body = || {
+        let schema = Ref::from_schema_name("Problem");
+        ContentBuilder::new().schema(Some(schema)).build()
+    };
+    const KIND: &str = "application/problem+json";
+    for (status, response) in responses.iter_mut() {
+        if let RefOr::T(response) = response
+            && status.starts_with(['4', '5'])
+            && response.content.is_empty()
+        {
+            response.content.insert(KIND.to_owned(), body().into());
+        }
+    }
+    let refused = ResponseBuilder::new()
+        .description("Refused")
+        .content(KIND, body())
+        .build();
+    responses.insert("default".to_owned(), refused.into());
 }
 
 /// `/api/openapi.json`

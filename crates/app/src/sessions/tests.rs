@@ -286,7 +286,7 @@ async fn sessions_and_applications_are_ended_by_their_ids() -> anyhow::Result<()
 }
 
 #[tokio::test]
-async fn a_token_that_is_not_taken_is_renewed_once() -> anyhow::Result<()> {
+async fn ac_081_a_token_that_is_not_taken_is_renewed_once() -> anyhow::Result<()> {
     let server = Server::start().await?;
     fill(&server);
     let signed = signed_in(&server.url, "keywright").await?;

@@ -244,6 +244,18 @@ pub enum AuditAction {
     AccessRefused,
     /// What is over was removed by its retention.
     Pruned,
+    /// Somebody said where a key was seen, without its secret.
+    ApiKeyReported,
+    /// A webhook was added.
+    WebhookAdded,
+    /// A webhook was changed.
+    WebhookChanged,
+    /// A webhook was given a new secret.
+    WebhookSecretRotated,
+    /// A webhook was switched off, because nothing could be delivered to it.
+    WebhookDisabled,
+    /// A webhook was removed.
+    WebhookRemoved,
 }
 
 impl AuditAction {
@@ -357,6 +369,12 @@ impl AuditAction {
             Self::IdentityUnlinked => "user.identity_unlinked",
             Self::AccessRefused => "user.access_refused",
             Self::Pruned => "registry.pruned",
+            Self::ApiKeyReported => "api_key.reported",
+            Self::WebhookAdded => "webhook.added",
+            Self::WebhookChanged => "webhook.changed",
+            Self::WebhookSecretRotated => "webhook.secret_rotated",
+            Self::WebhookDisabled => "webhook.disabled",
+            Self::WebhookRemoved => "webhook.removed",
         }
     }
 }

@@ -167,6 +167,8 @@ fn status_of(error: &RegistryError) -> StatusCode {
         | RegistryError::OwnerNotFound
         | RegistryError::RotationNotFound
         | RegistryError::ScheduleNotFound
+        | RegistryError::WebhookNotFound
+        | RegistryError::MessageNotFound
         | RegistryError::AccountNotFound => StatusCode::NOT_FOUND,
         RegistryError::People(
             PeopleError::LastOwner

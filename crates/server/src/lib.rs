@@ -7,6 +7,9 @@ mod browser_session;
 mod caller;
 mod http;
 mod keys;
+mod leaks;
+mod mail;
+mod notices;
 mod oauth2;
 mod operations;
 mod pages;
@@ -22,6 +25,7 @@ pub mod settings;
 mod sign_in;
 mod signing;
 mod users;
+mod webhooks;
 
 pub use oauth2::register::registration_token;
 pub use passwords::{PasswordError, PasswordHasher};

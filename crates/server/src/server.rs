@@ -14,7 +14,10 @@ use crate::passwords::{PasswordError, PasswordHasher};
 use crate::secrets::{SecretsError, ServerSecrets};
 use crate::settings::{SettingError, Settings};
 use crate::signing::{Alg, SigningKeys};
-use crate::{account, http, keys, oauth2, operations, pages, rp, sessions, sign_in, users};
+use crate::{
+    account, http, keys, leaks, notices, oauth2, operations, pages, rp, sessions, sign_in, users,
+    webhooks,
+};
 
 /// No request of ours is larger: imports and exports have limits of their own.
 const LARGEST_BODY: usize = 256 * 1024;
@@ -37,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) sessions: sessions::State,
     pub(crate) sign_in: sign_in::State,
     pub(crate) operations: operations::State,
+    pub(crate) notices: notices::State,
+    pub(crate) leaks: leaks::State,
 }
 
 impl Parts {
@@ -102,6 +107,8 @@ impl Server {
             sessions: sessions::State::new(&settings)?,
             sign_in: sign_in::State::new(&settings)?,
             operations: operations::State::new(&settings)?,
+            notices: notices::State::new(&settings)?,
+            leaks: leaks::State::new(&settings)?,
             keys: SigningKeys::default(),
             passwords: PasswordHasher::new(workers.max(1))?,
             peppers,
@@ -130,6 +137,8 @@ impl Server {
             .merge(sessions::routes())
             .merge(users::routes())
             .merge(keys::routes())
+            .merge(webhooks::routes())
+            .merge(leaks::routes())
             .merge(operations::routes())
             .merge(pages::routes());
         let based = match app.settings.base_path.as_str() {
@@ -161,6 +170,7 @@ impl Server {
         sessions::start_background_work(&self.app);
         oauth2::start_background_work(&self.app);
         operations::start_background_work(&self.app);
+        notices::start_background_work(&self.app);
     }
 
     /// Makes a new signing key for an algorithm (`RS256`, `ES256`, `EdDSA`) and returns its id. It is

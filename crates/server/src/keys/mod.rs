@@ -6,7 +6,7 @@ pub(crate) mod change;
 mod forward_auth;
 pub(crate) mod issue;
 pub(crate) mod list;
-mod manager;
+pub(crate) mod manager;
 pub(crate) mod rotate;
 mod settings;
 pub(crate) mod verify;

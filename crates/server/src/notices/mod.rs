@@ -156,3 +156,9 @@ pub(crate) async fn run_until_idle(app: &App) {
         }
     }
 }
+
+/// Messages are made and not sent, for tests of what happens in between.
+#[cfg(test)]
+pub(crate) async fn make_for_test(app: &App) {
+    make::all(app).await.unwrap();
+}

@@ -9,6 +9,8 @@ mod signature;
 mod views;
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;
 
 use axum::Router;

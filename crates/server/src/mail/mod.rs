@@ -3,6 +3,8 @@
 pub(crate) mod deliver;
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;

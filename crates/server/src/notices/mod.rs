@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use crate::mail::{self, Mailer};
+use crate::oauth2::back_channel;
 use crate::server::{App, BuildError};
 use crate::settings::Settings;
 use crate::webhooks;
@@ -118,7 +119,7 @@ async fn claim(app: &App, free: usize) -> Result<Vec<Claimed>, RegistryError> {
     if free == 0 {
         return Ok(Vec::new());
     }
-    let mut channels = vec![Channel::Webhook];
+    let mut channels = vec![Channel::Webhook, Channel::Logout];
     if app.notices.has_mail() {
         channels.push(Channel::Mail);
     }
@@ -130,7 +131,7 @@ async fn send(app: &App, claimed: &Claimed) {
     let sent = match claimed.message.channel {
         Channel::Webhook => webhooks::deliver::deliver(app, claimed).await,
         Channel::Mail => mail::deliver::deliver(app, app.notices.mailer.as_ref(), claimed).await,
-        Channel::Logout => return,
+        Channel::Logout => back_channel::deliver(app, claimed).await,
     };
     if let Err(error) = sent {
         tracing::warn!(

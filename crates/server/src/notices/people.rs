@@ -1,12 +1,11 @@
 //! Who gets mail about what; and mails to one person that no webhook hears of.
 
 use keywright_domain::base62::random_id;
-use keywright_domain::people::Email;
+use keywright_domain::people::{Email, Session};
 use keywright_registry::RegistryError;
 use keywright_registry::outbox::{Channel, MadeOf, NewMessage};
 
 use super::words;
-use crate::http::Peer;
 use crate::server::App;
 use crate::webhooks::events::Event;
 
@@ -104,11 +103,28 @@ async fn queue(app: &App, kind: &str, address: String, mail: &words::Mail) {
 }
 
 /// Tells a person that their account was used by a browser that it had not seen before.
-pub(crate) async fn tell_of_new_sign_in(app: &App, address: &Email, peer: &Peer) {
-    if app.notices.has_mail() {
-        let mail = words::new_sign_in(app, peer);
-        queue(app, "user.new_sign_in", address.to_string(), &mail).await;
+pub(crate) async fn tell_of_new_sign_in(app: &App, session: &Session) {
+    if !app.notices.has_mail() || is_first(app, &session.user_id).await {
+        return;
     }
+    match app.registry.find_user(&session.user_id).await {
+        Ok(user) => {
+            if let Some(address) = user.email {
+                let mail = words::new_sign_in(app, session);
+                queue(app, "user.new_sign_in", address.to_string(), &mail).await;
+            }
+        }
+        Err(error) => tracing::warn!(code = error.code(), "a new sign-in was not told of"),
+    }
+}
+
+/// The first sign-in of all is by a browser that was not seen before, and nobody needs to be told.
+async fn is_first(app: &App, user_id: &str) -> bool {
+    let page = app.registry.list_sign_ins(Some(user_id), None, 50).await;
+    page.is_ok_and(|page| {
+        let succeeded = page.items.iter().filter(|one| one.outcome == "succeeded");
+        succeeded.count() <= 1 && page.next_cursor.is_none()
+    })
 }
 
 /// Sends an invitation's link to whom it is for. Returns whether it will be sent.

@@ -1,8 +1,8 @@
 //! What mails say. Plain text: it is read everywhere, and nothing in it is loaded.
 
+use keywright_domain::people::Session;
 use serde::{Deserialize, Serialize};
 
-use crate::http::Peer;
 use crate::pages::dates::shown;
 use crate::server::App;
 use crate::sessions::user_agent;
@@ -85,8 +85,8 @@ pub(super) fn of_event(app: &App, event: &Event) -> Mail {
     mail(app, &event.summary, &paragraphs)
 }
 
-pub(super) fn new_sign_in(app: &App, peer: &Peer) -> Mail {
-    let browser = user_agent::read(&peer.user_agent).shown();
+pub(super) fn new_sign_in(app: &App, session: &Session) -> Mail {
+    let browser = user_agent::read(&session.user_agent).shown();
     mail(
         app,
         "new sign-in",
@@ -96,7 +96,7 @@ pub(super) fn new_sign_in(app: &App, peer: &Peer) -> Mail {
                 "When: {} UTC\nBrowser: {}\nAddress: {}",
                 shown(app.now()),
                 line(&browser, 100),
-                peer.network()
+                line(&session.network, 60)
             ),
             format!(
                 "If it was you, nothing is to be done. If not, end the session and change your password: {}",

@@ -53,7 +53,8 @@ fn advice(kind: &str) -> &'static str {
         "overlap.closing" => "Give these callers the new secret, or they will be refused.",
         "key.exposed" => {
             "Whoever has the text may have used it. Look at the key's use, and rotate it where it is needed. \
-             A secret that was reported in full has been ended already."
+             A secret that was reported in full has been ended already. What stands as the reason was written by \
+             whoever reported it: do not trust an address in it."
         }
         "key.reported" => {
             "Only the public part was told, so nothing was ended. Look whether the whole key is there too; \

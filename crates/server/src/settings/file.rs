@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use super::mail::MailTable;
+use super::retention::RetentionTable;
 use super::{DatabaseAddress, SameSite, SettingError, Settings, SignUp};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -82,6 +83,9 @@ pub struct SettingsFile {
     /// Mail.
     #[serde(skip_serializing_if = "is_default")]
     pub mail: MailTable,
+    /// What is kept.
+    #[serde(skip_serializing_if = "is_default")]
+    pub retention: RetentionTable,
     /// Keys that were found.
     #[serde(skip_serializing_if = "is_default")]
     pub leaks: LeaksTable,
@@ -258,6 +262,7 @@ impl SettingsFile {
             }
         };
         settings.mail = self.mail.settings()?;
+        settings.retention = self.retention.settings()?;
         settings.github_keys_url = match &self.leaks.github_keys_url {
             None => None,
             Some(text) => Some(url::Url::parse(text).map_err(|_| {

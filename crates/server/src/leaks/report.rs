@@ -92,9 +92,10 @@ pub(super) fn begin(app: &App, by: &'static str, found: Found) -> Result<(), Pro
 async fn see_to(app: &App, by: &str, found: &Found) -> Result<(), RegistryError> {
     if let Some(kid) = found.kid() {
         // Anybody knows a kid: what a stranger writes beside it would reach its owner by our mail.
+        let actor = Actor::person(by);
         let told = app
             .registry
-            .report_found_kid(&Actor::person(by), &kid, "its id was reported");
+            .report_found_kid(&actor, &kid, "its id was reported");
         if told.await? {
             app.notices.wake();
         }

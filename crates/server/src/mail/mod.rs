@@ -21,6 +21,7 @@ use crate::settings::mail::{MailSettings, SmtpTls};
 /// Connecting and each answer of the server may take so long.
 const WITHIN: Duration = Duration::from_secs(20);
 /// Answers to one machine's mail by another's would go round for ever (RFC 3834 §5).
+#[derive(Clone)]
 struct AutoSubmitted;
 
 impl Header for AutoSubmitted {

@@ -192,10 +192,11 @@ async fn a_schedule_rotates_once_for_all_it_missed_and_says_that_a_secret_waits(
         .unwrap()
     };
     let actor = Actor::person("test");
-    let set = server
+    server
         .registry()
-        .set_schedule(&actor, &id(&issued), &schedule(Mode::IssuePending), "");
-    set.await.unwrap();
+        .set_schedule(&actor, &id(&issued), &schedule(Mode::IssuePending), "")
+        .await
+        .unwrap();
     run(&server).await;
     assert!(receiver.take().is_empty());
     server.pass(22 * DAY_MS);
@@ -213,13 +214,11 @@ async fn a_schedule_rotates_once_for_all_it_missed_and_says_that_a_secret_waits(
     // A server does not deliver; it says so, and the old secret goes on.
     let other = root_issue(&server, "Other").await;
     assert_eq!(verdict(&server, &secret(&other)).await, "valid");
-    let set = server.registry().set_schedule(
-        &actor,
-        &id(&other),
-        &schedule(Mode::Automatic),
-        "env:API_KEY",
-    );
-    set.await.unwrap();
+    server
+        .registry()
+        .set_schedule(&actor, &id(&other), &schedule(Mode::Automatic), "env:API_KEY")
+        .await
+        .unwrap();
     server.pass(8 * DAY_MS);
     run(&server).await;
     run(&server).await;

@@ -117,18 +117,10 @@ impl Root {
     }
 
     /// What must succeed.
-    #[track_caller]
-    pub(crate) fn ok<'a>(
-        &'a mut self,
-        method: Method,
-        path: &'a str,
-        body: Value,
-    ) -> impl Future<Output = Value> + 'a {
-        async move {
-            let answer = self.send(method, path, body).await;
-            assert!(answer.status.is_success(), "{path}: {}", answer.text);
-            answer.json()
-        }
+    pub(crate) async fn ok(&mut self, method: Method, path: &str, body: Value) -> Value {
+        let answer = self.send(method, path, body).await;
+        assert!(answer.status.is_success(), "{path}: {}", answer.text);
+        answer.json()
     }
 
     /// A key, as the API answers.

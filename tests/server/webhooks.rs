@@ -24,7 +24,9 @@ async fn listen() -> Result<(Got, String)> {
             let mut bytes = Vec::new();
             let mut part = [0; 4096];
             loop {
-                let Ok(read) = stream.read(&mut part).await else { break };
+                let Ok(read) = stream.read(&mut part).await else {
+                    break;
+                };
                 bytes.extend_from_slice(&part[..read]);
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 let Some((head, body)) = text.split_once("\r\n\r\n") else {
@@ -36,7 +38,9 @@ async fn listen() -> Result<(Got, String)> {
                 let length = head.lines().find_map(|line| {
                     let (name, value) = line.split_once(':')?;
                     let is_length = name.eq_ignore_ascii_case("content-length");
-                    is_length.then(|| value.trim().parse::<usize>().ok()).flatten()
+                    is_length
+                        .then(|| value.trim().parse::<usize>().ok())
+                        .flatten()
                 });
                 if body.len() >= length.unwrap_or(0) {
                     let mut got = kept.lock().unwrap();
@@ -46,7 +50,8 @@ async fn listen() -> Result<(Got, String)> {
             }
             let first = kept.lock().unwrap().len() == 1;
             let status = if first { "500 no" } else { "204 yes" };
-            let answer = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+            let answer =
+                format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
             let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
@@ -117,7 +122,9 @@ async fn until(got: &Got, many: usize) -> Result<Vec<(String, String)>> {
 }
 
 fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str> {
-    value[name].as_str().with_context(|| format!("no {name} in {value}"))
+    value[name]
+        .as_str()
+        .with_context(|| format!("no {name} in {value}"))
 }
 
 #[tokio::test]
@@ -125,7 +132,12 @@ async fn a_killed_server_tells_what_it_had_not_told_and_with_the_same_id() -> Re
     let mut server = server().await?;
     define_scope(&server).await?;
     let (got, url) = listen().await?;
-    ask(&server, "/api/v1/webhooks", json!({ "url": url, "events": ["key.issued"] })).await?;
+    ask(
+        &server,
+        "/api/v1/webhooks",
+        json!({ "url": url, "events": ["key.issued"] }),
+    )
+    .await?;
     issue(&server, "one").await?;
     let first = until(&got, 1).await?;
     // It failed once, and then the process is gone without a word.
@@ -137,7 +149,10 @@ async fn a_killed_server_tells_what_it_had_not_told_and_with_the_same_id() -> Re
         let line = head.lines().find(|line| line.starts_with("webhook-id:"));
         line.map(str::to_owned)
     };
-    ensure!(id(&first[0]).is_some() && id(&both[0]) == id(&both[1]), "{both:?}");
+    ensure!(
+        id(&first[0]).is_some() && id(&both[0]) == id(&both[1]),
+        "{both:?}"
+    );
     ensure!(both[0].1 == both[1].1, "it says something else now");
     // Killed between the change and its message: whatever was committed is told.
     issue(&server, "two").await?;
@@ -167,7 +182,10 @@ async fn ac_144_a_stranger_ends_a_key_that_they_found() -> Result<()> {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     ensure!(verdict(&server, key).await? == 401, "it works on");
-    ensure!(!server.logged().contains(&key[20..]), "the key is in the log");
+    ensure!(
+        !server.logged().contains(&key[20..]),
+        "the key is in the log"
+    );
     Ok(())
 }
 
@@ -202,16 +220,28 @@ async fn ac_203_a_backup_under_writes_is_whole_and_comes_back() -> Result<()> {
         .command(&["restore", "--from", file, "--passphrase-file", &passphrase])
         .await?;
     server.serve().await?;
-    ensure!(verdict(&server, text(&kept, "secret")?).await? == 204, "a key is lost");
-    ensure!(verdict(&server, text(&ended, "secret")?).await? == 401, "an ended key is back");
-    ensure!(verdict(&server, text(&after, "secret")?).await? == 401, "from after the backup");
+    ensure!(
+        verdict(&server, text(&kept, "secret")?).await? == 204,
+        "a key is lost"
+    );
+    ensure!(
+        verdict(&server, text(&ended, "secret")?).await? == 401,
+        "an ended key is back"
+    );
+    ensure!(
+        verdict(&server, text(&after, "secret")?).await? == 401,
+        "from after the backup"
+    );
     // What was written meanwhile is in it from the first to some last one, without a gap.
     let mut works = Vec::new();
     for issued in &made {
         works.push(verdict(&server, text(issued, "secret")?).await? == 204);
     }
     let last = works.iter().take_while(|one| **one).count();
-    ensure!(works[last..].iter().all(|one| !one), "there are gaps: {works:?}");
+    ensure!(
+        works[last..].iter().all(|one| !one),
+        "there are gaps: {works:?}"
+    );
     let doctor = server.try_command(&["doctor"]).await?;
     ensure!(doctor.0, "{doctor:?}");
     Ok(())

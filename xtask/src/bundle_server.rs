@@ -88,7 +88,10 @@ fn assemble(program: &Path, folder: &Path) -> Result<PathBuf> {
     put(program, &tree.join("usr/bin").join(PACKAGE), true)?;
     let size = size_of(&tree)?.div_ceil(1024);
     let libc = glibc_of(&fs::read(program)?);
-    fs::write(tree.join("DEBIAN/control"), control(architecture, size, libc))?;
+    fs::write(
+        tree.join("DEBIAN/control"),
+        control(architecture, size, libc),
+    )?;
     fs::write(tree.join("DEBIAN/conffiles"), format!("/{DEFAULTS}\n"))?;
     modes(&tree)?;
     let version = env!("CARGO_PKG_VERSION");
@@ -181,7 +184,10 @@ fn check_installed(package: &Path) -> Result<()> {
     fs::write(data.join("server.toml"), "")?;
     dpkg(root.path(), "--remove", PACKAGE.as_ref())?;
     ensure!(!program.exists(), "the program is left");
-    ensure!(defaults.exists(), "a changed setting is gone before a purge");
+    ensure!(
+        defaults.exists(),
+        "a changed setting is gone before a purge"
+    );
     dpkg(root.path(), "--purge", PACKAGE.as_ref())?;
     ensure!(!defaults.exists(), "a purge leaves settings");
     ensure!(data.join("server.toml").exists(), "the data are gone");
@@ -216,7 +222,11 @@ fn dpkg(root: &Path, action: &str, what: &std::ffi::OsStr) -> Result<String> {
 
 /// What systemd thinks of the unit, without running it.
 fn check_unit() -> Result<()> {
-    if Command::new("systemd-analyze").arg("--version").output().is_err() {
+    if Command::new("systemd-analyze")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
         eprintln!("note: no systemd-analyze here: the unit is not looked at");
         return Ok(());
     }
@@ -271,7 +281,10 @@ mod tests {
     /// A stand-in for the server, so that the package is tested without a release build.
     fn package(folder: &Path) -> PathBuf {
         let program = folder.join("stand-in");
-        let text = format!("#!/bin/sh\necho {}\n# GLIBC_2.9 GLIBC_2.36\n", env!("CARGO_PKG_VERSION"));
+        let text = format!(
+            "#!/bin/sh\necho {}\n# GLIBC_2.9 GLIBC_2.36\n",
+            env!("CARGO_PKG_VERSION")
+        );
         fs::write(&program, text).unwrap();
         assemble(&program, &folder.join("made")).unwrap()
     }
@@ -287,9 +300,14 @@ mod tests {
         for (_, path, runs) in FILES.iter().filter(|one| !one.1.starts_with("DEBIAN")) {
             let mode = if *runs { "-rwxr-xr-x" } else { "-rw-r--r--" };
             let line = listing.lines().find(|line| line.ends_with(path)).unwrap();
-            assert!(line.starts_with(mode) && line.contains("root/root"), "{line}");
+            assert!(
+                line.starts_with(mode) && line.contains("root/root"),
+                "{line}"
+            );
         }
-        let program = listing.lines().find(|line| line.ends_with("usr/bin/keywright-server"));
+        let program = listing
+            .lines()
+            .find(|line| line.ends_with("usr/bin/keywright-server"));
         assert!(program.unwrap().starts_with("-rwxr-xr-x"));
         let info = dpkg("--info");
         for part in ["libc6 (>= 2.36)", "conffiles", "postinst", "Section: net"] {
@@ -317,7 +335,11 @@ mod tests {
         ] {
             assert!(unit.lines().any(|own| own == line), "{line}");
         }
-        assert!(!unit.lines().any(|own| own.to_lowercase().contains("password=")));
+        assert!(
+            !unit
+                .lines()
+                .any(|own| own.to_lowercase().contains("password="))
+        );
     }
 
     #[test]

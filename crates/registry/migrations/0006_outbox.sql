@@ -62,6 +62,8 @@ UPDATE alerts SET told_count = count;
 CREATE INDEX alerts_untold ON alerts (told_at, id) WHERE told_count < count;
 
 -- Administrators manage webhooks.
-UPDATE roles SET permissions = permissions || ' webhooks:*' WHERE name = 'admin';
+UPDATE roles SET permissions = permissions || ' webhooks:*' 
+    WHERE name = 'admin' AND permissions NOT LIKE '%webhooks:*%';
 UPDATE principals SET permissions = permissions || ' webhooks:*'
-    WHERE id IN (SELECT user_id FROM user_roles WHERE role = 'admin') AND permissions NOT LIKE '%*:*%';
+    WHERE id IN (SELECT user_id FROM user_roles WHERE role = 'admin') AND permissions NOT LIKE '%*:*%'
+    AND permissions NOT LIKE '%webhooks:*%';

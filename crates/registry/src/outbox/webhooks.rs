@@ -43,7 +43,11 @@ impl Webhook {
     /// Whether it is to be told of this.
     #[must_use]
     pub fn wants(&self, event_type: &str) -> bool {
-        self.disabled_at.is_none() && self.events.iter().any(|one| one == "*" || one == event_type)
+        self.disabled_at.is_none()
+            && self
+                .events
+                .iter()
+                .any(|one| one == "*" || one == event_type)
     }
 }
 

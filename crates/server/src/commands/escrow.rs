@@ -52,7 +52,11 @@ mod tests {
         let out = tempfile::tempdir().unwrap();
         let file = out.path().join("escrow.age");
         let words = |text: &str| SecretText::new(text.to_owned());
-        assert!(backup::write(data, &file, &words("short"), false).await.is_err());
+        assert!(
+            backup::write(data, &file, &words("short"), false)
+                .await
+                .is_err()
+        );
         let good = words("correct horse battery");
         backup::write(data, &file, &good, false).await.unwrap();
         let sealed = fs::read(&file).unwrap();
@@ -61,7 +65,11 @@ mod tests {
             assert!(!sealed.windows(20).any(|part| part == &text[..20]));
         }
         let new = out.path().join("new");
-        assert!(restore(&new, &file, &words("incorrect horse battery")).await.is_err());
+        assert!(
+            restore(&new, &file, &words("incorrect horse battery"))
+                .await
+                .is_err()
+        );
         assert!(restore(&new, &file, &good).await.unwrap().is_none());
         assert!(!new.join("registry.db").exists());
         // The database comes by another way: copied while nobody writes, or by pg_dump.
@@ -69,9 +77,14 @@ mod tests {
         let settings = read_settings(&new, None).unwrap();
         let registry = open_registry(&settings).await.unwrap();
         let secrets = ServerSecrets::open(&secrets_path(&new)).unwrap();
-        let keys = keywright_server::check_signing_keys(&registry, &secrets).await.unwrap();
+        let keys = keywright_server::check_signing_keys(&registry, &secrets)
+            .await
+            .unwrap();
         assert!(!keys.is_empty());
-        assert!(keys.iter().all(|(_, one)| *one == keywright_server::KeyFinding::Good));
+        assert!(
+            keys.iter()
+                .all(|(_, one)| *one == keywright_server::KeyFinding::Good)
+        );
         let peppers = registry.list_peppers().await.unwrap();
         let ids: Vec<String> = peppers.into_iter().map(|one| one.id).collect();
         assert!(secrets.peppers(&ids).unwrap().is_some());

@@ -124,7 +124,10 @@ pub(super) async fn take(
         return Ok(answer(&[]));
     }
     let matches: Vec<Match> = serde_json::from_slice(&body).map_err(|_| {
-        Problem::bad_request("invalid_body", "the body is a list of tokens with their types")
+        Problem::bad_request(
+            "invalid_body",
+            "the body is a list of tokens with their types",
+        )
     })?;
     if matches.len() > MOST {
         let detail = format!("at most {MOST} tokens in one report");
@@ -143,7 +146,11 @@ pub(super) async fn take(
         labelled.push(Labelled {
             token_hash,
             token_type: found.kind,
-            label: if ours { "true_positive" } else { "false_positive" },
+            label: if ours {
+                "true_positive"
+            } else {
+                "false_positive"
+            },
         });
     }
     // Only now: one that failed half way must be able to come again.

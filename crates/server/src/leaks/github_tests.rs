@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{
-    ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _,
-};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Method, StatusCode};
@@ -143,7 +141,10 @@ async fn what_github_did_not_sign_ends_nothing() {
     let other = GitHub::start().await;
     let server = github.server().await;
     let mut root = Root::of(&server).await;
-    let key = root.issue("Billing").await["secret"].as_str().unwrap().to_owned();
+    let key = root.issue("Billing").await["secret"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let body = body(&[&key]);
     let good = github.sign(&body);
     let changed = format!("{body} ");
@@ -158,7 +159,11 @@ async fn what_github_did_not_sign_ends_nothing() {
         ("", good.as_str(), body.as_str()),
     ] {
         let answer = send(&server, key_id, signature, body).await;
-        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{key_id} {signature}");
+        assert_eq!(
+            answer.status,
+            StatusCode::UNAUTHORIZED,
+            "{key_id} {signature}"
+        );
         assert_eq!(answer.json()["code"], "signature_invalid");
     }
     assert_eq!(verdict(&server, &key).await, "valid");

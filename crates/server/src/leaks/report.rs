@@ -137,7 +137,12 @@ pub(super) async fn end(
         .registry
         .report_found_secret(&actor, &key_id, &kid, seen_in);
     if ended.await? {
-        tracing::warn!(key = key_id, kid = kid.as_str(), by, "a found secret was ended");
+        tracing::warn!(
+            key = key_id,
+            kid = kid.as_str(),
+            by,
+            "a found secret was ended"
+        );
         app.notices.wake();
     }
     Ok(true)

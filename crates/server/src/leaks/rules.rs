@@ -13,8 +13,7 @@ use crate::server::App;
 const GITLEAKS: &str = include_str!("../../../../packaging/scanners/gitleaks.toml");
 const TRUFFLEHOG: &str = include_str!("../../../../packaging/scanners/trufflehog.yaml");
 /// The rules of `packaging/scanners` without what may stand before a key.
-const PATTERN: &str =
-    r"[A-Za-z][A-Za-z0-9_]{0,14}[A-Za-z0-9]_[0-9A-Za-z]{12}KYWRT1[0-9A-Za-z]{38}";
+const PATTERN: &str = r"[A-Za-z][A-Za-z0-9_]{0,14}[A-Za-z0-9]_[0-9A-Za-z]{12}KYWRT1[0-9A-Za-z]{38}";
 const CACHE: &str = "public, max-age=3600";
 
 /// `/.well-known/secret-scanning`

@@ -40,7 +40,11 @@ async fn events(server: &TestServer, action: &str) -> Vec<keywright_registry::Au
 }
 
 /// Waits until the trail has so many events of an action.
-async fn eventually(server: &TestServer, action: &str, many: usize) -> Vec<keywright_registry::AuditEvent> {
+async fn eventually(
+    server: &TestServer,
+    action: &str,
+    many: usize,
+) -> Vec<keywright_registry::AuditEvent> {
     for _ in 0..200 {
         if events(server, action).await.len() >= many {
             break;
@@ -67,7 +71,11 @@ async fn ac_144_a_whole_key_is_ended_and_told_of() {
     assert_eq!(becomes(&server, key, "key_revoked").await, "key_revoked");
     let told = eventually(&server, "api_key.exposed", 1).await;
     assert_eq!((told.len(), told[0].actor.as_str()), (1, "found-key door"));
-    assert!(told[0].details.contains(&("secret_revoked".into(), "true".into())));
+    assert!(
+        told[0]
+            .details
+            .contains(&("secret_revoked".into(), "true".into()))
+    );
     let path = format!("/api/v1/keys/{}", issued["key"]["id"].as_str().unwrap());
     let read = root.ok(Method::GET, &path, Value::Null).await;
     assert!(read["exposed_at"].is_i64());
@@ -75,7 +83,10 @@ async fn ac_144_a_whole_key_is_ended_and_told_of() {
     let got = receiver.take();
     assert_eq!(got.len(), 1);
     let said = got[0].json();
-    assert_eq!(said["data"]["details"]["reason"], "https://paste.example.org/1");
+    assert_eq!(
+        said["data"]["details"]["reason"],
+        "https://paste.example.org/1"
+    );
     // Said again, it is answered the same, and nothing more is told.
     let again = report(&server, json!({ "key": key })).await;
     assert_eq!((again.status, &again.text), (answer.status, &answer.text));
@@ -99,7 +110,11 @@ async fn ac_144_an_id_alone_ends_nothing_and_its_owner_hears_of_it_once_a_day() 
     let told = eventually(&server, "api_key.reported", 1).await;
     assert_eq!(told.len(), 1);
     // What a stranger wrote beside it reaches nobody.
-    let texts: String = told[0].details.iter().map(|(_, text)| text.as_str()).collect();
+    let texts: String = told[0]
+        .details
+        .iter()
+        .map(|(_, text)| text.as_str())
+        .collect();
     assert!(!texts.contains("evil"), "{texts}");
     assert_eq!(verdict(&server, key).await, "valid");
     server.pass(25 * 60 * 60 * 1000);
@@ -113,9 +128,15 @@ async fn ac_144_the_answer_and_its_time_tell_nothing() {
     let mut root = Root::of(&server).await;
     let issued = root.issue("Billing").await;
     let real = issued["secret"].as_str().unwrap().to_owned();
-    let other = root.issue("Other").await["secret"].as_str().unwrap().to_owned();
+    let other = root.issue("Other").await["secret"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     // The right kid and a wrong secret, with a right checksum: it is not his who made it up.
-    let kid = issued["key"]["secrets"][0]["kid"].as_str().unwrap().to_owned();
+    let kid = issued["key"]["secrets"][0]["kid"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let unknown = keywright_domain::api_keys::PlainKey::generate(
         &keywright_domain::api_keys::Prefix::new("sk_live").unwrap(),
         &mut rand::rng(),
@@ -123,7 +144,13 @@ async fn ac_144_the_answer_and_its_time_tell_nothing() {
     let unknown = unknown.text().expose().to_owned();
     let broken = format!("{}x", &real[..real.len() - 1]);
     let mut answers = Vec::new();
-    for text in [&other, &unknown, &broken, "nonsense", "ghp_0123456789abcdef"] {
+    for text in [
+        &other,
+        &unknown,
+        &broken,
+        "nonsense",
+        "ghp_0123456789abcdef",
+    ] {
         let begun = Instant::now();
         let answer = report(&server, json!({ "key": text })).await;
         let took = begun.elapsed();
@@ -136,12 +163,19 @@ async fn ac_144_the_answer_and_its_time_tell_nothing() {
             .collect();
         answers.push((answer.status, answer.text, headers));
     }
-    assert!(answers.windows(2).all(|two| two[0] == two[1]), "{answers:?}");
+    assert!(
+        answers.windows(2).all(|two| two[0] == two[1]),
+        "{answers:?}"
+    );
     // Ids too: those that are there and those that are not.
     let known = report(&server, json!({ "key": kid })).await;
     let stranger = report(&server, json!({ "key": "0123456789ab" })).await;
     assert_eq!((known.status, known.text), (stranger.status, stranger.text));
-    assert_eq!(verdict(&server, &real).await, "valid", "only what was reported is ended");
+    assert_eq!(
+        verdict(&server, &real).await,
+        "valid",
+        "only what was reported is ended"
+    );
     assert_eq!(becomes(&server, &other, "key_revoked").await, "key_revoked");
 }
 
@@ -149,8 +183,14 @@ async fn ac_144_the_answer_and_its_time_tell_nothing() {
 async fn a_key_is_found_in_the_line_that_it_stands_in() {
     let server = TestServer::start().await;
     let mut root = Root::of(&server).await;
-    let one = root.issue("one").await["secret"].as_str().unwrap().to_owned();
-    let two = root.issue("two").await["secret"].as_str().unwrap().to_owned();
+    let one = root.issue("one").await["secret"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let two = root.issue("two").await["secret"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let line = format!("export API_KEY=\"{one}\"\nother: {two}, and so on");
     report(&server, json!({ "key": line })).await;
     for key in [&one, &two] {
@@ -165,7 +205,10 @@ async fn the_old_secret_of_a_rotation_is_ended_alone() {
     let issued = root.issue("Billing").await;
     let old = issued["secret"].as_str().unwrap();
     assert_eq!(verdict(&server, old).await, "valid");
-    let path = format!("/api/v1/keys/{}/rotations", issued["key"]["id"].as_str().unwrap());
+    let path = format!(
+        "/api/v1/keys/{}/rotations",
+        issued["key"]["id"].as_str().unwrap()
+    );
     let rotated = root.ok(Method::POST, &path, json!({})).await;
     let new = rotated["secret"].as_str().unwrap();
     assert_eq!(verdict(&server, new).await, "valid");
@@ -178,7 +221,10 @@ async fn the_old_secret_of_a_rotation_is_ended_alone() {
 async fn people_without_javascript_report_by_a_form() {
     let server = TestServer::start().await;
     let mut root = Root::of(&server).await;
-    let key = root.issue("Billing").await["secret"].as_str().unwrap().to_owned();
+    let key = root.issue("Billing").await["secret"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let mut browser = server.browser();
     let page = browser.get("/found-key").await;
     assert_eq!(page.status, StatusCode::OK);
@@ -228,7 +274,11 @@ async fn scanners_find_what_they_need() {
         let path = path.as_str().unwrap().strip_prefix("http://127.0.0.1:8377");
         let rules = browser.get(path.unwrap()).await;
         assert_eq!(rules.status, StatusCode::OK, "{name}");
-        assert!(rules.text.contains(description["pattern"].as_str().unwrap()));
+        assert!(
+            rules
+                .text
+                .contains(description["pattern"].as_str().unwrap())
+        );
     }
     let none = browser.get("/scanner-rules/none.toml").await;
     assert_eq!(none.status, StatusCode::NOT_FOUND);

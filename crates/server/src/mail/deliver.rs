@@ -30,7 +30,9 @@ pub(crate) async fn deliver(
     let sent = match open(app, &claimed.body) {
         Some(mail) => {
             let id = format!("{}.{}", message.event_id, message.id);
-            mailer.send(&message.target, &id, &mail.subject, &mail.text).await
+            mailer
+                .send(&message.target, &id, &mail.subject, &mail.text)
+                .await
         }
         None => Err(NotSent {
             why: "it cannot be opened by this server".to_owned(),
@@ -49,7 +51,10 @@ pub(crate) async fn deliver(
                 "a mail was not sent"
             );
             let again = next_try(message.attempts, app.now()).filter(|_| !failed.is_final);
-            (again.map_or(Outcome::Failed, Outcome::Again), Some(failed.why))
+            (
+                again.map_or(Outcome::Failed, Outcome::Again),
+                Some(failed.why),
+            )
         }
     };
     let attempt = Attempt {

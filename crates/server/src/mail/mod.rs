@@ -72,7 +72,8 @@ impl Mailer {
         let server = &settings.server;
         let mut parameters = TlsParameters::builder(server.host.clone());
         if let Some(path) = &settings.ca {
-            let pem = std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let pem =
+                std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
             let certificate = Certificate::from_pem(&pem)
                 .map_err(|_| format!("{} holds no certificate (PEM)", path.display()))?;
             parameters = parameters.add_root_certificate(certificate);
@@ -132,9 +133,9 @@ impl Mailer {
             Ok(_) => Ok(()),
             Err(error) => Err(NotSent {
                 // A mailbox that does not exist will not; a wrong password may be put right.
-                is_final: error
-                    .status()
-                    .is_some_and(|code| error.is_permanent() && is_about_mailbox(&code.to_string())),
+                is_final: error.status().is_some_and(|code| {
+                    error.is_permanent() && is_about_mailbox(&code.to_string())
+                }),
                 why: error.to_string(),
             }),
         }

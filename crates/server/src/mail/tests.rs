@@ -89,10 +89,13 @@ async fn ac_144_owner_and_administrators_hear_of_a_found_key() {
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
     run(&server).await;
-    let mails = sink.take();
+    let mut mails = sink.take();
+    // They hear too that it is used after its end, which this test did.
+    mails.retain(|mail| mail.data.contains("found where no key belongs"));
     let mut to: Vec<_> = mails.iter().map(|mail| mail.to.as_str()).collect();
     to.sort_unstable();
-    let expected = ["adam@example.org", "mia@example.org", OWNER_EMAIL].map(|one| format!("RCPT TO:<{one}>"));
+    let expected =
+        ["adam@example.org", "mia@example.org", OWNER_EMAIL].map(|one| format!("RCPT TO:<{one}>"));
     assert_eq!(to, expected);
     assert!(mails.iter().all(|mail| !mail.data.contains(&key[20..])));
 }
@@ -111,11 +114,25 @@ async fn an_invitation_goes_by_mail_and_is_stored_sealed() {
     let path = server.registry().path().unwrap().to_owned();
     let mut stored = std::fs::read(&path).unwrap();
     stored.extend(std::fs::read(path.with_extension("db-wal")).unwrap_or_default());
-    assert!(!stored.windows(token.len()).any(|part| part == token.as_bytes()));
+    assert!(
+        !stored
+            .windows(token.len())
+            .any(|part| part == token.as_bytes())
+    );
     run(&server).await;
     let mails = sink.take();
-    let mail = mails.iter().find(|mail| mail.to.contains("new@example.org")).unwrap();
-    assert!(mail.data.replace("=\r\n", "").replace("=3D", "=").contains(&link), "{}", mail.data);
+    let mail = mails
+        .iter()
+        .find(|mail| mail.to.contains("new@example.org"))
+        .unwrap();
+    assert!(
+        mail.data
+            .replace("=\r\n", "")
+            .replace("=3D", "=")
+            .contains(&link),
+        "{}",
+        mail.data
+    );
 }
 
 #[tokio::test]
@@ -157,14 +174,23 @@ async fn a_mail_waits_for_its_server_and_a_mailbox_that_is_not_there_ends_it() {
     let server = server(port).await;
     let admin = server.add_user("adam@example.org", &["admin"]).await;
     let mut admin = server.sign_in_as(&admin).await;
-    sink.refuse(&["451 later", "550 no such mailbox"]);
-    for (address, state, mails) in [
-        ("slow@example.org", MessageState::Delivered, 1),
-        ("gone@example.org", MessageState::Failed, 0),
+    for (address, refusal, state, mails) in [
+        ("slow@example.org", "451 later", MessageState::Delivered, 1),
+        (
+            "gone@example.org",
+            "550 no such mailbox",
+            MessageState::Failed,
+            0,
+        ),
     ] {
+        sink.refuse(&[refusal]);
         let body = json!({ "email": address });
         let made = admin.json(Method::POST, "/api/v1/invitations", &body).await;
-        assert_eq!(made.status, StatusCode::CREATED, "no request fails for a mail");
+        assert_eq!(
+            made.status,
+            StatusCode::CREATED,
+            "no request fails for a mail"
+        );
         run(&server).await;
         server.pass(10_000);
         run(&server).await;
@@ -192,7 +218,10 @@ async fn a_dead_server_costs_no_request_anything() {
         .list_messages(Channel::Mail, "new@example.org", None, 10)
         .await
         .unwrap();
-    assert_eq!((messages[0].state, messages[0].attempts), (MessageState::Waiting, 1));
+    assert_eq!(
+        (messages[0].state, messages[0].attempts),
+        (MessageState::Waiting, 1)
+    );
 }
 
 #[tokio::test]
@@ -214,11 +243,17 @@ async fn password_and_mail_go_out_encrypted_or_not_at_all() {
     };
     // A certificate that nobody vouches for: nothing is said, not even the password.
     let stranger = super::Mailer::new(&tls(None)).unwrap();
-    let refused = stranger.send("a@example.org", "1", "x", "y").await.unwrap_err();
+    let refused = stranger
+        .send("a@example.org", "1", "x", "y")
+        .await
+        .unwrap_err();
     assert!(!refused.is_final, "{refused:?}");
     assert!(sink.take().is_empty());
     let mailer = super::Mailer::new(&tls(Some(ca.clone()))).unwrap();
-    mailer.send("a@example.org", "1", "Grüße", "Zeile").await.unwrap();
+    mailer
+        .send("a@example.org", "1", "Grüße", "Zeile")
+        .await
+        .unwrap();
     let mails = sink.take();
     assert!(mails[0].encrypted);
     assert_eq!(mails[0].login.as_deref(), Some("|keys|mail secret"));

@@ -47,7 +47,11 @@ pub(super) async fn run(app: &App) {
         for run in runs {
             let key = run.key_id.clone();
             if let Err(error) = see_to(app, &actor, run).await {
-                tracing::warn!(code = error.code(), key, "a scheduled rotation is half told");
+                tracing::warn!(
+                    code = error.code(),
+                    key,
+                    "a scheduled rotation is half told"
+                );
             }
         }
         app.notices.wake();
@@ -69,7 +73,8 @@ async fn see_to(app: &App, actor: &Actor, run: ScheduleRun) -> Result<(), Regist
             rotation, target, ..
         } => {
             let outcome = DeliveryOutcome::Failed {
-                error: "a server does not deliver secrets: take the new one by making it anew".into(),
+                error: "a server does not deliver secrets: take the new one by making it anew"
+                    .into(),
                 then: AfterFailure::Hold,
             };
             app.registry
@@ -78,7 +83,11 @@ async fn see_to(app: &App, actor: &Actor, run: ScheduleRun) -> Result<(), Regist
             Ok(())
         }
         ScheduleWork::Refused(error) => {
-            tracing::warn!(code = error.code(), key = run.key_id, "a scheduled rotation is refused");
+            tracing::warn!(
+                code = error.code(),
+                key = run.key_id,
+                "a scheduled rotation is refused"
+            );
             Ok(())
         }
     }

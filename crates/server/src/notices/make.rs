@@ -41,7 +41,10 @@ async fn messages(
     webhooks: &[Webhook],
     event: &Event,
 ) -> Result<Vec<NewMessage>, RegistryError> {
-    let wanting = webhooks.iter().filter(|one| one.wants(event.kind));
+    // What happened before it was there is none of its business.
+    let wanting = webhooks
+        .iter()
+        .filter(|one| one.wants(event.kind) && event.at >= one.created_at);
     let mut messages: Vec<_> = wanting
         .map(|webhook| NewMessage {
             event_id: event.id.clone(),

@@ -73,7 +73,10 @@ async fn ac_139_the_old_key_in_the_last_hour_is_told_with_network_and_route_befo
     assert!(receiver.take().is_empty());
     server.pass(DAY_MS - 30 * MINUTE_MS);
     run(&server).await;
-    assert!(receiver.take().is_empty(), "nobody used it in the last hour");
+    assert!(
+        receiver.take().is_empty(),
+        "nobody used it in the last hour"
+    );
     assert_eq!(ask(&server).await, StatusCode::NO_CONTENT);
     server.pass(2 * MINUTE_MS);
     run(&server).await;
@@ -83,7 +86,10 @@ async fn ac_139_the_old_key_in_the_last_hour_is_told_with_network_and_route_befo
     assert_eq!(data["about"]["id"], id(&issued));
     assert_eq!(data["closes_at"], "2027-01-16T08:00:00Z");
     let callers = data["callers"].as_array().unwrap();
-    let late = callers.iter().find(|one| one["route"] == "POST /orders").unwrap();
+    let late = callers
+        .iter()
+        .find(|one| one["route"] == "POST /orders")
+        .unwrap();
     assert!(late["network"].as_str().unwrap().ends_with("/24"), "{late}");
     assert_eq!(late["agent"], "nightly/2.1");
     // Once is enough.
@@ -100,7 +106,8 @@ async fn a_retired_secret_and_a_canary_are_told_at_once_and_then_once_an_hour() 
     let server = TestServer::start().await;
     let mut root = Root::of(&server).await;
     let (receiver, url) = Receiver::listen().await;
-    root.hook(&url, &["secret.retired_used", "canary.used"]).await;
+    root.hook(&url, &["secret.retired_used", "canary.used"])
+        .await;
     let issued = root.issue("Billing").await;
     let old = secret(&issued);
     assert_eq!(verdict(&server, &old).await, "valid");
@@ -164,7 +171,10 @@ async fn what_expires_is_told_once_for_each_step_and_not_for_those_slept_through
     let notices = server.registry().list_notices(&id(&issued)).await.unwrap();
     let sent: Vec<_> = notices.iter().filter(|one| one.sent_at.is_some()).collect();
     assert_eq!(sent.len(), 2);
-    assert!(sent.iter().all(|one| one.channel.as_deref() == Some("webhook")));
+    assert!(
+        sent.iter()
+            .all(|one| one.channel.as_deref() == Some("webhook"))
+    );
     assert!(notices.iter().filter(|one| one.passed).count() >= 2);
 }
 
@@ -173,7 +183,11 @@ async fn a_schedule_rotates_once_for_all_it_missed_and_says_that_a_secret_waits(
     let server = TestServer::start().await;
     let mut root = Root::of(&server).await;
     let (receiver, url) = Receiver::listen().await;
-    root.hook(&url, &["rotation.pending", "key.rotated", "delivery.failed"]).await;
+    root.hook(
+        &url,
+        &["rotation.pending", "key.rotated", "delivery.failed"],
+    )
+    .await;
     let wish = json!({
         "name": "Billing", "prefix": "sk_live", "scopes": ["orders:read"], "lifetime_ms": 300 * DAY_MS,
     });
@@ -182,7 +196,9 @@ async fn a_schedule_rotates_once_for_all_it_missed_and_says_that_a_secret_waits(
     assert_eq!(verdict(&server, &old).await, "valid");
     let schedule = |mode| {
         Schedule::new(ScheduleTerms {
-            recurrence: Recurrence::Interval { every_ms: 7 * DAY_MS },
+            recurrence: Recurrence::Interval {
+                every_ms: 7 * DAY_MS,
+            },
             time_zone: TimeZone::new("UTC").unwrap(),
             window: None,
             jitter_ms: 0,
@@ -216,7 +232,12 @@ async fn a_schedule_rotates_once_for_all_it_missed_and_says_that_a_secret_waits(
     assert_eq!(verdict(&server, &secret(&other)).await, "valid");
     server
         .registry()
-        .set_schedule(&actor, &id(&other), &schedule(Mode::Automatic), "env:API_KEY")
+        .set_schedule(
+            &actor,
+            &id(&other),
+            &schedule(Mode::Automatic),
+            "env:API_KEY",
+        )
         .await
         .unwrap();
     server.pass(8 * DAY_MS);

@@ -32,7 +32,10 @@ fn line(text: &str, most: usize) -> String {
 fn mail(app: &App, subject: &str, paragraphs: &[String]) -> Mail {
     let site = line(&app.settings.site_name, 60);
     let mut text = paragraphs.join("\n\n");
-    text.push_str(&format!("\n\n-- \n{site}\n{}\n", app.settings.issuer.as_str()));
+    text.push_str(&format!(
+        "\n\n-- \n{site}\n{}\n",
+        app.settings.issuer.as_str()
+    ));
     Mail {
         subject: line(&format!("{site}: {subject}"), 200),
         text,
@@ -92,7 +95,8 @@ pub(super) fn new_sign_in(app: &App, session: &Session) -> Mail {
         app,
         "new sign-in",
         &[
-            "Somebody signed in to your account with a browser that it had not seen before.".to_owned(),
+            "Somebody signed in to your account with a browser that it had not seen before."
+                .to_owned(),
             format!(
                 "When: {} UTC\nBrowser: {}\nAddress: {}",
                 shown(app.now()),

@@ -112,7 +112,11 @@ async fn tell(
     }
     app.registry.enqueue(MadeOf::Else, messages).await?;
     // Not when the background looks next: a session that ended is worth a moment.
-    for claimed in app.registry.claim_messages(&[Channel::Logout], AT_ONCE).await? {
+    for claimed in app
+        .registry
+        .claim_messages(&[Channel::Logout], AT_ONCE)
+        .await?
+    {
         let app = Arc::clone(app);
         tokio::spawn(async move {
             if let Err(error) = deliver(&app, &claimed).await {
@@ -133,11 +137,19 @@ pub(crate) async fn deliver(app: &App, claimed: &Claimed) -> Result<(), Registry
     let sent = try_once(app, claimed).await;
     let (outcome, error) = match &sent {
         Ok(()) => {
-            tracing::info!(client = message.target, tries = message.attempts, "a client was told of a logout");
+            tracing::info!(
+                client = message.target,
+                tries = message.attempts,
+                "a client was told of a logout"
+            );
             (Outcome::Delivered, None)
         }
         Err(Failed::Final(why)) => {
-            tracing::warn!(client = message.target, why, "a client cannot be told of a logout");
+            tracing::warn!(
+                client = message.target,
+                why,
+                "a client cannot be told of a logout"
+            );
             (Outcome::Failed, Some(*why))
         }
         Err(Failed::Again(why)) => {
@@ -166,8 +178,8 @@ pub(crate) async fn deliver(app: &App, claimed: &Claimed) -> Result<(), Registry
 }
 
 async fn try_once(app: &App, claimed: &Claimed) -> Result<(), Failed> {
-    let ended: Ended =
-        serde_json::from_slice(&claimed.body).map_err(|_| Failed::Final("nothing is known of it"))?;
+    let ended: Ended = serde_json::from_slice(&claimed.body)
+        .map_err(|_| Failed::Final("nothing is known of it"))?;
     let client = match app.registry.find_client(&claimed.message.target).await {
         Ok(client) => client,
         Err(RegistryError::People(_)) => return Err(Failed::Final("there is no such client")),

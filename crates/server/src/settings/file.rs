@@ -263,12 +263,13 @@ impl SettingsFile {
         };
         settings.mail = self.mail.settings()?;
         settings.retention = self.retention.settings()?;
-        settings.github_keys_url = match &self.leaks.github_keys_url {
-            None => None,
-            Some(text) => Some(url::Url::parse(text).map_err(|_| {
-                SettingError::new("leaks.github_keys_url", "this is no address")
-            })?),
-        };
+        settings.github_keys_url =
+            match &self.leaks.github_keys_url {
+                None => None,
+                Some(text) => Some(url::Url::parse(text).map_err(|_| {
+                    SettingError::new("leaks.github_keys_url", "this is no address")
+                })?),
+            };
         settings.sign_up = match &self.sign_up.provider_roles {
             Some(roles) => SignUp::ByProvider(roles.clone()),
             None => SignUp::Invited,

@@ -99,7 +99,9 @@ fn server(text: &str) -> Result<SmtpServer, SettingError> {
     let refuse = |why: &str| SettingError::new("mail.smtp_url", why);
     let url = Url::parse(text).map_err(|_| refuse("this is no address"))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(refuse("user and password go into mail.user and mail.password_file"));
+        return Err(refuse(
+            "user and password go into mail.user and mail.password_file",
+        ));
     }
     if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
         return Err(refuse("allowed are a host and a port"));

@@ -86,7 +86,10 @@ mod tests {
 
     #[test]
     fn what_is_kept_has_bounds_and_zero_is_for_ever() {
-        assert_eq!(RetentionTable::default().settings().unwrap(), Retention::default());
+        assert_eq!(
+            RetentionTable::default().settings().unwrap(),
+            Retention::default()
+        );
         let table = RetentionTable {
             ended_keys_days: Some(0),
             uses_days: Some(100),
@@ -106,6 +109,9 @@ mod tests {
             sign_ins_days: Some(0),
             ..RetentionTable::default()
         };
-        assert_eq!(short.settings().unwrap_err().setting, "retention.sign_ins_days");
+        assert_eq!(
+            short.settings().unwrap_err().setting,
+            "retention.sign_ins_days"
+        );
     }
 }

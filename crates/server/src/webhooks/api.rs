@@ -7,9 +7,7 @@ use keywright_domain::SecretText;
 use keywright_registry::outbox::{NewWebhook, WebhookChange};
 use url::Url;
 
-use super::views::{
-    WebhookList, WebhookToChange, WebhookToMake, WebhookView, WebhookWithSecret,
-};
+use super::views::{WebhookList, WebhookToChange, WebhookToMake, WebhookView, WebhookWithSecret};
 use super::{READ, SECRET_PURPOSE, WRITE, events, signature};
 use crate::keys::manager::Manager;
 use crate::problem::Problem;
@@ -29,7 +27,9 @@ fn address(app: &App, text: &str) -> Result<String, Problem> {
     }
     let url = Url::parse(text.trim()).map_err(|_| refuse("this is no address"))?;
     if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return Err(refuse("an address has no user name, password or fragment here"));
+        return Err(refuse(
+            "an address has no user name, password or fragment here",
+        ));
     }
     app.rp
         .http
@@ -114,7 +114,9 @@ pub(crate) async fn read(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     manager.require(READ)?;
-    Ok(private(&WebhookView::from(app.registry.find_webhook(&id).await?)))
+    Ok(private(&WebhookView::from(
+        app.registry.find_webhook(&id).await?,
+    )))
 }
 
 /// Changes a webhook, or switches it on or off. Needs `webhooks:write`.

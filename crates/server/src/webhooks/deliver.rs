@@ -57,7 +57,9 @@ pub(crate) async fn deliver(app: &App, claimed: &Claimed) -> Result<(), Registry
     let begun = Instant::now();
     let said = send(app, &webhook.url, claimed, at).await?;
     let took = i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX);
-    let delivered = said.status.is_some_and(|status| (200..300).contains(&status));
+    let delivered = said
+        .status
+        .is_some_and(|status| (200..300).contains(&status));
     let gone = said.status == Some(GONE);
     let again = next_try(message.attempts, app.now()).filter(|_| !gone);
     let outcome = match again {
@@ -89,7 +91,10 @@ async fn send(app: &App, url: &str, claimed: &Claimed, at: i64) -> Result<Said, 
     let Ok(url) = Url::parse(url) else {
         return Ok(Said::failed("its address is none"));
     };
-    let secrets = app.registry.webhook_secrets(&claimed.message.target).await?;
+    let secrets = app
+        .registry
+        .webhook_secrets(&claimed.message.target)
+        .await?;
     let seconds = at.div_euclid(1000);
     let id = &claimed.message.event_id;
     let mut signatures = Vec::new();

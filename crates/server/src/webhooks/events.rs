@@ -91,7 +91,8 @@ pub(crate) fn of_audit(event: &AuditEvent) -> Option<Event> {
         .map(|(name, value)| (name.clone(), Value::String(value.clone())))
         .collect();
     let is_key = event.target_kind == "api_key";
-    let about = json!({ "kind": event.target_kind, "id": event.target_id, "name": event.target_name });
+    let about =
+        json!({ "kind": event.target_kind, "id": event.target_id, "name": event.target_name });
     let mut lines = vec![format!("By: {}", event.actor)];
     lines.extend(
         event
@@ -140,7 +141,11 @@ pub(crate) fn of_alert(alert: &Alert) -> Option<Event> {
         lines: vec![
             format!("Secret: {}", alert.kid),
             format!("By: {}", alert.caller),
-            format!("{} times in all, last at {}", alert.count, iso(alert.last_at)),
+            format!(
+                "{} times in all, last at {}",
+                alert.count,
+                iso(alert.last_at)
+            ),
         ],
         data: json!({
             "about": { "kind": "api_key", "id": alert.key_id },

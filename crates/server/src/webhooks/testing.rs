@@ -92,8 +92,9 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// With a scope that keys can have.
+    /// With a scope that keys can have. What happened before is told to whoever was there before.
     pub(crate) async fn of(server: &TestServer) -> Self {
+        run(server).await;
         let mut root = Self {
             browser: server.browser(),
             key: server.root_key.expose().to_owned(),

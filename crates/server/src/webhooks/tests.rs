@@ -52,13 +52,20 @@ async fn what_happens_is_told_once_signed_and_to_those_who_want_it() {
 
     run(&server).await;
     assert!(one.take().is_empty(), "it was told again");
-    let path = format!("/api/v1/keys/{}/revoke", issued["key"]["id"].as_str().unwrap());
-    root.ok(Method::POST, &path, json!({ "reason": "left" })).await;
+    let path = format!(
+        "/api/v1/keys/{}/revoke",
+        issued["key"]["id"].as_str().unwrap()
+    );
+    root.ok(Method::POST, &path, json!({ "reason": "left" }))
+        .await;
     run(&server).await;
     let (first, second) = (one.take(), other.take());
     assert_eq!(first[0].json()["data"]["details"]["reason"], "left");
     // One event has one id, whoever is told.
-    assert_eq!(first[0].header("webhook-id"), second[0].header("webhook-id"));
+    assert_eq!(
+        first[0].header("webhook-id"),
+        second[0].header("webhook-id")
+    );
 }
 
 #[tokio::test]
@@ -74,7 +81,10 @@ async fn what_fails_is_tried_again_later_and_later_and_everything_is_in_the_log(
     run(&server).await;
     assert!(receiver.take().is_empty(), "it did not wait");
     let waiting = &deliveries(&mut root, &hook).await[0];
-    assert_eq!((&waiting["state"], &waiting["attempts"]), (&json!("waiting"), &json!(1)));
+    assert_eq!(
+        (&waiting["state"], &waiting["attempts"]),
+        (&json!("waiting"), &json!(1))
+    );
     let next = waiting["next_try_at"].as_i64().unwrap() - crate::test_support::START;
     assert!((4_000..=6_000).contains(&next), "{next}");
 
@@ -100,8 +110,16 @@ async fn what_fails_is_tried_again_later_and_later_and_everything_is_in_the_log(
     assert_eq!(statuses, [json!(500), Value::Null, json!(429), json!(204)]);
     assert!(tries[1]["error"].as_str().unwrap().contains("redirect"));
     let excerpt = tries[0]["excerpt"].as_str().unwrap();
-    assert!(excerpt.starts_with("said ") && excerpt.len() <= 300, "{}", excerpt.len());
-    assert!(tries.iter().all(|one| one["duration_ms"].as_i64().unwrap() >= 0));
+    assert!(
+        excerpt.starts_with("said ") && excerpt.len() <= 300,
+        "{}",
+        excerpt.len()
+    );
+    assert!(
+        tries
+            .iter()
+            .all(|one| one["duration_ms"].as_i64().unwrap() >= 0)
+    );
 }
 
 #[tokio::test]
@@ -163,7 +181,8 @@ async fn a_receiver_that_is_gone_or_dead_is_switched_off_and_others_hear_of_it()
     assert_eq!(test.json()["code"], "webhook_disabled");
 
     // One that only fails is given three days, and what is delivered in between forgives all.
-    root.ok(Method::PATCH, &path, json!({ "enabled": true })).await;
+    root.ok(Method::PATCH, &path, json!({ "enabled": true }))
+        .await;
     gone.will_answer(&[500, 204]);
     root.issue("three").await;
     run(&server).await;
@@ -343,7 +362,11 @@ async fn two_nodes_make_and_send_each_message_once() {
     };
     for _ in 0..3 {
         let again = vec![message.clone()];
-        server.registry().enqueue(MadeOf::Else, again).await.unwrap();
+        server
+            .registry()
+            .enqueue(MadeOf::Else, again)
+            .await
+            .unwrap();
     }
     crate::notices::run_until_idle(app).await;
     assert_eq!(receiver.take().len(), 1);

@@ -143,7 +143,11 @@ async fn s50_a_client_that_fails_is_tried_again_after_a_restart_too_and_not_for_
         server.pass(60 * 60_000);
         run(&server).await;
     }
-    assert_eq!(receiver.got.lock().unwrap().len(), 11, "one try and ten more");
+    assert_eq!(
+        receiver.got.lock().unwrap().len(),
+        11,
+        "one try and ten more"
+    );
 }
 
 #[tokio::test]
@@ -165,11 +169,31 @@ async fn s50_refusals_and_redirects_are_final_and_not_followed() {
 async fn s49_only_public_https_addresses_are_asked() {
     for (address, allow, why) in [
         ("http://127.0.0.1:1/x", true, Failed::Again("no answer")),
-        ("http://127.0.0.1:1/x", false, Failed::Final("its address is not https")),
-        ("https://127.0.0.1/x", false, Failed::Again("its address is private")),
-        ("https://localhost/x", false, Failed::Again("its address is private")),
-        ("https://169.254.169.254/latest", false, Failed::Again("its address is private")),
-        ("ftp://8.8.8.8/x", true, Failed::Final("its address is not https")),
+        (
+            "http://127.0.0.1:1/x",
+            false,
+            Failed::Final("its address is not https"),
+        ),
+        (
+            "https://127.0.0.1/x",
+            false,
+            Failed::Again("its address is private"),
+        ),
+        (
+            "https://localhost/x",
+            false,
+            Failed::Again("its address is private"),
+        ),
+        (
+            "https://169.254.169.254/latest",
+            false,
+            Failed::Again("its address is private"),
+        ),
+        (
+            "ftp://8.8.8.8/x",
+            true,
+            Failed::Final("its address is not https"),
+        ),
         ("nonsense", true, Failed::Final("its address is none")),
     ] {
         let server = TestServer::with(|settings| settings.allow_private_addresses = allow).await;

@@ -60,6 +60,12 @@ pub enum RegistryError {
     /// No such message.
     #[error("there is no message with this id")]
     MessageNotFound,
+    /// The same idempotency key with another request.
+    #[error("this idempotency key was used with another request")]
+    IdempotencyKeyReused,
+    /// No such operation.
+    #[error("there is no operation with this id")]
+    OperationNotFound,
     /// A number or a list outside its bounds; the text says which.
     #[error("{0}")]
     Bounds(&'static str),
@@ -140,6 +146,8 @@ impl RegistryError {
             Self::NoticeNotFound => "notice_not_found",
             Self::WebhookNotFound => "webhook_not_found",
             Self::MessageNotFound => "message_not_found",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::OperationNotFound => "operation_not_found",
             Self::Bounds(_) => "out_of_bounds",
             Self::CheckpointKeyMissing => "checkpoint_key_missing",
             Self::Cursor => "invalid_cursor",

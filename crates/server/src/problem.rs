@@ -169,6 +169,8 @@ fn status_of(error: &RegistryError) -> StatusCode {
         | RegistryError::ScheduleNotFound
         | RegistryError::WebhookNotFound
         | RegistryError::MessageNotFound
+        | RegistryError::NoticeNotFound
+        | RegistryError::OperationNotFound
         | RegistryError::AccountNotFound => StatusCode::NOT_FOUND,
         RegistryError::People(
             PeopleError::LastOwner
@@ -184,6 +186,7 @@ fn status_of(error: &RegistryError) -> StatusCode {
         )
         | RegistryError::Changed
         | RegistryError::OwnerExists
+        | RegistryError::IdempotencyKeyReused
         | RegistryError::RotationAlreadyDone { .. } => StatusCode::CONFLICT,
         RegistryError::People(PeopleError::UserDisabled) => StatusCode::FORBIDDEN,
         RegistryError::People(_)

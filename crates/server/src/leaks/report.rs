@@ -117,10 +117,13 @@ pub(super) async fn end(
     text: &SecretText,
     seen_in: &str,
 ) -> Result<bool, RegistryError> {
-    let Some(peppers) = &app.peppers else {
+    let Some(peppers) = app.peppers() else {
         return Ok(false);
     };
-    let found = app.registry.identify_secret(text.expose(), peppers).await?;
+    let found = app
+        .registry
+        .identify_secret(text.expose(), &peppers)
+        .await?;
     let Some((kid, key_id)) = found else {
         return Ok(false);
     };

@@ -33,10 +33,10 @@ pub(super) async fn run(app: &App) {
     if !State::is_time(&app.notices.worked_at, app.now(), LOOK_EVERY_MS) {
         return;
     }
-    let Some(peppers) = &app.peppers else { return };
+    let Some(peppers) = app.peppers() else { return };
     let actor = Actor::person("schedule");
     loop {
-        let runs = match app.registry.run_due_schedules(&actor, peppers, RUNS).await {
+        let runs = match app.registry.run_due_schedules(&actor, &peppers, RUNS).await {
             Ok(runs) => runs,
             Err(error) => {
                 tracing::warn!(code = error.code(), "schedules wait for the next turn");

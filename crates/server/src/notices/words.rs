@@ -50,7 +50,7 @@ fn advice(kind: &str) -> &'static str {
         }
         "rotation.due" => "Rotate the key, or let its schedule do it.",
         "rotation.pending" => {
-            "Take it by POST /api/v1/keys/{id}/rotations/current/reissue, or in the app. The old secret goes on \
+            "Take it by POST /api/v1/keys/{id}/rotations/{rotation_id}/reissue, or in the app. The old secret goes on \
              until the new one is used."
         }
         "overlap.closing" => "Give these callers the new secret, or they will be refused.",

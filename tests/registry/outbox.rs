@@ -331,3 +331,41 @@ async fn ac_144_a_found_secret_is_ended_and_a_found_id_is_written_down() -> Resu
     );
     Ok(())
 }
+
+#[tokio::test]
+async fn an_alert_is_told_once_and_again_after_an_hour_if_it_goes_on() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let issued = fixture.issue_as(&wish("old")).await?;
+    fixture.verify(&issued).await?;
+    registry
+        .revoke_api_key(&fixture.actor, &issued.key.id, "")
+        .await?;
+    assert!(registry.untold_alerts(10).await?.is_empty());
+    let used = async || {
+        fixture.verify(&issued).await?;
+        registry.flush_uses().await?;
+        Ok::<_, anyhow::Error>(registry.untold_alerts(10).await?)
+    };
+    let alerts = used().await?;
+    assert_eq!(alerts.len(), 1);
+    let of = MadeOf::Alert {
+        id: alerts[0].id.clone(),
+        count: alerts[0].count,
+    };
+    assert!(
+        registry
+            .enqueue(of.clone(), vec![message("a1", "hook")])
+            .await?
+    );
+    assert!(
+        !registry.enqueue(of, vec![message("a2", "hook")]).await?,
+        "another node was faster"
+    );
+    assert!(registry.untold_alerts(10).await?.is_empty());
+    assert!(used().await?.is_empty(), "it was told a moment ago");
+    fixture.set_clock(START + 60 * 60 * 1000);
+    assert_eq!(registry.untold_alerts(10).await?.len(), 1);
+    assert!(registry.administrator_addresses().await?.is_empty());
+    Ok(())
+}

@@ -261,7 +261,8 @@ async fn time_ends_rotations_and_removes_what_is_kept_no_longer_without_a_reques
     .await;
     let mut root = Root::of(&server).await;
     let (receiver, url) = Receiver::listen().await;
-    root.hook(&url, &["rotation.completed", "audit.checkpoint"]).await;
+    root.hook(&url, &["rotation.completed", "audit.checkpoint"])
+        .await;
     let issued = root.issue("Billing").await;
     assert_eq!(verdict(&server, &secret(&issued)).await, "valid");
     let path = format!("/api/v1/keys/{}", id(&issued));
@@ -273,7 +274,8 @@ async fn time_ends_rotations_and_removes_what_is_kept_no_longer_without_a_reques
     server.pass(DAY_MS + MINUTE_MS);
     run(&server).await;
     assert_eq!(receiver.kinds(), ["rotation.completed"]);
-    root.ok(Method::POST, &format!("{path}/revoke"), json!({})).await;
+    root.ok(Method::POST, &format!("{path}/revoke"), json!({}))
+        .await;
     server.pass(29 * DAY_MS);
     run(&server).await;
     let read = root.send(Method::GET, &path, Value::Null).await;

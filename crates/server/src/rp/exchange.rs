@@ -3,12 +3,12 @@
 
 use keywright_domain::SecretText;
 use keywright_domain::id_token::{Expected, is_subject};
+use keywright_jose::UncheckedIdToken;
 use keywright_registry::people::IdentityClaims;
 use serde_json::{Map, Value};
 
 use super::discovery::Metadata;
 use super::failure::{Failure, tame};
-use super::id_token::UncheckedJws;
 use super::presets::{Kind, Provider, TokenAuth};
 use super::profile;
 use crate::server::App;
@@ -50,7 +50,7 @@ pub(super) async fn who(
     }
     let id_token = text("id_token").ok_or_else(|| unusable("there is no ID token"))?;
     let id_token = SecretText::new(id_token.to_owned());
-    let jws = UncheckedJws::parse(id_token.expose())?;
+    let unchecked = UncheckedIdToken::parse(id_token.expose())?;
     let jwks_uri = metadata
         .jwks_uri
         .as_ref()
@@ -59,7 +59,13 @@ pub(super) async fn who(
     let key = app
         .rp
         .keys
-        .find(http, jwks_uri, jws.key_id.as_deref(), jws.algorithm, now)
+        .find(
+            http,
+            jwks_uri,
+            unchecked.key_id.as_deref(),
+            unchecked.algorithm,
+            now,
+        )
         .await?;
     let expected = Expected {
         issuer: &provider.rule,
@@ -68,7 +74,7 @@ pub(super) async fn who(
         access_token: None,
         now_s: now.div_euclid(1000),
     };
-    let claims = jws.verify(&key, expected, &access_token)?;
+    let claims = unchecked.verify(&key, expected, &access_token)?.claims;
     let who = profile::from_id_token(http, metadata, provider, claims, &access_token).await?;
     if !is_subject(&who.subject) {
         return Err(unusable("there is no subject"));

@@ -8,14 +8,12 @@ mod description;
 mod discovery;
 mod exchange;
 mod failure;
-mod id_token;
 mod jwks;
 mod link;
 pub(crate) mod outbound;
 mod presets;
 mod profile;
 pub(crate) mod providers;
-pub(crate) mod strict_json;
 
 #[cfg(test)]
 mod tests;

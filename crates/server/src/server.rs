@@ -136,10 +136,13 @@ impl Server {
             "" => routes,
             path => Router::new().nest(path, routes),
         };
-        operations::around(app, based.merge(oauth2::root_routes(app)))
+        let mut router = operations::around(app, based.merge(oauth2::root_routes(app)))
             .layer(DefaultBodyLimit::max(LARGEST_BODY))
-            .layer(middleware::from_fn(http::headers::secure))
-            .with_state(Arc::clone(app))
+            .layer(middleware::from_fn(http::headers::secure));
+        if app.settings.is_https() {
+            router = router.layer(middleware::from_fn(http::headers::only_https));
+        }
+        router.with_state(Arc::clone(app))
     }
 
     /// Starts what goes on beside requests, until the server is dropped: keys, denials, pruning.

@@ -28,6 +28,16 @@ pub(crate) async fn secure(request: Request, next: Next) -> Response {
     response
 }
 
+/// Browsers ask for nothing here by plain http for a year (RFC 6797). Only where the issuer is https,
+/// and for this host alone: what stands beside it is not ours to decide.
+pub(crate) async fn only_https(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let year = HeaderValue::from_static("max-age=31536000");
+    let name = header::STRICT_TRANSPORT_SECURITY;
+    response.headers_mut().entry(name).or_insert(year);
+    response
+}
+
 fn fill(headers: &mut HeaderMap) {
     for (name, value) in FIXED {
         headers

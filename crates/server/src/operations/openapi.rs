@@ -58,6 +58,7 @@ use crate::{keys, rp, sessions, sign_in, users};
         users::people::enable,
         users::people::remove,
         users::invitations::create,
+        users::password_resets::create,
         users::invitations::list,
         users::invitations::withdraw,
         users::roles::list,

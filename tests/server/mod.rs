@@ -3,6 +3,8 @@
 
 mod gateway;
 mod harness;
+mod https;
+mod kill;
 mod pages;
 mod process;
 mod schema;

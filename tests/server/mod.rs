@@ -5,6 +5,7 @@ mod gateway;
 mod harness;
 mod https;
 mod kill;
+mod load;
 mod pages;
 mod process;
 mod schema;

@@ -10,6 +10,7 @@ mod pages;
 mod process;
 mod schema;
 mod third_party;
+mod traces;
 mod upstream;
 
 pub(crate) use harness::{OWNER, PASSWORD, ServerProcess, peer};

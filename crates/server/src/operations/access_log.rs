@@ -10,7 +10,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument as _;
 
-use super::request_id;
+use super::telemetry::Answered;
+use super::{request_id, telemetry};
 use crate::http::Peer;
 use crate::server::App;
 
@@ -22,7 +23,10 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
         .extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip());
-    let id = request_id::of(&parts.headers, app.settings.trusts_proxy(connected));
+    let by_trusted_proxy = app.settings.trusts_proxy(connected);
+    let id = request_id::of(&parts.headers, by_trusted_proxy);
+    let traces = app.operations.telemetry.as_ref();
+    let trace = traces.and_then(|traces| traces.begin(&parts.headers, by_trusted_proxy));
     let Ok(peer) = Peer::from_request_parts(&mut parts, &app).await;
     let route = parts
         .extensions
@@ -30,7 +34,10 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
         .map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
     let method = method_name(&parts.method);
 
-    let span = tracing::info_span!("request", id = %id);
+    let span = tracing::info_span!("request", id = %id, trace = tracing::field::Empty);
+    if let Some(trace) = &trace {
+        span.record("trace", trace.id());
+    }
     let mut response = next
         .run(Request::from_parts(parts, body))
         .instrument(span.clone())
@@ -51,6 +58,17 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
             "answered"
         );
     });
+    if let Some(trace) = trace {
+        let answered = Answered {
+            method,
+            route: &route,
+            status: status.as_u16(),
+            took,
+            client: peer.address,
+            request_id: &id,
+        };
+        telemetry::record(&app, trace, &answered);
+    }
     if let Some(value) = request_id::value(&id) {
         response.headers_mut().insert(request_id::HEADER, value);
     }

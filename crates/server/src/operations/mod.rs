@@ -8,6 +8,7 @@ pub(crate) mod metrics;
 mod metrics_access;
 mod openapi;
 mod request_id;
+pub(crate) mod telemetry;
 mod within;
 
 #[cfg(test)]
@@ -32,14 +33,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 pub(crate) struct State {
     /// What is counted.
     pub(crate) metrics: metrics::Metrics,
+    /// Traces, where somebody asked for them.
+    telemetry: Option<telemetry::Telemetry>,
     draining: AtomicBool,
 }
 
 impl State {
     /// Nothing counted yet.
-    pub(crate) fn new(_settings: &Settings) -> Result<Self, BuildError> {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, BuildError> {
         Ok(Self {
             metrics: metrics::Metrics::new(),
+            telemetry: telemetry::Telemetry::new(settings)?,
             draining: AtomicBool::new(false),
         })
     }
@@ -94,6 +98,7 @@ fn around_with(app: &App, routes: Router<App>, limit: Duration) -> Router<App> {
 
 /// Starts what goes on beside requests: the figures that nobody's request changes.
 pub(crate) fn start_background_work(app: &App) {
+    telemetry::start(app);
     let weak = Arc::downgrade(app);
     tokio::spawn(async move {
         loop {

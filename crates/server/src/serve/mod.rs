@@ -85,6 +85,7 @@ pub async fn serve(
     )
     .await;
     begin.abort();
+    operations::telemetry::flush(server.parts()).await;
     Ok(())
 }
 

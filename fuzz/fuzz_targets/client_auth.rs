@@ -17,10 +17,15 @@ fuzz_target!(|text: &str| {
     let read = basic::read_basic(&format!("bAsIc {}", STANDARD.encode(text)));
     assert_eq!(read.is_some(), text.contains(':'), "{text:?}");
     // As id and secret, encoded as a client does it.
-    let encode = |part: &str| url::form_urlencoded::byte_serialize(part.as_bytes()).collect::<String>();
-    let middle = text.char_indices().nth(text.chars().count() / 2).map_or(0, |(at, _)| at);
+    let encode =
+        |part: &str| url::form_urlencoded::byte_serialize(part.as_bytes()).collect::<String>();
+    let middle = text
+        .char_indices()
+        .nth(text.chars().count() / 2)
+        .map_or(0, |(at, _)| at);
     let (id, secret) = text.split_at(middle);
     let header = STANDARD.encode(format!("{}:{}", encode(id), encode(secret)));
-    let (read_id, read_secret) = basic::read_basic(&format!("Basic {header}")).expect("it is well-formed");
+    let (read_id, read_secret) =
+        basic::read_basic(&format!("Basic {header}")).expect("it is well-formed");
     assert_eq!((read_id.as_str(), read_secret.expose()), (id, secret));
 });

@@ -39,7 +39,10 @@ fuzz_target!(|data: &[u8]| {
     let origin = "https://id.example.com";
     if client_data::check(data, "webauthn.get", "AAAA", origin).is_ok() {
         let read: serde_json::Value = serde_json::from_slice(data).expect("JSON");
-        assert_eq!((&read["type"], &read["origin"]), (&"webauthn.get".into(), &origin.into()));
+        assert_eq!(
+            (&read["type"], &read["origin"]),
+            (&"webauthn.get".into(), &origin.into())
+        );
         assert_eq!(read["challenge"], "AAAA");
         assert!(read["crossOrigin"] != true);
         for (kind, challenge, page) in [

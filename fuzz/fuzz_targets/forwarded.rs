@@ -23,9 +23,16 @@ fuzz_target!(|text: &str| {
     assert_eq!(seen, seen.to_canonical());
     // Read again from the left: everything right of the answer is a trusted proxy.
     let all: Vec<&str> = lines.iter().flat_map(|line| line.split(',')).collect();
-    let parsed = |text: &str| text.trim().parse::<IpAddr>().ok().map(|one| one.to_canonical());
+    let parsed = |text: &str| {
+        text.trim()
+            .parse::<IpAddr>()
+            .ok()
+            .map(|one| one.to_canonical())
+    };
     let behind = all.iter().rev().take(64);
-    let proxies = behind.take_while(|one| parsed(one).is_some_and(is_proxy)).count();
+    let proxies = behind
+        .take_while(|one| parsed(one).is_some_and(is_proxy))
+        .count();
     let expected = match all.iter().rev().take(64).nth(proxies) {
         Some(next) => parsed(next).or_else(|| match proxies {
             0 => Some(us),

@@ -64,7 +64,10 @@ fn check(token: &str) {
         let own = "https://id.example.com/oauth2/token";
         if form::is_same_address(proof.htu, own) {
             let url = url::Url::parse(proof.htu).expect("a URL");
-            assert_eq!((url.scheme(), url.host_str()), ("https", Some("id.example.com")));
+            assert_eq!(
+                (url.scheme(), url.host_str()),
+                ("https", Some("id.example.com"))
+            );
             assert_eq!((url.port(), url.path()), (None, "/oauth2/token"));
             assert!(url.username().is_empty() && url.password().is_none());
         }

@@ -10,7 +10,12 @@ use keywright_domain::api_keys::{PlainKey, find_keys};
 use libfuzzer_sys::fuzz_target;
 
 /// A key by its format; nobody has it.
-const KEY: &str = concat!("sk_live_7Hq2mXw4KdPz", "KYWRT1", "AbCdEfGhIjKlMnOpQrStUvWxYz012345", "2EB8HD");
+const KEY: &str = concat!(
+    "sk_live_7Hq2mXw4KdPz",
+    "KYWRT1",
+    "AbCdEfGhIjKlMnOpQrStUvWxYz012345",
+    "2EB8HD"
+);
 
 fuzz_target!(|text: &str| {
     for found in in_url::in_url(text).unwrap_or_default() {

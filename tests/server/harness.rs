@@ -62,7 +62,11 @@ impl ServerProcess {
     /// The same, otherwise.
     pub(crate) async fn with(options: Options) -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let scheme = if options.tls.is_some() { "https" } else { "http" };
+        let scheme = if options.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         let mut server = Self {
             issuer: format!("{scheme}://{}:{port}", options.host),
             root_key: String::new(),
@@ -133,7 +137,11 @@ impl ServerProcess {
             command.args(["--database", database]);
         }
         if let Some((cert, key)) = &self.options.tls {
-            command.arg("--tls-cert").arg(cert).arg("--tls-key").arg(key);
+            command
+                .arg("--tls-cert")
+                .arg(cert)
+                .arg("--tls-key")
+                .arg(key);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(

@@ -26,7 +26,11 @@ async fn start() -> Result<Secure> {
         ..Options::default()
     };
     let server = ServerProcess::with(options).await?;
-    let flows = ["--redirect-uri", "http://127.0.0.1:9999/callback", "--scope"];
+    let flows = [
+        "--redirect-uri",
+        "http://127.0.0.1:9999/callback",
+        "--scope",
+    ];
     let more = [&flows[..], &["openid profile email offline_access"]].concat();
     server.add_client("third", None, &more).await?;
     Ok(Secure {
@@ -53,7 +57,8 @@ impl Secure {
 }
 
 #[tokio::test]
-async fn s37_s40_ac_044_a_certified_client_over_https_with_an_authority_of_ones_own() -> Result<()> {
+async fn s37_s40_ac_044_a_certified_client_over_https_with_an_authority_of_ones_own() -> Result<()>
+{
     let secure = start().await?;
     let authority = [(TRUSTS, secure.made.authority.as_path())];
     for scenario in ["code", "refresh"] {
@@ -73,11 +78,21 @@ async fn ac_156_a_certificate_that_the_client_does_not_trust_ends_it() -> Result
         let input = secure.input("code");
         let refused = peer_with("openid-client.mjs", &input, &variables).await;
         let said = refused.expect_err("it was believed").to_string();
-        ensure!(said.contains("certificate") || said.contains("CERT"), "{said}");
+        ensure!(
+            said.contains("certificate") || said.contains("CERT"),
+            "{said}"
+        );
     }
     let client = reqwest::Client::builder().no_proxy().build()?;
     let address = secure.server.at("/oauth2/token");
-    ensure!(client.post(&address).body("code=canary").send().await.is_err());
+    ensure!(
+        client
+            .post(&address)
+            .body("code=canary")
+            .send()
+            .await
+            .is_err()
+    );
     // Nothing of it was sent before the certificate was refused.
     let log = secure.server.logged();
     ensure!(!log.contains("/oauth2/token"), "{log}");
@@ -94,12 +109,23 @@ async fn ac_070_s0_48_host_cookies_in_chromium_over_https() -> Result<()> {
         "path": "/", "domain": "localhost",
     });
     ensure!(cookies.contains(&wanted), "{result:#}");
-    let csrf = cookies.iter().find(|one| one["name"] == "__Host-csrf_token");
-    ensure!(csrf.is_some_and(|one| one["sameSite"] == "Strict"), "{result:#}");
-    ensure!(cookies.iter().all(|one| one["secure"] == true), "{result:#}");
+    let csrf = cookies
+        .iter()
+        .find(|one| one["name"] == "__Host-csrf_token");
+    ensure!(
+        csrf.is_some_and(|one| one["sameSite"] == "Strict"),
+        "{result:#}"
+    );
+    ensure!(
+        cookies.iter().all(|one| one["secure"] == true),
+        "{result:#}"
+    );
     ensure!(result["strict"] == "max-age=31536000", "{result:#}");
     // A cookie of the bare name, which plain http could have planted, changes nothing.
-    ensure!(result["account"] == 1 && result["session"] == 200, "{result:#}");
+    ensure!(
+        result["account"] == 1 && result["session"] == 200,
+        "{result:#}"
+    );
     ensure!(result["out"] == 200 && result["after"] == 401, "{result:#}");
     let left = result["left"].as_array().cloned().unwrap_or_default();
     ensure!(!left.contains(&json!("__Host-session")), "{result:#}");

@@ -31,7 +31,9 @@ struct Answer {
 
 impl Answer {
     fn text(&self, name: &str) -> Result<&str> {
-        self.body[name].as_str().with_context(|| format!("no {name}: {}", self.body))
+        self.body[name]
+            .as_str()
+            .with_context(|| format!("no {name}: {}", self.body))
     }
 }
 
@@ -103,15 +105,21 @@ async fn all(database: Option<String>) -> Result<()> {
     let mut victim = Victim::start(database).await?;
     cases::prepare(&victim).await?;
     for (name, case, delays) in cases::ALL {
-        for delay in delays {
+        for delay in delays.iter() {
             let struck = case(&mut victim, *delay).await;
             struck.with_context(|| format!("{name}, killed after {delay} us"))?;
         }
     }
     let (answered, lost) = (victim.answered, victim.lost);
     // Otherwise the test shows nothing.
-    ensure!(lost >= 5, "{lost} kills hit a request, {answered} came after the answer");
-    ensure!(answered >= 5, "{answered} requests were answered, {lost} were not");
+    ensure!(
+        lost >= 5,
+        "{lost} kills hit a request, {answered} came after the answer"
+    );
+    ensure!(
+        answered >= 5,
+        "{answered} requests were answered, {lost} were not"
+    );
     // Nobody's word is missing in the trail, and nothing of it was torn.
     let (success, said, complaint) = victim.server.try_command(&["doctor"]).await?;
     ensure!(success, "{said}{complaint}");

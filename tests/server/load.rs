@@ -7,7 +7,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -37,6 +37,10 @@ struct Load {
     failures: Mutex<Vec<String>>,
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Load {
     async fn new_token(&self) -> Result<String> {
         let request = self.client.post(format!("{}/oauth2/token", self.issuer));
@@ -48,8 +52,11 @@ impl Load {
             .await?;
         ensure!(answer.status() == 200, "{}", answer.status());
         let body: Value = answer.json().await?;
-        let token = body["access_token"].as_str().context("no token")?.to_owned();
-        let mut tokens = self.tokens.lock().unwrap();
+        let token = body["access_token"]
+            .as_str()
+            .context("no token")?
+            .to_owned();
+        let mut tokens = locked(&self.tokens);
         tokens.push_back(token.clone());
         if tokens.len() > TOKENS {
             tokens.pop_front();
@@ -58,7 +65,7 @@ impl Load {
     }
 
     fn some_token(&self, number: u64) -> String {
-        let tokens = self.tokens.lock().unwrap();
+        let tokens = locked(&self.tokens);
         let at = usize::try_from(number).unwrap_or(0) % tokens.len();
         tokens[at].clone()
     }
@@ -67,14 +74,19 @@ impl Load {
         match number % 20 {
             0 => {
                 let token = self.new_token().await?;
-                self.service.check(&token).await.context("the newest token")?;
+                self.service
+                    .check(&token)
+                    .await
+                    .context("the newest token")?;
             }
             1 => {
                 let keys = self.client.get(format!("{}/oauth2/jwks.json", self.issuer));
                 ensure!(keys.send().await?.status() == 200);
             }
             2..=4 => {
-                let api = self.client.get(format!("{}/api/v1/keys?limit=1", self.issuer));
+                let api = self
+                    .client
+                    .get(format!("{}/api/v1/keys?limit=1", self.issuer));
                 let answer = api.bearer_auth(self.some_token(number)).send().await?;
                 ensure!(answer.status() == 200, "the API said {}", answer.status());
             }
@@ -98,7 +110,7 @@ impl Load {
                 match load.request(number).await {
                     Ok(()) => load.done.fetch_add(1, Ordering::SeqCst),
                     Err(error) => {
-                        load.failures.lock().unwrap().push(format!("{error:#}"));
+                        locked(&load.failures).push(format!("{error:#}"));
                         0
                     }
                 };
@@ -111,7 +123,7 @@ impl Load {
     }
 
     fn kids(&self) -> HashSet<String> {
-        let tokens = self.tokens.lock().unwrap();
+        let tokens = locked(&self.tokens);
         let kids = tokens.iter().filter_map(|token| {
             let header = URL_SAFE_NO_PAD.decode(token.split('.').next()?).ok()?;
             let header: Value = serde_json::from_slice(&header).ok()?;
@@ -131,7 +143,10 @@ async fn published(load: &Load) -> Result<usize> {
 async fn until_published(load: &Load, count: usize) -> Result<()> {
     let end = Instant::now() + Duration::from_secs(20);
     while published(load).await? != count {
-        ensure!(Instant::now() < end, "the server does not publish its new key");
+        ensure!(
+            Instant::now() < end,
+            "the server does not publish its new key"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
@@ -152,7 +167,10 @@ async fn ac_201_signing_keys_are_replaced_under_a_thousand_requests_a_second() -
         failures: Mutex::default(),
     });
     let token = load.new_token().await?;
-    load.service.check(&token).await.context("the first token")?;
+    load.service
+        .check(&token)
+        .await
+        .context("the first token")?;
     let fetched = Instant::now();
     let before = load.kids();
     let count = published(&load).await?;
@@ -163,11 +181,16 @@ async fn ac_201_signing_keys_are_replaced_under_a_thousand_requests_a_second() -
         async move { load.come(RATE, 4).await }
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let said = server.command(&["signing-keys", "rotate", "--alg", "RS256"]).await?;
+    let said = server
+        .command(&["signing-keys", "rotate", "--alg", "RS256"])
+        .await?;
     server.signal("HUP")?;
     until_published(&load, count + 1).await?;
     let first = coming.await??;
-    ensure!(load.kids() == before, "it signs before everybody can know it: {said}");
+    ensure!(
+        load.kids() == before,
+        "it signs before everybody can know it: {said}"
+    );
 
     // What a day is to real verifiers: until they ask for keys again.
     let rest = PAUSE.saturating_sub(fetched.elapsed());
@@ -180,22 +203,35 @@ async fn ac_201_signing_keys_are_replaced_under_a_thousand_requests_a_second() -
     });
     tokio::time::sleep(Duration::from_secs(1)).await;
     let registry = LocalRegistry::open(&server.data().join("registry.db"), Clock::system()).await?;
-    let next = registry.list_signing_keys().await?.into_iter();
-    let next = next.filter(|key| key.alg == "RS256" && key.activated_at.is_none()).last();
+    let mut keys = registry.list_signing_keys().await?.into_iter();
+    let next = keys.rfind(|key| key.alg == "RS256" && key.activated_at.is_none());
     let kid = next.context("no next key")?.kid;
     let now = Some(Clock::system().now());
-    registry.schedule_signing_key(&Actor::person("test"), &kid, now).await?;
+    registry
+        .schedule_signing_key(&Actor::person("test"), &kid, now)
+        .await?;
     registry.close().await;
     server.signal("HUP")?;
     let second = coming.await??;
 
-    let failures = load.failures.lock().unwrap().clone();
-    ensure!(failures.is_empty(), "{} failed: {:?}", failures.len(), failures.first());
+    let failures = locked(&load.failures).clone();
+    ensure!(
+        failures.is_empty(),
+        "{} failed: {:?}",
+        failures.len(),
+        failures.first()
+    );
     let kids = load.kids();
-    ensure!(kids.contains(&kid) && kids != before, "it never signed: {kids:?} {kid}");
+    ensure!(
+        kids.contains(&kid) && kids != before,
+        "it never signed: {kids:?} {kid}"
+    );
     // All that were to come were answered; a busy machine may take longer for them.
     let done = load.done.load(Ordering::SeqCst);
     ensure!(done >= RATE * 10, "{done}");
-    ensure!(first >= RATE / 4 && second >= RATE / 4, "{first} and {second} a second");
+    ensure!(
+        first >= RATE / 4 && second >= RATE / 4,
+        "{first} and {second} a second"
+    );
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Traces of a server as a process: a collector of a few lines takes OTLP over HTTP, and gets what is
 //! left when the server is told to end. The real collector is not in Debian.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -30,8 +30,12 @@ async fn take(stream: TcpStream, bodies: Bodies) -> Result<()> {
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await?;
         ensure!(first.starts_with("POST /v1/traces "), "{first}");
-        bodies.lock().unwrap().push(serde_json::from_slice(&body)?);
-        let answer = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+        bodies
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(serde_json::from_slice(&body)?);
+        let answer =
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
         stream.write_all(answer.as_bytes()).await?;
     }
 }
@@ -65,11 +69,18 @@ async fn ac_202_traces_are_sent_until_the_end_and_tell_no_secrets() -> Result<()
         .bearer_auth("canary-token")
         .send()
         .await?;
-    let id = answer.headers().get("x-request-id").context("no id")?.clone();
+    let id = answer
+        .headers()
+        .get("x-request-id")
+        .context("no id")?
+        .clone();
     server.signal("TERM")?;
     ensure!(server.ended().await?, "{}", server.logged());
     tokio::time::sleep(Duration::from_millis(100)).await;
-    let bodies = bodies.lock().unwrap().clone();
+    let bodies = bodies
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
     let spans: Vec<&Value> = bodies
         .iter()
         .filter_map(|body| body["resourceSpans"][0]["scopeSpans"][0]["spans"].as_array())
@@ -82,6 +93,10 @@ async fn ac_202_traces_are_sent_until_the_end_and_tell_no_secrets() -> Result<()
     let all = serde_json::to_string(&bodies)?;
     ensure!(!all.contains("canary"), "{all}");
     // The log names the trace too, so that one leads to the other.
-    ensure!(server.logged().contains(&parent[3..35]), "{}", server.logged());
+    ensure!(
+        server.logged().contains(&parent[3..35]),
+        "{}",
+        server.logged()
+    );
     Ok(())
 }

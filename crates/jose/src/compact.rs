@@ -118,7 +118,10 @@ mod tests {
         }
         for name in ["crit", "b64", "jku", "x5u", "jwk"] {
             let token = format!("{}.{claims}.AA", encode(&format!(r#"{{"{name}":1}}"#)));
-            assert!(Compact::read(&token, 100).unwrap().brings_its_own(), "{name}");
+            assert!(
+                Compact::read(&token, 100).unwrap().brings_its_own(),
+                "{name}"
+            );
         }
     }
 }

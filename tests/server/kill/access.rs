@@ -101,7 +101,12 @@ pub(super) async fn redemption(victim: &mut Victim, at: u64) -> Result<()> {
     let first = victim.strike(request, at).await?;
     let second = redeem(victim, &code).await?;
     let third = redeem(victim, &code).await?;
-    ensure!(matches!(second.status, 200 | 400), "{} {}", second.status, second.body);
+    ensure!(
+        matches!(second.status, 200 | 400),
+        "{} {}",
+        second.status,
+        second.body
+    );
     ensure!(third.status == 400, "it is good for ever");
     if let Some(first) = first {
         ensure!(first.status == 200, "{}", first.body);
@@ -122,7 +127,10 @@ pub(super) async fn refresh(victim: &mut Victim, at: u64) -> Result<()> {
     ensure!(second.status == 200, "{} {}", second.status, second.body);
     let successor = second.text("refresh_token")?;
     if let Some(first) = first {
-        ensure!(first.text("refresh_token")? == successor, "the family forked");
+        ensure!(
+            first.text("refresh_token")? == successor,
+            "the family forked"
+        );
     }
     let next = token(victim, refresh_form(successor)).await?;
     ensure!(next.status == 200, "{}", next.body);
@@ -144,11 +152,18 @@ pub(super) async fn revocation(victim: &mut Victim, at: u64) -> Result<()> {
         let userinfo = victim.client.get(victim.server.at("/oauth2/userinfo"));
         let access_is_good = victim.send(userinfo.bearer_auth(access)).await?.status == 200;
         let refresh_is_good = token(victim, refresh_form(refresh)).await?.status == 200;
-        ensure!(access_is_good == refresh_is_good, "{access_is_good} {refresh_is_good}");
+        ensure!(
+            access_is_good == refresh_is_good,
+            "{access_is_good} {refresh_is_good}"
+        );
         ensure!(victim.send(revoke(victim)).await?.status == 200);
     }
     let refreshed = token(victim, refresh_form(refresh)).await?;
-    ensure!(refreshed.status == 400, "revoked, and good again: {}", refreshed.body);
+    ensure!(
+        refreshed.status == 400,
+        "revoked, and good again: {}",
+        refreshed.body
+    );
     let userinfo = victim.client.get(victim.server.at("/oauth2/userinfo"));
     ensure!(victim.send(userinfo.bearer_auth(access)).await?.status == 401);
     Ok(())
@@ -156,29 +171,45 @@ pub(super) async fn revocation(victim: &mut Victim, at: u64) -> Result<()> {
 
 async fn device(victim: &Victim) -> Result<Answer> {
     let fields = [("client_id", "third"), ("scope", "openid offline_access")];
-    let request = victim.client.post(victim.server.at("/oauth2/device_authorization"));
+    let request = victim
+        .client
+        .post(victim.server.at("/oauth2/device_authorization"));
     let kind = "application/x-www-form-urlencoded";
-    let answer = victim.send(request.header("content-type", kind).body(form(&fields))).await?;
+    let answer = victim
+        .send(request.header("content-type", kind).body(form(&fields)))
+        .await?;
     ensure!(answer.status == 200, "{}", answer.body);
     Ok(answer)
 }
 
 fn poll_form(device_code: &str) -> String {
-    form(&[("grant_type", DEVICE), ("client_id", "third"), ("device_code", device_code)])
+    form(&[
+        ("grant_type", DEVICE),
+        ("client_id", "third"),
+        ("device_code", device_code),
+    ])
 }
 
 fn allow(victim: &Victim, person: &Person, user_code: &str) -> reqwest::RequestBuilder {
-    person.post(victim, "/device", &[("user_code", user_code), ("decision", "allow")])
+    person.post(
+        victim,
+        "/device",
+        &[("user_code", user_code), ("decision", "allow")],
+    )
 }
 
 pub(super) async fn approval(victim: &mut Victim, at: u64) -> Result<()> {
     let mut person = Person::signed_in(victim, PASSWORD).await?;
     let begun = device(victim).await?;
     let user_code = begun.text("user_code")?;
-    person.page(victim, &format!("/device?user_code={user_code}")).await?;
+    person
+        .page(victim, &format!("/device?user_code={user_code}"))
+        .await?;
     let request = allow(victim, &person, user_code);
     let answer = victim.strike(request, at).await?;
-    let page = person.page(victim, &format!("/device?user_code={user_code}")).await?;
+    let page = person
+        .page(victim, &format!("/device?user_code={user_code}"))
+        .await?;
     let waits = page.contains("value=\"allow\"");
     if let Some(answer) = answer {
         ensure!(answer.status == 303, "{}", answer.status);
@@ -197,19 +228,30 @@ pub(super) async fn device_tokens(victim: &mut Victim, at: u64) -> Result<()> {
     let mut person = Person::signed_in(victim, PASSWORD).await?;
     let begun = device(victim).await?;
     let (device_code, user_code) = (begun.text("device_code")?, begun.text("user_code")?);
-    person.page(victim, &format!("/device?user_code={user_code}")).await?;
+    person
+        .page(victim, &format!("/device?user_code={user_code}"))
+        .await?;
     ensure!(victim.send(allow(victim, &person, user_code)).await?.status == 303);
     let request = token_request(victim, poll_form(device_code));
     let first = victim.strike(request, at).await?;
     let second = token(victim, poll_form(device_code)).await?;
     let third = token(victim, poll_form(device_code)).await?;
-    ensure!(matches!(second.status, 200 | 400), "{} {}", second.status, second.body);
+    ensure!(
+        matches!(second.status, 200 | 400),
+        "{} {}",
+        second.status,
+        second.body
+    );
     ensure!(third.status == 400, "it is good for ever");
     if let Some(first) = first {
         ensure!(first.status == 200, "{}", first.body);
         ensure!(second.status == 400, "it gave tokens twice");
         let refreshed = token(victim, refresh_form(first.text("refresh_token")?)).await?;
-        ensure!(refreshed.status == 200, "tokens that were given are lost: {}", refreshed.body);
+        ensure!(
+            refreshed.status == 200,
+            "tokens that were given are lost: {}",
+            refreshed.body
+        );
     }
     Ok(())
 }

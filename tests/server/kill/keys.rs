@@ -9,12 +9,16 @@ use super::{Answer, Victim};
 fn request(victim: &Victim, path: &str, body: &Value) -> reqwest::RequestBuilder {
     let request = victim.client.post(victim.server.at(path));
     let request = request.bearer_auth(&victim.server.root_key);
-    request.header("content-type", "application/json").body(body.to_string())
+    request
+        .header("content-type", "application/json")
+        .body(body.to_string())
 }
 
 async fn get(victim: &Victim, path: &str) -> Result<Answer> {
     let request = victim.client.get(victim.server.at(path));
-    let answer = victim.send(request.bearer_auth(&victim.server.root_key)).await?;
+    let answer = victim
+        .send(request.bearer_auth(&victim.server.root_key))
+        .await?;
     ensure!(answer.status == 200, "{} {}", answer.status, answer.body);
     Ok(answer)
 }
@@ -33,7 +37,9 @@ fn wish(name: &str) -> Value {
 
 async fn issued(victim: &Victim) -> Result<(String, String)> {
     let name = random_id(&mut rand::rng());
-    let answer = victim.send(request(victim, "/api/v1/keys", &wish(&name))).await?;
+    let answer = victim
+        .send(request(victim, "/api/v1/keys", &wish(&name)))
+        .await?;
     ensure!(answer.status == 201, "{} {}", answer.status, answer.body);
     let id = answer.body["key"]["id"].as_str().context("no id")?;
     Ok((id.to_owned(), answer.text("secret")?.to_owned()))
@@ -41,7 +47,9 @@ async fn issued(victim: &Victim) -> Result<(String, String)> {
 
 pub(super) async fn issue(victim: &mut Victim, at: u64) -> Result<()> {
     let name = random_id(&mut rand::rng());
-    let struck = victim.strike(request(victim, "/api/v1/keys", &wish(&name)), at).await?;
+    let struck = victim
+        .strike(request(victim, "/api/v1/keys", &wish(&name)), at)
+        .await?;
     let list = get(victim, "/api/v1/keys?limit=100").await?;
     let items = list.body["items"].as_array().context("no items")?;
     let found: Vec<_> = items.iter().filter(|one| one["name"] == *name).collect();
@@ -58,20 +66,33 @@ pub(super) async fn rotation(victim: &mut Victim, at: u64) -> Result<()> {
     let (id, old) = issued(victim).await?;
     let path = format!("/api/v1/keys/{id}/rotations");
     let key = random_id(&mut rand::rng());
-    let rotate = |victim: &Victim| {
-        request(victim, &path, &json!({})).header("idempotency-key", &key)
-    };
+    let rotate =
+        |victim: &Victim| request(victim, &path, &json!({})).header("idempotency-key", &key);
     let first = victim.strike(rotate(victim), at).await?;
     // Carried out before, or now, and once (AC-138).
     let second = victim.send(rotate(victim)).await?;
-    ensure!(matches!(second.status, 200 | 201), "{} {}", second.status, second.body);
+    ensure!(
+        matches!(second.status, 200 | 201),
+        "{} {}",
+        second.status,
+        second.body
+    );
     let rotations = get(victim, &path).await?;
     let count = rotations.body["items"].as_array().map(Vec::len);
     ensure!(count == Some(1), "{}", rotations.body);
-    ensure!(verdict(victim, &old).await? == "valid", "the overlap is over");
-    let told = first.iter().chain([&second]).find_map(|one| one.body["secret"].as_str());
+    ensure!(
+        verdict(victim, &old).await? == "valid",
+        "the overlap is over"
+    );
+    let told = first
+        .iter()
+        .chain([&second])
+        .find_map(|one| one.body["secret"].as_str());
     if let Some(new) = told {
-        ensure!(verdict(victim, new).await? == "valid", "a secret that was given is lost");
+        ensure!(
+            verdict(victim, new).await? == "valid",
+            "a secret that was given is lost"
+        );
     }
     if let Some(first) = &first {
         ensure!(first.status == 201 && second.status == 200, "rotated twice");
@@ -92,6 +113,9 @@ pub(super) async fn revocation(victim: &mut Victim, at: u64) -> Result<()> {
         ensure!(again.status == 200, "{} {}", again.status, again.body);
     }
     let code = verdict(victim, &secret).await?;
-    ensure!(code == "key_revoked" || code == "revoked", "revoked, and {code}");
+    ensure!(
+        code == "key_revoked" || code == "revoked",
+        "revoked, and {code}"
+    );
     Ok(())
 }

@@ -17,7 +17,9 @@ pub(super) fn form(fields: &[(&str, &str)]) -> String {
 pub(super) fn parameter(address: &str, name: &str) -> Option<String> {
     let url = url::Url::parse(address).ok()?;
     let mut pairs = url.query_pairs();
-    pairs.find(|(own, _)| own == name).map(|(_, value)| value.into_owned())
+    pairs
+        .find(|(own, _)| own == name)
+        .map(|(_, value)| value.into_owned())
 }
 
 #[derive(Clone, Default)]
@@ -31,7 +33,12 @@ impl Person {
         let mut person = Self::default();
         let request = person.to_sign_in(victim, password).await?;
         let answer = victim.send(request).await?;
-        ensure!(answer.status == 303, "{} {}", answer.status, answer.location);
+        ensure!(
+            answer.status == 303,
+            "{} {}",
+            answer.status,
+            answer.location
+        );
         person.keep(&answer);
         Ok(person)
     }
@@ -43,7 +50,11 @@ impl Person {
         password: &str,
     ) -> Result<reqwest::RequestBuilder> {
         self.page(victim, "/sign-in").await?;
-        let fields = [("email", OWNER), ("password", password), ("return_to", "/account")];
+        let fields = [
+            ("email", OWNER),
+            ("password", password),
+            ("return_to", "/account"),
+        ];
         Ok(self.post(victim, "/sign-in", &fields))
     }
 
@@ -51,7 +62,9 @@ impl Person {
     pub(super) async fn page(&mut self, victim: &Victim, path: &str) -> Result<String> {
         let response = self.get(victim, path).send().await?;
         let lines = response.headers().get_all("set-cookie").iter();
-        let lines: Vec<String> = lines.map(|one| one.to_str().unwrap_or("").to_owned()).collect();
+        let lines: Vec<String> = lines
+            .map(|one| one.to_str().unwrap_or("").to_owned())
+            .collect();
         self.keep_lines(&lines);
         Ok(response.text().await?)
     }
@@ -107,7 +120,10 @@ impl Person {
     }
 
     fn header(&self) -> String {
-        let pairs = self.cookies.iter().map(|(name, value)| format!("{name}={value}"));
+        let pairs = self
+            .cookies
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"));
         pairs.collect::<Vec<_>>().join("; ")
     }
 }
@@ -115,7 +131,12 @@ impl Person {
 /// The value of a hidden field.
 pub(super) fn field(page: &str, name: &str) -> Result<String> {
     let at = page.find(&format!("name=\"{name}\""));
-    let rest = at.map(|at| &page[at..]).with_context(|| format!("no field {name}: {page}"))?;
-    let value = rest.split("value=\"").nth(1).and_then(|text| text.split('"').next());
+    let rest = at
+        .map(|at| &page[at..])
+        .with_context(|| format!("no field {name}: {page}"))?;
+    let value = rest
+        .split("value=\"")
+        .nth(1)
+        .and_then(|text| text.split('"').next());
     Ok(value.context("no value")?.replace("&amp;", "&"))
 }

@@ -290,7 +290,10 @@ mod tests {
             client.signing_alg = alg.into();
             let refusal = client.check().expect_err("refused");
             assert_eq!(refusal.code(), "invalid_client_metadata");
-            assert!(refusal.to_string().contains("RS256, ES256 or EdDSA"), "{refusal}");
+            assert!(
+                refusal.to_string().contains("RS256, ES256 or EdDSA"),
+                "{refusal}"
+            );
         }
     }
 

@@ -3,8 +3,8 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    DeviceStatus, EndReason, GrantRefusal, OAuthScopes, PeopleError, PollRule, RefreshLives, TokenDigest,
-    UserCode,
+    DeviceStatus, EndReason, GrantRefusal, OAuthScopes, PeopleError, PollRule, RefreshLives,
+    TokenDigest, UserCode,
 };
 
 use super::grants::{self, Grant, GrantOrigin};
@@ -331,10 +331,7 @@ async fn redeem(
 
 /// Whether the session in which a device was let in was ended for safety since. One that is over, or
 /// that its person signed out of, takes nothing back.
-async fn was_taken_back(
-    unit: &mut Unit,
-    session_id: Option<&str>,
-) -> Result<bool, RegistryError> {
+async fn was_taken_back(unit: &mut Unit, session_id: Option<&str>) -> Result<bool, RegistryError> {
     let Some(id) = session_id else {
         return Ok(false);
     };

@@ -36,7 +36,10 @@ impl LocalRegistry {
                 let ended = sessions::end_everything_but(unit, actor, user_id, "", reason).await?;
                 let verb = "given a link to choose another password";
                 let action = AuditAction::PasswordReset;
-                unit.audit(actor, users::about_user(action, &user, verb, ended.details()));
+                unit.audit(
+                    actor,
+                    users::about_user(action, &user, verb, ended.details()),
+                );
                 Ok((moment, ended))
             })
         })
@@ -83,7 +86,10 @@ impl LocalRegistry {
                 let ended = sessions::end_everything_but(unit, &actor, user_id, "", reason).await?;
                 let verb = "given a password by a link";
                 let action = AuditAction::PasswordChanged;
-                unit.audit(&actor, users::about_user(action, &user, verb, ended.details()));
+                unit.audit(
+                    &actor,
+                    users::about_user(action, &user, verb, ended.details()),
+                );
                 Ok(ended)
             })
         })

@@ -36,7 +36,10 @@ mod tests {
         let from: IpAddr = "10.0.0.2".parse().unwrap();
         let seen = client_address(from, &["8.8.8.8", &line], |_| true);
         assert_eq!(seen.to_string(), "10.0.0.1");
-        assert_eq!(client_address(from, &["x, 10.0.0.3"], |_| true).to_string(), "10.0.0.3");
+        assert_eq!(
+            client_address(from, &["x, 10.0.0.3"], |_| true).to_string(),
+            "10.0.0.3"
+        );
         assert_eq!(client_address(from, &["9.9.9.9"], |_| false), from);
     }
 }

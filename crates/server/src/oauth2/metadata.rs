@@ -11,8 +11,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use super::authorization_request::{Prompt, RESPONSE_MODES};
 use super::authorization_request::acr::LEVELS;
+use super::authorization_request::{Prompt, RESPONSE_MODES};
 use super::token::GRANT_TYPES;
 use super::user_claims;
 use crate::problem::Problem;

@@ -216,12 +216,7 @@ pub(super) async fn send(
 }
 
 /// What differs between kinds.
-fn more(
-    provider: &Provider,
-    nonce: &str,
-    trip: &Trip<'_>,
-    mut append: impl FnMut(&str, &str),
-) {
+fn more(provider: &Provider, nonce: &str, trip: &Trip<'_>, mut append: impl FnMut(&str, &str)) {
     match (provider.kind, trip.login_hint) {
         (Kind::GitHub, Some(hint)) => append("login", hint),
         (_, Some(hint)) => append("login_hint", hint),

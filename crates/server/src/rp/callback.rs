@@ -56,7 +56,9 @@ pub(super) async fn alias(
 
 /// Whether a browser says that another site sent it here.
 fn came_from_elsewhere(headers: &HeaderMap) -> bool {
-    headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site")
+    headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| site == "cross-site")
 }
 
 /// Strict session cookies do not come along from another site, and whoever links an identity needs

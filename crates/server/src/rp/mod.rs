@@ -36,7 +36,6 @@ use crate::settings::Settings;
 const STARTS: u32 = 120;
 const STARTS_WINDOW_MS: i64 = 600_000;
 
-
 /// What these pages keep in memory.
 #[derive(Debug)]
 pub(crate) struct State {

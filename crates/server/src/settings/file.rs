@@ -167,7 +167,8 @@ pub struct SignUpTable {
 /// # Errors
 /// [`SettingError`] for what is none.
 pub fn collector(text: &str) -> Result<Url, SettingError> {
-    Url::parse(text).map_err(|error| SettingError::new("telemetry.otlp_endpoint", error.to_string()))
+    Url::parse(text)
+        .map_err(|error| SettingError::new("telemetry.otlp_endpoint", error.to_string()))
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -160,7 +160,9 @@ fn check_collector(endpoint: &Url) -> Result<(), SettingError> {
         }
         "https" => return Ok(()),
         "http" if is_here => return Ok(()),
-        "http" => "plain http is for this machine only: use https, or a collector beside the server",
+        "http" => {
+            "plain http is for this machine only: use https, or a collector beside the server"
+        }
         _ => "it is no https address",
     };
     Err(SettingError::new("telemetry.otlp_endpoint", why))

@@ -299,7 +299,9 @@ async fn ac_117_a_device_let_in_before_the_password_was_changed_gets_nothing() {
         .server
         .app()
         .passwords
-        .hash(&keywright_domain::SecretText::new("another good password".into()))
+        .hash(&keywright_domain::SecretText::new(
+            "another good password".into(),
+        ))
         .await
         .unwrap();
     let (device_code, user_code) = begin(&server).await;

@@ -130,13 +130,20 @@ async fn s61_a_client_id_that_is_an_address_is_unknown_and_never_fetched() {
     let server = TestServer::start().await;
     let mut browser = server.browser();
     let document = browser.get(OPENID).await.json();
-    assert!(document.get("client_id_metadata_document_supported").is_none());
+    assert!(
+        document
+            .get("client_id_metadata_document_supported")
+            .is_none()
+    );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}/client.json", listener.local_addr().unwrap());
     let encoded: String = url::form_urlencoded::byte_serialize(address.as_bytes()).collect();
     let query = format!("client_id={encoded}&redirect_uri={encoded}&response_type=code");
     let page = browser.get(&format!("/oauth2/authorize?{query}")).await;
-    assert_eq!((page.status, page.location()), (StatusCode::BAD_REQUEST, ""));
+    assert_eq!(
+        (page.status, page.location()),
+        (StatusCode::BAD_REQUEST, "")
+    );
     assert!(page.text.contains("invalid_client"), "{}", page.text);
     let form = [
         ("grant_type", "authorization_code"),

@@ -78,7 +78,7 @@ impl Exporter {
             if batch.len() >= BATCH || is_due || asked.is_some() {
                 let spans = std::mem::take(&mut batch);
                 // At the end there is no time for pauses.
-                let pauses = if asked.is_some() { &[][..] } else { &AGAIN_AFTER };
+                let pauses: &[Duration] = if asked.is_some() { &[] } else { &AGAIN_AFTER };
                 self.send(&spans, pauses, &app).await;
             }
             if let Some(done) = asked {
@@ -121,7 +121,9 @@ impl Exporter {
     /// Sends a batch once. How many spans of it the collector rejected.
     async fn post(&self, body: String) -> Result<usize, Refused> {
         let request = self.client.post(self.url.clone());
-        let request = request.header("content-type", "application/json").body(body);
+        let request = request
+            .header("content-type", "application/json")
+            .body(body);
         let broken = |error: reqwest::Error| Refused::ForNow(error.without_url().to_string());
         let mut answer = request.send().await.map_err(broken)?;
         let status = answer.status();
@@ -145,13 +147,20 @@ impl Exporter {
         }
         let said: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
         let rejected = &said["partialSuccess"]["rejectedSpans"];
-        let number = rejected.as_u64().or_else(|| rejected.as_str()?.parse().ok());
-        Ok(number.and_then(|number| usize::try_from(number).ok()).unwrap_or(0))
+        let number = rejected
+            .as_u64()
+            .or_else(|| rejected.as_str()?.parse().ok());
+        Ok(number
+            .and_then(|number| usize::try_from(number).ok())
+            .unwrap_or(0))
     }
 
     fn tell(&mut self, why: &str) {
         let now = Instant::now();
-        if self.told.is_some_and(|told| now.duration_since(told) < TELL_EVERY) {
+        if self
+            .told
+            .is_some_and(|told| now.duration_since(told) < TELL_EVERY)
+        {
             return;
         }
         self.told = Some(now);

@@ -49,7 +49,9 @@ impl Collector {
     async fn spans(&self) -> Vec<Value> {
         let bodies = self.bodies.lock().await;
         let of = |body: &Value| body["resourceSpans"][0]["scopeSpans"][0]["spans"].clone();
-        let spans = bodies.iter().flat_map(|body| of(body).as_array().cloned().unwrap());
+        let spans = bodies
+            .iter()
+            .flat_map(|body| of(body).as_array().cloned().unwrap());
         spans.collect()
     }
 }
@@ -83,7 +85,9 @@ async fn a_request_joins_the_trace_of_who_asked_and_tells_what_the_log_tells() {
         ("user-agent", "canary-agent"),
     ];
     let path = "/oauth2/jwks/canary-path?code=canary-query";
-    let answer = browser.send(Method::GET, path, &headers, Body::from("canary-body")).await;
+    let answer = browser
+        .send(Method::GET, path, &headers, Body::from("canary-body"))
+        .await;
     assert_eq!(answer.status, StatusCode::NOT_FOUND);
     flush(server.server.app()).await;
     let spans = collector.spans().await;
@@ -92,11 +96,23 @@ async fn a_request_joins_the_trace_of_who_asked_and_tells_what_the_log_tells() {
     assert_eq!(span["traceId"], "4bf92f3577b34da6a3ce929d0e0e4736");
     assert_eq!(span["parentSpanId"], "00f067aa0ba902b7");
     assert_eq!(span["spanId"].as_str().map(str::len), Some(16));
-    assert_eq!((&span["name"], &span["kind"]), (&json!("GET /oauth2/jwks/{kid}"), &json!(2)));
-    assert_eq!(attribute(span, "http.route")["stringValue"], "/oauth2/jwks/{kid}");
-    assert_eq!(attribute(span, "http.response.status_code")["intValue"], "404");
+    assert_eq!(
+        (&span["name"], &span["kind"]),
+        (&json!("GET /oauth2/jwks/{kid}"), &json!(2))
+    );
+    assert_eq!(
+        attribute(span, "http.route")["stringValue"],
+        "/oauth2/jwks/{kid}"
+    );
+    assert_eq!(
+        attribute(span, "http.response.status_code")["intValue"],
+        "404"
+    );
     assert_eq!(attribute(span, "client.address")["stringValue"], "0.0.0.0");
-    assert_eq!(attribute(span, "keywright.request_id")["stringValue"], answer.header("x-request-id"));
+    assert_eq!(
+        attribute(span, "keywright.request_id")["stringValue"],
+        answer.header("x-request-id")
+    );
     let time = |name: &str| span[name].as_str().unwrap().parse::<u64>().unwrap();
     assert!(time("startTimeUnixNano") > 1_600_000_000_000_000_000);
     assert!(time("endTimeUnixNano") >= time("startTimeUnixNano"));
@@ -106,7 +122,10 @@ async fn a_request_joins_the_trace_of_who_asked_and_tells_what_the_log_tells() {
     drop(bodies);
     // The collector said that it rejected one.
     let figures = server.server.app().operations.metrics.text();
-    assert!(figures.contains("keywright_spans_total{outcome=\"dropped\"} 1"), "{figures}");
+    assert!(
+        figures.contains("keywright_spans_total{outcome=\"dropped\"} 1"),
+        "{figures}"
+    );
 }
 
 #[tokio::test]
@@ -120,8 +139,14 @@ async fn strangers_neither_hide_nor_force_a_trace() {
     let server = app(100).await;
     let telemetry = server.server.app().operations.telemetry.as_ref().unwrap();
     let silent = with(&PARENT.replace("-01", "-00"));
-    assert!(telemetry.begin(&silent, false).is_some(), "a stranger cannot hide");
-    assert!(telemetry.begin(&silent, true).is_none(), "a proxy of ours decides");
+    assert!(
+        telemetry.begin(&silent, false).is_some(),
+        "a stranger cannot hide"
+    );
+    assert!(
+        telemetry.begin(&silent, true).is_none(),
+        "a proxy of ours decides"
+    );
     // Two of them, or nonsense: a trace of our own.
     let mut twice = with(PARENT);
     twice.append("traceparent", PARENT.parse().unwrap());
@@ -148,9 +173,14 @@ async fn a_collector_that_is_gone_harms_nobody_and_what_is_lost_is_counted() {
     }
     let app = server.server.app();
     let figures = app.operations.metrics.text();
-    assert!(figures.contains("keywright_spans_total{outcome=\"dropped\"} 7"), "{figures}");
+    assert!(
+        figures.contains("keywright_spans_total{outcome=\"dropped\"} 7"),
+        "{figures}"
+    );
     start(app);
-    tokio::time::timeout(Duration::from_secs(30), flush(app)).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), flush(app))
+        .await
+        .unwrap();
     assert_eq!(browser.get("/healthz").await.status, StatusCode::OK);
     // Without a collector in the settings there is nothing of all this.
     let plain = TestServer::start().await;

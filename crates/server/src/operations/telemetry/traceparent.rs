@@ -70,7 +70,11 @@ mod tests {
         assert_eq!(read.trace_id[..4], [0x4b, 0xf9, 0x2f, 0x35]);
         assert_eq!(read.parent_id[6..], [0x02, 0xb7]);
         assert!(read.sampled);
-        assert!(!TraceParent::parse(&GOOD.replace("-01", "-00")).unwrap().sampled);
+        assert!(
+            !TraceParent::parse(&GOOD.replace("-01", "-00"))
+                .unwrap()
+                .sampled
+        );
         // A later version with more behind it.
         let later = format!("{}-more", GOOD.replacen("00", "cc", 1));
         assert!(TraceParent::parse(&later).is_some());

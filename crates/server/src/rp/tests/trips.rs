@@ -28,7 +28,10 @@ async fn s41_a_new_proof_is_asked_for_at_the_provider_too() {
     assert_eq!(sent.location_param("prompt").as_deref(), Some("login"));
     assert_eq!(sent.location_param("max_age").as_deref(), Some("0"));
     let sent = again(&stub, &mut browser, "github").await;
-    assert_eq!(sent.location_param("prompt").as_deref(), Some("select_account"));
+    assert_eq!(
+        sent.location_param("prompt").as_deref(),
+        Some("select_account")
+    );
     assert_eq!(sent.location_param("max_age"), None);
     // An ordinary trip asks for nothing of the kind.
     let sent = stub.begin(&mut server.browser(), "corp").await;
@@ -48,8 +51,18 @@ async fn s41_a_new_proof_is_asked_for_at_the_provider_too() {
         let mut browser = server.sign_in_as(&ada).await;
         let sent = again(&stub, &mut browser, "corp").await;
         let back = browser.get(&callback("corp", &sent, "&code=good")).await;
-        assert_eq!(back.location() == "/dashboard", good, "{auth_time} {}", back.text);
-        assert_eq!(back.text.contains("idp_proof_too_old"), !good, "{}", back.text);
+        assert_eq!(
+            back.location() == "/dashboard",
+            good,
+            "{auth_time} {}",
+            back.text
+        );
+        assert_eq!(
+            back.text.contains("idp_proof_too_old"),
+            !good,
+            "{}",
+            back.text
+        );
     }
     // Where no new proof was asked for, an old one is what it always was.
     stub.plan(|plan| {
@@ -71,7 +84,12 @@ async fn s65_linking_works_with_strict_cookies_too() {
     let page = browser
         .post("/rp/link", &[("idp", "corp"), ("csrf_token", &token)])
         .await;
-    let to_provider = page.header("refresh").split_once("url=").unwrap().1.to_owned();
+    let to_provider = page
+        .header("refresh")
+        .split_once("url=")
+        .unwrap()
+        .1
+        .to_owned();
     let mut headers = page.headers.clone();
     headers.insert("location", to_provider.parse().unwrap());
     let sent = Answer {
@@ -85,7 +103,9 @@ async fn s65_linking_works_with_strict_cookies_too() {
     let mut from_elsewhere = browser.clone();
     from_elsewhere.cookies.retain(|(name, _)| name == "login");
     let cross = [("sec-fetch-site", "cross-site")];
-    let first = from_elsewhere.send(Method::GET, &path, &cross, Body::empty()).await;
+    let first = from_elsewhere
+        .send(Method::GET, &path, &cross, Body::empty())
+        .await;
     assert_eq!(first.status, StatusCode::OK, "{}", first.text);
     let next = first.header("refresh").split_once("url=").unwrap().1;
     assert_eq!(next, format!("http://127.0.0.1:8377{path}"));
@@ -129,7 +149,12 @@ async fn s67_what_a_provider_gave_goes_to_nobody() {
         let claims = format!("{claims}{}", testing::part(&access, 1));
         seen.push(testing::userinfo(&server, &access).await);
         seen.push(tokens);
-        for path in ["/auth/session", "/account", "/account/sign-in", "/account/history"] {
+        for path in [
+            "/auth/session",
+            "/account",
+            "/account/sign-in",
+            "/account/history",
+        ] {
             seen.push(browser.get(path).await);
         }
         for answer in &seen {

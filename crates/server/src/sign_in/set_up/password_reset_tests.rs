@@ -13,7 +13,9 @@ async fn reset(browser: &mut Browser, user: &User) -> Answer {
 
 fn path_of(answer: &Answer) -> String {
     let link = answer.json()["link"].as_str().unwrap().to_owned();
-    link.strip_prefix("http://127.0.0.1:8377").unwrap().to_owned()
+    link.strip_prefix("http://127.0.0.1:8377")
+        .unwrap()
+        .to_owned()
 }
 
 async fn choose(server: &TestServer, path: &str, password: &str) -> Answer {
@@ -25,7 +27,11 @@ async fn choose(server: &TestServer, path: &str, password: &str) -> Answer {
 async fn may_sign_in(server: &TestServer, password: &str) -> bool {
     let body = json!({ "email": "mia@example.org", "password": password });
     let mut browser = server.browser();
-    browser.json(Method::POST, "/auth/login", &body).await.status == StatusCode::OK
+    browser
+        .json(Method::POST, "/auth/login", &body)
+        .await
+        .status
+        == StatusCode::OK
 }
 
 async fn start() -> (TestServer, User, Browser) {
@@ -65,7 +71,10 @@ async fn ac_117_an_administrator_resets_a_password_and_a_link_chooses_another_on
     let done = browser.post(&path, &[("password", NEW)]).await;
     assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.text);
     assert!(done.location().starts_with("/sign-in?"));
-    assert!(browser.cookie("session").is_none(), "nobody is signed in by a link");
+    assert!(
+        browser.cookie("session").is_none(),
+        "nobody is signed in by a link"
+    );
     assert!(may_sign_in(&server, NEW).await && !may_sign_in(&server, PASSWORD).await);
     // Once.
     let again = choose(&server, &path, "yet another password").await;
@@ -100,12 +109,21 @@ async fn links_are_replaced_grow_old_and_are_for_who_may() {
     let first = path_of(&reset(&mut admin, &mia).await);
     // In the same millisecond.
     let second = path_of(&reset(&mut admin, &mia).await);
-    assert_eq!(choose(&server, &first, NEW).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        choose(&server, &first, NEW).await.status,
+        StatusCode::NOT_FOUND
+    );
     server.pass(24 * 60 * 60 * 1000);
-    assert_eq!(choose(&server, &second, NEW).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(
+        choose(&server, &second, NEW).await.status,
+        StatusCode::NOT_FOUND
+    );
     let forged = format!("{}A", &second[..second.len() - 1]);
     for path in [forged.as_str(), "/password-reset/x", "/password-reset/"] {
-        assert_eq!(server.browser().get(path).await.status, StatusCode::NOT_FOUND);
+        assert_eq!(
+            server.browser().get(path).await.status,
+            StatusCode::NOT_FOUND
+        );
     }
 
     let mut admin = {
@@ -114,19 +132,36 @@ async fn links_are_replaced_grow_old_and_are_for_who_may() {
     };
     let third = path_of(&reset(&mut admin, &mia).await);
     let actor = keywright_domain::audit::Actor::person("test");
-    server.registry().disable_user(&actor, &mia.id, "").await.unwrap();
-    assert_eq!(choose(&server, &third, NEW).await.status, StatusCode::NOT_FOUND);
+    server
+        .registry()
+        .disable_user(&actor, &mia.id, "")
+        .await
+        .unwrap();
+    assert_eq!(
+        choose(&server, &third, NEW).await.status,
+        StatusCode::NOT_FOUND
+    );
     let refused = reset(&mut admin, &mia).await;
     assert_eq!(refused.json()["code"], "user_disabled", "{}", refused.text);
 
     // Nobody takes over an owner, and members reset nobody.
     let owner = server.add_user("olga@example.org", &["owner"]).await;
     let refused = reset(&mut admin, &owner).await;
-    assert_eq!(refused.json()["code"], "person_may_do_more", "{}", refused.text);
+    assert_eq!(
+        refused.json()["code"],
+        "person_may_do_more",
+        "{}",
+        refused.text
+    );
     let noah = server.add_user("noah@example.org", &["member"]).await;
     let mut member = server.sign_in_as(&noah).await;
     let refused = reset(&mut member, &owner).await;
-    assert_eq!(refused.json()["code"], "insufficient_scope", "{}", refused.text);
+    assert_eq!(
+        refused.json()["code"],
+        "insufficient_scope",
+        "{}",
+        refused.text
+    );
     let path = format!("/api/v1/users/{}/password-reset", noah.id);
     for hours in [0, 73, -1] {
         let body = json!({ "expires_in_hours": hours });

@@ -13,10 +13,16 @@ fn assert_form(answer: &Answer) {
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     assert_eq!(answer.location(), "");
     assert!(answer.text.contains(&format!("action=\"{REDIRECT}\"")));
-    assert!(answer.text.contains("type=\"submit\""), "it works without scripts");
+    assert!(
+        answer.text.contains("type=\"submit\""),
+        "it works without scripts"
+    );
     assert_eq!(answer.header("cache-control"), "no-store");
     let policy = answer.header("content-security-policy");
-    assert!(policy.contains("form-action 'self' http://127.0.0.1:4000;"), "{policy}");
+    assert!(
+        policy.contains("form-action 'self' http://127.0.0.1:4000;"),
+        "{policy}"
+    );
     assert!(!policy.contains("unsafe"), "{policy}");
     assert_eq!(answer.field("state").as_deref(), Some("s t&ate"));
     assert_eq!(answer.field("iss").as_deref(), Some(ISSUER));
@@ -42,13 +48,17 @@ async fn s11_s12_an_answer_by_form_carries_code_state_and_iss() {
 #[tokio::test]
 async fn s11_errors_go_by_form_too_and_what_cannot_take_a_form_is_refused() {
     let (server, _user, mut browser) = start().await;
-    let answer = browser.get(&authorize_path(&[MODE, ("prompt", "none")])).await;
+    let answer = browser
+        .get(&authorize_path(&[MODE, ("prompt", "none")]))
+        .await;
     assert_form(&answer);
     assert_eq!(answer.field("error").as_deref(), Some("consent_required"));
     assert!(answer.field("code").is_none());
     // A state that would be markup is text.
     let evil = ("state", "\"><script>alert(1)</script>");
-    let answer = browser.get(&authorize_path(&[MODE, ("prompt", "none"), evil])).await;
+    let answer = browser
+        .get(&authorize_path(&[MODE, ("prompt", "none"), evil]))
+        .await;
     assert!(!answer.text.contains("<script>alert"), "{}", answer.text);
 
     server
@@ -63,5 +73,8 @@ async fn s11_errors_go_by_form_too_and_what_cannot_take_a_form_is_refused() {
     ];
     let answer = browser.get(&authorize_path(&changes)).await;
     assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
-    assert_eq!(answer.location_param("error").as_deref(), Some("invalid_request"));
+    assert_eq!(
+        answer.location_param("error").as_deref(),
+        Some("invalid_request")
+    );
 }

@@ -408,6 +408,28 @@ mod tests {
             "metrics.listen"
         );
         assert_eq!(refused(|s| s.drain = Duration::from_secs(601)), "drain_s");
+        for endpoint in [
+            "http://collector.example.com:4318",
+            "https://name:word@collector.example.com",
+            "https://collector.example.com/?key=x",
+            "ftp://127.0.0.1/",
+        ] {
+            let refused = refused(|s| s.otlp_endpoint = Some(endpoint.parse().unwrap()));
+            assert_eq!(refused, "telemetry.otlp_endpoint", "{endpoint}");
+        }
+        for endpoint in [
+            "http://127.0.0.1:4318",
+            "http://localhost:4318",
+            "https://c.example",
+        ] {
+            let mut settings = settings();
+            settings.otlp_endpoint = Some(endpoint.parse().unwrap());
+            assert!(settings.check().is_ok(), "{endpoint}");
+        }
+        assert_eq!(
+            refused(|s| s.otlp_sample_percent = 0),
+            "telemetry.sample_percent"
+        );
         assert_eq!(
             refused(|s| s.drain_notice = Duration::from_secs(601)),
             "drain_notice_s"

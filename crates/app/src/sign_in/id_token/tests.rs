@@ -7,7 +7,6 @@ use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use keywright_domain::SecretText;
 use keywright_domain::id_token::{Expected, IdTokenProblem};
 use keywright_domain::issuer::{Issuer, IssuerRule};
-use keywright_jose::id_token::read_claims;
 use keywright_jose::{UncheckedIdToken, VerificationKey, choose_key, read_keys};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};

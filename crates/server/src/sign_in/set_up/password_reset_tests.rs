@@ -20,7 +20,8 @@ fn path_of(answer: &Answer) -> String {
 
 async fn choose(server: &TestServer, path: &str, password: &str) -> Answer {
     let mut browser = server.browser();
-    browser.get(path).await;
+    // Also where the page of the link is none.
+    browser.get("/auth/csrfToken").await;
     browser.post(path, &[("password", password)]).await
 }
 

@@ -1,9 +1,6 @@
 //! Headers of every answer.
 
-use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::middleware::Next;
-use axum::response::Response;
 
 /// What no page of ours needs is off; pages that need more say so themselves.
 pub(crate) const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
@@ -22,23 +19,7 @@ const FIXED: [(HeaderName, &str); 5] = [
 ];
 
 /// Adds what an answer did not set itself.
-pub(crate) async fn secure(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    fill(response.headers_mut());
-    response
-}
-
-/// Browsers ask for nothing here by plain http for a year (RFC 6797). Only where the issuer is https,
-/// and for this host alone: what stands beside it is not ours to decide.
-pub(crate) async fn only_https(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    let year = HeaderValue::from_static("max-age=31536000");
-    let name = header::STRICT_TRANSPORT_SECURITY;
-    response.headers_mut().entry(name).or_insert(year);
-    response
-}
-
-fn fill(headers: &mut HeaderMap) {
+pub(crate) fn secure(headers: &mut HeaderMap) {
     for (name, value) in FIXED {
         headers
             .entry(name)
@@ -48,4 +29,13 @@ fn fill(headers: &mut HeaderMap) {
     headers
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
+}
+
+/// Browsers ask for nothing here by plain http for a year (RFC 6797). Only where the issuer is https,
+/// and for this host alone: what stands beside it is not ours to decide.
+pub(crate) fn only_https(headers: &mut HeaderMap) {
+    let year = HeaderValue::from_static("max-age=31536000");
+    headers
+        .entry(header::STRICT_TRANSPORT_SECURITY)
+        .or_insert(year);
 }

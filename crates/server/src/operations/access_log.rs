@@ -4,9 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
-use axum::extract::{ConnectInfo, FromRequestParts as _, MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts as _, MatchedPath, Request};
 use axum::http::Method;
-use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument as _;
 
@@ -16,7 +15,11 @@ use crate::http::Peer;
 use crate::server::App;
 
 /// Around every request, outermost of ours.
-pub(super) async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(super) async fn around<Inner, Answer>(app: &App, request: Request, inner: Inner) -> Response
+where
+    Inner: FnOnce(Request) -> Answer,
+    Answer: Future<Output = Response>,
+{
     let began = Instant::now();
     let (mut parts, body) = request.into_parts();
     let connected = parts
@@ -27,7 +30,7 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
     let id = request_id::of(&parts.headers, by_trusted_proxy);
     let traces = app.operations.telemetry.as_ref();
     let trace = traces.and_then(|traces| traces.begin(&parts.headers, by_trusted_proxy));
-    let Ok(peer) = Peer::from_request_parts(&mut parts, &app).await;
+    let Ok(peer) = Peer::from_request_parts(&mut parts, app).await;
     let route = parts
         .extensions
         .get::<MatchedPath>()
@@ -38,8 +41,7 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
     if let Some(trace) = &trace {
         span.record("trace", trace.id());
     }
-    let mut response = next
-        .run(Request::from_parts(parts, body))
+    let mut response = inner(Request::from_parts(parts, body))
         .instrument(span.clone())
         .await;
     let status = response.status();
@@ -67,7 +69,7 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
             client: peer.address,
             request_id: &id,
         };
-        telemetry::record(&app, trace, &answered);
+        telemetry::record(app, trace, &answered);
     }
     if let Some(value) = request_id::value(&id) {
         response.headers_mut().insert(request_id::HEADER, value);

@@ -53,7 +53,16 @@ fn check(token: &str) {
         return;
     };
     assert_eq!(loose(1), Some(Value::Object(claims.clone())));
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    assert_eq!(
+        read.algorithm().map(str::to_owned),
+        read.header.get("alg").and_then(text)
+    );
     if let Ok(proof) = form::read(&read.header, &claims) {
+        assert_eq!(Some(proof.htm.to_owned()), text(&claims["htm"]));
+        for (part, name) in [(proof.nonce, "nonce"), (proof.ath, "ath")] {
+            assert_eq!(part.map(str::to_owned), claims.get(name).and_then(text));
+        }
         assert!((1..=200).contains(&proof.jti.len()));
         assert_eq!(read.header["typ"], "dpop+jwt");
         assert!(read.brings_its_own());

@@ -228,6 +228,7 @@ async fn ac_201_signing_keys_are_replaced_under_a_thousand_requests_a_second() -
     );
     // All that were to come were answered; a busy machine may take longer for them.
     let done = load.done.load(Ordering::SeqCst);
+    eprintln!("{done} requests; {first} and {second} a second while keys changed");
     ensure!(done >= RATE * 10, "{done}");
     ensure!(
         first >= RATE / 4 && second >= RATE / 4,

@@ -12,5 +12,6 @@ mod schema;
 mod third_party;
 mod traces;
 mod upstream;
+mod webhooks;
 
 pub(crate) use harness::{OWNER, PASSWORD, ServerProcess, peer};

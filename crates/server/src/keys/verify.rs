@@ -116,11 +116,14 @@ pub(crate) struct VerifyView {
     limit_reset_ms: Option<u64>,
     /// Credits left, where the key has credits.
     credits_left: Option<i64>,
+    /// When credits come back, where none are left (Unix ms).
+    refill_at: Option<i64>,
 }
 
 impl From<Verification> for VerifyView {
     fn from(verification: Verification) -> Self {
         let (mut missing, mut limit, mut retry) = (Vec::new(), None, None);
+        let mut refill = None;
         match &verification.verdict {
             Err(Refusal::InsufficientScope(scopes)) => {
                 missing = scopes.iter().map(|one| one.as_str().to_owned()).collect();
@@ -132,6 +135,7 @@ impl From<Verification> for VerifyView {
                 limit = Some(name.clone());
                 retry = Some(*retry_after_ms);
             }
+            Err(Refusal::CreditsExhausted { refill_at }) => refill = *refill_at,
             _ => {}
         }
         let scopes = verification.scopes.as_ref();
@@ -157,6 +161,7 @@ impl From<Verification> for VerifyView {
             limit_left: verification.limit_left,
             limit_reset_ms: verification.limit_reset_ms,
             credits_left: verification.credits_left,
+            refill_at: refill,
         }
     }
 }

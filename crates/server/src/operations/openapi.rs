@@ -19,6 +19,7 @@ use crate::{keys, rp, sessions, sign_in, users};
     paths(
         keys::list::list,
         keys::list::read,
+        keys::counts::counts,
         keys::list::scopes,
         keys::issue::issue,
         keys::change::change,

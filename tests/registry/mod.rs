@@ -13,6 +13,7 @@ mod on_postgres;
 mod on_sqlite;
 mod over_http;
 mod scanner;
+mod secure;
 
 pub(crate) use fixture::{
     Fixture, Kind, START, checksum, copy_of, from_issue, pepper, rand_text, wish,

@@ -23,6 +23,7 @@ const COMMANDS: &[&str] = &[
     "choose_registry",
     "retry_revocations",
     "discard_revocation",
+    "promote_keys",
     "list_sessions",
     "end_session",
     "end_other_sessions",

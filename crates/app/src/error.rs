@@ -44,6 +44,9 @@ pub enum AppError {
     /// A registry on a server.
     #[error(transparent)]
     Remote(#[from] RemoteError),
+    /// Keys that cannot move to another registry.
+    #[error(transparent)]
+    Promotion(keywright_registry::PromotionError),
     /// The clipboard did not take the text.
     #[error("the clipboard did not take the text: {0}")]
     Clipboard(String),
@@ -75,6 +78,7 @@ impl AppError {
             Self::Delivery(error) => error.code(),
             Self::Sessions(error) => error.code(),
             Self::Remote(error) => error.code(),
+            Self::Promotion(error) => error.code(),
             Self::Clipboard(_) => "clipboard_unavailable",
             Self::SecretGone => "secret_gone",
             Self::AlreadyRevealed => "already_revealed",
@@ -90,7 +94,10 @@ impl AppError {
             Self::SignIn(error) => error.hint(),
             Self::Sessions(error) => error.hint().map(str::to_owned),
             Self::Remote(error) => error.hint().map(str::to_owned),
-            Self::Settings(_) | Self::Environment(_) | Self::Delivery(_) => None,
+            Self::Settings(_)
+            | Self::Environment(_)
+            | Self::Delivery(_)
+            | Self::Promotion(_) => None,
             Self::Home(_) => Some("Set KEYWRIGHT_HOME to a folder of your own.".to_owned()),
             Self::Clipboard(_) => {
                 Some("Reveal the secret and copy it by hand, or try again.".to_owned())
@@ -183,5 +190,14 @@ impl From<&AppError> for ErrorView {
 impl From<AppError> for ErrorView {
     fn from(error: AppError) -> Self {
         Self::from(&error)
+    }
+}
+
+impl From<keywright_registry::PromotionError> for AppError {
+    fn from(error: keywright_registry::PromotionError) -> Self {
+        match error {
+            keywright_registry::PromotionError::Registry(error) => error.into(),
+            other => Self::Promotion(other),
+        }
     }
 }

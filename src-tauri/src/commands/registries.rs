@@ -1,7 +1,11 @@
 //! Commands: which registry the window works with, and what waits for those on servers.
 
 use keywright_app::App;
-use keywright_protocol::{ErrorView, registries::RegistriesView};
+use keywright_protocol::{
+    ErrorView,
+    promotion::{PromotionRequest, PromotionView},
+    registries::RegistriesView,
+};
 use tauri::State;
 
 type Answer<T> = Result<T, ErrorView>;
@@ -42,4 +46,14 @@ pub async fn discard_revocation(
     key_id: String,
 ) -> Answer<RegistriesView> {
     Ok(app.discard_revocation(account_id, key_id).await?)
+}
+
+/// Moves keys of this device to a server, or says what would become of each.
+#[tauri::command]
+#[specta::specta]
+pub async fn promote_keys(
+    app: State<'_, App>,
+    request: PromotionRequest,
+) -> Answer<PromotionView> {
+    Ok(app.promote_keys(request).await?)
 }

@@ -135,6 +135,7 @@ export function installMockHost(): void {
     list_registries: () => registries.view(),
     choose_registry: ({ accountId }) => registries.choose(accountId),
     retry_revocations: () => registries.view(),
+    promote_keys: ({ request }) => registries.promote(request),
     discard_revocation: ({ keyId }) => registries.discard(keyId),
     list_sessions: ({ accountId }) => sessions.list(accountId),
     end_session: ({ sessionId }) => sessions.end(sessionId),

@@ -1,6 +1,6 @@
 // The pretended choice of registries: a server for every account at one. `?mock=keywright,stale` shows a
 // server that went away while a revocation waits.
-import type { AccountView, RegistriesView } from "../lib/host";
+import type { AccountView, PromotionRequest, PromotionView, RegistriesView } from "../lib/host";
 import { KEYWRIGHT } from "../lib/sessions.svelte";
 import { MINUTE, type World } from "./world";
 
@@ -43,6 +43,22 @@ export class MockRegistries {
   choose(accountId: string | null): RegistriesView {
     this.#current = accountId;
     return this.view();
+  }
+
+  /** The last key asked for has a name that the server knows already. */
+  promote(request: PromotionRequest): PromotionView {
+    const asked = this.world.keys.filter(({ view }) => request.keyIds.includes(view.id));
+    const name = ({ view }: (typeof asked)[number]) => ({ keyId: view.id, name: view.name });
+    const taken = asked.length > 1 ? asked.slice(0, -1) : asked;
+    return {
+      dryRun: request.dryRun,
+      moved: taken.map(name),
+      refused: asked.slice(taken.length).map((key) => ({
+        ...name(key),
+        code: "key_exists",
+        message: "another key here has this id",
+      })),
+    };
   }
 
   discard(keyId: string): RegistriesView {

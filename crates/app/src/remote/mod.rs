@@ -11,6 +11,7 @@ mod changes;
 mod error;
 mod kept;
 mod keys;
+mod promotion;
 mod queue;
 mod slot;
 mod verify;

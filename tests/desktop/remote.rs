@@ -108,3 +108,49 @@ async fn key_id(app: &AppWindow) -> Result<String> {
     ensure!(!id.is_empty());
     Ok(id)
 }
+
+#[tokio::test]
+async fn ac_155_keys_of_this_device_move_to_a_server_and_work_all_the_while() -> Result<()> {
+    let desktop = Desktop::start(Keyring::Unlocked).await?;
+    let server = ServerProcess::start().await?;
+    let (app, _browser) = at_server(&desktop, &server).await?;
+    app.go("keys").await?;
+    issue(&app, "Moving").await?;
+    let moving = reveal(&app).await?;
+    put_away(&app).await?;
+    issue(&app, "Taken").await?;
+    let taken = reveal(&app).await?;
+    put_away(&app).await?;
+    // The server has a key with the second one's public id already.
+    let kid = taken.get(8..20).context("a kid")?;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let other = json!({ "name": "Theirs", "prefix": "sk_live", "scopes": ["keys:read"],
+        "client_secret": { "kid": kid, "last_four": "abcd", "digest": "ab".repeat(32) } });
+    let made = client
+        .post(server.at("/api/v1/keys"))
+        .bearer_auth(&server.root_key)
+        .header("content-type", "application/json")
+        .body(other.to_string())
+        .send()
+        .await?;
+    ensure!(made.status() == 201, "{}", made.text().await?);
+    ensure!(code(&server, &moving).await? == "not_found");
+
+    app.click("promote-keys").await?;
+    app.click("promote-check").await?;
+    app.see("promote-preview").await?;
+    ensure!(app.attribute("promote-moved", "data-count").await? == "1");
+    app.reads("promote-refused", "kid_taken").await?;
+    ensure!(code(&server, &moving).await? == "not_found", "a check moved it");
+    app.click("promote-submit").await?;
+    app.see("promote-done").await?;
+    app.click("promote-close").await?;
+
+    ensure!(code(&server, &moving).await? == "valid");
+    ensure!(code(&server, &taken).await? == "not_found");
+    ensure!(verify(&app, &moving).await? == "valid", "here it goes on");
+    switch(&app, "registry-server-0").await?;
+    ensure!(verify(&app, &moving).await? == "valid");
+    ensure!(!server.logged().contains(&moving));
+    Ok(())
+}

@@ -8,8 +8,12 @@ use keywright_domain::SecretText;
 use keywright_domain::accounts::Account;
 use keywright_domain::api_keys::{DAY_MS, NewApiKey, RotationRequest};
 use keywright_protocol::accounts::SignInProgressView;
-use keywright_protocol::api_keys::{ApiKeyListRequest, RevokeApiKeyRequest};
-use keywright_registry::{ApiKeyQuery, VerifyRequest};
+use base64::Engine as _;
+use keywright_protocol::api_keys::{
+    ApiKeyListRequest, IssueApiKeyRequest, RevokeApiKeyRequest, VerifyApiKeyRequest,
+};
+use keywright_protocol::promotion::PromotionRequest;
+use keywright_registry::{ApiKeyQuery, TransferIdentity, VerifyRequest, open_transfer};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -481,6 +485,112 @@ async fn a_choice_survives_the_settings_page_and_ends_with_its_account() -> Outc
     assert_eq!(unknown.expect_err("nobody").code(), "account_not_found");
     app.sign_out("a1".to_owned()).await?;
     assert_eq!(app.read_settings()?.registry_account, None);
+    app.close().await;
+    Ok(())
+}
+
+/// A key of this device: its id and its text.
+async fn issued_here(app: &App) -> anyhow::Result<(String, String)> {
+    app.choose_registry(None).await?;
+    let request = IssueApiKeyRequest {
+        name: "moving".into(),
+        prefix: "sk_live".into(),
+        scopes: vec!["keys:read".into()],
+        expires_in_days: Some(30),
+        settings: None,
+    };
+    let issued = app.issue_api_key(request).await?;
+    let shown = app.reveal_secret(issued.reveal_id)?;
+    Ok((issued.key.id, shown.secret))
+}
+
+#[tokio::test]
+async fn ac_155_an_interrupted_move_is_repeated_and_nothing_secret_is_sent() -> Outcome {
+    let server = Server::start().await?;
+    let folder = tempfile::tempdir()?;
+    let app = signed_in(folder.path(), &server.url).await?;
+    let (id, text) = issued_here(&app).await?;
+    let identity = TransferIdentity::generate();
+    let offer = json!({ "registry_id": "r", "recipient": identity.recipient().to_string(),
+                        "offer": "the offer", "expires_at": 0 });
+    server.says("POST /api/v1/promotions/offers", 200, &offer);
+    let request = |dry_run| PromotionRequest {
+        account_id: "a1".into(),
+        key_ids: Vec::new(),
+        dry_run,
+    };
+    let answer = |accepted: &[&str], present: &[&str]| {
+        json!({ "dry_run": false, "accepted": accepted, "present": present, "refused": [] })
+    };
+
+    // A check moves nothing.
+    server.says("POST /api/v1/promotions", 200, &answer(&[&id], &[]));
+    let preview = app.promote_keys(request(true)).await?;
+    assert_eq!((preview.moved.len(), preview.moved[0].name.as_str()), (1, "moving"));
+    let registry = app.inner.registry.get().await?;
+    assert_eq!(registry.find_api_key(&id).await?.0.promoted_to, None);
+
+    // The server takes it, and its answer is lost, again and again.
+    server.says("POST /api/v1/promotions", 503, &json!({ "code": "store_unavailable" }));
+    let lost = app.promote_keys(request(false)).await.expect_err("lost");
+    assert_eq!(lost.code(), "registry_offline");
+    assert_eq!(registry.find_api_key(&id).await?.0.promoted_to, None);
+
+    // Once more: it has it already.
+    app.remote(&registry.find_account("a1").await?)?.kept().answered(0);
+    server.says("POST /api/v1/promotions", 200, &answer(&[], &[&id, "never sent"]));
+    let moved = app.promote_keys(request(false)).await?;
+    assert_eq!((moved.moved.len(), moved.refused.len()), (1, 0));
+    let (key, _) = registry.find_api_key(&id).await?;
+    assert_eq!(key.promoted_to.as_deref(), Some(server.url.as_str()));
+    let verified = app.verify_api_key(VerifyApiKeyRequest {
+        presented: text.clone(),
+        required_scope: None,
+    });
+    assert!(verified.await?.accepted, "it goes on working here");
+
+    // What went over the wire: neither the key nor a pepper, except sealed for that server.
+    let peppers = app.peppers(&registry).await?.expect("peppers");
+    let pepper = peppers.current().pepper.expose();
+    let standard = base64::engine::general_purpose::STANDARD;
+    let asked = server.asked();
+    for one in &asked {
+        let body = &one.text;
+        assert!(!body.contains(&text[text.len() - 38..]), "{body}");
+        assert!(!body.contains(&hex::encode(pepper)) && !body.contains(&standard.encode(pepper)));
+    }
+    let sent = asked.iter().rev().find(|one| one.line.ends_with("/promotions"));
+    let (_, body) = sent.and_then(|one| one.text.split_once("\r\n\r\n")).expect("a body");
+    let body: Value = serde_json::from_str(body)?;
+    let sealed = standard.decode(body["peppers"].as_str().expect("sealed"))?;
+    let opened = open_transfer(&sealed, &identity)?;
+    assert_eq!(opened.peppers.current().pepper.expose(), pepper);
+    app.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_155_collisions_and_keys_that_stay_are_told_by_key() -> Outcome {
+    let server = Server::start().await?;
+    let folder = tempfile::tempdir()?;
+    let app = signed_in(folder.path(), &server.url).await?;
+    let (id, _) = issued_here(&app).await?;
+    let recipient = TransferIdentity::generate().recipient().to_string();
+    let offer = json!({ "registry_id": "r", "recipient": recipient, "offer": "o", "expires_at": 0 });
+    server.says("POST /api/v1/promotions/offers", 200, &offer);
+    let taken = json!({ "key_id": id, "code": "kid_taken", "message": "another key here has it" });
+    let answer = json!({ "dry_run": false, "accepted": [], "present": [], "refused": [taken] });
+    server.says("POST /api/v1/promotions", 200, &answer);
+    let request = PromotionRequest {
+        account_id: "a1".into(),
+        key_ids: vec![id.clone()],
+        dry_run: false,
+    };
+    let view = app.promote_keys(request).await?;
+    assert!(view.moved.is_empty());
+    assert_eq!((view.refused[0].code.as_str(), view.refused[0].name.as_str()), ("kid_taken", "moving"));
+    let registry = app.inner.registry.get().await?;
+    assert_eq!(registry.find_api_key(&id).await?.0.promoted_to, None, "it is kept here");
     app.close().await;
     Ok(())
 }

@@ -59,14 +59,6 @@ pub(crate) enum AnyRegistry {
 }
 
 impl AnyRegistry {
-    /// The one of this device, for what only that can do.
-    pub(crate) fn on_device(&self) -> Option<&LocalRegistry> {
-        match self {
-            Self::Device(registry) => Some(registry),
-            Self::Server(_) => None,
-        }
-    }
-
     /// The account whose server it is; none for this device.
     pub(crate) fn account_id(&self) -> Option<String> {
         match self {

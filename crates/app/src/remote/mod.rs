@@ -29,10 +29,11 @@ use url::Url;
 pub use call::Credentials;
 pub use error::RemoteError;
 
-pub(crate) use any::{AccountToken, AnyRegistry};
+pub(crate) use any::AnyRegistry;
 pub(crate) use error::is_offline;
-pub(crate) use kept::Kept;
 pub(crate) use slot::RemoteSlots;
+
+use kept::Kept;
 
 use crate::AppError;
 use crate::http::HttpClient;

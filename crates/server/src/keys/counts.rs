@@ -87,3 +87,40 @@ async fn of_owner(app: &App, owner: &str) -> Result<ApiKeyCounts, Problem> {
         revoked: count(StateFilter::Revoked).await?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::{Method, StatusCode};
+    use serde_json::{Value, json};
+
+    use crate::test_support::TestServer;
+
+    #[tokio::test]
+    async fn everybodys_keys_are_counted_for_who_may_see_them_and_otherwise_ones_own() {
+        let server = TestServer::start().await;
+        let user = server.add_user("ann@example.org", &[]).await;
+        let bearer = format!("Bearer {}", server.root_key.expose());
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let wish = json!({ "name": "Ann's", "prefix": "sk_live", "scopes": ["keys:read"],
+                           "owner": { "kind": "person", "id": user.id } });
+        let mut root = server.browser();
+        let body = Body::from(wish.to_string());
+        let issued = root.send(Method::POST, "/api/v1/keys", &headers, body);
+        assert_eq!(issued.await.status, StatusCode::CREATED);
+        let path = "/api/v1/keys/counts";
+        let mut nobody = server.browser();
+        assert_eq!(nobody.get(path).await.status, StatusCode::UNAUTHORIZED);
+        let seen = |counts: &Value| (counts["all"].as_i64(), counts["live"].as_i64());
+        let all = root.send(Method::GET, path, &headers[..1], Body::empty());
+        assert_eq!(seen(&all.await.json()), (Some(2), Some(2)), "with the root key");
+        let mut ann = server.sign_in_as(&user).await;
+        assert_eq!(seen(&ann.get(path).await.json()), (Some(1), Some(1)));
+        let other = server.add_user("bob@example.org", &[]).await;
+        let mut bob = server.sign_in_as(&other).await;
+        assert_eq!(seen(&bob.get(path).await.json()), (Some(0), Some(0)));
+    }
+}

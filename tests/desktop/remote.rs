@@ -22,7 +22,10 @@ async fn at_server(desktop: &Desktop, server: &ServerProcess) -> Result<(AppWind
 async fn switch(app: &AppWindow, testid: &str) -> Result<()> {
     app.go("keys").await?;
     app.click_on(&format!("[data-testid={testid}] input")).await?;
-    let current = format!("document.querySelector('[data-testid={testid}] input').checked");
+    let is_device = testid == "registry-device";
+    let current = format!(
+        "(document.querySelector('[data-testid=registry-switch]').dataset.current === 'device') === {is_device}"
+    );
     app.until("the other registry", &current).await.map(drop)
 }
 

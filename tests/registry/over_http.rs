@@ -4,6 +4,7 @@
 //!
 //! What the API has no route for yet (principals, policies, the audit trail) is set up and looked at
 //! in the server's own registry: [`HttpRegistry`] leads there.
+#![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::net::Ipv4Addr;
 use std::ops::Deref;

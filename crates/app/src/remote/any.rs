@@ -101,7 +101,10 @@ impl AnyRegistry {
             Self::Device(registry) => Ok(Known::fresh(registry.find_api_key(id).await?)),
             Self::Server(registry) => {
                 let key = registry.find_api_key(id).await?;
-                Ok(key.with(|key| (key, Vec::new())))
+                // Who may see a key need not be allowed to see its history.
+                let events = registry.list_events(id).await;
+                let events = events.map(|events| events.value).unwrap_or_default();
+                Ok(key.with(|key| (key, events)))
             }
         }
     }

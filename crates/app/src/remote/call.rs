@@ -202,12 +202,12 @@ impl<C: Credentials> RemoteRegistry<C> {
         sent
     }
 
+    async fn bearer(&self, spent: Option<&SecretText>) -> Result<SecretText, AppError> {
+        self.credentials.token(spent).await.map_err(of_credentials)
+    }
+
     async fn exchange(&self, call: Call<'_>, url: &Url) -> Result<Answer, AppError> {
-        let token = |spent| async {
-            let token = self.credentials.token(spent).await;
-            token.map_err(of_credentials)
-        };
-        let mut bearer = token(None).await?;
+        let mut bearer = self.bearer(None).await?;
         let (mut renewed, mut repeated) = (false, false);
         loop {
             let request = ApiRequest {
@@ -220,7 +220,7 @@ impl<C: Credentials> RemoteRegistry<C> {
             match self.http.call(request).await {
                 Ok(answer) if answer.status == 401 && !renewed => {
                     renewed = true;
-                    bearer = token(Some(&bearer)).await?;
+                    bearer = self.bearer(Some(&bearer)).await?;
                 }
                 Ok(answer) => return self.judge(answer, call.repeatable),
                 // A connection that had been idle may be dead: a fresh one is worth a try.

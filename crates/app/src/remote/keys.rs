@@ -3,11 +3,14 @@
 use keywright_domain::api_keys::lifecycle::KnownScope;
 use keywright_domain::api_keys::{ApiKey, Rotation};
 use keywright_registry::{
-    ApiKeyCounts, ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeyTotal, RegistryError, StateFilter,
+    ApiKeyCounts, ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeyTotal, AuditEvent, RegistryError,
+    StateFilter,
 };
 
 use super::call::{Call, Credentials};
-use super::wire::{Counts, Items, KeyBody, KeyPage, KeyRow, RotationBody, ScopeBody};
+use super::wire::{
+    Counts, EventBody, Items, KeyBody, KeyPage, KeyRow, RotationBody, ScopeBody,
+};
 use super::{Known, RemoteRegistry};
 use crate::AppError;
 
@@ -72,8 +75,8 @@ impl<C: Credentials> RemoteRegistry<C> {
     /// # Errors
     /// As [`Self::find_api_key`].
     pub async fn list_rotations(&self, key_id: &str) -> Result<Known<Vec<Rotation>>, AppError> {
-        let call = Call::get(&["keys", key_id, "rotations"]);
-        let list: Known<Items<RotationBody>> = self.read(call).await?;
+        let path = ["keys", key_id, "rotations"];
+        let list: Known<Items<RotationBody>> = self.read(Call::get(&path)).await?;
         let rotations: Option<Vec<_>> = list
             .value
             .items
@@ -84,6 +87,17 @@ impl<C: Credentials> RemoteRegistry<C> {
             value: rotations.ok_or_else(|| self.not_keywright())?,
             as_of: list.as_of,
         })
+    }
+
+    /// The latest 100 events of a key, newest first.
+    ///
+    /// # Errors
+    /// [`super::RemoteError`]: who may see keys need not be allowed to see the audit trail.
+    pub async fn list_events(&self, key_id: &str) -> Result<Known<Vec<AuditEvent>>, AppError> {
+        let query = vec![("target", key_id.to_owned()), ("limit", "100".to_owned())];
+        let call = Call::get(&["audit"]).query(query);
+        let list: Known<Items<EventBody>> = self.read(call).await?;
+        Ok(list.with(|list| list.items.into_iter().map(AuditEvent::from).collect()))
     }
 
     /// The catalogue of scopes.

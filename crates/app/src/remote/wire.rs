@@ -11,7 +11,7 @@ use keywright_domain::api_keys::{
     RotationState, Secret, SecretState, Tags,
 };
 use keywright_domain::scopes::{Scope, ScopeSet};
-use keywright_registry::{ApiKeyCounts, ApiKeySummary, ClientSecret};
+use keywright_registry::{ApiKeyCounts, ApiKeySummary, AuditEvent, ClientSecret};
 use serde::{Deserialize, Serialize};
 
 /// Who answers for a key.
@@ -288,6 +288,43 @@ impl RotationBody {
             ended_at: self.ended_at,
             ended_by: self.ended_by,
         })
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct DetailBody {
+    name: String,
+    value: String,
+}
+
+/// An event of the audit trail.
+#[derive(Debug, Deserialize)]
+pub(super) struct EventBody {
+    sequence: i64,
+    at: i64,
+    action: String,
+    actor: String,
+    target_kind: String,
+    target_id: String,
+    target_name: String,
+    summary: String,
+    details: Vec<DetailBody>,
+}
+
+impl From<EventBody> for AuditEvent {
+    fn from(event: EventBody) -> Self {
+        let details = event.details.into_iter();
+        Self {
+            sequence: event.sequence,
+            at: event.at,
+            action: event.action,
+            actor: event.actor,
+            target_kind: event.target_kind,
+            target_id: event.target_id,
+            target_name: event.target_name,
+            summary: event.summary,
+            details: details.map(|one| (one.name, one.value)).collect(),
+        }
     }
 }
 

@@ -66,7 +66,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         issuer: "",
         client_id: "keywright-desktop",
         kind: Kind::OpenId,
-        // `account`: sessions and applications; the others: the server's registry of keys.
+        // `account`: sessions and applications; those after it: the server's registry of keys.
         default_scopes: &[
             "openid",
             "profile",
@@ -75,6 +75,7 @@ pub(crate) static PRESETS: &[Preset] = &[
             "account",
             "keys:*",
             "scopes:read",
+            "audit:read",
         ],
         wants_client_secret: false,
         registration_hint: "A Keywright server knows this app already; nothing needs to be registered.",

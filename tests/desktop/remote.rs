@@ -21,7 +21,8 @@ async fn at_server(desktop: &Desktop, server: &ServerProcess) -> Result<(AppWind
 
 async fn switch(app: &AppWindow, testid: &str) -> Result<()> {
     app.go("keys").await?;
-    app.click_on(&format!("[data-testid={testid}] input")).await?;
+    app.click_on(&format!("[data-testid={testid}] input"))
+        .await?;
     let is_device = testid == "registry-device";
     let current = format!(
         "(document.querySelector('[data-testid=registry-switch]').dataset.current === 'device') === {is_device}"
@@ -78,8 +79,11 @@ async fn ac_150_ac_152_keys_of_a_server_in_the_app_and_the_server_away_and_back(
     app.click("filter-all").await?;
     app.see("registry-stale").await?;
     app.reads("key-row-name", "Served").await?;
-    let wish = json!({ "name": "no", "prefix": "sk_live", "scopes": ["keys:read"], "expiresInDays": 9 });
-    let refused = app.invoke("issue_api_key", json!({ "request": wish })).await?;
+    let wish =
+        json!({ "name": "no", "prefix": "sk_live", "scopes": ["keys:read"], "expiresInDays": 9 });
+    let refused = app
+        .invoke("issue_api_key", json!({ "request": wish }))
+        .await?;
     ensure!(refused["error"]["code"] == "registry_offline", "{refused}");
 
     // A revocation waits, and says so.
@@ -87,7 +91,8 @@ async fn ac_150_ac_152_keys_of_a_server_in_the_app_and_the_server_away_and_back(
     app.click("revoke-key").await?;
     app.click("revoke-submit").await?;
     app.gone("revoke-dialog").await?;
-    app.reads("revocations-waiting", "not yet effective").await?;
+    app.reads("revocations-waiting", "not yet effective")
+        .await?;
     app.see("revocation-waits").await?;
 
     // It is back: the revocation is done without anybody's help.
@@ -144,7 +149,10 @@ async fn ac_155_keys_of_this_device_move_to_a_server_and_work_all_the_while() ->
     app.see("promote-preview").await?;
     ensure!(app.attribute("promote-moved", "data-count").await? == "1");
     app.reads("promote-refused", "kid_taken").await?;
-    ensure!(code(&server, &moving).await? == "not_found", "a check moved it");
+    ensure!(
+        code(&server, &moving).await? == "not_found",
+        "a check moved it"
+    );
     app.click("promote-submit").await?;
     app.see("promote-done").await?;
     app.click("promote-close").await?;

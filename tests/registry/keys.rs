@@ -505,10 +505,24 @@ async fn a_secret_made_by_the_client_never_comes_here() -> Result<()> {
     let secret = ClientSecret::of(&newer);
     let request = super::from_issue(DAY_MS);
     let first = registry
-        .rotate_api_key_to(actor, &key.id, &request, "rotation-1", &secret, &fixture.peppers)
+        .rotate_api_key_to(
+            actor,
+            &key.id,
+            &request,
+            "rotation-1",
+            &secret,
+            &fixture.peppers,
+        )
         .await?;
     let retried = registry
-        .rotate_api_key_to(actor, &key.id, &request, "rotation-1", &secret, &fixture.peppers)
+        .rotate_api_key_to(
+            actor,
+            &key.id,
+            &request,
+            "rotation-1",
+            &secret,
+            &fixture.peppers,
+        )
         .await?;
     assert_eq!(
         (first.1.new, first.0.secrets.len()),

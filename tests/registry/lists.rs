@@ -354,4 +354,3 @@ pub(super) async fn indexed(fixture: &Fixture) -> Result<()> {
     }
     anyhow::bail!("the search index does not follow")
 }
-

@@ -412,7 +412,14 @@ async fn ac_138_the_same_rotation_id_rotates_once_from_wherever_it_comes() -> Re
                 return answer.map(|_| "made");
             }
             let answer = registry
-                .rotate_api_key_to(&actor, &other, &request, "rotation-twice", &made, &peppers())
+                .rotate_api_key_to(
+                    &actor,
+                    &other,
+                    &request,
+                    "rotation-twice",
+                    &made,
+                    &peppers(),
+                )
                 .await;
             answer.map(|(_, rotation)| {
                 if rotation.new == made.kid && rotation.id == "rotation-twice" {

@@ -55,7 +55,10 @@ async fn ac_156_a_certificate_that_nobody_vouches_for_is_insecure() -> Result<()
         tokio::spawn(async move { keywright_server::serve(&server, listener, until).await });
 
     // Trusted: the server is heard, and does not know the token.
-    assert_eq!(code(&issuer, Some(&made.authority)).await?, "reauth_required");
+    assert_eq!(
+        code(&issuer, Some(&made.authority)).await?,
+        "reauth_required"
+    );
     assert_eq!(code(&issuer, None).await?, "insecure_endpoint");
     assert_eq!(
         code(&issuer, Some(&other.authority)).await?,

@@ -94,10 +94,9 @@ impl AppError {
             Self::SignIn(error) => error.hint(),
             Self::Sessions(error) => error.hint().map(str::to_owned),
             Self::Remote(error) => error.hint().map(str::to_owned),
-            Self::Settings(_)
-            | Self::Environment(_)
-            | Self::Delivery(_)
-            | Self::Promotion(_) => None,
+            Self::Settings(_) | Self::Environment(_) | Self::Delivery(_) | Self::Promotion(_) => {
+                None
+            }
             Self::Home(_) => Some("Set KEYWRIGHT_HOME to a folder of your own.".to_owned()),
             Self::Clipboard(_) => {
                 Some("Reveal the secret and copy it by hand, or try again.".to_owned())

@@ -30,10 +30,7 @@ pub async fn choose_registry(
 /// Tries revocations that wait for an account's server.
 #[tauri::command]
 #[specta::specta]
-pub async fn retry_revocations(
-    app: State<'_, App>,
-    account_id: String,
-) -> Answer<RegistriesView> {
+pub async fn retry_revocations(app: State<'_, App>, account_id: String) -> Answer<RegistriesView> {
     Ok(app.retry_revocations(account_id).await?)
 }
 
@@ -51,9 +48,6 @@ pub async fn discard_revocation(
 /// Moves keys of this device to a server, or says what would become of each.
 #[tauri::command]
 #[specta::specta]
-pub async fn promote_keys(
-    app: State<'_, App>,
-    request: PromotionRequest,
-) -> Answer<PromotionView> {
+pub async fn promote_keys(app: State<'_, App>, request: PromotionRequest) -> Answer<PromotionView> {
     Ok(app.promote_keys(request).await?)
 }

@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use keywright_domain::SecretText;
 use keywright_domain::api_keys::lifecycle::KnownScope;
-use keywright_domain::api_keys::{
-    ApiKey, NewApiKey, PlainKey, Refusal, Rotation, RotationRequest,
-};
+use keywright_domain::api_keys::{ApiKey, NewApiKey, PlainKey, Refusal, Rotation, RotationRequest};
 use keywright_registry::{
     ApiKeyCounts, ApiKeyPage, ApiKeyQuery, AuditEvent, Issued, LocalRegistry, RegistryError,
     RotationStep, Verification, VerifyRequest,
@@ -185,9 +183,9 @@ impl AnyRegistry {
         reason: &str,
     ) -> Result<ApiKey, AppError> {
         match self {
-            Self::Device(registry) => {
-                Ok(registry.disable_api_key(&app.inner.actor, id, reason).await?)
-            }
+            Self::Device(registry) => Ok(registry
+                .disable_api_key(&app.inner.actor, id, reason)
+                .await?),
             Self::Server(registry) => registry.disable_api_key(id, reason).await,
         }
     }

@@ -120,10 +120,7 @@ impl<C: Credentials> RemoteRegistry<C> {
             Ok(answer) => {
                 let value = self.document(&answer)?;
                 self.kept.remember(&name, &answer.body, now_ms()).await;
-                Ok(Known {
-                    value,
-                    as_of: None,
-                })
+                Ok(Known { value, as_of: None })
             }
             Err(error) if is_offline(&error) => self.remembered(&name).ok_or(error),
             Err(error) => Err(error),

@@ -284,6 +284,9 @@ mod tests {
             of(403, "insufficient_scope").expect("a refusal").code(),
             "insufficient_scope"
         );
-        assert_eq!(RemoteError::of_problem(400, &json!({ "detail": "x" })), None);
+        assert_eq!(
+            RemoteError::of_problem(400, &json!({ "detail": "x" })),
+            None
+        );
     }
 }

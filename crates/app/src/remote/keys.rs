@@ -8,9 +8,7 @@ use keywright_registry::{
 };
 
 use super::call::{Call, Credentials};
-use super::wire::{
-    Counts, EventBody, Items, KeyBody, KeyPage, KeyRow, RotationBody, ScopeBody,
-};
+use super::wire::{Counts, EventBody, Items, KeyBody, KeyPage, KeyRow, RotationBody, ScopeBody};
 use super::{Known, RemoteRegistry};
 use crate::AppError;
 

@@ -126,7 +126,11 @@ impl App {
                     .mark_promoted(&self.inner.actor, &taken, &account.issuer)
                     .await?;
                 for one in left {
-                    tracing::warn!(key = one.key_id, code = one.code, "a moved key was not left");
+                    tracing::warn!(
+                        key = one.key_id,
+                        code = one.code,
+                        "a moved key was not left"
+                    );
                 }
             }
             for id in taken {

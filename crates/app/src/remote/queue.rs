@@ -130,8 +130,11 @@ impl Queue {
             return Ok(());
         };
         let failed = |error: String| RemoteError::QueueNotWritten(error);
-        let folder = file.parent().ok_or_else(|| failed("no folder".to_owned()))?;
-        let bytes = serde_json::to_vec_pretty(waiting).map_err(|error| failed(error.to_string()))?;
+        let folder = file
+            .parent()
+            .ok_or_else(|| failed("no folder".to_owned()))?;
+        let bytes =
+            serde_json::to_vec_pretty(waiting).map_err(|error| failed(error.to_string()))?;
         replace(folder, FILE, &bytes).map_err(|error| failed(error.to_string()))
     }
 

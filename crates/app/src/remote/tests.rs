@@ -4,11 +4,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use base64::Engine as _;
 use keywright_domain::SecretText;
 use keywright_domain::accounts::Account;
 use keywright_domain::api_keys::{DAY_MS, NewApiKey, RotationRequest};
 use keywright_protocol::accounts::SignInProgressView;
-use base64::Engine as _;
 use keywright_protocol::api_keys::{
     ApiKeyListRequest, IssueApiKeyRequest, RevokeApiKeyRequest, VerifyApiKeyRequest,
 };
@@ -204,7 +204,10 @@ async fn ac_150_a_new_secret_never_crosses_the_wire() -> Outcome {
         let text = one.plain.text().expose();
         // What follows prefix, kid and marker is the secret.
         let secret = &text[text.len() - 38..];
-        let said: Vec<_> = asked.iter().filter(|asked| asked.text.contains(secret)).collect();
+        let said: Vec<_> = asked
+            .iter()
+            .filter(|asked| asked.text.contains(secret))
+            .collect();
         assert!(said.is_empty(), "{said:?}");
         let kid = one.plain.kid().as_str();
         assert!(asked.iter().any(|asked| asked.text.contains(kid)));
@@ -260,7 +263,11 @@ async fn a_503_is_being_away_and_another_status_is_not() -> Outcome {
     server.says("GET /api/v1/keys/k1", 503, &away);
     assert!(remote.find_api_key("k1").await?.as_of.is_some());
     remote.kept().wake();
-    server.says("GET /api/v1/keys/k1", 404, &json!({ "code": "key_not_found" }));
+    server.says(
+        "GET /api/v1/keys/k1",
+        404,
+        &json!({ "code": "key_not_found" }),
+    );
     let gone = remote.find_api_key("k1").await.expect_err("gone");
     assert_eq!(gone.code(), "key_not_found", "not what was known");
     Ok(())
@@ -291,7 +298,11 @@ async fn only_what_does_no_harm_is_sent_twice() -> Outcome {
     let lines = server.lines();
     let posts = lines.iter().filter(|line| line.starts_with("POST"));
     assert_eq!(posts.count(), 1, "{lines:?}");
-    assert!(lines.iter().any(|line| line.starts_with("GET /api/v1/keys?text=")));
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.starts_with("GET /api/v1/keys?text="))
+    );
     Ok(())
 }
 
@@ -299,7 +310,8 @@ async fn only_what_does_no_harm_is_sent_twice() -> Outcome {
 async fn ac_158_a_refusal_and_a_spent_token() -> Outcome {
     let server = Server::start().await?;
     let remote = remote(&server)?;
-    let refusal = json!({ "code": "insufficient_scope", "detail": "this needs the scope keys:write" });
+    let refusal =
+        json!({ "code": "insufficient_scope", "detail": "this needs the scope keys:write" });
     server.says("POST /api/v1/keys/k1/disable", 403, &refusal);
     let refused = remote.disable_api_key("k1", "").await.expect_err("403");
     assert_eq!(refused.code(), "insufficient_scope");
@@ -519,26 +531,37 @@ async fn ac_155_an_interrupted_move_is_repeated_and_nothing_secret_is_sent() -> 
         key_ids: Vec::new(),
         dry_run,
     };
-    let answer = |accepted: &[&str], present: &[&str]| {
-        json!({ "dry_run": false, "accepted": accepted, "present": present, "refused": [] })
-    };
+    let answer = |accepted: &[&str], present: &[&str]| json!({ "dry_run": false, "accepted": accepted, "present": present, "refused": [] });
 
     // A check moves nothing.
     server.says("POST /api/v1/promotions", 200, &answer(&[&id], &[]));
     let preview = app.promote_keys(request(true)).await?;
-    assert_eq!((preview.moved.len(), preview.moved[0].name.as_str()), (1, "moving"));
+    assert_eq!(
+        (preview.moved.len(), preview.moved[0].name.as_str()),
+        (1, "moving")
+    );
     let registry = app.inner.registry.get().await?;
     assert_eq!(registry.find_api_key(&id).await?.0.promoted_to, None);
 
     // The server takes it, and its answer is lost, again and again.
-    server.says("POST /api/v1/promotions", 503, &json!({ "code": "store_unavailable" }));
+    server.says(
+        "POST /api/v1/promotions",
+        503,
+        &json!({ "code": "store_unavailable" }),
+    );
     let lost = app.promote_keys(request(false)).await.expect_err("lost");
     assert_eq!(lost.code(), "registry_offline");
     assert_eq!(registry.find_api_key(&id).await?.0.promoted_to, None);
 
     // Once more: it has it already.
-    app.remote(&registry.find_account("a1").await?)?.kept().answered(0);
-    server.says("POST /api/v1/promotions", 200, &answer(&[], &[&id, "never sent"]));
+    app.remote(&registry.find_account("a1").await?)?
+        .kept()
+        .answered(0);
+    server.says(
+        "POST /api/v1/promotions",
+        200,
+        &answer(&[], &[&id, "never sent"]),
+    );
     let moved = app.promote_keys(request(false)).await?;
     assert_eq!((moved.moved.len(), moved.refused.len()), (1, 0));
     let (key, _) = registry.find_api_key(&id).await?;
@@ -559,8 +582,13 @@ async fn ac_155_an_interrupted_move_is_repeated_and_nothing_secret_is_sent() -> 
         assert!(!body.contains(&text[text.len() - 38..]), "{body}");
         assert!(!body.contains(&hex::encode(pepper)) && !body.contains(&standard.encode(pepper)));
     }
-    let sent = asked.iter().rev().find(|one| one.line.ends_with("/promotions"));
-    let (_, body) = sent.and_then(|one| one.text.split_once("\r\n\r\n")).expect("a body");
+    let sent = asked
+        .iter()
+        .rev()
+        .find(|one| one.line.ends_with("/promotions"));
+    let (_, body) = sent
+        .and_then(|one| one.text.split_once("\r\n\r\n"))
+        .expect("a body");
     let body: Value = serde_json::from_str(body)?;
     let sealed = standard.decode(body["peppers"].as_str().expect("sealed"))?;
     let opened = open_transfer(&sealed, &identity)?;
@@ -576,7 +604,8 @@ async fn ac_155_collisions_and_keys_that_stay_are_told_by_key() -> Outcome {
     let app = signed_in(folder.path(), &server.url).await?;
     let (id, _) = issued_here(&app).await?;
     let recipient = TransferIdentity::generate().recipient().to_string();
-    let offer = json!({ "registry_id": "r", "recipient": recipient, "offer": "o", "expires_at": 0 });
+    let offer =
+        json!({ "registry_id": "r", "recipient": recipient, "offer": "o", "expires_at": 0 });
     server.says("POST /api/v1/promotions/offers", 200, &offer);
     let taken = json!({ "key_id": id, "code": "kid_taken", "message": "another key here has it" });
     let answer = json!({ "dry_run": false, "accepted": [], "present": [], "refused": [taken] });
@@ -588,9 +617,16 @@ async fn ac_155_collisions_and_keys_that_stay_are_told_by_key() -> Outcome {
     };
     let view = app.promote_keys(request).await?;
     assert!(view.moved.is_empty());
-    assert_eq!((view.refused[0].code.as_str(), view.refused[0].name.as_str()), ("kid_taken", "moving"));
+    assert_eq!(
+        (view.refused[0].code.as_str(), view.refused[0].name.as_str()),
+        ("kid_taken", "moving")
+    );
     let registry = app.inner.registry.get().await?;
-    assert_eq!(registry.find_api_key(&id).await?.0.promoted_to, None, "it is kept here");
+    assert_eq!(
+        registry.find_api_key(&id).await?.0.promoted_to,
+        None,
+        "it is kept here"
+    );
     app.close().await;
     Ok(())
 }

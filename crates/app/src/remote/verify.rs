@@ -156,7 +156,11 @@ mod tests {
         let of = |valid: bool, code: &str| judged(json!({ "valid": valid, "code": code }));
         assert_eq!(of(true, "valid"), Some("valid"));
         assert_eq!(of(false, "revoked"), Some("revoked"));
-        for (valid, code) in [(false, "valid"), (true, "revoked"), (false, "something_new")] {
+        for (valid, code) in [
+            (false, "valid"),
+            (true, "revoked"),
+            (false, "something_new"),
+        ] {
             assert_eq!(of(valid, code), None, "{valid} {code}");
         }
         assert_eq!(judged(json!({})), None);

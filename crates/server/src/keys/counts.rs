@@ -50,10 +50,7 @@ impl From<ApiKeyCounts> for KeyCounts {
     get, path = "/api/v1/keys/counts", tag = "keys",
     responses((status = 200, description = "With very many keys they may be some seconds old", body = KeyCounts))
 )]
-pub(crate) async fn counts(
-    State(app): State<App>,
-    manager: Manager,
-) -> Result<Response, Problem> {
+pub(crate) async fn counts(State(app): State<App>, manager: Manager) -> Result<Response, Problem> {
     manager.require_own("keys:read")?;
     let counts = match &manager.person {
         Some(person) if !manager.may("keys:read") => of_owner(&app, person).await?,
@@ -116,7 +113,11 @@ mod tests {
         assert_eq!(nobody.get(path).await.status, StatusCode::UNAUTHORIZED);
         let seen = |counts: &Value| (counts["all"].as_i64(), counts["live"].as_i64());
         let all = root.send(Method::GET, path, &headers[..1], Body::empty());
-        assert_eq!(seen(&all.await.json()), (Some(2), Some(2)), "with the root key");
+        assert_eq!(
+            seen(&all.await.json()),
+            (Some(2), Some(2)),
+            "with the root key"
+        );
         let mut ann = server.sign_in_as(&user).await;
         assert_eq!(seen(&ann.get(path).await.json()), (Some(1), Some(1)));
         let other = server.add_user("bob@example.org", &[]).await;

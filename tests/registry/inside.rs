@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use keywright_domain::api_keys::{NewApiKey, OwnerKind};
 use keywright_domain::audit::Actor;
 use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
-use keywright_registry::{Clock, LocalRegistry, Peppers, PrincipalChange};
+use keywright_registry::{Clock, LocalRegistry, Peppers, PrincipalChange, VerifyRequest};
 
 use super::keys::{asking, verify};
 use super::races::{Way, code, end, peppers, window};

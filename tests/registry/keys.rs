@@ -6,11 +6,11 @@ use anyhow::Result;
 use keywright_domain::api_keys::{
     CreditPlan, DAY_MS, Environment, KeySettings, KeyType, NetworkList, NewApiKey, OriginList,
     Owner, OwnerKind, PlainKey, Policy, PolicyEnvironment, Prefix, RateLimit, RateLimits, Refill,
-    Refusal,
+    Refusal, RotationRequest,
 };
 use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
 use keywright_registry::{
-    Caller, ClientSecret, Issued, PrincipalChange, Verification, VerifyRequest,
+    Caller, ClientSecret, Issued, PrincipalChange, RotationStep, Verification, VerifyRequest,
 };
 
 use super::{Fixture, START, wish};
@@ -566,5 +566,46 @@ async fn a_change_counts_from_the_next_verification_on() -> Result<()> {
         stale.expect_err("changed since").code(),
         "changed_meanwhile"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rotation_is_cancelled_rolled_back_promoted_and_finished() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let first = fixture.issue("stepped").await?;
+    let id = &first.key.id;
+    let nothing = registry.step_rotation(actor, id, RotationStep::Finish).await;
+    assert_eq!(nothing.expect_err("none yet").code(), "no_rotation");
+    let wish = RotationRequest::default();
+
+    let cancelled = fixture.rotate_as(id, &wish).await?;
+    let (key, rotation) = registry
+        .step_rotation(actor, id, RotationStep::Cancel)
+        .await?;
+    assert_eq!((key.secrets.len(), rotation.state.is_open()), (2, false));
+    let codes = (fixture.code(&first).await?, fixture.code(&cancelled).await?);
+    assert_eq!(codes, ("valid", "retired"));
+
+    let taken_back = fixture.rotate_as(id, &wish).await?;
+    let (_, rotation) = registry
+        .step_rotation(actor, id, RotationStep::Promote)
+        .await?;
+    assert_eq!(rotation.activated_at, Some(START));
+    registry
+        .step_rotation(actor, id, RotationStep::RollBack)
+        .await?;
+    assert_eq!(fixture.code(&first).await?, "valid");
+    assert_ne!(fixture.code(&taken_back).await?, "valid");
+
+    let last = fixture.rotate_as(id, &wish).await?;
+    registry
+        .step_rotation(actor, id, RotationStep::Promote)
+        .await?;
+    registry
+        .step_rotation(actor, id, RotationStep::Finish)
+        .await?;
+    let codes = (fixture.code(&first).await?, fixture.code(&last).await?);
+    assert_eq!(codes, ("retired", "valid"));
     Ok(())
 }

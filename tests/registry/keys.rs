@@ -575,7 +575,9 @@ async fn a_rotation_is_cancelled_rolled_back_promoted_and_finished() -> Result<(
     let (registry, actor) = (&fixture.registry, &fixture.actor);
     let first = fixture.issue("stepped").await?;
     let id = &first.key.id;
-    let nothing = registry.step_rotation(actor, id, RotationStep::Finish).await;
+    let nothing = registry
+        .step_rotation(actor, id, RotationStep::Finish)
+        .await;
     assert_eq!(nothing.expect_err("none yet").code(), "no_rotation");
     let wish = RotationRequest::default();
 

@@ -46,6 +46,8 @@ struct VerifyAnswer {
     limit_reset_ms: Option<u64>,
     credits_left: Option<i64>,
     refill_at: Option<i64>,
+    #[serde(default)]
+    every_use_counts: bool,
 }
 
 impl<C: Credentials> RemoteRegistry<C> {
@@ -104,6 +106,7 @@ fn read(answer: VerifyAnswer, format: Option<FormatError>) -> Option<Verificatio
         limit_left: answer.limit_left,
         limit_reset_ms: answer.limit_reset_ms,
         credits_left: answer.credits_left,
+        every_use_counts: answer.every_use_counts,
     })
 }
 

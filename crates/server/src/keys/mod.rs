@@ -7,14 +7,14 @@ pub(crate) mod counts;
 mod forward_auth;
 pub(crate) mod issue;
 pub(crate) mod list;
-mod manager;
+pub(crate) mod manager;
 pub(crate) mod rotate;
-mod settings;
+pub(crate) mod settings;
 pub(crate) mod verify;
-mod views;
+pub(crate) mod views;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use axum::Router;
 use axum::routing::{any, get, post};

@@ -2,7 +2,7 @@
 //! [`IssuedView`], once.
 
 use keywright_domain::api_keys::{
-    ApiKey, ApiKeyState, Owner, OwnerKind, PlainKey, Rotation, Secret, SecretState,
+    ApiKey, ApiKeyState, KeyError, Owner, OwnerKind, PlainKey, Rotation, Secret, SecretState,
 };
 use keywright_registry::{ApiKeySummary, ClientSecret, RegistryError};
 use serde::{Deserialize, Serialize};
@@ -273,6 +273,10 @@ pub(crate) struct IssuedView {
     /// The rotation, where it was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rotation_id: Option<String>,
+    /// This answers a request that was answered before. The secret was in that answer and is in no
+    /// other: if it got lost, revoke the key or rotate it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) secret_was_shown: bool,
 }
 
 impl IssuedView {
@@ -282,6 +286,7 @@ impl IssuedView {
             key: KeyView::of(key, now),
             secret: plain.map(|plain| plain.text().expose().to_owned()),
             rotation_id: None,
+            secret_was_shown: false,
         }
     }
 }
@@ -295,7 +300,7 @@ impl std::fmt::Debug for IssuedView {
 }
 
 /// A secret that the client made: its text never comes here.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClientSecretBody {
     /// The kid inside its text.
@@ -344,7 +349,19 @@ fn digest_of(text: &str) -> Option<[u8; 32]> {
 pub(crate) fn problem(error: RegistryError) -> Problem {
     use axum::http::StatusCode;
     let code = error.code();
+    let policy = match &error {
+        // Which rule of which policy: programs need not read sentences (AC-142).
+        RegistryError::Key(KeyError::Policy(violation)) => {
+            Some((violation.policy, violation.environment.to_string()))
+        }
+        _ => None,
+    };
     let mut problem = Problem::from(error);
+    if let Some((policy, environment)) = policy {
+        problem = problem
+            .with("policy", policy)
+            .with("policy_environment", environment);
+    }
     problem.status = match code {
         "rotation_in_progress"
         | "no_rotation"

@@ -2,8 +2,8 @@
 //! [`RemoteRegistry`]. Secrets are made on this side; the server never has the text of a key that was
 //! not presented for verification.
 //!
-//! What the API has no route for yet (principals, policies, the audit trail) is set up and looked at
-//! in the server's own registry: [`HttpRegistry`] leads there.
+//! What the app does not do over HTTP (principals, policies, the whole audit trail) is set up and looked
+//! at in the server's own registry: [`HttpRegistry`] leads there.
 #![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::net::Ipv4Addr;
@@ -195,13 +195,12 @@ impl HttpRegistry {
         self.remote.enable_api_key(id).await
     }
 
-    /// The key over HTTP; its events are the server's.
     pub(crate) async fn find_api_key(
         &self,
         id: &str,
     ) -> Result<(ApiKey, Vec<AuditEvent>), AppError> {
         let key = self.remote.find_api_key(id).await?.value;
-        let (_, events) = self.node.registry.find_api_key(id).await?;
+        let events = self.remote.list_events(id).await?.value;
         Ok((key, events))
     }
 

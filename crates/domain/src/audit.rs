@@ -142,6 +142,8 @@ pub enum AuditAction {
     UserRolesChanged,
     /// A password was set.
     PasswordChanged,
+    /// An administrator took a password away and gave a link to choose another.
+    PasswordReset,
     /// One-time codes or recovery codes were set up or removed.
     SecondFactorChanged,
     /// A one-time code or a recovery code was used.
@@ -248,6 +250,18 @@ pub enum AuditAction {
     BulkCancelled,
     /// What is over was removed by its retention.
     Pruned,
+    /// Somebody said where a key was seen, without its secret.
+    ApiKeyReported,
+    /// A webhook was added.
+    WebhookAdded,
+    /// A webhook was changed.
+    WebhookChanged,
+    /// A webhook was given a new secret.
+    WebhookSecretRotated,
+    /// A webhook was switched off, because nothing could be delivered to it.
+    WebhookDisabled,
+    /// A webhook was removed.
+    WebhookRemoved,
 }
 
 impl AuditAction {
@@ -310,6 +324,7 @@ impl AuditAction {
             Self::UserDeleted => "user.deleted",
             Self::UserRolesChanged => "user.roles_changed",
             Self::PasswordChanged => "user.password_changed",
+            Self::PasswordReset => "user.password_reset",
             Self::SecondFactorChanged => "user.second_factor_changed",
             Self::SecondFactorUsed => "user.second_factor_used",
             Self::PasskeyAdded => "user.passkey_added",
@@ -363,6 +378,12 @@ impl AuditAction {
             Self::BulkBegun => "registry.bulk_begun",
             Self::BulkCancelled => "registry.bulk_cancelled",
             Self::Pruned => "registry.pruned",
+            Self::ApiKeyReported => "api_key.reported",
+            Self::WebhookAdded => "webhook.added",
+            Self::WebhookChanged => "webhook.changed",
+            Self::WebhookSecretRotated => "webhook.secret_rotated",
+            Self::WebhookDisabled => "webhook.disabled",
+            Self::WebhookRemoved => "webhook.removed",
         }
     }
 }

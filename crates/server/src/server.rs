@@ -12,7 +12,10 @@ use crate::passwords::{PasswordError, PasswordHasher};
 use crate::secrets::{SecretsError, ServerSecrets};
 use crate::settings::{SettingError, Settings};
 use crate::signing::{Alg, SigningKeys};
-use crate::{account, key_service, keys, oauth2, operations, pages, rp, sessions, sign_in, users};
+use crate::{
+    account, key_service, keys, leaks, notices, oauth2, operations, pages, rp, sessions, sign_in,
+    users, webhooks,
+};
 
 const SETTLE_EVERY: Duration = Duration::from_secs(60);
 
@@ -34,6 +37,8 @@ pub(crate) struct Parts {
     pub(crate) sessions: sessions::State,
     pub(crate) sign_in: sign_in::State,
     pub(crate) operations: operations::State,
+    pub(crate) notices: notices::State,
+    pub(crate) leaks: leaks::State,
 }
 
 impl Parts {
@@ -121,6 +126,8 @@ impl Server {
             sessions: sessions::State::new(&settings)?,
             sign_in: sign_in::State::new(&settings)?,
             operations: operations::State::new(&settings)?,
+            notices: notices::State::new(&settings)?,
+            leaks: leaks::State::new(&settings)?,
             keys: SigningKeys::default(),
             passwords: PasswordHasher::new(workers.max(1))?,
             peppers: RwLock::new(peppers.map(Arc::new)),
@@ -130,10 +137,7 @@ impl Server {
             secrets,
             clock,
         });
-        app.keys
-            .settle(&app.registry, &app.secrets, &app.settings, app.now())
-            .await
-            .map_err(|error| BuildError::Keys(error.to_string()))?;
+        settle_keys(&app).await?;
         crate::set_up::complete(&app.registry).await?;
         sessions::load(&app).await?;
         Ok(Self { app })
@@ -150,6 +154,8 @@ impl Server {
             .merge(sessions::routes())
             .merge(users::routes())
             .merge(keys::routes())
+            .merge(webhooks::routes())
+            .merge(leaks::routes())
             .merge(key_service::routes())
             .merge(operations::routes())
             .merge(pages::routes());
@@ -167,11 +173,7 @@ impl Server {
             loop {
                 tokio::time::sleep(SETTLE_EVERY).await;
                 let Some(app) = weak.upgrade() else { return };
-                let settled = app
-                    .keys
-                    .settle(&app.registry, &app.secrets, &app.settings, app.now())
-                    .await;
-                if let Err(error) = settled {
+                if let Err(error) = settle_keys(&app).await {
                     tracing::warn!(%error, "signing keys stay as they are until the next minute");
                 }
             }
@@ -179,6 +181,7 @@ impl Server {
         sessions::start_background_work(&self.app);
         oauth2::start_background_work(&self.app);
         operations::start_background_work(&self.app);
+        notices::start_background_work(&self.app);
         key_service::start_background_work(&self.app);
     }
 
@@ -238,6 +241,17 @@ impl Server {
     pub(crate) fn parts(&self) -> &App {
         &self.app
     }
+}
+
+/// Makes signing keys that are missing, brings all on to where time has them, and reads them anew.
+///
+/// # Errors
+/// [`BuildError::Keys`]; the keys stay as they were.
+pub(crate) async fn settle_keys(app: &App) -> Result<(), BuildError> {
+    app.keys
+        .settle(&app.registry, &app.secrets, &app.settings, app.now())
+        .await
+        .map_err(|error| BuildError::Keys(error.to_string()))
 }
 
 impl std::fmt::Debug for Server {

@@ -5,6 +5,7 @@ mod bearer;
 pub(crate) mod change;
 pub(crate) mod counts;
 mod forward_auth;
+mod in_url;
 pub(crate) mod issue;
 pub(crate) mod list;
 pub(crate) mod manager;

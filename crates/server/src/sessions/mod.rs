@@ -53,6 +53,7 @@ pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/auth/session", get(session::show).fallback(wrong))
         .route("/auth/signOut", post(sign_out::sign_out).fallback(wrong))
+        .route("/logout", post(sign_out::sign_out).fallback(wrong))
         .route("/auth/csrfToken", get(csrf_token::show).fallback(wrong))
         .route("/api/v1/sessions", get(review::list).fallback(wrong))
         .route(
@@ -262,6 +263,7 @@ pub(crate) async fn began(app: &App, session: &Session, new_device: bool) -> Res
             session = %session.id,
             "somebody signed in with a browser that was not seen before"
         );
+        crate::notices::people::tell_of_new_sign_in(app, session).await;
     }
     let others = active(app, &session.user_id).await?;
     let too_old = others

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
+use super::mail::MailTable;
+use super::retention::RetentionTable;
 use super::{DatabaseAddress, SameSite, SettingError, Settings, SignUp};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -60,6 +63,9 @@ pub struct SettingsFile {
     /// Figures.
     #[serde(skip_serializing_if = "is_default")]
     pub metrics: MetricsTable,
+    /// Traces.
+    #[serde(skip_serializing_if = "is_default")]
+    pub telemetry: TelemetryTable,
     /// Resources besides our own API that access tokens may be made for (RFC 8707).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
@@ -78,6 +84,23 @@ pub struct SettingsFile {
     /// Accounts.
     #[serde(skip_serializing_if = "is_default")]
     pub sign_up: SignUpTable,
+    /// Mail.
+    #[serde(skip_serializing_if = "is_default")]
+    pub mail: MailTable,
+    /// What is kept.
+    #[serde(skip_serializing_if = "is_default")]
+    pub retention: RetentionTable,
+    /// Keys that were found.
+    #[serde(skip_serializing_if = "is_default")]
+    pub leaks: LeaksTable,
+}
+
+/// `[leaks]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LeaksTable {
+    /// Where GitHub publishes the keys that it signs with.
+    pub github_keys_url: Option<String>,
 }
 
 /// `[tls]`
@@ -98,6 +121,16 @@ pub struct MetricsTable {
     pub listen: Option<SocketAddr>,
     /// Networks that may read them beside the rest.
     pub allow: Vec<IpNet>,
+}
+
+/// `[telemetry]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryTable {
+    /// A collector's address.
+    pub otlp_endpoint: Option<String>,
+    /// How many requests of a hundred are traced.
+    pub sample_percent: Option<u32>,
 }
 
 /// `[proxies]`
@@ -146,6 +179,15 @@ pub struct SessionsTable {
 pub struct SignUpTable {
     /// Roles of people who come by an identity provider; absent: only who was invited.
     pub provider_roles: Option<Vec<String>>,
+}
+
+/// A collector's address.
+///
+/// # Errors
+/// [`SettingError`] for what is none.
+pub fn collector(text: &str) -> Result<Url, SettingError> {
+    Url::parse(text)
+        .map_err(|error| SettingError::new("telemetry.otlp_endpoint", error.to_string()))
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -209,6 +251,13 @@ impl SettingsFile {
             .map_or(settings.drain_notice, Duration::from_secs);
         settings.metrics_listen = self.metrics.listen;
         settings.metrics_allow.clone_from(&self.metrics.allow);
+        settings.otlp_endpoint = self
+            .telemetry
+            .otlp_endpoint
+            .as_deref()
+            .map(collector)
+            .transpose()?;
+        settings.otlp_sample_percent = self.telemetry.sample_percent.unwrap_or(100);
         settings.log_json = match self.log_format.as_deref() {
             None | Some("json") => true,
             Some("text") => false,
@@ -242,6 +291,15 @@ impl SettingsFile {
                 return Err(SettingError::new("sessions.same_site", why).into());
             }
         };
+        settings.mail = self.mail.settings()?;
+        settings.retention = self.retention.settings()?;
+        settings.github_keys_url =
+            match &self.leaks.github_keys_url {
+                None => None,
+                Some(text) => Some(url::Url::parse(text).map_err(|_| {
+                    SettingError::new("leaks.github_keys_url", "this is no address")
+                })?),
+            };
         settings.sign_up = match &self.sign_up.provider_roles {
             Some(roles) => SignUp::ByProvider(roles.clone()),
             None => SignUp::Invited,

@@ -20,6 +20,8 @@ mod grants;
 mod hygiene_sweep;
 #[path = "insight.rs"]
 mod insight;
+#[path = "key_service.rs"]
+mod key_service;
 #[path = "keys.rs"]
 mod keys;
 #[path = "lists.rs"]

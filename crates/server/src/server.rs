@@ -12,9 +12,7 @@ use crate::passwords::{PasswordError, PasswordHasher};
 use crate::secrets::{SecretsError, ServerSecrets};
 use crate::settings::{SettingError, Settings};
 use crate::signing::{Alg, SigningKeys};
-use crate::{
-    account, key_service, keys, oauth2, operations, pages, rp, sessions, sign_in, users,
-};
+use crate::{account, key_service, keys, oauth2, operations, pages, rp, sessions, sign_in, users};
 
 const SETTLE_EVERY: Duration = Duration::from_secs(60);
 

@@ -664,5 +664,8 @@ async fn ac_182_what_a_person_may_not_do_is_refused_and_written_down() {
     }
     assert_eq!(found.len(), 2, "one a permission and minute: {found:?}");
     let text = json!(found).to_string();
-    assert!(text.contains("audit:read") && text.contains("keys:write"), "{text}");
+    assert!(
+        text.contains("audit:read") && text.contains("keys:write"),
+        "{text}"
+    );
 }

@@ -8,6 +8,9 @@ mod caller;
 mod http;
 mod key_service;
 mod keys;
+mod leaks;
+mod mail;
+mod notices;
 mod oauth2;
 mod operations;
 mod pages;
@@ -23,6 +26,7 @@ pub mod settings;
 mod sign_in;
 mod signing;
 mod users;
+mod webhooks;
 
 pub use oauth2::register::registration_token;
 pub use passwords::{PasswordError, PasswordHasher};

@@ -12,7 +12,10 @@ use crate::passwords::{PasswordError, PasswordHasher};
 use crate::secrets::{SecretsError, ServerSecrets};
 use crate::settings::{SettingError, Settings};
 use crate::signing::{Alg, SigningKeys};
-use crate::{account, key_service, keys, oauth2, operations, pages, rp, sessions, sign_in, users};
+use crate::{
+    account, key_service, keys, leaks, notices, oauth2, operations, pages, rp, sessions, sign_in,
+    users, webhooks,
+};
 
 const SETTLE_EVERY: Duration = Duration::from_secs(60);
 
@@ -34,6 +37,8 @@ pub(crate) struct Parts {
     pub(crate) sessions: sessions::State,
     pub(crate) sign_in: sign_in::State,
     pub(crate) operations: operations::State,
+    pub(crate) notices: notices::State,
+    pub(crate) leaks: leaks::State,
 }
 
 impl Parts {
@@ -121,6 +126,8 @@ impl Server {
             sessions: sessions::State::new(&settings)?,
             sign_in: sign_in::State::new(&settings)?,
             operations: operations::State::new(&settings)?,
+            notices: notices::State::new(&settings)?,
+            leaks: leaks::State::new(&settings)?,
             keys: SigningKeys::default(),
             passwords: PasswordHasher::new(workers.max(1))?,
             peppers: RwLock::new(peppers.map(Arc::new)),
@@ -150,6 +157,8 @@ impl Server {
             .merge(sessions::routes())
             .merge(users::routes())
             .merge(keys::routes())
+            .merge(webhooks::routes())
+            .merge(leaks::routes())
             .merge(key_service::routes())
             .merge(operations::routes())
             .merge(pages::routes());
@@ -179,6 +188,7 @@ impl Server {
         sessions::start_background_work(&self.app);
         oauth2::start_background_work(&self.app);
         operations::start_background_work(&self.app);
+        notices::start_background_work(&self.app);
         key_service::start_background_work(&self.app);
     }
 

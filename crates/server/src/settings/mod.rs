@@ -2,6 +2,8 @@
 //! precedence from below. Anything unsafe is refused by the setting's name before anything starts.
 
 mod file;
+pub mod mail;
+pub mod retention;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -91,6 +93,13 @@ pub struct Settings {
     pub site_name: String,
     /// Resources besides our own API that access tokens may be made for (RFC 8707), byte for byte.
     pub resources: Vec<String>,
+    /// How long what is over is kept.
+    pub retention: retention::Retention,
+    /// The mail server; none for no mail.
+    pub mail: Option<mail::MailSettings>,
+    /// Where GitHub publishes the keys that it signs reports of found keys with; none: its reports are
+    /// not taken.
+    pub github_keys_url: Option<url::Url>,
 }
 
 /// The address of a database; it may hold a password.
@@ -179,6 +188,9 @@ impl Settings {
             log_json: true,
             site_name: "Keywright".to_owned(),
             resources: Vec::new(),
+            retention: retention::Retention::default(),
+            mail: None,
+            github_keys_url: None,
             issuer,
         })
     }

@@ -3,10 +3,14 @@
 
 mod gateway;
 mod harness;
+mod https;
+mod kill;
+mod load;
 mod pages;
 mod process;
 mod schema;
 mod third_party;
+mod traces;
 mod upstream;
 mod webhooks;
 

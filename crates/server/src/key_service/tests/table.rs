@@ -48,12 +48,10 @@ const VERIFY: &str = "133y3yy3y";
 const READ: &str = "133yyy33y";
 /// What only owners and root keys do.
 const ALL: &str = "13333y33y";
-/// What only auditors see beside them.
-const WATCH: &str = "1333yy33y";
 /// A person's own account: no key and no program has one.
 const ACCOUNT: &str = "1yyyy113y";
 /// Owners, administrators and auditors; root keys too.
-const WEBHOOKS_READ: &str = "1333yy33y";
+const WATCH: &str = "1333yy33y";
 /// People, read.
 const PEOPLE_READ: &str = "1333y113y";
 /// People, changed.
@@ -179,31 +177,6 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     // The root key's.
     ("GET", "/api/v1/bulk/{id}", "", "144yyy3yy"),
     ("POST", "/api/v1/bulk/{id}/cancel", "", "144y3y33y"),
-    ("GET", "/api/v1/webhooks", "", WATCH),
-    (
-        "POST",
-        "/api/v1/webhooks",
-        r#"{"url":"https://hooks.example.com/","events":["*"]}"#,
-        ALL,
-    ),
-    ("GET", "/api/v1/webhooks/{id}", "", WATCH),
-    ("PATCH", "/api/v1/webhooks/{id}", "{}", ALL),
-    ("DELETE", "/api/v1/webhooks/{id}", "", ALL),
-    ("POST", "/api/v1/webhooks/{id}/rotate-secret", "", ALL),
-    ("POST", "/api/v1/webhooks/{id}/test", "", ALL),
-    ("GET", "/api/v1/webhooks/{id}/deliveries", "", WATCH),
-    (
-        "GET",
-        "/api/v1/webhooks/{id}/deliveries/{delivery}",
-        "",
-        WATCH,
-    ),
-    (
-        "POST",
-        "/api/v1/webhooks/{id}/deliveries/{delivery}/redeliver",
-        "",
-        ALL,
-    ),
     ("GET", "/api/v1/sessions", "", ACCOUNT),
     ("POST", "/api/v1/sessions/revoke-others", "", ACCOUNT),
     ("POST", "/api/v1/sessions/revoke-all", "", ACCOUNT),
@@ -273,24 +246,24 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "",
         PEOPLE_WRITE,
     ),
-    ("GET", "/api/v1/webhooks", "", WEBHOOKS_READ),
+    ("GET", "/api/v1/webhooks", "", WATCH),
     (
         "POST",
         "/api/v1/webhooks",
         r#"{"url":"https://hooks.example.org/","events":["*"]}"#,
         ALL,
     ),
-    ("GET", "/api/v1/webhooks/{id}", "", WEBHOOKS_READ),
+    ("GET", "/api/v1/webhooks/{id}", "", WATCH),
     ("PATCH", "/api/v1/webhooks/{id}", "{}", ALL),
     ("DELETE", "/api/v1/webhooks/{id}", "", ALL),
     ("POST", "/api/v1/webhooks/{id}/rotate-secret", "", ALL),
     ("POST", "/api/v1/webhooks/{id}/test", "", ALL),
-    ("GET", "/api/v1/webhooks/{id}/deliveries", "", WEBHOOKS_READ),
+    ("GET", "/api/v1/webhooks/{id}/deliveries", "", WATCH),
     (
         "GET",
         "/api/v1/webhooks/{id}/deliveries/{delivery}",
         "",
-        WEBHOOKS_READ,
+        WATCH,
     ),
     (
         "POST",

@@ -528,7 +528,7 @@ async fn routes_of_a_key_answer_each_caller_as_the_table_says_whosever_it_is_and
                     .replace("schedule/{step}", "schedule/pause")
                     .replace(['{', '}'], "");
                 let columns: Vec<char> = expected.chars().collect();
-                for actor in 0..ACTORS.len() {
+                for (actor, name) in ACTORS.iter().enumerate() {
                     // Of keys of others, owners of keys are strangers too.
                     let column = if actor == 2 && owner == "local" {
                         1
@@ -540,7 +540,7 @@ async fn routes_of_a_key_answer_each_caller_as_the_table_says_whosever_it_is_and
                     if seen(&answer) != columns[column] {
                         wrong.push(format!(
                             "{method} {path} ({owner}'s, {state}) for {}: {} was expected, {} {}",
-                            ACTORS[actor], columns[column], answer.status, answer.text
+                            name, columns[column], answer.status, answer.text
                         ));
                     }
                     // What changed it may have changed its state.

@@ -197,6 +197,12 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("DELETE", "/api/v1/users/{id}", "", PEOPLE_WRITE),
     ("POST", "/api/v1/users/{id}/disable", "{}", PEOPLE_WRITE),
     ("POST", "/api/v1/users/{id}/enable", "", PEOPLE_WRITE),
+    (
+        "POST",
+        "/api/v1/users/{id}/password-reset",
+        "{}",
+        PEOPLE_WRITE,
+    ),
     ("GET", "/api/v1/users/{id}/roles", "", PEOPLE_READ),
     (
         "PUT",

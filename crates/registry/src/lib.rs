@@ -12,7 +12,9 @@ mod error;
 mod flush;
 mod freshness;
 mod insight;
+mod limits;
 mod listing;
+mod nodes;
 mod open;
 pub mod people;
 mod peppers;
@@ -48,6 +50,9 @@ pub use insight::hygiene::{
 };
 pub use insight::preview::{Preview, PreviewEffect, PreviewLine, ProposedChange};
 pub use insight::stragglers::{LateCaller, OverlapWarning, Progress, Straggler, Stragglers, Trend};
+pub use keywright_index::LimitAnswer;
+pub use limits::{LimitAsk, LimitWord, LimitsAnswer, SharedLimits};
+pub use nodes::{NodeReceipt, NodeStatistics, RECEIPT_BOUND, Receipt};
 pub use open::{Clock, Place};
 pub use peppers::{PepperKey, PepperUse, Peppers};
 pub use portable::{
@@ -92,6 +97,9 @@ struct Shared {
     rewrites: Mutex<HashSet<String>>,
     /// Counts by state that took long.
     counts: Mutex<Option<listing::KnownCounts>>,
+    nodes: nodes::Nodes,
+    /// Where rate limits are counted for all nodes together, if anywhere.
+    limits: limits::Limits,
 }
 
 impl LocalRegistry {

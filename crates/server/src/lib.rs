@@ -7,6 +7,7 @@ mod browser_session;
 mod caller;
 mod http;
 mod keys;
+mod nodes;
 mod oauth2;
 mod operations;
 mod pages;

@@ -14,7 +14,7 @@ use crate::passwords::{PasswordError, PasswordHasher};
 use crate::secrets::{SecretsError, ServerSecrets};
 use crate::settings::{SettingError, Settings};
 use crate::signing::{Alg, SigningKeys};
-use crate::{account, http, keys, oauth2, operations, pages, rp, sessions, sign_in, users};
+use crate::{account, http, keys, nodes, oauth2, operations, pages, rp, sessions, sign_in, users};
 
 /// No request of ours is larger: imports and exports have limits of their own.
 const LARGEST_BODY: usize = 256 * 1024;
@@ -37,6 +37,7 @@ pub(crate) struct Parts {
     pub(crate) sessions: sessions::State,
     pub(crate) sign_in: sign_in::State,
     pub(crate) operations: operations::State,
+    pub(crate) nodes: nodes::State,
 }
 
 impl Parts {
@@ -95,6 +96,7 @@ impl Server {
             .map(|(_, pepper)| pepper.id)
             .collect();
         let peppers = secrets.peppers(&ids)?;
+        let nodes = nodes::join(&settings, &registry).await?;
         let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
         let app = Arc::new(Parts {
             oauth2: oauth2::State::new(&settings)?,
@@ -102,6 +104,7 @@ impl Server {
             sessions: sessions::State::new(&settings)?,
             sign_in: sign_in::State::new(&settings)?,
             operations: operations::State::new(&settings)?,
+            nodes,
             keys: SigningKeys::default(),
             passwords: PasswordHasher::new(workers.max(1))?,
             peppers,
@@ -130,6 +133,7 @@ impl Server {
             .merge(sessions::routes())
             .merge(users::routes())
             .merge(keys::routes())
+            .merge(nodes::routes())
             .merge(operations::routes())
             .merge(pages::routes());
         let based = match app.settings.base_path.as_str() {
@@ -161,6 +165,7 @@ impl Server {
         sessions::start_background_work(&self.app);
         oauth2::start_background_work(&self.app);
         operations::start_background_work(&self.app);
+        nodes::background::start(&self.app);
     }
 
     /// Makes a new signing key for an algorithm (`RS256`, `ES256`, `EdDSA`) and returns its id. It is

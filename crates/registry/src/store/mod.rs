@@ -15,6 +15,7 @@ pub(crate) mod hygiene;
 pub(crate) mod images;
 pub(crate) mod listing;
 pub(crate) mod many;
+pub(crate) mod nodes;
 pub(crate) mod notices;
 pub(crate) mod people;
 pub(crate) mod peppers;

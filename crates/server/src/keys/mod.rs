@@ -6,11 +6,11 @@ pub(crate) mod change;
 mod forward_auth;
 pub(crate) mod issue;
 pub(crate) mod list;
-mod manager;
+pub(crate) mod manager;
 pub(crate) mod rotate;
 mod settings;
 pub(crate) mod verify;
-mod views;
+pub(crate) mod views;
 
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Ser
 
 use crate::server::App;
 use crate::settings::Settings;
-use crate::{keys, rp, sessions, sign_in, users};
+use crate::{keys, nodes, rp, sessions, sign_in, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -31,6 +31,7 @@ use crate::{keys, rp, sessions, sign_in, users};
         keys::rotate::step,
         keys::rotate::revoke_secret,
         keys::verify::verify,
+        nodes::receipts::read,
         rp::providers::list,
         rp::providers::put,
         rp::providers::disable,

@@ -89,9 +89,11 @@ impl Challenge {
     }
 
     /// Uses it up, after its answer was found right.
-    pub(super) fn use_up(&self, app: &App) -> Result<(), Fault> {
+    pub(super) async fn use_up(&self, app: &App) -> Result<(), Fault> {
         let answered = &app.sign_in.answered;
-        if answered.first(&self.text, self.until, app.now()) {
+        if answered.first(&self.text, self.until, app.now())
+            && nodes::first_use(app, "challenge", "", &self.text, self.until).await
+        {
             Ok(())
         } else {
             Err(Fault("challenge_used"))

@@ -141,7 +141,7 @@ fn check(
     let data = authenticator_data::check(&bytes, rp_id)?;
     let (id, key) = data.credential.ok_or(Fault("credential_missing"))?;
     public_key::read(&key)?;
-    challenge.use_up(app)?;
+    challenge.use_up(app).await?;
     Ok((id, (data.counter, key)))
 }
 

@@ -6,6 +6,7 @@ mod fixture;
 mod log_tap;
 mod migrations;
 mod model;
+mod nodes;
 mod on_postgres;
 mod on_sqlite;
 mod scanner;

@@ -3,6 +3,7 @@
 
 mod gateway;
 mod harness;
+mod nodes;
 mod pages;
 mod process;
 mod schema;

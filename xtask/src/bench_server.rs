@@ -14,7 +14,9 @@ use serde_json::{Value, json};
 
 use crate::{
     bench::{pass_lines_on, tell},
+    postgres::{self, Cluster},
     process, reap, run_server,
+    tools::{self, Need},
 };
 
 const STARTS: usize = 7;
@@ -25,7 +27,20 @@ pub(crate) fn run(lines: &mut Vec<Value>) -> Result<()> {
     cargo.args(["run", "--release", "--package", "keywright-server"]);
     cargo.args(["--example", "bench_server"]);
     pass_lines_on(lines, &mut cargo)?;
+    nodes(lines)?;
     starts(lines)
+}
+
+/// Three of them over one database.
+fn nodes(lines: &mut Vec<Value>) -> Result<()> {
+    tools::ensure(&[Need::Database])?;
+    let server = run_server::build(true)?;
+    let database = Cluster::start()?;
+    let mut cargo = process::cargo();
+    cargo.env(postgres::VARIABLE, database.url());
+    cargo.args(["run", "--release", "--package", "keywright-server"]);
+    cargo.args(["--example", "bench_nodes", "--"]).arg(&server);
+    pass_lines_on(lines, &mut cargo)
 }
 
 /// From the start of the process to the line that says it is ready, and what it holds then.

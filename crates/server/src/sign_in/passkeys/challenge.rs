@@ -15,6 +15,7 @@ use super::Fault;
 use crate::browser_session::SignedIn;
 use crate::http::Cookies;
 use crate::http::cookies::Name;
+use crate::nodes;
 use crate::server::App;
 
 const SEAL: &str = "passkey challenge";

@@ -97,7 +97,7 @@ pub(crate) async fn add(
 ) -> Result<(), Problem> {
     let rp_id = rp_id(&app.settings).ok_or_else(unavailable)?;
     let (credential_id, public_key) =
-        check(app, cookies, current, &rp_id, made).map_err(|Fault(why)| {
+        check(app, cookies, current, &rp_id, made).await.map_err(|Fault(why)| {
             tracing::info!(why, "a new passkey was not accepted");
             refused()
         })?;
@@ -125,7 +125,7 @@ pub(crate) async fn add(
 type Attested = (Vec<u8>, (i64, Vec<u8>));
 
 /// Checks what a browser made (WebAuthn §7.1).
-fn check(
+async fn check(
     app: &App,
     cookies: &Cookies,
     current: &SignedIn,

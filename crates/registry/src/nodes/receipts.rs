@@ -166,7 +166,7 @@ impl LocalRegistry {
             }
             let left = until.saturating_duration_since(now);
             tokio::time::sleep(pause.min(left)).await;
-            pause = (pause * 2).min(LONGEST_PAUSE);
+            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
         }
     }
 

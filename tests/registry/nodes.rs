@@ -142,7 +142,7 @@ async fn ac_140_a_receipt_names_every_node_and_none_accepts_after_its_word() -> 
             ensure!(last < known, "round {round}: accepted after the receipt");
         }
         for node in 0..3 {
-            ensure!(three.code(node, &text).await? == "key_revoked");
+            ensure!(three.code(node, &text).await? == "revoked");
         }
     }
     let heard = three.nodes[1].node_statistics().heard;
@@ -218,8 +218,8 @@ async fn ac_140_with_the_hints_cut_off_a_revoke_holds_within_the_lease() -> Resu
     three.sql(cut).await?;
     let receipt = three.receipt(key.epoch, SECOND).await?;
     ensure!(receipt.complete, "{receipt:?}");
-    ensure!(three.code(1, text).await? == "key_revoked");
-    ensure!(three.code(2, text).await? == "key_revoked");
+    ensure!(three.code(1, text).await? == "revoked");
+    ensure!(three.code(2, text).await? == "revoked");
     until("it listens again", async || {
         let known = three.nodes[1].node_statistics();
         (known.listening && known.lost > lost).then_some(())

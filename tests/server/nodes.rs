@@ -103,7 +103,7 @@ async fn ac_140_a_frozen_node_is_named_and_its_first_answers_refuse() -> Result<
     ensure!(frozen["refuses_from_memory_since"].is_i64(), "{receipt}");
     ensure!(receipt["complete"] == true, "its memory's time is over: {receipt}");
     // The one beside it knows long before.
-    ensure!(three.caller(1).code(&secret).await? == "key_revoked");
+    ensure!(three.caller(1).code(&secret).await? == "revoked");
     // Without a wait the answer comes at once and says that it is not complete.
     let path = format!("/api/v1/keys/{other_id}/disable?wait_ms=0");
     let (_, disabled) = three.caller(0).post(&path, &json!({})).await?;
@@ -120,7 +120,7 @@ async fn ac_140_a_frozen_node_is_named_and_its_first_answers_refuse() -> Result<
     three.signal(2, "CONT")?;
     while let Some(answered) = waiting.join_next().await {
         let code = answered??;
-        ensure!(code == "key_revoked" || code == "key_disabled" || code == "503", "{code}");
+        ensure!(code == "revoked" || code == "disabled" || code == "503", "{code}");
     }
     three.close().await
 }
@@ -153,7 +153,7 @@ async fn a_node_killed_in_the_middle_leaves_the_others_at_work() -> Result<()> {
         ensure!(status == 200, "{answer}");
         tokio::time::sleep(SECOND + SECOND / 10).await;
         for node in 0..2 {
-            ensure!(three.caller(node).code(&fresh).await? == "key_revoked");
+            ensure!(three.caller(node).code(&fresh).await? == "revoked");
         }
         let codes = [three.caller(0).code(&secret).await?, three.caller(1).code(&secret).await?];
         ensure!(codes[0] == codes[1], "round {round}: {codes:?}");
@@ -340,8 +340,8 @@ async fn ac_204_postgresql_is_restarted_and_the_nodes_go_on() -> Result<()> {
         // Refused while it is not known, never let through.
         loop {
             let code = three.caller(node).code(&secret).await?;
-            ensure!(code == "key_revoked" || code == "503", "{code}");
-            if code == "key_revoked" && three.caller(node).code(&other).await? == "valid" {
+            ensure!(code == "revoked" || code == "503", "{code}");
+            if code == "revoked" && three.caller(node).code(&other).await? == "valid" {
                 break;
             }
             ensure!(Instant::now() < end, "it does not come back: {code}");
@@ -362,7 +362,7 @@ async fn ac_204_postgresql_is_restarted_and_the_nodes_go_on() -> Result<()> {
     let (_, revoked) = three.caller(1).post(&format!("/api/v1/keys/{kept}/revoke"), &json!({})).await?;
     ensure!(revoked["receipt"]["complete"] == true, "{revoked}");
     for node in 0..3 {
-        ensure!(three.caller(node).code(&other).await? == "key_revoked");
+        ensure!(three.caller(node).code(&other).await? == "revoked");
     }
     three.close().await
 }

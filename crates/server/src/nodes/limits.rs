@@ -66,6 +66,9 @@ end
 return least
 ";
 
+/// What the script says.
+type Answer = (i64, i64, i64, i64, i64);
+
 /// What Redis counts with.
 pub(crate) struct Redis {
     client: Client,
@@ -137,7 +140,7 @@ impl Redis {
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
         // It answers, and has the script at hand.
-        self.script.load_async(&mut connection).await?;
+        self.script.prepare_invoke().load_async(&mut connection).await?;
         *self
             .connection
             .write()
@@ -203,7 +206,7 @@ impl Redis {
         for word in &ask.words {
             call.arg(word.gcra.emission_us).arg(word.gcra.tolerance_us);
         }
-        let asked = call.invoke_async::<[i64; 5]>(&mut connection);
+        let asked = call.invoke_async::<Answer>(&mut connection);
         match tokio::time::timeout(ANSWER_WITHIN, asked).await {
             Ok(Ok(answer)) => read(answer).map_or_else(|| self.away(), LimitsAnswer::Counted),
             Ok(Err(error)) => {
@@ -219,7 +222,7 @@ impl Redis {
     }
 }
 
-fn read([allowed, limit, remaining, wait_ms, reset_ms]: [i64; 5]) -> Option<LimitAnswer> {
+fn read((allowed, limit, remaining, wait_ms, reset_ms): Answer) -> Option<LimitAnswer> {
     let remaining = u32::try_from(remaining).ok()?;
     let reset_ms = u64::try_from(reset_ms).ok()?;
     Some(match allowed {
@@ -260,12 +263,12 @@ mod tests {
     #[test]
     fn an_answer_is_read_and_a_strange_one_is_none() {
         assert_eq!(
-            read([1, 0, 4, 0, 17]),
+            read((1, 0, 4, 0, 17)),
             Some(LimitAnswer::Allowed { remaining: Some(4), reset_ms: 17 })
         );
-        let never = read([0, 2, 0, -1, 0]);
+        let never = read((0, 2, 0, -1, 0));
         assert!(matches!(never, Some(LimitAnswer::Refused { limit: 2, retry_after_ms: None, .. })));
-        assert_eq!(read([1, 0, -1, 0, 0]), None);
+        assert_eq!(read((1, 0, -1, 0, 0)), None);
     }
 
     #[tokio::test]

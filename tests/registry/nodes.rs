@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use keywright_domain::api_keys::{
-    DAY_MS, Environment, KeySettings, NewApiKey, RateLimit, RateLimits,
+    DAY_MS, KeySettings, NewApiKey, RateLimit, RateLimits,
 };
 use keywright_domain::schedules::{Mode, Recurrence, Schedule, ScheduleTerms, TimeZone};
 use keywright_registry::{
@@ -456,7 +456,6 @@ async fn ac_132_limits_counted_elsewhere_decide_and_the_nodes_own_stands_in() ->
                 limits,
                 ..KeySettings::default()
             },
-            environment: Environment::default(),
             ..wish("limited")
         })
         .await?;

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use crate::settings::SettingError;
 
 /// A verification waits no longer.
 const ANSWER_WITHIN: Duration = Duration::from_millis(50);
+/// So many waits in vain one after the other, and nobody waits any more. One alone is a busy machine.
+const WAITS: u32 = 5;
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -80,6 +82,8 @@ pub(crate) struct Redis {
     connection: RwLock<Option<MultiplexedConnection>>,
     looking: AtomicBool,
     failures: AtomicU64,
+    /// Waits in vain since it last answered.
+    waits: AtomicU32,
     weak: std::sync::Weak<Redis>,
 }
 
@@ -111,6 +115,7 @@ impl Redis {
             connection: RwLock::default(),
             looking: AtomicBool::new(false),
             failures: AtomicU64::new(0),
+            waits: AtomicU32::new(0),
             weak: weak.clone(),
         });
         if !matches!(tokio::time::timeout(START_WITHIN, redis.open()).await, Ok(Ok(()))) {
@@ -145,6 +150,7 @@ impl Redis {
             .connection
             .write()
             .unwrap_or_else(PoisonError::into_inner) = Some(connection);
+        self.waits.store(0, Ordering::Relaxed);
         Ok(())
     }
 
@@ -208,14 +214,21 @@ impl Redis {
         }
         let asked = call.invoke_async::<Answer>(&mut connection);
         match tokio::time::timeout(ANSWER_WITHIN, asked).await {
-            Ok(Ok(answer)) => read(answer).map_or_else(|| self.away(), LimitsAnswer::Counted),
+            Ok(Ok(answer)) => {
+                self.waits.store(0, Ordering::Relaxed);
+                read(answer).map_or_else(|| self.away(), LimitsAnswer::Counted)
+            }
             Ok(Err(error)) => {
                 // The kind only: what it says may quote its configuration.
                 self.lost(&format!("{:?}", error.kind()));
                 self.away()
             }
             Err(_) => {
-                self.lost("it takes too long");
+                if self.waits.fetch_add(1, Ordering::Relaxed) + 1 >= WAITS {
+                    self.lost("it takes too long");
+                } else {
+                    self.failures.fetch_add(1, Ordering::Relaxed);
+                }
                 self.away()
             }
         }

@@ -1,5 +1,5 @@
-//! The server, measured: requests over loopback by its own example, and the binary's start-up time and
-//! memory.
+//! The server, measured: requests over loopback by its own example, beside a bare axum route and beside
+//! npm's oidc-provider, and the binary's start-up time and memory.
 
 use std::{
     fs,
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     bench::{pass_lines_on, tell},
+    npm,
     postgres::{self, Cluster},
     process, reap, run_server,
     tools::{self, Need},
@@ -23,10 +24,13 @@ const STARTS: usize = 7;
 
 /// `cargo xtask bench server`.
 pub(crate) fn run(lines: &mut Vec<Value>) -> Result<()> {
+    let peer = Peer::start()?;
     let mut cargo = process::cargo();
     cargo.args(["run", "--release", "--package", "keywright-server"]);
     cargo.args(["--example", "bench_server"]);
+    cargo.env("KEYWRIGHT_BENCH_PEER", &peer.issuer);
     pass_lines_on(lines, &mut cargo)?;
+    drop(peer);
     nodes(lines)?;
     starts(lines)
 }
@@ -41,6 +45,40 @@ fn nodes(lines: &mut Vec<Value>) -> Result<()> {
     cargo.args(["run", "--release", "--package", "keywright-server"]);
     cargo.args(["--example", "bench_nodes", "--"]).arg(&server);
     pass_lines_on(lines, &mut cargo)
+}
+
+/// Another provider, on the core that ours is measured on.
+struct Peer {
+    child: Child,
+    issuer: String,
+}
+
+impl Peer {
+    fn start() -> Result<Self> {
+        npm::ensure_packages("tests/peers")?;
+        let mut command = process::command("taskset");
+        command.args(["-c", "0", "node", "bench-provider.mjs"]);
+        command.current_dir(crate::root().join("tests/peers"));
+        // Its word of warning that this is a development setting is not ours to print.
+        command.stdin(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot start taskset (util-linux)")?;
+        let output = child.stdout.take().context("no output")?;
+        let mut first = String::new();
+        BufReader::new(output).read_line(&mut first)?;
+        let issuer = first.trim().strip_prefix("ready ").map(str::to_owned);
+        let issuer = issuer.with_context(|| format!("the other provider said: {first}"))?;
+        Ok(Self { child, issuer })
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        reap::end_tree(&mut self.child);
+    }
 }
 
 /// From the start of the process to the line that says it is ready, and what it holds then.

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware;
 use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
 use keywright_registry::{Clock, LocalRegistry, Peppers, RegistryError};
@@ -14,10 +12,8 @@ use crate::passwords::{PasswordError, PasswordHasher};
 use crate::secrets::{SecretsError, ServerSecrets};
 use crate::settings::{SettingError, Settings};
 use crate::signing::{Alg, SigningKeys};
-use crate::{account, http, keys, nodes, oauth2, operations, pages, rp, sessions, sign_in, users};
+use crate::{account, keys, nodes, oauth2, operations, pages, rp, sessions, sign_in, users};
 
-/// No request of ours is larger: imports and exports have limits of their own.
-const LARGEST_BODY: usize = 256 * 1024;
 const SETTLE_EVERY: Duration = Duration::from_secs(60);
 
 /// What handlers see.
@@ -140,10 +136,7 @@ impl Server {
             "" => routes,
             path => Router::new().nest(path, routes),
         };
-        operations::around(app, based.merge(oauth2::root_routes(app)))
-            .layer(DefaultBodyLimit::max(LARGEST_BODY))
-            .layer(middleware::from_fn(http::headers::secure))
-            .with_state(Arc::clone(app))
+        operations::around(app, based.merge(oauth2::root_routes(app))).with_state(Arc::clone(app))
     }
 
     /// Starts what goes on beside requests, until the server is dropped: keys, denials, pruning.

@@ -3,8 +3,8 @@
 use anyhow::Result;
 use keywright_domain::api_keys::{KeyDigest, Pepper, PlainKey, Prefix};
 use keywright_domain::base62::random_id;
-use keywright_registry::{PepperKey, Peppers};
-use sqlx::AnyConnection;
+use keywright_registry::{Clock, LocalRegistry, PepperKey, Peppers};
+use sqlx::{AnyConnection, Connection};
 
 pub(crate) fn peppers() -> Peppers {
     Peppers::new(PepperKey {
@@ -94,5 +94,15 @@ pub(crate) async fn filler_postgres(connection: &mut AnyConnection, rows: i64) -
             .execute(&mut *connection)
             .await?;
     }
+    Ok(())
+}
+
+/// A registry of its own, for whoever measures with it.
+pub(crate) async fn file(path: &str, size: i64) -> Result<()> {
+    let registry = LocalRegistry::open(std::path::Path::new(path), Clock::system()).await?;
+    let mut connection = AnyConnection::connect(&format!("sqlite://{path}")).await?;
+    filler_sqlite(&mut connection, size).await?;
+    connection.close().await?;
+    registry.close().await;
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! `KEYWRIGHT_TEST_POSTGRES`. One JSON object a line; rounds alternate, medians are printed.
 //!
 //! `bench_registry [1k] [1m] [10m] [durable] [cold]`: without words, everything.
+//! `bench_registry fill FILE SIZE` only makes a registry of a size, for the server's bench.
 
 #![allow(
     clippy::print_stdout,
@@ -29,6 +30,11 @@ fn main() -> Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        if let [word, file, size] = words.as_slice()
+            && word == "fill"
+        {
+            return fill::file(file, size.parse()?).await;
+        }
         for (label, size) in [("1k", 1_000), ("1m", 1_000_000), ("10m", 10_000_000)] {
             if wanted(label) {
                 warm::measure(label, size).await?;

@@ -33,19 +33,16 @@ async fn add_to_secrets(
     let head = "UPDATE secrets SET use_count = use_count + v.column2, last_used_at = CASE \
                 WHEN last_used_at IS NULL OR last_used_at < v.column3 THEN v.column3 ELSE last_used_at END \
                 FROM (VALUES ";
-    let sql = many::values(head, part.len(), 3) + ") AS v WHERE secrets.kid = v.column1";
+    let sql = many::rows(connection, head, part.len(), 3) + ") AS v WHERE secrets.kid = v.column1";
     let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
     for (kid, (count, last_at)) in part {
         query = query.bind((*kid).to_owned()).bind(*count).bind(*last_at);
     }
     query.execute(&mut *connection).await?;
     let count = many::padded(part.len());
-    let sql = many::list(
-        "UPDATE api_keys SET last_used_order = (SELECT COALESCE(MAX(s.last_used_at), 0) FROM secrets s \
-         WHERE s.key_id = api_keys.id) WHERE id IN (SELECT key_id FROM secrets WHERE kid IN ",
-        count,
-        ")",
-    );
+    let head = "UPDATE api_keys SET last_used_order = (SELECT COALESCE(MAX(s.last_used_at), 0) FROM secrets s \
+                WHERE s.key_id = api_keys.id) WHERE id IN (SELECT key_id FROM secrets WHERE kid IN ";
+    let sql = many::rows(connection, head, 1, count) + ")";
     let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
     for (kid, _) in many::padding(part, count) {
         query = query.bind((*kid).to_owned());
@@ -56,7 +53,8 @@ async fn add_to_secrets(
 
 async fn add_to_rollups(connection: &mut AnyConnection, part: &[Use]) -> Result<(), RegistryError> {
     // A secret may have been purged while its last uses waited on another node.
-    let sql = many::values(
+    let sql = many::rows(
+        connection,
         "INSERT INTO use_rollups (kid, hour, client_label, network, agent, route, scope, origin, count, last_at) \
          SELECT v.column1, v.column2, v.column3, v.column4, v.column5, v.column6, v.column7, v.column8, v.column9, \
          v.column10 FROM (VALUES ",

@@ -1,9 +1,6 @@
 //! Headers of every answer.
 
-use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
-use axum::middleware::Next;
-use axum::response::Response;
 
 /// What no page of ours needs is off; pages that need more say so themselves.
 pub(crate) const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
@@ -22,13 +19,7 @@ const FIXED: [(HeaderName, &str); 5] = [
 ];
 
 /// Adds what an answer did not set itself.
-pub(crate) async fn secure(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    fill(response.headers_mut());
-    response
-}
-
-fn fill(headers: &mut HeaderMap) {
+pub(crate) fn secure(headers: &mut HeaderMap) {
     for (name, value) in FIXED {
         headers
             .entry(name)

@@ -4,9 +4,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
-use axum::extract::{ConnectInfo, FromRequestParts as _, MatchedPath, Request, State};
+use axum::extract::{ConnectInfo, FromRequestParts as _, MatchedPath, Request};
 use axum::http::Method;
-use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument as _;
 
@@ -15,7 +14,11 @@ use crate::http::Peer;
 use crate::server::App;
 
 /// Around every request, outermost of ours.
-pub(super) async fn around(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(super) async fn around<Inner, Answer>(app: &App, request: Request, inner: Inner) -> Response
+where
+    Inner: FnOnce(Request) -> Answer,
+    Answer: Future<Output = Response>,
+{
     let began = Instant::now();
     let (mut parts, body) = request.into_parts();
     let connected = parts
@@ -23,7 +26,7 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
         .get::<ConnectInfo<SocketAddr>>()
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip());
     let id = request_id::of(&parts.headers, app.settings.trusts_proxy(connected));
-    let Ok(peer) = Peer::from_request_parts(&mut parts, &app).await;
+    let Ok(peer) = Peer::from_request_parts(&mut parts, app).await;
     let route = parts
         .extensions
         .get::<MatchedPath>()
@@ -31,8 +34,7 @@ pub(super) async fn around(State(app): State<App>, request: Request, next: Next)
     let method = method_name(&parts.method);
 
     let span = tracing::info_span!("request", id = %id);
-    let mut response = next
-        .run(Request::from_parts(parts, body))
+    let mut response = inner(Request::from_parts(parts, body))
         .instrument(span.clone())
         .await;
     let status = response.status();

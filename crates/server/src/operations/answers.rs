@@ -1,9 +1,8 @@
 //! What the framework refuses by itself gets the same clear answer as what we refuse: a page for
 //! browsers, a problem for programs. It never repeats what was sent.
 
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 
 use crate::pages;
@@ -11,13 +10,17 @@ use crate::problem::Problem;
 use crate::server::App;
 
 /// Around every request.
-pub(super) async fn clear(State(app): State<App>, request: Request, next: Next) -> Response {
+pub(super) async fn clear<Inner, Answer>(app: &App, request: Request, inner: Inner) -> Response
+where
+    Inner: FnOnce(Request) -> Answer,
+    Answer: Future<Output = Response>,
+{
     let by_browser = request
         .headers()
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|kinds| kinds.contains("text/html"));
-    let response = next.run(request).await;
+    let response = inner(request).await;
     let Some(problem) = replacement(response.status(), response.headers()) else {
         return response;
     };

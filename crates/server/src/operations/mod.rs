@@ -17,14 +17,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use axum::extract::{self, DefaultBodyLimit, Request};
+use axum::middleware::Next;
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Router, middleware};
+use tower::ServiceBuilder;
 
+use crate::http;
 use crate::server::{App, BuildError};
 use crate::settings::Settings;
 
 /// How long a request may take until its answer begins.
 const REQUEST_WITHIN: Duration = Duration::from_secs(30);
+/// No request of ours is larger: imports and exports have limits of their own.
+const LARGEST_BODY: usize = 256 * 1024;
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 
 /// What is kept in memory.
@@ -74,22 +81,32 @@ pub(crate) fn machine_routes(app: &App) -> Router {
         .with_state(Arc::clone(app))
 }
 
-/// Layers around all routes: request ids, logs, metrics, time-outs, panics.
+/// Around all routes: request ids, logs, metrics, time-outs, panics, clear answers, safe headers.
 pub(crate) fn around(app: &App, routes: Router<App>) -> Router<App> {
     around_with(app, routes, REQUEST_WITHIN)
 }
 
+/// One layer for all of it: each layer of its own would be boxed, and cloned with everything below it
+/// for every request.
 fn around_with(app: &App, routes: Router<App>, limit: Duration) -> Router<App> {
-    routes
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(app),
-            answers::clear,
-        ))
-        .layer(middleware::from_fn_with_state(limit, within::limits))
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(app),
-            access_log::around,
-        ))
+    let state = (Arc::clone(app), limit);
+    routes.layer(
+        ServiceBuilder::new()
+            .layer(middleware::from_fn_with_state(state, every_request))
+            .layer(DefaultBodyLimit::max(LARGEST_BODY)),
+    )
+}
+
+async fn every_request(
+    extract::State((app, limit)): extract::State<(App, Duration)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let answer = |request| answers::clear(&app, request, |request| next.run(request));
+    let limited = |request| within::limits(limit, request, answer);
+    let mut response = access_log::around(&app, request, limited).await;
+    http::headers::secure(response.headers_mut());
+    response
 }
 
 /// Starts what goes on beside requests: the figures that nobody's request changes.

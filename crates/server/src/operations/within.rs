@@ -10,9 +10,8 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Frame, SizeHint};
 
@@ -23,22 +22,31 @@ const LONGEST_ADDRESS: usize = 16 * 1024;
 const LARGEST_HEADERS: usize = 32 * 1024;
 
 /// Around every request.
-pub(super) async fn limits(
-    State(limit): State<Duration>,
+pub(super) async fn limits<Inner, Answer>(
+    limit: Duration,
     request: Request,
-    next: Next,
-) -> Response {
+    inner: Inner,
+) -> Response
+where
+    Inner: FnOnce(Request) -> Answer,
+    Answer: Future<Output = Response>,
+{
     if let Some(problem) = too_large(request.uri(), request.headers()) {
         return problem.into_response();
     }
     let arrived = Arc::new(AtomicBool::new(request.body().is_end_stream()));
-    let request = request.map(|inner| {
-        Body::new(Watched {
-            inner,
-            arrived: Arc::clone(&arrived),
+    // Most requests have no body: nothing is watched then.
+    let request = if arrived.load(Ordering::Relaxed) {
+        request
+    } else {
+        request.map(|inner| {
+            Body::new(Watched {
+                inner,
+                arrived: Arc::clone(&arrived),
+            })
         })
-    });
-    let mut running = pin!(next.run(request));
+    };
+    let mut running = pin!(inner(request));
     // A panic ends this request alone. Nothing that is shared is left half done: what handlers
     // change, they change in the registry's transactions.
     let guarded = poll_fn(|context| {

@@ -1,0 +1,530 @@
+//! What is asked.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use crate::browser::Browser;
+use crate::serving::{ALGS, EMAIL, Facts, PASSWORD, SECRET};
+use crate::wire::{Connection, Lines, Next, Target, request};
+
+const CONNECTIONS: usize = 32;
+const SLICE: Duration = Duration::from_millis(250);
+const JSON: (&str, &str) = ("Content-Type", "application/json");
+const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
+/// Rates that are asked for whether or not answers come, a second.
+const OPEN: [f64; 3] = [2_000.0, 10_000.0, 20_000.0];
+
+pub(crate) async fn run(
+    facts: &Facts,
+    rounds: usize,
+    wanted: &[String],
+    alone: bool,
+) -> Result<()> {
+    let bench = Bench {
+        facts,
+        rounds,
+        wanted,
+        alone,
+    };
+    if bench.wants("loaded") && facts.loaded_ms > 0.0 {
+        let note = format!("{} keys", facts.size);
+        tell(
+            json!({"case": "index_loaded", "value": round(facts.loaded_ms), "unit": "ms", "note": note}),
+        );
+    }
+    bench.keys().await?;
+    bench.latency().await?;
+    bench.tokens().await?;
+    bench.people().await
+}
+
+struct Bench<'a> {
+    facts: &'a Facts,
+    rounds: usize,
+    wanted: &'a [String],
+    alone: bool,
+}
+
+impl Bench<'_> {
+    fn wants(&self, case: &str) -> bool {
+        self.wanted.is_empty()
+            || self
+                .wanted
+                .iter()
+                .any(|word| case.starts_with(word.as_str()))
+    }
+
+    fn ours(&self, request: Vec<u8>, status: u16) -> Target {
+        Target::same(&self.facts.address, request, status)
+    }
+
+    fn bare(&self) -> Target {
+        Target::same(&self.facts.bare, request("GET", "/", &[], b""), 200)
+    }
+
+    /// Another key each time, so that no cache of one key flatters.
+    fn with_keys(&self, status: u16, make: impl Fn(&str) -> Vec<u8>) -> Target {
+        let requests: Vec<Vec<u8>> = self.facts.keys.iter().map(|key| make(key)).collect();
+        let next: Next = Arc::new(move |line, turn, _| {
+            requests[(line * 31 + turn * 7) % requests.len()].clone()
+        });
+        Target {
+            address: self.facts.address.clone(),
+            next,
+            status,
+        }
+    }
+
+    fn verify(&self, make: impl Fn(&str) -> Value) -> Target {
+        let root = format!("Bearer {}", self.facts.root_key);
+        self.with_keys(200, move |key| {
+            let body = make(key).to_string();
+            let headers = [JSON, ("Authorization", root.as_str())];
+            request("POST", "/api/v1/keys/verify", &headers, body.as_bytes())
+        })
+    }
+
+    async fn keys(&self) -> Result<()> {
+        let one = |key: &str| json!({"key": key, "requirement": "keys:read", "environment": "live", "address": "127.0.0.1"});
+        self.ratio("verify_json", &self.verify(one), Some(0.8), 1.0)
+            .await?;
+        let floor = request(
+            "POST",
+            "/json",
+            &[JSON],
+            one(&self.facts.keys[0]).to_string().as_bytes(),
+        );
+        let floor = Target::same(&self.facts.bare, floor, 200);
+        self.ratio("floor_json", &floor, None, 1.0).await?;
+        let forward = self.with_keys(204, |key| {
+            let key = format!("Bearer {key}");
+            request(
+                "GET",
+                "/verify?scope=keys:read",
+                &[("Authorization", &key)],
+                b"",
+            )
+        });
+        self.ratio("forward_auth", &forward, Some(0.9), 1.0).await?;
+        let keys: Vec<Value> = self
+            .facts
+            .keys
+            .iter()
+            .take(64)
+            .map(|key| one(key))
+            .collect();
+        let root = format!("Bearer {}", self.facts.root_key);
+        let body = json!({"keys": keys}).to_string();
+        let headers = [JSON, ("Authorization", root.as_str())];
+        let many = request("POST", "/api/v1/keys/verify", &headers, body.as_bytes());
+        self.beside(
+            "verify_many",
+            &self.ours(many, 200),
+            &self.verify(one),
+            "verify_json, keys a second",
+            Some(8.0),
+            64.0,
+        )
+        .await?;
+        let unknown = self.verify(|key| {
+            let mut key = key.to_owned();
+            key.pop();
+            json!({"key": key + "!", "requirement": "keys:read"})
+        });
+        self.beside(
+            "verify_refused",
+            &unknown,
+            &self.verify(one),
+            "verify_json",
+            None,
+            1.0,
+        )
+        .await
+    }
+
+    /// Latency at fixed rates, beside the bare JSON route's at the same rate.
+    async fn latency(&self) -> Result<()> {
+        let one = |key: &str| json!({"key": key, "requirement": "keys:read", "environment": "live", "address": "127.0.0.1"});
+        let floor = request(
+            "POST",
+            "/json",
+            &[JSON],
+            one(&self.facts.keys[0]).to_string().as_bytes(),
+        );
+        let floor = Target::same(&self.facts.bare, floor, 200);
+        for rate in OPEN {
+            let case = format!("verify_p99_open_loop_{rate}");
+            if !self.wants(&case) {
+                continue;
+            }
+            let mut ours = Lines::open(&self.verify(one), CONNECTIONS).await?;
+            let mut bare = Lines::open(&floor, CONNECTIONS).await?;
+            let (mut own, mut beside) = (Vec::new(), Vec::new());
+            for turn in 0..=self.rounds {
+                let (mut one, mut other) = (
+                    ours.open_loop(rate, SLICE * 4).await?,
+                    bare.open_loop(rate, SLICE * 4).await?,
+                );
+                if turn > 0 {
+                    own.push(percentile(&mut one, 0.99));
+                    beside.push(percentile(&mut other, 0.99));
+                }
+            }
+            let (value, baseline) = (median(&mut own), median(&mut beside));
+            tell(json!({
+                "case": case, "value": round(value), "unit": "us", "baseline": round(baseline),
+                "baseline_is": "p99 of a bare axum JSON route at the same rate",
+                "ratio": round2(value / baseline), "goal": 1.15, "met": value / baseline <= 1.15,
+            }));
+        }
+        Ok(())
+    }
+
+    async fn tokens(&self) -> Result<()> {
+        let peer = std::env::var("KEYWRIGHT_BENCH_PEER").ok();
+        let peer = peer.as_deref().map(|url| url.trim_start_matches("http://"));
+        for alg in ALGS {
+            let target = self.ours(
+                by_client("/oauth2/token", alg, "grant_type=client_credentials"),
+                200,
+            );
+            let case = format!("client_credentials_{}", alg.to_ascii_lowercase());
+            match peer {
+                Some(peer) => {
+                    let form = format!("grant_type=client_credentials&resource=urn:bench:{alg}");
+                    let theirs = Target::same(peer, by_client("/token", "bench", &form), 200);
+                    let goal = match alg {
+                        "EdDSA" => Some(10.0),
+                        "ES256" => Some(9.0),
+                        _ => None,
+                    };
+                    self.beside(
+                        &case,
+                        &target,
+                        &theirs,
+                        "oidc-provider in memory",
+                        goal,
+                        1.0,
+                    )
+                    .await?;
+                }
+                None => self.ratio(&case, &target, None, 1.0).await?,
+            }
+        }
+        if self.wants("rs256_paths") {
+            let rate = self
+                .alone(&self.ours(
+                    by_client("/oauth2/token", "RS256", "grant_type=client_credentials"),
+                    200,
+                ))
+                .await?;
+            let raw = raw_rs256()?;
+            tell(json!({
+                "case": "rs256_paths", "value": round(rate), "unit": "/s", "baseline": round(raw),
+                "baseline_is": "RS256 signatures a second, one core", "ratio": round2(rate / raw),
+                "goal": 0.93, "met": rate / raw >= 0.93,
+            }));
+        }
+        let answer = ask(
+            &self.facts.address,
+            &by_client("/oauth2/token", "EdDSA", "grant_type=client_credentials"),
+        )
+        .await?;
+        let token = answer["access_token"].as_str().context("no token")?;
+        let target = self.ours(
+            by_client("/oauth2/introspect", "EdDSA", &format!("token={token}")),
+            200,
+        );
+        match peer {
+            Some(peer) => {
+                let answer = ask(
+                    peer,
+                    &by_client("/token", "bench", "grant_type=client_credentials"),
+                )
+                .await?;
+                let token = answer["access_token"].as_str().context("no token")?;
+                let theirs = Target::same(
+                    peer,
+                    by_client("/token/introspection", "bench", &format!("token={token}")),
+                    200,
+                );
+                self.beside(
+                    "introspection",
+                    &target,
+                    &theirs,
+                    "oidc-provider in memory",
+                    Some(20.0),
+                    1.0,
+                )
+                .await
+            }
+            None => self.ratio("introspection", &target, None, 1.0).await,
+        }
+    }
+
+    async fn people(&self) -> Result<()> {
+        let cases = [
+            "session_get",
+            "session_list",
+            "userinfo",
+            "refresh_rotation",
+        ];
+        if cases.iter().any(|case| self.wants(case)) {
+            let mut browser = Browser::signed_in(&self.facts.address).await?;
+            let cookies = browser.cookies();
+            let cookie = [("Cookie", cookies.as_str())];
+            let session = self.ours(request("GET", "/auth/session", &cookie, b""), 200);
+            self.ratio("session_get", &session, None, 1.0).await?;
+            let list = self.ours(request("GET", "/api/v1/sessions", &cookie, b""), 200);
+            self.ratio("session_list", &list, None, 1.0).await?;
+            let tokens = browser.tokens("ES256").await?;
+            let bearer = format!(
+                "Bearer {}",
+                tokens["access_token"].as_str().context("no token")?
+            );
+            let userinfo = request(
+                "GET",
+                "/oauth2/userinfo",
+                &[("Authorization", &bearer)],
+                b"",
+            );
+            self.ratio("userinfo", &self.ours(userinfo, 200), None, 1.0)
+                .await?;
+            if self.wants("refresh_rotation") {
+                self.refresh(&mut browser).await?;
+            }
+        }
+        if self.wants("password_sign_in") {
+            self.password_sign_in().await?;
+        }
+        Ok(())
+    }
+
+    /// Every token is used once; each connection has a family of its own.
+    async fn refresh(&self, browser: &mut Browser) -> Result<()> {
+        let mut first = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let tokens = browser.tokens("EdDSA").await?;
+            first.push(
+                tokens["refresh_token"]
+                    .as_str()
+                    .context("no refresh token")?
+                    .to_owned(),
+            );
+        }
+        let ours = Target {
+            address: self.facts.address.clone(),
+            next: refreshing("/oauth2/token", "EdDSA", first),
+            status: 200,
+        };
+        let Ok(peer) = std::env::var("KEYWRIGHT_BENCH_PEER") else {
+            return self.ratio("refresh_rotation", &ours, None, 1.0).await;
+        };
+        let peer = peer.trim_start_matches("http://").to_owned();
+        let mut first = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let answer = ask(&peer, &request("GET", "/bench/refresh-token", &[], b"")).await?;
+            first.push(
+                answer["refresh_token"]
+                    .as_str()
+                    .context("no refresh token")?
+                    .to_owned(),
+            );
+        }
+        let theirs = Target {
+            address: peer,
+            next: refreshing("/token", "bench", first),
+            status: 200,
+        };
+        self.beside(
+            "refresh_rotation",
+            &ours,
+            &theirs,
+            "oidc-provider in memory",
+            Some(4.0),
+            1.0,
+        )
+        .await
+    }
+
+    /// Sign-ins with a password, and how verifications fare meanwhile.
+    async fn password_sign_in(&self) -> Result<()> {
+        let hasher = keywright_server::PasswordHasher::new(1)?;
+        let password = keywright_domain::SecretText::new(PASSWORD.into());
+        let began = Instant::now();
+        const HASHES: u32 = 40;
+        for _ in 0..HASHES {
+            hasher.hash(&password).await?;
+        }
+        let limit = f64::from(HASHES) / began.elapsed().as_secs_f64();
+        let body = json!({"email": EMAIL, "password": PASSWORD}).to_string();
+        let sign_in = self.ours(
+            request("POST", "/auth/login", &[JSON], body.as_bytes()),
+            200,
+        );
+        let mut lines = Lines::open(&sign_in, 4).await?;
+        let rate = lines.closed(Duration::from_secs(4)).await?;
+        tell(json!({
+            "case": "password_sign_in", "value": round2(rate), "unit": "/s", "baseline": round2(limit),
+            "baseline_is": "argon2id hashes a second, one core", "ratio": round2(rate / limit),
+            "goal": 0.92, "met": rate / limit >= 0.92,
+        }));
+        let one = |key: &str| json!({"key": key, "requirement": "keys:read"});
+        let mut verify = Lines::open(&self.verify(one), CONNECTIONS).await?;
+        let mut quiet = verify.open_loop(2_000.0, Duration::from_secs(3)).await?;
+        let (_, busy) = tokio::join!(
+            lines.closed(Duration::from_secs(3)),
+            verify.open_loop(2_000.0, Duration::from_secs(3))
+        );
+        let (value, baseline) = (percentile(&mut busy?, 0.99), percentile(&mut quiet, 0.99));
+        tell(json!({
+            "case": "verify_p99_during_sign_ins", "value": round(value), "unit": "us", "baseline": round(baseline),
+            "baseline_is": "p99 at 2,000/s without them", "ratio": round2(value / baseline),
+            "goal": 1.3, "met": value / baseline <= 1.3,
+        }));
+        Ok(())
+    }
+
+    /// A rate beside the bare route's.
+    async fn ratio(&self, case: &str, target: &Target, goal: Option<f64>, each: f64) -> Result<()> {
+        self.beside(case, target, &self.bare(), "a bare axum route", goal, each)
+            .await
+    }
+
+    /// A rate beside another's, in turns. `each` is what one answer counts for.
+    async fn beside(
+        &self,
+        case: &str,
+        target: &Target,
+        other: &Target,
+        other_is: &str,
+        goal: Option<f64>,
+        each: f64,
+    ) -> Result<()> {
+        if !self.wants(case) {
+            return Ok(());
+        }
+        if self.alone {
+            let rate = self.alone(target).await? * each;
+            tell(json!({"case": case, "value": round(rate), "unit": "/s"}));
+            return Ok(());
+        }
+        let mut ours = Lines::open(target, CONNECTIONS).await?;
+        let mut theirs = Lines::open(other, CONNECTIONS).await?;
+        let (mut own, mut beside) = (Vec::new(), Vec::new());
+        for turn in 0..=self.rounds * 4 {
+            let (one, two) = (ours.closed(SLICE).await?, theirs.closed(SLICE).await?);
+            if turn > 0 {
+                own.push(one * each);
+                beside.push(two);
+            }
+        }
+        let spread = spread(&own);
+        let (value, baseline) = (median(&mut own), median(&mut beside));
+        let ratio = value / baseline;
+        tell(json!({
+            "case": case, "value": round(value), "unit": "/s", "baseline": round(baseline),
+            "baseline_is": other_is, "ratio": round3(ratio), "goal": goal, "met": goal.map(|goal| ratio >= goal),
+            "spread": round2(spread), "keys": self.facts.size,
+        }));
+        Ok(())
+    }
+
+    async fn alone(&self, target: &Target) -> Result<f64> {
+        let mut lines = Lines::open(target, CONNECTIONS).await?;
+        let mut rates = Vec::new();
+        for _ in 0..=self.rounds {
+            rates.push(lines.closed(SLICE * 2).await?);
+        }
+        Ok(median(&mut rates))
+    }
+}
+
+/// The next refresh token is in the last answer.
+fn refreshing(path: &'static str, client: &'static str, first: Vec<String>) -> Next {
+    Arc::new(move |line, turn, last| {
+        let token = if turn == 0 {
+            first[line].clone()
+        } else {
+            let answer: Value = serde_json::from_slice(last).unwrap();
+            answer["refresh_token"].as_str().unwrap().to_owned()
+        };
+        by_client(
+            path,
+            client,
+            &format!("grant_type=refresh_token&refresh_token={token}"),
+        )
+    })
+}
+
+fn by_client(path: &str, client: &str, form: &str) -> Vec<u8> {
+    let basic = format!("Basic {}", STANDARD.encode(format!("{client}:{SECRET}")));
+    request(
+        "POST",
+        path,
+        &[FORM, ("Authorization", &basic)],
+        form.as_bytes(),
+    )
+}
+
+async fn ask(address: &str, request: &[u8]) -> Result<Value> {
+    let mut connection = Connection::open(address).await?;
+    connection.ask(request).await?;
+    Ok(serde_json::from_slice(connection.body())?)
+}
+
+fn raw_rs256() -> Result<f64> {
+    use aws_lc_rs::{rand::SystemRandom, rsa::KeySize, signature};
+    let key = signature::RsaKeyPair::generate(KeySize::Rsa2048)?;
+    let mut out = vec![0; key.public_modulus_len()];
+    let (random, began) = (SystemRandom::new(), Instant::now());
+    let mut count = 0_u32;
+    while began.elapsed() < Duration::from_secs(2) {
+        key.sign(
+            &signature::RSA_PKCS1_SHA256,
+            &random,
+            b"a header.and claims",
+            &mut out,
+        )?;
+        count += 1;
+    }
+    Ok(f64::from(count) / began.elapsed().as_secs_f64())
+}
+
+fn tell(mut line: Value) {
+    line["bench"] = json!("server");
+    println!("{line}");
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    percentile(values, 0.5)
+}
+
+fn percentile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let at = (values.len().saturating_sub(1) as f64 * share).round() as usize;
+    values.get(at).copied().unwrap_or(f64::NAN)
+}
+
+/// How far the middle half lies apart, as a share of its middle.
+fn spread(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    (percentile(&mut values, 0.75) - percentile(&mut values, 0.25)) / percentile(&mut values, 0.5)
+}
+
+fn round(value: f64) -> f64 {
+    value.round()
+}
+
+fn round2(value: f64) -> f64 {
+    (value * 100.0).round() / 100.0
+}
+
+fn round3(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}

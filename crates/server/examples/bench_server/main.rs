@@ -1,0 +1,97 @@
+//! The server under load, as ratios: one core serves, the other asks, over 32 connections that stay
+//! open. Every case takes turns of 250 ms with a bare axum route of the same process. One JSON object a
+//! line.
+//!
+//! `bench_server [--registry FILE] [--rounds N] [--alone] [CASE…]`: cases by the beginning of their names;
+//! without any, all. `--alone` leaves the baselines out, for a profiler. FILE is a registry of a wanted size (`bench_registry fill FILE SIZE`); without one it has
+//! 100,000 keys. Needs `taskset`. With `KEYWRIGHT_BENCH_PEER`, the address of another provider
+//! (tests/peers/bench-provider.mjs), token requests are measured beside it too.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a bench, not the product"
+)]
+
+mod browser;
+mod cases;
+mod serving;
+mod wire;
+
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+fn main() -> Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if words.first().is_some_and(|word| word == "serve") {
+        let file = words.get(1).map(PathBuf::from);
+        return runtime()?.block_on(serving::serve(file));
+    }
+    let (mut file, mut rounds, mut wanted, mut alone) = (None, 5, Vec::new(), false);
+    let mut words = words.into_iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--registry" => file = Some(words.next().context("--registry FILE")?),
+            "--rounds" => rounds = words.next().context("--rounds N")?.parse()?,
+            "--alone" => alone = true,
+            _ => wanted.push(word),
+        }
+    }
+    let server = Serving::start(file.as_deref())?;
+    pin_to("1")?;
+    runtime()?.block_on(cases::run(&server.facts, rounds, &wanted, alone))
+}
+
+/// One worker: it has one core.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?)
+}
+
+fn pin_to(core: &str) -> Result<()> {
+    let own = std::process::id().to_string();
+    let status = Command::new("taskset")
+        .args(["-cp", core, &own])
+        .stdout(Stdio::null())
+        .status()
+        .context("taskset is needed (util-linux)")?;
+    if !status.success() {
+        bail!("cannot stay on one core: {status}");
+    }
+    Ok(())
+}
+
+/// The server, on a core of its own, until this is dropped.
+struct Serving {
+    child: Child,
+    facts: serving::Facts,
+}
+
+impl Serving {
+    fn start(file: Option<&str>) -> Result<Self> {
+        let mut command = Command::new("taskset");
+        command.args(["-c", "0"]).arg(std::env::current_exe()?);
+        command.arg("serve").args(file);
+        // It ends when its input does, however this process ends.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().context("taskset is needed (util-linux)")?;
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;
+        let facts = serde_json::from_str(&line).context("the server did not start")?;
+        Ok(Self { child, facts })
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,228 @@
+//! The serving half: our server, and bare axum routes beside it in the same process.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use keywright_domain::SecretText;
+use keywright_domain::api_keys::{
+    DAY_MS, KeySettings, NetworkList, NewApiKey, RateLimit, RateLimits,
+};
+use keywright_domain::audit::Actor;
+use keywright_domain::people::{AuthMethod, ClientType, NewClient, OAuthScopes, TokenDigest};
+use keywright_registry::{Clock, LocalRegistry, Peppers};
+use keywright_server::settings::Settings;
+use keywright_server::{FirstOwner, PasswordHasher, Server, ServerSecrets, serve as take, set_up};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+pub(crate) const SECRET: &str = "a-secret-of-this-bench-only";
+pub(crate) const EMAIL: &str = "owner@example.org";
+pub(crate) const PASSWORD: &str = "correct horse battery";
+pub(crate) const CALLBACK: &str = "http://127.0.0.1:1/callback";
+pub(crate) const ALGS: [&str; 3] = ["RS256", "ES256", "EdDSA"];
+const KNOWN: usize = 1_000;
+const KEYS: usize = 100_000;
+
+/// What the asking half has to know.
+#[derive(Debug, Deserialize, Serialize)]
+pub(crate) struct Facts {
+    /// `127.0.0.1:port` of our server.
+    pub(crate) address: String,
+    /// Of the bare routes.
+    pub(crate) bare: String,
+    pub(crate) root_key: String,
+    pub(crate) keys: Vec<String>,
+    /// How many keys there are.
+    pub(crate) size: usize,
+    /// How long it took until all were in memory, in milliseconds.
+    pub(crate) loaded_ms: f64,
+}
+
+/// Serves until the input ends.
+pub(crate) async fn serve(file: Option<PathBuf>) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?.to_string();
+    let own = folder.path().join("db/registry.db");
+    let database = file.as_deref().unwrap_or(&own);
+    let began = std::time::Instant::now();
+    let registry = LocalRegistry::open(database, Clock::system()).await?;
+    while file.is_some() && !registry.index_is_complete() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let loaded_ms = began.elapsed().as_secs_f64() * 1e3;
+    let secrets = ServerSecrets::create(&folder.path().join("secrets"))?;
+    let (server, root_key) = build(&address, folder.path(), &registry, secrets).await?;
+    let peppers = Arc::new(server_peppers(&registry, folder.path()).await?);
+    let keys = issue(&registry, &peppers, KNOWN, true).await?;
+    let mut size = registry.index_statistics().keys;
+    if file.is_none() {
+        issue(&registry, &peppers, KEYS - KNOWN, false).await?;
+        size = KEYS;
+    }
+    settle().await?;
+    let stop = CancellationToken::new();
+    let (running, token) = (server.clone(), stop.clone());
+    let serving = tokio::spawn(async move { take(&running, listener, token).await });
+    let bare = TcpListener::bind("127.0.0.1:0").await?;
+    let facts = Facts {
+        address,
+        bare: bare.local_addr()?.to_string(),
+        root_key: root_key.expose().to_owned(),
+        keys,
+        size,
+        loaded_ms,
+    };
+    let answer =
+        json!({"valid": true, "code": "valid", "key_id": "k".repeat(20), "scopes": ["keys:read"]});
+    let router = Router::new().route("/", get(async || "ok\n")).route(
+        "/json",
+        post(async move |Json(_): Json<Value>| Json(answer.clone())),
+    );
+    tokio::spawn(async move { axum::serve(bare, router).await });
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, &facts)?;
+    out.write_all(b"\n")?;
+    out.flush()?;
+    drop(out);
+    // Until whoever asks is gone.
+    tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink()))
+        .await??;
+    stop.cancel();
+    serving.await??;
+    server.close().await;
+    Ok(())
+}
+
+/// Waits until nothing goes on in the background: new keys go into the search index for a while.
+async fn settle() -> Result<()> {
+    let used = || -> Result<u64> {
+        let stat = std::fs::read_to_string("/proc/self/stat")?;
+        let fields = stat.rsplit_once(')').context("no name")?.1;
+        let mut fields = fields.split_ascii_whitespace().skip(11);
+        let (user, system) = (
+            fields.next().context("utime")?,
+            fields.next().context("stime")?,
+        );
+        Ok(user.parse::<u64>()? + system.parse::<u64>()?)
+    };
+    // Ticks of 10 ms: less than a twentieth of the core, twice.
+    let mut quiet = 0;
+    while quiet < 2 {
+        let before = used()?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        quiet = if used()? - before < 10 { quiet + 1 } else { 0 };
+    }
+    Ok(())
+}
+
+async fn build(
+    address: &str,
+    data: &Path,
+    registry: &LocalRegistry,
+    secrets: ServerSecrets,
+) -> Result<(Server, SecretText)> {
+    let mut settings = Settings::new(&format!("http://{address}"), data.to_owned())?;
+    settings.drain_notice = Duration::ZERO;
+    let hasher = PasswordHasher::new(1)?;
+    let owner = FirstOwner {
+        email: EMAIL.into(),
+        name: "Owner".into(),
+        password_hash: hasher.hash(&SecretText::new(PASSWORD.into())).await?,
+    };
+    let root = set_up(registry, &secrets, &owner).await?;
+    let digest = TokenDigest::of(&SecretText::new(SECRET.into()));
+    for alg in ALGS {
+        let client = NewClient {
+            name: format!("Bench {alg}"),
+            client_type: ClientType::Confidential,
+            auth_method: AuthMethod::ClientSecretBasic,
+            jwks: None,
+            redirect_uris: vec![CALLBACK.into()],
+            post_logout_redirect_uris: Vec::new(),
+            backchannel_logout_uri: None,
+            grant_types: ["authorization_code", "refresh_token", "client_credentials"]
+                .map(str::to_owned)
+                .to_vec(),
+            scopes: OAuthScopes::parse("openid email offline_access").context("scopes")?,
+            signing_alg: alg.into(),
+            require_pkce: true,
+            require_dpop: false,
+            fapi: false,
+        };
+        registry
+            .add_client(&Actor::keywright(), alg, &client, Some(&digest))
+            .await?;
+    }
+    let server = Server::build(settings, registry.clone(), secrets, Clock::system()).await?;
+    server.start_background_work();
+    Ok((server, root))
+}
+
+async fn server_peppers(registry: &LocalRegistry, data: &Path) -> Result<Peppers> {
+    let ids: Vec<String> = registry
+        .list_peppers()
+        .await?
+        .into_iter()
+        .take(1)
+        .map(|pepper| pepper.id)
+        .collect();
+    ServerSecrets::open(&data.join("secrets"))?
+        .peppers(&ids)?
+        .context("no pepper")
+}
+
+/// Keys with everything on: a limit that is not reached, a network, an origin list left empty.
+async fn issue(
+    registry: &LocalRegistry,
+    peppers: &Arc<Peppers>,
+    count: usize,
+    everything: bool,
+) -> Result<Vec<String>> {
+    let settings = if everything {
+        KeySettings {
+            limits: RateLimits::new(vec![RateLimit::new(
+                "calls", 6_000_000, 60_000, 6_000_000, false,
+            )?])?,
+            networks: NetworkList::new(["127.0.0.0/8"])?,
+            ..KeySettings::default()
+        }
+    } else {
+        KeySettings::default()
+    };
+    let mut tasks = tokio::task::JoinSet::new();
+    for part in 0..64 {
+        let (registry, peppers, settings) =
+            (registry.clone(), Arc::clone(peppers), settings.clone());
+        tasks.spawn(async move {
+            let mut texts = Vec::new();
+            for index in (part..count).step_by(64) {
+                let wish = NewApiKey {
+                    name: format!("service {index}"),
+                    prefix: "sk_live".into(),
+                    scopes: vec!["keys:read".into(), "users:read".into()],
+                    lifetime_ms: Some(90 * DAY_MS),
+                    settings: settings.clone(),
+                    ..NewApiKey::default()
+                };
+                let issued = registry
+                    .issue_api_key(&Actor::keywright(), &wish, &peppers)
+                    .await?;
+                texts.push(issued.plain.text().expose().to_owned());
+            }
+            Ok::<_, anyhow::Error>(texts)
+        });
+    }
+    let mut all = Vec::new();
+    while let Some(part) = tasks.join_next().await {
+        all.extend(part??);
+    }
+    Ok(all)
+}

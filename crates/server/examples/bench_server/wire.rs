@@ -1,0 +1,215 @@
+//! HTTP/1.1 over connections that stay open, as cheap as it can be: the asking side must not be what is
+//! measured.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+/// One connection, with the answer it read last.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    read: Vec<u8>,
+    body: std::ops::Range<usize>,
+}
+
+impl Connection {
+    pub(crate) async fn open(address: &str) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            read: Vec::with_capacity(16 * 1024),
+            body: 0..0,
+        })
+    }
+
+    /// Asks, and reads the whole answer. Returns its status.
+    pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<u16> {
+        self.stream.write_all(request).await?;
+        self.read.clear();
+        let head = loop {
+            if let Some(end) = find(&self.read, b"\r\n\r\n") {
+                break end + 4;
+            }
+            self.more().await?;
+        };
+        let text = std::str::from_utf8(&self.read[..head])?;
+        let status = text.get(9..12).context("no status")?.parse()?;
+        let length = text.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length")
+                .then(|| value.trim().parse::<usize>().ok())?
+        });
+        let end = match (length, status) {
+            (Some(length), _) => head + length,
+            (None, 204) => head,
+            (None, _) if text.to_ascii_lowercase().contains("chunked") => {
+                while !self.read.ends_with(b"0\r\n\r\n") {
+                    self.more().await?;
+                }
+                self.read.len()
+            }
+            (None, _) => bail!("an answer without an end"),
+        };
+        while self.read.len() < end {
+            self.more().await?;
+        }
+        self.body = head..end;
+        Ok(status)
+    }
+
+    async fn more(&mut self) -> Result<()> {
+        match self.stream.read_buf(&mut self.read).await? {
+            0 => bail!("the connection was closed"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The body of the last answer.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.read[self.body.clone()]
+    }
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
+
+/// A request's bytes.
+pub(crate) fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
+    let mut text = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n");
+    for (name, value) in headers {
+        text.push_str(&format!("{name}: {value}\r\n"));
+    }
+    if !body.is_empty() {
+        text.push_str(&format!("Content-Length: {}\r\n", body.len()));
+    }
+    text.push_str("\r\n");
+    let mut bytes = text.into_bytes();
+    bytes.extend_from_slice(body);
+    bytes
+}
+
+/// What a connection asks next, from its number, its turn and what it was answered last.
+pub(crate) type Next = std::sync::Arc<dyn Fn(usize, usize, &[u8]) -> Vec<u8> + Send + Sync>;
+
+/// Somebody who is asked: an address, what is asked, and the answer that counts as right.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) address: String,
+    pub(crate) next: Next,
+    pub(crate) status: u16,
+}
+
+impl Target {
+    /// The same request each time.
+    pub(crate) fn same(address: &str, request: Vec<u8>, status: u16) -> Self {
+        Self {
+            address: address.to_owned(),
+            next: std::sync::Arc::new(move |_, _, _| request.clone()),
+            status,
+        }
+    }
+}
+
+/// Connections to one target, kept between slices.
+pub(crate) struct Lines {
+    target: Target,
+    lines: Vec<(Connection, usize)>,
+}
+
+impl Lines {
+    pub(crate) async fn open(target: &Target, count: usize) -> Result<Self> {
+        let mut lines = Vec::with_capacity(count);
+        for _ in 0..count {
+            lines.push((Connection::open(&target.address).await?, 0));
+        }
+        Ok(Self {
+            target: target.clone(),
+            lines,
+        })
+    }
+
+    /// As many as the target can, for a while. Returns answers a second.
+    pub(crate) async fn closed(&mut self, slice: Duration) -> Result<f64> {
+        let began = Instant::now();
+        let end = began + slice;
+        let mut tasks = tokio::task::JoinSet::new();
+        for (at, (mut line, mut turn)) in self.lines.drain(..).enumerate() {
+            let target = self.target.clone();
+            tasks.spawn(async move {
+                let mut answers = 0_usize;
+                while Instant::now() < end {
+                    let request = (target.next)(at, turn, line.body());
+                    let status = line.ask(&request).await?;
+                    if status != target.status {
+                        bail!("{status}: {}", String::from_utf8_lossy(line.body()));
+                    }
+                    turn += 1;
+                    answers += 1;
+                }
+                Ok((at, line, turn, answers))
+            });
+        }
+        let mut total = 0;
+        let mut back = Vec::new();
+        while let Some(done) = tasks.join_next().await {
+            let (at, line, turn, answers) = done??;
+            back.push((at, line, turn));
+            total += answers;
+        }
+        back.sort_by_key(|(at, _, _)| *at);
+        self.lines = back
+            .into_iter()
+            .map(|(_, line, turn)| (line, turn))
+            .collect();
+        Ok(total as f64 / began.elapsed().as_secs_f64())
+    }
+
+    /// So many a second, whether or not answers come. Latencies in µs, counted from when a request was
+    /// due, so that waiting behind a slow one is not left out.
+    pub(crate) async fn open_loop(&mut self, rate: f64, slice: Duration) -> Result<Vec<f64>> {
+        let began = Instant::now();
+        let count = self.lines.len();
+        let mut tasks = tokio::task::JoinSet::new();
+        for (at, (mut line, mut turn)) in self.lines.drain(..).enumerate() {
+            let target = self.target.clone();
+            tasks.spawn(async move {
+                let mut took = Vec::new();
+                for slot in 0.. {
+                    let due = (slot * count + at) as f64 / rate;
+                    if due > slice.as_secs_f64() {
+                        break;
+                    }
+                    let due = began + Duration::from_secs_f64(due);
+                    // The timer's grain is a millisecond: too coarse here.
+                    while Instant::now() < due {
+                        tokio::task::yield_now().await;
+                    }
+                    let request = (target.next)(at, turn, line.body());
+                    let status = line.ask(&request).await?;
+                    if status != target.status {
+                        bail!("{status}: {}", String::from_utf8_lossy(line.body()));
+                    }
+                    turn += 1;
+                    took.push(due.elapsed().as_secs_f64() * 1e6);
+                }
+                Ok((at, line, turn, took))
+            });
+        }
+        let (mut all, mut back) = (Vec::new(), Vec::new());
+        while let Some(done) = tasks.join_next().await {
+            let (at, line, turn, took) = done??;
+            back.push((at, line, turn));
+            all.extend(took);
+        }
+        back.sort_by_key(|(at, _, _)| *at);
+        self.lines = back
+            .into_iter()
+            .map(|(_, line, turn)| (line, turn))
+            .collect();
+        Ok(all)
+    }
+}

@@ -14,8 +14,10 @@ use crate::{LocalRegistry, RegistryError, Shared, freshness, store};
 /// heard of or not: memory is trusted for that long after the log was read.
 pub const RECEIPT_BOUND: Duration = freshness::lease();
 
-/// A reading of the rows that takes longer is given up.
+/// A reading of the rows that takes longer is given up, while the bound of a receipt runs.
 const READ_WITHIN: Duration = Duration::from_millis(250);
+/// The same for one that nothing waits for.
+const READ_LATER_WITHIN: Duration = Duration::from_secs(5);
 /// Pauses between readings: other nodes answer within a few milliseconds.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(16);
@@ -57,7 +59,7 @@ pub struct NodeReceipt {
 pub(super) struct Board(tokio::sync::Mutex<Option<(Instant, Vec<NodeRow>)>>);
 
 impl Board {
-    async fn read(&self, shared: &Shared) -> Result<Vec<NodeRow>, RegistryError> {
+    async fn read(&self, shared: &Shared, within: Duration) -> Result<Vec<NodeRow>, RegistryError> {
         let asked = Instant::now();
         let mut last = self.0.lock().await;
         if let Some((begun, rows)) = &*last
@@ -70,7 +72,7 @@ impl Board {
             let mut connection = shared.pool.acquire().await?;
             store::nodes::live(&mut connection, LIVE_MS).await
         };
-        let rows = tokio::time::timeout(READ_WITHIN, read)
+        let rows = tokio::time::timeout(within, read)
             .await
             .map_err(|_| RegistryError::Store("the nodes cannot be read in time".into()))??;
         *last = Some((begun, rows.clone()));
@@ -132,7 +134,7 @@ impl LocalRegistry {
         loop {
             let rows = match shared.kind {
                 Kind::Sqlite => Ok(Vec::new()),
-                Kind::Postgres => shared.nodes.board.read(shared).await,
+                Kind::Postgres => shared.nodes.board.read(shared, READ_WITHIN).await,
             };
             let now = Instant::now();
             let is_over = now >= over;
@@ -198,7 +200,7 @@ impl LocalRegistry {
         let is_over = self.now().saturating_sub(at) > OLD_MS;
         let mut nodes: Vec<NodeReceipt> = match shared.kind {
             Kind::Sqlite => Vec::new(),
-            Kind::Postgres => shared.nodes.board.read(shared).await?,
+            Kind::Postgres => shared.nodes.board.read(shared, READ_LATER_WITHIN).await?,
         }
         .into_iter()
         .map(|row| {

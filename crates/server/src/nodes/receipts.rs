@@ -195,7 +195,7 @@ mod tests {
             .send(Method::POST, "/api/v1/keys", &headers, Body::from(body.to_string()))
             .await;
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
-        answer.json()["id"].as_str().unwrap().to_owned()
+        answer.json()["key"]["id"].as_str().unwrap().to_owned()
     }
 
     #[tokio::test]

@@ -156,8 +156,8 @@ async fn s58_every_check_of_a_proof() {
     for bad in ["", "a.b", "a.b.c", "\u{e9}"] {
         assert!(try_proof(&server, bad).await.is_err(), "{bad}");
     }
-    let none = check(app, &HeaderMap::new(), &Method::POST, "/oauth2/token", None);
-    assert_eq!(none.await.unwrap(), None);
+    let none = check(app, &HeaderMap::new(), &Method::POST, "/oauth2/token", None).await;
+    assert_eq!(none.unwrap(), None);
 }
 
 #[tokio::test]

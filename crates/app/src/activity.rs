@@ -27,6 +27,7 @@ impl App {
             },
             before: before.map_err(|_| RegistryError::Cursor)?,
             limit: request.limit,
+            ..AuditQuery::default()
         };
         let registry = self.inner.registry.get().await?;
         let mut page = registry.list_audit_events(query.clone()).await?;

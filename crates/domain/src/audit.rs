@@ -242,6 +242,10 @@ pub enum AuditAction {
     IdentityUnlinked,
     /// Somebody asked for what they may not do.
     AccessRefused,
+    /// Something was begun for many keys at once.
+    BulkBegun,
+    /// That was cancelled.
+    BulkCancelled,
     /// What is over was removed by its retention.
     Pruned,
 }
@@ -356,6 +360,8 @@ impl AuditAction {
             Self::IdentityLinked => "user.identity_linked",
             Self::IdentityUnlinked => "user.identity_unlinked",
             Self::AccessRefused => "user.access_refused",
+            Self::BulkBegun => "registry.bulk_begun",
+            Self::BulkCancelled => "registry.bulk_cancelled",
             Self::Pruned => "registry.pruned",
         }
     }

@@ -276,7 +276,7 @@ enum End {
     Expose,
 }
 
-async fn issue(
+pub(crate) async fn issue(
     unit: &mut Unit,
     actor: &Actor,
     wish: &NewApiKey,

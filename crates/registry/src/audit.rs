@@ -46,6 +46,16 @@ pub struct AuditQuery {
     pub text: String,
     /// What events are about.
     pub subject: SubjectFilter,
+    /// An action such as `api_key.issued`, or the beginning of several, such as `api_key.`.
+    pub action: Option<String>,
+    /// Who did it, as a whole.
+    pub actor: Option<String>,
+    /// Id of what it was done to, as a whole.
+    pub target: Option<String>,
+    /// Not before this moment (Unix ms).
+    pub from: Option<i64>,
+    /// Before this moment (Unix ms).
+    pub until: Option<i64>,
     /// Only events before this sequence.
     pub before: Option<i64>,
     /// 1 to 500.

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::audit_chain::{
     ChainVerifier, CheckpointKey, CheckpointPublicKey, SignedCheckpoint, Verdict,
@@ -145,6 +147,70 @@ impl LocalRegistry {
         })
         .await?;
         Ok(events)
+    }
+
+    /// The same for a reader far away: a page is read when the one before was taken, and memory
+    /// does not grow with the trail.
+    ///
+    /// # Errors
+    /// [`ExportError`] if the writer or the registry fails: what was written so far is shorter than
+    /// its header says then.
+    pub async fn stream_audit<W>(
+        &self,
+        out: &mut W,
+        keys: &[CheckpointPublicKey],
+    ) -> Result<u64, ExportError>
+    where
+        W: AsyncWrite + Unpin + Send,
+    {
+        let registry_id = self.registry_id().await?;
+        let mut connection = self
+            .shared
+            .pool
+            .acquire()
+            .await
+            .map_err(RegistryError::from)?;
+        let (ends_at, _) = store::audit::head(&mut connection).await?;
+        let start = store::checkpoints::cut(&mut connection).await?;
+        drop(connection);
+        let mut after = start.as_ref().map_or(0, |start| start.checkpoint.sequence);
+        let mut page = Vec::new();
+        let header = ExportHeader::new(registry_id, keys.to_vec(), after, ends_at);
+        audit_export::write_line(&mut page, &ExportLine::Header(header))?;
+        if let Some(start) = start {
+            audit_export::write_line(&mut page, &ExportLine::Checkpoint(start.into()))?;
+        }
+        let mut count = 0;
+        while after < ends_at {
+            let mut connection = self
+                .shared
+                .pool
+                .acquire()
+                .await
+                .map_err(RegistryError::from)?;
+            let most = PAGE.min(ends_at - after);
+            let events = store::audit::chained_after(&mut connection, after, most).await?;
+            let Some(last) = events.last().map(|event| event.sequence) else {
+                break;
+            };
+            let signed = store::checkpoints::between(&mut connection, after, last).await?;
+            drop(connection);
+            let mut signed = signed.into_iter().peekable();
+            for event in events {
+                count += 1;
+                let sequence = event.sequence;
+                audit_export::write_line(&mut page, &ExportLine::Event(event))?;
+                while let Some(one) = signed.next_if(|one| one.checkpoint.sequence <= sequence) {
+                    audit_export::write_line(&mut page, &ExportLine::Checkpoint(one.into()))?;
+                }
+            }
+            after = last;
+            out.write_all(&page).await.map_err(ExportError::Write)?;
+            page.clear();
+        }
+        out.write_all(&page).await.map_err(ExportError::Write)?;
+        out.flush().await.map_err(ExportError::Write)?;
+        Ok(count)
     }
 
     /// Events after `after` up to `ends_at`, each checkpoint after its event.

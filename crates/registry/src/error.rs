@@ -54,6 +54,12 @@ pub enum RegistryError {
     /// No such notice.
     #[error("there is no notice with this id")]
     NoticeNotFound,
+    /// The same idempotency key with another request.
+    #[error("this idempotency key was used with another request")]
+    IdempotencyKeyReused,
+    /// No such operation.
+    #[error("there is no operation with this id")]
+    OperationNotFound,
     /// A number or a list outside its bounds; the text says which.
     #[error("{0}")]
     Bounds(&'static str),
@@ -135,6 +141,8 @@ impl RegistryError {
             Self::ScheduleNotFound => "schedule_not_found",
             Self::Schedule(error) => error.code(),
             Self::NoticeNotFound => "notice_not_found",
+            Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::OperationNotFound => "operation_not_found",
             Self::Bounds(_) => "out_of_bounds",
             Self::CheckpointKeyMissing => "checkpoint_key_missing",
             Self::Cursor => "invalid_cursor",

@@ -75,6 +75,11 @@ impl Freshness {
         }
     }
 
+    /// The newest change that is in the index.
+    pub(crate) fn seen_change(&self) -> i64 {
+        self.seen.load(Ordering::Acquire)
+    }
+
     fn header(&self) -> Option<[u8; 48]> {
         let (path, file) = self.wal_index.as_ref()?;
         let file = match file.get() {

@@ -8,9 +8,12 @@ mod api_keys;
 mod audit;
 pub mod audit_export;
 mod audit_trail;
+mod bulk;
+mod changes;
 mod error;
 mod flush;
 mod freshness;
+mod idempotency;
 mod insight;
 mod limits;
 mod listing;
@@ -42,7 +45,10 @@ pub use api_keys::{
     ApiKeyTotal, ClientSecret, Issued, LOCAL_PRINCIPAL, StateFilter,
 };
 pub use audit::{AuditEvent, AuditPage, AuditQuery, SubjectFilter};
+pub use bulk::{BulkFailure, BulkOperation, BulkProgress, BulkState, NewBulk};
+pub use changes::{Change, ChangedSubject, Changes};
 pub use error::RegistryError;
+pub use idempotency::{IdempotencyKey, IssuedOnce};
 pub use insight::CallerIdentity;
 pub use insight::hygiene::{
     HygieneCounts, HygieneFinding, HygieneItem, HygienePage, HygieneQuery, HygieneRules,

@@ -140,6 +140,40 @@ impl LocalRegistry {
         .await
     }
 
+    /// Makes a schedule due now: whoever carries out schedules takes it next. One that is paused
+    /// goes on with it. What it does then, and when it is due next, it says itself.
+    ///
+    /// # Errors
+    /// [`RegistryError::KeyNotFound`], [`RegistryError::ScheduleNotFound`], [`KeyError::Revoked`].
+    pub async fn hasten_schedule(
+        &self,
+        actor: &Actor,
+        key_id: &str,
+    ) -> Result<KeySchedule, RegistryError> {
+        let input = (actor.clone(), key_id.to_owned());
+        self.write(input, |unit, (actor, key_id)| {
+            Box::pin(hasten(unit, actor, key_id))
+        })
+        .await
+    }
+
+    /// Schedules by their next due moment, paused ones too: after the moment and id that a page
+    /// ended with, at most `limit` (1 to 500); of the keys of one owner, or of all.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn list_schedules(
+        &self,
+        owner: Option<&str>,
+        after: Option<(i64, &str)>,
+        limit: u32,
+    ) -> Result<Vec<KeySchedule>, RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        let after = after.unwrap_or((i64::MIN, ""));
+        let limit = i64::from(limit.clamp(1, 500));
+        store::schedules::page(&mut connection, owner.unwrap_or(""), after, limit).await
+    }
+
     /// The schedule of a key, if it has one.
     ///
     /// # Errors
@@ -204,6 +238,30 @@ async fn pause(
         "put back on its schedule of rotations"
     };
     announce(unit, actor, &key, &schedule, verb);
+    Ok(schedule)
+}
+
+async fn hasten(
+    unit: &mut Unit,
+    actor: &Actor,
+    key_id: &str,
+) -> Result<KeySchedule, RegistryError> {
+    let now = unit.now();
+    let key = find(unit, key_id).await?;
+    if key.revoked_at.is_some() {
+        return Err(KeyError::Revoked.into());
+    }
+    let mut schedule = store::schedules::find(unit.read(), key_id)
+        .await?
+        .ok_or(RegistryError::ScheduleNotFound)?;
+    if schedule.next_due_at <= now && schedule.paused_at.is_none() {
+        return Ok(schedule);
+    }
+    schedule.next_due_at = schedule.next_due_at.min(now);
+    schedule.paused_at = None;
+    schedule.changed_at = now;
+    store::schedules::put(unit.write(), &schedule).await?;
+    announce(unit, actor, &key, &schedule, "put on its schedule for now");
     Ok(schedule)
 }
 

@@ -67,6 +67,9 @@ pub struct Verification {
     pub limit_reset_ms: Option<u64>,
     /// Credits left, where the key has credits.
     pub credits_left: Option<i64>,
+    /// Every single use matters: limits or credits count it, it is the only one, or it is an alarm.
+    /// Such an answer is no good for a second request.
+    pub every_use_counts: bool,
 }
 
 impl Verification {
@@ -84,6 +87,7 @@ impl Verification {
             limit_left: None,
             limit_reset_ms: None,
             credits_left: None,
+            every_use_counts: true,
         }
     }
 
@@ -360,6 +364,10 @@ impl LocalRegistry {
             limit_left: None,
             limit_reset_ms: None,
             credits_left: None,
+            every_use_counts: snapshot.one_time
+                || snapshot.canary
+                || rules
+                    .is_some_and(|rules| rules.has_credits || !rules.limits.as_slice().is_empty()),
         };
         if answer.verdict.is_ok() {
             self.take_limits(request, &snapshot, rules.is_some(), now, &mut answer)

@@ -6,6 +6,7 @@ mod account;
 mod browser_session;
 mod caller;
 mod http;
+mod key_service;
 mod keys;
 mod nodes;
 mod oauth2;

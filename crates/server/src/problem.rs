@@ -167,6 +167,8 @@ fn status_of(error: &RegistryError) -> StatusCode {
         | RegistryError::OwnerNotFound
         | RegistryError::RotationNotFound
         | RegistryError::ScheduleNotFound
+        | RegistryError::NoticeNotFound
+        | RegistryError::OperationNotFound
         | RegistryError::AccountNotFound => StatusCode::NOT_FOUND,
         RegistryError::People(
             PeopleError::LastOwner
@@ -182,6 +184,7 @@ fn status_of(error: &RegistryError) -> StatusCode {
         )
         | RegistryError::Changed
         | RegistryError::OwnerExists
+        | RegistryError::IdempotencyKeyReused
         | RegistryError::RotationAlreadyDone { .. } => StatusCode::CONFLICT,
         RegistryError::People(PeopleError::UserDisabled) => StatusCode::FORBIDDEN,
         RegistryError::People(_)

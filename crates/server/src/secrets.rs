@@ -15,11 +15,13 @@ use hkdf::Hkdf;
 use hmac::{Hmac, Mac as _};
 use keywright_domain::SecretText;
 use keywright_domain::api_keys::Pepper;
+use keywright_domain::audit_chain::CheckpointKey;
 use keywright_domain::base62::random_id;
 use keywright_domain::people::Sealed;
 use keywright_registry::{PepperKey, Peppers};
 use rand::Rng as _;
 use sha2::Sha256;
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 const MASTER: &str = "master.key";
@@ -203,6 +205,51 @@ impl ServerSecrets {
             peppers = peppers.with_older(self.pepper(id)?);
         }
         Ok(Some(peppers))
+    }
+
+    /// Keeps a pepper that came from another registry with its keys. The same one again is no error.
+    ///
+    /// # Errors
+    /// [`SecretsError::File`] if it cannot be written, or if another pepper has this id.
+    pub fn keep_pepper(&self, pepper: &PepperKey) -> Result<(), SecretsError> {
+        let path = self.pepper_path(&pepper.id);
+        let taken = || {
+            let kind = io::ErrorKind::AlreadyExists;
+            SecretsError::File(path.clone(), kind.into())
+        };
+        // The id came from elsewhere, and is a part of a path here.
+        let is_plain =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+        if pepper.id.is_empty()
+            || pepper.id.len() > 128
+            || pepper.id.contains("..")
+            || !pepper.id.bytes().all(is_plain)
+        {
+            let kind = io::ErrorKind::InvalidInput;
+            return Err(SecretsError::File(self.folder.clone(), kind.into()));
+        }
+        if path.exists() {
+            let own = self.pepper(&pepper.id)?;
+            let is_same = bool::from(own.pepper.expose().ct_eq(pepper.pepper.expose()));
+            return if is_same { Ok(()) } else { Err(taken()) };
+        }
+        let write = || {
+            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
+            let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(pepper.pepper.expose()));
+            file.write_all(text.as_bytes())?;
+            file.write_all(b"\n")?;
+            file.as_file().sync_all()?;
+            file.persist_noclobber(&path).map_err(|error| error.error)?;
+            Ok(())
+        };
+        write().map_err(|error| SecretsError::File(path.clone(), error))
+    }
+
+    /// Signs checkpoints of the audit trail. It follows from the master key, which is not in the
+    /// database: whoever can write there cannot sign.
+    #[must_use]
+    pub fn checkpoint_key(&self) -> CheckpointKey {
+        CheckpointKey::from_bytes(&derive(&self.master, b"keywright checkpoint 1"))
     }
 
     /// Where the secrets are.

@@ -1,18 +1,20 @@
 //! The server: settings, registry, secrets and keys together, and the router over them.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use axum::Router;
 use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
-use keywright_registry::{Clock, LocalRegistry, Peppers, RegistryError};
+use keywright_registry::{Clock, LocalRegistry, PepperKey, Peppers, RegistryError};
 
 use crate::passwords::{PasswordError, PasswordHasher};
 use crate::secrets::{SecretsError, ServerSecrets};
 use crate::settings::{SettingError, Settings};
 use crate::signing::{Alg, SigningKeys};
-use crate::{account, keys, nodes, oauth2, operations, pages, rp, sessions, sign_in, users};
+use crate::{
+    account, key_service, keys, nodes, oauth2, operations, pages, rp, sessions, sign_in, users,
+};
 
 const SETTLE_EVERY: Duration = Duration::from_secs(60);
 
@@ -27,7 +29,8 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) keys: SigningKeys,
     pub(crate) passwords: PasswordHasher,
-    pub(crate) peppers: Option<Peppers>,
+    peppers: RwLock<Option<Arc<Peppers>>>,
+    pub(crate) key_service: key_service::State,
     pub(crate) oauth2: oauth2::State,
     pub(crate) rp: rp::State,
     pub(crate) sessions: sessions::State,
@@ -40,6 +43,28 @@ impl Parts {
     /// Unix milliseconds.
     pub(crate) fn now(&self) -> i64 {
         self.clock.now()
+    }
+
+    /// The peppers in force, with those that came with keys of other registries.
+    pub(crate) fn peppers(&self) -> Option<Arc<Peppers>> {
+        let peppers = self.peppers.read();
+        peppers.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Adds a pepper that keys of another registry came with.
+    pub(crate) fn add_pepper(&self, pepper: PepperKey) {
+        let mut peppers = self.peppers.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = peppers.as_ref() else {
+            return;
+        };
+        if known.iter().any(|one| one.id == pepper.id) {
+            return;
+        }
+        let mut all = Peppers::new(known.current().clone());
+        for older in known.iter().skip(1) {
+            all = all.with_older(older.clone());
+        }
+        *peppers = Some(Arc::new(all.with_older(pepper)));
     }
 }
 
@@ -103,7 +128,8 @@ impl Server {
             nodes,
             keys: SigningKeys::default(),
             passwords: PasswordHasher::new(workers.max(1))?,
-            peppers,
+            peppers: RwLock::new(peppers.map(Arc::new)),
+            key_service: key_service::State::default(),
             settings,
             registry,
             secrets,
@@ -130,6 +156,7 @@ impl Server {
             .merge(users::routes())
             .merge(keys::routes())
             .merge(nodes::routes())
+            .merge(key_service::routes())
             .merge(operations::routes())
             .merge(pages::routes());
         let based = match app.settings.base_path.as_str() {
@@ -159,6 +186,7 @@ impl Server {
         oauth2::start_background_work(&self.app);
         operations::start_background_work(&self.app);
         nodes::background::start(&self.app);
+        key_service::start_background_work(&self.app);
     }
 
     /// Makes a new signing key for an algorithm (`RS256`, `ES256`, `EdDSA`) and returns its id. It is

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::request::Parts;
 
+use crate::api_keys::VerifiedKey;
 use crate::claims::Claims;
 use crate::gate::Refusal;
 
@@ -32,6 +33,32 @@ impl<S: Send + Sync> FromRequestParts<S> for Authorized {
             None => {
                 // A mistake in the service: fail closed and say where to look.
                 tracing::error!("a handler takes Authorized, but no Gate is before it");
+                Err(StatusCode::INTERNAL_SERVER_ERROR.into_response())
+            }
+        }
+    }
+}
+
+/// The request's API key, which the [`KeyGate`](crate::KeyGate) before the handler verified.
+#[derive(Clone, Debug)]
+pub struct ApiKey(pub Arc<VerifiedKey>);
+
+impl Deref for ApiKey {
+    type Target = VerifiedKey;
+
+    fn deref(&self) -> &VerifiedKey {
+        &self.0
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for ApiKey {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Response> {
+        match parts.extensions.get::<Arc<VerifiedKey>>() {
+            Some(key) => Ok(Self(Arc::clone(key))),
+            None => {
+                tracing::error!("a handler takes ApiKey, but no KeyGate is before it");
                 Err(StatusCode::INTERNAL_SERVER_ERROR.into_response())
             }
         }

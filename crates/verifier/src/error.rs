@@ -11,6 +11,9 @@ pub enum SetupError {
     /// Without an audience every token of the issuer would be good here.
     #[error("the audience must not be empty")]
     Audience,
+    /// What this service shows for itself is empty, or no header's text.
+    #[error("the credential must be a root key or an access token")]
+    Credential,
     /// No TLS, or no trust store.
     #[error("secure connections cannot be set up: {0}")]
     Connections(String),

@@ -10,6 +10,8 @@ use crate::error::SetupError;
 use crate::issuer::Issuer;
 
 const OVERALL_LIMIT: Duration = Duration::from_secs(5);
+/// A stream is opened anew after this time at the latest.
+const STREAM_LIMIT: Duration = Duration::from_secs(15 * 60);
 /// No honest answer comes near this.
 const BODY_LIMIT: usize = 1024 * 1024;
 
@@ -63,6 +65,44 @@ impl Fetch {
             .basic_auth(encode(id), Some(encode(secret)))
             .form(form);
         self.send(request).await
+    }
+
+    /// The answer to a JSON body, sent with a bearer token or key.
+    pub(crate) async fn post_json(
+        &self,
+        url: &Url,
+        bearer: &str,
+        body: &impl Serialize,
+    ) -> Result<Map<String, Value>, NoAnswer> {
+        let request = self.client.post(url.clone()).bearer_auth(bearer);
+        self.send(request.json(body)).await
+    }
+
+    /// Opens a stream of server-sent events, after the one that was seen last.
+    pub(crate) async fn open_stream(
+        &self,
+        url: &Url,
+        bearer: &str,
+        after: Option<i64>,
+    ) -> Result<reqwest::Response, NoAnswer> {
+        let mut request = self
+            .client
+            .get(url.clone())
+            .bearer_auth(bearer)
+            .header("Accept", "text/event-stream")
+            .timeout(STREAM_LIMIT);
+        if let Some(version) = after {
+            request = request.header("Last-Event-ID", version.to_string());
+        }
+        let opening = tokio::time::timeout(OVERALL_LIMIT, request.send()).await;
+        let response = opening
+            .map_err(|_| "it did not answer in time")?
+            .map_err(reason)?;
+        match response.status().as_u16() {
+            200 => Ok(response),
+            401 | 403 => Err("it does not accept this service's credentials"),
+            _ => Err("it answered with a failure"),
+        }
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Map<String, Value>, NoAnswer> {

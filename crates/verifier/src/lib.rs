@@ -4,9 +4,10 @@
 //! [`Offline`] checks a token by the issuer's published keys: no request per token, and a token that
 //! was revoked is good until it ends. [`Online`] asks the issuer: revocation is seen at once, or
 //! after the few seconds that answers are remembered. [`Gate`] puts either of them before any
-//! `tower` service. No token is ever written to a log or into an error.
+//! `tower` service. [`ApiKeys`] and [`KeyGate`] do the same for API keys. No token or key is ever written to a log or into an error.
 
 mod access_token;
+mod api_keys;
 #[cfg(feature = "axum")]
 mod axum;
 mod cache;
@@ -26,8 +27,11 @@ mod strict_json;
 mod tests;
 
 pub use self::access_token::Offline;
+pub use self::api_keys::{
+    ApiKeys, ClientAddress, KeyError, KeyGate, KeyGated, KeyMemory, KeyRequest, VerifiedKey,
+};
 #[cfg(feature = "axum")]
-pub use self::axum::Authorized;
+pub use self::axum::{ApiKey, Authorized};
 pub use self::claims::Claims;
 pub use self::error::{SetupError, TokenError};
 pub use self::gate::{Check, Gate, Gated, Refusal};

@@ -240,6 +240,9 @@ pub(crate) async fn list(
          FROM audit_events WHERE sequence < $1 AND sequence >= $2 \
          AND ($3 = '' OR target_kind = $3 OR ($3 = 'registry' AND target_kind = 'scope')) \
          AND ($4 = '%%' OR search_text LIKE $4 ESCAPE '\\') \
+         AND ($6 = '' OR action = $6 OR action LIKE $7 ESCAPE '\\') \
+         AND ($8 = '' OR actor = $8) AND ($9 = '' OR target_id = $9) \
+         AND at >= $10 AND at < $11 \
          ORDER BY sequence DESC LIMIT $5",
     )
     .bind(before)
@@ -247,6 +250,12 @@ pub(crate) async fn list(
     .bind(subject)
     .bind(search::like_pattern(&query.text))
     .bind(i64::from(query.limit))
+    .bind(query.action.clone().unwrap_or_default())
+    .bind(beginning(query.action.as_deref()))
+    .bind(query.actor.clone().unwrap_or_default())
+    .bind(query.target.clone().unwrap_or_default())
+    .bind(query.from.unwrap_or(i64::MIN))
+    .bind(query.until.unwrap_or(i64::MAX))
     .fetch_all(connection)
     .await?;
     let is_all = back_to <= oldest;
@@ -254,6 +263,17 @@ pub(crate) async fn list(
         rows.into_iter().map(from_row).collect(),
         (!is_all).then_some(back_to),
     ))
+}
+
+/// The pattern for actions that begin so: only a text that ends with a dot is a beginning.
+fn beginning(action: Option<&str>) -> String {
+    match action {
+        Some(text) if text.ends_with('.') => {
+            let plain = text.replace('\\', "\\\\");
+            format!("{}%", plain.replace('%', "\\%").replace('_', "\\_"))
+        }
+        _ => String::new(),
+    }
 }
 
 pub(crate) async fn list_of_target(

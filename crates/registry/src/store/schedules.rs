@@ -79,6 +79,26 @@ pub(crate) async fn due(
     rows.into_iter().map(ScheduleRow::into_schedule).collect()
 }
 
+/// Schedules of an owner's keys, or of all, by due moment, after the one a page ended with.
+pub(crate) async fn page(
+    connection: &mut AnyConnection,
+    owner: &str,
+    after: (i64, &str),
+    limit: i64,
+) -> Result<Vec<KeySchedule>, RegistryError> {
+    let rows: Vec<ScheduleRow> = sqlx::query_as(select!(
+        "JOIN api_keys k ON k.id = s.key_id WHERE (s.next_due_at, s.id) > ($1, $2) \
+         AND ($3 = '' OR k.owner_id = $3) ORDER BY s.next_due_at, s.id LIMIT $4"
+    ))
+    .bind(after.0)
+    .bind(after.1.to_owned())
+    .bind(owner.to_owned())
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(ScheduleRow::into_schedule).collect()
+}
+
 /// Inserts or replaces the schedule of a key; the id stays.
 pub(crate) async fn put(
     connection: &mut AnyConnection,

@@ -101,10 +101,8 @@ pub(crate) async fn forward_auth(
             client_label: text(&headers, "x-client-label"),
         },
     };
-    let verification = app
-        .registry
-        .verify_api_key(&request, peppers(&app)?)
-        .await?;
+    let peppers = peppers(&app)?;
+    let verification = app.registry.verify_api_key(&request, &peppers).await?;
     match &verification.verdict {
         Ok(()) => Ok(accepted(&verification)),
         Err(refused) => {

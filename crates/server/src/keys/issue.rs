@@ -3,23 +3,25 @@
 use axum::Json;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywright_domain::api_keys::format::ROOT_PREFIX;
 use keywright_domain::api_keys::lifecycle::NewApiKey;
 use keywright_domain::api_keys::{Environment, Owner, OwnerKind};
-use keywright_registry::RegistryError;
-use serde::Deserialize;
+use keywright_registry::{IdempotencyKey, IssuedOnce, RegistryError};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
 use super::manager::{Manager, peppers};
+use super::rotate::idempotency_key;
 use super::settings::SettingsBody;
 use super::views::{ClientSecretBody, IssuedView, OwnerBody, problem};
 use crate::problem::Problem;
 use crate::server::App;
 
 /// A wish for a key.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct IssueBody {
     /// 1 to 120 characters.
@@ -74,11 +76,16 @@ pub(crate) fn settings(
     Ok(settings)
 }
 
-/// Issues a key. The answer holds its secret, this once.
+/// Issues a key. The answer holds its secret, this once. With an `Idempotency-Key`, the same request
+/// again is answered with the same key and `secret_was_shown`: a secret that got lost with an answer
+/// is not stored anywhere. Revoke that key, or let the client make its secrets.
 #[utoipa::path(
     post, path = "/api/v1/keys", tag = "keys", request_body = IssueBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "8 to 64 letters, digits, dots, dashes or underscores; remembered for seven days, for each caller")),
     responses(
         (status = 201, description = "Issued", body = IssuedView),
+        (status = 200, description = "It was issued before by the same request; its secret is not shown again", body = IssuedView),
+        (status = 409, description = "The Idempotency-Key was used with another request"),
         (status = 400, description = "A rule or policy is broken; the code says which"),
         (status = 403, description = "Not allowed, or more than the caller holds"),
     )
@@ -86,29 +93,36 @@ pub(crate) fn settings(
 pub(crate) async fn issue(
     State(app): State<App>,
     manager: Manager,
+    headers: HeaderMap,
     given: Result<Json<IssueBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
     manager.require_own("keys:write")?;
     let body = body(given)?;
+    let name = idempotency_key(&headers)?;
     let wish = wish(&manager, &body)?;
     let peppers = peppers(&app)?;
-    let (key, plain) = match &body.client_secret {
-        Some(secret) => {
-            let secret = secret.read()?;
-            let key = app
-                .registry
-                .issue_api_key_for(&manager.actor, &wish, &secret, peppers)
-                .await
-                .map_err(problem)?;
-            (key, None)
+    let (registry, actor) = (&app.registry, &manager.actor);
+    let client = body.client_secret.as_ref().map(|secret| secret.read());
+    let client = client.transpose()?;
+    let (key, plain, is_new) = match (&client, name) {
+        (client, Some(name)) => {
+            let request = digest(&body)?;
+            let once = IdempotencyKey { name, request };
+            let issued =
+                registry.issue_api_key_once(actor, &wish, client.as_ref(), &once, &peppers);
+            match issued.await.map_err(problem)? {
+                IssuedOnce::Now { key, plain } => (key, plain, true),
+                IssuedOnce::Before(key) => (key, None, false),
+            }
         }
-        None => {
-            let issued = app
-                .registry
-                .issue_api_key(&manager.actor, &wish, peppers)
-                .await
-                .map_err(problem)?;
-            (issued.key, Some(issued.plain))
+        (Some(secret), None) => {
+            let issued = registry.issue_api_key_for(actor, &wish, secret, &peppers);
+            (issued.await.map_err(problem)?, None, true)
+        }
+        (None, None) => {
+            let issued = registry.issue_api_key(actor, &wish, &peppers);
+            let issued = issued.await.map_err(problem)?;
+            (issued.key, Some(issued.plain), true)
         }
     };
     let headers = [
@@ -118,8 +132,22 @@ pub(crate) async fn issue(
             app.settings.path(&format!("/api/v1/keys/{}", key.id)),
         ),
     ];
-    let view = IssuedView::of(&key, plain.as_ref(), app.now());
-    Ok((StatusCode::CREATED, headers, Json(view)).into_response())
+    let mut view = IssuedView::of(&key, plain.as_ref(), app.now());
+    let status = if is_new {
+        StatusCode::CREATED
+    } else {
+        view.secret_was_shown = client.is_none();
+        StatusCode::OK
+    };
+    Ok((status, headers, Json(view)).into_response())
+}
+
+/// SHA-256 of what is asked for, however it was written.
+fn digest(body: &IssueBody) -> Result<[u8; 32], Problem> {
+    let text = serde_json::to_vec(body).map_err(|_| {
+        Problem::bad_request("invalid_body", "the body is not what this address takes")
+    })?;
+    Ok(Sha256::digest(text).into())
 }
 
 fn wish(manager: &Manager, body: &IssueBody) -> Result<NewApiKey, Problem> {

@@ -86,7 +86,8 @@ fn query(params: &Params) -> Result<ApiKeyQuery, Problem> {
     Ok(query)
 }
 
-fn state(text: &str) -> Option<StateFilter> {
+/// A state of the filters.
+pub(crate) fn state(text: &str) -> Option<StateFilter> {
     Some(match text {
         "all" => StateFilter::All,
         "live" => StateFilter::Live,

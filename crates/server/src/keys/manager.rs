@@ -1,6 +1,8 @@
 //! Who manages keys: a person (browser session or access token), a client with a token of its own, or
 //! a root key; and what each may do.
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts as RequestParts;
@@ -97,6 +99,29 @@ impl Manager {
         owner.kind == OwnerKind::Person && self.person.as_deref() == Some(owner.id.as_str())
     }
 
+    /// Whose keys a list shows: everybody's or one owner's with the permission, else the caller's own.
+    ///
+    /// # Errors
+    /// 403 `insufficient_scope` for somebody else's.
+    pub(crate) fn whose(
+        &self,
+        asked: Option<&str>,
+        permission: &str,
+    ) -> Result<Option<String>, Problem> {
+        if self.may(permission) {
+            return Ok(asked.map(str::to_owned));
+        }
+        if asked.is_some() && asked != self.person.as_deref() {
+            return Err(Problem::insufficient_scope(permission));
+        }
+        Ok(self.person.clone())
+    }
+
+    /// Whether what the caller could do when the request came is still within what a person may do.
+    pub(crate) fn is_within(&self, held: &ScopeSet) -> bool {
+        held.covers_all(&self.permissions)
+    }
+
     /// Programs grant no more than they hold; for people the registry looks at their roles itself.
     ///
     /// # Errors
@@ -191,7 +216,7 @@ async fn by_key(
         },
         ..VerifyRequest::default()
     };
-    let verification = app.registry.verify_api_key(&request, peppers).await?;
+    let verification = app.registry.verify_api_key(&request, &peppers).await?;
     if let Err(refusal) = &verification.verdict {
         return Err(bearer::refusal(refusal, &verification));
     }
@@ -211,8 +236,8 @@ async fn by_key(
 ///
 /// # Errors
 /// 503.
-pub(crate) fn peppers(app: &App) -> Result<&Peppers, Problem> {
-    app.peppers.as_ref().ok_or_else(|| {
+pub(crate) fn peppers(app: &App) -> Result<Arc<Peppers>, Problem> {
+    app.peppers().ok_or_else(|| {
         tracing::error!("there is no pepper: the set-up is not finished");
         crate::problem::store_unavailable()
     })

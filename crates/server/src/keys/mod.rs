@@ -8,12 +8,12 @@ pub(crate) mod issue;
 pub(crate) mod list;
 pub(crate) mod manager;
 pub(crate) mod rotate;
-mod settings;
+pub(crate) mod settings;
 pub(crate) mod verify;
 pub(crate) mod views;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use axum::Router;
 use axum::routing::{any, get, post};

@@ -5,7 +5,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use keywright_domain::api_keys::{Kid, OverlapClock, RotationRequest};
+use keywright_domain::api_keys::{ApiKey, Kid, OverlapClock, Rotation, RotationRequest};
 use keywright_domain::base62::random_id;
 use keywright_registry::{RegistryError, RotationStep};
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,16 @@ pub(crate) struct SteppedView {
     rotation: RotationView,
 }
 
+impl SteppedView {
+    /// As both are now.
+    pub(crate) fn of(key: &ApiKey, rotation: Rotation, now: i64) -> Self {
+        Self {
+            key: KeyView::of(key, now),
+            rotation: rotation.into(),
+        }
+    }
+}
+
 fn request(asked: &RotateBody) -> Result<RotationRequest, Problem> {
     let standard = RotationRequest::default();
     let clock = asked.clock.as_deref().map(OverlapClock::parse).transpose();
@@ -68,13 +78,22 @@ fn request(asked: &RotateBody) -> Result<RotationRequest, Problem> {
 
 /// `Idempotency-Key`: the rotation's id. A retry with the same one never rotates twice (AC-138).
 fn rotation_id(headers: &HeaderMap) -> Result<String, Problem> {
+    let given = idempotency_key(headers)?;
+    Ok(given.unwrap_or_else(|| random_id(&mut rand::rng())))
+}
+
+/// What the caller names its request by, so that it can be sent again.
+///
+/// # Errors
+/// 400 `invalid_idempotency_key`.
+pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get("idempotency-key") else {
-        return Ok(random_id(&mut rand::rng()));
+        return Ok(None);
     };
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     match value.to_str() {
         Ok(text) if (8..=64).contains(&text.len()) && text.bytes().all(plain) => {
-            Ok(text.to_owned())
+            Ok(Some(text.to_owned()))
         }
         _ => Err(Problem::bad_request(
             "invalid_idempotency_key",
@@ -114,11 +133,11 @@ pub(crate) async fn rotate(
     let actor = &manager.actor;
     let done = match &asked.client_secret {
         Some(secret) => registry
-            .rotate_api_key_to(actor, &id, &wish, &rotation_id, &secret.read()?, peppers)
+            .rotate_api_key_to(actor, &id, &wish, &rotation_id, &secret.read()?, &peppers)
             .await
             .map(|(key, _)| (key, None)),
         None => registry
-            .rotate_api_key(actor, &id, &wish, &rotation_id, peppers)
+            .rotate_api_key(actor, &id, &wish, &rotation_id, &peppers)
             .await
             .map(|issued| (issued.key, Some(issued.plain))),
     };
@@ -136,6 +155,7 @@ pub(crate) async fn rotate(
         Err(error) => return Err(problem(error)),
     };
     let mut view = IssuedView::of(&key, plain.as_ref(), app.now());
+    view.secret_was_shown = status == StatusCode::OK && asked.client_secret.is_none();
     view.rotation_id = Some(rotation_id);
     // Only then something was taken away with it.
     if asked.overlap_ms == Some(0) || asked.compromised.is_some() {
@@ -189,10 +209,7 @@ pub(crate) async fn step(
         .step_rotation(&manager.actor, &id, step)
         .await
         .map_err(problem)?;
-    Ok(Json(SteppedView {
-        key: KeyView::of(&key, app.now()),
-        rotation: rotation.into(),
-    }))
+    Ok(Json(SteppedView::of(&key, rotation, app.now())))
 }
 
 /// Ends one secret of a key; the key and its other secret go on.

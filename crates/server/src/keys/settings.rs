@@ -28,6 +28,30 @@ pub(crate) struct RateLimitBody {
     shared_by_owner: bool,
 }
 
+impl RateLimitBody {
+    /// The domain's limit.
+    ///
+    /// # Errors
+    /// The first rule broken.
+    pub(crate) fn read(&self) -> Result<RateLimit, SettingsError> {
+        let (count, period, burst) = (self.count, self.period_ms, self.burst);
+        let limit = RateLimit::new(&self.name, count, period, burst, self.shared_by_owner)?;
+        Ok(limit)
+    }
+}
+
+impl From<&RateLimit> for RateLimitBody {
+    fn from(limit: &RateLimit) -> Self {
+        Self {
+            name: limit.name().to_owned(),
+            count: limit.count(),
+            period_ms: limit.period_ms(),
+            burst: limit.burst(),
+            shared_by_owner: limit.is_shared_by_owner(),
+        }
+    }
+}
+
 /// Credits that come back.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -82,14 +106,7 @@ impl SettingsBody {
     /// # Errors
     /// The first rule broken.
     pub(crate) fn read(&self) -> Result<KeySettings, SettingsError> {
-        let limits: Result<Vec<_>, _> = self
-            .limits
-            .iter()
-            .map(|one| {
-                let (count, period, burst) = (one.count, one.period_ms, one.burst);
-                RateLimit::new(&one.name, count, period, burst, one.shared_by_owner)
-            })
-            .collect();
+        let limits: Result<Vec<_>, _> = self.limits.iter().map(RateLimitBody::read).collect();
         let metadata = self.metadata.clone();
         Ok(KeySettings {
             limits: RateLimits::new(limits?)?,
@@ -114,15 +131,9 @@ impl SettingsBody {
 
 impl From<&KeySettings> for SettingsBody {
     fn from(settings: &KeySettings) -> Self {
-        let limit = |one: &RateLimit| RateLimitBody {
-            name: one.name().to_owned(),
-            count: one.count(),
-            period_ms: one.period_ms(),
-            burst: one.burst(),
-            shared_by_owner: one.is_shared_by_owner(),
-        };
+        let limits = settings.limits.as_slice().iter();
         Self {
-            limits: settings.limits.as_slice().iter().map(limit).collect(),
+            limits: limits.map(RateLimitBody::from).collect(),
             networks: settings.networks.texts().collect(),
             origins: settings.origins.texts().collect(),
             tags: settings.tags.as_slice().to_vec(),

@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 use crate::test_support::{Answer, Browser, TestServer};
 
 /// Whoever sends a key in a header.
-struct Program {
-    browser: Browser,
-    key: String,
+pub(crate) struct Program {
+    pub(crate) browser: Browser,
+    pub(crate) key: String,
 }
 
 impl Program {
-    async fn send(&mut self, method: Method, path: &str, body: Value) -> Answer {
+    pub(crate) async fn send(&mut self, method: Method, path: &str, body: Value) -> Answer {
         self.send_with(method, path, body, &[]).await
     }
 
-    async fn send_with(
+    pub(crate) async fn send_with(
         &mut self,
         method: Method,
         path: &str,
@@ -37,14 +37,14 @@ impl Program {
         self.browser.send(method, path, &headers, body).await
     }
 
-    async fn issue(&mut self, body: Value) -> Value {
+    pub(crate) async fn issue(&mut self, body: Value) -> Value {
         let answer = self.send(Method::POST, "/api/v1/keys", body).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
         answer.json()
     }
 }
 
-async fn root(server: &TestServer) -> Program {
+pub(crate) async fn root(server: &TestServer) -> Program {
     let mut root = Program {
         browser: server.browser(),
         key: server.root_key.expose().to_owned(),
@@ -67,7 +67,7 @@ async fn ask(browser: &mut Browser, path: &str, headers: &[(&str, &str)]) -> Ans
         .await
 }
 
-fn wish() -> Value {
+pub(crate) fn wish() -> Value {
     json!({ "name": "Orders", "prefix": "sk_live", "scopes": ["orders:read"] })
 }
 

@@ -116,10 +116,15 @@ pub(crate) struct VerifyView {
     limit_reset_ms: Option<u64>,
     /// Credits left, where the key has credits.
     credits_left: Option<i64>,
+    /// Every single use counts (limits, credits, one use, bait): ask again for the next request.
+    every_use_counts: bool,
+    /// Every change up to this one of `/api/v1/events` is taken into account: who remembers this answer
+    /// forgets it when a later one names the key.
+    as_of: i64,
 }
 
-impl From<Verification> for VerifyView {
-    fn from(verification: Verification) -> Self {
+impl VerifyView {
+    fn of(verification: Verification, as_of: i64) -> Self {
         let (mut missing, mut limit, mut retry) = (Vec::new(), None, None);
         match &verification.verdict {
             Err(Refusal::InsufficientScope(scopes)) => {
@@ -157,6 +162,8 @@ impl From<Verification> for VerifyView {
             limit_left: verification.limit_left,
             limit_reset_ms: verification.limit_reset_ms,
             credits_left: verification.credits_left,
+            every_use_counts: verification.every_use_counts,
+            as_of,
         }
     }
 }
@@ -266,8 +273,10 @@ async fn verify_one(app: &App, asked: VerifyBody) -> Result<VerifyView, Problem>
             client_label: asked.client_label.as_deref(),
         },
     };
-    let verification = app.registry.verify_api_key(&request, peppers(app)?).await?;
-    Ok(verification.into())
+    let as_of = app.registry.seen_change();
+    let peppers = peppers(app)?;
+    let verification = app.registry.verify_api_key(&request, &peppers).await?;
+    Ok(VerifyView::of(verification, as_of))
 }
 
 /// The text of the environment in which no key is: a verification against it finds the key and stops
@@ -290,7 +299,7 @@ pub(crate) async fn flag_exposed(app: &App, texts: &[SecretText], address: IpAdd
             },
             ..VerifyRequest::default()
         };
-        let Ok(found) = app.registry.verify_api_key(&request, peppers).await else {
+        let Ok(found) = app.registry.verify_api_key(&request, &peppers).await else {
             continue;
         };
         if let Some(id) = found.key_id {

@@ -2,7 +2,7 @@
 //! [`IssuedView`], once.
 
 use keywright_domain::api_keys::{
-    ApiKey, ApiKeyState, Owner, OwnerKind, PlainKey, Rotation, Secret, SecretState,
+    ApiKey, ApiKeyState, KeyError, Owner, OwnerKind, PlainKey, Rotation, Secret, SecretState,
 };
 use keywright_registry::{ApiKeySummary, ClientSecret, RegistryError};
 use serde::{Deserialize, Serialize};
@@ -277,6 +277,10 @@ pub(crate) struct IssuedView {
     /// Which nodes refuse the old secret, where it ended at once.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) receipt: Option<ReceiptView>,
+    /// This answers a request that was answered before. The secret was in that answer and is in no
+    /// other: if it got lost, revoke the key or rotate it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) secret_was_shown: bool,
 }
 
 impl IssuedView {
@@ -287,6 +291,7 @@ impl IssuedView {
             secret: plain.map(|plain| plain.text().expose().to_owned()),
             rotation_id: None,
             receipt: None,
+            secret_was_shown: false,
         }
     }
 }
@@ -300,7 +305,7 @@ impl std::fmt::Debug for IssuedView {
 }
 
 /// A secret that the client made: its text never comes here.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClientSecretBody {
     /// The kid inside its text.
@@ -349,7 +354,19 @@ fn digest_of(text: &str) -> Option<[u8; 32]> {
 pub(crate) fn problem(error: RegistryError) -> Problem {
     use axum::http::StatusCode;
     let code = error.code();
+    let policy = match &error {
+        // Which rule of which policy: programs need not read sentences (AC-142).
+        RegistryError::Key(KeyError::Policy(violation)) => {
+            Some((violation.policy, violation.environment.to_string()))
+        }
+        _ => None,
+    };
     let mut problem = Problem::from(error);
+    if let Some((policy, environment)) = policy {
+        problem = problem
+            .with("policy", policy)
+            .with("policy_environment", environment);
+    }
     problem.status = match code {
         "rotation_in_progress"
         | "no_rotation"

@@ -12,7 +12,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Ser
 
 use crate::server::App;
 use crate::settings::Settings;
-use crate::{keys, nodes, rp, sessions, sign_in, users};
+use crate::{key_service, keys, nodes, rp, sessions, sign_in, users};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,6 +32,44 @@ use crate::{keys, nodes, rp, sessions, sign_in, users};
         keys::rotate::revoke_secret,
         keys::verify::verify,
         nodes::receipts::read,
+        key_service::policies::list,
+        key_service::policies::read,
+        key_service::policies::put,
+        key_service::policies::remove,
+        key_service::schedules::list,
+        key_service::schedules::read,
+        key_service::schedules::put,
+        key_service::schedules::remove,
+        key_service::schedules::step,
+        key_service::schedules::notices,
+        key_service::stragglers::read,
+        key_service::stragglers::finish_if_drained,
+        key_service::stragglers::closing,
+        key_service::deliveries::list,
+        key_service::deliveries::report,
+        key_service::deliveries::reissue,
+        key_service::audit::list,
+        key_service::audit::verify,
+        key_service::audit::export,
+        key_service::audit::checkpoint_keys,
+        key_service::audit::checkpoint,
+        key_service::alerts::list,
+        key_service::alerts::seen,
+        key_service::hygiene::counts,
+        key_service::hygiene::list,
+        key_service::preview::preview,
+        key_service::export::export,
+        key_service::import::import,
+        key_service::promotions::offer,
+        key_service::promotions::accept,
+        key_service::promotions::bundle,
+        key_service::promotions::left,
+        key_service::promotions::end_copy,
+        key_service::events::follow,
+        key_service::bulk::list,
+        key_service::bulk::begin,
+        key_service::bulk::read,
+        key_service::bulk::cancel,
         rp::providers::list,
         rp::providers::put,
         rp::providers::disable,
@@ -88,6 +126,14 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
     ]);
     let mut tags = vec![
         Tag::new("keys"),
+        Tag::new("policies"),
+        Tag::new("schedules"),
+        Tag::new("audit"),
+        Tag::new("hygiene"),
+        Tag::new("import and export"),
+        Tag::new("promotion"),
+        Tag::new("events"),
+        Tag::new("bulk"),
         Tag::new("sessions"),
         Tag::new("sign-in"),
         Tag::new("users"),
@@ -95,6 +141,14 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
     ];
     let words = [
         "API keys: issue, list, verify, rotate, end",
+        "What environments allow of their keys",
+        "Rotations by the calendar, and the notices before them",
+        "Who did what, chained and signed",
+        "Keys that want tidying, and alerts",
+        "Files without secrets, and hashes of other systems",
+        "Keys that move to another registry and keep their strings",
+        "Changes as they happen, for caches",
+        "One operation over many keys",
         "The caller's own sessions and applications",
         "For programs in a browser",
         "People, roles and invitations, for administrators",

@@ -81,7 +81,7 @@ async fn an_empty_server_is_set_up_once_by_the_code_of_the_terminal() {
     }
     assert!(server.server.open_set_up().await.unwrap().is_none());
     // The root key works without a restart: the pepper was there before the server.
-    assert!(server.server.app().peppers.is_some());
+    assert!(server.server.app().peppers().is_some());
 }
 
 #[tokio::test]

@@ -1,0 +1,268 @@
+//! Operations over many keys: what was asked for, how far it came, what failed. Whoever carries one
+//! out says so every few seconds; one that nobody speaks for was interrupted, and shows it. Each key
+//! is changed by a use case of its own, so that what was done stands.
+
+use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::base62::random_id;
+use serde::{Deserialize, Serialize};
+
+use crate::store::audit::NewEvent;
+use crate::{LocalRegistry, RegistryError, store};
+
+/// One that nobody spoke for in this time was interrupted.
+const SILENT_MS: i64 = 30_000;
+/// They are remembered for so long.
+const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+/// Failures that are kept of one operation; the others are counted.
+const MOST_FAILURES: usize = 100;
+
+/// How an operation stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BulkState {
+    /// Somebody carries it out.
+    Running,
+    /// It came to its end.
+    Done,
+    /// Somebody had it stopped: what was done stands.
+    Cancelled,
+    /// It could not go on: whoever asked may not do this any more, or the registry failed.
+    Stopped,
+    /// The server that carried it out is gone: what was done stands, the rest was not looked at.
+    Interrupted,
+}
+
+impl BulkState {
+    const ALL: [Self; 5] = [
+        Self::Running,
+        Self::Done,
+        Self::Cancelled,
+        Self::Stopped,
+        Self::Interrupted,
+    ];
+
+    /// Stable text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Cancelled => "cancelled",
+            Self::Stopped => "stopped",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    /// Reads the stable text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.as_str() == text)
+    }
+}
+
+/// A key that an operation could not change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkFailure {
+    /// The key.
+    pub key_id: String,
+    /// Stable.
+    pub code: String,
+    /// In plain words.
+    pub message: String,
+}
+
+/// An operation that is about to begin.
+#[derive(Clone, Debug)]
+pub struct NewBulk {
+    /// What is done, as a stable word.
+    pub operation: String,
+    /// To how many keys.
+    pub total: i64,
+    /// Why, for the audit trail.
+    pub reason: String,
+}
+
+/// How far an operation came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BulkProgress {
+    /// Keys that were looked at.
+    pub done: i64,
+    /// Keys that were changed, or were so already.
+    pub changed: i64,
+    /// Keys that could not be changed.
+    pub failed: i64,
+    /// The first 100 of them.
+    pub failures: Vec<BulkFailure>,
+}
+
+impl BulkProgress {
+    /// Counts a key.
+    pub fn count(&mut self, outcome: Result<(), BulkFailure>) {
+        self.done += 1;
+        match outcome {
+            Ok(()) => self.changed += 1,
+            Err(failure) => {
+                self.failed += 1;
+                if self.failures.len() < MOST_FAILURES {
+                    self.failures.push(failure);
+                }
+            }
+        }
+    }
+}
+
+/// An operation over many keys.
+#[derive(Clone, Debug)]
+pub struct BulkOperation {
+    /// Stable id.
+    pub id: String,
+    /// Who asked for it.
+    pub actor: String,
+    /// What is done.
+    pub operation: String,
+    /// To how many keys.
+    pub total: i64,
+    /// How far it came.
+    pub progress: BulkProgress,
+    /// How it stands.
+    pub state: BulkState,
+    /// Whether somebody asked for its end.
+    pub cancel_asked: bool,
+    /// When it began (Unix ms).
+    pub created_at: i64,
+    /// When somebody last spoke for it (Unix ms).
+    pub seen_at: i64,
+    /// When it ended (Unix ms).
+    pub finished_at: Option<i64>,
+}
+
+impl BulkOperation {
+    fn at(mut self, now: i64) -> Self {
+        if self.state == BulkState::Running && now.saturating_sub(self.seen_at) > SILENT_MS {
+            self.state = BulkState::Interrupted;
+        }
+        self
+    }
+}
+
+impl LocalRegistry {
+    /// Writes down that an operation begins. Older ones than thirty days are forgotten.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written.
+    pub async fn begin_bulk(
+        &self,
+        actor: &Actor,
+        new: &NewBulk,
+    ) -> Result<BulkOperation, RegistryError> {
+        let id = random_id(&mut rand::rng());
+        let input = (actor.clone(), new.clone(), id);
+        self.write(input, |unit, (actor, new, id)| {
+            Box::pin(async move {
+                let now = unit.now();
+                let operation = BulkOperation {
+                    id: id.clone(),
+                    actor: actor.as_str().to_owned(),
+                    operation: new.operation.clone(),
+                    total: new.total,
+                    progress: BulkProgress::default(),
+                    state: BulkState::Running,
+                    cancel_asked: false,
+                    created_at: now,
+                    seen_at: now,
+                    finished_at: None,
+                };
+                store::bulk::prune(unit.write(), now.saturating_sub(KEPT_MS)).await?;
+                store::bulk::insert(unit.write(), &operation).await?;
+                let summary = format!("“{}” was begun for {} keys", new.operation, new.total);
+                let reason: String = new.reason.chars().take(500).collect();
+                let event = NewEvent {
+                    details: vec![("operation", id.clone()), ("reason", reason)],
+                    ..NewEvent::about_registry(AuditAction::BulkBegun, summary)
+                };
+                unit.audit(actor, event);
+                Ok(operation)
+            })
+        })
+        .await
+    }
+
+    /// Says how far an operation came; with a state it has ended. Returns whether somebody asked for
+    /// its end.
+    ///
+    /// # Errors
+    /// [`RegistryError::OperationNotFound`].
+    pub async fn report_bulk(
+        &self,
+        id: &str,
+        progress: &BulkProgress,
+        ended: Option<BulkState>,
+    ) -> Result<bool, RegistryError> {
+        let input = (id.to_owned(), progress.clone(), ended);
+        self.write(input, |unit, (id, progress, ended)| {
+            Box::pin(async move {
+                let now = unit.now();
+                store::bulk::report(unit.write(), id, progress, *ended, now).await?;
+                let found = store::bulk::find(unit.read(), id).await?;
+                Ok(found.ok_or(RegistryError::OperationNotFound)?.cancel_asked)
+            })
+        })
+        .await
+    }
+
+    /// Asks for the end of an operation. Whoever carries it out stops after the key that is its turn.
+    ///
+    /// # Errors
+    /// [`RegistryError::OperationNotFound`].
+    pub async fn cancel_bulk(
+        &self,
+        actor: &Actor,
+        id: &str,
+    ) -> Result<BulkOperation, RegistryError> {
+        let input = (actor.clone(), id.to_owned());
+        let cancelled = self.write(input, |unit, (actor, id)| {
+            Box::pin(async move {
+                let mut operation = store::bulk::find(unit.read(), id)
+                    .await?
+                    .ok_or(RegistryError::OperationNotFound)?;
+                if operation.cancel_asked || operation.state != BulkState::Running {
+                    return Ok(operation);
+                }
+                operation.cancel_asked = true;
+                store::bulk::ask_cancel(unit.write(), id).await?;
+                let summary = format!("“{}” over many keys was cancelled", operation.operation);
+                let event = NewEvent {
+                    details: vec![("operation", id.clone())],
+                    ..NewEvent::about_registry(AuditAction::BulkCancelled, summary)
+                };
+                unit.audit(actor, event);
+                Ok(operation)
+            })
+        });
+        Ok(cancelled.await?.at(self.now()))
+    }
+
+    /// An operation as it stands.
+    ///
+    /// # Errors
+    /// [`RegistryError::OperationNotFound`].
+    pub async fn find_bulk(&self, id: &str) -> Result<BulkOperation, RegistryError> {
+        let found = store::bulk::find(&mut *self.shared.pool.acquire().await?, id).await?;
+        Ok(found
+            .ok_or(RegistryError::OperationNotFound)?
+            .at(self.now()))
+    }
+
+    /// The latest operations, newest first, of everybody or of one actor; at most 100.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn list_bulk(
+        &self,
+        actor: Option<&str>,
+    ) -> Result<Vec<BulkOperation>, RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        let found = store::bulk::list(&mut connection, actor.unwrap_or(""), 100).await?;
+        let now = self.now();
+        Ok(found.into_iter().map(|one| one.at(now)).collect())
+    }
+}

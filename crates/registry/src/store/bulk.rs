@@ -1,0 +1,155 @@
+//! Rows of operations over many keys.
+
+use sqlx::AnyConnection;
+
+use super::secrets::damaged;
+use crate::RegistryError;
+use crate::bulk::{BulkOperation, BulkProgress, BulkState};
+
+#[derive(sqlx::FromRow)]
+struct BulkRow {
+    id: String,
+    actor: String,
+    operation: String,
+    total: i64,
+    done: i64,
+    changed: i64,
+    failed: i64,
+    failures: String,
+    state: String,
+    cancel_asked: i64,
+    created_at: i64,
+    seen_at: i64,
+    finished_at: Option<i64>,
+}
+
+impl BulkRow {
+    fn into_operation(self) -> Result<BulkOperation, RegistryError> {
+        Ok(BulkOperation {
+            state: BulkState::parse(&self.state).ok_or_else(|| damaged("operation"))?,
+            progress: BulkProgress {
+                done: self.done,
+                changed: self.changed,
+                failed: self.failed,
+                failures: serde_json::from_str(&self.failures).map_err(|_| damaged("operation"))?,
+            },
+            id: self.id,
+            actor: self.actor,
+            operation: self.operation,
+            total: self.total,
+            cancel_asked: self.cancel_asked != 0,
+            created_at: self.created_at,
+            seen_at: self.seen_at,
+            finished_at: self.finished_at,
+        })
+    }
+}
+
+fn failures(progress: &BulkProgress) -> Result<String, RegistryError> {
+    serde_json::to_string(&progress.failures)
+        .map_err(|error| RegistryError::Store(error.to_string()))
+}
+
+pub(crate) async fn insert(
+    connection: &mut AnyConnection,
+    operation: &BulkOperation,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "INSERT INTO bulk_operations (id, actor, operation, total, done, changed, failed, failures, state, \
+         cancel_asked, created_at, seen_at) VALUES ($1, $2, $3, $4, 0, 0, 0, '[]', $5, 0, $6, $6)",
+    )
+    .bind(operation.id.clone())
+    .bind(operation.actor.clone())
+    .bind(operation.operation.clone())
+    .bind(operation.total)
+    .bind(operation.state.as_str())
+    .bind(operation.created_at)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// How far it came, and its state where it has ended.
+pub(crate) async fn report(
+    connection: &mut AnyConnection,
+    id: &str,
+    progress: &BulkProgress,
+    ended: Option<BulkState>,
+    now: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE bulk_operations SET done = $1, changed = $2, failed = $3, failures = $4, seen_at = $5, \
+         state = $6, finished_at = $7 WHERE id = $8",
+    )
+    .bind(progress.done)
+    .bind(progress.changed)
+    .bind(progress.failed)
+    .bind(failures(progress)?)
+    .bind(now)
+    .bind(ended.unwrap_or(BulkState::Running).as_str())
+    .bind(ended.map(|_| now))
+    .bind(id.to_owned())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+pub(crate) async fn ask_cancel(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<(), RegistryError> {
+    sqlx::query("UPDATE bulk_operations SET cancel_asked = 1 WHERE id = $1")
+        .bind(id.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+macro_rules! select {
+    ($rest:literal) => {
+        concat!(
+            "SELECT id, actor, operation, total, done, changed, failed, failures, state, cancel_asked, \
+             created_at, seen_at, finished_at FROM bulk_operations ",
+            $rest
+        )
+    };
+}
+
+pub(crate) async fn find(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<Option<BulkOperation>, RegistryError> {
+    let row: Option<BulkRow> = sqlx::query_as(select!("WHERE id = $1"))
+        .bind(id.to_owned())
+        .fetch_optional(connection)
+        .await?;
+    row.map(BulkRow::into_operation).transpose()
+}
+
+/// The latest, newest first.
+pub(crate) async fn list(
+    connection: &mut AnyConnection,
+    actor: &str,
+    limit: i64,
+) -> Result<Vec<BulkOperation>, RegistryError> {
+    let rows: Vec<BulkRow> = sqlx::query_as(select!(
+        "WHERE $1 = '' OR actor = $1 ORDER BY created_at DESC, id DESC LIMIT $2"
+    ))
+    .bind(actor.to_owned())
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(BulkRow::into_operation).collect()
+}
+
+/// Forgets older ones.
+pub(crate) async fn prune(
+    connection: &mut AnyConnection,
+    before: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query("DELETE FROM bulk_operations WHERE created_at < $1")
+        .bind(before)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,401 @@
+//! `/api/v1/bulk`: one operation for many keys, carried out behind the answer.
+
+use std::collections::{BTreeMap, HashSet};
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use keywright_domain::api_keys::Environment;
+use keywright_domain::scopes::Scope;
+use keywright_registry::{
+    ApiKeyFilter, ApiKeyQuery, BulkOperation, ClientSecret, NewBulk, StateFilter,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::bulk_run::{self, Order, Work};
+use super::paging::invalid;
+use crate::keys::issue::body;
+use crate::keys::manager::Manager;
+use crate::keys::views::ClientSecretBody;
+use crate::problem::Problem;
+use crate::server::App;
+
+/// Keys of one operation.
+pub(super) const MOST: usize = 10_000;
+/// New secrets come in the body.
+const MOST_ROTATED: usize = 1000;
+const PAGE: u32 = 500;
+/// Ids that a dry run names.
+const SHOWN: usize = 100;
+
+/// Which keys, where they are not named. All that is given must fit.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct BulkFilter {
+    /// Part of a name, prefix, kid, scope or tag.
+    text: Option<String>,
+    /// all, live, rotating, expiring, expired, disabled, revoked, pending or never_used.
+    state: Option<String>,
+    /// Id of the owner.
+    owner: Option<String>,
+    /// Prefix, as a whole.
+    prefix: Option<String>,
+    /// A scope that they hold.
+    scope: Option<String>,
+    environment: Option<String>,
+    tag: Option<String>,
+    /// Those whose latest use was before this moment (Unix ms), never used ones included.
+    unused_since: Option<i64>,
+    /// Those issued before this moment (Unix ms).
+    created_until: Option<i64>,
+}
+
+/// What is to be done, and to which keys: `ids` or `filter`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BulkBody {
+    /// `revoke`, `disable`, `enable`, `tag`, `untag` or `rotate`.
+    operation: String,
+    /// Ids of keys, at most 10,000.
+    ids: Option<Vec<String>>,
+    /// Or those that fit, at most 10,000.
+    filter: Option<BulkFilter>,
+    /// Why, for the audit trail.
+    #[serde(default)]
+    reason: String,
+    /// For `tag` and `untag`.
+    tag: Option<String>,
+    /// For `rotate`: a secret that the caller made, for each key id. Nobody would see secrets that are
+    /// made here.
+    client_secrets: Option<BTreeMap<String, ClientSecretBody>>,
+    /// For `rotate`: how long old secrets work from the first use of the new ones.
+    overlap_ms: Option<i64>,
+    /// Say what would be done, and do nothing.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What an operation would do.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BulkPlanView {
+    operation: String,
+    /// To how many keys.
+    total: usize,
+    /// The first 100 of them.
+    ids: Vec<String>,
+}
+
+/// A key that could not be changed.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BulkFailureView {
+    key_id: String,
+    code: String,
+    message: String,
+}
+
+/// An operation and how far it came. Times are Unix ms.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BulkView {
+    id: String,
+    operation: String,
+    /// Who asked for it.
+    actor: String,
+    /// `running`, `done`, `cancelled`, `stopped` (the caller may not do this any more, or the registry
+    /// failed) or `interrupted` (the server that carried it out is gone: what was done stands; ask
+    /// again for the rest).
+    state: &'static str,
+    total: i64,
+    /// Keys that were looked at.
+    done: i64,
+    /// Keys that were changed, or were so already.
+    changed: i64,
+    failed: i64,
+    /// The first 100 failures.
+    failures: Vec<BulkFailureView>,
+    cancel_asked: bool,
+    created_at: i64,
+    seen_at: i64,
+    finished_at: Option<i64>,
+}
+
+impl From<BulkOperation> for BulkView {
+    fn from(one: BulkOperation) -> Self {
+        let failures = one.progress.failures.into_iter();
+        Self {
+            failures: failures
+                .map(|failure| BulkFailureView {
+                    key_id: failure.key_id,
+                    code: failure.code,
+                    message: failure.message,
+                })
+                .collect(),
+            id: one.id,
+            operation: one.operation,
+            actor: one.actor,
+            state: one.state.as_str(),
+            total: one.total,
+            done: one.progress.done,
+            changed: one.progress.changed,
+            failed: one.progress.failed,
+            cancel_asked: one.cancel_asked,
+            created_at: one.created_at,
+            seen_at: one.seen_at,
+            finished_at: one.finished_at,
+        }
+    }
+}
+
+/// The latest operations, newest first.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BulkList {
+    items: Vec<BulkView>,
+}
+
+fn answer(body: impl Serialize) -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
+}
+
+fn invalid_body(detail: impl Into<String>) -> Problem {
+    Problem::bad_request("invalid_body", detail)
+}
+
+fn work(asked: &BulkBody) -> Result<Work, Problem> {
+    let tag = || {
+        let tag = asked.tag.as_deref().map(str::trim);
+        let tag = tag.filter(|tag| !tag.is_empty());
+        tag.map(str::to_owned)
+            .ok_or_else(|| invalid_body("tag: which one"))
+    };
+    Ok(match asked.operation.as_str() {
+        "revoke" => Work::Revoke,
+        "disable" => Work::Disable,
+        "enable" => Work::Enable,
+        "tag" => Work::Tag(tag()?),
+        "untag" => Work::Untag(tag()?),
+        "rotate" => {
+            let secrets = asked.client_secrets.as_ref().filter(|map| !map.is_empty());
+            let secrets = secrets.ok_or_else(|| {
+                invalid_body("client_secrets: one for each key; secrets made here would be lost")
+            })?;
+            if secrets.len() > MOST_ROTATED {
+                return Err(invalid_body("at most 1000 keys are rotated at once"));
+            }
+            let read: Result<BTreeMap<String, ClientSecret>, Problem> = secrets
+                .iter()
+                .map(|(id, secret)| Ok((id.clone(), secret.read()?)))
+                .collect();
+            Work::Rotate {
+                secrets: read?,
+                overlap_ms: asked.overlap_ms,
+            }
+        }
+        _ => {
+            return Err(invalid_body(
+                "an operation is revoke, disable, enable, tag, untag or rotate",
+            ));
+        }
+    })
+}
+
+fn filter(asked: &BulkFilter) -> Result<ApiKeyFilter, Problem> {
+    let state = match asked.state.as_deref() {
+        None => StateFilter::All,
+        Some(text) => {
+            crate::keys::list::state(text).ok_or_else(|| invalid("state", "no such state"))?
+        }
+    };
+    let scope = asked.scope.as_deref().map(Scope::new).transpose();
+    let environment = asked.environment.as_deref().map(Environment::new);
+    Ok(ApiKeyFilter {
+        text: asked.text.clone().unwrap_or_default(),
+        state,
+        owner: asked.owner.clone(),
+        prefix: asked.prefix.clone(),
+        scope: scope.map_err(|error| invalid("scope", error))?,
+        environment: environment
+            .transpose()
+            .map_err(|error| invalid("environment", error))?,
+        unused_since: asked.unused_since,
+        created_until: asked.created_until,
+        tag: asked.tag.clone(),
+        ..ApiKeyFilter::default()
+    })
+}
+
+/// The keys, each once, in their order.
+async fn ids(app: &App, manager: &Manager, asked: &BulkBody) -> Result<Vec<String>, Problem> {
+    let too_many = || invalid_body(format!("at most {MOST} keys in one operation"));
+    if let Some(secrets) = asked
+        .client_secrets
+        .as_ref()
+        .filter(|_| asked.operation == "rotate")
+    {
+        if asked.ids.is_some() || asked.filter.is_some() {
+            return Err(invalid_body(
+                "client_secrets name the keys that are rotated",
+            ));
+        }
+        return Ok(secrets.keys().cloned().collect());
+    }
+    match (&asked.ids, &asked.filter) {
+        (Some(ids), None) => {
+            if ids.len() > MOST {
+                return Err(too_many());
+            }
+            let mut seen = HashSet::new();
+            let ids = ids.iter().filter(|id| seen.insert(id.as_str()));
+            Ok(ids.cloned().collect())
+        }
+        (None, Some(asked)) => {
+            let mut filter = filter(asked)?;
+            if filter == ApiKeyFilter::default() {
+                // A forgotten filter must not end every key there is.
+                return Err(invalid_body(
+                    "a filter that names nothing would take every key",
+                ));
+            }
+            filter.owner = manager.whose(filter.owner.as_deref(), "keys:write")?;
+            let mut query = ApiKeyQuery {
+                filter,
+                limit: PAGE,
+                ..ApiKeyQuery::default()
+            };
+            let mut ids = Vec::new();
+            loop {
+                let page = app.registry.list_api_keys(&query).await?;
+                ids.extend(page.items.into_iter().map(|key| key.id));
+                if ids.len() > MOST {
+                    return Err(too_many());
+                }
+                query.cursor = page.next_cursor;
+                if query.cursor.is_none() {
+                    return Ok(ids);
+                }
+            }
+        }
+        _ => Err(invalid_body("which keys: ids or filter, one of them")),
+    }
+}
+
+/// Begins an operation over many keys and answers with where to see how far it came. It goes on when
+/// the client goes away. Each key is changed by itself, by what the caller may do to it; what fails is
+/// told by key. If the server ends meanwhile, the operation shows as `interrupted`: what was done
+/// stands, and asking again does the rest.
+#[utoipa::path(
+    post, path = "/api/v1/bulk", tag = "bulk", request_body = BulkBody,
+    responses(
+        (status = 202, description = "It has begun", body = BulkView),
+        (status = 200, description = "What it would do (dry_run)", body = BulkPlanView),
+        (status = 503, description = "Too many operations run already"),
+    )
+)]
+pub(crate) async fn begin(
+    State(app): State<App>,
+    manager: Manager,
+    given: Result<Json<BulkBody>, JsonRejection>,
+) -> Result<Response, Problem> {
+    manager.require_own("keys:write")?;
+    let asked = body(given)?;
+    let work = work(&asked)?;
+    let ids = ids(&app, &manager, &asked).await?;
+    if asked.dry_run {
+        let total = ids.len();
+        return Ok(answer(BulkPlanView {
+            operation: asked.operation,
+            total,
+            ids: ids.into_iter().take(SHOWN).collect(),
+        }));
+    }
+    let place = app.key_service.bulk.place().ok_or_else(|| {
+        let detail = "too many operations run already: wait for one of them";
+        let mut problem = Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_operations",
+            detail,
+        );
+        problem.retry_after_s = Some(10);
+        problem
+    })?;
+    let new = NewBulk {
+        operation: asked.operation,
+        total: i64::try_from(ids.len()).unwrap_or(i64::MAX),
+        reason: asked.reason.clone(),
+    };
+    let operation = app.registry.begin_bulk(&manager.actor, &new).await?;
+    let location = app.settings.path(&format!("/api/v1/bulk/{}", operation.id));
+    let order = Order {
+        id: operation.id.clone(),
+        manager,
+        work,
+        ids,
+        reason: asked.reason,
+    };
+    bulk_run::start(&app, order, place);
+    let headers = [
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+        (header::LOCATION, location),
+    ];
+    Ok((
+        StatusCode::ACCEPTED,
+        headers,
+        Json(BulkView::from(operation)),
+    )
+        .into_response())
+}
+
+/// Whether an operation is this caller's to see.
+async fn find(app: &App, manager: &Manager, id: &str) -> Result<BulkOperation, Problem> {
+    manager.require_own("keys:read")?;
+    let operation = app.registry.find_bulk(id).await?;
+    if manager.may("keys:read") || operation.actor == manager.actor.as_str() {
+        return Ok(operation);
+    }
+    Err(keywright_registry::RegistryError::OperationNotFound.into())
+}
+
+/// The latest operations, newest first; at most 100. Everybody's with `keys:read`, else the caller's own.
+#[utoipa::path(get, path = "/api/v1/bulk", tag = "bulk", responses((status = 200, description = "The latest", body = BulkList)))]
+pub(crate) async fn list(State(app): State<App>, manager: Manager) -> Result<Response, Problem> {
+    manager.require_own("keys:read")?;
+    let own = Some(manager.actor.as_str()).filter(|_| !manager.may("keys:read"));
+    let operations = app.registry.list_bulk(own).await?;
+    Ok(answer(BulkList {
+        items: operations.into_iter().map(BulkView::from).collect(),
+    }))
+}
+
+/// An operation and how far it came.
+#[utoipa::path(
+    get, path = "/api/v1/bulk/{id}", tag = "bulk", params(("id" = String, Path, description = "The operation")),
+    responses((status = 200, description = "How it stands", body = BulkView), (status = 404, description = "Not there, or somebody else's"))
+)]
+pub(crate) async fn read(
+    State(app): State<App>,
+    manager: Manager,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let operation = find(&app, &manager, &id).await?;
+    Ok(answer(BulkView::from(operation)))
+}
+
+/// Asks for the end of an operation: it stops within a second. What was done stands.
+/// Somebody else's needs `keys:write`.
+#[utoipa::path(
+    post, path = "/api/v1/bulk/{id}/cancel", tag = "bulk", params(("id" = String, Path, description = "The operation")),
+    responses((status = 200, description = "It ends soon, or has ended", body = BulkView))
+)]
+pub(crate) async fn cancel(
+    State(app): State<App>,
+    manager: Manager,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let operation = find(&app, &manager, &id).await?;
+    if operation.actor != manager.actor.as_str() {
+        manager.require("keys:write")?;
+    }
+    let cancelled = app.registry.cancel_bulk(&manager.actor, &id).await?;
+    Ok(answer(BulkView::from(cancelled)))
+}

@@ -1,0 +1,196 @@
+//! Carries out operations over many keys, a few at a time, and says how far they came.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keywright_domain::api_keys::{ApiKey, RotationRequest, Tags};
+use keywright_registry::{
+    ApiKeyChange, BulkFailure, BulkProgress, BulkState, ClientSecret, RegistryError,
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::keys::manager::{Manager, peppers};
+use crate::keys::views::problem;
+use crate::problem::Problem;
+use crate::server::App;
+
+/// Operations that one node carries out at the same time.
+const MOST_RUNNING: usize = 4;
+/// How often it is written down how far one came, and looked whether it is to end.
+const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// Whether the person may still do this is looked at after so many keys.
+const CHECK_EVERY: usize = 50;
+
+/// Places for operations.
+#[derive(Debug)]
+pub(super) struct Running(Arc<Semaphore>);
+
+impl Default for Running {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MOST_RUNNING)))
+    }
+}
+
+impl Running {
+    /// A place, if one is free.
+    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0).try_acquire_owned().ok()
+    }
+}
+
+/// What is done to each key.
+#[derive(Debug)]
+pub(super) enum Work {
+    /// End it.
+    Revoke,
+    /// Suspend it.
+    Disable,
+    /// End its suspension.
+    Enable,
+    /// Give it a tag.
+    Tag(String),
+    /// Take a tag away.
+    Untag(String),
+    /// Give it a secret that the caller made.
+    Rotate {
+        /// By key.
+        secrets: BTreeMap<String, ClientSecret>,
+        /// How long the old secret works.
+        overlap_ms: Option<i64>,
+    },
+}
+
+/// An operation that was written down.
+#[derive(Debug)]
+pub(super) struct Order {
+    /// Its id.
+    pub(super) id: String,
+    /// Who asked.
+    pub(super) manager: Manager,
+    /// What is done.
+    pub(super) work: Work,
+    /// To which keys.
+    pub(super) ids: Vec<String>,
+    /// Why.
+    pub(super) reason: String,
+}
+
+/// Carries an operation out behind the answer. It lives as long as the server does.
+pub(super) fn start(app: &App, order: Order, place: OwnedSemaphorePermit) {
+    let app = Arc::clone(app);
+    tokio::spawn(async move {
+        run(&app, &order).await;
+        drop(place);
+    });
+}
+
+async fn run(app: &App, order: &Order) {
+    let mut progress = BulkProgress::default();
+    let mut reported = Instant::now();
+    let mut ended = BulkState::Done;
+    for (number, id) in order.ids.iter().enumerate() {
+        if number % CHECK_EVERY == 0 && !may_go_on(app, &order.manager).await {
+            ended = BulkState::Stopped;
+            break;
+        }
+        if reported.elapsed() >= REPORT_EVERY {
+            reported = Instant::now();
+            match app.registry.report_bulk(&order.id, &progress, None).await {
+                Ok(true) => {
+                    ended = BulkState::Cancelled;
+                    break;
+                }
+                Ok(false) => {}
+                Err(error) => tracing::warn!(code = error.code(), "progress was not written"),
+            }
+        }
+        let done = one(app, order, id).await;
+        let is_down = done.as_ref().is_err_and(|why| why.status.is_server_error());
+        progress.count(done.map_err(|why| BulkFailure {
+            key_id: id.clone(),
+            code: why.code.to_owned(),
+            message: why.detail,
+        }));
+        if is_down {
+            ended = BulkState::Stopped;
+            break;
+        }
+    }
+    let last = app.registry.report_bulk(&order.id, &progress, Some(ended));
+    if let Err(error) = last.await {
+        tracing::warn!(code = error.code(), "an operation's end was not written");
+    }
+}
+
+/// A person who was disabled, or lost the role, does not go on through what they began.
+async fn may_go_on(app: &App, manager: &Manager) -> bool {
+    let Some(person) = &manager.person else {
+        return true;
+    };
+    match app.registry.find_user(person).await {
+        Ok(user) => user.disabled_at.is_none() && manager.is_within(&user.permissions),
+        Err(_) => false,
+    }
+}
+
+async fn one(app: &App, order: &Order, id: &str) -> Result<(), Problem> {
+    let key = crate::keys::change::key_for(app, &order.manager, id, "keys:write").await?;
+    let (registry, actor) = (&app.registry, &order.manager.actor);
+    let done = match &order.work {
+        Work::Revoke => registry.revoke_api_key(actor, id, &order.reason).await,
+        Work::Disable => registry.disable_api_key(actor, id, &order.reason).await,
+        Work::Enable => registry.enable_api_key(actor, id).await,
+        Work::Tag(tag) => return tagged(app, order, &key, tag, true).await,
+        Work::Untag(tag) => return tagged(app, order, &key, tag, false).await,
+        Work::Rotate {
+            secrets,
+            overlap_ms,
+        } => {
+            let secret = secrets.get(id).ok_or_else(|| {
+                Problem::bad_request("invalid_client_secret", "there is no secret for this key")
+            })?;
+            let usual = RotationRequest::default();
+            let wish = RotationRequest {
+                overlap_ms: overlap_ms.unwrap_or(usual.overlap_ms),
+                ..usual
+            };
+            // One operation rotates a key once, also if it is begun again with the same secrets.
+            let rotation_id = format!("bulk-{}", secret.kid);
+            let peppers = peppers(app)?;
+            let rotated =
+                registry.rotate_api_key_to(actor, id, &wish, &rotation_id, secret, &peppers);
+            rotated.await.map(|(key, _)| key)
+        }
+    };
+    done.map(|_| ()).map_err(problem)
+}
+
+async fn tagged(
+    app: &App,
+    order: &Order,
+    key: &ApiKey,
+    tag: &str,
+    wanted: bool,
+) -> Result<(), Problem> {
+    let tags = key.settings.tags.as_slice();
+    if tags.iter().any(|one| one == tag) == wanted {
+        return Ok(());
+    }
+    let kept = tags.iter().map(String::as_str).filter(|one| *one != tag);
+    let tags = Tags::new(kept.chain(wanted.then_some(tag)));
+    let mut settings = key.settings.clone();
+    settings.tags = tags.map_err(|error| {
+        let error = keywright_domain::api_keys::settings::SettingsError::from(error);
+        problem(RegistryError::Key(error.into()))
+    })?;
+    let change = ApiKeyChange {
+        settings: Some(settings),
+        if_epoch: Some(key.epoch),
+        ..ApiKeyChange::default()
+    };
+    let changed = app
+        .registry
+        .change_api_key(&order.manager.actor, &key.id, &change);
+    changed.await.map(|_| ()).map_err(problem)
+}

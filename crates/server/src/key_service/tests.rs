@@ -1,0 +1,76 @@
+//! The key service on a real registry.
+
+mod bulk;
+mod events;
+mod moving;
+mod resources;
+mod table;
+
+use axum::http::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::keys::tests::Program;
+use crate::test_support::{Answer, TestServer};
+
+/// A person's or a key's id.
+pub(super) fn id_of(issued: &Value) -> String {
+    issued["key"]["id"].as_str().unwrap().to_owned()
+}
+
+/// The secret that an answer showed.
+pub(super) fn secret_of(issued: &Value) -> String {
+    issued["secret"].as_str().unwrap().to_owned()
+}
+
+#[track_caller]
+pub(super) fn refused(answer: &Answer, status: u16, code: &str) {
+    let found = (answer.status.as_u16(), answer.json()["code"].clone());
+    assert_eq!(found, (status, code.into()), "{}", answer.text);
+}
+
+#[track_caller]
+pub(super) fn fine(answer: &Answer) -> Value {
+    assert!(
+        answer.status.is_success(),
+        "{} {}",
+        answer.status,
+        answer.text
+    );
+    answer.json()
+}
+
+impl Program {
+    pub(super) async fn get(&mut self, path: &str) -> Answer {
+        self.send(Method::GET, path, Value::Null).await
+    }
+
+    pub(super) async fn post(&mut self, path: &str, body: Value) -> Answer {
+        self.send(Method::POST, path, body).await
+    }
+}
+
+/// What a service is told about a key.
+pub(super) async fn verdict(root: &mut Program, key: &str) -> Value {
+    let answer = root
+        .post("/api/v1/keys/verify", serde_json::json!({ "key": key }))
+        .await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    answer.json()
+}
+
+/// Makes a key that belongs to a person.
+pub(super) async fn key_of(root: &mut Program, person: &str) -> Value {
+    let mut wish = crate::keys::tests::wish();
+    wish["owner"] = serde_json::json!({ "kind": "person", "id": person });
+    root.issue(wish).await
+}
+
+/// A root key with these scopes alone.
+pub(super) async fn narrow(server: &TestServer, root: &mut Program, scopes: &[&str]) -> Program {
+    let wish = serde_json::json!({ "name": "Narrow", "prefix": "kw_root", "scopes": scopes });
+    let issued = root.issue(wish).await;
+    Program {
+        browser: server.browser(),
+        key: secret_of(&issued),
+    }
+}

@@ -1,0 +1,248 @@
+//! One operation over many keys.
+
+use std::time::Duration;
+
+use axum::http::{Method, StatusCode};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::{fine, id_of, key_of, refused, secret_of, verdict};
+use crate::keys::tests::{Program, root, wish};
+use crate::test_support::TestServer;
+
+async fn ended(root: &mut Program, id: &str) -> Value {
+    for _ in 0..600 {
+        let view = fine(&root.get(&format!("/api/v1/bulk/{id}")).await);
+        if view["state"] != "running" {
+            return view;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it does not end");
+}
+
+async fn begin(root: &mut Program, body: Value) -> String {
+    let answer = root.post("/api/v1/bulk", body).await;
+    assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
+    let id = answer.json()["id"].as_str().unwrap().to_owned();
+    assert!(
+        answer
+            .header("location")
+            .ends_with(&format!("/api/v1/bulk/{id}"))
+    );
+    id
+}
+
+async fn tagged(root: &mut Program, count: usize) -> Vec<(String, String)> {
+    let mut keys = Vec::new();
+    for _ in 0..count {
+        let mut wish = wish();
+        wish["settings"] = json!({ "tags": ["old"] });
+        let issued = root.issue(wish).await;
+        keys.push((id_of(&issued), secret_of(&issued)));
+    }
+    keys
+}
+
+#[tokio::test]
+async fn many_keys_are_changed_by_filter_and_each_failure_is_told() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let keys = tagged(&mut root, 12).await;
+    let spared = secret_of(&root.issue(wish()).await);
+    let filter = json!({ "tag": "old" });
+    let plan = json!({ "operation": "revoke", "filter": filter, "dry_run": true });
+    let plan = fine(&root.post("/api/v1/bulk", plan).await);
+    assert_eq!(plan["total"], 12, "{plan}");
+    assert_eq!(verdict(&mut root, &keys[0].1).await["code"], "valid");
+    let disable = begin(
+        &mut root,
+        json!({ "operation": "disable", "filter": filter }),
+    )
+    .await;
+    let view = ended(&mut root, &disable).await;
+    assert_eq!(
+        (&view["state"], &view["changed"]),
+        (&json!("done"), &json!(12)),
+        "{view}"
+    );
+    assert_eq!(verdict(&mut root, &keys[3].1).await["code"], "disabled");
+    // One is ended, one does not exist.
+    fine(
+        &root
+            .post(&format!("/api/v1/keys/{}/revoke", keys[5].0), json!({}))
+            .await,
+    );
+    let mut ids: Vec<_> = keys.iter().map(|(id, _)| id.clone()).collect();
+    ids.extend(["A".repeat(20), ids[0].clone()]);
+    let enable = begin(&mut root, json!({ "operation": "enable", "ids": ids })).await;
+    let view = ended(&mut root, &enable).await;
+    assert_eq!(view["total"], 13, "each once: {view}");
+    assert_eq!((&view["done"], &view["failed"]), (&json!(13), &json!(2)));
+    let codes: Vec<_> = view["failures"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["code"])
+        .collect();
+    assert_eq!(codes, ["key_revoked", "key_not_found"]);
+    let tag = begin(
+        &mut root,
+        json!({ "operation": "tag", "tag": "new", "filter": filter }),
+    )
+    .await;
+    assert_eq!(ended(&mut root, &tag).await["failed"], 1, "the revoked one");
+    let list = fine(&root.get("/api/v1/keys?tag=new").await);
+    assert_eq!(list["items"].as_array().unwrap().len(), 11);
+    let revoke = json!({ "operation": "revoke", "filter": filter, "reason": "tidying" });
+    let revoke = begin(&mut root, revoke).await;
+    assert_eq!(
+        ended(&mut root, &revoke).await["changed"],
+        12,
+        "again is no error"
+    );
+    for (_, secret) in &keys {
+        assert_eq!(verdict(&mut root, secret).await["code"], "revoked");
+    }
+    assert_eq!(verdict(&mut root, &spared).await["code"], "valid");
+    let list = fine(&root.get("/api/v1/bulk").await);
+    assert_eq!(list["items"].as_array().unwrap().len(), 4);
+    let items = list["items"].as_array().unwrap();
+    assert!(items.iter().any(|one| one["id"] == revoke.as_str()));
+}
+
+#[tokio::test]
+async fn secrets_of_many_keys_are_the_clients_own() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let issued = root.issue(wish()).await;
+    let (id, old) = (id_of(&issued), secret_of(&issued));
+    let prefix = keywright_domain::api_keys::Prefix::new("sk_live").unwrap();
+    let plain = keywright_domain::api_keys::PlainKey::generate(&prefix, &mut rand::rng());
+    let digest = Sha256::digest(plain.text().expose());
+    let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    let secret =
+        json!({ "kid": plain.kid().as_str(), "last_four": plain.last_four(), "digest": digest });
+    let body = json!({ "operation": "rotate", "client_secrets": { &id: secret } });
+    for _ in 0..2 {
+        let rotate = begin(&mut root, body.clone()).await;
+        let view = ended(&mut root, &rotate).await;
+        assert_eq!(
+            (&view["changed"], &view["failed"]),
+            (&json!(1), &json!(0)),
+            "{view}"
+        );
+    }
+    let new = plain.text().expose().to_owned();
+    for key in [&old, &new] {
+        assert_eq!(verdict(&mut root, key).await["code"], "valid");
+    }
+    let rotations = fine(&root.get(&format!("/api/v1/keys/{id}/rotations")).await);
+    assert_eq!(
+        rotations["items"].as_array().unwrap().len(),
+        1,
+        "twice is once"
+    );
+    for body in [
+        json!({ "operation": "rotate", "ids": [id] }),
+        json!({ "operation": "rotate", "client_secrets": {} }),
+        json!({ "operation": "explode", "ids": [] }),
+        json!({ "operation": "revoke" }),
+        json!({ "operation": "revoke", "filter": {} }),
+        json!({ "operation": "revoke", "filter": { "tags": "old" } }),
+        json!({ "operation": "tag", "ids": [] }),
+        json!({ "operation": "revoke", "ids": vec!["x"; 10_001] }),
+    ] {
+        refused(&root.post("/api/v1/bulk", body).await, 400, "invalid_body");
+    }
+}
+
+#[tokio::test]
+async fn it_is_cancelled_within_a_second_and_what_was_done_stands() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let ids: Vec<String> = (0..10_000).map(|number| format!("{number:020}")).collect();
+    // Keys that do not exist fail one by one, as slowly as a database reads.
+    let id = begin(&mut root, json!({ "operation": "revoke", "ids": ids })).await;
+    let answer = root
+        .post(&format!("/api/v1/bulk/{id}/cancel"), Value::Null)
+        .await;
+    assert_eq!(fine(&answer)["cancel_asked"], true);
+    let view = ended(&mut root, &id).await;
+    assert_eq!(view["state"], "cancelled", "{view}");
+    let done = view["done"].as_i64().unwrap();
+    assert!(done < 10_000, "{done}");
+    assert_eq!(view["failed"], done);
+    assert!(view["failures"].as_array().unwrap().len() <= 100);
+    let again = root
+        .post(&format!("/api/v1/bulk/{id}/cancel"), Value::Null)
+        .await;
+    assert_eq!(fine(&again)["state"], "cancelled");
+    refused(
+        &root.get("/api/v1/bulk/nothing").await,
+        404,
+        "operation_not_found",
+    );
+}
+
+#[tokio::test]
+async fn one_that_a_restart_broke_off_shows_as_interrupted() {
+    let server = TestServer::start().await;
+    let mut before = root(&server).await;
+    let ids: Vec<String> = (0..10_000).map(|number| format!("{number:020}")).collect();
+    let id = begin(&mut before, json!({ "operation": "revoke", "ids": ids })).await;
+    let server = server.again().await;
+    let mut after = root(&server).await;
+    let view = fine(&after.get(&format!("/api/v1/bulk/{id}")).await);
+    assert_eq!(view["state"], "running", "nobody can know yet: {view}");
+    server.pass(31_000);
+    let view = fine(&after.get(&format!("/api/v1/bulk/{id}")).await);
+    assert_eq!(view["state"], "interrupted", "{view}");
+    assert!(view["done"].as_i64().unwrap() < 10_000);
+    let list = fine(&after.get("/api/v1/bulk").await);
+    assert_eq!(list["items"][0]["state"], "interrupted");
+}
+
+#[tokio::test]
+async fn ac_182_people_change_their_own_keys_and_stop_when_they_may_no_more() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let person = server.add_user("holder@example.org", &[]).await;
+    let own = key_of(&mut root, &person.id).await;
+    let other = root.issue(wish()).await;
+    let mut holder = server.sign_in_as(&person).await;
+    let body = json!({ "operation": "disable", "ids": [id_of(&own), id_of(&other)] });
+    let begun = holder.json(Method::POST, "/api/v1/bulk", &body).await;
+    let id = begun.json()["id"].as_str().unwrap().to_owned();
+    let view = ended(&mut root, &id).await;
+    assert_eq!(view["failures"][0]["code"], "key_not_found", "{view}");
+    assert_eq!((&view["changed"], &view["failed"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        verdict(&mut root, &secret_of(&other)).await["code"],
+        "valid"
+    );
+    // A filter finds nobody else's.
+    let body = json!({ "operation": "revoke", "filter": { "state": "all", "prefix": "sk_live" }, "dry_run": true });
+    let plan = holder.json(Method::POST, "/api/v1/bulk", &body).await;
+    assert_eq!(fine(&plan)["total"], 1);
+    let body = json!({ "operation": "revoke", "filter": { "owner": "local" }, "dry_run": true });
+    let plan = holder.json(Method::POST, "/api/v1/bulk", &body).await;
+    refused(&plan, 403, "insufficient_scope");
+    let theirs = fine(&holder.get("/api/v1/bulk").await);
+    assert_eq!(theirs["items"].as_array().unwrap().len(), 1);
+    // Disabled in between: nothing more is done.
+    let admin = server.add_user("kim@example.org", &["key-admin"]).await;
+    let mut kim = server.sign_in_as(&admin).await;
+    let ids: Vec<String> = (0..10_000).map(|number| format!("{number:020}")).collect();
+    let body = json!({ "operation": "revoke", "ids": ids });
+    let begun = kim.json(Method::POST, "/api/v1/bulk", &body).await;
+    let id = begun.json()["id"].as_str().unwrap().to_owned();
+    let actor = keywright_domain::audit::Actor::person("test");
+    server
+        .registry()
+        .disable_user(&actor, &admin.id, "left")
+        .await
+        .unwrap();
+    let view = ended(&mut root, &id).await;
+    assert_eq!(view["state"], "stopped", "{view}");
+}

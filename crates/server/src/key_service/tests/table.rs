@@ -1,0 +1,549 @@
+//! Who may call what: every route, every kind of caller, whose key it is, and in which state. A route
+//! of the sources without a row here fails the build, and so does a row without a route.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use axum::body::Body;
+use axum::http::Method;
+use base64::Engine as _;
+use keywright_domain::people::OAuthScopes;
+use keywright_registry::people::User;
+use serde_json::{Value, json};
+
+use super::{id_of, key_of, narrow, secret_of};
+use crate::keys::tests::{Program, root};
+use crate::test_support::{Answer, TestServer};
+
+/// Callers, in the order of the table's columns.
+const ACTORS: [&str; 9] = [
+    "nobody",
+    "a person without a role",
+    "the key's owner, without a role",
+    "a key-admin",
+    "an auditor",
+    "a root key",
+    "a root key for keys:verify",
+    "a client's token for keys:read",
+    "an owner of the registry",
+];
+
+// What a column says: y let through, 1 401, 3 403, 4 404 as if it did not exist.
+// For keys that belong to somebody else, the third column is the second.
+
+/// Reading a key.
+const SEE: &str = "14yyyy3yy";
+/// Changing a key.
+const CHANGE: &str = "14yy3y33y";
+/// What everybody has of their own.
+const LIST: &str = "1yyyyy3yy";
+/// `keys:read`.
+const KEYS_READ: &str = "133yyy3yy";
+/// `keys:write` and `keys:*`.
+const KEYS_WRITE: &str = "133y3y33y";
+/// `keys:verify`.
+const VERIFY: &str = "133y3yy3y";
+/// What key-admins and auditors read.
+const READ: &str = "133yyy33y";
+/// What only owners and root keys do.
+const ALL: &str = "13333y33y";
+/// A person's own account: no key and no program has one.
+const ACCOUNT: &str = "1yyyy113y";
+/// People, read.
+const PEOPLE_READ: &str = "1333y113y";
+/// People, changed.
+const PEOPLE_WRITE: &str = "13333113y";
+/// For everybody.
+const PUBLIC: &str = "yyyyyyyyy";
+
+/// Method, path, body, who may. `{id}` below `/api/v1/keys` is the key.
+const TABLE: &[(&str, &str, &str, &str)] = &[
+    ("GET", "/api/v1/keys", "", LIST),
+    // Who holds no scope can grant none; an auditor holds keys:read.
+    (
+        "POST",
+        "/api/v1/keys",
+        r#"{"name":"n","prefix":"sk_test","scopes":["keys:read"]}"#,
+        "133yyy33y",
+    ),
+    ("POST", "/api/v1/keys/verify", r#"{"key":"x"}"#, VERIFY),
+    ("GET", "/api/v1/keys/{id}", "", SEE),
+    ("PATCH", "/api/v1/keys/{id}", r#"{"name":"n"}"#, CHANGE),
+    ("POST", "/api/v1/keys/{id}/revoke", "{}", CHANGE),
+    ("POST", "/api/v1/keys/{id}/disable", "{}", CHANGE),
+    ("POST", "/api/v1/keys/{id}/enable", "", CHANGE),
+    ("GET", "/api/v1/keys/{id}/rotations", "", SEE),
+    ("POST", "/api/v1/keys/{id}/rotations", "{}", CHANGE),
+    (
+        "POST",
+        "/api/v1/keys/{id}/rotations/current/{step}",
+        "",
+        CHANGE,
+    ),
+    (
+        "GET",
+        "/api/v1/keys/{id}/rotations/current/stragglers",
+        "",
+        SEE,
+    ),
+    (
+        "POST",
+        "/api/v1/keys/{id}/rotations/current/finish-if-drained",
+        "",
+        CHANGE,
+    ),
+    (
+        "GET",
+        "/api/v1/keys/{id}/rotations/{rotation_id}/deliveries",
+        "",
+        SEE,
+    ),
+    (
+        "POST",
+        "/api/v1/keys/{id}/rotations/{rotation_id}/deliveries",
+        r#"{"target":"t","delivered":true}"#,
+        CHANGE,
+    ),
+    (
+        "POST",
+        "/api/v1/keys/{id}/rotations/{rotation_id}/reissue",
+        "",
+        CHANGE,
+    ),
+    (
+        "POST",
+        "/api/v1/keys/{id}/secrets/{kid}/revoke",
+        "{}",
+        CHANGE,
+    ),
+    ("GET", "/api/v1/keys/{id}/schedule", "", SEE),
+    (
+        "PUT",
+        "/api/v1/keys/{id}/schedule",
+        r#"{"every_ms":86400000,"mode":"notify_only"}"#,
+        CHANGE,
+    ),
+    ("DELETE", "/api/v1/keys/{id}/schedule", "", CHANGE),
+    ("POST", "/api/v1/keys/{id}/schedule/{step}", "", CHANGE),
+    ("GET", "/api/v1/keys/{id}/notices", "", SEE),
+    (
+        "POST",
+        "/api/v1/keys/{id}/preview",
+        r#"{"revoke":true}"#,
+        SEE,
+    ),
+    ("POST", "/api/v1/keys/{id}/end-copy", "{}", CHANGE),
+    ("GET", "/api/v1/scopes", "", "1yyyyy33y"),
+    ("PUT", "/api/v1/scopes", r#"{"name":"a:b"}"#, ALL),
+    ("GET", "/api/v1/policies", "", READ),
+    ("GET", "/api/v1/policies/{environment}", "", READ),
+    ("PUT", "/api/v1/policies/{environment}", "{}", ALL),
+    ("DELETE", "/api/v1/policies/{environment}", "", ALL),
+    ("GET", "/api/v1/schedules", "", LIST),
+    ("GET", "/api/v1/overlaps/closing", "", KEYS_READ),
+    ("GET", "/api/v1/audit", "", READ),
+    ("GET", "/api/v1/audit/verify", "", READ),
+    ("GET", "/api/v1/audit/export", "", READ),
+    ("GET", "/api/v1/audit/checkpoint-keys", "", READ),
+    ("POST", "/api/v1/audit/checkpoints", "", ALL),
+    ("GET", "/api/v1/alerts", "", KEYS_READ),
+    (
+        "POST",
+        "/api/v1/alerts/{id}/seen",
+        r#"{"last_at":1}"#,
+        KEYS_WRITE,
+    ),
+    ("GET", "/api/v1/hygiene", "", KEYS_READ),
+    ("GET", "/api/v1/hygiene/{finding}", "", KEYS_READ),
+    // It names people too.
+    ("GET", "/api/v1/export", "", "1333yy33y"),
+    ("POST", "/api/v1/import", "{}", KEYS_WRITE),
+    ("POST", "/api/v1/promotions/offers", "", KEYS_WRITE),
+    ("POST", "/api/v1/promotions", "{}", KEYS_WRITE),
+    ("POST", "/api/v1/promotions/bundles", "{}", ALL),
+    ("POST", "/api/v1/promotions/left", "{}", KEYS_WRITE),
+    // Asked for something that is refused after the permission: the stream would not end.
+    ("GET", "/api/v1/events", "", VERIFY),
+    ("GET", "/api/v1/bulk", "", LIST),
+    (
+        "POST",
+        "/api/v1/bulk",
+        r#"{"operation":"revoke","ids":[],"dry_run":true}"#,
+        "1yyyyy33y",
+    ),
+    // The root key's.
+    ("GET", "/api/v1/bulk/{id}", "", "144yyy3yy"),
+    ("POST", "/api/v1/bulk/{id}/cancel", "", "144y3y33y"),
+    ("GET", "/api/v1/sessions", "", ACCOUNT),
+    ("POST", "/api/v1/sessions/revoke-others", "", ACCOUNT),
+    ("POST", "/api/v1/sessions/revoke-all", "", ACCOUNT),
+    ("DELETE", "/api/v1/sessions/{id}", "", ACCOUNT),
+    ("GET", "/api/v1/applications", "", ACCOUNT),
+    ("DELETE", "/api/v1/applications/{client_id}", "", ACCOUNT),
+    ("GET", "/api/v1/sign-ins", "", ACCOUNT),
+    ("GET", "/api/v1/users", "", PEOPLE_READ),
+    ("POST", "/api/v1/users", r#"{"name":"n"}"#, PEOPLE_WRITE),
+    ("GET", "/api/v1/users/{id}", "", PEOPLE_READ),
+    (
+        "PATCH",
+        "/api/v1/users/{id}",
+        r#"{"name":"n"}"#,
+        PEOPLE_WRITE,
+    ),
+    ("DELETE", "/api/v1/users/{id}", "", PEOPLE_WRITE),
+    ("POST", "/api/v1/users/{id}/disable", "{}", PEOPLE_WRITE),
+    ("POST", "/api/v1/users/{id}/enable", "", PEOPLE_WRITE),
+    ("GET", "/api/v1/users/{id}/roles", "", PEOPLE_READ),
+    (
+        "PUT",
+        "/api/v1/users/{id}/roles",
+        r#"{"roles":["member"]}"#,
+        PEOPLE_WRITE,
+    ),
+    ("GET", "/api/v1/users/{id}/sessions", "", PEOPLE_READ),
+    (
+        "POST",
+        "/api/v1/users/{id}/sessions/revoke-all",
+        "",
+        PEOPLE_WRITE,
+    ),
+    (
+        "DELETE",
+        "/api/v1/users/{id}/sessions/{session_id}",
+        "",
+        PEOPLE_WRITE,
+    ),
+    ("GET", "/api/v1/users/{id}/sign-ins", "", PEOPLE_READ),
+    ("GET", "/api/v1/roles", "", PEOPLE_READ),
+    (
+        "PUT",
+        "/api/v1/roles/{name}",
+        r#"{"permissions":["a:b"]}"#,
+        PEOPLE_WRITE,
+    ),
+    ("DELETE", "/api/v1/roles/{name}", "", PEOPLE_WRITE),
+    ("GET", "/api/v1/invitations", "", PEOPLE_READ),
+    (
+        "POST",
+        "/api/v1/invitations",
+        r#"{"email":"a@b.example"}"#,
+        PEOPLE_WRITE,
+    ),
+    ("DELETE", "/api/v1/invitations/{id}", "", PEOPLE_WRITE),
+    ("GET", "/api/v1/identity-providers", "", PEOPLE_READ),
+    (
+        "PUT",
+        "/api/v1/identity-providers/{id}",
+        PROVIDER,
+        PEOPLE_WRITE,
+    ),
+    (
+        "DELETE",
+        "/api/v1/identity-providers/{id}",
+        "",
+        PEOPLE_WRITE,
+    ),
+    ("GET", "/auth/session", "", "1yyyy111y"),
+    ("GET", "/auth/csrfToken", "", PUBLIC),
+    ("POST", "/auth/signOut", "", PUBLIC),
+];
+
+const PROVIDER: &str =
+    r#"{"kind":"oidc","name":"n","issuer":"https://id.example.com","client_id":"c"}"#;
+
+/// Routes that prove who somebody is, with tests of their own.
+const SIGN_IN: [&str; 4] = [
+    "/auth/login",
+    "/auth/refresh",
+    "/auth/callback/",
+    "/auth/signIn/",
+];
+
+/// `.route("…", get(…).post(…))` of all sources.
+fn routes_in(folder: &Path, found: &mut BTreeSet<(String, String)>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if path.is_dir() {
+            routes_in(&path, found);
+            continue;
+        }
+        if !name.ends_with(".rs") || name.contains("test") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        for part in text.split(".route(").skip(1) {
+            let Some(rest) = part.trim_start().strip_prefix('"') else {
+                continue;
+            };
+            let (route, rest) = rest.split_once('"').unwrap();
+            if !route.starts_with("/api/v1/") && !route.starts_with("/auth/") {
+                continue;
+            }
+            // Up to the end of this call.
+            let mut depth = 1;
+            let end = rest.find(|letter| {
+                depth += i32::from(letter == '(') - i32::from(letter == ')');
+                depth == 0
+            });
+            let methods = &rest[..end.unwrap()];
+            let before = found.len();
+            for method in ["get", "post", "put", "patch", "delete"] {
+                if methods.contains(&format!("{method}(")) {
+                    found.insert((method.to_uppercase(), route.to_owned()));
+                }
+            }
+            assert!(
+                found.len() > before || methods.contains("any("),
+                "{route}: {methods}"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_route_has_its_row_and_every_row_its_route() {
+    let mut routes = BTreeSet::new();
+    routes_in(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        &mut routes,
+    );
+    routes.retain(|(_, path)| !SIGN_IN.iter().any(|start| path.starts_with(start)));
+    assert!(routes.len() > 80, "{}", routes.len());
+    let rows: BTreeSet<_> = TABLE
+        .iter()
+        .map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned()))
+        .collect();
+    assert_eq!(rows.len(), TABLE.len(), "a row is there twice");
+    let missing: Vec<_> = routes.difference(&rows).collect();
+    assert!(
+        missing.is_empty(),
+        "routes without a row that says who may call them: {missing:?}"
+    );
+    let gone: Vec<_> = rows.difference(&routes).collect();
+    assert!(gone.is_empty(), "rows without a route: {gone:?}");
+    assert!(TABLE.iter().all(|row| row.3.len() == ACTORS.len()));
+}
+
+struct World {
+    server: TestServer,
+    root: Program,
+    narrow: Program,
+    client: String,
+    people: [User; 5],
+    bulk: String,
+    local: String,
+}
+
+impl World {
+    async fn new() -> Self {
+        let server = TestServer::start().await;
+        let mut root = root(&server).await;
+        let narrow = narrow(&server, &mut root, &["keys:verify"]).await;
+        server
+            .add_client("machine", Some("secret-of-the-machine"), |new| {
+                new.grant_types = vec!["client_credentials".into()];
+                new.scopes = OAuthScopes::parse("keys:read").unwrap();
+            })
+            .await;
+        let basic =
+            base64::engine::general_purpose::STANDARD.encode("machine:secret-of-the-machine");
+        let basic = format!("Basic {basic}");
+        let headers = [
+            ("authorization", basic.as_str()),
+            ("content-type", "application/x-www-form-urlencoded"),
+        ];
+        let form = Body::from("grant_type=client_credentials");
+        let token = server
+            .browser()
+            .send(Method::POST, "/oauth2/token", &headers, form)
+            .await;
+        let client = token.json()["access_token"].as_str().unwrap().to_owned();
+        let people = [
+            server.add_user("stranger@example.org", &[]).await,
+            server.add_user("holder@example.org", &[]).await,
+            server.add_user("keys@example.org", &["key-admin"]).await,
+            server.add_user("auditor@example.org", &["auditor"]).await,
+            server.add_user("boss@example.org", &["owner"]).await,
+        ];
+        let begun = root
+            .post("/api/v1/bulk", json!({"operation": "enable", "ids": []}))
+            .await;
+        assert_eq!(begun.status, 202, "{}", begun.text);
+        let bulk = begun.json()["id"].as_str().unwrap().to_owned();
+        Self {
+            local: "local".to_owned(),
+            server,
+            root,
+            narrow,
+            client,
+            people,
+            bulk,
+        }
+    }
+
+    async fn key(&mut self, owner: &str, state: &str) -> String {
+        let issued = if owner == self.local {
+            self.root.issue(crate::keys::tests::wish()).await
+        } else {
+            key_of(&mut self.root, owner).await
+        };
+        assert!(secret_of(&issued).starts_with("sk_live"));
+        let id = id_of(&issued);
+        if state != "active" {
+            let path = format!("/api/v1/keys/{id}/{state}");
+            let done = self.root.post(&path, json!({})).await;
+            assert_eq!(done.status, 200, "{}", done.text);
+        }
+        id
+    }
+
+    async fn send(&mut self, actor: usize, method: &str, path: &str, body: &str) -> Answer {
+        let method: Method = method.parse().unwrap();
+        let kind = if path.ends_with("/import") {
+            "application/x-ndjson"
+        } else {
+            "application/json"
+        };
+        let kind = if body.is_empty() { "" } else { kind };
+        // An events stream that is let through would not end.
+        let event = if path.ends_with("/events") {
+            "none"
+        } else {
+            ""
+        };
+        let more = [("content-type", kind), ("last-event-id", event)];
+        let bearer = match actor {
+            5 => Some(self.root.key.clone()),
+            6 => Some(self.narrow.key.clone()),
+            7 => Some(self.client.clone()),
+            _ => None,
+        };
+        let person = match actor {
+            1..=4 => Some(&self.people[actor - 1]),
+            8 => Some(&self.people[4]),
+            _ => None,
+        };
+        let mut browser = match person {
+            // Each time anew: some routes end sessions.
+            Some(person) => self.server.sign_in_as(person).await,
+            None => self.server.browser(),
+        };
+        let csrf = browser.cookie("csrf_token").unwrap_or("").to_owned();
+        let bearer = bearer
+            .map(|key| format!("Bearer {key}"))
+            .unwrap_or_default();
+        let mut headers = vec![
+            ("authorization", bearer.as_str()),
+            ("x-csrf-token", csrf.as_str()),
+        ];
+        headers.extend(more);
+        let body = Body::from(body.to_owned());
+        browser.send(method, path, &headers, body).await
+    }
+}
+
+fn seen(answer: &Answer) -> char {
+    let code = answer.json()["code"].as_str().unwrap_or("").to_owned();
+    match (answer.status.as_u16(), code.as_str()) {
+        (401, _) => '1',
+        (403, _) => '3',
+        (404, "key_not_found" | "operation_not_found") => '4',
+        (404, "not_found") | (405, _) => '?',
+        _ => 'y',
+    }
+}
+
+#[tokio::test]
+async fn routes_without_a_key_answer_each_caller_as_the_table_says() {
+    let mut world = World::new().await;
+    let victim = world.server.add_user("victim@example.org", &[]).await;
+    let mut wrong = Vec::new();
+    for (method, path, body, expected) in TABLE {
+        if path.starts_with("/api/v1/keys/{id}") {
+            continue;
+        }
+        let asked = path
+            .replace("/bulk/{id}", &format!("/bulk/{}", world.bulk))
+            .replace("/users/{id}", &format!("/users/{}", victim.id))
+            .replace("{environment}", "live")
+            .replace("{finding}", "idle")
+            .replace("{name}", "tester")
+            .replace(['{', '}'], "");
+        for (actor, expected) in expected.chars().enumerate() {
+            let answer = world.send(actor, method, &asked, body).await;
+            if seen(&answer) != expected {
+                wrong.push(format!(
+                    "{method} {path} for {}: {expected} was expected, {} {}",
+                    ACTORS[actor], answer.status, answer.text
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn routes_of_a_key_answer_each_caller_as_the_table_says_whosever_it_is_and_in_any_state() {
+    let mut world = World::new().await;
+    let holder = world.people[1].id.clone();
+    let mut wrong = Vec::new();
+    for owner in [holder.as_str(), "local"] {
+        for state in ["active", "disable", "revoke"] {
+            let mut key = world.key(owner, state).await;
+            for (method, path, body, expected) in TABLE {
+                let Some(rest) = path.strip_prefix("/api/v1/keys/{id}") else {
+                    continue;
+                };
+                let rest = rest
+                    .replace("current/{step}", "current/cancel")
+                    .replace("schedule/{step}", "schedule/pause")
+                    .replace(['{', '}'], "");
+                let columns: Vec<char> = expected.chars().collect();
+                for actor in 0..ACTORS.len() {
+                    // Of keys of others, owners of keys are strangers too.
+                    let column = if actor == 2 && owner == "local" {
+                        1
+                    } else {
+                        actor
+                    };
+                    let asked = format!("/api/v1/keys/{key}{rest}");
+                    let answer = world.send(actor, method, &asked, body).await;
+                    if seen(&answer) != columns[column] {
+                        wrong.push(format!(
+                            "{method} {path} ({owner}'s, {state}) for {}: {} was expected, {} {}",
+                            ACTORS[actor], columns[column], answer.status, answer.text
+                        ));
+                    }
+                    // What changed it may have changed its state.
+                    if *method != "GET" && answer.status.is_success() {
+                        key = world.key(owner, state).await;
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test]
+async fn a_refusal_tells_nothing_of_a_key_that_is_not_the_callers() {
+    let mut world = World::new().await;
+    let holder = world.people[1].id.clone();
+    let key = world.key(&holder, "active").await;
+    let there = world
+        .send(1, "GET", &format!("/api/v1/keys/{key}"), "")
+        .await;
+    let absent = "A".repeat(20);
+    let nowhere = world
+        .send(1, "GET", &format!("/api/v1/keys/{absent}"), "")
+        .await;
+    let without_id = |answer: &Answer| {
+        let mut body = answer.json();
+        body["request_id"] = Value::Null;
+        body
+    };
+    assert_eq!(there.status, nowhere.status);
+    assert_eq!(without_id(&there), without_id(&nowhere));
+}

@@ -6,9 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use keywright_domain::api_keys::{
-    DAY_MS, KeySettings, NewApiKey, RateLimit, RateLimits,
-};
+use keywright_domain::api_keys::{DAY_MS, KeySettings, NewApiKey, RateLimit, RateLimits};
 use keywright_domain::schedules::{Mode, Recurrence, Schedule, ScheduleTerms, TimeZone};
 use keywright_registry::{
     LimitAnswer, LimitAsk, LimitsAnswer, LocalRegistry, Receipt, RegistryError, SharedLimits,
@@ -80,11 +78,7 @@ impl Three {
     }
 }
 
-async fn code(
-    node: &LocalRegistry,
-    fixture: &Fixture,
-    presented: &str,
-) -> Result<&'static str> {
+async fn code(node: &LocalRegistry, fixture: &Fixture, presented: &str) -> Result<&'static str> {
     let request = VerifyRequest {
         presented,
         ..VerifyRequest::default()
@@ -117,7 +111,12 @@ async fn ac_140_a_receipt_names_every_node_and_none_accepts_after_its_word() -> 
                         presented: &text,
                         ..VerifyRequest::default()
                     };
-                    if node.verify_api_key(&request, &peppers).await?.verdict.is_ok() {
+                    if node
+                        .verify_api_key(&request, &peppers)
+                        .await?
+                        .verdict
+                        .is_ok()
+                    {
                         last = Some(began);
                     }
                     tokio::task::yield_now().await;
@@ -146,7 +145,10 @@ async fn ac_140_a_receipt_names_every_node_and_none_accepts_after_its_word() -> 
         }
     }
     let heard = three.nodes[1].node_statistics().heard;
-    ensure!(heard >= 25, "only {heard} hints were heard: something else did it");
+    ensure!(
+        heard >= 25,
+        "only {heard} hints were heard: something else did it"
+    );
     Ok(())
 }
 
@@ -167,7 +169,11 @@ async fn a_node_that_says_nothing_is_named_and_the_bound_ends_the_wait() -> Resu
     ensure!(!early.complete, "{early:?}");
     let begun = Instant::now();
     let receipt = three.receipt(key.epoch, SECOND).await?;
-    ensure!(begun.elapsed() < SECOND + SECOND / 2, "{:?}", begun.elapsed());
+    ensure!(
+        begun.elapsed() < SECOND + SECOND / 2,
+        "{:?}",
+        begun.elapsed()
+    );
     ensure!(receipt.complete && receipt.nodes.len() == 4, "{receipt:?}");
     for node in &receipt.nodes {
         if node.id == "dead" {
@@ -181,8 +187,16 @@ async fn a_node_that_says_nothing_is_named_and_the_bound_ends_the_wait() -> Resu
     // And whoever asks later, here or elsewhere, is told the same.
     let later = three.nodes[2].receipt(key.epoch, Duration::ZERO).await?;
     let later = later.context("the log holds it")?;
-    ensure!(later.nodes.iter().filter(|node| node.acknowledged).count() == 3, "{later:?}");
-    ensure!(three.nodes[1].receipt(key.epoch + 1000, SECOND).await?.is_none());
+    ensure!(
+        later.nodes.iter().filter(|node| node.acknowledged).count() == 3,
+        "{later:?}"
+    );
+    ensure!(
+        three.nodes[1]
+            .receipt(key.epoch + 1000, SECOND)
+            .await?
+            .is_none()
+    );
     // It is forgotten: out of receipts after some seconds, out of the table after a minute.
     three
         .sql("UPDATE nodes SET heartbeat_at = heartbeat_at - 10000 WHERE id = 'dead'")
@@ -198,7 +212,10 @@ async fn a_node_that_says_nothing_is_named_and_the_bound_ends_the_wait() -> Resu
     fourth.join_nodes("four").await?;
     ensure!(three.count("SELECT COUNT(*) FROM nodes").await? == 4);
     fourth.close().await;
-    ensure!(three.count("SELECT COUNT(*) FROM nodes").await? == 3, "it left its row");
+    ensure!(
+        three.count("SELECT COUNT(*) FROM nodes").await? == 3,
+        "it left its row"
+    );
     Ok(())
 }
 
@@ -271,7 +288,9 @@ async fn ac_138_rotations_by_three_nodes_at_once_make_one_successor() -> Result<
         let (actor, peppers) = (three.fixture.actor.clone(), copy_of(&three.fixture.peppers));
         tries.spawn(async move {
             let wish = from_issue(DAY_MS);
-            node.rotate_api_key(&actor, &id, &wish, &once, &peppers).await.map(drop)
+            node.rotate_api_key(&actor, &id, &wish, &once, &peppers)
+                .await
+                .map(drop)
         });
     }
     let mut done = 0;
@@ -294,7 +313,9 @@ async fn ac_138_rotations_by_three_nodes_at_once_make_one_successor() -> Result<
         wish.replaces = Some(kid.clone());
         let (actor, peppers) = (three.fixture.actor.clone(), copy_of(&three.fixture.peppers));
         tries.spawn(async move {
-            node.rotate_api_key(&actor, &id, &wish, &rand_text(), &peppers).await.map(drop)
+            node.rotate_api_key(&actor, &id, &wish, &rand_text(), &peppers)
+                .await
+                .map(drop)
         });
     }
     let mut done = 0;
@@ -340,7 +361,9 @@ async fn a_job_and_a_due_schedule_are_done_by_one_of_three() -> Result<()> {
         max_age_ms: None,
     })?;
     let (registry, actor) = (&three.fixture.registry, &three.fixture.actor);
-    registry.set_schedule(actor, &issued.key.id, &schedule, "").await?;
+    registry
+        .set_schedule(actor, &issued.key.id, &schedule, "")
+        .await?;
     three.fixture.set_clock(three.fixture.now() + 2 * DAY_MS);
     let mut runs = JoinSet::new();
     for node in three.nodes.clone() {
@@ -359,7 +382,10 @@ async fn a_job_and_a_due_schedule_are_done_by_one_of_three() -> Result<()> {
     }
     ensure!(ran == 1, "{ran} runs");
     let made = three.count("SELECT COUNT(*) FROM notices").await?;
-    ensure!(i64::try_from(told)? <= made, "a notice was given out twice: {told} of {made}");
+    ensure!(
+        i64::try_from(told)? <= made,
+        "a notice was given out twice: {told} of {made}"
+    );
     ensure!(registry.list_rotations(&issued.key.id).await?.len() == 1);
     Ok(())
 }
@@ -373,7 +399,8 @@ async fn s58_what_is_good_for_one_use_is_used_once_on_three_nodes() -> Result<()
         for turn in 0..12 {
             let node = three.nodes[turn % 3].clone();
             uses.spawn(async move {
-                node.use_once("dpop", "key", &format!("proof {round}"), now + 1000).await
+                node.use_once("dpop", "key", &format!("proof {round}"), now + 1000)
+                    .await
             });
         }
         let mut first = 0;
@@ -384,11 +411,23 @@ async fn s58_what_is_good_for_one_use_is_used_once_on_three_nodes() -> Result<()
     }
     // Kinds and owners are not mixed up.
     let node = &three.nodes[1];
-    ensure!(node.use_once("assertion", "key", "proof 0", now + 1000).await?);
+    ensure!(
+        node.use_once("assertion", "key", "proof 0", now + 1000)
+            .await?
+    );
     ensure!(node.use_once("dpop", "ke", "yproof 0", now + 1000).await?);
     three.fixture.set_clock(now + 1001);
-    ensure!(three.nodes[2].use_once("dpop", "key", "proof 0", now + 9000).await?, "its time is over");
-    ensure!(!three.nodes[0].use_once("dpop", "key", "proof 0", now + 9000).await?);
+    ensure!(
+        three.nodes[2]
+            .use_once("dpop", "key", "proof 0", now + 9000)
+            .await?,
+        "its time is over"
+    );
+    ensure!(
+        !three.nodes[0]
+            .use_once("dpop", "key", "proof 0", now + 9000)
+            .await?
+    );
     ensure!(!node.prune_used().await?);
     ensure!(three.count("SELECT COUNT(*) FROM used_once").await? == 1);
     Ok(())
@@ -398,7 +437,10 @@ async fn s58_what_is_good_for_one_use_is_used_once_on_three_nodes() -> Result<()
 async fn a_clock_that_differs_from_the_databases_is_measured() -> Result<()> {
     // The test's clock stands years away.
     let three = Three::new().await?;
-    let skew = three.nodes[1].node_statistics().clock_skew_ms.context("not measured")?;
+    let skew = three.nodes[1]
+        .node_statistics()
+        .clock_skew_ms
+        .context("not measured")?;
     let real = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
     let apart = three.fixture.now() - i64::try_from(real.as_millis())?;
     ensure!((skew - apart).abs() < 5000, "{skew}, {apart}");
@@ -410,8 +452,15 @@ async fn a_file_has_one_node_and_its_receipt_says_so() -> Result<()> {
     let fixture = Fixture::on(Kind::Sqlite).await?;
     fixture.registry.join_nodes("only").await?;
     let issued = fixture.issue("k").await?;
-    let revoked = fixture.registry.revoke_api_key(&fixture.actor, &issued.key.id, "").await?;
-    let receipt = fixture.registry.receipt(revoked.epoch, SECOND).await?.context("none")?;
+    let revoked = fixture
+        .registry
+        .revoke_api_key(&fixture.actor, &issued.key.id, "")
+        .await?;
+    let receipt = fixture
+        .registry
+        .receipt(revoked.epoch, SECOND)
+        .await?
+        .context("none")?;
     ensure!(receipt.complete && receipt.nodes.len() == 1, "{receipt:?}");
     ensure!(receipt.nodes[0].name == "only" && receipt.nodes[0].acknowledged);
     ensure!(!fixture.registry.is_shared());
@@ -462,9 +511,15 @@ async fn ac_132_limits_counted_elsewhere_decide_and_the_nodes_own_stands_in() ->
     for _ in 0..3 {
         ensure!(fixture.code(&issued).await? == "valid");
     }
-    ensure!(fixture.code(&issued).await? == "rate_limited", "this node's own count");
+    ensure!(
+        fixture.code(&issued).await? == "rate_limited",
+        "this node's own count"
+    );
     let asked = stub.asked.lock().expect("asked").clone();
-    ensure!(asked[0] == format!("{}:own", issued.key.id) && asked[1] == "all", "{asked:?}");
+    ensure!(
+        asked[0] == format!("{}:own", issued.key.id) && asked[1] == "all",
+        "{asked:?}"
+    );
     let say = |answer| *stub.answer.lock().expect("answer") = answer;
     say(LimitsAnswer::Counted(LimitAnswer::Allowed {
         remaining: Some(7),
@@ -472,7 +527,10 @@ async fn ac_132_limits_counted_elsewhere_decide_and_the_nodes_own_stands_in() ->
     }));
     ensure!(fixture.verify(&issued).await?.limit_left == Some(7));
     say(LimitsAnswer::Unavailable);
-    let refused = fixture.code(&issued).await.expect_err("nothing passes uncounted");
+    let refused = fixture
+        .code(&issued)
+        .await
+        .expect_err("nothing passes uncounted");
     ensure!(format!("{refused}").contains("limits"), "{refused}");
     // A key without limits asks nobody.
     let free = fixture.issue("free").await?;

@@ -50,22 +50,38 @@ async fn ac_140_a_receipt_names_three_processes_and_none_accepts_after_it() -> R
         let stop = Arc::new(AtomicBool::new(false));
         let mut hammers = JoinSet::new();
         for node in 1..3 {
-            hammers.spawn(hammer(three.caller(node), secret.clone(), Arc::clone(&stop)));
+            hammers.spawn(hammer(
+                three.caller(node),
+                secret.clone(),
+                Arc::clone(&stop),
+            ));
         }
         tokio::time::sleep(Duration::from_millis(60)).await;
-        let (status, revoked) = three.caller(0).post(&format!("/api/v1/keys/{id}/revoke"), &json!({})).await?;
+        let (status, revoked) = three
+            .caller(0)
+            .post(&format!("/api/v1/keys/{id}/revoke"), &json!({}))
+            .await?;
         let known = Instant::now();
         ensure!(status == 200, "{revoked}");
         tokio::time::sleep(Duration::from_millis(60)).await;
         stop.store(true, Ordering::Relaxed);
         while let Some(ended) = hammers.join_next().await {
             let (last, count) = ended??;
-            ensure!(count > 3, "it was hardly let through: the test shows nothing");
-            ensure!(last < Some(known), "round {round}: accepted after the receipt");
+            ensure!(
+                count > 3,
+                "it was hardly let through: the test shows nothing"
+            );
+            ensure!(
+                last < Some(known),
+                "round {round}: accepted after the receipt"
+            );
         }
         let receipt = &revoked["receipt"];
         let nodes = receipt["nodes"].as_array().context("no nodes")?;
-        let names: Vec<_> = nodes.iter().filter_map(|node| node["name"].as_str()).collect();
+        let names: Vec<_> = nodes
+            .iter()
+            .filter_map(|node| node["name"].as_str())
+            .collect();
         ensure!(names == ["one", "three", "two"], "{receipt}");
         ensure!(receipt["complete"] == true, "{receipt}");
         for node in nodes {
@@ -76,7 +92,10 @@ async fn ac_140_a_receipt_names_three_processes_and_none_accepts_after_it() -> R
         for node in 0..3 {
             let path = format!("/api/v1/receipts/{version}");
             let (status, later) = three.caller(node).get(&path).await?;
-            ensure!(status == 200 && later["version"] == version, "{status} {later}");
+            ensure!(
+                status == 200 && later["version"] == version,
+                "{status} {later}"
+            );
         }
     }
     three.close().await
@@ -93,15 +112,27 @@ async fn ac_140_a_frozen_node_is_named_and_its_first_answers_refuse() -> Result<
     }
     three.signal(2, "STOP")?;
     let begun = Instant::now();
-    let (status, revoked) = three.caller(0).post(&format!("/api/v1/keys/{id}/revoke"), &json!({})).await?;
+    let (status, revoked) = three
+        .caller(0)
+        .post(&format!("/api/v1/keys/{id}/revoke"), &json!({}))
+        .await?;
     ensure!(status == 200, "{revoked}");
     ensure!(begun.elapsed() < SECOND * 2, "{:?}", begun.elapsed());
     let receipt = &revoked["receipt"];
     let nodes = receipt["nodes"].as_array().context("no nodes")?;
-    let frozen = nodes.iter().find(|node| node["name"] == "three").context("not named")?;
-    ensure!(frozen["acknowledged"] == false && frozen["acknowledged_after_ms"].is_null(), "{receipt}");
+    let frozen = nodes
+        .iter()
+        .find(|node| node["name"] == "three")
+        .context("not named")?;
+    ensure!(
+        frozen["acknowledged"] == false && frozen["acknowledged_after_ms"].is_null(),
+        "{receipt}"
+    );
     ensure!(frozen["refuses_from_memory_since"].is_i64(), "{receipt}");
-    ensure!(receipt["complete"] == true, "its memory's time is over: {receipt}");
+    ensure!(
+        receipt["complete"] == true,
+        "its memory's time is over: {receipt}"
+    );
     // The one beside it knows long before.
     ensure!(three.caller(1).code(&secret).await? == "revoked");
     // Without a wait the answer comes at once and says that it is not complete.
@@ -112,7 +143,10 @@ async fn ac_140_a_frozen_node_is_named_and_its_first_answers_refuse() -> Result<
     // These wait in its socket; they are the first that it answers when it goes on.
     let mut waiting = JoinSet::new();
     for turn in 0..8 {
-        let (caller, secret) = (three.caller(2), if turn % 2 == 0 { &secret } else { &other });
+        let (caller, secret) = (
+            three.caller(2),
+            if turn % 2 == 0 { &secret } else { &other },
+        );
         let secret = secret.clone();
         waiting.spawn(async move { caller.code(&secret).await });
     }
@@ -120,7 +154,10 @@ async fn ac_140_a_frozen_node_is_named_and_its_first_answers_refuse() -> Result<
     three.signal(2, "CONT")?;
     while let Some(answered) = waiting.join_next().await {
         let code = answered??;
-        ensure!(code == "revoked" || code == "disabled" || code == "503", "{code}");
+        ensure!(
+            code == "revoked" || code == "disabled" || code == "503",
+            "{code}"
+        );
     }
     three.close().await
 }
@@ -149,16 +186,25 @@ async fn a_node_killed_in_the_middle_leaves_the_others_at_work() -> Result<()> {
         lost += u32::from(answered.is_none());
         // The row that it held is free again: the others write and agree.
         let (mine, fresh) = three.issue(json!({})).await?;
-        let (status, answer) = three.caller(1).post(&format!("/api/v1/keys/{mine}/revoke?wait_ms=0"), &json!({})).await?;
+        let (status, answer) = three
+            .caller(1)
+            .post(&format!("/api/v1/keys/{mine}/revoke?wait_ms=0"), &json!({}))
+            .await?;
         ensure!(status == 200, "{answer}");
         tokio::time::sleep(SECOND + SECOND / 10).await;
         for node in 0..2 {
             ensure!(three.caller(node).code(&fresh).await? == "revoked");
         }
-        let codes = [three.caller(0).code(&secret).await?, three.caller(1).code(&secret).await?];
+        let codes = [
+            three.caller(0).code(&secret).await?,
+            three.caller(1).code(&secret).await?,
+        ];
         ensure!(codes[0] == codes[1], "round {round}: {codes:?}");
         if let (Some((200 | 201, _)), 0 | 1) = (&answered, round % 3) {
-            ensure!(codes[0] != "valid", "round {round}: what was answered was undone");
+            ensure!(
+                codes[0] != "valid",
+                "round {round}: what was answered was undone"
+            );
         }
         three.again(2).await?;
     }
@@ -166,9 +212,15 @@ async fn a_node_killed_in_the_middle_leaves_the_others_at_work() -> Result<()> {
     // The dead are forgotten: after some seconds a receipt waits for nobody.
     tokio::time::sleep(SECOND * 6).await;
     let (id, _) = three.issue(json!({})).await?;
-    let (_, revoked) = three.caller(0).post(&format!("/api/v1/keys/{id}/revoke"), &json!({})).await?;
+    let (_, revoked) = three
+        .caller(0)
+        .post(&format!("/api/v1/keys/{id}/revoke"), &json!({}))
+        .await?;
     let nodes = revoked["receipt"]["nodes"].as_array().context("no nodes")?;
-    ensure!(nodes.len() == 3 && nodes.iter().all(|node| node["acknowledged"] == true), "{revoked}");
+    ensure!(
+        nodes.len() == 3 && nodes.iter().all(|node| node["acknowledged"] == true),
+        "{revoked}"
+    );
     three.close().await
 }
 
@@ -180,7 +232,11 @@ async fn ac_138_rotations_over_three_processes_make_one_successor() -> Result<()
     let mut tries = JoinSet::new();
     for node in 0..3 {
         let (caller, path) = (three.caller(node), path.clone());
-        tries.spawn(async move { caller.post_once(&path, &json!({}), "the-same-rotation").await });
+        tries.spawn(async move {
+            caller
+                .post_once(&path, &json!({}), "the-same-rotation")
+                .await
+        });
     }
     let mut statuses = Vec::new();
     while let Some(tried) = tries.join_next().await {
@@ -189,7 +245,10 @@ async fn ac_138_rotations_over_three_processes_make_one_successor() -> Result<()
     statuses.sort_unstable();
     ensure!(statuses == [200, 200, 201], "{statuses:?}");
     let (_, list) = three.caller(1).get(&path).await?;
-    ensure!(list["items"].as_array().context("no list")?.len() == 1, "{list}");
+    ensure!(
+        list["items"].as_array().context("no list")?.len() == 1,
+        "{list}"
+    );
 
     let (id, _) = three.issue(json!({})).await?;
     let (_, key) = three.caller(0).get(&format!("/api/v1/keys/{id}")).await?;
@@ -220,7 +279,10 @@ async fn ac_204_a_token_of_one_node_is_good_on_the_others_until_a_third_ends_it(
     let three = Three::start(Options::default()).await?;
     let secret = "a secret of this client only, long enough";
     let more = ["--grant", "client_credentials", "--scope", "keys:read"];
-    three.first().add_client("service", Some(secret), &more).await?;
+    three
+        .first()
+        .add_client("service", Some(secret), &more)
+        .await?;
     let form = |fields: &[(&str, &str)]| {
         url::form_urlencoded::Serializer::new(String::new())
             .extend_pairs(fields)
@@ -229,7 +291,10 @@ async fn ac_204_a_token_of_one_node_is_good_on_the_others_until_a_third_ends_it(
     let send = async |node: usize, path: &str, body: String| {
         let response = client()?
             .post(three.caller(node).at(path))
-            .basic_auth("service", Some(url::form_urlencoded::byte_serialize(secret.as_bytes()).collect::<String>()))
+            .basic_auth(
+                "service",
+                Some(url::form_urlencoded::byte_serialize(secret.as_bytes()).collect::<String>()),
+            )
             .header("content-type", "application/x-www-form-urlencoded")
             .body(body)
             .send()
@@ -244,7 +309,9 @@ async fn ac_204_a_token_of_one_node_is_good_on_the_others_until_a_third_ends_it(
         let token: Value = serde_json::from_str(&answer)?;
         let token = text(&token["access_token"])?.to_owned();
         let ask = async |node: usize| {
-            let request = client()?.get(three.caller(node).at("/api/v1/scopes")).bearer_auth(&token);
+            let request = client()?
+                .get(three.caller(node).at("/api/v1/scopes"))
+                .bearer_auth(&token);
             anyhow::Ok(request.send().await?.status().as_u16())
         };
         let before = [ask(0).await?, ask(1).await?, ask(2).await?];
@@ -271,7 +338,10 @@ async fn a_restart_one_after_the_other_fails_no_request() -> Result<()> {
     let mut three = Three::start(options).await?;
     let (_, secret) = three.issue(json!({})).await?;
     let stop = Arc::new(AtomicBool::new(false));
-    let (sent, failed) = (Arc::new(AtomicU64::new(0)), Arc::new(std::sync::Mutex::new(Vec::new())));
+    let (sent, failed) = (
+        Arc::new(AtomicU64::new(0)),
+        Arc::new(std::sync::Mutex::new(Vec::new())),
+    );
     let ready: Arc<[AtomicBool; 3]> = Arc::default();
     let mut running = JoinSet::new();
     // What a gateway does: it asks who is ready, and sends requests there.
@@ -301,7 +371,10 @@ async fn a_restart_one_after_the_other_fails_no_request() -> Result<()> {
                 sent.fetch_add(1, Ordering::Relaxed);
                 match callers[node].code(&secret).await {
                     Ok(code) if code == "valid" => {}
-                    other => failed.lock().expect("failed").push(format!("{node}: {other:?}")),
+                    other => failed
+                        .lock()
+                        .expect("failed")
+                        .push(format!("{node}: {other:?}")),
                 }
             }
         });
@@ -318,7 +391,12 @@ async fn a_restart_one_after_the_other_fails_no_request() -> Result<()> {
     let failed = failed.lock().expect("failed").clone();
     let sent = sent.load(Ordering::Relaxed);
     ensure!(sent > 200, "only {sent} requests");
-    ensure!(failed.is_empty(), "{} of {sent} failed: {:?}", failed.len(), &failed[..failed.len().min(3)]);
+    ensure!(
+        failed.is_empty(),
+        "{} of {sent} failed: {:?}",
+        failed.len(),
+        &failed[..failed.len().min(3)]
+    );
     three.close().await
 }
 
@@ -332,7 +410,10 @@ async fn ac_204_postgresql_is_restarted_and_the_nodes_go_on() -> Result<()> {
         ensure!(three.caller(node).code(&secret).await? == "valid");
         ensure!(three.caller(node).code(&other).await? == "valid");
     }
-    let (status, revoked) = three.caller(0).post(&format!("/api/v1/keys/{id}/revoke"), &json!({})).await?;
+    let (status, revoked) = three
+        .caller(0)
+        .post(&format!("/api/v1/keys/{id}/revoke"), &json!({}))
+        .await?;
     ensure!(status == 200, "{revoked}");
     cluster.restart().await?;
     let end = Instant::now() + SECOND * 20;
@@ -351,15 +432,24 @@ async fn ac_204_postgresql_is_restarted_and_the_nodes_go_on() -> Result<()> {
     // Hints are heard again: a receipt is complete with a word of each.
     loop {
         let (fresh, _) = three.issue(json!({})).await?;
-        let (_, revoked) = three.caller(0).post(&format!("/api/v1/keys/{fresh}/revoke"), &json!({})).await?;
-        let nodes = revoked["receipt"]["nodes"].as_array().cloned().unwrap_or_default();
+        let (_, revoked) = three
+            .caller(0)
+            .post(&format!("/api/v1/keys/{fresh}/revoke"), &json!({}))
+            .await?;
+        let nodes = revoked["receipt"]["nodes"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         if nodes.len() == 3 && nodes.iter().all(|node| node["acknowledged"] == true) {
             break;
         }
         ensure!(Instant::now() < end, "{revoked}");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    let (_, revoked) = three.caller(1).post(&format!("/api/v1/keys/{kept}/revoke"), &json!({})).await?;
+    let (_, revoked) = three
+        .caller(1)
+        .post(&format!("/api/v1/keys/{kept}/revoke"), &json!({}))
+        .await?;
     ensure!(revoked["receipt"]["complete"] == true, "{revoked}");
     for node in 0..3 {
         ensure!(three.caller(node).code(&other).await? == "revoked");

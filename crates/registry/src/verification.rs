@@ -473,7 +473,9 @@ impl LocalRegistry {
         };
         (!limits.is_empty()).then(|| LimitAsk {
             words: limits.iter().map(word).collect(),
-            group: owner.as_ref().map_or_else(|| key.clone(), |owner| owner.to_string()),
+            group: owner
+                .as_ref()
+                .map_or_else(|| key.clone(), |owner| owner.to_string()),
             cost,
         })
     }

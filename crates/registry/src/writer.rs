@@ -273,9 +273,7 @@ impl Unit {
             // Last: from here to the end of the commit the database lets one of these through.
             let actions = self.events.iter().map(|(_, event)| event.action);
             match Wake::of(actions, self.head.change_version).filter(|_| self.is_shared) {
-                Some(wake) => {
-                    store::nodes::notify(&mut self.connection, &wake.payload()).await
-                }
+                Some(wake) => store::nodes::notify(&mut self.connection, &wake.payload()).await,
                 None => Ok(()),
             }
         }

@@ -62,12 +62,18 @@ async fn revocations(nodes: &Nodes, admin: &mut Connection) -> Result<()> {
         let (id, key) = admin.issue().await?;
         tell.send_replace(key);
         let last = |at: usize| -> Result<Option<Instant>> {
-            Ok(*loops[at].1.lock().map_err(|_| anyhow::anyhow!("poisoned"))?)
+            Ok(*loops[at]
+                .1
+                .lock()
+                .map_err(|_| anyhow::anyhow!("poisoned"))?)
         };
         // Both let it through before it is revoked, and lately.
         let begun = Instant::now();
         while last(0)? < Some(begun) || last(1)? < Some(begun) {
-            ensure!(begun.elapsed() < Duration::from_secs(10), "the key is not let through");
+            ensure!(
+                begun.elapsed() < Duration::from_secs(10),
+                "the key is not let through"
+            );
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let path = format!("/api/v1/keys/{id}/revoke?wait_ms=0");
@@ -100,13 +106,21 @@ async fn receipts(nodes: &Nodes, admin: &mut Connection) -> Result<()> {
         let path = format!("/api/v1/keys/{id}/revoke");
         let (status, answer) = admin.send("POST", &path, None).await?;
         answers.push(begun.elapsed().as_secs_f64() * 1000.0);
-        ensure!(status == 200 && answer["receipt"]["complete"] == true, "{answer}");
+        ensure!(
+            status == 200 && answer["receipt"]["complete"] == true,
+            "{answer}"
+        );
         let nodes = answer["receipt"]["nodes"].as_array().context("no nodes")?;
         ensure!(nodes.len() == 3, "{answer}");
-        let times = nodes.iter().filter_map(|node| node["acknowledged_after_ms"].as_f64());
+        let times = nodes
+            .iter()
+            .filter_map(|node| node["acknowledged_after_ms"].as_f64());
         words.push(times.fold(0.0, f64::max));
         for other in &mut others {
-            ensure!(other.verify(&key).await? == "revoked", "let through after the receipt");
+            ensure!(
+                other.verify(&key).await? == "revoked",
+                "let through after the receipt"
+            );
         }
     }
     print("revoke_receipt", &mut words, None);
@@ -124,9 +138,14 @@ async fn freezes(nodes: &Nodes, admin: &mut Connection) -> Result<()> {
         ensure!(frozen.verify(&key).await? == "valid");
         nodes.signal(2, "STOP")?;
         let begun = Instant::now();
-        let (status, answer) = admin.send("POST", &format!("/api/v1/keys/{id}/revoke"), None).await?;
+        let (status, answer) = admin
+            .send("POST", &format!("/api/v1/keys/{id}/revoke"), None)
+            .await?;
         times.push(begun.elapsed().as_secs_f64() * 1000.0);
-        ensure!(status == 200 && answer["receipt"]["complete"] == true, "{answer}");
+        ensure!(
+            status == 200 && answer["receipt"]["complete"] == true,
+            "{answer}"
+        );
         let asked = tokio::spawn(async move { frozen.verify(&key).await });
         tokio::time::sleep(Duration::from_millis(100)).await;
         nodes.signal(2, "CONT")?;
@@ -173,14 +192,28 @@ impl Nodes {
         std::fs::write(&password, PASSWORD)?;
         let data = folder.join("data");
         let addresses: Result<Vec<String>> = (0..3)
-            .map(|_| Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string()))
+            .map(|_| {
+                Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+                    .local_addr()?
+                    .to_string())
+            })
             .collect();
         let addresses = addresses?;
         let mut init = Command::new(server);
-        init.args(["init", "--admin-email", "owner@example.org", "--database", database]);
+        init.args([
+            "init",
+            "--admin-email",
+            "owner@example.org",
+            "--database",
+            database,
+        ]);
         init.arg("--issuer").arg(format!("http://{}", addresses[0]));
         init.arg("--admin-password-file").arg(&password);
-        let output = init.arg("--data").arg(&data).stderr(Stdio::null()).output()?;
+        let output = init
+            .arg("--data")
+            .arg(&data)
+            .stderr(Stdio::null())
+            .output()?;
         ensure!(output.status.success(), "init failed");
         let root_key = String::from_utf8(output.stdout)?.trim().to_owned();
         let mut nodes = Self {
@@ -223,7 +256,9 @@ impl Nodes {
 
     fn signal(&self, node: usize, name: &str) -> Result<()> {
         let id = self.processes[node].id().to_string();
-        let status = Command::new("kill").args([format!("-{name}"), id]).status()?;
+        let status = Command::new("kill")
+            .args([format!("-{name}"), id])
+            .status()?;
         ensure!(status.success());
         Ok(())
     }
@@ -257,16 +292,27 @@ impl Connection {
 
     async fn verify(&mut self, key: &str) -> Result<String> {
         let asked = json!({ "key": key });
-        let (status, answer) = self.send("POST", "/api/v1/keys/verify", Some(&asked)).await?;
+        let (status, answer) = self
+            .send("POST", "/api/v1/keys/verify", Some(&asked))
+            .await?;
         Ok(match answer["code"].as_str() {
             Some(code) if status == 200 => code.to_owned(),
             _ => status.to_string(),
         })
     }
 
-    async fn send(&mut self, method: &str, path: &str, body: Option<&Value>) -> Result<(u16, Value)> {
+    async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value)> {
         let body = body.map(Value::to_string).unwrap_or_default();
-        let kind = if body.is_empty() { "" } else { "content-type: application/json\r\n" };
+        let kind = if body.is_empty() {
+            ""
+        } else {
+            "content-type: application/json\r\n"
+        };
         let (host, root_key) = (&self.host, &self.root_key);
         let request = format!(
             "{method} {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {root_key}\r\n{kind}content-length: {}\r\n\r\n{body}",

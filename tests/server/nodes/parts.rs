@@ -54,14 +54,24 @@ impl Caller {
     }
 
     /// With an idempotency key.
-    pub(super) async fn post_once(&self, path: &str, body: &Value, once: &str) -> Result<(u16, Value)> {
-        let request = self.client.post(self.at(path)).header("idempotency-key", once);
+    pub(super) async fn post_once(
+        &self,
+        path: &str,
+        body: &Value,
+        once: &str,
+    ) -> Result<(u16, Value)> {
+        let request = self
+            .client
+            .post(self.at(path))
+            .header("idempotency-key", once);
         self.send(request.json(body)).await
     }
 
     /// What the node says of a key; the status where it gives no verdict.
     pub(super) async fn code(&self, key: &str) -> Result<String> {
-        let (status, answer) = self.post("/api/v1/keys/verify", &json!({ "key": key })).await?;
+        let (status, answer) = self
+            .post("/api/v1/keys/verify", &json!({ "key": key }))
+            .await?;
         Ok(match answer["code"].as_str() {
             Some(code) if status == 200 => code.to_owned(),
             _ => status.to_string(),
@@ -115,7 +125,12 @@ impl Three {
             let listen = format!("127.0.0.1:{port}");
             let log = first.data().with_file_name(format!("log-{name}"));
             let process = serve(&first, &listen, url, name, &log).await?;
-            further.push(Further { name, listen, log, process });
+            further.push(Further {
+                name,
+                listen,
+                log,
+                process,
+            });
         }
         let caller = |base: String| -> Result<Caller> {
             Ok(Caller {
@@ -148,7 +163,8 @@ impl Three {
 
     /// The body that asks for a key.
     pub(super) fn wish(more: Value) -> Value {
-        let mut wish = json!({"name": "key of a test", "prefix": "sk_live", "scopes": ["keys:read"]});
+        let mut wish =
+            json!({"name": "key of a test", "prefix": "sk_live", "scopes": ["keys:read"]});
         if let (Some(wish), Value::Object(more)) = (wish.as_object_mut(), more) {
             wish.extend(more);
         }
@@ -157,7 +173,9 @@ impl Three {
 
     /// Issues a key on the first node: its id, and its text.
     pub(super) async fn issue(&self, more: Value) -> Result<(String, String)> {
-        let (status, answer) = self.callers[0].post("/api/v1/keys", &Self::wish(more)).await?;
+        let (status, answer) = self.callers[0]
+            .post("/api/v1/keys", &Self::wish(more))
+            .await?;
         ensure!(status == 201, "{status} {answer}");
         let text = |value: &Value| value.as_str().map(str::to_owned).context("no text");
         Ok((text(&answer["key"]["id"])?, text(&answer["secret"])?))
@@ -195,8 +213,7 @@ impl Three {
         let further = &mut self.further[node - 1];
         further.process.wait().await?;
         let (listen, log) = (further.listen.clone(), further.log.clone());
-        further.process =
-            serve(&self.first, &listen, &self.url, further.name, &log).await?;
+        further.process = serve(&self.first, &listen, &self.url, further.name, &log).await?;
         Ok(())
     }
 
@@ -220,7 +237,9 @@ async fn serve(
 ) -> Result<Child> {
     let mut command = Command::new(program()?);
     command.args(["serve", "--listen", listen, "--database", url]);
-    command.args(["--node-name", name, "--data"]).arg(first.data());
+    command
+        .args(["--node-name", name, "--data"])
+        .arg(first.data());
     command.stdin(Stdio::null()).stdout(Stdio::piped());
     command.stderr(fs::File::options().create(true).append(true).open(log)?);
     let mut process = command.kill_on_drop(true).spawn()?;
@@ -249,7 +268,9 @@ pub(super) struct Cluster {
 
 impl Cluster {
     pub(super) async fn start() -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("kwx-pg-").tempdir_in("/tmp")?;
+        let folder = tempfile::Builder::new()
+            .prefix("kwx-pg-")
+            .tempdir_in("/tmp")?;
         // PostgreSQL refuses to run as root.
         let other = match fs::metadata("/proc/self")?.uid() {
             0 => Some((id("--user").await?, id("--group").await?)),
@@ -267,7 +288,13 @@ impl Cluster {
             url: format!("postgres://postgres@127.0.0.1:{port}/postgres"),
         };
         let data = cluster.data();
-        let words = ["--username", "postgres", "--auth=trust", "--no-sync", "--encoding=UTF8"];
+        let words = [
+            "--username",
+            "postgres",
+            "--auth=trust",
+            "--no-sync",
+            "--encoding=UTF8",
+        ];
         cluster
             .run("initdb", &[&["-D", &data][..], &words[..]].concat())
             .await?;
@@ -293,8 +320,13 @@ impl Cluster {
             "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories= -c max_connections=100",
             self.port
         );
-        let (data, log) = (self.data(), self.folder.path().join("log").display().to_string());
-        let words = ["-D", &data, "-l", &log, "-w", "-m", "fast", "-o", &options, verb];
+        let (data, log) = (
+            self.data(),
+            self.folder.path().join("log").display().to_string(),
+        );
+        let words = [
+            "-D", &data, "-l", &log, "-w", "-m", "fast", "-o", &options, verb,
+        ];
         self.run("pg_ctl", &words).await
     }
 
@@ -304,9 +336,15 @@ impl Cluster {
             command.args([format!("--reuid={user}"), format!("--regid={group}")]);
             command.arg("--init-groups");
         }
-        command.arg("--").arg(self.programs.join(program)).args(words);
+        command
+            .arg("--")
+            .arg(self.programs.join(program))
+            .args(words);
         command.current_dir(self.folder.path());
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         let status = tokio::time::timeout(Duration::from_secs(60), command.status()).await??;
         let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         ensure!(status.success(), "{program} {words:?}: {status}\n{log}");
@@ -320,7 +358,9 @@ impl Drop for Cluster {
         let file = self.folder.path().join("data/postmaster.pid");
         let id = fs::read_to_string(file).unwrap_or_default();
         if let Some(id) = id.lines().next() {
-            let _ = std::process::Command::new("kill").args(["-QUIT", id]).status();
+            let _ = std::process::Command::new("kill")
+                .args(["-QUIT", id])
+                .status();
             for _ in 0..50 {
                 if !PathBuf::from(format!("/proc/{id}")).exists() {
                     break;
@@ -338,7 +378,12 @@ async fn id(what: &str) -> Result<u32> {
 
 fn newest() -> Result<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql")?.flatten();
-    let number = |entry: &fs::DirEntry| entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok());
+    let number = |entry: &fs::DirEntry| {
+        entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+    };
     let newest = versions
         .filter(|entry| entry.path().join("bin/initdb").is_file())
         .max_by_key(number);

@@ -25,7 +25,11 @@ impl Redis {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let folder = tempfile::tempdir()?;
         let process = spawn(port, &folder)?;
-        let mut redis = Self { port, folder, process };
+        let mut redis = Self {
+            port,
+            folder,
+            process,
+        };
         redis.answers().await?;
         Ok(redis)
     }
@@ -36,7 +40,10 @@ impl Redis {
 
     async fn answers(&mut self) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(10);
-        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+        while tokio::net::TcpStream::connect(("127.0.0.1", self.port))
+            .await
+            .is_err()
+        {
             ensure!(Instant::now() < end, "Redis does not start");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -50,7 +57,9 @@ impl Redis {
     /// It stands still, with its connections open.
     fn signal(&self, name: &str) -> Result<()> {
         let id = self.process.id().context("it ended")?.to_string();
-        let status = std::process::Command::new("kill").args([format!("-{name}"), id]).status()?;
+        let status = std::process::Command::new("kill")
+            .args([format!("-{name}"), id])
+            .status()?;
         ensure!(status.success());
         Ok(())
     }
@@ -131,7 +140,10 @@ async fn ac_132_a_limit_is_exact_over_three_nodes_and_redis_may_go_and_come_back
     let three = three_on(&redis, &database, "").await?;
     let (_, secret) = three.issue(limit(50, false)).await?;
     let (valid, away, _) = spread(&three, &secret, 120).await?;
-    ensure!(is_about(valid, 50) && away == 0, "{valid} let through, {away} not answered");
+    ensure!(
+        is_about(valid, 50) && away == 0,
+        "{valid} let through, {away} not answered"
+    );
     // Keys of one owner share it.
     let (_, one) = three.issue(limit(30, true)).await?;
     let (_, two) = three.issue(limit(30, true)).await?;
@@ -144,7 +156,10 @@ async fn ac_132_a_limit_is_exact_over_three_nodes_and_redis_may_go_and_come_back
     redis.kill().await?;
     let _ = spread(&three, &secret, 3).await?;
     let (valid, away, longest) = spread(&three, &fresh, 90).await?;
-    ensure!((valid, away) == (30, 0), "{valid} let through, {away} not answered");
+    ensure!(
+        (valid, away) == (30, 0),
+        "{valid} let through, {away} not answered"
+    );
     ensure!(longest < Duration::from_secs(2), "{longest:?}");
 
     // Back: counted together again, from nothing, since this Redis keeps nothing.
@@ -152,7 +167,10 @@ async fn ac_132_a_limit_is_exact_over_three_nodes_and_redis_may_go_and_come_back
     tokio::time::sleep(Duration::from_secs(3)).await;
     let (_, fresh) = three.issue(limit(40, false)).await?;
     let (valid, away, _) = spread(&three, &fresh, 120).await?;
-    ensure!(is_about(valid, 40) && away == 0, "{valid} let through, {away} not answered");
+    ensure!(
+        is_about(valid, 40) && away == 0,
+        "{valid} let through, {away} not answered"
+    );
     three.close().await?;
     database.close().await
 }
@@ -166,19 +184,32 @@ async fn ac_132_without_redis_nothing_passes_uncounted_where_that_was_asked_for(
     // Exact: what Redis did not answer in time on a busy machine is refused, counted or not.
     let (_, narrow) = three.issue(limit(50, false)).await?;
     let (valid, away, _) = spread(&three, &narrow, 120).await?;
-    ensure!(valid <= 50 && valid + away >= 50, "{valid} let through, {away} not answered");
+    ensure!(
+        valid <= 50 && valid + away >= 50,
+        "{valid} let through, {away} not answered"
+    );
     ensure!(valid > 40, "{valid} let through: the test shows little");
     ensure!(spread(&three, &secret, 9).await?.0 > 0);
     // It hangs: the first wait is short, the others do not wait at all.
     redis.signal("STOP")?;
     let (valid, away, longest) = spread(&three, &secret, 30).await?;
-    ensure!((valid, away) == (0, 30), "{valid} let through, {away} not answered");
+    ensure!(
+        (valid, away) == (0, 30),
+        "{valid} let through, {away} not answered"
+    );
     ensure!(longest < Duration::from_secs(2), "{longest:?}");
     let caller = three.caller(1);
     let begun = Instant::now();
     ensure!(caller.code(&secret).await? == "503");
-    ensure!(begun.elapsed() < Duration::from_millis(500), "{:?}", begun.elapsed());
-    ensure!(caller.code(&free).await? == "valid", "keys without limits go on");
+    ensure!(
+        begun.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        begun.elapsed()
+    );
+    ensure!(
+        caller.code(&free).await? == "valid",
+        "keys without limits go on"
+    );
     redis.signal("CONT")?;
     let end = Instant::now() + Duration::from_secs(10);
     while caller.code(&secret).await? != "valid" {

@@ -12,7 +12,11 @@ impl LocalRegistry {
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be read or written: the job is not done then.
-    pub async fn claim_job(&self, name: &'static str, every_ms: i64) -> Result<bool, RegistryError> {
+    pub async fn claim_job(
+        &self,
+        name: &'static str,
+        every_ms: i64,
+    ) -> Result<bool, RegistryError> {
         let every_ms = every_ms.clamp(1000, 31 * 24 * 60 * 60 * 1000);
         let mut connection = self.shared.pool.acquire().await?;
         let due = store::nodes::job_due(&mut connection, name).await?;
@@ -24,7 +28,11 @@ impl LocalRegistry {
         self.write((name, node, every_ms), |unit, (name, node, every_ms)| {
             Box::pin(async move {
                 let now = unit.now();
-                if !is_due(store::nodes::job_due(unit.read(), name).await?, now, *every_ms) {
+                if !is_due(
+                    store::nodes::job_due(unit.read(), name).await?,
+                    now,
+                    *every_ms,
+                ) {
                     return Ok(false);
                 }
                 let next_at = now.saturating_add(*every_ms);

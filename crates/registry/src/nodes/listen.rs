@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rand::RngExt as _;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{AnyConnection, Acquire as _};
+use sqlx::{Acquire as _, AnyConnection};
 
 use super::Wake;
 use crate::{RegistryError, Shared, freshness, store};
@@ -67,7 +67,9 @@ async fn listen(weak: &Weak<Shared>, address: &str) -> Result<(), RegistryError>
     let mut listener = within(CONNECT_WITHIN, connect(address)).await?;
     let mut reading: Option<AnyConnection> = None;
     {
-        let Some(shared) = weak.upgrade() else { return Ok(()) };
+        let Some(shared) = weak.upgrade() else {
+            return Ok(());
+        };
         // From here on nothing is missed: what was committed before is read now.
         shared.nodes.listening.store(true, Ordering::Relaxed);
         shared.nodes.heard_denials();
@@ -93,7 +95,9 @@ async fn listen(weak: &Weak<Shared>, address: &str) -> Result<(), RegistryError>
         while let Some(more) = listener.next_buffered() {
             wake = wake.and(Wake::read(more.payload()));
         }
-        let Some(shared) = weak.upgrade() else { return Ok(()) };
+        let Some(shared) = weak.upgrade() else {
+            return Ok(());
+        };
         shared.nodes.hear(wake);
         if wake.version == 0 {
             continue;

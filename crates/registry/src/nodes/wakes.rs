@@ -15,10 +15,7 @@ pub(crate) struct Wake {
 
 impl Wake {
     /// The hint for a transaction with these events; none if others need not hurry.
-    pub(crate) fn of(
-        actions: impl IntoIterator<Item = AuditAction>,
-        version: i64,
-    ) -> Option<Self> {
+    pub(crate) fn of(actions: impl IntoIterator<Item = AuditAction>, version: i64) -> Option<Self> {
         let (mut keys, mut denials) = (false, false);
         for action in actions {
             keys |= restricts_keys(action);
@@ -132,15 +129,30 @@ mod tests {
     #[test]
     fn a_hint_reads_back_and_a_strange_one_wakes_all() {
         for wake in [
-            Wake { version: 0, denials: true },
-            Wake { version: 41, denials: false },
-            Wake { version: i64::MAX, denials: true },
+            Wake {
+                version: 0,
+                denials: true,
+            },
+            Wake {
+                version: 41,
+                denials: false,
+            },
+            Wake {
+                version: i64::MAX,
+                denials: true,
+            },
         ] {
             assert_eq!(Wake::read(&wake.payload()), wake);
         }
         let strange = Wake::read("'; DROP TABLE nodes");
         assert!(strange.denials && strange.version == i64::MAX);
         let sum = Wake::read("3").and(Wake::read("0 denials"));
-        assert_eq!(sum, Wake { version: 3, denials: true });
+        assert_eq!(
+            sum,
+            Wake {
+                version: 3,
+                denials: true
+            }
+        );
     }
 }

@@ -62,7 +62,11 @@ pub(crate) async fn turn(registry: &LocalRegistry) -> Result<(), RegistryError> 
     }
     if registry.claim_job(PEOPLE.0, PEOPLE.1).await? {
         for _ in 0..BATCHES {
-            if !registry.prune_people(&PeopleRetention::default()).await?.more {
+            if !registry
+                .prune_people(&PeopleRetention::default())
+                .await?
+                .more
+            {
                 break;
             }
         }

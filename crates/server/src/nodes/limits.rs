@@ -90,7 +90,9 @@ pub(crate) struct Redis {
 impl fmt::Debug for Redis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The address may hold a password.
-        f.debug_struct("Redis").field("up", &self.is_up()).finish_non_exhaustive()
+        f.debug_struct("Redis")
+            .field("up", &self.is_up())
+            .finish_non_exhaustive()
     }
 }
 
@@ -118,7 +120,10 @@ impl Redis {
             waits: AtomicU32::new(0),
             weak: weak.clone(),
         });
-        if !matches!(tokio::time::timeout(START_WITHIN, redis.open()).await, Ok(Ok(()))) {
+        if !matches!(
+            tokio::time::timeout(START_WITHIN, redis.open()).await,
+            Ok(Ok(()))
+        ) {
             tracing::warn!("Redis does not answer: the server starts without it");
             redis.look_for_it();
         }
@@ -145,7 +150,10 @@ impl Redis {
             .get_multiplexed_async_connection_with_config(&config)
             .await?;
         // It answers, and has the script at hand.
-        self.script.prepare_invoke().load_async(&mut connection).await?;
+        self.script
+            .prepare_invoke()
+            .load_async(&mut connection)
+            .await?;
         *self
             .connection
             .write()
@@ -164,7 +172,11 @@ impl Redis {
             .take()
             .is_some();
         if was_up {
-            tracing::warn!(why, refuse = self.refuse, "limits are not counted together now");
+            tracing::warn!(
+                why,
+                refuse = self.refuse,
+                "limits are not counted together now"
+            );
         }
         self.look_for_it();
     }
@@ -277,18 +289,35 @@ mod tests {
     fn an_answer_is_read_and_a_strange_one_is_none() {
         assert_eq!(
             read((1, 0, 4, 0, 17)),
-            Some(LimitAnswer::Allowed { remaining: Some(4), reset_ms: 17 })
+            Some(LimitAnswer::Allowed {
+                remaining: Some(4),
+                reset_ms: 17
+            })
         );
         let never = read((0, 2, 0, -1, 0));
-        assert!(matches!(never, Some(LimitAnswer::Refused { limit: 2, retry_after_ms: None, .. })));
+        assert!(matches!(
+            never,
+            Some(LimitAnswer::Refused {
+                limit: 2,
+                retry_after_ms: None,
+                ..
+            })
+        ));
         assert_eq!(read((1, 0, -1, 0, 0)), None);
     }
 
     #[tokio::test]
     async fn without_redis_nobody_waits_and_the_setting_decides() {
         // Nobody listens there: the port was ours a moment ago.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        for (refuse, answer) in [(true, LimitsAnswer::Unavailable), (false, LimitsAnswer::PerNode)] {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        for (refuse, answer) in [
+            (true, LimitsAnswer::Unavailable),
+            (false, LimitsAnswer::PerNode),
+        ] {
             let address = format!("redis://:secret@127.0.0.1:{port}");
             let redis = Redis::connect(&address, "r", refuse).await.unwrap();
             let begun = std::time::Instant::now();
@@ -320,7 +349,9 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_is_none_is_refused_without_quoting_it() {
-        let error = Redis::connect("http://:secret@x", "r", true).await.unwrap_err();
+        let error = Redis::connect("http://:secret@x", "r", true)
+            .await
+            .unwrap_err();
         assert_eq!(error.setting, "redis_url");
         assert!(!error.to_string().contains("secret"));
     }

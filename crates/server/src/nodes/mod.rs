@@ -64,7 +64,11 @@ pub(crate) async fn first_use(
     match app.registry.use_once(kind, owner, text, until).await {
         Ok(first) => first,
         Err(error) => {
-            tracing::warn!(code = error.code(), kind, "whether it was used is not known: refused");
+            tracing::warn!(
+                code = error.code(),
+                kind,
+                "whether it was used is not known: refused"
+            );
             false
         }
     }

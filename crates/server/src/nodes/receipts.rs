@@ -115,7 +115,12 @@ fn preferred(text: &str) -> Option<Duration> {
         if !name.trim().eq_ignore_ascii_case("wait") {
             return None;
         }
-        value.trim().trim_matches('"').parse().ok().map(Duration::from_secs)
+        value
+            .trim()
+            .trim_matches('"')
+            .parse()
+            .ok()
+            .map(Duration::from_secs)
     })
 }
 
@@ -153,12 +158,18 @@ pub(crate) async fn ended(app: &App, key: &ApiKey, wait: Wait) -> Response {
 pub(crate) async fn read(
     State(app): State<App>,
     manager: Manager,
-    Path(version): Path<i64>,
+    Path(version): Path<String>,
 ) -> Result<Response, Problem> {
     manager.require_own("keys:read")?;
-    let receipt = app.registry.receipt(version, Duration::ZERO).await?;
+    let receipt = match version.parse() {
+        Ok(version) => app.registry.receipt(version, Duration::ZERO).await?,
+        Err(_) => None,
+    };
     let receipt = receipt.ok_or_else(|| {
-        Problem::not_found("receipt_not_found", "no change of this number is remembered")
+        Problem::not_found(
+            "receipt_not_found",
+            "no change of this number is remembered",
+        )
     })?;
     let headers = [(header::CACHE_CONTROL, "no-store")];
     Ok((headers, Json(ReceiptView::from(receipt))).into_response())
@@ -173,12 +184,20 @@ mod tests {
     use super::*;
     use crate::test_support::TestServer;
 
-    async fn call(server: &TestServer, method: Method, path: &str, more: (&str, &str)) -> (StatusCode, Value) {
+    async fn call(
+        server: &TestServer,
+        method: Method,
+        path: &str,
+        more: (&str, &str),
+    ) -> (StatusCode, Value) {
         let key = server.root_key.expose().to_owned();
         let headers = [("authorization", format!("Bearer {key}"))];
         let headers = headers.iter().map(|(name, value)| (*name, value.as_str()));
         let headers: Vec<_> = headers.chain([more]).collect();
-        let answer = server.browser().send(method, path, &headers, Body::empty()).await;
+        let answer = server
+            .browser()
+            .send(method, path, &headers, Body::empty())
+            .await;
         (answer.status, answer.json())
     }
 
@@ -189,10 +208,18 @@ mod tests {
             ("authorization", format!("Bearer {key}")),
             ("content-type", "application/json".to_owned()),
         ];
-        let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let headers: Vec<_> = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_str()))
+            .collect();
         let answer = server
             .browser()
-            .send(Method::POST, "/api/v1/keys", &headers, Body::from(body.to_string()))
+            .send(
+                Method::POST,
+                "/api/v1/keys",
+                &headers,
+                Body::from(body.to_string()),
+            )
             .await;
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
         answer.json()["key"]["id"].as_str().unwrap().to_owned()
@@ -220,12 +247,22 @@ mod tests {
         assert!(version > receipt["version"].as_i64().unwrap());
         let path = format!("/api/v1/receipts/{version}");
         let (status, later) = call(&server, Method::GET, &path, ("", "")).await;
-        assert_eq!((status, &later["complete"]), (StatusCode::OK, &json!(true)), "{later}");
+        assert_eq!(
+            (status, &later["complete"]),
+            (StatusCode::OK, &json!(true)),
+            "{later}"
+        );
         let path = format!("/api/v1/receipts/{}", version + 1000);
         let (status, _) = call(&server, Method::GET, &path, ("", "")).await;
         assert_eq!(status, StatusCode::NOT_FOUND);
         let mut nobody = server.browser();
-        assert_eq!(nobody.get(&format!("/api/v1/receipts/{version}")).await.status, StatusCode::UNAUTHORIZED);
+        assert_eq!(
+            nobody
+                .get(&format!("/api/v1/receipts/{version}"))
+                .await
+                .status,
+            StatusCode::UNAUTHORIZED
+        );
     }
 
     #[tokio::test]
@@ -237,15 +274,27 @@ mod tests {
             let (status, answer) = call(&server, Method::POST, &path, ("", "")).await;
             assert_eq!(status, StatusCode::BAD_REQUEST, "{wait}: {answer}");
         }
-        let (_, key) = call(&server, Method::GET, &format!("/api/v1/keys/{id}"), ("", "")).await;
+        let (_, key) = call(
+            &server,
+            Method::GET,
+            &format!("/api/v1/keys/{id}"),
+            ("", ""),
+        )
+        .await;
         assert_eq!(key["revoked_at"], Value::Null, "{key}");
     }
 
     #[test]
     fn preferences_are_read_as_rfc_7240_writes_them() {
         assert_eq!(preferred("wait=0"), Some(Duration::ZERO));
-        assert_eq!(preferred("respond-async, wait=10"), Some(Duration::from_secs(10)));
-        assert_eq!(preferred("return=minimal; Wait=\"1\""), Some(Duration::from_secs(1)));
+        assert_eq!(
+            preferred("respond-async, wait=10"),
+            Some(Duration::from_secs(10))
+        );
+        assert_eq!(
+            preferred("return=minimal; Wait=\"1\""),
+            Some(Duration::from_secs(1))
+        );
         assert_eq!(preferred("wait=soon"), None);
         assert_eq!(preferred("waiting=1"), None);
     }

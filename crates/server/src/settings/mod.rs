@@ -360,8 +360,17 @@ impl Settings {
 /// What the machine is called.
 fn machine_name() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name: String = name.trim().chars().filter(|letter| !letter.is_control()).take(100).collect();
-    if name.is_empty() { "node".to_owned() } else { name }
+    let name: String = name
+        .trim()
+        .chars()
+        .filter(|letter| !letter.is_control())
+        .take(100)
+        .collect();
+    if name.is_empty() {
+        "node".to_owned()
+    } else {
+        name
+    }
 }
 
 #[cfg(test)]

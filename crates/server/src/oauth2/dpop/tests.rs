@@ -152,7 +152,11 @@ async fn s58_every_check_of_a_proof() {
         headers.append("dpop", proof.parse().unwrap());
     }
     let app = server.server.app();
-    assert!(check(app, &headers, &Method::POST, "/oauth2/token", None).await.is_err());
+    assert!(
+        check(app, &headers, &Method::POST, "/oauth2/token", None)
+            .await
+            .is_err()
+    );
     for bad in ["", "a.b", "a.b.c", "\u{e9}"] {
         assert!(try_proof(&server, bad).await.is_err(), "{bad}");
     }
@@ -177,7 +181,10 @@ async fn s58_our_nonce_stands_for_the_clock() {
         .dpop_nonce
         .expect("a nonce for clients with a wrong clock");
     assert!(try_proof(&server, &late("2", &nonce)).await.is_ok());
-    assert!(try_proof(&server, &late("2", &nonce)).await.is_err(), "replay");
+    assert!(
+        try_proof(&server, &late("2", &nonce)).await.is_err(),
+        "replay"
+    );
     let foreign = try_proof(&server, &late("3", "foreign")).await.unwrap_err();
     assert_eq!(foreign.error, "use_dpop_nonce");
     assert_eq!(foreign.dpop_nonce.as_deref(), Some(&*nonce));

@@ -97,10 +97,12 @@ pub(crate) async fn add(
 ) -> Result<(), Problem> {
     let rp_id = rp_id(&app.settings).ok_or_else(unavailable)?;
     let (credential_id, public_key) =
-        check(app, cookies, current, &rp_id, made).await.map_err(|Fault(why)| {
-            tracing::info!(why, "a new passkey was not accepted");
-            refused()
-        })?;
+        check(app, cookies, current, &rp_id, made)
+            .await
+            .map_err(|Fault(why)| {
+                tracing::info!(why, "a new passkey was not accepted");
+                refused()
+            })?;
     let transports: Vec<&str> = made
         .transports
         .iter()

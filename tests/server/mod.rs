@@ -9,5 +9,6 @@ mod process;
 mod schema;
 mod third_party;
 mod upstream;
+mod webhooks;
 
 pub(crate) use harness::{OWNER, PASSWORD, ServerProcess, peer};

@@ -16,7 +16,7 @@ Usage: cargo xtask COMMAND [FLAGS]
       --fix             mend what can be mended first
   bindings            write the TypeScript side of the commands (ui/src/lib/bindings.ts)
   scenarios           write the table of scenarios and their tests (docs/scenarios.md)
-  bundle              release build and packages
+  bundle [server]     release build and packages, of the app or of the server
       --verify          install the package and start it
   bench [WHICH]       measure: registry, server, desktop or all (the default)
       --json            only JSON lines, no table
@@ -38,7 +38,7 @@ pub(crate) enum Command {
     Check { fix: bool },
     Bindings,
     Scenarios,
-    Bundle { verify: bool },
+    Bundle { verify: bool, server: bool },
     Bench { which: Bench, json: bool },
     Fuzz(Fuzz),
     Postgres,
@@ -126,6 +126,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, Wrong> {
         "scenarios" => Command::Scenarios,
         "bundle" => Command::Bundle {
             verify: rest.flag("--verify"),
+            server: rest.flag("server"),
         },
         "bench" => Command::Bench {
             json: rest.flag("--json"),
@@ -285,7 +286,9 @@ mod tests {
             );
         }
         check("check --fix", Ok(Command::Check { fix: true }));
-        check("bundle", Ok(Command::Bundle { verify: false }));
+        let bundle = |verify, server| Ok(Command::Bundle { verify, server });
+        check("bundle", bundle(false, false));
+        check("bundle server --verify", bundle(true, true));
         check("postgres", Ok(Command::Postgres));
     }
 

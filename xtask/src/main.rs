@@ -14,6 +14,7 @@ mod bench_desktop;
 mod bench_server;
 mod bindings;
 mod bundle;
+mod bundle_server;
 mod check;
 mod count;
 mod fuzz;
@@ -59,7 +60,11 @@ fn main() -> ExitCode {
         Command::Check { fix } => check::run(fix),
         Command::Bindings => bindings::write(),
         Command::Scenarios => scenarios::write(),
-        Command::Bundle { verify } => bundle::run(verify),
+        Command::Bundle {
+            verify,
+            server: true,
+        } => bundle_server::run(verify),
+        Command::Bundle { verify, .. } => bundle::run(verify),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Postgres => postgres::run(),
         Command::Bench { which, json } => bench::run(which, json),

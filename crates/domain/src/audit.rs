@@ -248,6 +248,18 @@ pub enum AuditAction {
     BulkCancelled,
     /// What is over was removed by its retention.
     Pruned,
+    /// Somebody said where a key was seen, without its secret.
+    ApiKeyReported,
+    /// A webhook was added.
+    WebhookAdded,
+    /// A webhook was changed.
+    WebhookChanged,
+    /// A webhook was given a new secret.
+    WebhookSecretRotated,
+    /// A webhook was switched off, because nothing could be delivered to it.
+    WebhookDisabled,
+    /// A webhook was removed.
+    WebhookRemoved,
 }
 
 impl AuditAction {
@@ -363,6 +375,12 @@ impl AuditAction {
             Self::BulkBegun => "registry.bulk_begun",
             Self::BulkCancelled => "registry.bulk_cancelled",
             Self::Pruned => "registry.pruned",
+            Self::ApiKeyReported => "api_key.reported",
+            Self::WebhookAdded => "webhook.added",
+            Self::WebhookChanged => "webhook.changed",
+            Self::WebhookSecretRotated => "webhook.secret_rotated",
+            Self::WebhookDisabled => "webhook.disabled",
+            Self::WebhookRemoved => "webhook.removed",
         }
     }
 }

@@ -54,6 +54,12 @@ pub enum RegistryError {
     /// No such notice.
     #[error("there is no notice with this id")]
     NoticeNotFound,
+    /// No such webhook.
+    #[error("there is no webhook with this id")]
+    WebhookNotFound,
+    /// No such message.
+    #[error("there is no message with this id")]
+    MessageNotFound,
     /// The same idempotency key with another request.
     #[error("this idempotency key was used with another request")]
     IdempotencyKeyReused,
@@ -141,6 +147,8 @@ impl RegistryError {
             Self::ScheduleNotFound => "schedule_not_found",
             Self::Schedule(error) => error.code(),
             Self::NoticeNotFound => "notice_not_found",
+            Self::WebhookNotFound => "webhook_not_found",
+            Self::MessageNotFound => "message_not_found",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
             Self::OperationNotFound => "operation_not_found",
             Self::Bounds(_) => "out_of_bounds",

@@ -143,6 +143,27 @@ impl LocalRegistry {
         self.judge_match(request, found, now).await
     }
 
+    /// Kid and key of a text whose secret matches, whatever became of it since. Nothing is counted, and
+    /// nobody is alarmed: this is for somebody who found the text, not for somebody who uses it.
+    ///
+    /// # Errors
+    /// As [`Self::verify_api_key`].
+    pub async fn identify_secret(
+        &self,
+        presented: &str,
+        peppers: &Peppers,
+    ) -> Result<Option<(String, String)>, RegistryError> {
+        let now = self.now();
+        let found = match PlainKey::parse(presented) {
+            Ok(plain) => self.match_ours(&plain, peppers, now).await?,
+            Err(_) => self.match_foreign(presented, peppers, now).await?,
+        };
+        Ok(found.map(|found| {
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            (text(&found.kid.text()), text(&found.snapshot.key_id.text()))
+        }))
+    }
+
     /// Whether keys of other makers were ever imported: then a text that is not ours may still be a
     /// key.
     #[must_use]

@@ -8,7 +8,10 @@ mod caller;
 mod http;
 mod key_service;
 mod keys;
+mod leaks;
+mod mail;
 mod nodes;
+mod notices;
 mod oauth2;
 mod operations;
 mod pages;
@@ -24,6 +27,7 @@ pub mod settings;
 mod sign_in;
 mod signing;
 mod users;
+mod webhooks;
 
 pub use oauth2::register::registration_token;
 pub use passwords::{PasswordError, PasswordHasher};

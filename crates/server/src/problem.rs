@@ -167,6 +167,8 @@ fn status_of(error: &RegistryError) -> StatusCode {
         | RegistryError::OwnerNotFound
         | RegistryError::RotationNotFound
         | RegistryError::ScheduleNotFound
+        | RegistryError::WebhookNotFound
+        | RegistryError::MessageNotFound
         | RegistryError::NoticeNotFound
         | RegistryError::OperationNotFound
         | RegistryError::AccountNotFound => StatusCode::NOT_FOUND,

@@ -13,7 +13,8 @@ use crate::secrets::{SecretsError, ServerSecrets};
 use crate::settings::{SettingError, Settings};
 use crate::signing::{Alg, SigningKeys};
 use crate::{
-    account, key_service, keys, nodes, oauth2, operations, pages, rp, sessions, sign_in, users,
+    account, key_service, keys, leaks, nodes, notices, oauth2, operations, pages, rp, sessions,
+    sign_in, users, webhooks,
 };
 
 const SETTLE_EVERY: Duration = Duration::from_secs(60);
@@ -37,6 +38,8 @@ pub(crate) struct Parts {
     pub(crate) sign_in: sign_in::State,
     pub(crate) operations: operations::State,
     pub(crate) nodes: nodes::State,
+    pub(crate) notices: notices::State,
+    pub(crate) leaks: leaks::State,
 }
 
 impl Parts {
@@ -126,6 +129,8 @@ impl Server {
             sign_in: sign_in::State::new(&settings)?,
             operations: operations::State::new(&settings)?,
             nodes,
+            notices: notices::State::new(&settings)?,
+            leaks: leaks::State::new(&settings)?,
             keys: SigningKeys::default(),
             passwords: PasswordHasher::new(workers.max(1))?,
             peppers: RwLock::new(peppers.map(Arc::new)),
@@ -156,6 +161,8 @@ impl Server {
             .merge(users::routes())
             .merge(keys::routes())
             .merge(nodes::routes())
+            .merge(webhooks::routes())
+            .merge(leaks::routes())
             .merge(key_service::routes())
             .merge(operations::routes())
             .merge(pages::routes());
@@ -186,6 +193,7 @@ impl Server {
         oauth2::start_background_work(&self.app);
         operations::start_background_work(&self.app);
         nodes::background::start(&self.app);
+        notices::start_background_work(&self.app);
         key_service::start_background_work(&self.app);
     }
 

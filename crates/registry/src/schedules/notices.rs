@@ -344,7 +344,7 @@ fn wait(attempts: i64) -> i64 {
 }
 
 /// Foreign text, for people: capped, without control characters, never with a key in it.
-pub(super) fn short(text: &str) -> String {
+pub(crate) fn short(text: &str) -> String {
     redact(text)
         .chars()
         .filter(|letter| !letter.is_control())

@@ -20,6 +20,22 @@ struct AlertRow {
     seen_at: Option<i64>,
 }
 
+impl AlertRow {
+    fn into_alert(self) -> Result<Alert, RegistryError> {
+        Ok(Alert {
+            kind: AlertKind::parse(&self.kind).ok_or_else(|| damaged("alert"))?,
+            id: self.id,
+            key_id: self.key_id,
+            kid: self.kid,
+            caller: self.caller,
+            count: self.count,
+            first_at: self.first_at,
+            last_at: self.last_at,
+            seen_at: self.seen_at,
+        })
+    }
+}
+
 macro_rules! select {
     ($also:literal) => {
         concat!(
@@ -49,20 +65,54 @@ pub(crate) async fn list(
         .bind(limit)
         .fetch_all(connection)
         .await?;
-    let alert = |row: AlertRow| {
-        Ok(Alert {
-            kind: AlertKind::parse(&row.kind).ok_or_else(|| damaged("alert"))?,
-            id: row.id,
-            key_id: row.key_id,
-            kid: row.kid,
-            caller: row.caller,
-            count: row.count,
-            first_at: row.first_at,
-            last_at: row.last_at,
-            seen_at: row.seen_at,
-        })
-    };
-    rows.into_iter().map(alert).collect()
+    rows.into_iter().map(AlertRow::into_alert).collect()
+}
+
+/// Alerts that went on happening since they were told, if that was before a moment; oldest first.
+pub(crate) async fn untold(
+    connection: &mut AnyConnection,
+    told_before: i64,
+    limit: i64,
+) -> Result<Vec<Alert>, RegistryError> {
+    let rows: Vec<AlertRow> = sqlx::query_as(
+        "SELECT id, kind, key_id, kid, caller, count, first_at, last_at, seen_at FROM alerts \
+         WHERE told_count < count AND told_at <= $1 ORDER BY told_at, id LIMIT $2",
+    )
+    .bind(told_before)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(AlertRow::into_alert).collect()
+}
+
+/// Whether an alert was told for fewer times than this.
+pub(crate) async fn is_untold(
+    connection: &mut AnyConnection,
+    id: &str,
+    count: i64,
+) -> Result<bool, RegistryError> {
+    let found: Option<(String,)> =
+        sqlx::query_as("SELECT id FROM alerts WHERE id = $1 AND told_count < $2")
+            .bind(id.to_owned())
+            .bind(count)
+            .fetch_optional(connection)
+            .await?;
+    Ok(found.is_some())
+}
+
+pub(crate) async fn mark_told(
+    connection: &mut AnyConnection,
+    id: &str,
+    count: i64,
+    now: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query("UPDATE alerts SET told_count = $1, told_at = $2 WHERE id = $3")
+        .bind(count)
+        .bind(now)
+        .bind(id.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// Marks one as seen, unless it happened again after `seen_until`. Returns whether it was.

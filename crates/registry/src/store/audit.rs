@@ -265,6 +265,27 @@ pub(crate) async fn list(
     ))
 }
 
+/// Events of some actions after one and up to another, oldest first.
+pub(crate) async fn list_between(
+    connection: &mut AnyConnection,
+    (after, until): (i64, i64),
+    actions: &[&str],
+    limit: i64,
+) -> Result<Vec<AuditEvent>, RegistryError> {
+    let rows: Vec<AuditRow> = sqlx::query_as(
+        "SELECT sequence, at, action, actor, target_kind, target_id, target_name, summary, details \
+         FROM audit_events WHERE sequence > $1 AND sequence <= $2 \
+         AND $3 LIKE ('% ' || action || ' %') ORDER BY sequence LIMIT $4",
+    )
+    .bind(after)
+    .bind(until)
+    .bind(format!(" {} ", actions.join(" ")))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(from_row).collect())
+}
+
 /// The pattern for actions that begin so: only a text that ends with a dot is a beginning.
 fn beginning(action: Option<&str>) -> String {
     match action {

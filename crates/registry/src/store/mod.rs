@@ -19,6 +19,7 @@ pub(crate) mod listing;
 pub(crate) mod many;
 pub(crate) mod nodes;
 pub(crate) mod notices;
+pub(crate) mod outbox;
 pub(crate) mod people;
 pub(crate) mod peppers;
 pub(crate) mod policies;
@@ -34,6 +35,7 @@ pub(crate) mod search;
 pub(crate) mod secrets;
 pub(crate) mod stragglers;
 pub(crate) mod uses;
+pub(crate) mod webhooks;
 
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 

@@ -72,11 +72,23 @@ impl Backup {
 
 /// Writes the file. Says whether the database is in it.
 pub(super) async fn back_up(data: &Path, out: &Path, passphrase: &SecretText) -> Result<bool> {
+    let settings = read_settings(data, None)?;
+    let with_database = settings.database.is_none();
+    write(data, out, passphrase, with_database).await?;
+    Ok(with_database)
+}
+
+/// Writes settings and secrets, with the embedded database or without.
+pub(super) async fn write(
+    data: &Path,
+    out: &Path,
+    passphrase: &SecretText,
+    with_database: bool,
+) -> Result<()> {
     if fs::symlink_metadata(out).is_ok() {
         bail!("{} is there already", out.display());
     }
     let settings = read_settings(data, None)?;
-    let with_database = settings.database.is_none();
     // Beside the database, so that no copy of it ever lies where others can read.
     let scratch = tempfile::Builder::new()
         .prefix(".backup")
@@ -106,7 +118,7 @@ pub(super) async fn back_up(data: &Path, out: &Path, passphrase: &SecretText) ->
     })
     .await??;
     write_new(out, &sealed).with_context(|| format!("{}", out.display()))?;
-    Ok(with_database)
+    Ok(())
 }
 
 fn pack(paths: &[(String, PathBuf)]) -> Result<Zeroizing<Vec<u8>>> {

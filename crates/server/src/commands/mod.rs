@@ -10,6 +10,7 @@ mod backup;
 mod clients;
 mod doctor;
 mod empty_folder;
+mod escrow;
 mod init;
 mod migrate;
 mod providers;
@@ -56,6 +57,8 @@ enum Command {
     Migrate(migrate::Migrate),
     /// Writes everything into one sealed file.
     Backup(backup::Backup),
+    /// Writes settings and secrets into one sealed file, without the database.
+    Escrow(escrow::Escrow),
     /// Puts a backup into a new data folder.
     Restore(restore::Restore),
 }
@@ -84,6 +87,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Command::Doctor(doctor) => doctor.run().await,
             Command::Migrate(migrate) => migrate.run().await,
             Command::Backup(backup) => backup.run().await,
+            Command::Escrow(escrow) => escrow.run().await,
             Command::Restore(restore) => restore.run().await,
         }
     })

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use keywright_domain::audit::Actor;
-use keywright_registry::people::PeopleRetention;
-use keywright_registry::{LocalRegistry, RegistryError, RetentionPolicy};
+use keywright_registry::{LocalRegistry, RegistryError};
 
 use super::clocks::{self, Skew};
 use crate::server::App;
+use crate::settings::retention::Retention;
 
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 const MINUTE_MS: i64 = 60_000;
@@ -38,7 +38,7 @@ pub(crate) fn start(app: &App) {
                     "this machine's clock differs from the database's: mend it"
                 );
             }
-            if let Err(error) = turn(&app.registry).await {
+            if let Err(error) = turn(&app.registry, &app.settings.retention).await {
                 tracing::warn!(code = error.code(), "a job waits for its next turn");
             }
         }
@@ -49,7 +49,10 @@ pub(crate) fn start(app: &App) {
 ///
 /// # Errors
 /// [`RegistryError`] of the first that failed; the others had no turn.
-pub(crate) async fn turn(registry: &LocalRegistry) -> Result<(), RegistryError> {
+pub(crate) async fn turn(
+    registry: &LocalRegistry,
+    retention: &Retention,
+) -> Result<(), RegistryError> {
     if registry.claim_job(USED.0, USED.1).await? {
         for _ in 0..BATCHES {
             if !registry.prune_used().await? {
@@ -62,19 +65,14 @@ pub(crate) async fn turn(registry: &LocalRegistry) -> Result<(), RegistryError> 
     }
     if registry.claim_job(PEOPLE.0, PEOPLE.1).await? {
         for _ in 0..BATCHES {
-            if !registry
-                .prune_people(&PeopleRetention::default())
-                .await?
-                .more
-            {
+            if !registry.prune_people(&retention.people).await?.more {
                 break;
             }
         }
     }
     if registry.claim_job(RETENTION.0, RETENTION.1).await? {
-        let policy = RetentionPolicy::default();
         registry
-            .run_retention(&Actor::keywright(), &policy, None, &|_| {})
+            .run_retention(&Actor::keywright(), &retention.keys, None, &|_| {})
             .await?;
     }
     Ok(())

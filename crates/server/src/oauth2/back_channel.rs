@@ -1,45 +1,36 @@
 //! Back-channel logout (OpenID Connect Back-Channel Logout 1.0): clients are told that a session
-//! ended. In the background, with a few tries; what cannot be delivered is in the log (S50).
+//! ended. Each is a message of the outbox: what fails is tried again, after a restart too (S50).
 
 #[cfg(test)]
 mod tests;
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use keywright_domain::people::Client;
-use serde::Serialize;
+use keywright_registry::RegistryError;
+use keywright_registry::outbox::{Attempt, Channel, Claimed, MadeOf, NewMessage, Outcome};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
-use url::{Host, Url};
+use url::Url;
 
 use super::access_token::{new_jti, sign};
+use crate::notices::retry::next_try;
+use crate::rp::outbound::OutboundError;
 use crate::server::App;
 use crate::signing::{Alg, LOGOUT_TYPE};
 
 /// A logout token is good for two minutes (§2.4).
 const LIFE_S: i64 = 120;
-/// One try takes no longer.
-const TIME_OUT: Duration = Duration::from_secs(5);
-/// Waits before further tries.
-const BACK_OFF: [Duration; 3] = if cfg!(test) {
-    [Duration::from_millis(10); 3]
-} else {
-    [
-        Duration::from_secs(2),
-        Duration::from_secs(15),
-        Duration::from_secs(120),
-    ]
-};
 const MOST_WAITING: usize = 1_000;
-const MOST_AT_ONCE: usize = 8;
+/// Taken at once by whoever ended a session; the rest is for the background.
+const AT_ONCE: u32 = 16;
 
-/// Bounds what is on its way.
+/// Bounds what is being written down.
 #[derive(Debug)]
 pub(crate) struct Queue {
     waiting: Arc<Semaphore>,
-    sending: Arc<Semaphore>,
 }
 
 impl Queue {
@@ -47,9 +38,15 @@ impl Queue {
     pub(crate) fn new() -> Self {
         Self {
             waiting: Arc::new(Semaphore::new(MOST_WAITING)),
-            sending: Arc::new(Semaphore::new(MOST_AT_ONCE)),
         }
     }
+}
+
+/// What a message holds: its token is made anew for each try.
+#[derive(Serialize, Deserialize)]
+struct Ended {
+    user_id: String,
+    session_id: String,
 }
 
 /// Claims of a logout token (§2.4). Never a nonce.
@@ -65,74 +62,133 @@ struct Claims<'a> {
     events: Value,
 }
 
-/// Tells every client of these sessions that has an address for it, in the background: bounded tries,
-/// failures recorded (S50). `clients`: session id and the ids of its clients, read before the session
-/// ended.
+/// Tells every client of these sessions that has an address for it (S50). `clients`: session id and the
+/// ids of its clients, read before the session ended.
 pub(crate) fn sessions_ended(app: &App, user_id: &str, sessions: Vec<(String, Vec<String>)>) {
+    if sessions.iter().all(|(_, clients)| clients.is_empty()) {
+        return;
+    }
+    let Ok(place) = Arc::clone(&app.oauth2.extensions.logouts.waiting).try_acquire_owned() else {
+        tracing::error!("too many sessions end at once: clients are not told");
+        return;
+    };
+    let (app, user_id) = (Arc::clone(app), user_id.to_owned());
+    tokio::spawn(async move {
+        let told = tell(&app, &user_id, sessions).await;
+        if let Err(error) = told {
+            tracing::error!(code = error.code(), "clients were not told of a logout");
+        }
+        drop(place);
+    });
+}
+
+async fn tell(
+    app: &App,
+    user_id: &str,
+    sessions: Vec<(String, Vec<String>)>,
+) -> Result<(), RegistryError> {
+    let mut messages = Vec::new();
     for (session_id, clients) in sessions {
         for client_id in clients {
-            let waiting = Arc::clone(&app.oauth2.extensions.logouts.waiting);
-            let Ok(place) = waiting.try_acquire_owned() else {
-                tracing::warn!(client = client_id, "too many logout tokens wait: not told");
+            let Ok(client) = app.registry.find_client(&client_id).await else {
+                tracing::warn!(client = client_id, "a client was not told of a logout");
                 continue;
             };
-            let (app, user_id, session_id) =
-                (Arc::clone(app), user_id.to_owned(), session_id.clone());
-            tokio::spawn(async move {
-                tell(&app, &user_id, &session_id, &client_id).await;
-                drop(place);
+            if client.settings.backchannel_logout_uri.is_none() {
+                continue;
+            }
+            let ended = Ended {
+                user_id: user_id.to_owned(),
+                session_id: session_id.clone(),
+            };
+            messages.push(NewMessage {
+                event_id: format!("logout_{session_id}"),
+                event_type: "session.ended".to_owned(),
+                channel: Channel::Logout,
+                target: client_id,
+                body: serde_json::to_vec(&ended).unwrap_or_default(),
             });
         }
     }
+    app.registry.enqueue(MadeOf::Else, messages).await?;
+    // Not when the background looks next: a session that ended is worth a moment.
+    for claimed in app
+        .registry
+        .claim_messages(&[Channel::Logout], AT_ONCE)
+        .await?
+    {
+        let app = Arc::clone(app);
+        tokio::spawn(async move {
+            if let Err(error) = deliver(&app, &claimed).await {
+                tracing::warn!(code = error.code(), "a logout token has its turn again");
+            }
+        });
+    }
+    Ok(())
 }
 
-async fn tell(app: &App, user_id: &str, session_id: &str, client_id: &str) {
-    let client = match app.registry.find_client(client_id).await {
-        Ok(client) => client,
-        Err(error) => {
+/// Tries once, and writes down what came of it.
+///
+/// # Errors
+/// [`RegistryError`]: then the message is free again when its claim runs out.
+pub(crate) async fn deliver(app: &App, claimed: &Claimed) -> Result<(), RegistryError> {
+    let message = &claimed.message;
+    let (at, begun) = (app.now(), Instant::now());
+    let sent = try_once(app, claimed).await;
+    let (outcome, error) = match &sent {
+        Ok(()) => {
+            tracing::info!(
+                client = message.target,
+                tries = message.attempts,
+                "a client was told of a logout"
+            );
+            (Outcome::Delivered, None)
+        }
+        Err(Failed::Final(why)) => {
             tracing::warn!(
-                client = client_id,
-                code = error.code(),
+                client = message.target,
+                why,
+                "a client cannot be told of a logout"
+            );
+            (Outcome::Failed, Some(*why))
+        }
+        Err(Failed::Again(why)) => {
+            let again = next_try(message.attempts, app.now());
+            tracing::warn!(
+                client = message.target,
+                why,
+                tries = message.attempts,
+                given_up = again.is_none(),
                 "a client was not told of a logout"
             );
-            return;
+            (again.map_or(Outcome::Failed, Outcome::Again), Some(*why))
         }
+    };
+    let attempt = Attempt {
+        attempt: message.attempts,
+        at,
+        duration_ms: i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX),
+        status: None,
+        error: error.map(str::to_owned),
+        excerpt: String::new(),
+    };
+    app.registry
+        .record_attempt(&message.id, attempt, outcome)
+        .await
+}
+
+async fn try_once(app: &App, claimed: &Claimed) -> Result<(), Failed> {
+    let ended: Ended = serde_json::from_slice(&claimed.body)
+        .map_err(|_| Failed::Final("nothing is known of it"))?;
+    let client = match app.registry.find_client(&claimed.message.target).await {
+        Ok(client) => client,
+        Err(RegistryError::People(_)) => return Err(Failed::Final("there is no such client")),
+        Err(_) => return Err(Failed::Again("the registry does not answer")),
     };
     let Some(address) = client.settings.backchannel_logout_uri.clone() else {
-        return;
+        return Err(Failed::Final("it has no address for it any more"));
     };
-    for (tries, wait) in [Duration::ZERO].into_iter().chain(BACK_OFF).enumerate() {
-        tokio::time::sleep(wait).await;
-        let Ok(_turn) = app.oauth2.extensions.logouts.sending.acquire().await else {
-            return;
-        };
-        match send(app, &client, user_id, session_id, &address).await {
-            Ok(()) => {
-                tracing::info!(client = client.id, tries, "a client was told of a logout");
-                return;
-            }
-            Err(Failed::Final(why)) => {
-                tracing::warn!(
-                    client = client.id,
-                    why,
-                    "a client cannot be told of a logout"
-                );
-                return;
-            }
-            Err(Failed::Again(why)) => {
-                tracing::warn!(
-                    client = client.id,
-                    why,
-                    tries,
-                    "a client was not told of a logout"
-                );
-            }
-        }
-    }
-    tracing::error!(
-        client = client.id,
-        "a client was not told of a logout: given up"
-    );
+    send(app, &client, &ended.user_id, &ended.session_id, &address).await
 }
 
 /// Why a client was not told.
@@ -165,84 +221,21 @@ async fn send(
     };
     let token =
         sign(app, alg, LOGOUT_TYPE, &claims).map_err(|_| Failed::Again("nothing can be signed"))?;
-    let (url, addresses) = resolve(address, app.settings.allow_private_addresses).await?;
-    let mut builder = reqwest::Client::builder()
-        // A redirect could lead where we must not ask, and a proxy would look names up by itself.
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .timeout(TIME_OUT);
-    if let Some(host) = url.domain() {
-        // Asked where we looked: a name cannot turn private between the check and the request.
-        builder = builder.resolve_to_addrs(host, &addresses);
-    }
-    let http = builder
-        .build()
-        .map_err(|_| Failed::Again("no HTTP client"))?;
-    let answer = http
-        .post(url)
-        .form(&[("logout_token", token)])
-        .send()
-        .await
-        .map_err(|_| Failed::Again("no answer"))?;
-    match answer.status().as_u16() {
-        200..=299 => Ok(()),
-        // §2.8: the client did not take it; it will not take it again.
-        400..=407 | 409..=428 | 430..=499 => Err(Failed::Final("it answered with a refusal")),
-        300..=399 => Err(Failed::Final("it answered with a redirect")),
-        _ => Err(Failed::Again("it answered with an error")),
-    }
-}
-
-/// Where an address leads, if we may ask there (SSRF): https anywhere public; http and private
-/// addresses where the settings allow them.
-async fn resolve(address: &str, allow_private: bool) -> Result<(Url, Vec<SocketAddr>), Failed> {
     let url = Url::parse(address).map_err(|_| Failed::Final("its address is none"))?;
-    if url.scheme() != "https" && !(url.scheme() == "http" && allow_private) {
-        return Err(Failed::Final("its address is not https"));
-    }
-    let port = url.port_or_known_default().unwrap_or(443);
-    let found: Vec<SocketAddr> = match url.host() {
-        Some(Host::Ipv4(ip)) => vec![SocketAddr::new(ip.into(), port)],
-        Some(Host::Ipv6(ip)) => vec![SocketAddr::new(ip.into(), port)],
-        Some(Host::Domain(name)) => {
-            let looked_up = tokio::time::timeout(TIME_OUT, tokio::net::lookup_host((name, port)));
-            match looked_up.await {
-                Ok(Ok(found)) => found.collect(),
-                _ => return Err(Failed::Again("its name was not found")),
-            }
-        }
-        None => return Err(Failed::Final("its address has no host")),
-    };
-    if found.is_empty() {
-        return Err(Failed::Again("its name was not found"));
-    }
-    if !allow_private && !found.iter().all(|one| is_public(one.ip())) {
-        return Err(Failed::Final("its address is private"));
-    }
-    Ok((url, found))
-}
-
-/// Whether an address is of the public internet.
-fn is_public(ip: IpAddr) -> bool {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => {
-            let [a, b, c, _] = ip.octets();
-            !(ip.is_private()
-                || ip.is_loopback()
-                || ip.is_link_local()
-                || ip.is_multicast()
-                || ip.is_broadcast()
-                || ip.is_documentation()
-                || a == 0
-                || a >= 240
-                || (a == 100 && (64..128).contains(&b))
-                || (a == 198 && (b == 18 || b == 19))
-                || (a == 192 && b == 0 && c == 0))
-        }
-        IpAddr::V6(ip) => {
-            let [a, b, ..] = ip.segments();
-            // Only 2000::/3 is given out; 6to4, NAT64 and Teredo could lead back inside.
-            (a & 0xe000) == 0x2000 && a != 0x2002 && !(a == 0x2001 && (b == 0 || b == 0xdb8))
-        }
+    let form = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("logout_token", &token)
+        .finish();
+    let answer = app.rp.http.post_form(&url, form, None).await;
+    match answer.map(|answer| answer.status) {
+        Ok(200..=299) => Ok(()),
+        // §2.8: the client did not take it; it will not take it again.
+        Ok(400..=407 | 409..=428 | 430..=499) => Err(Failed::Final("it answered with a refusal")),
+        Ok(_) => Err(Failed::Again("it answered with an error")),
+        Err(OutboundError::Redirect(_)) => Err(Failed::Final("it answered with a redirect")),
+        Err(OutboundError::Insecure(_)) => Err(Failed::Final("its address is not https")),
+        // A name may lead elsewhere tomorrow.
+        Err(OutboundError::Forbidden(_)) => Err(Failed::Again("its address is private")),
+        Err(OutboundError::Timeout(_)) => Err(Failed::Again("it did not answer in time")),
+        Err(_) => Err(Failed::Again("no answer")),
     }
 }

@@ -12,7 +12,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Ser
 
 use crate::server::App;
 use crate::settings::Settings;
-use crate::{key_service, keys, nodes, rp, sessions, sign_in, users};
+use crate::{key_service, keys, nodes, rp, sessions, sign_in, users, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -32,6 +32,16 @@ use crate::{key_service, keys, nodes, rp, sessions, sign_in, users};
         keys::rotate::revoke_secret,
         keys::verify::verify,
         nodes::receipts::read,
+        webhooks::api::list,
+        webhooks::api::create,
+        webhooks::api::read,
+        webhooks::api::change,
+        webhooks::api::remove,
+        webhooks::api::rotate_secret,
+        webhooks::deliveries::test,
+        webhooks::deliveries::list,
+        webhooks::deliveries::read,
+        webhooks::deliveries::redeliver,
         key_service::policies::list,
         key_service::policies::read,
         key_service::policies::put,
@@ -138,6 +148,7 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
         Tag::new("sign-in"),
         Tag::new("users"),
         Tag::new("identity providers"),
+        Tag::new("webhooks"),
     ];
     let words = [
         "API keys: issue, list, verify, rotate, end",
@@ -153,6 +164,7 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
         "For programs in a browser",
         "People, roles and invitations, for administrators",
         "Where else people may sign in from",
+        "Who else is told what happens",
     ];
     for (tag, text) in tags.iter_mut().zip(words) {
         tag.description = Some(text.to_owned());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use keywright_domain::SecretText;
 use keywright_domain::issuer::is_loopback_host;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -16,6 +16,7 @@ use super::addresses::is_allowed;
 
 const LIMIT: Duration = Duration::from_secs(5);
 const LARGEST: usize = 1024 * 1024;
+const EXCERPT: usize = 300;
 const USER_AGENT: &str = concat!("Keywright/", env!("CARGO_PKG_VERSION"));
 
 /// Why there is no answer. Hosts only: addresses may carry what is not for the log.
@@ -47,6 +48,14 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// Wiped when dropped: it may hold tokens.
     pub(crate) body: Zeroizing<Vec<u8>>,
+}
+
+/// The beginning of an answer.
+pub(crate) struct Beginning {
+    /// Status.
+    pub(crate) status: u16,
+    /// A few hundred bytes, as text.
+    pub(crate) excerpt: String,
 }
 
 /// Carries requests out. Cheap to clone.
@@ -118,6 +127,41 @@ impl Outbound {
             request = request.basic_auth(id, Some(secret.expose()));
         }
         self.send(url, request).await
+    }
+
+    /// Sends bytes with headers of the caller's, and reads only the beginning of the answer.
+    ///
+    /// # Errors
+    /// [`OutboundError`].
+    pub(crate) async fn post_bytes(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: Vec<u8>,
+        within: Duration,
+    ) -> Result<Beginning, OutboundError> {
+        self.check(url)?;
+        let host = host_text(url);
+        let failed = |error: reqwest::Error| explain(host.clone(), &error);
+        let request = self.client.post(url.clone()).headers(headers).body(body);
+        let mut response = request.timeout(within).send().await.map_err(failed)?;
+        let status = response.status();
+        if status.is_redirection() {
+            return Err(OutboundError::Redirect(host));
+        }
+        let mut excerpt = Vec::new();
+        // An answer that breaks off was an answer all the same.
+        while let Ok(Some(chunk)) = response.chunk().await {
+            let left = EXCERPT - excerpt.len();
+            excerpt.extend_from_slice(&chunk[..chunk.len().min(left)]);
+            if excerpt.len() == EXCERPT {
+                break;
+            }
+        }
+        Ok(Beginning {
+            status: status.as_u16(),
+            excerpt: String::from_utf8_lossy(&excerpt).into_owned(),
+        })
     }
 
     /// Refuses addresses that can be refused without asking anybody.

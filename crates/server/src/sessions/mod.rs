@@ -267,6 +267,7 @@ pub(crate) async fn began(app: &App, session: &Session, new_device: bool) -> Res
             session = %session.id,
             "somebody signed in with a browser that was not seen before"
         );
+        crate::notices::people::tell_of_new_sign_in(app, session).await;
     }
     let others = active(app, &session.user_id).await?;
     let too_old = others

@@ -9,6 +9,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::mail::MailTable;
+use super::retention::RetentionTable;
 use super::{DatabaseAddress, SameSite, SettingError, Settings, SignUp, WithoutRedis};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -87,6 +89,23 @@ pub struct SettingsFile {
     /// Accounts.
     #[serde(skip_serializing_if = "is_default")]
     pub sign_up: SignUpTable,
+    /// Mail.
+    #[serde(skip_serializing_if = "is_default")]
+    pub mail: MailTable,
+    /// What is kept.
+    #[serde(skip_serializing_if = "is_default")]
+    pub retention: RetentionTable,
+    /// Keys that were found.
+    #[serde(skip_serializing_if = "is_default")]
+    pub leaks: LeaksTable,
+}
+
+/// `[leaks]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LeaksTable {
+    /// Where GitHub publishes the keys that it signs with.
+    pub github_keys_url: Option<String>,
 }
 
 /// `[tls]`
@@ -261,6 +280,15 @@ impl SettingsFile {
                 return Err(SettingError::new("sessions.same_site", why).into());
             }
         };
+        settings.mail = self.mail.settings()?;
+        settings.retention = self.retention.settings()?;
+        settings.github_keys_url =
+            match &self.leaks.github_keys_url {
+                None => None,
+                Some(text) => Some(url::Url::parse(text).map_err(|_| {
+                    SettingError::new("leaks.github_keys_url", "this is no address")
+                })?),
+            };
         settings.sign_up = match &self.sign_up.provider_roles {
             Some(roles) => SignUp::ByProvider(roles.clone()),
             None => SignUp::Invited,

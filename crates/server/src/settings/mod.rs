@@ -2,6 +2,8 @@
 //! precedence from below. Anything unsafe is refused by the setting's name before anything starts.
 
 mod file;
+pub mod mail;
+pub mod retention;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -107,6 +109,13 @@ pub struct Settings {
     pub redis_url: Option<DatabaseAddress>,
     /// What happens while it does not answer.
     pub limits_without_redis: WithoutRedis,
+    /// How long what is over is kept.
+    pub retention: retention::Retention,
+    /// The mail server; none for no mail.
+    pub mail: Option<mail::MailSettings>,
+    /// Where GitHub publishes the keys that it signs reports of found keys with; none: its reports are
+    /// not taken.
+    pub github_keys_url: Option<url::Url>,
 }
 
 /// The address of a database; it may hold a password.
@@ -198,6 +207,9 @@ impl Settings {
             node_name: machine_name(),
             redis_url: None,
             limits_without_redis: WithoutRedis::PerNode,
+            retention: retention::Retention::default(),
+            mail: None,
+            github_keys_url: None,
             issuer,
         })
     }

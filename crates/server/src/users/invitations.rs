@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{READ, WRITE, permissions_of, require_holds, role_names};
 use crate::caller::Caller;
+use crate::notices::people::send_invitation;
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sessions::api::{Body, PageAsked, private};
@@ -85,6 +86,8 @@ pub(crate) struct MadeInvitation {
     invitation: InvitationView,
     /// To be sent to them: whoever has it becomes that person.
     link: String,
+    /// Whether it is on its way to them by mail.
+    mailed: bool,
 }
 
 /// Invites somebody. Needs `users:write`, and all that the roles allow.
@@ -127,9 +130,12 @@ pub(crate) async fn create(
     let link = app
         .settings
         .url(&format!("/invitations/{}", token.expose()));
+    let until = invitation.expires_at;
+    let mailed = send_invitation(&app, &invitation.email, &link, until).await;
     let mut response = private(&MadeInvitation {
         invitation: invitation.into(),
         link,
+        mailed,
     });
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)

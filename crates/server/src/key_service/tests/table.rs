@@ -50,6 +50,8 @@ const READ: &str = "133yyy33y";
 const ALL: &str = "13333y33y";
 /// A person's own account: no key and no program has one.
 const ACCOUNT: &str = "1yyyy113y";
+/// Owners, administrators and auditors; root keys too.
+const WEBHOOKS_READ: &str = "1333yy33y";
 /// People, read.
 const PEOPLE_READ: &str = "1333y113y";
 /// People, changed.
@@ -244,6 +246,31 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "/api/v1/identity-providers/{id}",
         "",
         PEOPLE_WRITE,
+    ),
+    ("GET", "/api/v1/webhooks", "", WEBHOOKS_READ),
+    (
+        "POST",
+        "/api/v1/webhooks",
+        r#"{"url":"https://hooks.example.org/","events":["*"]}"#,
+        ALL,
+    ),
+    ("GET", "/api/v1/webhooks/{id}", "", WEBHOOKS_READ),
+    ("PATCH", "/api/v1/webhooks/{id}", "{}", ALL),
+    ("DELETE", "/api/v1/webhooks/{id}", "", ALL),
+    ("POST", "/api/v1/webhooks/{id}/rotate-secret", "", ALL),
+    ("POST", "/api/v1/webhooks/{id}/test", "", ALL),
+    ("GET", "/api/v1/webhooks/{id}/deliveries", "", WEBHOOKS_READ),
+    (
+        "GET",
+        "/api/v1/webhooks/{id}/deliveries/{delivery}",
+        "",
+        WEBHOOKS_READ,
+    ),
+    (
+        "POST",
+        "/api/v1/webhooks/{id}/deliveries/{delivery}/redeliver",
+        "",
+        ALL,
     ),
     ("GET", "/auth/session", "", "1yyyy111y"),
     ("GET", "/auth/csrfToken", "", PUBLIC),

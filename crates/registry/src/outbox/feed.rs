@@ -1,0 +1,139 @@
+//! Where messages come from: the audit trail by sequence, and alerts that nobody was told of.
+
+use keywright_domain::audit::AuditAction;
+
+use super::{MadeOf, NewMessage};
+use crate::alerts::Alert;
+use crate::audit::AuditEvent;
+use crate::writer::Unit;
+use crate::{LocalRegistry, RegistryError, store};
+
+/// Events looked at together.
+const EVENTS: i64 = 200;
+/// At most so many rows of the trail are passed at a time.
+const STEP: i64 = 20_000;
+/// An alert that goes on happening is told again after this time.
+const TOLD_AGAIN_MS: i64 = 60 * 60 * 1000;
+/// So many messages wait for one target; more are not made.
+const MOST_WAITING: i64 = 10_000;
+
+/// A part of the audit trail that nobody was told of.
+#[derive(Clone, Debug)]
+pub struct AuditFeed {
+    /// Where it begins.
+    pub from: i64,
+    /// Where it ends.
+    pub to: i64,
+    /// The events in it of the kinds that were asked for.
+    pub events: Vec<AuditEvent>,
+    /// Whether there is more behind it.
+    pub more: bool,
+}
+
+/// An alert that nobody was told of, or that went on happening since.
+pub type UntoldAlert = Alert;
+
+impl LocalRegistry {
+    /// The next part of the audit trail that nobody was told of; none where there is nothing new.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn read_audit_feed(
+        &self,
+        actions: &[AuditAction],
+    ) -> Result<Option<AuditFeed>, RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        let (from, head) = store::outbox::feed(&mut connection).await?;
+        if head <= from {
+            return Ok(None);
+        }
+        let until = head.min(from.saturating_add(STEP));
+        let names: Vec<&str> = actions.iter().map(|action| action.as_str()).collect();
+        let events =
+            store::audit::list_between(&mut connection, (from, until), &names, EVENTS).await?;
+        let full = i64::try_from(events.len()).unwrap_or(EVENTS) >= EVENTS;
+        let to = match events.last() {
+            Some(last) if full => last.sequence,
+            _ => until,
+        };
+        Ok(Some(AuditFeed {
+            from,
+            to,
+            events,
+            more: to < head,
+        }))
+    }
+
+    /// Alerts that nobody was told of; one that goes on happening is told again after an hour.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn untold_alerts(&self, limit: u32) -> Result<Vec<UntoldAlert>, RegistryError> {
+        let before = self.now().saturating_sub(TOLD_AGAIN_MS);
+        let mut connection = self.shared.pool.acquire().await?;
+        store::alerts::untold(&mut connection, before, i64::from(limit.clamp(1, 500))).await
+    }
+
+    /// Writes messages, with what they were made of, in one transaction. Returns false, and writes
+    /// nothing, if another node was faster. A target that was told an event before is not told again.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written.
+    pub async fn enqueue(
+        &self,
+        made_of: MadeOf,
+        messages: Vec<NewMessage>,
+    ) -> Result<bool, RegistryError> {
+        self.write((made_of, messages), |unit, (made_of, messages)| {
+            Box::pin(enqueue(unit, made_of, messages))
+        })
+        .await
+    }
+}
+
+async fn enqueue(
+    unit: &mut Unit,
+    made_of: &MadeOf,
+    messages: &[NewMessage],
+) -> Result<bool, RegistryError> {
+    let now = unit.now();
+    match made_of {
+        MadeOf::Audit { from, to } => {
+            let (stands, _) = store::outbox::feed(unit.read()).await?;
+            if stands != *from {
+                return Ok(false);
+            }
+            store::outbox::advance(unit.write(), *to).await?;
+        }
+        MadeOf::Alert { id, count } => {
+            if !store::alerts::is_untold(unit.read(), id, *count).await? {
+                return Ok(false);
+            }
+            store::alerts::mark_told(unit.write(), id, *count, now).await?;
+        }
+        MadeOf::Notice { id, channel } => {
+            let found = store::notices::find(unit.read(), id).await?;
+            let (_, sent_at) = found.ok_or(RegistryError::NoticeNotFound)?;
+            if sent_at.is_some() {
+                return Ok(false);
+            }
+            store::notices::mark_sent(unit.write(), id, channel, now).await?;
+        }
+        MadeOf::Else if messages.is_empty() => return Ok(true),
+        MadeOf::Else => {}
+    }
+    for message in messages {
+        let waiting =
+            store::outbox::count_waiting(unit.read(), message.channel, &message.target).await?;
+        if waiting >= MOST_WAITING {
+            tracing::error!(
+                channel = message.channel.as_str(),
+                event = message.event_type,
+                "too many messages wait for one target: this one is not made"
+            );
+            continue;
+        }
+        store::outbox::insert(unit.write(), message, now).await?;
+    }
+    Ok(true)
+}

@@ -1,0 +1,280 @@
+//! Messages on their way: taken by one node, tried, tried again, and forgotten in the end.
+
+use super::Channel;
+use crate::writer::Unit;
+use crate::{LocalRegistry, RegistryError, store};
+
+/// Whoever took a message has this long to send it; then another node may.
+const CLAIM_MS: i64 = 2 * 60 * 1000;
+/// Of an answer, no more is kept.
+const EXCERPT: usize = 300;
+/// Rows removed in one transaction at most.
+const BATCH: i64 = 500;
+
+/// How a message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MessageState {
+    /// It is to be sent.
+    Waiting,
+    /// It arrived.
+    Delivered,
+    /// It is not tried any more.
+    Failed,
+}
+
+impl MessageState {
+    /// Stable text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Delivered => "delivered",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// Reads the stable text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Waiting, Self::Delivered, Self::Failed]
+            .into_iter()
+            .find(|one| one.as_str() == text)
+    }
+}
+
+/// A message, without what it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Stable id.
+    pub id: String,
+    /// The event: the same for every target.
+    pub event_id: String,
+    /// What happened.
+    pub event_type: String,
+    /// How it leaves.
+    pub channel: Channel,
+    /// To whom.
+    pub target: String,
+    /// When it was made (Unix ms).
+    pub made_at: i64,
+    /// The next try (Unix ms), while it waits.
+    pub due_at: i64,
+    /// How often it was tried.
+    pub attempts: i64,
+    /// How it stands.
+    pub state: MessageState,
+    /// When it arrived or was given up (Unix ms).
+    pub ended_at: Option<i64>,
+}
+
+/// A message that the caller is to send.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The message; this attempt is counted.
+    pub message: Message,
+    /// What it says.
+    pub body: Vec<u8>,
+}
+
+/// One attempt to send a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attempt {
+    /// 1 for the first.
+    pub attempt: i64,
+    /// When (Unix ms).
+    pub at: i64,
+    /// How long it took.
+    pub duration_ms: i64,
+    /// Status of HTTP, where somebody answered.
+    pub status: Option<i64>,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// The beginning of the answer.
+    pub excerpt: String,
+}
+
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It arrived.
+    Delivered,
+    /// It is to be tried again at this moment (Unix ms).
+    Again(i64),
+    /// It is not tried any more.
+    Failed,
+}
+
+impl LocalRegistry {
+    /// Takes up to `limit` (1 to 100) messages that are due, of these channels: nobody else gets them
+    /// for two minutes. Those that were tried least come first, so that a dead target holds up nobody.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read or written.
+    pub async fn claim_messages(
+        &self,
+        channels: &[Channel],
+        limit: u32,
+    ) -> Result<Vec<Claimed>, RegistryError> {
+        let now = self.now();
+        let mut connection = self.shared.pool.acquire().await?;
+        if !store::outbox::is_any_due(&mut connection, now).await? {
+            return Ok(Vec::new());
+        }
+        drop(connection);
+        let input = (channels.to_vec(), i64::from(limit.clamp(1, 100)));
+        self.write(input, |unit, (channels, limit)| {
+            Box::pin(claim(unit, channels, *limit))
+        })
+        .await
+    }
+
+    /// Writes down what came of an attempt; the message is free again.
+    ///
+    /// # Errors
+    /// [`RegistryError::MessageNotFound`].
+    pub async fn record_attempt(
+        &self,
+        message_id: &str,
+        attempt: Attempt,
+        outcome: Outcome,
+    ) -> Result<(), RegistryError> {
+        let attempt = Attempt {
+            error: attempt.error.as_deref().map(|text| cut(text, EXCERPT)),
+            excerpt: cut(&attempt.excerpt, EXCERPT),
+            ..attempt
+        };
+        let input = (message_id.to_owned(), attempt, outcome);
+        self.write(input, |unit, (id, attempt, outcome)| {
+            Box::pin(async move {
+                let now = unit.now();
+                if store::outbox::find(unit.read(), id).await?.is_none() {
+                    return Err(RegistryError::MessageNotFound);
+                }
+                store::outbox::insert_attempt(unit.write(), id, attempt).await?;
+                store::outbox::settle(unit.write(), id, outcome, now).await
+            })
+        })
+        .await
+    }
+
+    /// A page of the messages to a target, newest first.
+    ///
+    /// # Errors
+    /// [`RegistryError::Cursor`] for a cursor of another list.
+    pub async fn list_messages(
+        &self,
+        channel: Channel,
+        target: &str,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<(Vec<Message>, Option<String>), RegistryError> {
+        let before = match cursor {
+            None => (i64::MAX, String::new()),
+            Some(cursor) => {
+                let (at, id) = cursor.split_once('~').ok_or(RegistryError::Cursor)?;
+                (
+                    at.parse().map_err(|_| RegistryError::Cursor)?,
+                    id.to_owned(),
+                )
+            }
+        };
+        let limit = limit.clamp(1, 500) as usize;
+        let mut connection = self.shared.pool.acquire().await?;
+        let mut items = store::outbox::list(
+            &mut connection,
+            (channel, target),
+            (before.0, &before.1),
+            i64::try_from(limit + 1).unwrap_or(i64::MAX),
+        )
+        .await?;
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let last = items.last().filter(|_| more);
+        let next = last.map(|last| format!("{}~{}", last.made_at, last.id));
+        Ok((items, next))
+    }
+
+    /// A message with its attempts, oldest first.
+    ///
+    /// # Errors
+    /// [`RegistryError::MessageNotFound`].
+    pub async fn find_message(&self, id: &str) -> Result<(Message, Vec<Attempt>), RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        let message = store::outbox::find(&mut connection, id)
+            .await?
+            .ok_or(RegistryError::MessageNotFound)?;
+        let attempts = store::outbox::attempts(&mut connection, id).await?;
+        Ok((message, attempts))
+    }
+
+    /// Has a message sent again, whatever came of it before. Its attempts count on.
+    ///
+    /// # Errors
+    /// [`RegistryError::MessageNotFound`].
+    pub async fn resend_message(&self, id: &str) -> Result<Message, RegistryError> {
+        self.write(id.to_owned(), |unit, id| {
+            Box::pin(async move {
+                let now = unit.now();
+                let mut message = store::outbox::find(unit.read(), id)
+                    .await?
+                    .ok_or(RegistryError::MessageNotFound)?;
+                store::outbox::wake(unit.write(), id, now).await?;
+                message.state = MessageState::Waiting;
+                message.due_at = now;
+                message.ended_at = None;
+                Ok(message)
+            })
+        })
+        .await
+    }
+
+    /// Addresses of those who answer for everything: owners and administrators, at most 20.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn administrator_addresses(&self) -> Result<Vec<String>, RegistryError> {
+        store::outbox::administrators(&mut *self.shared.pool.acquire().await?, 20).await
+    }
+
+    /// Removes messages that ended before this moment (Unix ms), a few hundred at most. Returns how
+    /// many.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written.
+    pub async fn prune_messages(&self, ended_before: i64) -> Result<u64, RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        let old = store::outbox::ended(&mut connection, ended_before, BATCH).await?;
+        drop(connection);
+        if old.is_empty() {
+            return Ok(0);
+        }
+        self.write(old, |unit, old| {
+            Box::pin(async move { store::outbox::remove(unit.write(), old).await })
+        })
+        .await
+    }
+}
+
+async fn claim(
+    unit: &mut Unit,
+    channels: &[Channel],
+    limit: i64,
+) -> Result<Vec<Claimed>, RegistryError> {
+    let now = unit.now();
+    let mut taken = store::outbox::due(unit.read(), now, channels, limit).await?;
+    let until = now.saturating_add(CLAIM_MS);
+    for one in &mut taken {
+        store::outbox::claim(unit.write(), &one.message.id, until).await?;
+        one.message.attempts += 1;
+    }
+    Ok(taken)
+}
+
+/// Foreign text: capped, without control characters, never with a key in it.
+pub(super) fn cut(text: &str, most: usize) -> String {
+    keywright_domain::api_keys::redact(text)
+        .chars()
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .take(most)
+        .collect()
+}

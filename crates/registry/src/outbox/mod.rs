@@ -1,0 +1,85 @@
+//! What is told to others. Messages are rows: they are made of what was committed before (the audit
+//! trail, alerts, notices), in the transaction that writes down that they were made, so that nothing is
+//! lost in a crash and nothing is told twice. One node sends each; what fails is tried again.
+
+mod feed;
+mod messages;
+mod webhooks;
+
+pub use feed::{AuditFeed, UntoldAlert};
+pub use messages::{Attempt, Claimed, Message, MessageState, Outcome};
+pub use webhooks::{NewWebhook, Webhook, WebhookChange, WebhookSecrets};
+
+/// How a message leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Channel {
+    /// To a webhook.
+    Webhook,
+    /// By mail.
+    Mail,
+    /// To a client, that a session ended (OpenID Connect Back-Channel Logout).
+    Logout,
+}
+
+impl Channel {
+    /// Stable text.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Mail => "mail",
+            Self::Logout => "logout",
+        }
+    }
+
+    /// Reads the stable text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Webhook, Self::Mail, Self::Logout]
+            .into_iter()
+            .find(|one| one.as_str() == text)
+    }
+}
+
+/// A message that is to be sent.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// One name for one event: a target is told it once.
+    pub event_id: String,
+    /// What happened.
+    pub event_type: String,
+    /// How it leaves.
+    pub channel: Channel,
+    /// A webhook's id, an address, a client's id.
+    pub target: String,
+    /// What is sent, or what it is made of; sealed where it is secret.
+    pub body: Vec<u8>,
+}
+
+/// What messages were made of: written down with them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MadeOf {
+    /// The audit trail from one event to another.
+    Audit {
+        /// Where the feed stood.
+        from: i64,
+        /// Where it stands now.
+        to: i64,
+    },
+    /// An alert, as it was when it had happened so often.
+    Alert {
+        /// The alert.
+        id: String,
+        /// How often it had happened.
+        count: i64,
+    },
+    /// A notice.
+    Notice {
+        /// The notice.
+        id: String,
+        /// How it was sent.
+        channel: String,
+    },
+    /// Something that nothing is written down of.
+    Else,
+}

@@ -1,0 +1,364 @@
+//! Rows of messages that wait to be sent or were, and how far the audit trail was read for them.
+
+use sqlx::AnyConnection;
+
+use super::secrets::damaged;
+use crate::RegistryError;
+use crate::outbox::{Attempt, Channel, Claimed, Message, MessageState, NewMessage, Outcome};
+
+/// Where the feed stands, and the newest event of the trail.
+pub(crate) async fn feed(connection: &mut AnyConnection) -> Result<(i64, i64), RegistryError> {
+    Ok(sqlx::query_as(
+        "SELECT f.audit_sequence, h.audit_sequence FROM outbox_feed f JOIN heads h ON h.id = 1 \
+         WHERE f.id = 1",
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
+pub(crate) async fn advance(
+    connection: &mut AnyConnection,
+    sequence: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query("UPDATE outbox_feed SET audit_sequence = $1 WHERE id = 1")
+        .bind(sequence)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// How many messages wait for one target.
+pub(crate) async fn count_waiting(
+    connection: &mut AnyConnection,
+    channel: Channel,
+    target: &str,
+) -> Result<i64, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT COUNT(*) FROM outbox WHERE channel = $1 AND target = $2 AND state = 'waiting'",
+    )
+    .bind(channel.as_str())
+    .bind(target.to_owned())
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Adds a message that is due at once, unless its target was told of this event before.
+pub(crate) async fn insert(
+    connection: &mut AnyConnection,
+    message: &NewMessage,
+    now: i64,
+) -> Result<(), RegistryError> {
+    let id = keywright_domain::base62::random_id(&mut rand::rng());
+    sqlx::query(
+        "INSERT INTO outbox (id, event_id, event_type, channel, target, body, made_at, due_at, \
+         claimed_until, attempts, state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 'waiting') \
+         ON CONFLICT (channel, target, event_id) DO NOTHING",
+    )
+    .bind(id)
+    .bind(message.event_id.clone())
+    .bind(message.event_type.clone())
+    .bind(message.channel.as_str())
+    .bind(message.target.clone())
+    .bind(message.body.clone())
+    .bind(now)
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[derive(sqlx::FromRow)]
+struct MessageRow {
+    id: String,
+    event_id: String,
+    event_type: String,
+    channel: String,
+    target: String,
+    made_at: i64,
+    due_at: i64,
+    attempts: i64,
+    state: String,
+    ended_at: Option<i64>,
+}
+
+#[derive(sqlx::FromRow)]
+struct ClaimedRow {
+    #[sqlx(flatten)]
+    message: MessageRow,
+    body: Vec<u8>,
+}
+
+impl MessageRow {
+    fn into_message(self) -> Result<Message, RegistryError> {
+        Ok(Message {
+            channel: Channel::parse(&self.channel).ok_or_else(|| damaged("message"))?,
+            state: MessageState::parse(&self.state).ok_or_else(|| damaged("message"))?,
+            id: self.id,
+            event_id: self.event_id,
+            event_type: self.event_type,
+            target: self.target,
+            made_at: self.made_at,
+            due_at: self.due_at,
+            attempts: self.attempts,
+            ended_at: self.ended_at,
+        })
+    }
+}
+
+macro_rules! select {
+    ($also:literal, $rest:literal) => {
+        concat!(
+            "SELECT id, event_id, event_type, channel, target, made_at, due_at, attempts, state, ended_at",
+            $also,
+            " FROM outbox ",
+            $rest
+        )
+    };
+}
+
+/// Whether anything is due that nobody sends.
+pub(crate) async fn is_any_due(
+    connection: &mut AnyConnection,
+    now: i64,
+) -> Result<bool, RegistryError> {
+    let found: Option<(String,)> = sqlx::query_as(
+        "SELECT id FROM outbox WHERE state = 'waiting' AND due_at <= $1 AND claimed_until <= $2 LIMIT 1",
+    )
+    .bind(now)
+    .bind(now)
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
+}
+
+/// What is due and nobody sends, least tried first.
+pub(crate) async fn due(
+    connection: &mut AnyConnection,
+    now: i64,
+    channels: &[Channel],
+    limit: i64,
+) -> Result<Vec<Claimed>, RegistryError> {
+    let names: Vec<&str> = channels.iter().map(|one| one.as_str()).collect();
+    let rows: Vec<ClaimedRow> = sqlx::query_as(select!(
+        ", body",
+        "WHERE state = 'waiting' AND due_at <= $1 AND claimed_until <= $2 \
+         AND $3 LIKE ('% ' || channel || ' %') ORDER BY attempts, due_at, id LIMIT $4"
+    ))
+    .bind(now)
+    .bind(now)
+    .bind(format!(" {} ", names.join(" ")))
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Claimed {
+                message: row.message.into_message()?,
+                body: row.body,
+            })
+        })
+        .collect()
+}
+
+pub(crate) async fn claim(
+    connection: &mut AnyConnection,
+    id: &str,
+    until: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query("UPDATE outbox SET claimed_until = $1, attempts = attempts + 1 WHERE id = $2")
+        .bind(until)
+        .bind(id.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+pub(crate) async fn find(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<Option<Message>, RegistryError> {
+    let row: Option<MessageRow> = sqlx::query_as(select!("", "WHERE id = $1"))
+        .bind(id.to_owned())
+        .fetch_optional(connection)
+        .await?;
+    row.map(MessageRow::into_message).transpose()
+}
+
+/// Messages to a target before the one a page ended with, newest first.
+pub(crate) async fn list(
+    connection: &mut AnyConnection,
+    (channel, target): (Channel, &str),
+    before: (i64, &str),
+    limit: i64,
+) -> Result<Vec<Message>, RegistryError> {
+    let rows: Vec<MessageRow> = sqlx::query_as(select!(
+        "",
+        "WHERE channel = $1 AND target = $2 AND (made_at, id) < ($3, $4) \
+         ORDER BY made_at DESC, id DESC LIMIT $5"
+    ))
+    .bind(channel.as_str())
+    .bind(target.to_owned())
+    .bind(before.0)
+    .bind(before.1.to_owned())
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(MessageRow::into_message).collect()
+}
+
+pub(crate) async fn insert_attempt(
+    connection: &mut AnyConnection,
+    id: &str,
+    attempt: &Attempt,
+) -> Result<(), RegistryError> {
+    // A claim that ran out while its request was on the way may be written down twice.
+    sqlx::query(
+        "INSERT INTO outbox_attempts (message_id, attempt, at, duration_ms, status, error, excerpt) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (message_id, attempt) DO NOTHING",
+    )
+    .bind(id.to_owned())
+    .bind(attempt.attempt)
+    .bind(attempt.at)
+    .bind(attempt.duration_ms)
+    .bind(attempt.status)
+    .bind(attempt.error.clone())
+    .bind(attempt.excerpt.clone())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The attempts of a message, oldest first.
+pub(crate) async fn attempts(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<Vec<Attempt>, RegistryError> {
+    type Row = (i64, i64, i64, Option<i64>, Option<String>, String);
+    let rows: Vec<Row> = sqlx::query_as(
+        "SELECT attempt, at, duration_ms, status, error, excerpt FROM outbox_attempts \
+         WHERE message_id = $1 ORDER BY attempt LIMIT 100",
+    )
+    .bind(id.to_owned())
+    .fetch_all(connection)
+    .await?;
+    let attempt = |(attempt, at, duration_ms, status, error, excerpt): Row| Attempt {
+        attempt,
+        at,
+        duration_ms,
+        status,
+        error,
+        excerpt,
+    };
+    Ok(rows.into_iter().map(attempt).collect())
+}
+
+/// Writes down how a message stands after an attempt.
+pub(crate) async fn settle(
+    connection: &mut AnyConnection,
+    id: &str,
+    outcome: &Outcome,
+    now: i64,
+) -> Result<(), RegistryError> {
+    let (state, due_at, ended_at) = match outcome {
+        Outcome::Delivered => (MessageState::Delivered, now, Some(now)),
+        Outcome::Again(at) => (MessageState::Waiting, *at, None),
+        Outcome::Failed => (MessageState::Failed, now, Some(now)),
+    };
+    // What arrived stays so, whatever a slower attempt says.
+    sqlx::query(
+        "UPDATE outbox SET state = $1, due_at = $2, ended_at = $3, claimed_until = 0 \
+         WHERE id = $4 AND state <> 'delivered'",
+    )
+    .bind(state.as_str())
+    .bind(due_at)
+    .bind(ended_at)
+    .bind(id.to_owned())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Makes a message due now, whatever came of it.
+pub(crate) async fn wake(
+    connection: &mut AnyConnection,
+    id: &str,
+    now: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE outbox SET state = 'waiting', due_at = $1, ended_at = NULL, claimed_until = 0 WHERE id = $2",
+    )
+    .bind(now)
+    .bind(id.to_owned())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Gives up everything that waits for a target.
+pub(crate) async fn give_up(
+    connection: &mut AnyConnection,
+    channel: Channel,
+    target: &str,
+    now: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE outbox SET state = 'failed', ended_at = $1 \
+         WHERE channel = $2 AND target = $3 AND state = 'waiting'",
+    )
+    .bind(now)
+    .bind(channel.as_str())
+    .bind(target.to_owned())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Messages that ended before a moment.
+pub(crate) async fn ended(
+    connection: &mut AnyConnection,
+    before: i64,
+    limit: i64,
+) -> Result<Vec<String>, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT id FROM outbox WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2",
+    )
+    .bind(before)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Removes messages that ended, with their attempts. Returns how many went.
+pub(crate) async fn remove(
+    connection: &mut AnyConnection,
+    ids: &[String],
+) -> Result<u64, RegistryError> {
+    let mut rows = 0;
+    for id in ids {
+        sqlx::query("DELETE FROM outbox_attempts WHERE message_id = $1")
+            .bind(id.clone())
+            .execute(&mut *connection)
+            .await?;
+        rows += sqlx::query("DELETE FROM outbox WHERE id = $1")
+            .bind(id.clone())
+            .execute(&mut *connection)
+            .await?
+            .rows_affected();
+    }
+    Ok(rows)
+}
+
+/// Addresses of the people who hold one of the built-in roles that answer for everything.
+pub(crate) async fn administrators(
+    connection: &mut AnyConnection,
+    limit: i64,
+) -> Result<Vec<String>, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT DISTINCT u.email FROM users u JOIN principals p ON p.id = u.id \
+         JOIN user_roles r ON r.user_id = u.id WHERE r.role IN ('owner', 'admin') \
+         AND p.disabled_at IS NULL AND u.email IS NOT NULL ORDER BY u.email LIMIT $1",
+    )
+    .bind(limit)
+    .fetch_all(connection)
+    .await?)
+}

@@ -1,0 +1,148 @@
+//! Mail out, by any SMTP server (RFC 5321): encrypted, except to this machine.
+
+pub(crate) mod deliver;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, Message};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
+use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+use zeroize::Zeroizing;
+
+use crate::settings::mail::{MailSettings, SmtpTls};
+
+/// Connecting and each answer of the server may take so long.
+const WITHIN: Duration = Duration::from_secs(20);
+/// Answers to one machine's mail by another's would go round for ever (RFC 3834 §5).
+#[derive(Clone)]
+struct AutoSubmitted;
+
+impl Header for AutoSubmitted {
+    fn name() -> HeaderName {
+        HeaderName::new_from_ascii_str("Auto-Submitted")
+    }
+    fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(Self)
+    }
+    fn display(&self) -> HeaderValue {
+        HeaderValue::new(Self::name(), "auto-generated".to_owned())
+    }
+}
+
+/// Why a mail did not leave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NotSent {
+    /// For people; nothing secret.
+    pub(crate) why: String,
+    /// Whether more tries would not help.
+    pub(crate) is_final: bool,
+}
+
+/// Sends mail.
+pub(crate) struct Mailer {
+    from: Mailbox,
+    transport: AsyncSmtpTransport<Tokio1Executor>,
+}
+
+impl std::fmt::Debug for Mailer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mailer")
+            .field("from", &self.from)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Mailer {
+    /// Reads the password and the certificate; the server is asked when there is mail.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, for whoever wrote them.
+    pub(crate) fn new(settings: &MailSettings) -> Result<Self, String> {
+        let from = settings
+            .from
+            .parse()
+            .map_err(|_| "mail.from is no address".to_owned())?;
+        let server = &settings.server;
+        let mut parameters = TlsParameters::builder(server.host.clone());
+        if let Some(path) = &settings.ca {
+            let pem =
+                std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            let certificate = Certificate::from_pem(&pem)
+                .map_err(|_| format!("{} holds no certificate (PEM)", path.display()))?;
+            parameters = parameters.add_root_certificate(certificate);
+        }
+        let parameters = parameters
+            .build()
+            .map_err(|error| format!("TLS: {error}"))?;
+        let mut builder =
+            AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(server.host.clone())
+                .port(server.port)
+                .timeout(Some(WITHIN))
+                .tls(match server.tls {
+                    SmtpTls::AtOnce => Tls::Wrapper(parameters),
+                    SmtpTls::StartTls => Tls::Required(parameters),
+                    SmtpTls::IfOffered => Tls::Opportunistic(parameters),
+                });
+        if let Some((user, file)) = &settings.login {
+            let text = std::fs::read_to_string(file)
+                .map(Zeroizing::new)
+                .map_err(|error| format!("{}: {error}", file.display()))?;
+            let password = text.trim_end_matches(['\r', '\n']).to_owned();
+            builder = builder.credentials(Credentials::new(user.clone(), password));
+        }
+        Ok(Self {
+            from,
+            transport: builder.build(),
+        })
+    }
+
+    /// Sends one mail of plain text. `id` is the same in every try: a reader can tell that it came twice.
+    ///
+    /// # Errors
+    /// [`NotSent`].
+    pub(crate) async fn send(
+        &self,
+        to: &str,
+        id: &str,
+        subject: &str,
+        text: &str,
+    ) -> Result<(), NotSent> {
+        let is_final = |why: &str| NotSent {
+            why: why.to_owned(),
+            is_final: true,
+        };
+        let to: Mailbox = to.parse().map_err(|_| is_final("this is no address"))?;
+        let domain = self.from.email.domain();
+        let message = Message::builder()
+            .from(self.from.clone())
+            .to(to)
+            .subject(subject)
+            .message_id(Some(format!("<{id}@{domain}>")))
+            .header(AutoSubmitted)
+            .header(ContentType::TEXT_PLAIN)
+            .body(text.to_owned())
+            .map_err(|_| is_final("the mail cannot be written"))?;
+        match self.transport.send(message).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(NotSent {
+                // A mailbox that does not exist will not; a wrong password may be put right.
+                is_final: error.status().is_some_and(|code| {
+                    error.is_permanent() && is_about_mailbox(&code.to_string())
+                }),
+                why: error.to_string(),
+            }),
+        }
+    }
+}
+
+/// 550 to 553: no such mailbox, or not for this sender (RFC 5321 §4.2.3).
+fn is_about_mailbox(code: &str) -> bool {
+    matches!(code, "550" | "551" | "552" | "553")
+}

@@ -1,0 +1,167 @@
+//! A mail server for tests: it speaks SMTP on a real socket, with STARTTLS and AUTH where it is told to,
+//! and keeps what came.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// One mail that came.
+#[derive(Clone, Debug)]
+pub(crate) struct Mail {
+    pub(crate) from: String,
+    pub(crate) to: String,
+    /// Headers and body, as they came.
+    pub(crate) data: String,
+    pub(crate) encrypted: bool,
+    /// User and password, where they were sent.
+    pub(crate) login: Option<String>,
+}
+
+/// The server.
+#[derive(Clone, Default)]
+pub(crate) struct Sink {
+    got: Arc<Mutex<Vec<Mail>>>,
+    /// Answers to the next `RCPT TO`s, in place of 250.
+    refusals: Arc<Mutex<VecDeque<&'static str>>>,
+    tls: Option<TlsAcceptor>,
+    ask_login: bool,
+}
+
+impl Sink {
+    /// Without encryption. Returns its port too.
+    pub(crate) async fn plain() -> (Self, u16) {
+        Self::default().listen().await
+    }
+
+    /// With STARTTLS, and AUTH after it. Writes the certificate that it is known by.
+    pub(crate) async fn with_tls(certificate: &Path) -> (Self, u16) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(certificate, made.cert.pem()).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let config = ServerConfig::builder()
+            .with_no_client_auth()
+            .with_single_cert(vec![made.cert.der().clone()], key)
+            .unwrap();
+        let sink = Self {
+            tls: Some(TlsAcceptor::from(Arc::new(config))),
+            ask_login: true,
+            ..Self::default()
+        };
+        sink.listen().await
+    }
+
+    async fn listen(self) -> (Self, u16) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let sink = self.clone();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let sink = sink.clone();
+                tokio::spawn(async move {
+                    let mut stream = BufReader::new(stream);
+                    stream.write_all(b"220 sink\r\n").await.unwrap();
+                    if sink.talk(&mut stream, false).await
+                        && let Some(tls) = &sink.tls
+                        && let Ok(stream) = tls.accept(stream.into_inner()).await
+                    {
+                        sink.talk(&mut BufReader::new(stream), true).await;
+                    }
+                });
+            }
+        });
+        (self, port)
+    }
+
+    pub(crate) fn refuse(&self, answers: &[&'static str]) {
+        self.refusals.lock().unwrap().extend(answers);
+    }
+
+    /// What came since the last time.
+    pub(crate) fn take(&self) -> Vec<Mail> {
+        std::mem::take(&mut self.got.lock().unwrap())
+    }
+
+    /// Returns whether encryption is to begin.
+    async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+        &self,
+        stream: &mut BufReader<S>,
+        encrypted: bool,
+    ) -> bool {
+        let (mut from, mut to, mut login) = (String::new(), String::new(), None);
+        loop {
+            let mut line = String::new();
+            if stream.read_line(&mut line).await.unwrap_or(0) == 0 {
+                return false;
+            }
+            let line = line.trim_end();
+            let verb = line.split(' ').next().unwrap_or("").to_ascii_uppercase();
+            let answer = match verb.as_str() {
+                "EHLO" if self.tls.is_some() && !encrypted => "250-sink\r\n250 STARTTLS",
+                "EHLO" if self.ask_login => "250-sink\r\n250 AUTH PLAIN",
+                "EHLO" => "250 sink",
+                "STARTTLS" => {
+                    stream.write_all(b"220 go on\r\n").await.unwrap();
+                    return true;
+                }
+                "AUTH" => {
+                    let text = line.rsplit(' ').next().unwrap();
+                    let plain = STANDARD.decode(text).unwrap();
+                    login = Some(String::from_utf8(plain).unwrap().replace('\0', "|"));
+                    "235 welcome"
+                }
+                "MAIL" if self.ask_login && login.is_none() => "530 who are you",
+                "MAIL" => {
+                    line.clone_into(&mut from);
+                    "250 ok"
+                }
+                "RCPT" => match self.refusals.lock().unwrap().pop_front() {
+                    Some(refusal) => refusal,
+                    None => {
+                        line.clone_into(&mut to);
+                        "250 ok"
+                    }
+                },
+                "DATA" => {
+                    stream.write_all(b"354 go on\r\n").await.unwrap();
+                    let mut data = String::new();
+                    loop {
+                        let mut line = String::new();
+                        stream.read_line(&mut line).await.unwrap();
+                        if line.trim_end() == "." {
+                            break;
+                        }
+                        data.push_str(&line);
+                    }
+                    self.got.lock().unwrap().push(Mail {
+                        from: from.clone(),
+                        to: to.clone(),
+                        data,
+                        encrypted,
+                        login: login.clone(),
+                    });
+                    "250 kept"
+                }
+                "QUIT" => {
+                    let _ = stream.write_all(b"221 bye\r\n").await;
+                    return false;
+                }
+                _ => "250 ok",
+            };
+            if stream
+                .write_all(format!("{answer}\r\n").as_bytes())
+                .await
+                .is_err()
+            {
+                return false;
+            }
+        }
+    }
+}

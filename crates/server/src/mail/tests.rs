@@ -1,0 +1,269 @@
+//! Mail by a real SMTP conversation, with the sink of `testing`.
+
+use axum::http::{Method, StatusCode};
+use keywright_registry::outbox::{Channel, MessageState};
+use serde_json::{Value, json};
+
+use super::testing::Sink;
+use crate::settings::mail::{MailSettings, SmtpServer, SmtpTls};
+use crate::test_support::{OWNER_EMAIL, TestServer};
+use crate::webhooks::testing::{Root, run, verdict};
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
+fn settings(port: u16) -> MailSettings {
+    MailSettings {
+        server: SmtpServer {
+            host: "127.0.0.1".into(),
+            port,
+            tls: SmtpTls::IfOffered,
+        },
+        from: "Keywright <keys@example.org>".into(),
+        login: None,
+        ca: None,
+    }
+}
+
+async fn server(port: u16) -> TestServer {
+    TestServer::with(|own| own.mail = Some(settings(port))).await
+}
+
+async fn key_of(server: &TestServer, email: &str, lifetime_ms: i64) -> Value {
+    let user = server.add_user(email, &["member"]).await;
+    let mut root = Root::of(server).await;
+    let wish = json!({
+        "name": "Billing", "prefix": "sk_live", "lifetime_ms": lifetime_ms,
+        "scopes": ["orders:read"], "owner": { "kind": "person", "id": user.id },
+    });
+    root.ok(Method::POST, "/api/v1/keys", wish).await
+}
+
+#[tokio::test]
+async fn the_owner_hears_of_a_key_that_expires_and_of_each_step_once() {
+    let (sink, port) = Sink::plain().await;
+    let server = server(port).await;
+    key_of(&server, "mia@example.org", 40 * DAY_MS).await;
+    for _ in 0..5 {
+        server.pass(2 * DAY_MS);
+        run(&server).await;
+    }
+    server.pass(3 * DAY_MS);
+    run(&server).await;
+    run(&server).await;
+    let mails = sink.take();
+    assert_eq!(mails.len(), 1, "{mails:?}");
+    let mail = &mails[0];
+    assert_eq!(mail.to, "RCPT TO:<mia@example.org>");
+    assert_eq!(mail.from, "MAIL FROM:<keys@example.org>");
+    for part in [
+        "From: Keywright <keys@example.org>\r\n",
+        "To: mia@example.org\r\n",
+        "Auto-Submitted: auto-generated\r\n",
+        "Message-ID: <ntc_",
+        "Date: ",
+        "Content-Type: text/plain; charset=utf-8",
+    ] {
+        assert!(mail.data.contains(part), "{part} in {}", mail.data);
+    }
+    // Asleep over 14, 7 and 1: the next one is told, and those before are not made up for.
+    server.pass(26 * DAY_MS);
+    run(&server).await;
+    assert_eq!(sink.take().len(), 1);
+}
+
+#[tokio::test]
+async fn ac_144_owner_and_administrators_hear_of_a_found_key() {
+    let (sink, port) = Sink::plain().await;
+    let server = server(port).await;
+    server.add_user("adam@example.org", &["admin"]).await;
+    let issued = key_of(&server, "mia@example.org", 90 * DAY_MS).await;
+    let key = issued["secret"].as_str().unwrap().to_owned();
+    let mut browser = server.browser();
+    let found = json!({ "key": key });
+    let answer = browser.json(Method::POST, "/found-key", &found).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    for _ in 0..100 {
+        if verdict(&server, &key).await == "key_revoked" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    run(&server).await;
+    let mut mails = sink.take();
+    // They hear too that it is used after its end, which this test did.
+    mails.retain(|mail| mail.data.contains("found where no key belongs"));
+    let mut to: Vec<_> = mails.iter().map(|mail| mail.to.as_str()).collect();
+    to.sort_unstable();
+    let expected =
+        ["adam@example.org", "mia@example.org", OWNER_EMAIL].map(|one| format!("RCPT TO:<{one}>"));
+    assert_eq!(to, expected);
+    assert!(mails.iter().all(|mail| !mail.data.contains(&key[20..])));
+}
+
+#[tokio::test]
+async fn an_invitation_goes_by_mail_and_is_stored_sealed() {
+    let (sink, port) = Sink::plain().await;
+    let server = server(port).await;
+    let admin = server.add_user("adam@example.org", &["admin"]).await;
+    let mut admin = server.sign_in_as(&admin).await;
+    let body = json!({ "email": "new@example.org" });
+    let made = admin.json(Method::POST, "/api/v1/invitations", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    let link = made.json()["link"].as_str().unwrap().to_owned();
+    let token = link.rsplit(['/', '=']).next().unwrap().to_owned();
+    let path = server.registry().path().unwrap().to_owned();
+    let mut stored = std::fs::read(&path).unwrap();
+    stored.extend(std::fs::read(path.with_extension("db-wal")).unwrap_or_default());
+    assert!(
+        !stored
+            .windows(token.len())
+            .any(|part| part == token.as_bytes())
+    );
+    run(&server).await;
+    let mails = sink.take();
+    let mail = mails
+        .iter()
+        .find(|mail| mail.to.contains("new@example.org"))
+        .unwrap();
+    assert!(
+        mail.data
+            .replace("=\r\n", "")
+            .replace("=3D", "=")
+            .contains(&link),
+        "{}",
+        mail.data
+    );
+}
+
+#[tokio::test]
+async fn a_browser_that_is_new_is_told_of_and_the_first_one_is_not() {
+    let (sink, port) = Sink::plain().await;
+    let server = server(port).await;
+    server.add_user("mia@example.org", &["member"]).await;
+    for (agent, told) in [("one", 0), ("one", 0), ("two", 1), ("two", 0), ("one", 0)] {
+        sign_in(&server, agent).await;
+        run(&server).await;
+        let mails = sink.take();
+        assert_eq!(mails.len(), told, "{agent}");
+        assert!(mails.iter().all(|mail| mail.to.contains("mia@example.org")));
+    }
+}
+
+async fn sign_in(server: &TestServer, agent: &str) {
+    let mut browser = server.browser();
+    let page = browser.get("/sign-in").await;
+    let token = page.field("csrf_token").unwrap();
+    let form = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("email", "mia@example.org")
+        .append_pair("password", crate::test_support::PASSWORD)
+        .append_pair("csrf_token", &token)
+        .finish();
+    let headers = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("user-agent", agent),
+    ];
+    let answer = browser
+        .send(Method::POST, "/sign-in", &headers, form.into())
+        .await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+}
+
+#[tokio::test]
+async fn a_mail_waits_for_its_server_and_a_mailbox_that_is_not_there_ends_it() {
+    let (sink, port) = Sink::plain().await;
+    let server = server(port).await;
+    let admin = server.add_user("adam@example.org", &["admin"]).await;
+    let mut admin = server.sign_in_as(&admin).await;
+    for (address, refusal, state, mails) in [
+        ("slow@example.org", "451 later", MessageState::Delivered, 1),
+        (
+            "gone@example.org",
+            "550 no such mailbox",
+            MessageState::Failed,
+            0,
+        ),
+    ] {
+        sink.refuse(&[refusal]);
+        let body = json!({ "email": address });
+        let made = admin.json(Method::POST, "/api/v1/invitations", &body).await;
+        assert_eq!(
+            made.status,
+            StatusCode::CREATED,
+            "no request fails for a mail"
+        );
+        run(&server).await;
+        server.pass(10_000);
+        run(&server).await;
+        let got = sink.take().len();
+        let (messages, _) = server
+            .registry()
+            .list_messages(Channel::Mail, address, None, 10)
+            .await
+            .unwrap();
+        assert_eq!((messages[0].state, got), (state, mails), "{address}");
+    }
+}
+
+#[tokio::test]
+async fn a_dead_server_costs_no_request_anything() {
+    let server = server(9).await;
+    let admin = server.add_user("adam@example.org", &["admin"]).await;
+    let mut admin = server.sign_in_as(&admin).await;
+    let body = json!({ "email": "new@example.org" });
+    let made = admin.json(Method::POST, "/api/v1/invitations", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    run(&server).await;
+    let (messages, _) = server
+        .registry()
+        .list_messages(Channel::Mail, "new@example.org", None, 10)
+        .await
+        .unwrap();
+    assert_eq!(
+        (messages[0].state, messages[0].attempts),
+        (MessageState::Waiting, 1)
+    );
+}
+
+#[tokio::test]
+async fn password_and_mail_go_out_encrypted_or_not_at_all() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let (sink, port) = Sink::with_tls(&ca).await;
+    let password = folder.path().join("password");
+    std::fs::write(&password, "mail secret\n").unwrap();
+    let tls = |ca: Option<std::path::PathBuf>| MailSettings {
+        server: SmtpServer {
+            host: "localhost".into(),
+            port,
+            tls: SmtpTls::StartTls,
+        },
+        login: Some(("keys".into(), password.clone())),
+        ca,
+        ..settings(port)
+    };
+    // A certificate that nobody vouches for: nothing is said, not even the password.
+    let stranger = super::Mailer::new(&tls(None)).unwrap();
+    let refused = stranger
+        .send("a@example.org", "1", "x", "y")
+        .await
+        .unwrap_err();
+    assert!(!refused.is_final, "{refused:?}");
+    assert!(sink.take().is_empty());
+    let mailer = super::Mailer::new(&tls(Some(ca.clone()))).unwrap();
+    mailer
+        .send("a@example.org", "1", "Grüße", "Zeile")
+        .await
+        .unwrap();
+    let mails = sink.take();
+    assert!(mails[0].encrypted);
+    assert_eq!(mails[0].login.as_deref(), Some("|keys|mail secret"));
+    // A server without STARTTLS gets nothing either.
+    let (plain, port) = Sink::plain().await;
+    let mut downgraded = tls(Some(ca));
+    downgraded.server.port = port;
+    let mailer = super::Mailer::new(&downgraded).unwrap();
+    assert!(mailer.send("a@example.org", "1", "x", "y").await.is_err());
+    assert!(plain.take().is_empty());
+    let shown = format!("{mailer:?}");
+    assert!(!shown.contains("mail secret"), "{shown}");
+}

@@ -1,0 +1,140 @@
+//! Messages are made here: of the audit trail, of alerts, of notices and of overlaps that end.
+
+use keywright_registry::RegistryError;
+use keywright_registry::outbox::{Channel, MadeOf, NewMessage, Webhook};
+
+use super::{KEPT_MS, State, people};
+use crate::server::App;
+use crate::webhooks::events::{self, Event};
+
+/// Parts of the trail that one round goes through.
+const PARTS: usize = 20;
+const ALERTS: u32 = 100;
+const NOTICES: u32 = 100;
+/// How often it is looked for what becomes due by itself.
+const LOOK_EVERY_MS: i64 = 60_000;
+/// AC-139: in the last hour of an overlap.
+const BEFORE_CLOSE_MS: i64 = 60 * 60 * 1000;
+
+/// Makes what there is to make.
+///
+/// # Errors
+/// [`RegistryError`]: what was not made is made the next time.
+pub(super) async fn all(app: &App) -> Result<(), RegistryError> {
+    let webhooks = app.registry.list_webhooks().await?;
+    of_audit(app, &webhooks).await?;
+    of_alerts(app, &webhooks).await?;
+    let now = app.now();
+    if State::is_time(&app.notices.looked_at, now, LOOK_EVERY_MS) {
+        of_notices(app, &webhooks).await?;
+        of_overlaps(app, &webhooks).await?;
+        app.registry
+            .prune_messages(now.saturating_sub(KEPT_MS))
+            .await?;
+    }
+    Ok(())
+}
+
+/// The messages about an event: to every webhook that wants it, and by mail.
+async fn messages(
+    app: &App,
+    webhooks: &[Webhook],
+    event: &Event,
+) -> Result<Vec<NewMessage>, RegistryError> {
+    // What happened before it was there is none of its business.
+    let wanting = webhooks
+        .iter()
+        .filter(|one| one.wants(event.kind) && event.at >= one.created_at);
+    let mut messages: Vec<_> = wanting
+        .map(|webhook| NewMessage {
+            event_id: event.id.clone(),
+            event_type: event.kind.to_owned(),
+            channel: Channel::Webhook,
+            target: webhook.id.clone(),
+            body: event.body(),
+        })
+        .collect();
+    messages.extend(people::mails(app, event).await?);
+    Ok(messages)
+}
+
+/// Tells an event to everybody who wants it.
+///
+/// # Errors
+/// [`RegistryError`] if nothing can be written.
+pub(super) async fn tell(app: &App, event: &Event, of: MadeOf) -> Result<(), RegistryError> {
+    let webhooks = app.registry.list_webhooks().await?;
+    let made = messages(app, &webhooks, event).await?;
+    app.registry.enqueue(of, made).await?;
+    Ok(())
+}
+
+async fn of_audit(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> {
+    let actions = events::actions();
+    for _ in 0..PARTS {
+        let Some(feed) = app.registry.read_audit_feed(&actions).await? else {
+            return Ok(());
+        };
+        let mut made = Vec::new();
+        for event in feed.events.iter().filter_map(events::of_audit) {
+            made.extend(messages(app, webhooks, &event).await?);
+        }
+        let part = MadeOf::Audit {
+            from: feed.from,
+            to: feed.to,
+        };
+        // Another node was faster: it does the rest too.
+        if !app.registry.enqueue(part, made).await? || !feed.more {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+async fn of_alerts(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> {
+    for alert in app.registry.untold_alerts(ALERTS).await? {
+        let made = match events::of_alert(&alert) {
+            Some(event) => messages(app, webhooks, &event).await?,
+            None => Vec::new(),
+        };
+        let of = MadeOf::Alert {
+            id: alert.id,
+            count: alert.count,
+        };
+        app.registry.enqueue(of, made).await?;
+    }
+    Ok(())
+}
+
+/// Notices are for people: where nobody can be told, they are left for whoever shows them.
+async fn of_notices(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> {
+    let wanted = |one: &Webhook| one.wants("key.expiring") || one.wants("rotation.due");
+    if !app.notices.has_mail() && !webhooks.iter().any(wanted) {
+        return Ok(());
+    }
+    for notice in app.registry.due_notices(NOTICES).await? {
+        let made = messages(app, webhooks, &events::of_notice(&notice)).await?;
+        if made.is_empty() {
+            let why = "nobody has an address, and no webhook wants it";
+            app.registry.mark_notice_failed(&notice.id, why).await?;
+            continue;
+        }
+        let mut channels: Vec<_> = made.iter().map(|one| one.channel.as_str()).collect();
+        channels.dedup();
+        let of = MadeOf::Notice {
+            id: notice.id.clone(),
+            channel: channels.join(" and "),
+        };
+        app.registry.enqueue(of, made).await?;
+    }
+    Ok(())
+}
+
+async fn of_overlaps(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> {
+    for warning in app.registry.warnings_before_close(BEFORE_CLOSE_MS).await? {
+        let event = events::of_overlap(&warning, app.now());
+        let made = messages(app, webhooks, &event).await?;
+        app.registry.enqueue(MadeOf::Else, made).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! Who gets mail about what; and mails to one person that no webhook hears of.
+
+use keywright_domain::base62::random_id;
+use keywright_domain::people::{Email, Session};
+use keywright_registry::RegistryError;
+use keywright_registry::outbox::{Channel, MadeOf, NewMessage};
+
+use super::words;
+use crate::server::App;
+use crate::webhooks::events::Event;
+
+/// What mail is sealed for: invitations have a link that whoever reads it can use.
+pub(crate) const MAIL_PURPOSE: &str = "mail";
+
+/// Who hears of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Audience {
+    /// Whoever answers for the key; administrators where that is nobody with an address.
+    Owner,
+    /// Both.
+    OwnerAndAdministrators,
+    /// Those who answer for everything.
+    Administrators,
+}
+
+fn audience(kind: &str) -> Option<Audience> {
+    Some(match kind {
+        "key.expiring" | "rotation.due" | "rotation.pending" | "overlap.closing"
+        | "delivery.failed" => Audience::Owner,
+        "key.exposed" | "key.reported" | "secret.retired_used" | "canary.used" => {
+            Audience::OwnerAndAdministrators
+        }
+        "webhook.disabled" | "owner.keys_revoked" => Audience::Administrators,
+        _ => return None,
+    })
+}
+
+/// The mails about an event; none where no mail can be sent.
+///
+/// # Errors
+/// [`RegistryError`] if addresses cannot be read.
+pub(super) async fn mails(app: &App, event: &Event) -> Result<Vec<NewMessage>, RegistryError> {
+    let Some(audience) = audience(event.kind).filter(|_| app.notices.has_mail()) else {
+        return Ok(Vec::new());
+    };
+    let mut addresses = Vec::new();
+    if audience != Audience::Administrators
+        && let Some(key_id) = &event.key_id
+    {
+        addresses.extend(owner_address(app, key_id).await?);
+    }
+    if audience != Audience::Owner || addresses.is_empty() {
+        addresses.extend(app.registry.administrator_addresses().await?);
+    }
+    addresses.sort();
+    addresses.dedup();
+    let mail = words::of_event(app, event);
+    Ok(addresses
+        .into_iter()
+        .map(|address| mail_to(app, &event.id, event.kind, address, &mail))
+        .collect())
+}
+
+/// The address of the person who owns a key, if it is a person with one.
+async fn owner_address(app: &App, key_id: &str) -> Result<Option<String>, RegistryError> {
+    let owner = match app.registry.find_api_key(key_id).await {
+        Ok((key, _)) => key.owner,
+        Err(RegistryError::KeyNotFound) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    match app.registry.find_user(&owner.id).await {
+        Ok(user) if user.disabled_at.is_none() => Ok(user.email.map(|email| email.to_string())),
+        Ok(_) | Err(RegistryError::People(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn mail_to(
+    app: &App,
+    event_id: &str,
+    event_type: &str,
+    address: String,
+    mail: &words::Mail,
+) -> NewMessage {
+    let sealed = app.secrets.seal(MAIL_PURPOSE, &mail.to_bytes());
+    NewMessage {
+        event_id: event_id.to_owned(),
+        event_type: event_type.to_owned(),
+        channel: Channel::Mail,
+        target: address,
+        body: sealed.as_bytes().to_vec(),
+    }
+}
+
+/// Puts one mail into the outbox. What goes wrong is logged: no request fails for a mail.
+async fn queue(app: &App, kind: &str, address: String, mail: &words::Mail) {
+    let id = format!("msg_{}", random_id(&mut rand::rng()));
+    let message = mail_to(app, &id, kind, address, mail);
+    match app.registry.enqueue(MadeOf::Else, vec![message]).await {
+        Ok(_) => app.notices.wake(),
+        Err(error) => tracing::warn!(code = error.code(), kind, "a mail could not be queued"),
+    }
+}
+
+/// Tells a person that their account was used by a browser that it had not seen before.
+pub(crate) async fn tell_of_new_sign_in(app: &App, session: &Session) {
+    if !app.notices.has_mail() || is_first(app, &session.user_id).await {
+        return;
+    }
+    match app.registry.find_user(&session.user_id).await {
+        Ok(user) => {
+            if let Some(address) = user.email {
+                let mail = words::new_sign_in(app, session);
+                queue(app, "user.new_sign_in", address.to_string(), &mail).await;
+            }
+        }
+        Err(error) => tracing::warn!(code = error.code(), "a new sign-in was not told of"),
+    }
+}
+
+/// The first sign-in of all is by a browser that was not seen before, and nobody needs to be told.
+async fn is_first(app: &App, user_id: &str) -> bool {
+    let page = app.registry.list_sign_ins(Some(user_id), None, 50).await;
+    page.is_ok_and(|page| {
+        let succeeded = page.items.iter().filter(|one| one.outcome == "succeeded");
+        succeeded.count() <= 1 && page.next_cursor.is_none()
+    })
+}
+
+/// Sends an invitation's link to whom it is for. Returns whether it will be sent.
+pub(crate) async fn send_invitation(app: &App, address: &Email, link: &str, until: i64) -> bool {
+    if !app.notices.has_mail() {
+        return false;
+    }
+    let mail = words::invitation(app, link, until);
+    queue(app, "user.invited", address.to_string(), &mail).await;
+    true
+}

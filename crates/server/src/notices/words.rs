@@ -1,0 +1,127 @@
+//! What mails say. Plain text: it is read everywhere, and nothing in it is loaded.
+
+use keywright_domain::people::Session;
+use serde::{Deserialize, Serialize};
+
+use crate::pages::dates::shown;
+use crate::server::App;
+use crate::sessions::user_agent;
+use crate::webhooks::events::Event;
+
+/// A mail without an address.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Mail {
+    pub(crate) subject: String,
+    pub(crate) text: String,
+}
+
+impl Mail {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+}
+
+/// One line without control characters: a name must not begin a header of its own.
+fn line(text: &str, most: usize) -> String {
+    text.chars()
+        .map(|letter| if letter.is_control() { ' ' } else { letter })
+        .take(most)
+        .collect()
+}
+
+fn mail(app: &App, subject: &str, paragraphs: &[String]) -> Mail {
+    let site = line(&app.settings.site_name, 60);
+    let mut text = paragraphs.join("\n\n");
+    text.push_str(&format!(
+        "\n\n-- \n{site}\n{}\n",
+        app.settings.issuer.as_str()
+    ));
+    Mail {
+        subject: line(&format!("{site}: {subject}"), 200),
+        text,
+    }
+}
+
+/// What is to be done about an event.
+fn advice(kind: &str) -> &'static str {
+    match kind {
+        "key.expiring" => {
+            "Rotate the key before that: then the old secret goes on for the overlap, and nothing breaks."
+        }
+        "rotation.due" => "Rotate the key, or let its schedule do it.",
+        "rotation.pending" => {
+            "Take it by POST /api/v1/keys/{id}/rotations/{rotation_id}/reissue, or in the app. The old secret goes on \
+             until the new one is used."
+        }
+        "overlap.closing" => "Give these callers the new secret, or they will be refused.",
+        "key.exposed" => {
+            "Whoever has the text may have used it. Look at the key's use, and rotate it where it is needed. \
+             A secret that was reported in full has been ended already. What stands as the reason was written by \
+             whoever reported it: do not trust an address in it."
+        }
+        "key.reported" => {
+            "Only the public part was told, so nothing was ended. Look whether the whole key is there too; \
+             if so, rotate it at once."
+        }
+        "secret.retired_used" => {
+            "Somebody still has the old secret. If it is a program of yours, give it the new one; if not, \
+             the old secret has leaked."
+        }
+        "canary.used" => "Find out how it got there: whoever has this key may have more.",
+        "delivery.failed" => {
+            "The old secret goes on. See why the new one could not be delivered, and deliver it again."
+        }
+        "webhook.disabled" => "Mend the receiver, then switch the webhook on again.",
+        _ => "",
+    }
+}
+
+pub(super) fn of_event(app: &App, event: &Event) -> Mail {
+    let mut paragraphs = vec![format!("{}.", line(&event.summary, 300))];
+    let lines: Vec<_> = event.lines.iter().map(|text| line(text, 300)).collect();
+    if !lines.is_empty() {
+        paragraphs.push(lines.join("\n"));
+    }
+    let advice = advice(event.kind);
+    if !advice.is_empty() {
+        paragraphs.push(advice.to_owned());
+    }
+    mail(app, &event.summary, &paragraphs)
+}
+
+pub(super) fn new_sign_in(app: &App, session: &Session) -> Mail {
+    let browser = user_agent::read(&session.user_agent).shown();
+    mail(
+        app,
+        "new sign-in",
+        &[
+            "Somebody signed in to your account with a browser that it had not seen before."
+                .to_owned(),
+            format!(
+                "When: {} UTC\nBrowser: {}\nAddress: {}",
+                shown(app.now()),
+                line(&browser, 100),
+                line(&session.network, 60)
+            ),
+            format!(
+                "If it was you, nothing is to be done. If not, end the session and change your password: {}",
+                app.settings.url("/account")
+            ),
+        ],
+    )
+}
+
+pub(super) fn invitation(app: &App, link: &str, until: i64) -> Mail {
+    mail(
+        app,
+        "you are invited",
+        &[
+            "You are invited to make an account. The link is good once, for you alone:".to_owned(),
+            link.to_owned(),
+            format!(
+                "It can be used until {} UTC. If you did not expect this, do nothing.",
+                shown(until)
+            ),
+        ],
+    )
+}

@@ -1,0 +1,181 @@
+//! `/api/v1/webhooks`: who is told what, and where.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use keywright_domain::SecretText;
+use keywright_registry::outbox::{NewWebhook, WebhookChange};
+use url::Url;
+
+use super::views::{WebhookList, WebhookToChange, WebhookToMake, WebhookView, WebhookWithSecret};
+use super::{READ, SECRET_PURPOSE, WRITE, events, signature};
+use crate::keys::manager::Manager;
+use crate::problem::Problem;
+use crate::server::App;
+use crate::sessions::api::{Body, private};
+
+const LONGEST_ADDRESS: usize = 2_000;
+/// How long the secret before signs as well.
+const OVERLAP_MS: i64 = 24 * 60 * 60 * 1000;
+
+/// An address that we may send to: https, or this machine where the settings allow it. Names are
+/// looked up when something is sent.
+fn address(app: &App, text: &str) -> Result<String, Problem> {
+    let refuse = |why: &str| Problem::bad_request("invalid_webhook_url", why);
+    if text.len() > LONGEST_ADDRESS {
+        return Err(refuse("the address is too long"));
+    }
+    let url = Url::parse(text.trim()).map_err(|_| refuse("this is no address"))?;
+    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
+        return Err(refuse(
+            "an address has no user name, password or fragment here",
+        ));
+    }
+    app.rp
+        .http
+        .check(&url)
+        .map_err(|error| refuse(&error.to_string()))?;
+    Ok(url.into())
+}
+
+fn event_types(asked: &[String]) -> Result<Vec<String>, Problem> {
+    let known = |one: &String| one == "*" || events::types().any(|kind| kind == one);
+    if asked.is_empty() || !asked.iter().all(known) {
+        let all: Vec<_> = events::types().collect();
+        let detail = format!("events are one or more of *, {}", all.join(", "));
+        return Err(Problem::bad_request("invalid_event_type", detail));
+    }
+    let mut types = asked.to_vec();
+    types.sort();
+    types.dedup();
+    if types.iter().any(|one| one == "*") {
+        types = vec!["*".to_owned()];
+    }
+    Ok(types)
+}
+
+fn with_secret(webhook: WebhookView, secret: &SecretText, status: StatusCode) -> Response {
+    let mut response = private(&WebhookWithSecret {
+        webhook,
+        secret: secret.expose().to_owned(),
+    });
+    *response.status_mut() = status;
+    response
+}
+
+/// All webhooks, and every type of event. Needs `webhooks:read`.
+#[utoipa::path(
+    get, path = "/api/v1/webhooks", tag = "webhooks",
+    responses((status = 200, description = "All of them", body = WebhookList))
+)]
+pub(crate) async fn list(State(app): State<App>, manager: Manager) -> Result<Response, Problem> {
+    manager.require(READ)?;
+    let items = app.registry.list_webhooks().await?.into_iter();
+    Ok(private(&WebhookList {
+        items: items.map(WebhookView::from).collect(),
+        event_types: events::types().collect(),
+    }))
+}
+
+/// Makes a webhook. Needs `webhooks:write`. The answer holds its secret, this once.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks", tag = "webhooks", request_body = WebhookToMake,
+    responses(
+        (status = 201, description = "Made; the secret is shown once", body = WebhookWithSecret),
+        (status = 400, description = "`invalid_webhook_url`, `invalid_event_type`"),
+    )
+)]
+pub(crate) async fn create(
+    State(app): State<App>,
+    manager: Manager,
+    Body(asked): Body<WebhookToMake>,
+) -> Result<Response, Problem> {
+    manager.require(WRITE)?;
+    let secret = signature::new_secret();
+    let new = NewWebhook {
+        url: address(&app, &asked.url)?,
+        events: event_types(&asked.events)?,
+        description: asked.description,
+        secret: app.secrets.seal(SECRET_PURPOSE, secret.expose().as_bytes()),
+    };
+    let webhook = app.registry.add_webhook(&manager.actor, &new).await?;
+    Ok(with_secret(webhook.into(), &secret, StatusCode::CREATED))
+}
+
+/// One webhook. Needs `webhooks:read`.
+#[utoipa::path(
+    get, path = "/api/v1/webhooks/{id}", tag = "webhooks",
+    params(("id" = String, Path, description = "The webhook")),
+    responses((status = 200, description = "The webhook", body = WebhookView), (status = 404, description = "`webhook_not_found`"))
+)]
+pub(crate) async fn read(
+    State(app): State<App>,
+    manager: Manager,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    manager.require(READ)?;
+    Ok(private(&WebhookView::from(
+        app.registry.find_webhook(&id).await?,
+    )))
+}
+
+/// Changes a webhook, or switches it on or off. Needs `webhooks:write`.
+#[utoipa::path(
+    patch, path = "/api/v1/webhooks/{id}", tag = "webhooks", request_body = WebhookToChange,
+    params(("id" = String, Path, description = "The webhook")),
+    responses((status = 200, description = "Changed", body = WebhookView), (status = 404, description = "`webhook_not_found`"))
+)]
+pub(crate) async fn change(
+    State(app): State<App>,
+    manager: Manager,
+    Path(id): Path<String>,
+    Body(asked): Body<WebhookToChange>,
+) -> Result<Response, Problem> {
+    manager.require(WRITE)?;
+    let change = WebhookChange {
+        url: asked.url.map(|url| address(&app, &url)).transpose()?,
+        events: asked.events.map(|types| event_types(&types)).transpose()?,
+        description: asked.description,
+        enabled: asked.enabled,
+    };
+    let changed = app.registry.change_webhook(&manager.actor, &id, &change);
+    Ok(private(&WebhookView::from(changed.await?)))
+}
+
+/// Removes a webhook; what waits for it is given up. Needs `webhooks:write`.
+#[utoipa::path(
+    delete, path = "/api/v1/webhooks/{id}", tag = "webhooks",
+    params(("id" = String, Path, description = "The webhook")),
+    responses((status = 204, description = "Removed"), (status = 404, description = "`webhook_not_found`"))
+)]
+pub(crate) async fn remove(
+    State(app): State<App>,
+    manager: Manager,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    manager.require(WRITE)?;
+    app.registry.remove_webhook(&manager.actor, &id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Gives a webhook a new secret. For a day, requests carry the signatures of both. Needs
+/// `webhooks:write`.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/{id}/rotate-secret", tag = "webhooks",
+    params(("id" = String, Path, description = "The webhook")),
+    responses((status = 200, description = "The secret is shown once", body = WebhookWithSecret), (status = 404, description = "`webhook_not_found`"))
+)]
+pub(crate) async fn rotate_secret(
+    State(app): State<App>,
+    manager: Manager,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    manager.require(WRITE)?;
+    let secret = signature::new_secret();
+    let sealed = app.secrets.seal(SECRET_PURPOSE, secret.expose().as_bytes());
+    let webhook = app
+        .registry
+        .rotate_webhook_secret(&manager.actor, &id, &sealed, OVERLAP_MS)
+        .await?;
+    Ok(with_secret(webhook.into(), &secret, StatusCode::OK))
+}

@@ -1,0 +1,146 @@
+//! What came of deliveries, a test, and sending one again.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use keywright_domain::base62::random_id;
+use keywright_registry::outbox::{Attempt, Channel, MadeOf, Message, NewMessage, Webhook};
+
+use super::views::{AttemptView, DeliveryList, DeliveryView, DeliveryWithAttempts};
+use super::{READ, WRITE, events};
+use crate::keys::manager::Manager;
+use crate::problem::Problem;
+use crate::server::App;
+use crate::sessions::api::{PageAsked, private};
+
+fn not_found() -> Problem {
+    Problem::not_found("message_not_found", "there is no delivery with this id")
+}
+
+/// A webhook that is told something.
+async fn enabled(app: &App, id: &str) -> Result<Webhook, Problem> {
+    let webhook = app.registry.find_webhook(id).await?;
+    if webhook.disabled_at.is_some() {
+        let detail = "this webhook is switched off: switch it on first";
+        let status = StatusCode::CONFLICT;
+        return Err(Problem::new(status, "webhook_disabled", detail));
+    }
+    Ok(webhook)
+}
+
+/// A delivery of this webhook.
+async fn delivery_of(
+    app: &App,
+    id: &str,
+    delivery: &str,
+) -> Result<(Message, Vec<Attempt>), Problem> {
+    let (message, attempts) = app.registry.find_message(delivery).await?;
+    if message.channel != Channel::Webhook || message.target != id {
+        return Err(not_found());
+    }
+    Ok((message, attempts))
+}
+
+fn accepted(message: Message) -> Response {
+    let mut response = private(&DeliveryView::from(message));
+    *response.status_mut() = StatusCode::ACCEPTED;
+    response
+}
+
+/// The deliveries of a webhook, newest first; they are kept for 30 days. Needs `webhooks:read`.
+#[utoipa::path(
+    get, path = "/api/v1/webhooks/{id}/deliveries", tag = "webhooks",
+    params(
+        ("id" = String, Path, description = "The webhook"),
+        ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
+        ("limit" = Option<u32>, Query, description = "1 to 100"),
+    ),
+    responses((status = 200, description = "One page", body = DeliveryList), (status = 404, description = "`webhook_not_found`"))
+)]
+pub(crate) async fn list(
+    State(app): State<App>,
+    manager: Manager,
+    Path(id): Path<String>,
+    asked: PageAsked,
+) -> Result<Response, Problem> {
+    manager.require(READ)?;
+    app.registry.find_webhook(&id).await?;
+    let (items, next_cursor) = app
+        .registry
+        .list_messages(Channel::Webhook, &id, asked.cursor.as_deref(), asked.limit)
+        .await?;
+    Ok(private(&DeliveryList {
+        items: items.into_iter().map(DeliveryView::from).collect(),
+        next_cursor,
+    }))
+}
+
+/// One delivery with all its tries. Needs `webhooks:read`.
+#[utoipa::path(
+    get, path = "/api/v1/webhooks/{id}/deliveries/{delivery}", tag = "webhooks",
+    params(("id" = String, Path, description = "The webhook"), ("delivery" = String, Path, description = "The delivery")),
+    responses((status = 200, description = "With its tries", body = DeliveryWithAttempts), (status = 404, description = "`message_not_found`"))
+)]
+pub(crate) async fn read(
+    State(app): State<App>,
+    manager: Manager,
+    Path((id, delivery)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    manager.require(READ)?;
+    let (message, attempts) = delivery_of(&app, &id, &delivery).await?;
+    Ok(private(&DeliveryWithAttempts {
+        delivery: message.into(),
+        attempts: attempts.into_iter().map(AttemptView::from).collect(),
+    }))
+}
+
+/// Sends a delivery again, whatever came of it. The receiver sees the same `webhook-id`. Needs
+/// `webhooks:write`.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/{id}/deliveries/{delivery}/redeliver", tag = "webhooks",
+    params(("id" = String, Path, description = "The webhook"), ("delivery" = String, Path, description = "The delivery")),
+    responses((status = 202, description = "It is on its way", body = DeliveryView), (status = 409, description = "`webhook_disabled`"))
+)]
+pub(crate) async fn redeliver(
+    State(app): State<App>,
+    manager: Manager,
+    Path((id, delivery)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    manager.require(WRITE)?;
+    enabled(&app, &id).await?;
+    let (message, _) = delivery_of(&app, &id, &delivery).await?;
+    let message = app.registry.resend_message(&message.id).await?;
+    app.notices.wake();
+    Ok(accepted(message))
+}
+
+/// Sends an event that says it is a test. Needs `webhooks:write`.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/{id}/test", tag = "webhooks",
+    params(("id" = String, Path, description = "The webhook")),
+    responses((status = 202, description = "It is on its way", body = DeliveryView), (status = 409, description = "`webhook_disabled`"))
+)]
+pub(crate) async fn test(
+    State(app): State<App>,
+    manager: Manager,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    manager.require(WRITE)?;
+    let webhook = enabled(&app, &id).await?;
+    let event = events::test(&random_id(&mut rand::rng()), app.now());
+    let message = NewMessage {
+        event_id: event.id.clone(),
+        event_type: event.kind.to_owned(),
+        channel: Channel::Webhook,
+        target: webhook.id,
+        body: event.body(),
+    };
+    app.registry.enqueue(MadeOf::Else, vec![message]).await?;
+    let (items, _) = app
+        .registry
+        .list_messages(Channel::Webhook, &id, None, 10)
+        .await?;
+    app.notices.wake();
+    let made = items.into_iter().find(|one| one.event_id == event.id);
+    made.map(accepted).ok_or_else(not_found)
+}

@@ -1,0 +1,248 @@
+//! Webhooks, found keys and backups of a server that is a process: killed, restarted, written to.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::harness::{Options, ServerProcess};
+
+/// Requests as they came: head and body.
+type Got = Arc<Mutex<Vec<(String, String)>>>;
+
+/// Somebody who listens, answers 500 the first time and 204 from then on.
+async fn listen() -> Result<(Got, String)> {
+    let got = Got::default();
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = format!("http://{}/hook", listener.local_addr()?);
+    let kept = Arc::clone(&got);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut bytes = Vec::new();
+            let mut part = [0; 4096];
+            loop {
+                let Ok(read) = stream.read(&mut part).await else {
+                    break;
+                };
+                bytes.extend_from_slice(&part[..read]);
+                let text = String::from_utf8_lossy(&bytes).into_owned();
+                let Some((head, body)) = text.split_once("\r\n\r\n") else {
+                    if read == 0 {
+                        break;
+                    }
+                    continue;
+                };
+                let length = head.lines().find_map(|line| {
+                    let (name, value) = line.split_once(':')?;
+                    let is_length = name.eq_ignore_ascii_case("content-length");
+                    is_length
+                        .then(|| value.trim().parse::<usize>().ok())
+                        .flatten()
+                });
+                if body.len() >= length.unwrap_or(0) {
+                    let mut got = kept.lock().unwrap();
+                    got.push((head.to_ascii_lowercase(), body.to_owned()));
+                    break;
+                }
+            }
+            let first = kept.lock().unwrap().len() == 1;
+            let status = if first { "500 no" } else { "204 yes" };
+            let answer =
+                format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    Ok((got, address))
+}
+
+async fn server() -> Result<ServerProcess> {
+    ServerProcess::with(Options {
+        settings: "allow_private_addresses = true",
+        ..Options::default()
+    })
+    .await
+}
+
+async fn ask(server: &ServerProcess, path: &str, body: Value) -> Result<Value> {
+    let answer = reqwest::Client::builder()
+        .no_proxy()
+        .build()?
+        .post(server.at(path))
+        .bearer_auth(&server.root_key)
+        .json(&body)
+        .send()
+        .await?;
+    let status = answer.status();
+    let text = answer.text().await?;
+    ensure!(status.is_success(), "{path}: {status} {text}");
+    Ok(serde_json::from_str(&text).unwrap_or(Value::Null))
+}
+
+async fn define_scope(server: &ServerProcess) -> Result<()> {
+    let answer = reqwest::Client::builder()
+        .no_proxy()
+        .build()?
+        .put(server.at("/api/v1/scopes"))
+        .bearer_auth(&server.root_key)
+        .json(&json!({ "name": "orders:read" }))
+        .send()
+        .await?;
+    ensure!(answer.status().is_success());
+    Ok(())
+}
+
+async fn issue(server: &ServerProcess, name: &str) -> Result<Value> {
+    let wish = json!({ "name": name, "prefix": "sk_live", "scopes": ["orders:read"] });
+    ask(server, "/api/v1/keys", wish).await
+}
+
+async fn verdict(server: &ServerProcess, key: &str) -> Result<u16> {
+    let answer = reqwest::Client::builder()
+        .no_proxy()
+        .build()?
+        .get(server.at("/verify"))
+        .header("x-api-key", key)
+        .send()
+        .await?;
+    Ok(answer.status().as_u16())
+}
+
+async fn until(got: &Got, many: usize) -> Result<Vec<(String, String)>> {
+    for _ in 0..600 {
+        if got.lock().unwrap().len() >= many {
+            return Ok(got.lock().unwrap().clone());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let now = got.lock().unwrap().clone();
+    anyhow::bail!("{many} requests were to come: {now:?}")
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str> {
+    value[name]
+        .as_str()
+        .with_context(|| format!("no {name} in {value}"))
+}
+
+#[tokio::test]
+async fn a_killed_server_tells_what_it_had_not_told_and_with_the_same_id() -> Result<()> {
+    let mut server = server().await?;
+    define_scope(&server).await?;
+    let (got, url) = listen().await?;
+    ask(
+        &server,
+        "/api/v1/webhooks",
+        json!({ "url": url, "events": ["key.issued"] }),
+    )
+    .await?;
+    issue(&server, "one").await?;
+    let first = until(&got, 1).await?;
+    // It failed once, and then the process is gone without a word.
+    server.signal("KILL")?;
+    let _ = server.ended().await?;
+    server.serve().await?;
+    let both = until(&got, 2).await?;
+    let id = |(head, _): &(String, String)| {
+        let line = head.lines().find(|line| line.starts_with("webhook-id:"));
+        line.map(str::to_owned)
+    };
+    ensure!(
+        id(&first[0]).is_some() && id(&both[0]) == id(&both[1]),
+        "{both:?}"
+    );
+    ensure!(both[0].1 == both[1].1, "it says something else now");
+    // Killed between the change and its message: whatever was committed is told.
+    issue(&server, "two").await?;
+    server.signal("KILL")?;
+    let _ = server.ended().await?;
+    server.serve().await?;
+    let all = until(&got, 3).await?;
+    ensure!(all[2].1.contains("two"), "{all:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_144_a_stranger_ends_a_key_that_they_found() -> Result<()> {
+    let server = server().await?;
+    define_scope(&server).await?;
+    let issued = issue(&server, "Billing").await?;
+    let key = text(&issued, "secret")?;
+    ensure!(verdict(&server, key).await? == 204);
+    let stranger = reqwest::Client::builder().no_proxy().build()?;
+    let report = stranger.post(server.at("/found-key"));
+    let answer = report.json(&json!({ "key": key })).send().await?;
+    ensure!(answer.status() == 200, "{}", answer.status());
+    for _ in 0..100 {
+        if verdict(&server, key).await? == 401 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    ensure!(verdict(&server, key).await? == 401, "it works on");
+    ensure!(
+        !server.logged().contains(&key[20..]),
+        "the key is in the log"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_203_a_backup_under_writes_is_whole_and_comes_back() -> Result<()> {
+    let mut server = server().await?;
+    define_scope(&server).await?;
+    let kept = issue(&server, "kept").await?;
+    let ended = issue(&server, "ended").await?;
+    let path = format!("/api/v1/keys/{}/revoke", text(&ended["key"], "id")?);
+    ask(&server, &path, json!({ "reason": "before" })).await?;
+    let passphrase = server.write("passphrase", "correct horse battery staple\n")?;
+    let file = server.data().with_file_name("backup.age");
+    let file = file.to_str().context("path")?;
+    // Somebody issues keys all the while.
+    let words = ["backup", "--out", file, "--passphrase-file", &passphrase];
+    let writes = async {
+        let mut made = Vec::new();
+        for n in 0..60 {
+            made.push(issue(&server, &format!("during {n}")).await?);
+        }
+        anyhow::Ok(made)
+    };
+    let (backed_up, made) = tokio::join!(server.command(&words), writes);
+    backed_up?;
+    let made = made?;
+    let after = issue(&server, "after").await?;
+    server.signal("TERM")?;
+    ensure!(server.ended().await?, "{}", server.logged());
+    std::fs::rename(server.data(), server.data().with_file_name("old"))?;
+    server
+        .command(&["restore", "--from", file, "--passphrase-file", &passphrase])
+        .await?;
+    server.serve().await?;
+    ensure!(
+        verdict(&server, text(&kept, "secret")?).await? == 204,
+        "a key is lost"
+    );
+    ensure!(
+        verdict(&server, text(&ended, "secret")?).await? == 401,
+        "an ended key is back"
+    );
+    ensure!(
+        verdict(&server, text(&after, "secret")?).await? == 401,
+        "from after the backup"
+    );
+    // What was written meanwhile is in it from the first to some last one, without a gap.
+    let mut works = Vec::new();
+    for issued in &made {
+        works.push(verdict(&server, text(issued, "secret")?).await? == 204);
+    }
+    let last = works.iter().take_while(|one| **one).count();
+    ensure!(
+        works[last..].iter().all(|one| !one),
+        "there are gaps: {works:?}"
+    );
+    let doctor = server.try_command(&["doctor"]).await?;
+    ensure!(doctor.0, "{doctor:?}");
+    Ok(())
+}

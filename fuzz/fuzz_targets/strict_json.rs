@@ -2,8 +2,8 @@
 //! found by another rule: there are as many colons as names.
 #![no_main]
 
-// The file by itself: the whole server would have to be built.
-#[path = "../../crates/server/src/rp/strict_json.rs"]
+// The file by itself: what it stands in would have to be built.
+#[path = "../../crates/jose/src/strict_json.rs"]
 mod strict_json;
 
 use libfuzzer_sys::fuzz_target;

@@ -8,7 +8,7 @@ import { UserAgent, approve } from './user-agent.mjs';
 const input = JSON.parse(process.argv[2]);
 const issuer = new URL(input.issuer);
 const redirect = 'http://127.0.0.1:9999/callback';
-const insecure = { execute: [oidc.allowInsecureRequests] };
+const insecure = issuer.protocol === 'http:' ? { execute: [oidc.allowInsecureRequests] } : {};
 
 const discover = (auth) => oidc.discovery(issuer, input.client, undefined, auth ?? authentication(), insecure);
 function authentication() {

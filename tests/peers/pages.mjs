@@ -13,7 +13,9 @@ const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.
 const browser = await chromium.launch({
   executablePath: '/usr/lib/chromium/chromium',
   args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-dev-shm-usage',
-    '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'],
+    '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+    // The one certificate of this test, by its key; every other is checked as always.
+    ...(input.pin ? [`--ignore-certificate-errors-spki-list=${input.pin}`] : [])],
 });
 
 async function signIn(page, where = '/account') {
@@ -123,6 +125,55 @@ const scenarios = {
     await page.keyboard.press('Enter');
     await page.waitForURL((url) => !url.pathname.includes('sign-in'));
     return { first, path: new URL(page.url()).pathname };
+  },
+
+  // Over https: cookies that only https and this host can set, and pages that are asked for by https only.
+  async https() {
+    const context = await browser.newContext();
+    const page = await context.newPage();
+    const response = await page.goto(at('/sign-in'));
+    const strict = response.headers()['strict-transport-security'] ?? null;
+    await signIn(page);
+    const cookies = await context.cookies(input.issuer);
+    // Prefixed cookies are what the server goes by: what another page of this host could set is not.
+    await context.addCookies([{ name: 'session', value: 'planted', url: input.issuer }]);
+    await page.goto(at('/account'));
+    const account = await page.getByRole('heading', { level: 1 }).count();
+    const session = await page.evaluate(async () => (await fetch('/auth/session')).status);
+    const csrf = await page.evaluate(async () => (await (await fetch('/auth/csrfToken')).json()).csrfToken);
+    const out = await page.evaluate(async (token) => (await fetch('/auth/signOut', {
+      method: 'POST', headers: { 'x-csrf-token': token },
+    })).status, csrf);
+    const after = await page.evaluate(async () => (await fetch('/auth/session')).status);
+    return {
+      strict, account, session, out, after,
+      cookies: cookies.map(({ name, httpOnly, secure, sameSite, path, domain }) => ({ name, httpOnly, secure, sameSite, path, domain })),
+      left: (await context.cookies(input.issuer)).map((one) => one.name),
+    };
+  },
+
+  // An answer by form: a button without scripts, and by itself with them.
+  async form_post() {
+    const posts = [];
+    for (const javaScriptEnabled of [false, true]) {
+      const context = await browser.newContext({ javaScriptEnabled });
+      const page = await context.newPage();
+      const blocked = [];
+      page.on('console', (message) => { if (message.type() === 'error') blocked.push(message.text()); });
+      await page.route('http://127.0.0.1:9999/**', (route) => route.fulfill({ body: 'the client' }));
+      const sent = page.waitForRequest((request) => request.url().startsWith('http://127.0.0.1:9999/'));
+      await signIn(page, `${authorize().slice(input.issuer.length)}&response_mode=form_post&prompt=consent`);
+      await page.getByRole('button', { name: /^allow/i }).click();
+      if (!javaScriptEnabled) await page.getByRole('button', { name: 'Continue' }).click();
+      const request = await sent;
+      const fields = new URLSearchParams(request.postData() ?? '');
+      posts.push({
+        method: request.method(), url: request.url(), code: fields.has('code'), state: fields.get('state'),
+        iss: fields.get('iss'), referrer: request.headers().referer ?? null, blocked,
+      });
+      await context.close();
+    }
+    return { posts };
   },
 
   // Another site tries to show our pages in a frame.

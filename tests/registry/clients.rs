@@ -1,6 +1,7 @@
 //! Clients and consents, devices, revocation, pushed requests, and what is pruned.
 
 use anyhow::Result;
+use keywright_domain::SecretText;
 use keywright_domain::api_keys::DAY_MS;
 use keywright_domain::people::{
     AuthMethod, ClientType, EndReason, GrantRefusal, NewClient, RefreshLives,
@@ -281,6 +282,31 @@ async fn s55_s56_a_device_waits_and_gets_its_tokens_once() -> Result<()> {
         code_of(registry.find_device(&late.user_code).await),
         "user_code_invalid"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_117_s56_what_was_let_in_before_another_password_gets_nothing() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let hash = SecretText::new("$new".to_owned());
+    for (code, at) in [("before", 1_000), ("after", 3_000)] {
+        fixture.set_clock(START + at);
+        let request = registry.start_device(&device(code)).await?;
+        registry
+            .decide_device(actor, &request.user_code, &ada.id, None, true)
+            .await?;
+        if code == "before" {
+            fixture.set_clock(START + 2_000);
+            registry
+                .set_password_hash(actor, &ada.id, Some(&hash), None)
+                .await?;
+        }
+    }
+    let refused = registry.poll_device(&poll("before", "x")).await?;
+    assert_eq!(refused, DeviceOutcome::Refused(GrantRefusal::Revoked));
+    let given = registry.poll_device(&poll("after", "y")).await?;
+    assert!(matches!(given, DeviceOutcome::Redeemed(_)), "{given:?}");
     Ok(())
 }
 

@@ -525,3 +525,60 @@ async fn ac_117_another_password_ends_every_refresh_family_but_the_callers_own()
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn ac_117_a_password_is_reset_and_chosen_once() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let hash = SecretText::new("$chosen".to_owned());
+    let own = session(&fixture, &ada, "own").await?;
+    let grant = grant_of(&fixture, &ada, "code", "refresh", Some(&own.id)).await?;
+    let (first, ended) = registry.reset_password(actor, &ada.id).await?;
+    assert_eq!((ended.sessions.len(), ended.grants), (1, 1));
+    let revoked = registry.find_grant(&grant.id).await?;
+    assert_eq!(revoked.revoke_reason, Some(EndReason::PasswordChanged));
+    assert!(!registry.find_user(&ada.id).await?.has_password);
+    // Another reset in the same millisecond is another link.
+    let (second, _) = registry.reset_password(actor, &ada.id).await?;
+    assert!(second > first);
+    let invalid = "password_reset_invalid";
+    assert_eq!(
+        code_of(registry.find_password_reset(&ada.id, first).await),
+        invalid
+    );
+    assert_eq!(
+        code_of(registry.choose_password(&ada.id, first, &hash).await),
+        invalid
+    );
+    assert_eq!(
+        code_of(registry.choose_password("nobody", second, &hash).await),
+        invalid
+    );
+    assert_eq!(
+        registry.find_password_reset(&ada.id, second).await?.id,
+        ada.id
+    );
+    let mut tasks = Vec::new();
+    for number in 0..50 {
+        let (registry, id) = (registry.clone(), ada.id.clone());
+        let hash = SecretText::new(format!("$chosen {number}"));
+        let chosen = async move { registry.choose_password(&id, second, &hash).await };
+        tasks.push(tokio::spawn(chosen));
+    }
+    let mut chosen = 0;
+    for task in tasks {
+        chosen += usize::from(task.await?.is_ok());
+    }
+    assert_eq!(chosen, 1);
+    assert!(registry.find_user(&ada.id).await?.has_password);
+    // A link is for who is there: not for somebody who was disabled meanwhile.
+    let (third, _) = registry.reset_password(actor, &ada.id).await?;
+    registry.disable_user(actor, &ada.id, "").await?;
+    assert_eq!(
+        code_of(registry.choose_password(&ada.id, third, &hash).await),
+        invalid
+    );
+    let refused = registry.reset_password(actor, &ada.id).await;
+    assert_eq!(code_of(refused), "user_disabled");
+    Ok(())
+}

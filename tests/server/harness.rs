@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub(crate) database: Option<String>,
     /// Lines for `server.toml`.
     pub(crate) settings: &'static str,
+    /// Certificate and key: https.
+    pub(crate) tls: Option<(PathBuf, PathBuf)>,
 }
 
 impl Default for Options {
@@ -33,6 +35,7 @@ impl Default for Options {
             host: "127.0.0.1",
             database: None,
             settings: "",
+            tls: None,
         }
     }
 }
@@ -59,8 +62,13 @@ impl ServerProcess {
     /// The same, otherwise.
     pub(crate) async fn with(options: Options) -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let scheme = if options.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         let mut server = Self {
-            issuer: format!("http://{}:{port}", options.host),
+            issuer: format!("{scheme}://{}:{port}", options.host),
             root_key: String::new(),
             listen: format!("127.0.0.1:{port}"),
             options,
@@ -127,6 +135,13 @@ impl ServerProcess {
         command.arg(self.data());
         if let Some(database) = &self.options.database {
             command.args(["--database", database]);
+        }
+        if let Some((cert, key)) = &self.options.tls {
+            command
+                .arg("--tls-cert")
+                .arg(cert)
+                .arg("--tls-key")
+                .arg(key);
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(
@@ -227,11 +242,21 @@ pub(crate) fn program() -> Result<PathBuf> {
 
 /// Runs a program of tests/peers to its end, and returns the JSON it printed.
 pub(crate) async fn peer(script: &str, input: &Value) -> Result<Value> {
+    peer_with(script, input, &[]).await
+}
+
+/// The same with variables of the environment.
+pub(crate) async fn peer_with(
+    script: &str,
+    input: &Value,
+    variables: &[(&str, &Path)],
+) -> Result<Value> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("peers");
     let run = Command::new("node")
         .current_dir(folder)
         .arg(script)
         .arg(input.to_string())
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();

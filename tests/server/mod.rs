@@ -3,11 +3,15 @@
 
 mod gateway;
 mod harness;
+mod https;
+mod kill;
+mod load;
 mod nodes;
 mod pages;
 mod process;
 mod schema;
 mod third_party;
+mod traces;
 mod upstream;
 mod webhooks;
 

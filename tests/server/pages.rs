@@ -43,6 +43,18 @@ async fn ac_196_pages_pass_axe_in_light_and_dark_and_fit_a_telephone() -> Result
 }
 
 #[tokio::test]
+async fn s11_s14_an_answer_by_form_with_and_without_scripts() -> Result<()> {
+    let server = with_client().await?;
+    let result = run(&server, "form_post").await?;
+    let post = json!({
+        "method": "POST", "url": "http://127.0.0.1:9999/callback", "code": true, "state": "s",
+        "iss": server.issuer, "referrer": null, "blocked": [],
+    });
+    ensure!(result["posts"] == json!([post, post]), "{result:#}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn ac_196_signing_in_by_keyboard() -> Result<()> {
     let server = ServerProcess::start().await?;
     let result = run(&server, "keyboard").await?;

@@ -142,6 +142,8 @@ pub enum AuditAction {
     UserRolesChanged,
     /// A password was set.
     PasswordChanged,
+    /// An administrator took a password away and gave a link to choose another.
+    PasswordReset,
     /// One-time codes or recovery codes were set up or removed.
     SecondFactorChanged,
     /// A one-time code or a recovery code was used.
@@ -322,6 +324,7 @@ impl AuditAction {
             Self::UserDeleted => "user.deleted",
             Self::UserRolesChanged => "user.roles_changed",
             Self::PasswordChanged => "user.password_changed",
+            Self::PasswordReset => "user.password_reset",
             Self::SecondFactorChanged => "user.second_factor_changed",
             Self::SecondFactorUsed => "user.second_factor_used",
             Self::PasskeyAdded => "user.passkey_added",

@@ -140,10 +140,7 @@ impl Server {
             secrets,
             clock,
         });
-        app.keys
-            .settle(&app.registry, &app.secrets, &app.settings, app.now())
-            .await
-            .map_err(|error| BuildError::Keys(error.to_string()))?;
+        settle_keys(&app).await?;
         crate::set_up::complete(&app.registry).await?;
         sessions::load(&app).await?;
         Ok(Self { app })
@@ -180,11 +177,7 @@ impl Server {
             loop {
                 tokio::time::sleep(SETTLE_EVERY).await;
                 let Some(app) = weak.upgrade() else { return };
-                let settled = app
-                    .keys
-                    .settle(&app.registry, &app.secrets, &app.settings, app.now())
-                    .await;
-                if let Err(error) = settled {
+                if let Err(error) = settle_keys(&app).await {
                     tracing::warn!(%error, "signing keys stay as they are until the next minute");
                 }
             }
@@ -253,6 +246,17 @@ impl Server {
     pub(crate) fn parts(&self) -> &App {
         &self.app
     }
+}
+
+/// Makes signing keys that are missing, brings all on to where time has them, and reads them anew.
+///
+/// # Errors
+/// [`BuildError::Keys`]; the keys stay as they were.
+pub(crate) async fn settle_keys(app: &App) -> Result<(), BuildError> {
+    app.keys
+        .settle(&app.registry, &app.secrets, &app.settings, app.now())
+        .await
+        .map_err(|error| BuildError::Keys(error.to_string()))
 }
 
 impl std::fmt::Debug for Server {

@@ -119,6 +119,22 @@ impl TestServer {
         &self.server.app().registry
     }
 
+    /// All files of its folder.
+    pub(crate) fn files(&self) -> Vec<std::path::PathBuf> {
+        let (mut files, mut folders) = (Vec::new(), vec![self._folder.path().to_owned()]);
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    files.push(path);
+                }
+            }
+        }
+        files
+    }
+
     /// Lets time pass.
     pub(crate) fn pass(&self, ms: i64) {
         self.clock.fetch_add(ms, Ordering::Relaxed);

@@ -12,7 +12,6 @@ mod flow;
 mod github;
 mod id_token;
 mod jwks;
-mod jws;
 mod loopback;
 mod pages;
 mod pending;
@@ -20,7 +19,6 @@ mod presets;
 mod profile;
 mod redeem;
 mod request;
-mod strict_json;
 
 pub use error::{ReauthReason, SignInError};
 

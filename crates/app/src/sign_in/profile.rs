@@ -1,11 +1,11 @@
 //! Who signed in, for showing: from the ID token and the userinfo endpoint
 //! (OpenID Connect Core §5.3). All of it is foreign text.
 
+use keywright_jose::VerifiedIdToken;
 use serde_json::{Map, Value};
 
 use super::discovery::Metadata;
 use super::error::{SignInError, tame};
-use super::id_token::VerifiedIdToken;
 use crate::http::HttpClient;
 use crate::tokens::AccessToken;
 

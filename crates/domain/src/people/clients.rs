@@ -82,7 +82,8 @@ const GRANTS: [&str; 4] = [
     "client_credentials",
     "urn:ietf:params:oauth:grant-type:device_code",
 ];
-const ALGORITHMS: [&str; 4] = ["RS256", "PS256", "ES256", "EdDSA"];
+/// What the server has keys for: a client registered for another would never get an ID token.
+const ALGORITHMS: [&str; 3] = ["RS256", "ES256", "EdDSA"];
 
 /// What is said of a client, whether it is new or changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,7 +173,7 @@ impl NewClient {
             ),
             (
                 !ALGORITHMS.contains(&self.signing_alg.as_str()),
-                "the signing algorithm is unknown",
+                "ID tokens are signed with RS256, ES256 or EdDSA, and with nothing else (such as PS256)",
             ),
             (
                 self.fapi && !fapi_method,
@@ -279,6 +280,20 @@ mod tests {
         for grant in ["implicit", "password"] {
             let code = refused(|client| client.grant_types.push(grant.into()));
             assert_eq!(code, "invalid_client_metadata");
+        }
+    }
+
+    #[test]
+    fn an_algorithm_that_never_signs_is_refused_by_name() {
+        for alg in ["PS256", "HS256", "none", ""] {
+            let mut client = desktop();
+            client.signing_alg = alg.into();
+            let refusal = client.check().expect_err("refused");
+            assert_eq!(refusal.code(), "invalid_client_metadata");
+            assert!(
+                refusal.to_string().contains("RS256, ES256 or EdDSA"),
+                "{refusal}"
+            );
         }
     }
 

@@ -41,6 +41,9 @@ pub enum PeopleError {
     /// The invitation is unknown, used, withdrawn or too old.
     #[error("this invitation is not valid any more")]
     Invitation,
+    /// The link for another password is used, replaced or too old.
+    #[error("this link for another password is not valid any more")]
+    PasswordReset,
     /// No such session.
     #[error("there is no session with this id")]
     SessionNotFound,
@@ -117,6 +120,7 @@ impl PeopleError {
             Self::RoleBuiltIn => "role_built_in",
             Self::RoleInUse => "role_in_use",
             Self::Invitation => "invitation_invalid",
+            Self::PasswordReset => "password_reset_invalid",
             Self::SessionNotFound => "session_not_found",
             Self::ClientNotFound => "client_not_found",
             Self::ClientIdTaken => "client_id_taken",

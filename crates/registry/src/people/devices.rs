@@ -3,8 +3,8 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    DeviceStatus, GrantRefusal, OAuthScopes, PeopleError, PollRule, RefreshLives, TokenDigest,
-    UserCode,
+    DeviceStatus, EndReason, GrantRefusal, OAuthScopes, PeopleError, PollRule, RefreshLives,
+    TokenDigest, UserCode,
 };
 
 use super::grants::{self, Grant, GrantOrigin};
@@ -290,6 +290,13 @@ async fn redeem(
     let Some(user) = user.filter(|user| user.disabled_at.is_none()) else {
         return Ok(DeviceOutcome::Refused(GrantRefusal::UserDisabled));
     };
+    // A new password ends what was let in before it, also what waits to be fetched (AC-117).
+    let decided_at = request.decided_at.unwrap_or(request.created_at);
+    if user.password_changed_at.is_some_and(|at| at > decided_at)
+        || was_taken_back(unit, request.session_id.as_deref()).await?
+    {
+        return Ok(DeviceOutcome::Refused(GrantRefusal::Revoked));
+    }
     // The one statement that decides who is first.
     if !store::people::devices::consume(unit.write(), &poll.digest).await? {
         return Ok(DeviceOutcome::Refused(GrantRefusal::Unknown));
@@ -320,6 +327,22 @@ async fn redeem(
         grants::about_grant(AuditAction::DeviceRedeemed, &grant, "given to a device"),
     );
     Ok(DeviceOutcome::Redeemed(Box::new(grant)))
+}
+
+/// Whether the session in which a device was let in was ended for safety since. One that is over, or
+/// that its person signed out of, takes nothing back.
+async fn was_taken_back(unit: &mut Unit, session_id: Option<&str>) -> Result<bool, RegistryError> {
+    let Some(id) = session_id else {
+        return Ok(false);
+    };
+    let session = store::people::sessions::find(unit.read(), id).await?;
+    let reason = session.and_then(|session| session.end_reason);
+    Ok(reason.is_some_and(|reason| {
+        !matches!(
+            reason,
+            EndReason::SignedOut | EndReason::Expired | EndReason::TooManySessions
+        )
+    }))
 }
 
 fn about_device(action: AuditAction, request: &DeviceRequest, verb: &str) -> NewEvent {

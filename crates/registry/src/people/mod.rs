@@ -10,6 +10,7 @@ pub(crate) mod devices;
 pub(crate) mod grants;
 pub(crate) mod invitations;
 pub(crate) mod page;
+pub(crate) mod password_resets;
 pub(crate) mod providers;
 pub(crate) mod refresh;
 pub(crate) mod refusals;

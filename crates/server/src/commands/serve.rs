@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 use keywright_registry::Clock;
-use keywright_server::settings::{DatabaseAddress, Settings};
+use keywright_server::settings::{DatabaseAddress, Settings, collector};
 use keywright_server::{Server, serve, serve_machines};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -62,6 +62,9 @@ pub(crate) struct Serve {
     /// A listener for metrics and probes alone.
     #[arg(long, env = "KEYWRIGHT_SERVER_METRICS_LISTEN", value_name = "ADDRESS")]
     metrics_listen: Option<SocketAddr>,
+    /// A collector of traces (OTLP over HTTP).
+    #[arg(long, env = "KEYWRIGHT_SERVER_OTLP_ENDPOINT", value_name = "URL")]
+    otlp_endpoint: Option<String>,
     /// `json` or `text`.
     #[arg(long, env = "KEYWRIGHT_SERVER_LOG_FORMAT", value_name = "FORMAT", value_parser = ["json", "text"])]
     log_format: Option<String>,
@@ -99,6 +102,9 @@ impl Serve {
             settings.trusted_proxies = self.trusted_proxies;
         }
         settings.metrics_listen = self.metrics_listen.or(settings.metrics_listen);
+        if let Some(endpoint) = &self.otlp_endpoint {
+            settings.otlp_endpoint = Some(collector(endpoint)?);
+        }
         settings.log_json = self
             .log_format
             .map_or(settings.log_json, |format| format == "json");

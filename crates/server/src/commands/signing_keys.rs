@@ -13,7 +13,7 @@ use super::shared::{open_registry, open_secrets, read_settings};
 pub(crate) enum SigningKeys {
     /// Lists signing keys, one JSON object a line.
     List(List),
-    /// Makes the next key. Running servers read it within a minute.
+    /// Makes the next key. Running servers read it within a minute, or at once on SIGHUP.
     Rotate(Rotate),
     /// Takes a key away. Tokens that it signed are no good from then on.
     Retire(Retire),

@@ -3,8 +3,10 @@
 pub(crate) mod cookies;
 pub(crate) mod csrf;
 pub(crate) mod failures;
+mod forwarded;
 pub(crate) mod headers;
 pub(crate) mod local_path;
+mod pairs;
 pub(crate) mod params;
 pub(crate) mod peer;
 

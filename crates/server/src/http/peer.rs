@@ -9,6 +9,7 @@ use axum::http::HeaderMap;
 use axum::http::header::USER_AGENT;
 use axum::http::request::Parts;
 
+use super::forwarded;
 use crate::server::App;
 use crate::settings::Settings;
 
@@ -44,26 +45,10 @@ impl Peer {
     }
 }
 
-/// The right-most address that no trusted proxy has: what stands left of it, anybody can write.
 fn client_address(settings: &Settings, connected: IpAddr, headers: &HeaderMap) -> IpAddr {
-    let mut address = connected.to_canonical();
-    let forwarded: Vec<&str> = headers
-        .get_all("x-forwarded-for")
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .map(str::trim)
-        .collect();
-    for text in forwarded.into_iter().rev() {
-        if !settings.trusts_proxy(address) {
-            break;
-        }
-        let Ok(before) = text.parse::<IpAddr>() else {
-            break;
-        };
-        address = before.to_canonical();
-    }
-    address
+    let lines = headers.get_all("x-forwarded-for").iter();
+    let lines: Vec<&str> = lines.filter_map(|value| value.to_str().ok()).collect();
+    forwarded::client_address(connected, &lines, |address| settings.trusts_proxy(address))
 }
 
 impl FromRequestParts<App> for Peer {

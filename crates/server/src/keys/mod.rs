@@ -4,6 +4,7 @@
 mod bearer;
 pub(crate) mod change;
 mod forward_auth;
+mod in_url;
 pub(crate) mod issue;
 pub(crate) mod list;
 pub(crate) mod manager;

@@ -33,6 +33,10 @@ pub(crate) const PARAMETERS: [&str; 17] = [
     "acr_values",
     "claims",
 ];
+/// Ways to answer, besides the usual one.
+const FORM_POST: &str = "form_post";
+/// All of them.
+pub(crate) const RESPONSE_MODES: [&str; 2] = ["query", FORM_POST];
 /// A request has to fit into an address of ours while the person signs in.
 const LONGEST: usize = 5_000;
 const LONGEST_STATE: usize = 2_000;
@@ -110,6 +114,8 @@ pub(crate) struct Target {
     pub(crate) redirect_uri: String,
     /// Returned unmodified (S12).
     pub(crate) state: Option<String>,
+    /// By a form that the browser posts, and not in the address (OAuth 2.0 Form Post Response Mode).
+    pub(crate) by_form: bool,
 }
 
 impl Target {
@@ -128,6 +134,7 @@ impl Target {
         Ok(Self {
             redirect_uri: redirect_uri.to_owned(),
             state: state.filter(|state| state.len() <= LONGEST_STATE),
+            by_form: params.get("response_mode") == Some(FORM_POST) && takes_forms(redirect_uri),
         })
     }
 }
@@ -159,11 +166,11 @@ pub(crate) fn read(
         }
         None => return Err(invalid("response_type is missing")),
     }
-    if params
-        .get("response_mode")
-        .is_some_and(|mode| mode != "query")
-    {
-        return Err(invalid("response_mode is query"));
+    match params.get("response_mode") {
+        None | Some("query") => {}
+        Some(FORM_POST) if takes_forms(params.get("redirect_uri").unwrap_or("")) => {}
+        Some(FORM_POST) => return Err(invalid("form_post needs an http or https redirect_uri")),
+        Some(_) => return Err(invalid("response_mode is query or form_post")),
     }
     check_lengths(params)?;
     let mut scopes = read_scopes(client, params.get("scope"))?;
@@ -232,6 +239,11 @@ pub(crate) fn encode(client: &Client, params: &Params) -> String {
         }
     }
     form.finish()
+}
+
+/// Browsers post forms to sites, and not to programs that registered a scheme of their own.
+fn takes_forms(redirect_uri: &str) -> bool {
+    redirect_uri.starts_with("https://") || redirect_uri.starts_with("http://")
 }
 
 fn invalid(text: &str) -> OAuthError {

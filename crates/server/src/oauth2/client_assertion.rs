@@ -6,9 +6,10 @@ mod tests;
 
 use keywright_domain::SecretText;
 use keywright_domain::people::Client;
+use keywright_jose::jwk::is_private;
 use serde_json::{Map, Value};
 
-use super::client_jws::{self, ClientJws};
+use super::client_jws::ClientJws;
 use crate::nodes;
 use crate::problem::OAuthError;
 use crate::server::App;
@@ -59,7 +60,7 @@ async fn judge(app: &App, client: &Client, assertion: &str) -> Option<()> {
         .as_array()?
         .iter()
         .filter_map(Value::as_object)
-        .filter(|key| !client_jws::is_private(key))
+        .filter(|key| !is_private(key))
         .filter(is_named)
         .take(MOST_KEYS);
     if !own.any(|key| jws.is_signed_by(key)) {

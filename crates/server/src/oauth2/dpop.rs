@@ -2,6 +2,7 @@
 //! A proof is young by its `iat`, or by a nonce of ours where the client's clock is wrong. Nonces are
 //! made of the hour and the master key, so that every node knows them.
 
+mod form;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -26,7 +27,6 @@ const OLDEST_S: i64 = 60;
 const AHEAD_S: i64 = 10;
 /// One nonce is given out for so long, and good for as long again.
 const NONCE_S: i64 = 150;
-const LONGEST_JTI: usize = 200;
 
 /// Checks the `DPoP` header of a request, if it has one. `path` is below the base path
 /// (`/oauth2/token`). `access_token`: the token that came with it, for `ath`. Returns the thumbprint
@@ -51,47 +51,30 @@ pub(crate) async fn check(
     let now = app.now();
     // 2 and 3: a signed token with what must be there.
     let jws = ClientJws::read(proof).ok_or_else(|| invalid("the DPoP proof is no signed token"))?;
-    let missing = || invalid("the DPoP proof lacks jti, htm, htu or iat");
-    let (Some(jti), Some(htm), Some(htu), Some(iat)) = (
-        jws.text("jti")
-            .filter(|jti| !jti.is_empty() && jti.len() <= LONGEST_JTI),
-        jws.text("htm"),
-        jws.text("htu"),
-        jws.seconds("iat"),
-    ) else {
-        return Err(missing());
-    };
-    // 4: the type.
-    if jws.header.get("typ").and_then(|typ| typ.as_str()) != Some("dpop+jwt") {
-        return Err(invalid("the type of a DPoP proof is dpop+jwt"));
-    }
-    // 5 and 7: an asymmetric algorithm, and nothing private in the key.
-    let jwk = jws.header.get("jwk").and_then(|jwk| jwk.as_object());
-    let jwk = jwk.ok_or_else(|| invalid("the DPoP proof has no public key"))?;
-    if client_jws::is_private(jwk) {
-        return Err(invalid("the DPoP proof shows a private key"));
-    }
+    // 4, 5 and 7 as well: its type, and a public key of the right kind.
+    let form = form::read(&jws.header, &jws.claims).map_err(invalid)?;
+    let jwk = form.jwk;
     // 6: the signature, which is the key's and of its kind.
     if !jws.is_signed_by(jwk) {
         return Err(invalid("the signature of the DPoP proof is not its key's"));
     }
     let jkt = client_jws::thumbprint(jwk).ok_or_else(|| invalid("the key cannot be used"))?;
     // 8 and 9: this request.
-    if htm != method.as_str() {
+    if form.htm != method.as_str() {
         return Err(invalid("the DPoP proof is for another method"));
     }
-    if !is_same_address(htu, &app.settings.url(path)) {
+    if !form::is_same_address(form.htu, &app.settings.url(path)) {
         return Err(invalid("the DPoP proof is for another address"));
     }
     // 10: our nonce, where there is one.
-    let nonce = jws.text("nonce");
+    let nonce = form.nonce;
     if nonce.is_some_and(|nonce| !is_our_nonce(app, nonce)) {
         let mut error = OAuthError::new("use_dpop_nonce", "use the nonce of this answer");
         error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S).into());
         return Err(error);
     }
     // 11: made just now. With our nonce, that says so, and no clock has to be right.
-    let age = (now / 1000).saturating_sub(iat);
+    let age = (now / 1000).saturating_sub(form.iat);
     if nonce.is_none() && !(-AHEAD_S..=OLDEST_S).contains(&age) {
         let mut error = invalid("the DPoP proof is too old or from the future");
         error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S).into());
@@ -100,7 +83,7 @@ pub(crate) async fn check(
     // 12: this access token.
     if let Some(token) = access_token {
         let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(token));
-        if jws.text("ath") != Some(hash.as_str()) {
+        if form.ath != Some(hash.as_str()) {
             return Err(invalid("the DPoP proof is for another access token"));
         }
     }
@@ -112,8 +95,8 @@ pub(crate) async fn check(
     };
     let until = now.saturating_add((life + 1) * 1000);
     let used = &app.oauth2.extensions.proofs;
-    if !used.first_time(&jkt, jti, until, now)
-        || !nodes::first_use(app, "dpop", &jkt, jti, until).await
+    if !used.first_time(&jkt, form.jti, until, now)
+        || !nodes::first_use(app, "dpop", &jkt, form.jti, until).await
     {
         return Err(invalid("this DPoP proof was used already"));
     }
@@ -179,20 +162,6 @@ fn refused(error: &str, detail: &str, nonce: Option<Box<str>>) -> Problem {
 
 fn invalid(text: &str) -> OAuthError {
     OAuthError::new("invalid_dpop_proof", text)
-}
-
-/// Without query and fragment, normalised (RFC 9449 §4.3).
-fn is_same_address(given: &str, own: &str) -> bool {
-    let read = |text: &str| {
-        let mut url = url::Url::parse(text).ok()?;
-        url.set_query(None);
-        url.set_fragment(None);
-        Some(url)
-    };
-    match (read(given), read(own)) {
-        (Some(given), Some(own)) => given == own,
-        _ => false,
-    }
 }
 
 fn nonce_at(app: &App, period: i64) -> String {

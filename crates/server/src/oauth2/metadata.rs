@@ -11,8 +11,8 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use super::authorization_request::Prompt;
 use super::authorization_request::acr::LEVELS;
+use super::authorization_request::{Prompt, RESPONSE_MODES};
 use super::token::GRANT_TYPES;
 use super::user_claims;
 use crate::problem::Problem;
@@ -92,7 +92,7 @@ fn document(app: &App) -> Value {
         "registration_endpoint": url("/oauth2/register"),
         "end_session_endpoint": url("/oauth2/end_session"),
         "response_types_supported": ["code"],
-        "response_modes_supported": ["query"],
+        "response_modes_supported": RESPONSE_MODES,
         "grant_types_supported": GRANT_TYPES,
         "subject_types_supported": ["public"],
         "scopes_supported": SCOPES,

@@ -5,6 +5,7 @@ pub(crate) mod access_token;
 pub(crate) mod authorization_request;
 pub(crate) mod authorize;
 pub(crate) mod back_channel;
+mod basic;
 pub(crate) mod client_assertion;
 pub(crate) mod client_auth;
 pub(crate) mod client_jws;

@@ -9,7 +9,8 @@ use axum::http::Method;
 use axum::response::Response;
 use tracing::Instrument as _;
 
-use super::request_id;
+use super::telemetry::Answered;
+use super::{request_id, telemetry};
 use crate::http::Peer;
 use crate::server::App;
 
@@ -25,7 +26,10 @@ where
         .extensions
         .get::<ConnectInfo<SocketAddr>>()
         .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip());
-    let id = request_id::of(&parts.headers, app.settings.trusts_proxy(connected));
+    let by_trusted_proxy = app.settings.trusts_proxy(connected);
+    let id = request_id::of(&parts.headers, by_trusted_proxy);
+    let traces = app.operations.telemetry.as_ref();
+    let trace = traces.and_then(|traces| traces.begin(&parts.headers, by_trusted_proxy));
     let Ok(peer) = Peer::from_request_parts(&mut parts, app).await;
     let route = parts
         .extensions
@@ -33,7 +37,10 @@ where
         .map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
     let method = method_name(&parts.method);
 
-    let span = tracing::info_span!("request", id = %id);
+    let span = tracing::info_span!("request", id = %id, trace = tracing::field::Empty);
+    if let Some(trace) = &trace {
+        span.record("trace", trace.id());
+    }
     let mut response = inner(Request::from_parts(parts, body))
         .instrument(span.clone())
         .await;
@@ -53,6 +60,17 @@ where
             "answered"
         );
     });
+    if let Some(trace) = trace {
+        let answered = Answered {
+            method,
+            route: &route,
+            status: status.as_u16(),
+            took,
+            client: peer.address,
+            request_id: &id,
+        };
+        telemetry::record(app, trace, &answered);
+    }
     if let Some(value) = request_id::value(&id) {
         response.headers_mut().insert(request_id::HEADER, value);
     }

@@ -42,6 +42,11 @@ struct SignInLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct GrantLabels {
     grant: &'static str,
 }
@@ -55,6 +60,7 @@ pub(crate) struct Metrics {
     durations: Histograms,
     sign_ins: Family<SignInLabels, Counter>,
     tokens: Family<GrantLabels, Counter>,
+    spans: Family<OutcomeLabels, Counter>,
     denials: Gauge,
     database_up: Gauge,
     nodes: Nodes,
@@ -142,6 +148,12 @@ impl Metrics {
             "Answers of the token endpoint that gave tokens, by grant type",
             tokens.clone(),
         );
+        let spans = Family::default();
+        registry.register(
+            "spans",
+            "Spans of traces that the collector took, and those that were dropped",
+            spans.clone(),
+        );
         let denials = Gauge::default();
         registry.register(
             "denials",
@@ -164,6 +176,7 @@ impl Metrics {
             durations,
             sign_ins,
             tokens,
+            spans,
             denials,
             database_up,
             nodes,
@@ -213,6 +226,13 @@ impl Metrics {
         self.sign_ins
             .get_or_create(&SignInLabels { method, outcome })
             .inc();
+    }
+
+    /// Counts spans of traces.
+    pub(crate) fn count_spans(&self, outcome: &'static str, count: usize) {
+        let labels = OutcomeLabels { outcome };
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.spans.get_or_create(&labels).inc_by(count);
     }
 
     /// Counts tokens that were given.

@@ -8,6 +8,7 @@ pub(crate) mod metrics;
 mod metrics_access;
 mod openapi;
 mod request_id;
+pub(crate) mod telemetry;
 mod within;
 
 #[cfg(test)]
@@ -39,14 +40,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 pub(crate) struct State {
     /// What is counted.
     pub(crate) metrics: metrics::Metrics,
+    /// Traces, where somebody asked for them.
+    telemetry: Option<telemetry::Telemetry>,
     draining: AtomicBool,
 }
 
 impl State {
     /// Nothing counted yet.
-    pub(crate) fn new(_settings: &Settings) -> Result<Self, BuildError> {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, BuildError> {
         Ok(Self {
             metrics: metrics::Metrics::new(),
+            telemetry: telemetry::Telemetry::new(settings)?,
             draining: AtomicBool::new(false),
         })
     }
@@ -106,11 +110,15 @@ async fn every_request(
     let limited = |request| within::limits(limit, request, answer);
     let mut response = access_log::around(&app, request, limited).await;
     http::headers::secure(response.headers_mut());
+    if app.settings.is_https() {
+        http::headers::only_https(response.headers_mut());
+    }
     response
 }
 
 /// Starts what goes on beside requests: the figures that nobody's request changes.
 pub(crate) fn start_background_work(app: &App) {
+    telemetry::start(app);
     let weak = Arc::downgrade(app);
     tokio::spawn(async move {
         loop {

@@ -107,6 +107,7 @@ use crate::{key_service, keys, nodes, rp, sessions, sign_in, users, webhooks};
         users::people::enable,
         users::people::remove,
         users::invitations::create,
+        users::password_resets::create,
         users::invitations::list,
         users::invitations::withdraw,
         users::roles::list,

@@ -18,7 +18,11 @@ use crate::settings::Settings;
 const STYLE: &str = include_str!("../../assets/style.css");
 const ICON: &str = include_str!("../../assets/icon.svg");
 const PASSKEYS: &str = include_str!("../../assets/passkeys.js");
+const FORM_POST_SCRIPT: &str = include_str!("../../assets/form_post.js");
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The script that sends an answer's form on.
+pub(crate) const FORM_POST: &str = "form_post.js";
 
 /// A page before it is wrapped.
 #[derive(Debug)]
@@ -191,6 +195,7 @@ async fn asset(Path(name): Path<String>) -> Response {
     let (kind, text) = match name.as_str() {
         "style.css" => ("text/css; charset=utf-8", STYLE),
         "passkeys.js" => ("text/javascript; charset=utf-8", PASSKEYS),
+        FORM_POST => ("text/javascript; charset=utf-8", FORM_POST_SCRIPT),
         "icon.svg" => ("image/svg+xml", ICON),
         _ => return StatusCode::NOT_FOUND.into_response(),
     };

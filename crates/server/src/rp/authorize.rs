@@ -11,8 +11,9 @@ use keywright_registry::people::{NewLogin, NewSignIn};
 use url::Url;
 
 use super::failure::Failure;
+use super::kept::Kept;
 use super::presets::{Kind, Provider};
-use super::{Face, VERIFIER_PURPOSE, load};
+use super::{Face, load};
 use crate::http::cookies::{self, Name};
 use crate::http::local_path::LocalPath;
 use crate::http::{Cookies, Params, Peer};
@@ -52,6 +53,7 @@ struct AskedFor {
     idp: Option<String>,
     target: Option<String>,
     login_hint: Option<String>,
+    again: bool,
 }
 
 fn read(query: &str, target: &str) -> Result<AskedFor, Failure> {
@@ -64,6 +66,7 @@ fn read(query: &str, target: &str) -> Result<AskedFor, Failure> {
         idp: text("idp"),
         target: text(target),
         login_hint: text("login_hint").filter(|hint| hint.len() <= 254),
+        again: params.get("again").is_some(),
     })
 }
 
@@ -86,6 +89,7 @@ async fn begin(
             target: &target,
             user_id: None,
             login_hint: asked.login_hint.as_deref(),
+            again: asked.again,
         };
         send(app, cookies, peer, face, &trip).await
     };
@@ -144,6 +148,8 @@ pub(super) struct Trip<'a> {
     pub(super) user_id: Option<&'a str>,
     /// What the person is called where they come from.
     pub(super) login_hint: Option<&'a str>,
+    /// They prove it anew there.
+    pub(super) again: bool,
 }
 
 /// Remembers the trip, and says where the browser goes and which cookies it takes.
@@ -177,9 +183,7 @@ pub(super) async fn send(
             browser: TokenDigest::of(&browser),
             provider_id: provider.id.clone(),
             nonce: nonce.expose().to_owned(),
-            sealed_verifier: app
-                .secrets
-                .seal(VERIFIER_PURPOSE, verifier.secret().expose().as_bytes()),
+            sealed_verifier: Kept::of(&verifier, trip.again).seal(app),
             redirect_to: trip.target.to_owned(),
             user_id: trip.user_id.map(str::to_owned),
             lifetime_ms: LIFETIME_MS,
@@ -196,7 +200,7 @@ pub(super) async fn send(
             .append_pair("state", state.expose())
             .append_pair("code_challenge", &verifier.challenge())
             .append_pair("code_challenge_method", CHALLENGE_METHOD);
-        more(&provider, nonce.expose(), trip.login_hint, |name, value| {
+        more(&provider, nonce.expose(), trip, |name, value| {
             query.append_pair(name, value);
         });
     }
@@ -212,19 +216,25 @@ pub(super) async fn send(
 }
 
 /// What differs between kinds.
-fn more(
-    provider: &Provider,
-    nonce: &str,
-    login_hint: Option<&str>,
-    mut append: impl FnMut(&str, &str),
-) {
-    match (provider.kind, login_hint) {
+fn more(provider: &Provider, nonce: &str, trip: &Trip<'_>, mut append: impl FnMut(&str, &str)) {
+    match (provider.kind, trip.login_hint) {
         (Kind::GitHub, Some(hint)) => append("login", hint),
         (_, Some(hint)) => append("login_hint", hint),
         (_, None) => {}
     }
     if provider.kind != Kind::GitHub {
         append("nonce", nonce);
+    }
+    if trip.again {
+        // OpenID Connect Core §3.1.2.1. GitHub has only the choice of an account; `max_age` makes the
+        // others say when the person proved it, and that is looked at.
+        match provider.kind {
+            Kind::GitHub => append("prompt", "select_account"),
+            _ => {
+                append("prompt", "login");
+                append("max_age", "0");
+            }
+        }
     }
     if let Some(domain) = &provider.extra.hosted_domain {
         append("hd", domain);

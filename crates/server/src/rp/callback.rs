@@ -9,17 +9,22 @@ use keywright_domain::SecretText;
 use keywright_domain::people::linking::LinkRefusal;
 use keywright_domain::people::{PeopleError, RoleName, TokenDigest};
 use keywright_registry::people::{IdentityOutcome, LoginOutcome, LoginTransaction, NewSignIn};
+use maud::html;
+use url::Url;
 
+use super::authorize::refresh_to;
 use super::discovery::Metadata;
 use super::exchange::{self, Sent};
 use super::failure::{Failure, tame};
+use super::kept::Kept;
 use super::presets::Provider;
-use super::{Face, VERIFIER_PURPOSE, load};
+use super::{Face, load};
 use crate::browser_session::{self, ACR_ONE, Found, Proof};
 use crate::http::cookies::{self, Name};
 use crate::http::{Cookies, Params, Peer};
+use crate::pages::Page;
 use crate::server::App;
-use crate::settings::SignUp;
+use crate::settings::{SameSite, SignUp};
 use crate::sign_in::{self, Asked};
 
 /// A sign-in at somebody else's: how many factors they asked for is their word, and not relied on.
@@ -32,8 +37,9 @@ pub(super) async fn callback(
     peer: Peer,
     Path(idp): Path<String>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Response {
-    come_back(&app, &cookies, &peer, Face::Rp, &idp, query).await
+    come_back(&app, &headers, &cookies, &peer, Face::Rp, &idp, query).await
 }
 
 /// `GET /auth/callback/{provider}`.
@@ -43,12 +49,42 @@ pub(super) async fn alias(
     peer: Peer,
     Path(idp): Path<String>,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
 ) -> Response {
-    come_back(&app, &cookies, &peer, Face::Auth, &idp, query).await
+    come_back(&app, &headers, &cookies, &peer, Face::Auth, &idp, query).await
+}
+
+/// Whether a browser says that another site sent it here.
+fn came_from_elsewhere(headers: &HeaderMap) -> bool {
+    headers
+        .get("sec-fetch-site")
+        .is_some_and(|site| site == "cross-site")
+}
+
+/// Strict session cookies do not come along from another site, and whoever links an identity needs
+/// theirs: a page of ours goes to the same address once more, and then they do.
+fn once_more(app: &App, face: Face, idp: &str, query: &str) -> Response {
+    let address = format!("{}?{query}", face.callback(app, idp));
+    let Ok(url) = Url::parse(&address) else {
+        return StatusCode::BAD_REQUEST.into_response();
+    };
+    let mut headers = HeaderMap::new();
+    if let Some(value) = refresh_to(&url) {
+        headers.insert(header::REFRESH, value);
+    }
+    let content = html! {
+        h1 { "One moment" }
+        p { "If nothing happens, follow the link." }
+        div.actions { a.button.primary href=(url.as_str()) { "Continue" } }
+    };
+    Page::new("One moment", content)
+        .with_headers(headers)
+        .into_response(&app.settings)
 }
 
 async fn come_back(
     app: &App,
+    headers: &HeaderMap,
     cookies: &Cookies,
     peer: &Peer,
     face: Face,
@@ -57,6 +93,9 @@ async fn come_back(
 ) -> Response {
     let start = sign_in::path(app, &app.settings.path("/"), Asked::default());
     let query = query.unwrap_or_default();
+    if app.settings.same_site == SameSite::Strict && came_from_elsewhere(headers) {
+        return once_more(app, face, idp, &query);
+    }
     let taken = take(app, cookies, idp, &query).await;
     let (provider, params, login) = match taken {
         Ok(taken) => taken,
@@ -144,15 +183,12 @@ async fn finish(
     let code = params
         .secret("code")
         .ok_or_else(|| Failure::provider("code_missing", "neither code nor error came"))?;
-    let opened = app
-        .secrets
-        .unseal(VERIFIER_PURPOSE, &login.sealed_verifier)
-        .ok()
-        .and_then(|plain| String::from_utf8(plain.to_vec()).ok())
+    let kept = Kept::open(app, &login.sealed_verifier)
         .ok_or_else(|| Failure::new("state_unknown", "This sign-in is over"))?;
     let sent = Sent {
         nonce: &SecretText::new(login.nonce.clone()),
-        verifier: &SecretText::new(opened),
+        verifier: &kept.verifier,
+        proven_since: kept.again.then_some(login.created_at),
         redirect_uri: &face.callback(app, &provider.id),
     };
     // Whoever wanted to link must still be the one who is signed in here.

@@ -2,13 +2,14 @@
 //! given to anybody (S67).
 
 use keywright_domain::SecretText;
-use keywright_domain::id_token::{Expected, is_subject};
+use keywright_domain::id_token::{Expected, LEEWAY_S, is_subject};
+use keywright_jose::UncheckedIdToken;
+use keywright_jose::numeric_date::seconds;
 use keywright_registry::people::IdentityClaims;
 use serde_json::{Map, Value};
 
 use super::discovery::Metadata;
 use super::failure::{Failure, tame};
-use super::id_token::UncheckedJws;
 use super::presets::{Kind, Provider, TokenAuth};
 use super::profile;
 use crate::server::App;
@@ -21,6 +22,8 @@ pub(super) struct Sent<'a> {
     pub(super) verifier: &'a SecretText,
     /// `redirect_uri`, as it was sent.
     pub(super) redirect_uri: &'a str,
+    /// The person had to prove themselves after this moment (Unix ms).
+    pub(super) proven_since: Option<i64>,
 }
 
 /// Exchanges a code, and finds out who came.
@@ -50,7 +53,7 @@ pub(super) async fn who(
     }
     let id_token = text("id_token").ok_or_else(|| unusable("there is no ID token"))?;
     let id_token = SecretText::new(id_token.to_owned());
-    let jws = UncheckedJws::parse(id_token.expose())?;
+    let unchecked = UncheckedIdToken::parse(id_token.expose())?;
     let jwks_uri = metadata
         .jwks_uri
         .as_ref()
@@ -59,7 +62,13 @@ pub(super) async fn who(
     let key = app
         .rp
         .keys
-        .find(http, jwks_uri, jws.key_id.as_deref(), jws.algorithm, now)
+        .find(
+            http,
+            jwks_uri,
+            unchecked.key_id.as_deref(),
+            unchecked.algorithm,
+            now,
+        )
         .await?;
     let expected = Expected {
         issuer: &provider.rule,
@@ -68,12 +77,27 @@ pub(super) async fn who(
         access_token: None,
         now_s: now.div_euclid(1000),
     };
-    let claims = jws.verify(&key, expected, &access_token)?;
+    let claims = unchecked.verify(&key, expected, &access_token)?.claims;
+    check_proven(&claims, sent.proven_since)?;
     let who = profile::from_id_token(http, metadata, provider, claims, &access_token).await?;
     if !is_subject(&who.subject) {
         return Err(unusable("there is no subject"));
     }
     Ok(who)
+}
+
+/// Where a new proof was asked for, a provider that says when it was given must say that it is new.
+/// One that does not say is taken at its word: it was asked for one.
+fn check_proven(claims: &Map<String, Value>, since: Option<i64>) -> Result<(), Failure> {
+    let at = claims.get("auth_time").and_then(seconds);
+    let (Some(since), Some(at)) = (since, at) else {
+        return Ok(());
+    };
+    if at.saturating_add(LEEWAY_S) >= since.div_euclid(1000) {
+        return Ok(());
+    }
+    let happened = "You were to prove anew who you are, and the provider did not ask you";
+    Err(Failure::new("idp_proof_too_old", happened).with_advice("Sign out there, and try again."))
 }
 
 async fn redeem(

@@ -89,6 +89,7 @@ pub(super) async fn start(
             target: &target,
             user_id: Some(&signed_in.user.id),
             login_hint: None,
+            again: false,
         };
         send(&app, &cookies, &peer, Face::Rp, &trip).await
     };

@@ -8,14 +8,13 @@ mod description;
 mod discovery;
 mod exchange;
 mod failure;
-mod id_token;
 mod jwks;
+mod kept;
 mod link;
 pub(crate) mod outbound;
 mod presets;
 mod profile;
 pub(crate) mod providers;
-pub(crate) mod strict_json;
 
 #[cfg(test)]
 mod tests;
@@ -36,9 +35,6 @@ use crate::settings::Settings;
 /// Trips that one source may begin in ten minutes: each is a row.
 const STARTS: u32 = 120;
 const STARTS_WINDOW_MS: i64 = 600_000;
-
-/// What PKCE verifiers are sealed for.
-const VERIFIER_PURPOSE: &str = "login verifier";
 
 /// What these pages keep in memory.
 #[derive(Debug)]
@@ -109,17 +105,21 @@ async fn load(app: &App, id: &str) -> Result<presets::Provider, failure::Failure
     presets::Provider::open(&stored, sealed.as_ref(), &app.secrets)
 }
 
-/// “Continue with …” for the sign-in page, one link a provider; nothing where there is none.
+/// “Continue with …” for the sign-in page, one link a provider; nothing where there is none. `again`:
+/// the person is to prove it anew there, and not by a sign-in that the provider remembers.
 ///
 /// # Errors
 /// [`Problem`] if the providers cannot be read.
-pub(crate) async fn buttons(app: &App, return_to: &str) -> Result<Markup, Problem> {
+pub(crate) async fn buttons(app: &App, return_to: &str, again: bool) -> Result<Markup, Problem> {
     let all = app.registry.list_identity_providers().await?;
     let href = |id: &str| {
-        let query = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("idp", id)
-            .append_pair("redirect_uri", return_to)
-            .finish();
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.append_pair("idp", id);
+        query.append_pair("redirect_uri", return_to);
+        if again {
+            query.append_pair("again", "1");
+        }
+        let query = query.finish();
         app.settings.path(&format!("/rp/authorize?{query}"))
     };
     let enabled: Vec<_> = all.iter().filter(|one| one.disabled_at.is_none()).collect();

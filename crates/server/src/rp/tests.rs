@@ -6,3 +6,4 @@ mod liars;
 mod linking;
 mod provider_api;
 mod stub;
+mod trips;

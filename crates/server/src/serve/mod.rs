@@ -22,6 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
+use crate::server::App;
 use crate::{Server, operations};
 use tls::Tls;
 pub use tls::{TlsError, check_certificate};
@@ -47,7 +48,7 @@ pub enum ServeError {
 }
 
 /// Serves until `stop`, then lets requests in progress end. With a certificate in the settings it
-/// serves https, and reads the certificate again on SIGHUP.
+/// serves https. On SIGHUP it reads the certificate and the signing keys again.
 ///
 /// # Errors
 /// [`ServeError`].
@@ -61,9 +62,7 @@ pub async fn serve(
         Some((cert, key)) => Some(Arc::new(Tls::load(cert, key)?)),
         None => None,
     };
-    if let Some(tls) = &tls {
-        reload_on_hangup(Arc::clone(tls), stop.clone())?;
-    }
+    reload_on_hangup(Arc::clone(server.parts()), tls.clone(), stop.clone())?;
     let refuse = CancellationToken::new();
     let begin = {
         let (stop, refuse) = (stop.clone(), refuse.clone());
@@ -86,6 +85,7 @@ pub async fn serve(
     )
     .await;
     begin.abort();
+    operations::telemetry::flush(server.parts()).await;
     Ok(())
 }
 
@@ -168,7 +168,11 @@ async fn connection(
     }
 }
 
-fn reload_on_hangup(tls: Arc<Tls>, stop: CancellationToken) -> std::io::Result<()> {
+fn reload_on_hangup(
+    app: App,
+    tls: Option<Arc<Tls>>,
+    stop: CancellationToken,
+) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         loop {
@@ -176,9 +180,14 @@ fn reload_on_hangup(tls: Arc<Tls>, stop: CancellationToken) -> std::io::Result<(
                 _ = hangup.recv() => {}
                 () = stop.cancelled() => return,
             }
-            match tls.reload() {
-                Ok(()) => tracing::info!("the certificate was read again"),
-                Err(error) => tracing::error!(%error, "the certificate stays as it was"),
+            match tls.as_deref().map(Tls::reload) {
+                Some(Ok(())) => tracing::info!("the certificate was read again"),
+                Some(Err(error)) => tracing::error!(%error, "the certificate stays as it was"),
+                None => {}
+            }
+            match crate::server::settle_keys(&app).await {
+                Ok(()) => tracing::info!("the signing keys were read again"),
+                Err(error) => tracing::error!(%error, "the signing keys stay as they were"),
             }
         }
     });

@@ -53,6 +53,7 @@ pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/auth/session", get(session::show).fallback(wrong))
         .route("/auth/signOut", post(sign_out::sign_out).fallback(wrong))
+        .route("/logout", post(sign_out::sign_out).fallback(wrong))
         .route("/auth/csrfToken", get(csrf_token::show).fallback(wrong))
         .route("/api/v1/sessions", get(review::list).fallback(wrong))
         .route(

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 use super::mail::MailTable;
 use super::retention::RetentionTable;
@@ -71,6 +72,9 @@ pub struct SettingsFile {
     /// Figures.
     #[serde(skip_serializing_if = "is_default")]
     pub metrics: MetricsTable,
+    /// Traces.
+    #[serde(skip_serializing_if = "is_default")]
+    pub telemetry: TelemetryTable,
     /// Resources besides our own API that access tokens may be made for (RFC 8707).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<String>,
@@ -128,6 +132,16 @@ pub struct MetricsTable {
     pub allow: Vec<IpNet>,
 }
 
+/// `[telemetry]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TelemetryTable {
+    /// A collector's address.
+    pub otlp_endpoint: Option<String>,
+    /// How many requests of a hundred are traced.
+    pub sample_percent: Option<u32>,
+}
+
 /// `[proxies]`
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
@@ -174,6 +188,15 @@ pub struct SessionsTable {
 pub struct SignUpTable {
     /// Roles of people who come by an identity provider; absent: only who was invited.
     pub provider_roles: Option<Vec<String>>,
+}
+
+/// A collector's address.
+///
+/// # Errors
+/// [`SettingError`] for what is none.
+pub fn collector(text: &str) -> Result<Url, SettingError> {
+    Url::parse(text)
+        .map_err(|error| SettingError::new("telemetry.otlp_endpoint", error.to_string()))
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
@@ -247,6 +270,13 @@ impl SettingsFile {
         };
         settings.metrics_listen = self.metrics.listen;
         settings.metrics_allow.clone_from(&self.metrics.allow);
+        settings.otlp_endpoint = self
+            .telemetry
+            .otlp_endpoint
+            .as_deref()
+            .map(collector)
+            .transpose()?;
+        settings.otlp_sample_percent = self.telemetry.sample_percent.unwrap_or(100);
         settings.log_json = match self.log_format.as_deref() {
             None | Some("json") => true,
             Some("text") => false,

@@ -12,8 +12,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 use keywright_domain::issuer::Issuer;
 use keywright_domain::people::{LONGEST_ACCESS_MS, RefreshLives, SessionLives};
+use url::{Host, Url};
 
-pub use file::{FileError, SettingsFile};
+pub use file::{FileError, SettingsFile, collector};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 const LONGEST_DRAIN: Duration = Duration::from_secs(600);
@@ -97,6 +98,10 @@ pub struct Settings {
     pub metrics_listen: Option<SocketAddr>,
     /// Networks, beside this machine, that may read `/metrics` where it stands beside the rest.
     pub metrics_allow: Vec<IpNet>,
+    /// Where traces are sent (OTLP over HTTP, `/v1/traces` below it); none for nowhere.
+    pub otlp_endpoint: Option<Url>,
+    /// How many requests of a hundred are traced.
+    pub otlp_sample_percent: u32,
     /// Whether the log is one JSON object a line; otherwise text.
     pub log_json: bool,
     /// Text in place of “Keywright” on pages.
@@ -161,6 +166,33 @@ impl SettingError {
     }
 }
 
+/// Traces tell who asks for what and when: in the clear they stay on this machine.
+fn check_collector(endpoint: &Url) -> Result<(), SettingError> {
+    let is_here = match endpoint.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    };
+    let why = match endpoint.scheme() {
+        "https" | "http"
+            if !endpoint.username().is_empty()
+                || endpoint.password().is_some()
+                || endpoint.query().is_some()
+                || endpoint.fragment().is_some() =>
+        {
+            "it has a name, a password, a query or a fragment"
+        }
+        "https" => return Ok(()),
+        "http" if is_here => return Ok(()),
+        "http" => {
+            "plain http is for this machine only: use https, or a collector beside the server"
+        }
+        _ => "it is no https address",
+    };
+    Err(SettingError::new("telemetry.otlp_endpoint", why))
+}
+
 impl Settings {
     /// Defaults for an issuer and a data folder.
     ///
@@ -201,6 +233,8 @@ impl Settings {
             drain_notice: Duration::ZERO,
             metrics_listen: None,
             metrics_allow: Vec::new(),
+            otlp_endpoint: None,
+            otlp_sample_percent: 100,
             log_json: true,
             site_name: "Keywright".to_owned(),
             resources: Vec::new(),
@@ -325,6 +359,13 @@ impl Settings {
                 return Err(SettingError::new("redis_url", why));
             }
         }
+        if let Some(endpoint) = &self.otlp_endpoint {
+            check_collector(endpoint)?;
+        }
+        if !(1..=100).contains(&self.otlp_sample_percent) {
+            let why = "allowed are 1 to 100";
+            return Err(SettingError::new("telemetry.sample_percent", why));
+        }
         if self.drain > LONGEST_DRAIN {
             return Err(SettingError::new("drain_s", "allowed are 0 to 600"));
         }
@@ -438,6 +479,28 @@ mod tests {
             assert_eq!(refused(|s| s.node_name = name.into()), "node_name");
         }
         assert_eq!(refused(|s| s.drain = Duration::from_secs(601)), "drain_s");
+        for endpoint in [
+            "http://collector.example.com:4318",
+            "https://name:word@collector.example.com",
+            "https://collector.example.com/?key=x",
+            "ftp://127.0.0.1/",
+        ] {
+            let refused = refused(|s| s.otlp_endpoint = Some(endpoint.parse().unwrap()));
+            assert_eq!(refused, "telemetry.otlp_endpoint", "{endpoint}");
+        }
+        for endpoint in [
+            "http://127.0.0.1:4318",
+            "http://localhost:4318",
+            "https://c.example",
+        ] {
+            let mut settings = settings();
+            settings.otlp_endpoint = Some(endpoint.parse().unwrap());
+            assert!(settings.check().is_ok(), "{endpoint}");
+        }
+        assert_eq!(
+            refused(|s| s.otlp_sample_percent = 0),
+            "telemetry.sample_percent"
+        );
         assert_eq!(
             refused(|s| s.drain_notice = Duration::from_secs(601)),
             "drain_notice_s"

@@ -100,7 +100,7 @@ async fn form(
 ) -> Result<Response, Problem> {
     let sid = current.map(|current| current.session.id.as_str());
     let token = csrf::token(&app.settings, &app.secrets, cookies, sid);
-    let providers = rp::buttons(app, &wish.return_to).await?;
+    let providers = rp::buttons(app, &wish.return_to, wish.again).await?;
     let passkey = passkeys::button(app, &token.token, &wish.return_to);
     let others = !providers.0.is_empty() || !passkey.0.is_empty();
     let content = html! {

@@ -1,8 +1,12 @@
-//! The first set-up in the browser, guarded by a code that the terminal shows; and invitations.
+//! The first set-up in the browser, guarded by a code that the terminal shows; invitations; and links
+//! for another password.
 
 pub(crate) mod first_owner;
 pub(crate) mod invitation;
+pub(crate) mod password_reset;
 
+#[cfg(test)]
+mod password_reset_tests;
 #[cfg(test)]
 mod tests;
 
@@ -45,6 +49,10 @@ pub(crate) fn routes() -> Router<App> {
         .route(
             "/invitations/{token}",
             get(invitation::show).post(invitation::accept),
+        )
+        .route(
+            "/password-reset/{token}",
+            get(password_reset::show).post(password_reset::choose),
         )
 }
 

@@ -2,6 +2,7 @@
 //! Nobody grants what they do not hold, and nobody changes somebody who may do more than they.
 
 pub(crate) mod invitations;
+pub(crate) mod password_resets;
 pub(crate) mod people;
 pub(crate) mod roles;
 
@@ -47,6 +48,10 @@ pub(crate) fn routes() -> Router<App> {
         .route(
             "/api/v1/users/{id}/enable",
             post(people::enable).fallback(wrong),
+        )
+        .route(
+            "/api/v1/users/{id}/password-reset",
+            post(password_resets::create).fallback(wrong),
         )
         .route(
             "/api/v1/users/{id}/roles",

@@ -5,14 +5,11 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use keywright_domain::SecretText;
-use keywright_domain::id_token::{Expected, IdTokenProblem, check_claims};
+use keywright_domain::id_token::{Expected, IdTokenProblem};
 use keywright_domain::issuer::{Issuer, IssuerRule};
+use keywright_jose::{UncheckedIdToken, VerificationKey, choose_key, read_keys};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, PKCS_RSA_SHA256, RsaKeySize};
 use serde_json::{Value, json};
-
-use super::read_claims;
-use crate::sign_in::jwks::{VerificationKey, choose_key, read_keys};
-use crate::sign_in::jws::{UncheckedJws, token_hash_of};
 
 const NOW: i64 = 1_800_000_000;
 
@@ -87,10 +84,8 @@ fn payload() -> Value {
 }
 
 fn verify(token: &str, keys: &[VerificationKey]) -> Result<(), IdTokenProblem> {
-    let jws = UncheckedJws::parse(token)?;
-    let hash = token_hash_of(jws.algorithm);
-    let key = choose_key(keys, jws.key_id.as_deref(), jws.algorithm)?;
-    let claims = read_claims(&jws.verify(key)?)?;
+    let token = UncheckedIdToken::parse(token)?;
+    let key = choose_key(keys, token.key_id.as_deref(), token.algorithm)?;
     let issuer =
         Issuer::parse("https://id.example.com").map_err(|_| IdTokenProblem::IssuerMismatch)?;
     let rule = IssuerRule::Exact(issuer);
@@ -102,10 +97,10 @@ fn verify(token: &str, keys: &[VerificationKey]) -> Result<(), IdTokenProblem> {
         issuer: &rule,
         client_id: "app",
         nonce: Some(&nonce),
-        access_token: Some((&access, hash)),
+        access_token: None,
         now_s: NOW,
     };
-    check_claims(&claims, &expected)
+    token.verify(key, expected, &access).map(drop)
 }
 
 fn code(token: &str, keys: &[VerificationKey]) -> &'static str {

@@ -1,11 +1,13 @@
-//! Answers that go to the client's address: always 303, always with `iss` (RFC 9207), `state` as it
-//! came.
+//! Answers that go to the client's address: 303, or a form where the client asked for one; always with
+//! `iss` (RFC 9207), `state` as it came.
 
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use maud::html;
 
 use super::location;
 use crate::oauth2::authorization_request::Target;
+use crate::pages::{self, Page};
 use crate::problem::{OAuthError, plain_description};
 use crate::server::App;
 
@@ -33,6 +35,9 @@ pub(crate) fn see_other(address: &str) -> Response {
 }
 
 fn to_client(app: &App, target: &Target, pairs: &[(&str, &str)]) -> Response {
+    if target.by_form {
+        return by_form(app, target, pairs);
+    }
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     query.extend_pairs(pairs);
     if let Some(state) = &target.state {
@@ -49,6 +54,26 @@ fn to_client(app: &App, target: &Target, pairs: &[(&str, &str)]) -> Response {
         "&"
     };
     see_other(&format!("{uri}{joint}{}", query.finish()))
+}
+
+/// A page whose form carries the answer. A script of ours sends it on; without scripts the person does.
+fn by_form(app: &App, target: &Target, pairs: &[(&str, &str)]) -> Response {
+    let issuer = ("iss", app.settings.issuer.as_str());
+    let state = target.state.as_deref().map(|state| ("state", state));
+    let fields = pairs.iter().copied().chain(state).chain([issuer]);
+    let content = html! {
+        h1 { "Back to the application" }
+        p { "If nothing happens, press the button." }
+        form method="post" action=(target.redirect_uri) data-form-post {
+            @for (name, value) in fields { input type="hidden" name=(name) value=(value); }
+            div.actions { button.primary type="submit" { "Continue" } }
+        }
+    };
+    let mut page = Page::new("Back to the application", content).with_script(pages::FORM_POST);
+    if let Some(origin) = form_target(&target.redirect_uri) {
+        page = page.with_form_target(origin);
+    }
+    page.into_response(&app.settings)
 }
 
 /// An address as a source of a content policy: its origin, or its scheme where policies cannot name

@@ -1,3 +1,5 @@
+mod form_post;
+
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use keywright_domain::SecretText;

@@ -290,3 +290,63 @@ async fn s14_s53_nothing_is_decided_without_our_page() {
         "authorization_pending"
     );
 }
+
+#[tokio::test]
+async fn ac_117_a_device_let_in_before_the_password_was_changed_gets_nothing() {
+    let (server, user, mut browser) = start().await;
+    let actor = keywright_domain::audit::Actor::person(&user.id);
+    let hash = server
+        .server
+        .app()
+        .passwords
+        .hash(&keywright_domain::SecretText::new(
+            "another good password".into(),
+        ))
+        .await
+        .unwrap();
+    let (device_code, user_code) = begin(&server).await;
+    decide(&mut browser, &user_code, "allow").await;
+    server.pass(1_000);
+    // In the very session that let the device in, which goes on.
+    let sessions = server.registry().list_sessions(&user.id, true, None, 10);
+    let sessions = sessions.await.unwrap().items;
+    let keep = sessions.first().map(|one| one.id.as_str());
+    server
+        .registry()
+        .set_password_hash(&actor, &user.id, Some(&hash), keep)
+        .await
+        .unwrap();
+    server.pass(5_000);
+    let refused = poll(&server, &device_code).await;
+    assert_eq!(testing::error(&refused), "invalid_grant");
+
+    // One that is let in afterwards gets its tokens, also if the person signs out meanwhile.
+    let mut browser = server.sign_in_as(&user).await;
+    let (device_code, user_code) = begin(&server).await;
+    decide(&mut browser, &user_code, "allow").await;
+    let out = browser.post("/auth/signOut", &[]).await;
+    assert_eq!(out.status, StatusCode::OK, "{}", out.text);
+    server.pass(5_000);
+    let tokens = poll(&server, &device_code).await;
+    assert_eq!(tokens.status, StatusCode::OK, "{}", tokens.text);
+}
+
+#[tokio::test]
+async fn a_device_let_in_by_a_session_that_was_ended_for_safety_gets_nothing() {
+    let (server, user, mut browser) = start().await;
+    let (device_code, user_code) = begin(&server).await;
+    decide(&mut browser, &user_code, "allow").await;
+    // Ended by its person elsewhere: whoever let the device in was perhaps not them.
+    let mut other = server.sign_in_as(&user).await;
+    let ended = other
+        .json(
+            axum::http::Method::POST,
+            "/api/v1/sessions/revoke-others",
+            &serde_json::json!({}),
+        )
+        .await;
+    assert_eq!(ended.status, StatusCode::OK, "{}", ended.text);
+    server.pass(5_000);
+    let refused = poll(&server, &device_code).await;
+    assert_eq!(testing::error(&refused), "invalid_grant");
+}

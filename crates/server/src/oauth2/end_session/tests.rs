@@ -158,3 +158,19 @@ async fn s46_a_hint_of_somebody_else_or_another_session_asks() {
     assert!(page.text.contains("Sign out?"), "{}", page.text);
     assert!(is_signed_in(&browser).await, "ann's stays");
 }
+
+#[tokio::test]
+async fn s3_51_logout_is_another_name_for_sign_out_with_the_same_rules() {
+    let (_server, mut browser, _) = start().await;
+    let mut bare = browser.clone();
+    bare.cookies.retain(|(name, _)| name == "session");
+    let refused = bare.post("/logout", &[]).await;
+    assert_eq!(refused.status, StatusCode::FORBIDDEN, "{}", refused.text);
+    let looked = browser.get("/logout").await;
+    assert_eq!(looked.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert!(is_signed_in(&browser).await);
+    let old = browser.clone();
+    let done = browser.post("/logout", &[]).await;
+    assert_eq!(done.status, StatusCode::OK, "{}", done.text);
+    assert!(!is_signed_in(&old).await);
+}

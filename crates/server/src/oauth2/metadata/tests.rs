@@ -123,3 +123,38 @@ async fn s38_ac_201_only_public_keys_with_ids_of_their_own() {
     );
     assert_eq!(unknown.json()["code"], "unknown_key");
 }
+
+/// We read no client metadata from addresses (CIMD), say so, and fetch nothing.
+#[tokio::test]
+async fn s61_a_client_id_that_is_an_address_is_unknown_and_never_fetched() {
+    let server = TestServer::start().await;
+    let mut browser = server.browser();
+    let document = browser.get(OPENID).await.json();
+    assert!(
+        document
+            .get("client_id_metadata_document_supported")
+            .is_none()
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}/client.json", listener.local_addr().unwrap());
+    let encoded: String = url::form_urlencoded::byte_serialize(address.as_bytes()).collect();
+    let query = format!("client_id={encoded}&redirect_uri={encoded}&response_type=code");
+    let page = browser.get(&format!("/oauth2/authorize?{query}")).await;
+    assert_eq!(
+        (page.status, page.location()),
+        (StatusCode::BAD_REQUEST, "")
+    );
+    assert!(page.text.contains("invalid_client"), "{}", page.text);
+    let form = [
+        ("grant_type", "authorization_code"),
+        ("client_id", address.as_str()),
+        ("code", "x"),
+        ("redirect_uri", address.as_str()),
+    ];
+    let token = browser.post("/oauth2/token", &form).await;
+    assert_eq!(token.json()["error"], "invalid_client", "{}", token.text);
+    let pushed = browser.post("/oauth2/par", &form[1..]).await;
+    assert_eq!(pushed.json()["error"], "invalid_client", "{}", pushed.text);
+    let came = tokio::time::timeout(std::time::Duration::from_millis(200), listener.accept());
+    assert!(came.await.is_err(), "somebody asked for the document");
+}

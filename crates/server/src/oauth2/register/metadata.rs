@@ -2,6 +2,7 @@
 //! the rest is ignored.
 
 use keywright_domain::people::{AuthMethod, Client, ClientType, NewClient, OAuthScopes};
+use keywright_jose::jwk::is_private;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -111,9 +112,8 @@ impl Metadata {
         let keys = keys.filter(|keys| !keys.is_empty() && keys.len() <= MOST_KEYS);
         let keys = keys.ok_or_else(|| invalid("jwks has 1 to 10 keys"))?;
         let is_public = |key: &Value| {
-            key.as_object().is_some_and(|key| {
-                !client_jws::is_private(key) && client_jws::thumbprint(key).is_some()
-            })
+            key.as_object()
+                .is_some_and(|key| !is_private(key) && client_jws::thumbprint(key).is_some())
         };
         if !keys.iter().all(is_public) {
             return Err(invalid("jwks has a key that is no public key"));

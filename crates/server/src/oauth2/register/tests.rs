@@ -125,6 +125,7 @@ async fn s2_s6_s60_what_cannot_be_registered() {
         ("jwks_uri", json!("https://robot.example.com/keys")),
         ("jwks", json!({"keys": [{"kty": "oct", "k": "AAAA"}]})),
         ("id_token_signed_response_alg", json!("none")),
+        ("id_token_signed_response_alg", json!("PS256")),
         ("redirect_uris", json!("https://robot.example.com/")),
         ("client_name", json!("x".repeat(5_000))),
         (

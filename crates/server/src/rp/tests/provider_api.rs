@@ -161,11 +161,17 @@ async fn s2_41_buttons_are_plain_links_to_what_is_in_use() {
     let (server, stub) = (TestServer::start().await, Stub::start().await);
     let ada = server.add_user("ada@example.org", &[]).await;
     let app = server.server.app();
-    assert_eq!(rp::buttons(app, "/").await.unwrap().into_string(), "");
+    assert_eq!(
+        rp::buttons(app, "/", false).await.unwrap().into_string(),
+        ""
+    );
     stub.add(&server, "corp", "openid").await;
     stub.add_with(&server, "off", "openid", |one| one.enabled = false)
         .await;
-    let text = rp::buttons(app, "/a?b=c&d").await.unwrap().into_string();
+    let text = rp::buttons(app, "/a?b=c&d", false)
+        .await
+        .unwrap()
+        .into_string();
     assert!(
         text.contains("href=\"/rp/authorize?idp=corp&amp;redirect_uri=%2Fa%3Fb%3Dc%26d\""),
         "{text}"

@@ -2,9 +2,11 @@
 //! docs/decisions/0009-passkeys.md for what is checked.
 
 mod assertion;
+mod attestation;
 mod authenticator_data;
 mod challenge;
 mod client_data;
+mod cose;
 mod public_key;
 pub(crate) mod registration;
 

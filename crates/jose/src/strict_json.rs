@@ -7,7 +7,8 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Vis
 use serde_json::{Map, Number, Value};
 
 /// Reads one JSON object.
-pub(crate) fn read_object(bytes: &[u8]) -> Option<Map<String, Value>> {
+#[must_use]
+pub fn read_object(bytes: &[u8]) -> Option<Map<String, Value>> {
     match serde_json::from_slice::<Strict>(bytes) {
         Ok(Strict(Value::Object(object))) => Some(object),
         _ => None,

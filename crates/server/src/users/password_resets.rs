@@ -1,0 +1,86 @@
+//! `/api/v1/users/{id}/password-reset`: a link by which a person chooses another password, once. The
+//! one of now stops to work at once, and everything that it gave ends.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+use super::{WRITE, require_not_above};
+use crate::caller::Caller;
+use crate::problem::Problem;
+use crate::server::App;
+use crate::sessions::api::{Body, private};
+use crate::sessions::{self, require};
+use crate::sign_in::set_up::password_reset::Link;
+
+const HOUR_MS: i64 = 60 * 60 * 1000;
+const USUAL_HOURS: i64 = 24;
+const LONGEST_HOURS: i64 = 72;
+
+/// How long the link is to be good.
+#[derive(Debug, Deserialize, utoipa::ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PasswordResetToMake {
+    /// 1 to 72 hours, 24 if left out.
+    expires_in_hours: Option<i64>,
+}
+
+/// A link, which is shown once and stored nowhere.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct MadePasswordReset {
+    /// To be sent to the person: whoever has it chooses their password.
+    link: String,
+    /// Until when it is good, Unix milliseconds.
+    expires_at: i64,
+    /// How many sessions ended.
+    ended_sessions: usize,
+    /// How many applications lost their access.
+    ended_grants: usize,
+}
+
+/// Takes a person's password away and gives a link to choose another. A link that was given before is
+/// worthless afterwards. Second factors stay. Needs `users:write`.
+#[utoipa::path(
+    post,
+    path = "/api/v1/users/{id}/password-reset",
+    tag = "users",
+    params(("id" = String, Path, description = "The person")),
+    request_body = PasswordResetToMake,
+    responses(
+        (status = 201, description = "Sessions are over; the link is shown once", body = MadePasswordReset),
+        (status = 400, description = "`invalid_lifetime`"),
+        (status = 403, description = "`insufficient_scope`, `person_may_do_more`, `user_disabled`"),
+        (status = 404, description = "`user_not_found`"),
+    )
+)]
+pub(crate) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(asked): Body<PasswordResetToMake>,
+) -> Result<Response, Problem> {
+    require(&app, &caller, WRITE).await?;
+    let hours = asked.expires_in_hours.unwrap_or(USUAL_HOURS);
+    if !(1..=LONGEST_HOURS).contains(&hours) {
+        let detail = format!("expires_in_hours is 1 to {LONGEST_HOURS}");
+        return Err(Problem::bad_request("invalid_lifetime", detail));
+    }
+    let user = app.registry.find_user(&id).await?;
+    require_not_above(&app, &caller, &user).await?;
+    let (moment, ended) = app.registry.reset_password(&caller.actor(), &id).await?;
+    sessions::ended_elsewhere(&app, &id, &ended).await?;
+    let link = Link {
+        user_id: id,
+        moment,
+        until: app.now().saturating_add(hours * HOUR_MS),
+    };
+    let mut response = private(&MadePasswordReset {
+        link: link.url(&app),
+        expires_at: link.until,
+        ended_sessions: ended.sessions.len(),
+        ended_grants: ended.grants,
+    });
+    *response.status_mut() = StatusCode::CREATED;
+    Ok(response)
+}

@@ -1,0 +1,31 @@
+//! What a client sends as `Authorization: Basic` is read as RFC 6749 §2.3.1 says, and by the first
+//! colon only.
+#![no_main]
+
+// The file by itself: the whole server would have to be built.
+#[path = "../../crates/server/src/oauth2/basic.rs"]
+mod basic;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let _ = basic::read_basic(text);
+    assert!(basic::read_basic(&format!("Bearer {text}")).is_none());
+    // As the credentials themselves.
+    let read = basic::read_basic(&format!("bAsIc {}", STANDARD.encode(text)));
+    assert_eq!(read.is_some(), text.contains(':'), "{text:?}");
+    // As id and secret, encoded as a client does it.
+    let encode =
+        |part: &str| url::form_urlencoded::byte_serialize(part.as_bytes()).collect::<String>();
+    let middle = text
+        .char_indices()
+        .nth(text.chars().count() / 2)
+        .map_or(0, |(at, _)| at);
+    let (id, secret) = text.split_at(middle);
+    let header = STANDARD.encode(format!("{}:{}", encode(id), encode(secret)));
+    let (read_id, read_secret) =
+        basic::read_basic(&format!("Basic {header}")).expect("it is well-formed");
+    assert_eq!((read_id.as_str(), read_secret.expose()), (id, secret));
+});

@@ -1,0 +1,278 @@
+//! The table: use cases of people. Each ends as it began, so that the next can strike the same server.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use super::access::{self, authorize, code_of, redeem, token};
+use super::person::{Person, field, form};
+use super::{DELAYS, SLOW_DELAYS, Victim, keys};
+use crate::server::harness::{OWNER, PASSWORD};
+
+type Struck<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
+type Case = fn(&mut Victim, u64) -> Struck<'_>;
+
+/// Every use case, and when it is struck.
+pub(super) const ALL: &[(&str, Case, &[u64])] = &[
+    (
+        "sign-in",
+        |victim, at| Box::pin(sign_in(victim, at)),
+        &SLOW_DELAYS,
+    ),
+    (
+        "end of a session",
+        |victim, at| Box::pin(sign_out(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "end of other sessions",
+        |victim, at| Box::pin(end_others(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "change of a password",
+        |victim, at| Box::pin(password(victim, at)),
+        &SLOW_DELAYS,
+    ),
+    (
+        "consent and code",
+        |victim, at| Box::pin(consent(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "redemption of a code",
+        |victim, at| Box::pin(access::redemption(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "refresh",
+        |victim, at| Box::pin(access::refresh(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "revocation of a token",
+        |victim, at| Box::pin(access::revocation(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "approval of a device",
+        |victim, at| Box::pin(access::approval(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "tokens of a device",
+        |victim, at| Box::pin(access::device_tokens(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "registration of a client",
+        |victim, at| Box::pin(registration(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "issue of a key",
+        |victim, at| Box::pin(keys::issue(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "rotation of a key",
+        |victim, at| Box::pin(keys::rotation(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "revocation of a key",
+        |victim, at| Box::pin(keys::revocation(victim, at)),
+        &DELAYS,
+    ),
+];
+
+/// What all of them need.
+pub(super) async fn prepare(victim: &Victim) -> Result<()> {
+    let flows = [
+        "--redirect-uri",
+        access::REDIRECT,
+        "--grant",
+        "authorization_code",
+        "--grant",
+        "refresh_token",
+        "--grant",
+        access::DEVICE,
+        "--scope",
+        "openid email offline_access",
+    ];
+    victim.server.add_client("third", None, &flows).await
+}
+
+async fn sign_in(victim: &mut Victim, at: u64) -> Result<()> {
+    let mut person = Person::default();
+    let request = person.to_sign_in(victim, PASSWORD).await?;
+    if let Some(answer) = victim.strike(request, at).await? {
+        ensure!(answer.status == 303, "{}", answer.status);
+        person.keep(&answer);
+        ensure!(
+            person.is_signed_in(victim).await?,
+            "a session that was given is lost"
+        );
+    }
+    // And nobody is locked out by what was lost.
+    Person::signed_in(victim, PASSWORD).await.map(drop)
+}
+
+async fn sign_out(victim: &mut Victim, at: u64) -> Result<()> {
+    let person = Person::signed_in(victim, PASSWORD).await?;
+    let request = person.post(victim, "/auth/signOut", &[]);
+    if let Some(answer) = victim.strike(request, at).await? {
+        ensure!(answer.status == 200, "{}", answer.status);
+        ensure!(
+            !person.is_signed_in(victim).await?,
+            "signed out, and signed in again"
+        );
+    }
+    victim
+        .send(person.post(victim, "/auth/signOut", &[]))
+        .await?;
+    ensure!(!person.is_signed_in(victim).await?);
+    Ok(())
+}
+
+async fn end_others(victim: &mut Victim, at: u64) -> Result<()> {
+    let other = Person::signed_in(victim, PASSWORD).await?;
+    let person = Person::signed_in(victim, PASSWORD).await?;
+    let request = person.post(victim, "/account/end-others", &[]);
+    if let Some(answer) = victim.strike(request, at).await? {
+        ensure!(answer.status == 303, "{}", answer.status);
+        ensure!(!other.is_signed_in(victim).await?, "ended, and good again");
+    }
+    ensure!(
+        person.is_signed_in(victim).await?,
+        "the one that asked is gone"
+    );
+    Ok(())
+}
+
+async fn may_sign_in(victim: &Victim, password: &str) -> Result<bool> {
+    let body = json!({ "email": OWNER, "password": password }).to_string();
+    let request = victim.client.post(victim.server.at("/auth/login"));
+    let request = request
+        .header("content-type", "application/json")
+        .body(body);
+    let answer = victim.send(request).await?;
+    ensure!(
+        matches!(answer.status, 200 | 401),
+        "{} {}",
+        answer.status,
+        answer.body
+    );
+    Ok(answer.status == 200)
+}
+
+/// There and back: the first change is struck, the second one is not.
+async fn password(victim: &mut Victim, at: u64) -> Result<()> {
+    const OTHER: &str = "an altogether different phrase";
+    let path = "/account/sign-in/password";
+    let other = Person::signed_in(victim, PASSWORD).await?;
+    let mut person = Person::signed_in(victim, PASSWORD).await?;
+    let request = person.post(victim, path, &[("password", OTHER)]);
+    let answer = victim.strike(request, at).await?;
+    let (old, new) = (
+        may_sign_in(victim, PASSWORD).await?,
+        may_sign_in(victim, OTHER).await?,
+    );
+    ensure!(old != new, "both passwords are good, or none: {old} {new}");
+    if let Some(answer) = answer {
+        ensure!(answer.status == 303 && new, "{} {new}", answer.status);
+        person.keep(&answer);
+    }
+    ensure!(
+        other.is_signed_in(victim).await? == old,
+        "the password and what hangs on it"
+    );
+    if new {
+        let person = Person::signed_in(victim, OTHER).await?;
+        let request = person.post(victim, path, &[("password", PASSWORD)]);
+        ensure!(victim.send(request).await?.status == 303);
+    }
+    ensure!(may_sign_in(victim, PASSWORD).await?);
+    Ok(())
+}
+
+async fn consent(victim: &mut Victim, at: u64) -> Result<()> {
+    let mut person = Person::signed_in(victim, PASSWORD).await?;
+    let page = person.page(victim, &authorize("consent")).await?;
+    let fields = [
+        ("request", field(&page, "request")?),
+        ("decision", "allow".to_owned()),
+    ];
+    let fields = fields
+        .each_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    let request = person.post(victim, "/oauth2/authorize/consent", &fields);
+    if let Some(answer) = victim.strike(request, at).await? {
+        let code = code_of(&answer.location)?;
+        ensure!(
+            redeem(victim, &code).await?.status == 200,
+            "a code that was given is lost"
+        );
+        ensure!(
+            redeem(victim, &code).await?.status == 400,
+            "it was redeemed twice"
+        );
+    }
+    // Whether it was remembered or not, the next request ends with a code.
+    let code = access::code(victim, &mut person).await?;
+    ensure!(redeem(victim, &code).await?.status == 200);
+    Ok(())
+}
+
+async fn registration(victim: &mut Victim, at: u64) -> Result<()> {
+    let said = victim
+        .server
+        .command(&["clients", "registration-token"])
+        .await?;
+    let initial = said.trim().to_owned();
+    let metadata = json!({
+        "client_name": "Struck", "redirect_uris": [access::REDIRECT],
+        "token_endpoint_auth_method": "client_secret_post",
+    });
+    let request = |victim: &Victim| {
+        let request = victim.client.post(victim.server.at("/oauth2/register"));
+        let request = request.bearer_auth(&initial);
+        request
+            .header("content-type", "application/json")
+            .body(metadata.to_string())
+    };
+    let struck = victim.strike(request(victim), at).await?;
+    let again = victim.send(request(victim)).await?;
+    for answer in struck.iter().chain([&again]) {
+        ensure!(answer.status == 201, "{} {}", answer.status, answer.body);
+        let uri = answer.text("registration_client_uri")?;
+        let own = victim
+            .client
+            .get(uri)
+            .bearer_auth(answer.text("registration_access_token")?);
+        ensure!(
+            victim.send(own).await?.status == 200,
+            "a client that was registered is lost"
+        );
+        // Its secret is good: what is wrong is the code.
+        let fields = [
+            ("grant_type", "authorization_code"),
+            ("client_id", answer.text("client_id")?),
+            ("client_secret", answer.text("client_secret")?),
+            ("redirect_uri", access::REDIRECT),
+            ("code", "none"),
+        ];
+        let refused = token(victim, form(&fields)).await?;
+        let error = refused.body["error"].as_str().context("no error")?;
+        ensure!(
+            error == "invalid_grant" || error == "invalid_request",
+            "{}",
+            refused.body
+        );
+    }
+    ensure!(struck.is_none_or(|first| first.body["client_id"] != again.body["client_id"]));
+    ensure!(again.body["client_id"] != Value::Null);
+    Ok(())
+}

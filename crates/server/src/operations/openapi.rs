@@ -19,6 +19,7 @@ use crate::{key_service, keys, nodes, rp, sessions, sign_in, users, webhooks};
     paths(
         keys::list::list,
         keys::list::read,
+        keys::counts::counts,
         keys::list::scopes,
         keys::issue::issue,
         keys::change::change,

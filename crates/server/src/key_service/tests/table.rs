@@ -69,6 +69,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         r#"{"name":"n","prefix":"sk_test","scopes":["keys:read"]}"#,
         "133yyy33y",
     ),
+    ("GET", "/api/v1/keys/counts", "", LIST),
     ("POST", "/api/v1/keys/verify", r#"{"key":"x"}"#, VERIFY),
     ("GET", "/api/v1/keys/{id}", "", SEE),
     ("PATCH", "/api/v1/keys/{id}", r#"{"name":"n"}"#, CHANGE),

@@ -73,6 +73,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ("POST", "/api/v1/keys/verify", r#"{"key":"x"}"#, VERIFY),
     ("GET", "/api/v1/keys/{id}", "", SEE),
     ("PATCH", "/api/v1/keys/{id}", r#"{"name":"n"}"#, CHANGE),
+    ("GET", "/api/v1/receipts/{version}", "", LIST),
     ("POST", "/api/v1/keys/{id}/revoke", "{}", CHANGE),
     ("POST", "/api/v1/keys/{id}/disable", "{}", CHANGE),
     ("POST", "/api/v1/keys/{id}/enable", "", CHANGE),
@@ -504,6 +505,7 @@ async fn routes_without_a_key_answer_each_caller_as_the_table_says() {
             .replace("{environment}", "live")
             .replace("{finding}", "idle")
             .replace("{name}", "tester")
+            .replace("{version}", "1")
             .replace(['{', '}'], "");
         for (actor, expected) in expected.chars().enumerate() {
             let answer = world.send(actor, method, &asked, body).await;

@@ -7,6 +7,7 @@ mod fixture;
 mod log_tap;
 mod migrations;
 mod model;
+mod nodes;
 mod on_http_postgres;
 mod on_http_sqlite;
 mod on_postgres;

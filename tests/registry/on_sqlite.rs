@@ -25,6 +25,8 @@ mod hygiene_sweep;
 mod inside;
 #[path = "insight.rs"]
 mod insight;
+#[path = "key_service.rs"]
+mod key_service;
 #[path = "keys.rs"]
 mod keys;
 #[path = "lists.rs"]

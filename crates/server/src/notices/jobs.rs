@@ -8,7 +8,7 @@ use keywright_domain::audit::Actor;
 use keywright_registry::outbox::MadeOf;
 use keywright_registry::{AfterFailure, DeliveryOutcome, RegistryError, ScheduleRun, ScheduleWork};
 
-use super::{State, make, upkeep};
+use super::{State, make};
 use crate::server::App;
 use crate::webhooks::events;
 
@@ -24,7 +24,6 @@ pub(super) fn start(app: &App) {
             tokio::time::sleep(LOOK_EVERY).await;
             let Some(app) = weak.upgrade() else { return };
             run(&app).await;
-            upkeep::run(&app).await;
         }
     });
 }

@@ -5,7 +5,6 @@ mod jobs;
 mod make;
 pub(crate) mod people;
 pub(crate) mod retry;
-mod upkeep;
 mod words;
 
 pub(crate) use words::Mail;
@@ -42,9 +41,6 @@ pub(crate) struct State {
     mailer: Option<Mailer>,
     looked_at: AtomicI64,
     worked_at: AtomicI64,
-    settled_at: AtomicI64,
-    pruned_at: AtomicI64,
-    retained_at: AtomicI64,
 }
 
 impl State {
@@ -61,9 +57,6 @@ impl State {
             mailer,
             looked_at: AtomicI64::new(i64::MIN),
             worked_at: AtomicI64::new(i64::MIN),
-            settled_at: AtomicI64::new(i64::MIN),
-            pruned_at: AtomicI64::new(i64::MIN),
-            retained_at: AtomicI64::new(i64::MIN),
         })
     }
 
@@ -153,7 +146,7 @@ async fn send(app: &App, claimed: &Claimed) {
 #[cfg(test)]
 pub(crate) async fn run_until_idle(app: &App) {
     jobs::run(app).await;
-    upkeep::run(app).await;
+    crate::nodes::background::turn(app).await.unwrap();
     make::all(app).await.unwrap();
     loop {
         let claimed = claim(app, MOST_AT_ONCE).await.unwrap();

@@ -193,6 +193,12 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         r#"{"name":"n"}"#,
         PEOPLE_WRITE,
     ),
+    (
+        "POST",
+        "/api/v1/users/{id}/password-reset",
+        "{}",
+        PEOPLE_WRITE,
+    ),
     ("DELETE", "/api/v1/users/{id}", "", PEOPLE_WRITE),
     ("POST", "/api/v1/users/{id}/disable", "{}", PEOPLE_WRITE),
     ("POST", "/api/v1/users/{id}/enable", "", PEOPLE_WRITE),

@@ -5,7 +5,7 @@ use keywright_protocol::accounts::SignInProgressView;
 use tauri::AppHandle;
 use tauri_specta::Event;
 
-use crate::ipc::{AccountsChanged, ClipboardCleared, SignInProgressed};
+use crate::ipc::{AccountsChanged, ClipboardCleared, RegistryChanged, SignInProgressed};
 
 pub(crate) struct WindowEvents(pub(crate) AppHandle);
 
@@ -20,6 +20,10 @@ impl EventListener for WindowEvents {
 
     fn clipboard_cleared(&self) {
         log_failure(ClipboardCleared.emit(&self.0));
+    }
+
+    fn registry_changed(&self) {
+        log_failure(RegistryChanged.emit(&self.0));
     }
 }
 

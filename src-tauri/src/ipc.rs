@@ -8,7 +8,7 @@ use specta::Type;
 use specta_typescript::Typescript;
 use tauri_specta::{Builder, ErrorHandlingMode, Event, collect_commands, collect_events};
 
-use crate::commands::{accounts, activity, api_keys, sessions, settings};
+use crate::commands::{accounts, activity, api_keys, registries, sessions, settings};
 
 /// A pending sign-in went a step further.
 #[derive(Clone, Debug, Serialize, Deserialize, Type, Event)]
@@ -21,6 +21,10 @@ pub struct AccountsChanged;
 /// The app took a copied secret off the clipboard again.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, Type, Event)]
 pub struct ClipboardCleared;
+
+/// Revocations that waited for a server were done or refused.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, Type, Event)]
+pub struct RegistryChanged;
 
 /// All commands and events of the main window.
 pub(crate) fn builder() -> Builder<tauri::Wry> {
@@ -55,6 +59,11 @@ pub(crate) fn builder() -> Builder<tauri::Wry> {
             api_keys::list_scopes,
             api_keys::define_scope,
             activity::list_audit_events,
+            registries::list_registries,
+            registries::choose_registry,
+            registries::retry_revocations,
+            registries::discard_revocation,
+            registries::promote_keys,
             sessions::list_sessions,
             sessions::end_session,
             sessions::end_other_sessions,
@@ -72,7 +81,8 @@ pub(crate) fn builder() -> Builder<tauri::Wry> {
         .events(collect_events![
             SignInProgressed,
             AccountsChanged,
-            ClipboardCleared
+            ClipboardCleared,
+            RegistryChanged
         ])
         .typ::<keywright_protocol::ErrorView>()
 }

@@ -194,7 +194,7 @@ async fn ac_140_ac_184_a_revoked_key_is_refused_and_activity_tells_the_story() -
 }
 
 /// Rotates the only key and returns the new secret; its details are then open.
-async fn rotate(app: &AppWindow, overlap: &str) -> Result<String> {
+pub(crate) async fn rotate(app: &AppWindow, overlap: &str) -> Result<String> {
     app.click("key-row").await?;
     app.click("rotate-key").await?;
     app.click_on(&format!("[data-testid=rotate-overlap-{overlap}]"))

@@ -9,6 +9,7 @@ mod homes;
 mod keyboard;
 mod keychain;
 mod keys;
+mod remote;
 mod server;
 mod sign_in;
 mod traces;

@@ -7,7 +7,11 @@ use super::harness::{AppWindow, Browser, Desktop, Keyring};
 use crate::server::{OWNER, PASSWORD, ServerProcess};
 
 /// Signs in at the server's pages: e-mail and password, then consent.
-async fn sign_in(app: &AppWindow, browser: &Browser, server: &ServerProcess) -> Result<()> {
+pub(crate) async fn sign_in(
+    app: &AppWindow,
+    browser: &Browser,
+    server: &ServerProcess,
+) -> Result<()> {
     app.go("accounts").await?;
     app.click("add-account").await?;
     app.click("provider-keywright").await?;

@@ -1,7 +1,7 @@
 //! A registry of its own for each test, on a real file or in a database of its own on a real
 //! PostgreSQL, with a clock that stands still until it is told otherwise.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use keywright_domain::api_keys::{DAY_MS, NewApiKey, OverlapClock, Pepper, RotationRequest};
 use keywright_domain::audit::Actor;
 use keywright_registry::{
-    AuditQuery, Clock, Issued, LocalRegistry, PepperKey, Peppers, Verification, VerifyRequest,
+    AuditQuery, Clock, Issued, LocalRegistry, PepperKey, Peppers, RegistryError, Verification,
+    VerifyRequest,
 };
 
 use crate::support::postgres::Database;
@@ -24,33 +25,122 @@ pub(crate) enum Kind {
     Postgres,
 }
 
-pub(crate) struct Fixture {
-    pub(crate) registry: LocalRegistry,
+/// What the fixture asks of a registry, wherever it is.
+pub(crate) trait Keys {
+    type Error: std::error::Error + Send + Sync + 'static;
+
+    async fn issue(
+        &self,
+        actor: &Actor,
+        wish: &NewApiKey,
+        peppers: &Peppers,
+    ) -> Result<Issued, Self::Error>;
+
+    async fn rotate(
+        &self,
+        actor: &Actor,
+        id: &str,
+        request: &RotationRequest,
+        peppers: &Peppers,
+    ) -> Result<Issued, Self::Error>;
+
+    async fn verify(
+        &self,
+        request: &VerifyRequest<'_>,
+        peppers: &Peppers,
+    ) -> Result<Verification, Self::Error>;
+}
+
+impl Keys for LocalRegistry {
+    type Error = RegistryError;
+
+    async fn issue(
+        &self,
+        actor: &Actor,
+        wish: &NewApiKey,
+        peppers: &Peppers,
+    ) -> Result<Issued, Self::Error> {
+        self.issue_api_key(actor, wish, peppers).await
+    }
+
+    async fn rotate(
+        &self,
+        actor: &Actor,
+        id: &str,
+        request: &RotationRequest,
+        peppers: &Peppers,
+    ) -> Result<Issued, Self::Error> {
+        let once = rand_text();
+        self.rotate_api_key(actor, id, request, &once, peppers)
+            .await
+    }
+
+    async fn verify(
+        &self,
+        request: &VerifyRequest<'_>,
+        peppers: &Peppers,
+    ) -> Result<Verification, Self::Error> {
+        self.verify_api_key(request, peppers).await
+    }
+}
+
+pub(crate) struct Fixture<R = LocalRegistry> {
+    pub(crate) registry: R,
     pub(crate) peppers: Peppers,
     pub(crate) actor: Actor,
     pub(crate) kind: Kind,
+    pub(crate) place: Place,
+}
+
+/// Where a fixture's registry is, and what time it is there.
+pub(crate) struct Place {
     clock: Arc<AtomicI64>,
     folder: tempfile::TempDir,
     database: Option<Database>,
 }
 
+impl Place {
+    pub(crate) async fn new(kind: Kind) -> Result<Self> {
+        Ok(Self {
+            clock: Arc::new(AtomicI64::new(START)),
+            folder: tempfile::tempdir()?,
+            database: match kind {
+                Kind::Sqlite => None,
+                Kind::Postgres => Some(Database::create().await?),
+            },
+        })
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        clock_of(&self.clock)
+    }
+
+    pub(crate) async fn open(&self) -> Result<LocalRegistry> {
+        let file = self.folder().join("registry.db");
+        Ok(match &self.database {
+            None => LocalRegistry::open(&file, self.clock()).await?,
+            Some(database) => LocalRegistry::open_postgres(database.url(), self.clock()).await?,
+        })
+    }
+}
+
+pub(crate) async fn actions_of(registry: &LocalRegistry) -> Result<Vec<String>> {
+    let query = AuditQuery {
+        limit: 500,
+        ..AuditQuery::default()
+    };
+    let events = registry.list_audit_events(query).await?.items;
+    Ok(events.into_iter().rev().map(|event| event.action).collect())
+}
+
 impl Fixture {
     pub(crate) async fn on(kind: Kind) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let clock = Arc::new(AtomicI64::new(START));
-        let database = match kind {
-            Kind::Sqlite => None,
-            Kind::Postgres => Some(Database::create().await?),
-        };
-        let registry = match &database {
-            None => {
-                let file = folder.path().join("registry.db");
-                LocalRegistry::open(&file, clock_of(&clock)).await?
-            }
-            Some(database) => {
-                LocalRegistry::open_postgres(database.url(), clock_of(&clock)).await?
-            }
-        };
+        let place = Place::new(kind).await?;
+        let registry = place.open().await?;
         let actor = Actor::person("tester");
         let peppers = Peppers::new(pepper("pepper-1", 7));
         registry.adopt_pepper(&actor, "pepper-1").await?;
@@ -59,42 +149,43 @@ impl Fixture {
             peppers,
             actor,
             kind,
-            clock,
-            folder,
-            database,
+            place,
         })
     }
 
     /// A second registry over the same database, as another process or node would open it.
     pub(crate) async fn second(&self) -> Result<LocalRegistry> {
-        Ok(match &self.database {
-            None => LocalRegistry::open(&self.file(), self.clock()).await?,
-            Some(database) => LocalRegistry::open_postgres(database.url(), self.clock()).await?,
-        })
+        self.place.open().await
     }
 
+    pub(crate) async fn actions(&self) -> Result<Vec<String>> {
+        actions_of(&self.registry).await
+    }
+}
+
+impl<R: Keys> Fixture<R> {
     /// The address of the database, for a stranger's hand on it.
     pub(crate) fn url(&self) -> String {
-        match &self.database {
+        match &self.place.database {
             None => format!("sqlite://{}", self.file().display()),
             Some(database) => database.url().to_owned(),
         }
     }
 
     pub(crate) fn file(&self) -> PathBuf {
-        self.folder.path().join("registry.db")
+        self.place.folder().join("registry.db")
     }
 
     pub(crate) fn clock(&self) -> Clock {
-        clock_of(&self.clock)
+        self.place.clock()
     }
 
     pub(crate) fn now(&self) -> i64 {
-        self.clock.load(Ordering::SeqCst)
+        self.place.clock.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set_clock(&self, at: i64) {
-        self.clock.store(at, Ordering::SeqCst);
+        self.place.clock.store(at, Ordering::SeqCst);
     }
 
     pub(crate) async fn issue(&self, name: &str) -> Result<Issued> {
@@ -102,10 +193,8 @@ impl Fixture {
     }
 
     pub(crate) async fn issue_as(&self, wish: &NewApiKey) -> Result<Issued> {
-        Ok(self
-            .registry
-            .issue_api_key(&self.actor, wish, &self.peppers)
-            .await?)
+        let issued = self.registry.issue(&self.actor, wish, &self.peppers);
+        Ok(issued.await?)
     }
 
     /// Rotates with a clock that runs from the issue of the new secret.
@@ -114,11 +203,10 @@ impl Fixture {
     }
 
     pub(crate) async fn rotate_as(&self, id: &str, request: &RotationRequest) -> Result<Issued> {
-        let once = rand_text();
-        Ok(self
+        let rotated = self
             .registry
-            .rotate_api_key(&self.actor, id, request, &once, &self.peppers)
-            .await?)
+            .rotate(&self.actor, id, request, &self.peppers);
+        Ok(rotated.await?)
     }
 
     pub(crate) async fn verify(&self, issued: &Issued) -> Result<Verification> {
@@ -130,29 +218,12 @@ impl Fixture {
             presented,
             ..VerifyRequest::default()
         };
-        Ok(self
-            .registry
-            .verify_api_key(&request, &self.peppers)
-            .await?)
+        Ok(self.registry.verify(&request, &self.peppers).await?)
     }
 
     /// The code of a verification, `valid` for an acceptance.
     pub(crate) async fn code(&self, issued: &Issued) -> Result<&'static str> {
         Ok(self.verify(issued).await?.code())
-    }
-
-    pub(crate) async fn actions(&self) -> Result<Vec<String>> {
-        let query = AuditQuery {
-            limit: 500,
-            ..AuditQuery::default()
-        };
-        let page = self.registry.list_audit_events(query).await?;
-        Ok(page
-            .items
-            .into_iter()
-            .rev()
-            .map(|event| event.action)
-            .collect())
     }
 
     /// A connection of a stranger to the same database.

@@ -6,14 +6,14 @@ use anyhow::Result;
 use keywright_domain::api_keys::{
     CreditPlan, DAY_MS, Environment, KeySettings, KeyType, NetworkList, NewApiKey, OriginList,
     Owner, OwnerKind, PlainKey, Policy, PolicyEnvironment, Prefix, RateLimit, RateLimits, Refill,
-    Refusal,
+    Refusal, RotationRequest,
 };
 use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
 use keywright_registry::{
-    Caller, ClientSecret, Issued, Peppers, PrincipalChange, Verification, VerifyRequest,
+    Caller, ClientSecret, Issued, PrincipalChange, RotationStep, Verification, VerifyRequest,
 };
 
-use super::{Fixture, START, pepper, wish};
+use super::{Fixture, START, wish};
 
 fn with(settings: KeySettings) -> NewApiKey {
     NewApiKey {
@@ -22,14 +22,14 @@ fn with(settings: KeySettings) -> NewApiKey {
     }
 }
 
-fn asking(issued: &Issued) -> VerifyRequest<'_> {
+pub(super) fn asking(issued: &Issued) -> VerifyRequest<'_> {
     VerifyRequest {
         presented: issued.plain.text().expose(),
         ..VerifyRequest::default()
     }
 }
 
-async fn verify(fixture: &Fixture, request: VerifyRequest<'_>) -> Result<Verification> {
+pub(super) async fn verify(fixture: &Fixture, request: VerifyRequest<'_>) -> Result<Verification> {
     Ok(fixture
         .registry
         .verify_api_key(&request, &fixture.peppers)
@@ -302,55 +302,6 @@ async fn a_one_time_key_works_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn ac_131_a_creator_cannot_grant_more_and_takes_along_what_they_lose() -> Result<()> {
-    let fixture = super::fixture().await?;
-    let (registry, actor) = (&fixture.registry, &fixture.actor);
-    let held = ScopeSet::parse("keys:* users:read")?;
-    registry
-        .create_principal(actor, "ann", OwnerKind::Person, "Ann", &held)
-        .await?;
-    let made_by_ann = |scopes: &[&str]| NewApiKey {
-        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
-        creator: Some("ann".into()),
-        ..wish("made by Ann")
-    };
-    for too_much in ["users:write", "users:*", "*:*"] {
-        let refused = fixture.issue_as(&made_by_ann(&[too_much])).await;
-        assert!(
-            format!("{:?}", refused.expect_err("too much")).contains("more"),
-            "{too_much}"
-        );
-    }
-    let issued = fixture
-        .issue_as(&made_by_ann(&["keys:read", "users:read"]))
-        .await?;
-    let requirement = ScopeRequirement::parse("users:read")?;
-    let request = VerifyRequest {
-        requirement: Some(&requirement),
-        ..asking(&issued)
-    };
-    assert_eq!(verify(&fixture, request).await?.code(), "valid");
-    let less = PrincipalChange::Permissions(ScopeSet::parse("keys:read")?);
-    registry.change_principal(actor, "ann", &less).await?;
-    let answer = verify(&fixture, request).await?;
-    assert_eq!(answer.code(), "insufficient_scope");
-    assert_eq!(
-        answer.scopes.map(|scopes| scopes.to_string()).as_deref(),
-        Some("keys:read")
-    );
-    let suspended = PrincipalChange::Disable("left".into());
-    registry.change_principal(actor, "ann", &suspended).await?;
-    assert_eq!(
-        verify(&fixture, request).await?.code(),
-        "insufficient_scope"
-    );
-    let wish = made_by_ann(&["keys:read"]);
-    let refused = registry.issue_api_key(actor, &wish, &fixture.peppers).await;
-    assert_eq!(refused.expect_err("suspended").code(), "owner_not_found");
-    Ok(())
-}
-
-#[tokio::test]
 async fn ac_146_an_owner_takes_their_keys_along() -> Result<()> {
     let fixture = super::fixture().await?;
     let (registry, actor) = (&fixture.registry, &fixture.actor);
@@ -531,60 +482,6 @@ async fn ac_133_a_flood_of_wrong_keys_from_one_place_is_throttled() -> Result<()
 }
 
 #[tokio::test]
-async fn ac_148_a_secret_moves_to_the_newest_pepper_when_it_is_used() -> Result<()> {
-    let fixture = super::fixture().await?;
-    let (used, unused) = (fixture.issue("used").await?, fixture.issue("unused").await?);
-    fixture
-        .registry
-        .rotate_pepper(&fixture.actor, "pepper-2")
-        .await?;
-    let both = || Peppers::new(pepper("pepper-2", 8)).with_older(pepper("pepper-1", 7));
-    assert!(
-        fixture
-            .registry
-            .verify_api_key(&asking(&used), &both())
-            .await?
-            .verdict
-            .is_ok()
-    );
-    let only_newest = Peppers::new(pepper("pepper-2", 8));
-    // The row is rewritten beside the verification.
-    let mut moved = false;
-    for _ in 0..200 {
-        moved = fixture
-            .registry
-            .verify_api_key(&asking(&used), &only_newest)
-            .await
-            .is_ok();
-        if moved {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
-    assert!(moved, "the used secret is stored under the newest pepper");
-    let left = fixture
-        .registry
-        .verify_api_key(&asking(&unused), &only_newest)
-        .await;
-    assert_eq!(
-        left.expect_err("still under the old one").code(),
-        "pepper_missing"
-    );
-    let uses: Vec<_> = fixture
-        .registry
-        .list_peppers()
-        .await?
-        .into_iter()
-        .map(|one| (one.id, one.secrets))
-        .collect();
-    assert_eq!(
-        uses,
-        [("pepper-2".to_owned(), 1), ("pepper-1".to_owned(), 1)]
-    );
-    Ok(())
-}
-
-#[tokio::test]
 async fn a_secret_made_by_the_client_never_comes_here() -> Result<()> {
     let fixture = super::fixture().await?;
     let plain = PlainKey::generate(&Prefix::new("sk_live")?, &mut rand::rng());
@@ -608,10 +505,24 @@ async fn a_secret_made_by_the_client_never_comes_here() -> Result<()> {
     let secret = ClientSecret::of(&newer);
     let request = super::from_issue(DAY_MS);
     let first = registry
-        .rotate_api_key_to(actor, &key.id, &request, "r-1", &secret, &fixture.peppers)
+        .rotate_api_key_to(
+            actor,
+            &key.id,
+            &request,
+            "rotation-1",
+            &secret,
+            &fixture.peppers,
+        )
         .await?;
     let retried = registry
-        .rotate_api_key_to(actor, &key.id, &request, "r-1", &secret, &fixture.peppers)
+        .rotate_api_key_to(
+            actor,
+            &key.id,
+            &request,
+            "rotation-1",
+            &secret,
+            &fixture.peppers,
+        )
         .await?;
     assert_eq!(
         (first.1.new, first.0.secrets.len()),
@@ -655,5 +566,48 @@ async fn a_change_counts_from_the_next_verification_on() -> Result<()> {
         stale.expect_err("changed since").code(),
         "changed_meanwhile"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rotation_is_cancelled_rolled_back_promoted_and_finished() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let first = fixture.issue("stepped").await?;
+    let id = &first.key.id;
+    let nothing = registry
+        .step_rotation(actor, id, RotationStep::Finish)
+        .await;
+    assert_eq!(nothing.expect_err("none yet").code(), "no_rotation");
+    let wish = RotationRequest::default();
+
+    let cancelled = fixture.rotate_as(id, &wish).await?;
+    let (key, rotation) = registry
+        .step_rotation(actor, id, RotationStep::Cancel)
+        .await?;
+    assert_eq!((key.secrets.len(), rotation.state.is_open()), (2, false));
+    let codes = (fixture.code(&first).await?, fixture.code(&cancelled).await?);
+    assert_eq!(codes, ("valid", "retired"));
+
+    let taken_back = fixture.rotate_as(id, &wish).await?;
+    let (_, rotation) = registry
+        .step_rotation(actor, id, RotationStep::Promote)
+        .await?;
+    assert_eq!(rotation.activated_at, Some(START));
+    registry
+        .step_rotation(actor, id, RotationStep::RollBack)
+        .await?;
+    assert_eq!(fixture.code(&first).await?, "valid");
+    assert_ne!(fixture.code(&taken_back).await?, "valid");
+
+    let last = fixture.rotate_as(id, &wish).await?;
+    registry
+        .step_rotation(actor, id, RotationStep::Promote)
+        .await?;
+    registry
+        .step_rotation(actor, id, RotationStep::Finish)
+        .await?;
+    let codes = (fixture.code(&first).await?, fixture.code(&last).await?);
+    assert_eq!(codes, ("retired", "valid"));
     Ok(())
 }

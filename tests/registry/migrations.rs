@@ -414,8 +414,83 @@ async fn ac_154_schema_2_is_migrated_after_a_backup() -> Result<()> {
 /// A new version adds its schema and comes here with a test of the one before.
 #[test]
 fn every_schema_that_landed_has_its_test() {
-    // All from 3 on land together: the versions before are 1 and 2.
+    // 3 and 4 landed together, and so does what comes after 4: the versions before are 1, 2 and 4.
     assert_eq!(LocalRegistry::newest_schema(), 7);
+}
+
+/// The names in the first column.
+async fn names(connection: &mut AnyConnection, sql: &str) -> Result<HashSet<String>> {
+    let rows: Vec<(String,)> = sqlx::query_as(sqlx::AssertSqlSafe(sql.to_owned()))
+        .fetch_all(connection)
+        .await?;
+    Ok(rows.into_iter().map(|(name,)| name).collect())
+}
+
+/// 5 and later only add tables and columns: a file without them is as version 4 left it.
+async fn back_to_4(file: &Path, plain: &Path) -> Result<()> {
+    let mut four =
+        AnyConnection::connect(&format!("sqlite://{}?mode=rwc", plain.display())).await?;
+    migrator(4)
+        .await?
+        .run_direct(None, &mut four, false)
+        .await?;
+    let mut now = AnyConnection::connect(&format!("sqlite://{}", file.display())).await?;
+    sqlx::raw_sql("PRAGMA foreign_keys = OFF")
+        .execute(&mut now)
+        .await?;
+    // What search keeps in SQLite is made when a file is opened.
+    let tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%' \
+                  AND name NOT LIKE 'api_key_search%' AND name <> 'api_key_totals'";
+    let (mut added, old) = (
+        names(&mut now, tables).await?,
+        names(&mut four, tables).await?,
+    );
+    added.retain(|table| !old.contains(table));
+    assert!(added.contains("nodes"), "{added:?}");
+    for table in &added {
+        let sql = format!("DROP TABLE {table}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&mut now)
+            .await?;
+    }
+    for table in old {
+        let sql = format!("SELECT name FROM pragma_table_info('{table}')");
+        let before = names(&mut four, &sql).await?;
+        for column in names(&mut now, &sql).await?.difference(&before) {
+            let sql = format!("ALTER TABLE {table} DROP COLUMN {column}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+                .execute(&mut now)
+                .await?;
+        }
+    }
+    sqlx::raw_sql("DELETE FROM _sqlx_migrations WHERE version > 4")
+        .execute(&mut now)
+        .await?;
+    now.close().await?;
+    Ok(four.close().await?)
+}
+
+#[tokio::test]
+async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
+    let fixture = Fixture::on(Kind::Sqlite).await?;
+    let issued = fixture.issue("old").await?;
+    fixture.registry.close().await;
+    let file = fixture.file();
+    back_to_4(&file, &file.with_file_name("four.db")).await?;
+    let opened = LocalRegistry::open(&file, fixture.clock()).await?;
+    assert_eq!(
+        opened.schema_version().await?,
+        LocalRegistry::newest_schema()
+    );
+    assert!(
+        file.with_file_name("registry.db.before-schema-5.backup")
+            .exists()
+    );
+    assert_eq!(code(&opened, issued.plain.text().expose()).await?, "valid");
+    assert!(opened.claim_job("tidy", 1000).await?);
+    assert!(opened.use_once("dpop", "k", "p", fixture.now() + 1).await?);
+    opened.close().await;
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

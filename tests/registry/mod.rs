@@ -1,4 +1,5 @@
-//! The registry's contract: what every registry must do, on real files and on a real PostgreSQL.
+//! The registry's contract: what every registry must do, on real files and on a real PostgreSQL, and
+//! at servers on both.
 
 mod crash;
 mod faults;
@@ -6,9 +7,14 @@ mod fixture;
 mod log_tap;
 mod migrations;
 mod model;
+mod nodes;
+mod on_http_postgres;
+mod on_http_sqlite;
 mod on_postgres;
 mod on_sqlite;
+mod over_http;
 mod scanner;
+mod secure;
 
 pub(crate) use fixture::{
     Fixture, Kind, START, checksum, copy_of, from_issue, pepper, rand_text, wish,

@@ -3,6 +3,9 @@
 
 pub(crate) use super::*;
 
+/// Here.
+pub(crate) type Registry = keywright_registry::LocalRegistry;
+
 /// A registry of its own for a test.
 pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
     Fixture::on(Kind::Postgres).await
@@ -18,8 +21,12 @@ mod contract;
 mod grants;
 #[path = "hygiene_sweep.rs"]
 mod hygiene_sweep;
+#[path = "inside.rs"]
+mod inside;
 #[path = "insight.rs"]
 mod insight;
+#[path = "key_service.rs"]
+mod key_service;
 #[path = "keys.rs"]
 mod keys;
 #[path = "lists.rs"]

@@ -228,7 +228,7 @@ impl ServerProcess {
 }
 
 /// The binary that `cargo xtask test` built, beside the tests' own.
-fn program() -> Result<PathBuf> {
+pub(crate) fn program() -> Result<PathBuf> {
     let tests = std::env::current_exe()?;
     let folder = tests.parent().and_then(Path::parent).context("no folder")?;
     let program = folder.join("keywright-server");

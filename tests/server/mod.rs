@@ -6,6 +6,7 @@ mod harness;
 mod https;
 mod kill;
 mod load;
+mod nodes;
 mod pages;
 mod process;
 mod schema;

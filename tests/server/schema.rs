@@ -52,7 +52,10 @@ fn cases(said: &str) -> Option<u32> {
 #[tokio::test]
 async fn every_route_answers_a_root_key_as_it_is_described() -> Result<()> {
     let server = ServerProcess::start().await?;
-    let said = attack(&server, &server.root_key, None).await?;
+    // The generator learns the key's own id: ended, it would be told 401 from there on. A stream of events
+    // has no end to wait for, and lines of JSON are no body that it can make.
+    let except = "/disable$|/revoke$|/events$|/import$";
+    let said = attack(&server, &server.root_key, Some(except)).await?;
     ensure!(cases(&said).is_some_and(|cases| cases > 200), "{said}");
     Ok(())
 }
@@ -70,7 +73,7 @@ async fn every_route_answers_an_owner_as_it_is_described() -> Result<()> {
     let answer: Value = serde_json::from_str(&response.text().await?)?;
     let token = answer["access_token"].as_str().context("no token")?;
     // Sign-ins that fail make the source wait, and the other two end the very access that asks.
-    let except = "/auth/|revoke-all|revoke-others|applications";
+    let except = "/auth/|revoke-all|revoke-others|applications|/events$|/import$";
     let said = attack(&server, token, Some(except)).await?;
     ensure!(cases(&said).is_some_and(|cases| cases > 200), "{said}");
     // It was somebody to the end.

@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 
 use crate::{
     bench::{pass_lines_on, tell},
-    npm, process, reap, run_server,
+    npm,
+    postgres::{self, Cluster},
+    process, reap, run_server,
+    tools::{self, Need},
 };
 
 const STARTS: usize = 7;
@@ -28,7 +31,20 @@ pub(crate) fn run(lines: &mut Vec<Value>) -> Result<()> {
     cargo.env("KEYWRIGHT_BENCH_PEER", &peer.issuer);
     pass_lines_on(lines, &mut cargo)?;
     drop(peer);
+    nodes(lines)?;
     starts(lines)
+}
+
+/// Three of them over one database.
+fn nodes(lines: &mut Vec<Value>) -> Result<()> {
+    tools::ensure(&[Need::Database])?;
+    let server = run_server::build(true)?;
+    let database = Cluster::start()?;
+    let mut cargo = process::cargo();
+    cargo.env(postgres::VARIABLE, database.url());
+    cargo.args(["run", "--release", "--package", "keywright-server"]);
+    cargo.args(["--example", "bench_nodes", "--"]).arg(&server);
+    pass_lines_on(lines, &mut cargo)
 }
 
 /// Another provider, on the core that ours is measured on.

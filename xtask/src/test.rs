@@ -58,7 +58,13 @@ pub(crate) fn run(options: &Test) -> Result<()> {
 }
 
 fn set_up(quick: bool) -> Result<()> {
-    tools::ensure(&[Need::Build, Need::Session, Need::Database, Need::Gateway])?;
+    tools::ensure(&[
+        Need::Build,
+        Need::Session,
+        Need::Database,
+        Need::Gateway,
+        Need::Counter,
+    ])?;
     if !quick {
         tools::ensure(&[Need::Drive, Need::Browser, Need::Python])?;
         tools::ensure_schemathesis()?;

@@ -24,6 +24,8 @@ const DRIVE: &[&str] = &["webkit2gtk-driver", "xdg-utils"];
 const BROWSER: &[&str] = &["chromium", "chromium-driver", "e2fsprogs", "xclip"];
 /// The gateway that asks our server before it lets a request through.
 const GATEWAY: &[&str] = &["nginx-light"];
+/// Counts rate limits for several servers together.
+const COUNTER: &[&str] = &["redis-server"];
 /// To install the program that throws requests at every route of the API.
 const PYTHON: &[&str] = &["python3", "python3-venv"];
 /// To put packages together and look into them.
@@ -42,6 +44,7 @@ pub(crate) enum Need {
     Browser,
     Database,
     Gateway,
+    Counter,
     Python,
     Pack,
 }
@@ -55,6 +58,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
         Need::Browser => BROWSER,
         Need::Database => postgres::PACKAGES,
         Need::Gateway => GATEWAY,
+        Need::Counter => COUNTER,
         Need::Python => PYTHON,
         Need::Pack => PACK,
     });

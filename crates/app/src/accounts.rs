@@ -170,10 +170,14 @@ impl App {
     /// [`AppError::Keychain`] if the refresh token could not be deleted: then the account stays.
     pub async fn sign_out(&self, account_id: String) -> Result<SignOutView, AppError> {
         let inner = Arc::clone(&self.inner);
-        let task = tokio::spawn(async move { sign_out::sign_out(&inner, &account_id).await });
+        let id = account_id.clone();
+        let task = tokio::spawn(async move { sign_out::sign_out(&inner, &id).await });
         let view = task
             .await
             .unwrap_or_else(|_panicked| Err(SignInError::AccountNotFound.into()))?;
+        if self.inner.settings.current().registry_account == Some(account_id) {
+            self.set_registry_account(None).await?;
+        }
         self.inner.events.accounts_changed();
         Ok(view)
     }

@@ -8,6 +8,7 @@ use keywright_registry::RegistryError;
 
 use crate::delivery::DeliveryError;
 use crate::home::HomeError;
+use crate::remote::RemoteError;
 use crate::secret_store::KeychainError;
 use crate::sessions::SessionsError;
 use crate::settings::SettingsError;
@@ -40,6 +41,12 @@ pub enum AppError {
     /// The sessions of an account at its server.
     #[error(transparent)]
     Sessions(#[from] SessionsError),
+    /// A registry on a server.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// Keys that cannot move to another registry.
+    #[error(transparent)]
+    Promotion(keywright_registry::PromotionError),
     /// The clipboard did not take the text.
     #[error("the clipboard did not take the text: {0}")]
     Clipboard(String),
@@ -70,6 +77,8 @@ impl AppError {
             Self::Environment(error) => error.code(),
             Self::Delivery(error) => error.code(),
             Self::Sessions(error) => error.code(),
+            Self::Remote(error) => error.code(),
+            Self::Promotion(error) => error.code(),
             Self::Clipboard(_) => "clipboard_unavailable",
             Self::SecretGone => "secret_gone",
             Self::AlreadyRevealed => "already_revealed",
@@ -84,7 +93,10 @@ impl AppError {
             Self::Keychain(error) => error.hint(),
             Self::SignIn(error) => error.hint(),
             Self::Sessions(error) => error.hint().map(str::to_owned),
-            Self::Settings(_) | Self::Environment(_) | Self::Delivery(_) => None,
+            Self::Remote(error) => error.hint().map(str::to_owned),
+            Self::Settings(_) | Self::Environment(_) | Self::Delivery(_) | Self::Promotion(_) => {
+                None
+            }
             Self::Home(_) => Some("Set KEYWRIGHT_HOME to a folder of your own.".to_owned()),
             Self::Clipboard(_) => {
                 Some("Reveal the secret and copy it by hand, or try again.".to_owned())
@@ -110,6 +122,7 @@ impl AppError {
             Self::Keychain(error) => error.retryable(),
             Self::SignIn(error) => error.retryable(),
             Self::Sessions(error) => error.retryable(),
+            Self::Remote(error) => error.retryable(),
             Self::Clipboard(_) => true,
             _ => false,
         }
@@ -176,5 +189,14 @@ impl From<&AppError> for ErrorView {
 impl From<AppError> for ErrorView {
     fn from(error: AppError) -> Self {
         Self::from(&error)
+    }
+}
+
+impl From<keywright_registry::PromotionError> for AppError {
+    fn from(error: keywright_registry::PromotionError) -> Self {
+        match error {
+            keywright_registry::PromotionError::Registry(error) => error.into(),
+            other => Self::Promotion(other),
+        }
     }
 }

@@ -128,6 +128,12 @@ impl Home {
         self.folder.join("logs").join("keywright.log")
     }
 
+    /// What is kept of registries on servers.
+    #[must_use]
+    pub fn servers_folder(&self) -> PathBuf {
+        self.folder.join("servers")
+    }
+
     /// Locks between processes.
     #[must_use]
     pub fn locks_folder(&self) -> PathBuf {

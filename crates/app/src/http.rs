@@ -47,6 +47,8 @@ pub enum HttpError {
         detail: String,
         /// Whether it was the certificate.
         certificate: bool,
+        /// Whether the request may have arrived: only its answer is missing then.
+        sent: bool,
     },
     /// The extra certificate file of the settings cannot be used.
     #[error("The certificate file {path} cannot be used: {detail}.")]
@@ -87,6 +89,16 @@ impl Answer {
     pub(crate) fn is_json(&self) -> bool {
         self.media_type == "application/json" || self.media_type.ends_with("+json")
     }
+}
+
+/// A request to an API of ours.
+pub(crate) struct ApiRequest<'a> {
+    pub(crate) method: http::Method,
+    pub(crate) url: &'a Url,
+    pub(crate) bearer: &'a str,
+    pub(crate) headers: &'a [(&'static str, String)],
+    /// JSON; wiped by who made it, as far as it may hold a key.
+    pub(crate) body: Option<&'a [u8]>,
 }
 
 /// Carries requests. Cheap to clone.
@@ -151,6 +163,27 @@ impl HttpClient {
             .request(method, url.clone())
             .header("Accept", "application/json")
             .bearer_auth(bearer)
+            .build()
+            .map_err(|error| HttpError::Setup(error.without_url().to_string()))?;
+        self.send(client, request).await
+    }
+
+    /// Asks an API something, with headers and a body of JSON.
+    pub(crate) async fn call(&self, asked: ApiRequest<'_>) -> Result<Answer, HttpError> {
+        let client = self.client_for(asked.url)?;
+        let mut request = client
+            .request(asked.method, asked.url.clone())
+            .header("Accept", "application/json")
+            .bearer_auth(asked.bearer);
+        for (name, value) in asked.headers {
+            request = request.header(*name, value);
+        }
+        if let Some(body) = asked.body {
+            request = request
+                .header(CONTENT_TYPE, "application/json")
+                .body(body.to_vec());
+        }
+        let request = request
             .build()
             .map_err(|error| HttpError::Setup(error.without_url().to_string()))?;
         self.send(client, request).await
@@ -325,6 +358,7 @@ fn network_error(host: String, error: &reqwest::Error) -> HttpError {
         host,
         detail,
         certificate,
+        sent: !error.is_connect() && !error.is_builder(),
     }
 }
 

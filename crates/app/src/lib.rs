@@ -15,6 +15,7 @@ mod info;
 mod keychain;
 mod pepper;
 mod registry_slot;
+pub mod remote;
 pub mod secret_store;
 mod sessions;
 mod settings;
@@ -37,6 +38,7 @@ use api_keys::Reveals;
 use clipboard::Clipboard;
 use pepper::PepperCell;
 use registry_slot::RegistrySlot;
+use remote::RemoteSlots;
 use secret_store::Keychain;
 use settings::SettingsStore;
 
@@ -48,6 +50,8 @@ pub trait EventListener: Send + Sync + 'static {
     fn accounts_changed(&self);
     /// A copied secret left the clipboard again.
     fn clipboard_cleared(&self);
+    /// Revocations that waited for a server were done or refused.
+    fn registry_changed(&self) {}
 }
 
 /// The application on this device. Cheap to clone.
@@ -63,6 +67,7 @@ pub(crate) struct Inner {
     pub(crate) actor: Actor,
     pub(crate) settings: SettingsStore,
     pub(crate) registry: RegistrySlot,
+    pub(crate) remotes: RemoteSlots,
     pub(crate) keychain: Keychain,
     pub(crate) pepper: PepperCell,
     pub(crate) reveals: Reveals,
@@ -88,6 +93,7 @@ impl App {
             first_paint_ms: OnceLock::new(),
             actor: Actor::person(&person_name()),
             registry: RegistrySlot::new(home.registry_file()),
+            remotes: RemoteSlots::new(home.servers_folder()),
             settings,
             keychain,
             pepper: PepperCell::default(),
@@ -111,6 +117,7 @@ impl App {
                 return;
             }
             app.start_refreshing();
+            app.keep_trying().await;
         });
     }
 

@@ -144,11 +144,29 @@ impl App {
             .map(|path| path.trim().to_owned())
             .filter(|path| !path.is_empty());
         check(&settings)?;
+        // Chosen elsewhere: a page that was read before must not put the old choice back.
+        settings.registry_account = self.inner.settings.current().registry_account;
         if let Some(path) = &settings.extra_ca_file {
             crate::http::read_ca_file(path)
                 .await
                 .map_err(SettingsError::CaFile)?;
         }
+        self.write_settings(settings).await
+    }
+
+    /// Another registry is in use from now on.
+    pub(crate) async fn set_registry_account(
+        &self,
+        account_id: Option<String>,
+    ) -> Result<(), AppError> {
+        let settings = Settings {
+            registry_account: account_id,
+            ..self.inner.settings.current()
+        };
+        self.write_settings(settings).await.map(drop)
+    }
+
+    async fn write_settings(&self, settings: Settings) -> Result<Settings, AppError> {
         let app = self.clone();
         let written =
             tokio::task::spawn_blocking(move || app.inner.settings.replace(settings)).await;

@@ -107,6 +107,8 @@ pub struct ApiKeyView {
     pub revoked_at: Option<i64>,
     /// Why it was revoked.
     pub revoked_reason: Option<String>,
+    /// When a revocation was asked for that waits for the server: the key still works.
+    pub revocation_queued_at: Option<i64>,
 }
 
 /// A key with its secrets, newest first, and its history.
@@ -123,6 +125,8 @@ pub struct ApiKeyDetailView {
     pub secrets: Vec<SecretView>,
     /// Its audit rows, newest first, at most 100.
     pub activity: Vec<crate::activity::AuditEventView>,
+    /// The server does not answer: this is what was known at this moment.
+    pub stale_since: Option<i64>,
 }
 
 /// Filter by state.
@@ -191,6 +195,8 @@ pub struct ApiKeyPageView {
     pub total: Option<i64>,
     /// Whether that is only about right.
     pub total_is_estimate: bool,
+    /// The server does not answer: this is what was known at this moment.
+    pub stale_since: Option<i64>,
 }
 
 /// Counts for the page's head.

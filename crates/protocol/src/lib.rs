@@ -8,6 +8,8 @@ pub mod accounts;
 pub mod activity;
 pub mod api_keys;
 pub mod error;
+pub mod promotion;
+pub mod registries;
 pub mod sessions;
 pub mod settings;
 

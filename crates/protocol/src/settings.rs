@@ -38,6 +38,8 @@ pub struct Settings {
     pub default_overlap_ms: i64,
     /// Whether keys without an expiry may be issued.
     pub allow_never_expires: bool,
+    /// Account whose server's registry is in use; absent for the registry of this device.
+    pub registry_account: Option<String>,
 }
 
 impl Default for Settings {
@@ -51,6 +53,7 @@ impl Default for Settings {
             default_key_lifetime_days: 90,
             default_overlap_ms: 24 * 60 * 60 * 1000,
             allow_never_expires: false,
+            registry_account: None,
         }
     }
 }

@@ -111,6 +111,9 @@ pub enum RegistryError {
     /// The connection was lost during COMMIT: the change may have taken place.
     #[error("whether the change was written is not known: {0}")]
     CommitUnknown(String),
+    /// Limits are counted for all nodes together, and that cannot be asked now.
+    #[error("rate limits cannot be counted now")]
+    LimitsUnavailable,
     /// Anything else the database said.
     #[error("the registry could not answer: {0}")]
     Store(String),
@@ -160,6 +163,7 @@ impl RegistryError {
             Self::Damaged(_) => "registry_damaged",
             Self::UnsafePath(_) => "registry_unsafe_path",
             Self::CommitUnknown(_) => "commit_unknown",
+            Self::LimitsUnavailable => "limits_unavailable",
             Self::Store(_) => "registry_unavailable",
         }
     }

@@ -18,7 +18,7 @@ use sqlx::AnyConnection;
 use crate::open::Place;
 use crate::store::{self, images::Image};
 use crate::writer::Subject;
-use crate::{LocalRegistry, RegistryError, Shared};
+use crate::{LocalRegistry, RegistryError, Shared, nodes};
 
 /// Memory is trusted for this long after the log was confirmed.
 const LEASE: Duration = Duration::from_secs(1);
@@ -156,8 +156,26 @@ async fn renew(shared: &Shared) -> Result<(), RegistryError> {
     if shared.freshness.wal_index.is_some() && shared.freshness.is_confirmed() {
         return Ok(());
     }
+    catch_up_on(shared, &mut *shared.pool.acquire().await?).await
+}
+
+/// Reads the log on a given connection, when nobody else does.
+pub(crate) async fn catch_up_on(
+    shared: &Shared,
+    connection: &mut AnyConnection,
+) -> Result<(), RegistryError> {
     let _turn = shared.freshness.turn.lock().await;
-    catch_up(shared, &mut *shared.pool.acquire().await?).await
+    catch_up(shared, connection).await
+}
+
+/// The newest change that is in memory.
+pub(crate) fn seen(shared: &Shared) -> i64 {
+    shared.freshness.seen.load(Ordering::Acquire)
+}
+
+/// How long memory is trusted after the log was read: no node answers longer from what it knew.
+pub(crate) const fn lease() -> Duration {
+    LEASE
 }
 
 /// Whether what was just looked up in the index may be answered.
@@ -294,6 +312,7 @@ pub(crate) async fn after_own_commit(
             return catch_up(shared, connection).await;
         }
         take_in(shared, connection, changes.to_vec(), images).await?;
+        nodes::beat(shared, connection, seen(shared)).await?;
         shared.freshness.confirm(header, at);
         Ok(())
     };
@@ -335,8 +354,13 @@ async fn catch_up(shared: &Shared, connection: &mut AnyConnection) -> Result<(),
             // The log was pruned while this process slept: begin anew.
             empty(shared, Duration::ZERO).await;
         }
+        let is_all = i64::try_from(changes.len()).is_ok_and(|count| count < PAGE);
         take_in(shared, connection, changes, Vec::new()).await?;
+        if is_all {
+            break;
+        }
     }
+    nodes::beat(shared, connection, seen(shared)).await?;
     shared.freshness.confirm(header, at);
     Ok(())
 }

@@ -16,7 +16,9 @@ mod found_keys;
 mod freshness;
 mod idempotency;
 mod insight;
+mod limits;
 mod listing;
+mod nodes;
 mod open;
 pub mod outbox;
 pub mod people;
@@ -56,6 +58,9 @@ pub use insight::hygiene::{
 };
 pub use insight::preview::{Preview, PreviewEffect, PreviewLine, ProposedChange};
 pub use insight::stragglers::{LateCaller, OverlapWarning, Progress, Straggler, Stragglers, Trend};
+pub use keywright_index::LimitAnswer;
+pub use limits::{LimitAsk, LimitWord, LimitsAnswer, SharedLimits};
+pub use nodes::{NodeReceipt, NodeStatistics, RECEIPT_BOUND, Receipt};
 pub use open::{Clock, Place};
 pub use peppers::{PepperKey, PepperUse, Peppers};
 pub use portable::{
@@ -100,6 +105,9 @@ struct Shared {
     rewrites: Mutex<HashSet<String>>,
     /// Counts by state that took long.
     counts: Mutex<Option<listing::KnownCounts>>,
+    nodes: nodes::Nodes,
+    /// Where rate limits are counted for all nodes together, if anywhere.
+    limits: limits::Limits,
 }
 
 impl LocalRegistry {

@@ -196,6 +196,8 @@ impl LocalRegistry {
             uses: UseRecorder::default(),
             rewrites: Mutex::default(),
             counts: Mutex::default(),
+            nodes: crate::nodes::Nodes::new(),
+            limits: crate::limits::Limits::default(),
         });
         freshness::begin(&shared).await?;
         writer::start(&shared, queue);
@@ -240,6 +242,7 @@ impl LocalRegistry {
         if let Err(error) = self.flush_uses().await {
             tracing::warn!(code = error.code(), "the last use counts were not written");
         }
+        self.leave_nodes().await;
         // The pool waits for every connection, and this one is never given back by itself.
         self.shared.reader.close();
         // The group that is being written is finished first.

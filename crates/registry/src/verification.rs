@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use keywright_domain::api_keys::verification::judge;
 use keywright_domain::api_keys::{
-    Ask, Environment, Facts, KeyDigest, KeyMac, KeyType, NetworkList, OriginList, PlainKey,
-    PresentedForeignKey, Refusal, SecretState,
+    Ask, Environment, Facts, Gcra, KeyDigest, KeyMac, KeyType, NetworkList, OriginList, PlainKey,
+    PresentedForeignKey, RateLimit, Refusal, SecretState,
 };
 use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
 use keywright_index::{LimitAnswer, Lookup, PackedKid, Snapshot};
 
+use crate::limits::{LimitAsk, LimitWord, LimitsAnswer};
 use crate::peppers::Peppers;
 use crate::store::{self, images};
 use crate::uses::{AlertKind, Caller};
@@ -390,7 +391,8 @@ impl LocalRegistry {
                     .is_some_and(|rules| rules.has_credits || !rules.limits.as_slice().is_empty()),
         };
         if answer.verdict.is_ok() {
-            self.take_limits(request, &snapshot, rules.is_some(), now, &mut answer);
+            self.take_limits(request, &snapshot, rules.is_some(), now, &mut answer)
+                .await?;
         }
         if answer.verdict.is_ok() && rules.is_some_and(|rules| rules.has_credits) {
             self.take_credits(request, &mut answer).await?;
@@ -418,19 +420,33 @@ impl LocalRegistry {
         }
     }
 
-    fn take_limits(
+    async fn take_limits(
         &self,
         request: &VerifyRequest<'_>,
         snapshot: &Snapshot,
         has_rules: bool,
         now: i64,
         answer: &mut Verification,
-    ) {
+    ) -> Result<(), RegistryError> {
         if !has_rules {
-            return;
+            return Ok(());
         }
         let cost = request.cost.unwrap_or(1);
-        match self.shared.index.gcra(snapshot, micros(now), cost) {
+        // It goes on beside a count for all nodes, so that it does not begin at nothing when that
+        // one is away.
+        let own = self.shared.index.gcra(snapshot, micros(now), cost);
+        let counted = match self.shared.limits.get() {
+            None => own,
+            Some(shared) => match self.ask_of_limits(snapshot, cost) {
+                None => own,
+                Some(ask) => match shared.take(&ask).await {
+                    LimitsAnswer::Counted(counted) => counted,
+                    LimitsAnswer::PerNode => own,
+                    LimitsAnswer::Unavailable => return Err(RegistryError::LimitsUnavailable),
+                },
+            },
+        };
+        match counted {
             LimitAnswer::Allowed {
                 remaining,
                 reset_ms,
@@ -457,6 +473,32 @@ impl LocalRegistry {
                 });
             }
         }
+        Ok(())
+    }
+
+    /// What is counted for a key, for whoever counts for all nodes; none for a key without limits.
+    fn ask_of_limits(&self, snapshot: &Snapshot, cost: u32) -> Option<LimitAsk> {
+        let index = &self.shared.index;
+        let rules = snapshot.rules.and_then(|id| index.rules(id))?;
+        let limits = rules.limits.as_slice();
+        let key = String::from_utf8_lossy(&snapshot.key_id.text()).into_owned();
+        let owner = snapshot
+            .owner
+            .and_then(|owner| index.principal_id(owner.id).cloned());
+        let word = |limit: &RateLimit| LimitWord {
+            name: match &owner {
+                Some(_) if limit.is_shared_by_owner() => limit.name().to_owned(),
+                _ => format!("{key}:{}", limit.name()),
+            },
+            gcra: Gcra::new(limit),
+        };
+        (!limits.is_empty()).then(|| LimitAsk {
+            words: limits.iter().map(word).collect(),
+            group: owner
+                .as_ref()
+                .map_or_else(|| key.clone(), |owner| owner.to_string()),
+            cost,
+        })
     }
 
     /// Debits exactly, in the database, last of all.

@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use keywright_domain::api_keys::lifecycle::KnownScope;
 use keywright_domain::api_keys::{ApiKey, Environment, Policy, Rotation, Secret};
@@ -23,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::ahead::Ahead;
 pub(crate) use self::ahead::Wants;
 pub(crate) use self::kept::Kept;
+use crate::nodes::wakes::Wake;
 use crate::principals::Principal;
 use crate::store::audit::NewEvent;
 use crate::store::heads::{self, Head};
@@ -52,6 +54,8 @@ pub(crate) struct Unit {
     images: Vec<Image>,
     /// Whether the use case that runs knows that rows wait.
     grouped: bool,
+    /// Whether other nodes hear of it.
+    is_shared: bool,
 }
 
 /// Rows that wait to be written with those of the rest of the group: many in one statement.
@@ -240,6 +244,7 @@ impl Unit {
             ahead: Ahead::default(),
             images: Vec::new(),
             grouped: false,
+            is_shared: shared.kind == store::Kind::Postgres,
         })
     }
 
@@ -264,7 +269,13 @@ impl Unit {
             store::audit::insert_all(&mut self.connection, &mut self.head, self.now, &self.events)
                 .await?;
             heads::insert_changes(&mut self.connection, self.now, &self.changes).await?;
-            heads::update(&mut self.connection, &self.head).await
+            heads::update(&mut self.connection, &self.head).await?;
+            // Last: from here to the end of the commit the database lets one of these through.
+            let actions = self.events.iter().map(|(_, event)| event.action);
+            match Wake::of(actions, self.head.change_version).filter(|_| self.is_shared) {
+                Some(wake) => store::nodes::notify(&mut self.connection, &wake.payload()).await,
+                None => Ok(()),
+            }
         }
         .await;
         if let Err(error) = flushed {
@@ -517,7 +528,9 @@ async fn attempt(
     match unit.commit(kept).await {
         Ok(None) => Ok(outcomes),
         Ok(Some((mut connection, images))) => {
+            let (at, at_ms) = (Instant::now(), shared.clock.now());
             freshness::after_own_commit(shared, &mut connection, &changes, images).await;
+            shared.nodes.committed(&changes, at, at_ms);
             kept.keep(connection);
             Ok(outcomes)
         }

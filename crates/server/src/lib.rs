@@ -10,6 +10,7 @@ mod key_service;
 mod keys;
 mod leaks;
 mod mail;
+mod nodes;
 mod notices;
 mod oauth2;
 mod operations;

@@ -13,8 +13,8 @@ use crate::secrets::{SecretsError, ServerSecrets};
 use crate::settings::{SettingError, Settings};
 use crate::signing::{Alg, SigningKeys};
 use crate::{
-    account, key_service, keys, leaks, notices, oauth2, operations, pages, rp, sessions, sign_in,
-    users, webhooks,
+    account, key_service, keys, leaks, nodes, notices, oauth2, operations, pages, rp, sessions,
+    sign_in, users, webhooks,
 };
 
 const SETTLE_EVERY: Duration = Duration::from_secs(60);
@@ -37,6 +37,7 @@ pub(crate) struct Parts {
     pub(crate) sessions: sessions::State,
     pub(crate) sign_in: sign_in::State,
     pub(crate) operations: operations::State,
+    pub(crate) nodes: nodes::State,
     pub(crate) notices: notices::State,
     pub(crate) leaks: leaks::State,
 }
@@ -119,6 +120,7 @@ impl Server {
             .map(|(_, pepper)| pepper.id)
             .collect();
         let peppers = secrets.peppers(&ids)?;
+        let nodes = nodes::join(&settings, &registry).await?;
         let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
         let app = Arc::new(Parts {
             oauth2: oauth2::State::new(&settings)?,
@@ -126,6 +128,7 @@ impl Server {
             sessions: sessions::State::new(&settings)?,
             sign_in: sign_in::State::new(&settings)?,
             operations: operations::State::new(&settings)?,
+            nodes,
             notices: notices::State::new(&settings)?,
             leaks: leaks::State::new(&settings)?,
             keys: SigningKeys::default(),
@@ -154,6 +157,7 @@ impl Server {
             .merge(sessions::routes())
             .merge(users::routes())
             .merge(keys::routes())
+            .merge(nodes::routes())
             .merge(webhooks::routes())
             .merge(leaks::routes())
             .merge(key_service::routes())
@@ -181,6 +185,7 @@ impl Server {
         sessions::start_background_work(&self.app);
         oauth2::start_background_work(&self.app);
         operations::start_background_work(&self.app);
+        nodes::background::start(&self.app);
         notices::start_background_work(&self.app);
         key_service::start_background_work(&self.app);
     }

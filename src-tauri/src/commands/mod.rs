@@ -3,5 +3,6 @@
 pub mod accounts;
 pub mod activity;
 pub mod api_keys;
+pub mod registries;
 pub mod sessions;
 pub mod settings;

@@ -14,6 +14,7 @@ const DEFAULTS: KnownSettings = {
   defaultKeyLifetimeDays: 90,
   defaultOverlapMs: 24 * 60 * 60 * 1000,
   allowNeverExpires: false,
+  registryAccount: null,
 };
 
 class AppModel {

@@ -59,6 +59,16 @@ export const commands = {
 	defineScope: (scope: ScopeView) => __TAURI_INVOKE<ScopeView>("define_scope", { scope }),
 	/**  One page of the audit trail, newest first. */
 	listAuditEvents: (request: AuditListRequest) => __TAURI_INVOKE<AuditPageView>("list_audit_events", { request }),
+	/**  The registry in use, and those that could be. */
+	listRegistries: () => __TAURI_INVOKE<RegistriesView>("list_registries"),
+	/**  Works with another registry from now on; absent is this device. */
+	chooseRegistry: (accountId: string | null) => __TAURI_INVOKE<RegistriesView>("choose_registry", { accountId }),
+	/**  Tries revocations that wait for an account's server. */
+	retryRevocations: (accountId: string) => __TAURI_INVOKE<RegistriesView>("retry_revocations", { accountId }),
+	/**  Takes a waiting revocation back. */
+	discardRevocation: (accountId: string, keyId: string) => __TAURI_INVOKE<RegistriesView>("discard_revocation", { accountId, keyId }),
+	/**  Moves keys of this device to a server, or says what would become of each. */
+	promoteKeys: (request: PromotionRequest) => __TAURI_INVOKE<PromotionView>("promote_keys", { request }),
 	/**  Where an account is signed in, and which applications have access to it. */
 	listSessions: (accountId: string) => __TAURI_INVOKE<AccountSessionsView>("list_sessions", { accountId }),
 	/**  Ends a session. */
@@ -91,6 +101,7 @@ export const commands = {
 export const events = {
 	accountsChanged: makeEvent<AccountsChanged, AccountsChanged>("accounts-changed"),
 	clipboardCleared: makeEvent<ClipboardCleared, ClipboardCleared>("clipboard-cleared"),
+	registryChanged: makeEvent<RegistryChanged, RegistryChanged>("registry-changed"),
 	signInProgressed: makeEvent<SignInProgressed, SignInProgressed>("sign-in-progressed"),
 };
 
@@ -203,6 +214,8 @@ export type ApiKeyDetailView = {
 	secrets: SecretView[],
 	/**  Its audit rows, newest first, at most 100. */
 	activity: AuditEventView[],
+	/**  The server does not answer: this is what was known at this moment. */
+	staleSince: number | null,
 };
 
 /**  One page of keys. */
@@ -229,6 +242,8 @@ export type ApiKeyPageView = {
 	total: number | null,
 	/**  Whether that is only about right. */
 	totalIsEstimate: boolean,
+	/**  The server does not answer: this is what was known at this moment. */
+	staleSince: number | null,
 };
 
 /**  Everything of a key that lists do not show. */
@@ -330,6 +345,8 @@ export type ApiKeyView = {
 	revokedAt: number | null,
 	/**  Why it was revoked. */
 	revokedReason: string | null,
+	/**  When a revocation was asked for that waits for the server: the key still works. */
+	revocationQueuedAt: number | null,
 };
 
 /**  About the app and its surroundings. */
@@ -625,6 +642,18 @@ export type KeychainView = {
 	tookMs: number,
 };
 
+/**  A key that does not move, and why. */
+export type NotPromotedView = {
+	/**  The key. */
+	keyId: string,
+	/**  Its name. Hostile text: show as text. */
+	name: string,
+	/**  Stable code. */
+	code: string,
+	/**  For people. */
+	message: string,
+};
+
 /**  What starts the clock of an overlap, and what ends it. */
 export type OverlapClock = 
 /**  The first use of the new secret starts it. */
@@ -638,6 +667,34 @@ export type OverlapClock =
 export type PassphraseRequest = {
 	/**  What was typed. */
 	passphrase: string,
+};
+
+/**  A key that moved, or would. */
+export type PromotedKeyView = {
+	/**  The key. */
+	keyId: string,
+	/**  Its name. Hostile text: show as text. */
+	name: string,
+};
+
+/**  Which keys go where. */
+export type PromotionRequest = {
+	/**  The account whose server takes them. */
+	accountId: string,
+	/**  Ids of keys of this device; empty for all that work. */
+	keyIds: string[],
+	/**  Judge everything, move nothing. */
+	dryRun: boolean,
+};
+
+/**  What came of a move, key by key. */
+export type PromotionView = {
+	/**  Nothing was moved: this is what would be. */
+	dryRun: boolean,
+	/**  Taken by the server, now or by an earlier try. */
+	moved: PromotedKeyView[],
+	/**  Left here. */
+	refused: NotPromotedView[],
 };
 
 /**  A provider the sign-in dialog offers by name. */
@@ -663,6 +720,20 @@ export type ProviderPresetView = {
 	registrationHint: string,
 };
 
+/**  A revocation that waits for its server: the key works until then. */
+export type QueuedRevocationView = {
+	/**  The key. */
+	keyId: string,
+	/**  Its name when it was asked for. Hostile text: show as text. */
+	name: string,
+	/**  Why. */
+	reason: string,
+	/**  When it was asked for. */
+	queuedAt: number,
+	/**  What the server said when it refused; absent while it was not reached. */
+	refused: ErrorView | null,
+};
+
 /**  A wish for a rate limit. */
 export type RateLimitRequest = {
 	/**  Uses a period. */
@@ -685,6 +756,38 @@ export type RateLimitView = {
 	burst: number,
 	/**  Whether all keys of the owner draw on it together. */
 	sharedByOwner: boolean,
+};
+
+/**  The registry in use, and those that could be. */
+export type RegistriesView = {
+	/**  Account whose server is in use; absent for this device. */
+	current: string | null,
+	/**  Servers of the accounts that are signed in to one. */
+	servers: RegistryServerView[],
+};
+
+/**  Revocations that waited for a server were done or refused. */
+export type RegistryChanged = null;
+
+/**  A registry on a server, by one account. */
+export type RegistryServerView = {
+	/**  The account. */
+	accountId: string,
+	/**  Who is signed in there. Hostile text: show as text. */
+	accountName: string,
+	/**  The server's issuer. */
+	issuer: string,
+	/**  Whether this sign-in was allowed to see keys; without it the person signs in again. */
+	mayRead: boolean,
+	/**
+	 *  Whether it was allowed to issue, rotate and revoke. What the person's role allows besides, only
+	 *  the server knows.
+	 */
+	mayWrite: boolean,
+	/**  Since when the server has not answered; absent if it did, or was not asked yet. */
+	offlineSince: number | null,
+	/**  Revocations that wait for it: not yet effective. */
+	queuedRevocations: QueuedRevocationView[],
 };
 
 /**  The registry file of this device. */
@@ -883,6 +986,8 @@ export type Settings = {
 	defaultOverlapMs?: number,
 	/**  Whether keys without an expiry may be issued. */
 	allowNeverExpires?: boolean,
+	/**  Account whose server's registry is in use; absent for the registry of this device. */
+	registryAccount?: string | null,
 };
 
 /**  A pending sign-in, as the dialog shows it. */

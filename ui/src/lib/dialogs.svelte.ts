@@ -24,6 +24,7 @@ export type DialogRequest =
   | { kind: "suspend-key"; key: ApiKeyView }
   | { kind: "step-rotation"; key: ApiKeyView; rotation: RotationView; step: RotationStep }
   | { kind: "verify-key" }
+  | { kind: "promote-keys" }
   | { kind: "sign-in"; account?: AccountView; provider?: string }
   | { kind: "sign-out"; account: AccountView }
   | { kind: "end-access"; account: AccountView; what: AccessToEnd }

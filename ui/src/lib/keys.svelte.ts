@@ -27,6 +27,8 @@ class KeyList {
   fresh = $state(true);
   loading = $state(false);
   error = $state<ErrorView | null>(null);
+  /** The server does not answer: what is shown was known at this moment. */
+  staleSince = $state<number | null>(null);
 
   #cursor: string | null = null;
   #wanted = 0;
@@ -45,6 +47,7 @@ class KeyList {
       ]);
       if (run !== this.#run) return;
       this.about = page.totalIsEstimate;
+      this.staleSince = page.staleSince;
       this.#show(page.items, page.nextCursor, page.total ?? 0);
       this.counts = counts;
       this.#more = null;
@@ -56,6 +59,20 @@ class KeyList {
     } finally {
       if (run === this.#run) this.loading = false;
     }
+  }
+
+  /** Another registry: nothing of the one before stays on the screen. */
+  async clear(): Promise<void> {
+    this.rows = [];
+    this.counts = null;
+    this.total = 0;
+    this.fresh = true;
+    this.error = null;
+    this.staleSince = null;
+    this.#cursor = null;
+    this.text = "";
+    this.filter = "all";
+    await this.load();
   }
 
   /** Loads again what is shown, without moving it. */

@@ -6,6 +6,7 @@ import type { ApiKeyView, AuditListRequest, ErrorView, ScopeView, Settings } fro
 import { MockAccounts, PRESETS } from "./accounts";
 import { fail } from "./fail";
 import { MockKeys } from "./keys";
+import { MockRegistries } from "./registries";
 import { MockSessions } from "./sessions";
 import { makeWorld, VAULT_LOCKED, type World } from "./world";
 
@@ -83,6 +84,7 @@ export function installMockHost(): void {
   );
 
   const sessions = new MockSessions(world);
+  const registries = new MockRegistries(world, () => accounts.list());
 
   const registry = () => ({
     path: "/home/ada/.local/share/keywright/registry.sqlite3",
@@ -113,6 +115,7 @@ export function installMockHost(): void {
     scope: ScopeView;
     id: string;
     accountId: string;
+    keyId: string;
     sessionId: string;
     clientId: string;
     signInId: string;
@@ -129,6 +132,11 @@ export function installMockHost(): void {
     finish_sign_in: ({ signInId, pastedUrl }) => accounts.finish(signInId, pastedUrl),
     refresh_account: ({ accountId }) => accounts.refresh(accountId),
     sign_out: ({ accountId }) => accounts.signOut(accountId),
+    list_registries: () => registries.view(),
+    choose_registry: ({ accountId }) => registries.choose(accountId),
+    retry_revocations: () => registries.view(),
+    promote_keys: ({ request }) => registries.promote(request),
+    discard_revocation: ({ keyId }) => registries.discard(keyId),
     list_sessions: ({ accountId }) => sessions.list(accountId),
     end_session: ({ sessionId }) => sessions.end(sessionId),
     end_other_sessions: () => sessions.endOthers(),

@@ -91,6 +91,7 @@ export class MockKeys {
       nextCursor: end < rows.length ? String(end) : null,
       total: start === 0 ? rows.length : null,
       totalIsEstimate: false,
+      staleSince: this.world.scenario.has("stale") ? Date.now() - MINUTE : null,
     };
   }
 
@@ -123,6 +124,7 @@ export class MockKeys {
       rotation: key.rotation,
       secrets: key.secrets,
       activity: this.world.audit.filter((event) => event.targetId === id).slice(0, 100),
+      staleSince: null,
     });
   }
 
@@ -198,6 +200,7 @@ export class MockKeys {
         lastUsedAt: null,
         revokedAt: null,
         revokedReason: null,
+        revocationQueuedAt: null,
       },
     };
     const secret = this.#secret(

@@ -198,6 +198,7 @@ export function makeKey(
       lastUsedAt,
       revokedAt,
       revokedReason: revokedAt ? "Found in a public repository" : null,
+      revocationQueuedAt: null,
     },
   };
 }
@@ -429,6 +430,7 @@ export function makeWorld(scenario: Set<string>): World {
       defaultKeyLifetimeDays: 90,
       defaultOverlapMs: DAY,
       allowNeverExpires: scenario.has("never"),
+      registryAccount: null,
     },
     registryProblem: scenario.has("registry-damaged") ? REGISTRY_DAMAGED : null,
     keychainProblem: scenario.has("keychain-locked")

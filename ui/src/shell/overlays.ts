@@ -1,5 +1,6 @@
 // Everything that lies over a page, in one chunk that is fetched once the shell is idle.
 export { default as IssueDialog } from "../pages/keys/IssueDialog.svelte";
+export { default as PromoteDialog } from "../pages/keys/PromoteDialog.svelte";
 export { default as KeyMenu } from "../pages/keys/KeyMenu.svelte";
 export { default as RevealDialog } from "../pages/keys/RevealDialog.svelte";
 export { default as RevokeDialog } from "../pages/keys/RevokeDialog.svelte";

@@ -19,6 +19,7 @@ const key = (index: number): ApiKeyView => ({
   lastUsedAt: null,
   revokedAt: null,
   revokedReason: null,
+  revocationQueuedAt: null,
 });
 const total = 1300;
 let requests: ApiKeyListRequest[];
@@ -35,6 +36,7 @@ beforeEach(() => {
       nextCursor: end < total ? String(end) : null,
       total: start === 0 ? total : null,
       totalIsEstimate: false,
+      staleSince: null,
     };
   };
   mockIPC((command, payload) => {
@@ -66,13 +68,13 @@ it("drops the answer to a question that is no longer asked", async () => {
   answer = ({ text }) =>
     text === "old"
       ? new Promise((done) => (release = done))
-      : { items: [key(7)], nextCursor: null, total: 1, totalIsEstimate: false };
+      : { items: [key(7)], nextCursor: null, total: 1, totalIsEstimate: false, staleSince: null };
   keys.text = "old";
   const first = keys.load();
   await vi.waitFor(() => expect(requests).toHaveLength(1));
   keys.text = "new";
   await keys.load();
-  release({ items: [key(1), key(2)], nextCursor: null, total: 2, totalIsEstimate: false });
+  release({ items: [key(1), key(2)], nextCursor: null, total: 2, totalIsEstimate: false, staleSince: null });
   await first;
   expect(keys.rows.map(({ id }) => id)).toEqual(["key_7"]);
 });

@@ -23,6 +23,7 @@ const issued: IssuedApiKeyView = {
     lastUsedAt: null,
     revokedAt: null,
     revokedReason: null,
+    revocationQueuedAt: null,
   },
   revealId: "reveal-1",
   revealExpiresAt: Date.now() + 600_000,

@@ -16,9 +16,10 @@ use keywright_protocol::api_keys::{
 use keywright_registry::{Issued, RegistryError};
 
 pub(crate) use reveal::{Origin, Reveals};
-pub(crate) use views::key as key_view;
+pub(crate) use views::{key as key_view, summary as summary_view};
 
 use crate::clock::now_ms;
+use crate::remote::{AnyRegistry, Known, is_offline};
 use crate::{App, AppError};
 
 impl App {
@@ -30,16 +31,23 @@ impl App {
         &self,
         request: ApiKeyListRequest,
     ) -> Result<ApiKeyPageView, AppError> {
-        let registry = self.inner.registry.get().await?;
+        let registry = self.keys().await?;
         let mut query = views::query(request);
-        let mut page = registry.list_api_keys(&query).await?;
+        let Known {
+            value: mut page,
+            as_of,
+        } = registry.list_api_keys(&query).await?;
         let total = page.total;
         // A search that has found nothing so far goes on: a face shows keys, or that there are none.
         while page.items.is_empty() && page.next_cursor.is_some() {
             query.cursor = page.next_cursor;
-            page = registry.list_api_keys(&query).await?;
+            page = registry.list_api_keys(&query).await?.value;
         }
-        Ok(views::page(page, total))
+        let mut view = views::page(page, total, as_of);
+        for key in &mut view.items {
+            key.revocation_queued_at = registry.queued_at(&key.id);
+        }
+        Ok(view)
     }
 
     /// Counts by state.
@@ -47,9 +55,8 @@ impl App {
     /// # Errors
     /// [`AppError::Registry`].
     pub async fn count_api_keys(&self) -> Result<ApiKeyCountsView, AppError> {
-        Ok(views::counts(
-            self.inner.registry.get().await?.count_api_keys().await?,
-        ))
+        let counts = self.keys().await?.count_api_keys().await?;
+        Ok(views::counts(counts.value))
     }
 
     /// One key with its secrets and history.
@@ -57,12 +64,22 @@ impl App {
     /// # Errors
     /// [`AppError::Registry`].
     pub async fn find_api_key(&self, id: String) -> Result<ApiKeyDetailView, AppError> {
-        let registry = self.inner.registry.get().await?;
-        let (key, events) = registry.find_api_key(&id).await?;
-        let rotations = registry.list_rotations(&id).await?;
+        let registry = self.keys().await?;
+        let Known {
+            value: (key, events),
+            as_of,
+        } = registry.find_api_key(&id).await?;
+        let rotations = match registry.list_rotations(&id).await {
+            // Of an old page some part may never have been seen.
+            Err(error) if as_of.is_some() && is_offline(&error) => Vec::new(),
+            rotations => rotations?,
+        };
         let now = now_ms();
         let rotation = rotation::view(&key, &rotations, now);
-        Ok(views::detail(&key, rotation, events, now))
+        let mut view = views::detail(&key, rotation, events, now);
+        view.key.revocation_queued_at = registry.queued_at(&id);
+        view.stale_since = as_of;
+        Ok(view)
     }
 
     /// Issues a key; its secret waits in memory until it is shown, copied or discarded.
@@ -73,17 +90,11 @@ impl App {
         &self,
         request: IssueApiKeyRequest,
     ) -> Result<IssuedApiKeyView, AppError> {
-        let registry = self.inner.registry.get().await?;
+        let registry = self.keys().await?;
         let allow_never_expires = self.inner.settings.current().allow_never_expires;
         let wish = requests::new_api_key(request, allow_never_expires)?;
-        // What cannot be issued is told before the keychain is asked for anything.
-        wish.check(&registry.list_scopes().await?, now_ms())
-            .map_err(RegistryError::from)?;
-        let peppers = self.peppers_or_new(&registry).await?;
-        let issued = registry
-            .issue_api_key(&self.inner.actor, &wish, &peppers)
-            .await?;
-        Ok(self.keep_for_reveal(&issued, None))
+        let issued = registry.issue_api_key(self, &wish).await?;
+        Ok(self.keep_for_reveal(&issued, registry.account_id(), None))
     }
 
     /// Revokes a key, effective on the next verification.
@@ -94,11 +105,14 @@ impl App {
         &self,
         request: RevokeApiKeyRequest,
     ) -> Result<ApiKeyView, AppError> {
-        let registry = self.inner.registry.get().await?;
-        let key = registry
-            .revoke_api_key(&self.inner.actor, &request.id, &request.reason)
-            .await?;
-        Ok(views::key(&key, now_ms()))
+        let (id, reason) = (&request.id, &request.reason);
+        match self.keys().await? {
+            AnyRegistry::Device(registry) => {
+                let key = registry.revoke_api_key(&self.inner.actor, id, reason);
+                Ok(views::key(&key.await?, now_ms()))
+            }
+            AnyRegistry::Server(registry) => self.revoke_remotely(&registry, id, reason).await,
+        }
     }
 
     /// Suspends a key until it is enabled again, effective on the next verification.
@@ -109,9 +123,9 @@ impl App {
         &self,
         request: DisableApiKeyRequest,
     ) -> Result<ApiKeyView, AppError> {
-        let registry = self.inner.registry.get().await?;
+        let registry = self.keys().await?;
         let key = registry
-            .disable_api_key(&self.inner.actor, &request.id, &request.reason)
+            .disable_api_key(self, &request.id, &request.reason)
             .await?;
         Ok(views::key(&key, now_ms()))
     }
@@ -121,8 +135,7 @@ impl App {
     /// # Errors
     /// [`AppError::Registry`].
     pub async fn enable_api_key(&self, id: String) -> Result<ApiKeyView, AppError> {
-        let registry = self.inner.registry.get().await?;
-        let key = registry.enable_api_key(&self.inner.actor, &id).await?;
+        let key = self.keys().await?.enable_api_key(self, &id).await?;
         Ok(views::key(&key, now_ms()))
     }
 
@@ -131,7 +144,7 @@ impl App {
     /// # Errors
     /// [`AppError::Registry`].
     pub async fn list_scopes(&self) -> Result<Vec<ScopeView>, AppError> {
-        let scopes = self.inner.registry.get().await?.list_scopes().await?;
+        let scopes = self.keys().await?.list_scopes().await?;
         Ok(scopes.into_iter().map(views::scope).collect())
     }
 
@@ -140,22 +153,26 @@ impl App {
     /// # Errors
     /// [`AppError::Registry`].
     pub async fn define_scope(&self, scope: ScopeView) -> Result<ScopeView, AppError> {
-        let registry = self.inner.registry.get().await?;
+        let registry = self.keys().await?;
         let known = KnownScope {
             scope: Scope::new(scope.name.trim()).map_err(RegistryError::from)?,
             description: scope.description.trim().chars().take(200).collect(),
             low_risk: scope.low_risk,
         };
-        Ok(views::scope(
-            registry.define_scope(&self.inner.actor, known).await?,
-        ))
+        Ok(views::scope(registry.define_scope(self, known).await?))
     }
 
-    fn keep_for_reveal(&self, issued: &Issued, rotation_id: Option<String>) -> IssuedApiKeyView {
+    fn keep_for_reveal(
+        &self,
+        issued: &Issued,
+        account_id: Option<String>,
+        rotation_id: Option<String>,
+    ) -> IssuedApiKeyView {
         let now = now_ms();
         let text = issued.plain.text().clone();
         let origin = Origin {
             key_id: issued.key.id.clone(),
+            account_id,
             rotation_id,
         };
         let (reveal_id, reveal_expires_at) = self.inner.reveals.keep(text, origin, now);

@@ -29,6 +29,8 @@ struct Waiting {
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) key_id: String,
+    /// The account whose server has the key; none for this device.
+    pub(crate) account_id: Option<String>,
     /// None for the first secret of a key.
     pub(crate) rotation_id: Option<String>,
 }
@@ -178,6 +180,7 @@ mod tests {
     fn origin(rotation_id: Option<&str>) -> Origin {
         Origin {
             key_id: "key".to_owned(),
+            account_id: None,
             rotation_id: rotation_id.map(str::to_owned),
         }
     }

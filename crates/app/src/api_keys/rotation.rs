@@ -7,7 +7,7 @@ use keywright_protocol::api_keys::{
     self as protocol, ApiKeyView, IssuedApiKeyView, RotateApiKeyRequest, RotationView,
     StepRotationRequest,
 };
-use keywright_registry::{RegistryError, RotationStep};
+use keywright_registry::RotationStep;
 
 use super::reveal::Origin;
 use super::{days, views};
@@ -24,11 +24,7 @@ impl App {
         &self,
         request: RotateApiKeyRequest,
     ) -> Result<IssuedApiKeyView, AppError> {
-        let registry = self.inner.registry.get().await?;
-        let peppers = self
-            .peppers(&registry)
-            .await?
-            .ok_or(RegistryError::KeyNotFound)?;
+        let registry = self.keys().await?;
         let wish = RotationRequest {
             overlap_ms: request.overlap_ms,
             clock: clock(&request),
@@ -37,32 +33,29 @@ impl App {
             compromised: request.compromised,
         };
         let rotated = registry
-            .rotate_api_key(
-                &self.inner.actor,
-                &request.id,
-                &wish,
-                &request.idempotency_key,
-                &peppers,
-            )
+            .rotate_api_key(self, &request.id, &wish, &request.idempotency_key)
             .await;
         match rotated {
-            Ok(issued) => Ok(self.keep_for_reveal(&issued, Some(request.idempotency_key))),
-            Err(error @ RegistryError::RotationAlreadyDone { .. }) => {
+            Ok(issued) => {
+                let once = Some(request.idempotency_key);
+                Ok(self.keep_for_reveal(&issued, registry.account_id(), once))
+            }
+            Err(error) if error.code() == "rotation_already_done" => {
                 let Some((reveal_id, reveal_expires_at)) = self
                     .inner
                     .reveals
                     .find_by_rotation(&request.idempotency_key)
                 else {
-                    return Err(error.into());
+                    return Err(error);
                 };
-                let (key, _) = registry.find_api_key(&request.id).await?;
+                let (key, _) = registry.find_api_key(&request.id).await?.value;
                 Ok(IssuedApiKeyView {
                     key: views::key(&key, now_ms()),
                     reveal_id,
                     reveal_expires_at,
                 })
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 
@@ -74,15 +67,13 @@ impl App {
         &self,
         request: StepRotationRequest,
     ) -> Result<ApiKeyView, AppError> {
-        let registry = self.inner.registry.get().await?;
+        let registry = self.keys().await?;
         let step = match request.step {
             protocol::RotationStep::Cancel => RotationStep::Cancel,
             protocol::RotationStep::RollBack => RotationStep::RollBack,
             protocol::RotationStep::Finish => RotationStep::Finish,
         };
-        let (key, _) = registry
-            .step_rotation(&self.inner.actor, &request.id, step)
-            .await?;
+        let key = registry.step_rotation(self, &request.id, step).await?;
         Ok(views::key(&key, now_ms()))
     }
 
@@ -92,11 +83,11 @@ impl App {
         &self,
         origin: &Origin,
     ) -> Result<Option<ApiKey>, AppError> {
-        let registry = self.inner.registry.get().await?;
+        let registry = self.keys_of(origin.account_id.as_deref()).await?;
         let Some(id) = &origin.rotation_id else {
             return Ok(None);
         };
-        let (key, _) = registry.find_api_key(&origin.key_id).await?;
+        let (key, _) = registry.find_api_key(&origin.key_id).await?.value;
         let rotations = registry.list_rotations(&origin.key_id).await?;
         let pending = under_way(&key, &rotations, now_ms()).is_some_and(|(rotation, state)| {
             rotation.id == *id && state == protocol::RotationState::Pending
@@ -104,10 +95,8 @@ impl App {
         if !pending {
             return Ok(None);
         }
-        let (key, _) = registry
-            .step_rotation(&self.inner.actor, &origin.key_id, RotationStep::Cancel)
-            .await?;
-        Ok(Some(key))
+        let cancelled = registry.step_rotation(self, &origin.key_id, RotationStep::Cancel);
+        Ok(Some(cancelled.await?))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Verification of a pasted key, told step by step.
 
-use keywright_domain::api_keys::{FormatError, PlainKey, Refusal};
+use keywright_domain::api_keys::{FormatError, Refusal};
 use keywright_domain::scopes::{Scope, ScopeRequirement};
 use keywright_protocol::api_keys::{
     CheckOutcome, CheckView, VerificationView, VerifyApiKeyRequest,
 };
-use keywright_registry::{RegistryError, Verification, VerifyRequest};
+use keywright_registry::{RegistryError, VerifyRequest};
 use std::time::Instant;
 use zeroize::Zeroizing;
 
@@ -49,27 +49,20 @@ impl App {
             .map(ScopeRequirement::parse)
             .transpose()
             .map_err(RegistryError::from)?;
-        let registry = self.inner.registry.get().await?;
-        // What is not a key of ours may be one that was imported: then the keychain is asked too.
-        let needs_peppers = PlainKey::parse(presented).is_ok() || registry.has_foreign_keys();
-        let peppers = if needs_peppers {
-            self.peppers(&registry).await?
-        } else {
-            None
-        };
+        let registry = self.keys().await?;
         let request = VerifyRequest {
             presented,
             requirement: required.as_ref(),
             ..VerifyRequest::default()
         };
         let started = Instant::now();
-        let verification = match peppers {
-            Some(peppers) => registry.verify_api_key(&request, &peppers).await?,
-            None => without_peppers(presented),
-        };
+        let verification = registry.verify_api_key(self, &request).await?;
         let took_us = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
         let key = match &verification.key_id {
-            Some(id) => Some(views::key(&registry.find_api_key(id).await?.0, now_ms())),
+            Some(id) => {
+                let (key, _) = registry.find_api_key(id).await?.value;
+                Some(views::key(&key, now_ms()))
+            }
             None => None,
         };
         let refusal = verification.verdict.as_ref().err();
@@ -85,14 +78,6 @@ impl App {
             retires_at: verification.retires_at,
             took_us,
         })
-    }
-}
-
-/// A registry that never issued a key accepts none, and need not ask the keychain for that.
-fn without_peppers(presented: &str) -> Verification {
-    match PlainKey::parse(presented) {
-        Ok(plain) => Verification::refused(Some(plain.kid().to_string()), Refusal::NotFound),
-        Err(error) => Verification::refused(None, Refusal::Malformed(error)),
     }
 }
 

@@ -66,6 +66,7 @@ pub(crate) fn key(key: &ApiKey, now: i64) -> ApiKeyView {
         last_used_at: key.last_used_at(),
         revoked_at: key.revoked_at,
         revoked_reason: key.revoked_reason.clone(),
+        revocation_queued_at: None,
     }
 }
 
@@ -86,6 +87,7 @@ pub(super) fn detail(
             .map(|one| secret(one, now))
             .collect(),
         activity: events.into_iter().map(event_view).collect(),
+        stale_since: None,
     }
 }
 
@@ -115,16 +117,21 @@ fn settings(key: &ApiKey) -> ApiKeySettingsView {
     }
 }
 
-pub(super) fn page(page: ApiKeyPage, total: Option<ApiKeyTotal>) -> ApiKeyPageView {
+pub(super) fn page(
+    page: ApiKeyPage,
+    total: Option<ApiKeyTotal>,
+    as_of: Option<i64>,
+) -> ApiKeyPageView {
     ApiKeyPageView {
         items: page.items.into_iter().map(summary).collect(),
         next_cursor: page.next_cursor,
         total: total.map(|total| total.count),
         total_is_estimate: total.is_some_and(|total| total.is_estimate),
+        stale_since: as_of,
     }
 }
 
-fn summary(summary: ApiKeySummary) -> ApiKeyView {
+pub(crate) fn summary(summary: ApiKeySummary) -> ApiKeyView {
     ApiKeyView {
         id: summary.id,
         name: summary.name,
@@ -139,6 +146,7 @@ fn summary(summary: ApiKeySummary) -> ApiKeyView {
         last_used_at: summary.last_used_at,
         revoked_at: summary.revoked_at,
         revoked_reason: summary.revoked_reason,
+        revocation_queued_at: None,
     }
 }
 

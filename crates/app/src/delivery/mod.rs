@@ -109,8 +109,8 @@ impl App {
         let key = match cancelled {
             Some(key) => key,
             None => {
-                let registry = self.inner.registry.get().await?;
-                registry.find_api_key(&origin.key_id).await?.0
+                let registry = self.keys_of(origin.account_id.as_deref()).await?;
+                registry.find_api_key(&origin.key_id).await?.value.0
             }
         };
         Ok(DeliveryView {
@@ -126,10 +126,14 @@ impl App {
     /// Whether the registry has this secret as one that verifies.
     async fn is_live(&self, secret: &SecretText, origin: &Origin) -> Result<(), Reason> {
         let plain = PlainKey::parse(secret.expose()).map_err(|error| error.to_string())?;
-        let registry = self.inner.registry.get().await;
+        let registry = self.keys_of(origin.account_id.as_deref()).await;
         let registry = registry.map_err(|error| error.to_string())?;
         let found = registry.find_api_key(&origin.key_id).await;
-        let (key, _) = found.map_err(|error| error.to_string())?;
+        let found = found.map_err(|error| error.to_string())?;
+        if found.as_of.is_some() {
+            return Err("the server of this key does not answer".to_owned());
+        }
+        let (key, _) = found.value;
         let now = now_ms();
         let mut secrets = key.secrets.iter();
         if secrets.any(|secret| secret.kid == *plain.kid() && secret.state(now).verifies()) {

@@ -66,7 +66,17 @@ pub(crate) static PRESETS: &[Preset] = &[
         issuer: "",
         client_id: "keywright-desktop",
         kind: Kind::OpenId,
-        default_scopes: &["openid", "profile", "email", "offline_access", "account"],
+        // `account`: sessions and applications; those after it: the server's registry of keys.
+        default_scopes: &[
+            "openid",
+            "profile",
+            "email",
+            "offline_access",
+            "account",
+            "keys:*",
+            "scopes:read",
+            "audit:read",
+        ],
         wants_client_secret: false,
         registration_hint: "A Keywright server knows this app already; nothing needs to be registered.",
         extra_parameters: &[],

@@ -26,6 +26,12 @@ impl KeyDigest {
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
+
+    /// For the way to a registry elsewhere. Nobody can present it in place of the key.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
 }
 
 /// 32 random bytes that live in the keychain, never in the database or its backups.

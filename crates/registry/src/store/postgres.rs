@@ -36,6 +36,15 @@ pub(crate) async fn configure(connection: &mut AnyConnection) -> Result<(), Regi
     Ok(())
 }
 
+/// The writer's connection. Whoever stands still in the middle of a transaction holds the row that all
+/// nodes' writers wait for: the database ends it before the others give up.
+pub(crate) async fn configure_writer(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    sqlx::raw_sql("SET idle_in_transaction_session_timeout = '5s'")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// The two type names of our migrations that PostgreSQL does not have. Text compares by bytes, as
 /// in SQLite, so that pages are cut at the same places.
 pub(crate) async fn prepare(connection: &mut AnyConnection) -> Result<(), RegistryError> {

@@ -44,6 +44,9 @@ impl Kept {
             }
         }
         let mut connection = shared.pool.acquire().await?.detach();
+        if shared.kind == store::Kind::Postgres {
+            store::postgres::configure_writer(&mut connection).await?;
+        }
         let head = lock(&mut connection, shared).await?;
         Ok((connection, head))
     }

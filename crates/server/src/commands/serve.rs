@@ -74,6 +74,17 @@ pub(crate) struct Serve {
     /// How long readiness says no before connections are refused, in seconds.
     #[arg(long, env = "KEYWRIGHT_SERVER_DRAIN_NOTICE_S", value_name = "SECONDS")]
     drain_notice_s: Option<u64>,
+    /// What this process is called among several over one database.
+    #[arg(long, env = "KEYWRIGHT_SERVER_NODE_NAME", value_name = "NAME")]
+    node_name: Option<String>,
+    /// A Redis that counts rate limits for all nodes: `redis://…`.
+    #[arg(
+        long,
+        env = "KEYWRIGHT_SERVER_REDIS_URL",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    redis_url: Option<String>,
 }
 
 impl Serve {
@@ -101,6 +112,10 @@ impl Serve {
         settings.drain_notice = self
             .drain_notice_s
             .map_or(settings.drain_notice, Duration::from_secs);
+        settings.node_name = self.node_name.unwrap_or(settings.node_name);
+        if let Some(redis) = self.redis_url {
+            settings.redis_url = Some(DatabaseAddress::new(redis));
+        }
         Ok(settings.check()?)
     }
 

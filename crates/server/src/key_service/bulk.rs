@@ -8,6 +8,7 @@ use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywright_domain::api_keys::Environment;
+use keywright_domain::api_keys::format::ROOT_PREFIX;
 use keywright_domain::scopes::Scope;
 use keywright_registry::{
     ApiKeyFilter, ApiKeyQuery, BulkOperation, ClientSecret, NewBulk, StateFilter,
@@ -31,7 +32,8 @@ const PAGE: u32 = 500;
 /// Ids that a dry run names.
 const SHOWN: usize = 100;
 
-/// Which keys, where they are not named. All that is given must fit.
+/// Which keys, where they are not named. All that is given must fit. Management keys never do: they are
+/// taken by their ids.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct BulkFilter {
@@ -266,7 +268,13 @@ async fn ids(app: &App, manager: &Manager, asked: &BulkBody) -> Result<Vec<Strin
             let mut ids = Vec::new();
             loop {
                 let page = app.registry.list_api_keys(&query).await?;
-                ids.extend(page.items.into_iter().map(|key| key.id));
+                // Keys that manage are taken by their ids alone: not even by mistake does a filter end
+                // the access that would put it right.
+                let keys = page
+                    .items
+                    .into_iter()
+                    .filter(|key| key.prefix != ROOT_PREFIX);
+                ids.extend(keys.map(|key| key.id));
                 if ids.len() > MOST {
                     return Err(too_many());
                 }

@@ -17,6 +17,7 @@ use super::list::{ScopeBody, answer};
 use super::manager::Manager;
 use super::settings::SettingsBody;
 use super::views::problem;
+use crate::nodes::receipts::{self, Wait};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -132,34 +133,38 @@ impl axum::extract::FromRequest<App> for Reason {
 
 /// Ends a key for good. Ending it again changes nothing.
 #[utoipa::path(
-    post, path = "/api/v1/keys/{id}/revoke", tag = "keys", request_body = ReasonBody, params(("id" = String, Path, description = "The key")),
-    responses((status = 200, description = "It is refused from now on", body = super::views::KeyView))
+    post, path = "/api/v1/keys/{id}/revoke", tag = "keys", request_body = ReasonBody,
+    params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    responses((status = 200, description = "It is refused from now on: here, and where the receipt says so", body = receipts::EndedView))
 )]
 pub(crate) async fn revoke(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    wait: Wait,
     Reason(reason): Reason,
 ) -> Result<Response, Problem> {
     key_for(&app, &manager, &id, "keys:write").await?;
     let revoked = app.registry.revoke_api_key(&manager.actor, &id, &reason);
-    Ok(answer(&app, &revoked.await.map_err(problem)?))
+    Ok(receipts::ended(&app, &revoked.await.map_err(problem)?, wait).await)
 }
 
 /// Suspends a key until it is enabled again.
 #[utoipa::path(
-    post, path = "/api/v1/keys/{id}/disable", tag = "keys", request_body = ReasonBody, params(("id" = String, Path, description = "The key")),
-    responses((status = 200, description = "Suspended", body = super::views::KeyView), (status = 409, description = "It was revoked"))
+    post, path = "/api/v1/keys/{id}/disable", tag = "keys", request_body = ReasonBody,
+    params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    responses((status = 200, description = "Suspended", body = receipts::EndedView), (status = 409, description = "It was revoked"))
 )]
 pub(crate) async fn disable(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    wait: Wait,
     Reason(reason): Reason,
 ) -> Result<Response, Problem> {
     key_for(&app, &manager, &id, "keys:write").await?;
     let disabled = app.registry.disable_api_key(&manager.actor, &id, &reason);
-    Ok(answer(&app, &disabled.await.map_err(problem)?))
+    Ok(receipts::ended(&app, &disabled.await.map_err(problem)?, wait).await)
 }
 
 /// Ends a suspension.

@@ -162,7 +162,7 @@ fn wish(manager: &Manager, body: &IssueBody) -> Result<NewApiKey, Problem> {
         (None, None) => None,
     };
     if !everybody && !owner.as_ref().is_some_and(|owner| manager.is_own(owner)) {
-        return Err(Problem::insufficient_scope("keys:write"));
+        manager.require("keys:write")?;
     }
     manager.check_grant(&body.scopes)?;
     let management = body.prefix.trim() == ROOT_PREFIX;

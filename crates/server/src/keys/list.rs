@@ -148,7 +148,7 @@ pub(crate) async fn list(
     let mut query = query(&params)?;
     if !manager.may("keys:read") {
         if query.filter.owner.is_some() && query.filter.owner != manager.person {
-            return Err(Problem::insufficient_scope("keys:read"));
+            manager.require("keys:read")?;
         }
         query.filter.owner.clone_from(&manager.person);
     }

@@ -1,7 +1,7 @@
 //! Who manages keys: a person (browser session or access token), a client with a token of its own, or
 //! a root key; and what each may do.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
@@ -18,7 +18,7 @@ use crate::http::cookies::Name;
 use crate::http::{Cookies, Peer};
 use crate::oauth2::access_token;
 use crate::problem::Problem;
-use crate::server::App;
+use crate::server::{App, Parts};
 
 /// Who asks for something about keys.
 #[derive(Clone, Debug)]
@@ -32,11 +32,26 @@ pub(crate) struct Manager {
     /// What may be done to the person's own keys: everything in a browser session, otherwise what the
     /// access token allows.
     own: Option<ScopeSet>,
+    /// Where a person's refusals are written down (AC-182), and where they came from.
+    reports: Option<(Weak<Parts>, String)>,
 }
 
 impl Manager {
     fn allows(set: &ScopeSet, permission: &str) -> bool {
         Scope::new(permission).is_ok_and(|needed| set.covers(&needed))
+    }
+
+    /// The refusal, which for a person is written down as well.
+    fn refuse(&self, permission: &str) -> Problem {
+        let app = self.reports.as_ref().and_then(|(app, _)| app.upgrade());
+        if let (Some(app), Some(person), Some((_, network))) = (app, &self.person, &self.reports) {
+            let (person, network) = (person.clone(), network.clone());
+            let permission = permission.to_owned();
+            tokio::spawn(async move {
+                crate::sessions::refused_person(&app, &person, &network, &permission).await;
+            });
+        }
+        Problem::insufficient_scope(permission)
     }
 
     /// Whether this may be done to everybody's keys.
@@ -52,7 +67,7 @@ impl Manager {
         if self.may(permission) {
             Ok(())
         } else {
-            Err(Problem::insufficient_scope(permission))
+            Err(self.refuse(permission))
         }
     }
 
@@ -64,7 +79,7 @@ impl Manager {
         if self.may(permission) || self.may_with_own(permission) {
             Ok(())
         } else {
-            Err(Problem::insufficient_scope(permission))
+            Err(self.refuse(permission))
         }
     }
 
@@ -86,7 +101,7 @@ impl Manager {
             return Ok(());
         }
         if self.may("keys:read") || (own && self.may_with_own("keys:read")) {
-            return Err(Problem::insufficient_scope(permission));
+            return Err(self.refuse(permission));
         }
         Err(Problem::not_found(
             "key_not_found",
@@ -112,7 +127,7 @@ impl Manager {
             return Ok(asked.map(str::to_owned));
         }
         if asked.is_some() && asked != self.person.as_deref() {
-            return Err(Problem::insufficient_scope(permission));
+            return Err(self.refuse(permission));
         }
         Ok(self.person.clone())
     }
@@ -131,8 +146,11 @@ impl Manager {
             return Ok(());
         }
         for text in scopes {
-            let held = Scope::new(text.trim()).is_ok_and(|scope| self.permissions.covers(&scope));
-            if !held {
+            // What is no scope is refused by the registry, by its own code.
+            let Ok(scope) = Scope::new(text.trim()) else {
+                continue;
+            };
+            if !self.permissions.covers(&scope) {
                 let detail = format!("the scope {text} is more than the caller holds");
                 let status = axum::http::StatusCode::FORBIDDEN;
                 return Err(Problem::new(status, "scope_exceeds_creator", detail));
@@ -160,7 +178,9 @@ impl FromRequestParts<App> for Manager {
                 "key_malformed",
                 "what came in X-API-Key is no API key",
             )),
-            None => Caller::from_request_parts(parts, app).await.map(of_caller),
+            None => Caller::from_request_parts(parts, app)
+                .await
+                .map(|caller| of_caller(app, caller)),
         }
     }
 }
@@ -169,13 +189,15 @@ impl FromRequestParts<App> for Manager {
 async fn by_token(app: &App, parts: &mut RequestParts) -> Result<Manager, Problem> {
     let claims = access_token::authenticate(app, parts).await?;
     if claims.user_id().is_some() {
-        return Caller::from_request_parts(parts, app).await.map(of_caller);
+        let caller = Caller::from_request_parts(parts, app).await?;
+        return Ok(of_caller(app, caller));
     }
     Ok(Manager {
         actor: Actor::person(&claims.sub),
         person: None,
         permissions: set_of(&claims.scope),
         own: Some(ScopeSet::default()),
+        reports: None,
     })
 }
 
@@ -184,7 +206,7 @@ fn set_of(text: &str) -> ScopeSet {
     ScopeSet::new(scopes.filter_map(|one| Scope::new(one).ok()).collect())
 }
 
-fn of_caller(caller: Caller) -> Manager {
+fn of_caller(app: &App, caller: Caller) -> Manager {
     let own = caller.scopes.as_ref().map(|scopes: &OAuthScopes| {
         let texts = scopes.as_slice().iter();
         ScopeSet::new(texts.filter_map(|one| Scope::new(one).ok()).collect())
@@ -192,6 +214,7 @@ fn of_caller(caller: Caller) -> Manager {
     Manager {
         actor: caller.actor(),
         permissions: caller.permissions(),
+        reports: Some((Arc::downgrade(app), caller.peer.network())),
         person: Some(caller.user.id),
         own,
     }
@@ -229,6 +252,7 @@ async fn by_key(
             .map(|scopes| (*scopes).clone())
             .unwrap_or_default(),
         own: Some(ScopeSet::default()),
+        reports: None,
     })
 }
 

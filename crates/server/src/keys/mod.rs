@@ -3,6 +3,7 @@
 
 mod bearer;
 pub(crate) mod change;
+pub(crate) mod counts;
 mod forward_auth;
 mod in_url;
 pub(crate) mod issue;
@@ -25,6 +26,7 @@ use crate::server::App;
 pub(crate) fn routes() -> Router<App> {
     Router::new()
         .route("/api/v1/keys", get(list::list).post(issue::issue))
+        .route("/api/v1/keys/counts", get(counts::counts))
         .route("/api/v1/keys/verify", post(verify::verify))
         .route("/api/v1/keys/{id}", get(list::read).patch(change::change))
         .route("/api/v1/keys/{id}/revoke", post(change::revoke))

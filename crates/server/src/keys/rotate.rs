@@ -13,9 +13,9 @@ use utoipa::ToSchema;
 
 use super::change::{ReasonBody, key_for};
 use super::issue::body;
-use super::list::answer;
 use super::manager::{Manager, peppers};
 use super::views::{ClientSecretBody, IssuedView, KeyView, RotationView, problem};
+use crate::nodes::receipts::{self, Wait};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -105,7 +105,8 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
 /// Gives a key a new secret; the old one works until the overlap ends.
 #[utoipa::path(
     post, path = "/api/v1/keys/{id}/rotations", tag = "keys", request_body = RotateBody,
-    params(("id" = String, Path, description = "The key"), ("Idempotency-Key" = Option<String>, Header, description = "A retry with the same one never rotates twice")),
+    params(("id" = String, Path, description = "The key"), ("Idempotency-Key" = Option<String>, Header, description = "A retry with the same one never rotates twice"),
+        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes where the old secret ends at once; 1000 if it is left out")),
     responses(
         (status = 201, description = "Rotated", body = IssuedView),
         (status = 200, description = "It was carried out before; its secret is not shown again", body = IssuedView),
@@ -116,6 +117,7 @@ pub(crate) async fn rotate(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    wait: Wait,
     headers: HeaderMap,
     given: Result<Json<RotateBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
@@ -155,6 +157,10 @@ pub(crate) async fn rotate(
     let mut view = IssuedView::of(&key, plain.as_ref(), app.now());
     view.secret_was_shown = status == StatusCode::OK && asked.client_secret.is_none();
     view.rotation_id = Some(rotation_id);
+    // Only then something was taken away with it.
+    if asked.overlap_ms == Some(0) || asked.compromised.is_some() {
+        view.receipt = receipts::of(&app, key.epoch, wait).await;
+    }
     let headers = [(header::CACHE_CONTROL, "no-store")];
     Ok((status, headers, Json(view)).into_response())
 }
@@ -209,13 +215,15 @@ pub(crate) async fn step(
 /// Ends one secret of a key; the key and its other secret go on.
 #[utoipa::path(
     post, path = "/api/v1/keys/{id}/secrets/{kid}/revoke", tag = "keys", request_body = ReasonBody,
-    params(("id" = String, Path, description = "The key"), ("kid" = String, Path, description = "The secret")),
-    responses((status = 200, description = "It is refused from now on", body = KeyView))
+    params(("id" = String, Path, description = "The key"), ("kid" = String, Path, description = "The secret"),
+        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    responses((status = 200, description = "It is refused from now on: here, and where the receipt says so", body = receipts::EndedView))
 )]
 pub(crate) async fn revoke_secret(
     State(app): State<App>,
     manager: Manager,
     Path((id, kid)): Path<(String, String)>,
+    wait: Wait,
     super::change::Reason(reason): super::change::Reason,
 ) -> Result<Response, Problem> {
     key_for(&app, &manager, &id, "keys:write").await?;
@@ -226,5 +234,5 @@ pub(crate) async fn revoke_secret(
         .revoke_secret(&manager.actor, &id, &kid, &reason)
         .await
         .map_err(problem)?;
-    Ok(answer(&app, &key))
+    Ok(receipts::ended(&app, &key, wait).await)
 }

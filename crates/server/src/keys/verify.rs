@@ -116,6 +116,8 @@ pub(crate) struct VerifyView {
     limit_reset_ms: Option<u64>,
     /// Credits left, where the key has credits.
     credits_left: Option<i64>,
+    /// When credits come back, where none are left (Unix ms).
+    refill_at: Option<i64>,
     /// Every single use counts (limits, credits, one use, bait): ask again for the next request.
     every_use_counts: bool,
     /// Every change up to this one of `/api/v1/events` is taken into account: who remembers this answer
@@ -126,6 +128,7 @@ pub(crate) struct VerifyView {
 impl VerifyView {
     fn of(verification: Verification, as_of: i64) -> Self {
         let (mut missing, mut limit, mut retry) = (Vec::new(), None, None);
+        let mut refill = None;
         match &verification.verdict {
             Err(Refusal::InsufficientScope(scopes)) => {
                 missing = scopes.iter().map(|one| one.as_str().to_owned()).collect();
@@ -137,6 +140,7 @@ impl VerifyView {
                 limit = Some(name.clone());
                 retry = Some(*retry_after_ms);
             }
+            Err(Refusal::CreditsExhausted { refill_at }) => refill = *refill_at,
             _ => {}
         }
         let scopes = verification.scopes.as_ref();
@@ -162,6 +166,7 @@ impl VerifyView {
             limit_left: verification.limit_left,
             limit_reset_ms: verification.limit_reset_ms,
             credits_left: verification.credits_left,
+            refill_at: refill,
             every_use_counts: verification.every_use_counts,
             as_of,
         }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::settings::SettingsBody;
+use crate::nodes::receipts::ReceiptView;
 use crate::problem::Problem;
 
 /// Who answers for a key.
@@ -273,6 +274,9 @@ pub(crate) struct IssuedView {
     /// The rotation, where it was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rotation_id: Option<String>,
+    /// Which nodes refuse the old secret, where it ended at once.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) receipt: Option<ReceiptView>,
     /// This answers a request that was answered before. The secret was in that answer and is in no
     /// other: if it got lost, revoke the key or rotate it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -286,6 +290,7 @@ impl IssuedView {
             key: KeyView::of(key, now),
             secret: plain.map(|plain| plain.text().expose().to_owned()),
             rotation_id: None,
+            receipt: None,
             secret_was_shown: false,
         }
     }

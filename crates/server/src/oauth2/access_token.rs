@@ -247,6 +247,6 @@ pub(crate) async fn authenticate(app: &App, parts: &RequestParts) -> Result<Acce
         let detail = "this access token is for another resource";
         return Err(Problem::invalid_token("wrong_audience", detail));
     }
-    super::dpop::check_bound(app, parts, claims.jkt(), token, bound)?;
+    super::dpop::check_bound(app, parts, claims.jkt(), token, bound).await?;
     Ok(claims)
 }

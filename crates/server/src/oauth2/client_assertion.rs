@@ -10,6 +10,7 @@ use keywright_jose::jwk::is_private;
 use serde_json::{Map, Value};
 
 use super::client_jws::ClientJws;
+use crate::nodes;
 use crate::problem::OAuthError;
 use crate::server::App;
 
@@ -41,10 +42,10 @@ pub(crate) async fn verify(
     client: &Client,
     assertion: &SecretText,
 ) -> Result<bool, OAuthError> {
-    Ok(judge(app, client, assertion.expose()).is_some())
+    Ok(judge(app, client, assertion.expose()).await.is_some())
 }
 
-fn judge(app: &App, client: &Client, assertion: &str) -> Option<()> {
+async fn judge(app: &App, client: &Client, assertion: &str) -> Option<()> {
     let jws = ClientJws::read(assertion)?;
     // FAPI 2.0 Security Profile §5.4 forbids PKCS #1 v1.5.
     if client.settings.fapi && jws.alg == "RS256" {
@@ -82,8 +83,9 @@ fn judge(app: &App, client: &Client, assertion: &str) -> Option<()> {
     }
     let until = (exp + LEEWAY_S).saturating_mul(1000);
     let used = &app.oauth2.extensions.assertions;
-    used.first_time(&client.id, jti, until, app.now())
-        .then_some(())
+    let first = used.first_time(&client.id, jti, until, app.now())
+        && nodes::first_use(app, "assertion", &client.id, jti, until).await;
+    first.then_some(())
 }
 
 /// The issuer, or the endpoint that older clients name (RFC 7523 §3, RFC 9126 §2).

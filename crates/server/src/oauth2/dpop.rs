@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::client_jws::{self, ClientJws};
+use crate::nodes;
 use crate::problem::{OAuthError, Problem};
 use crate::server::App;
 
@@ -33,7 +34,7 @@ const NONCE_S: i64 = 150;
 ///
 /// # Errors
 /// `invalid_dpop_proof`, `use_dpop_nonce`.
-pub(crate) fn check(
+pub(crate) async fn check(
     app: &App,
     headers: &HeaderMap,
     method: &Method,
@@ -94,7 +95,9 @@ pub(crate) fn check(
     };
     let until = now.saturating_add((life + 1) * 1000);
     let used = &app.oauth2.extensions.proofs;
-    if !used.first_time(&jkt, form.jti, until, now) {
+    if !used.first_time(&jkt, form.jti, until, now)
+        || !nodes::first_use(app, "dpop", &jkt, form.jti, until).await
+    {
         return Err(invalid("this DPoP proof was used already"));
     }
     Ok(Some(jkt))
@@ -105,7 +108,7 @@ pub(crate) fn check(
 ///
 /// # Errors
 /// 401 with the challenge that says what to send.
-pub(crate) fn check_bound(
+pub(crate) async fn check_bound(
     app: &App,
     parts: &Parts,
     jkt: Option<&str>,
@@ -128,7 +131,7 @@ pub(crate) fn check_bound(
         .map_or(&parts.uri, |original| &original.0);
     let base = app.settings.base_path.as_str();
     let path = uri.path().strip_prefix(base).unwrap_or(uri.path());
-    match check(app, &parts.headers, &parts.method, path, Some(token)) {
+    match check(app, &parts.headers, &parts.method, path, Some(token)).await {
         Ok(Some(own)) if own == jkt => Ok(()),
         Ok(Some(_)) => Err(refused(
             "invalid_token",

@@ -84,7 +84,7 @@ async fn answer(
         let text = "this client may not use this grant type";
         return Err(OAuthError::new("unauthorized_client", text));
     }
-    let jkt = dpop::check(app, headers, &Method::POST, path, None)?;
+    let jkt = dpop::check(app, headers, &Method::POST, path, None).await?;
     if jkt.is_none() && (client.settings.require_dpop || client.settings.fapi) {
         let text = "tokens of this client are bound to a key: send a DPoP proof";
         return Err(OAuthError::new("invalid_dpop_proof", text));

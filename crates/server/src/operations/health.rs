@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::StatusCode;
 
+use crate::nodes::clocks::{self, Skew};
 use crate::server::App;
 use crate::signing::Alg;
 
@@ -28,6 +29,9 @@ pub(super) async fn ready(State(app): State<App>) -> (StatusCode, &'static str) 
     }
     if !database_answers(&app).await {
         return wait("the database does not answer\n");
+    }
+    if clocks::judge(app.registry.node_statistics().clock_skew_ms) == Skew::Refuse {
+        return wait("this machine's clock differs from the database's\n");
     }
     (StatusCode::OK, "ready\n")
 }

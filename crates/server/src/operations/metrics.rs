@@ -63,6 +63,63 @@ pub(crate) struct Metrics {
     spans: Family<OutcomeLabels, Counter>,
     denials: Gauge,
     database_up: Gauge,
+    nodes: Nodes,
+}
+
+/// This process among several over one database.
+#[derive(Default)]
+struct Nodes {
+    listening: Gauge,
+    lost: Gauge,
+    skew_ms: Gauge,
+    redis_up: Gauge,
+    redis_failures: Gauge,
+}
+
+impl Nodes {
+    fn register(&self, registry: &mut Registry) {
+        for (name, help, gauge) in [
+            (
+                "node_listening",
+                "1 if changes of other nodes are heard of at once",
+                &self.listening,
+            ),
+            (
+                "node_listen_losses",
+                "How often the connection for that was lost",
+                &self.lost,
+            ),
+            (
+                "clock_skew_milliseconds",
+                "This clock ahead of the database's",
+                &self.skew_ms,
+            ),
+            (
+                "redis_up",
+                "1 if limits are counted for all nodes together",
+                &self.redis_up,
+            ),
+            (
+                "redis_failures",
+                "How often Redis did not answer",
+                &self.redis_failures,
+            ),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
+    }
+
+    fn look(&self, app: &App) {
+        let known = app.registry.node_statistics();
+        self.listening.set(i64::from(known.listening));
+        self.lost.set(i64::try_from(known.lost).unwrap_or(i64::MAX));
+        self.skew_ms.set(known.clock_skew_ms.unwrap_or(0));
+        if let Some(redis) = &app.nodes.redis {
+            self.redis_up.set(i64::from(redis.is_up()));
+            let failures = i64::try_from(redis.failures()).unwrap_or(i64::MAX);
+            self.redis_failures.set(failures);
+        }
+    }
 }
 
 impl fmt::Debug for Metrics {
@@ -109,6 +166,8 @@ impl Metrics {
             "1 if the database answered when it was last asked",
             database_up.clone(),
         );
+        let nodes = Nodes::default();
+        nodes.register(&mut registry);
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The program that runs", Info::new(version));
         Self {
@@ -120,6 +179,7 @@ impl Metrics {
             spans,
             denials,
             database_up,
+            nodes,
         }
     }
 
@@ -203,6 +263,7 @@ pub(super) async fn look(app: &App) {
     let metrics = &app.operations.metrics;
     let up = health::database_answers(app).await;
     metrics.database_up.set(i64::from(up));
+    metrics.nodes.look(app);
     if up && let Ok(denials) = app.registry.count_denials().await {
         metrics.denials.set(denials);
     }

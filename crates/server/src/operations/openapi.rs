@@ -12,13 +12,14 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Ser
 
 use crate::server::App;
 use crate::settings::Settings;
-use crate::{key_service, keys, rp, sessions, sign_in, users, webhooks};
+use crate::{key_service, keys, nodes, rp, sessions, sign_in, users, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
     paths(
         keys::list::list,
         keys::list::read,
+        keys::counts::counts,
         keys::list::scopes,
         keys::issue::issue,
         keys::change::change,
@@ -31,6 +32,7 @@ use crate::{key_service, keys, rp, sessions, sign_in, users, webhooks};
         keys::rotate::step,
         keys::rotate::revoke_secret,
         keys::verify::verify,
+        nodes::receipts::read,
         webhooks::api::list,
         webhooks::api::create,
         webhooks::api::read,

@@ -11,8 +11,11 @@ use tokio::sync::Mutex;
 
 /// Other servers on the same database deny too: what they deny is known here within this time.
 pub(super) const REFRESH_EVERY: Duration = Duration::from_secs(1);
-/// What is older is not answered from. Measured by a clock that nobody sets.
-const TRUSTED_FOR: Duration = Duration::from_secs(10);
+/// Between two readings at least.
+pub(super) const REFRESH_PAUSE: Duration = Duration::from_millis(20);
+/// What is older is not answered from: the registry is asked, as a server that stood still must. Measured
+/// by a clock that nobody sets.
+const TRUSTED_FOR: Duration = Duration::from_secs(3);
 /// More than this is not kept in memory: the database is asked then.
 const MOST: usize = 50_000;
 const PAGE: u32 = 500;

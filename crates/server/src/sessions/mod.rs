@@ -25,7 +25,7 @@ use keywright_domain::audit::Actor;
 use keywright_domain::people::{EndReason, Session};
 use keywright_registry::people::EndedSessions;
 
-pub(crate) use self::refusals::{require, write_down as refused};
+pub(crate) use self::refusals::{require, write_down as refused, write_down_of as refused_person};
 
 use crate::oauth2::access_token::AccessClaims;
 use crate::oauth2::back_channel;
@@ -100,13 +100,18 @@ pub(crate) async fn load(app: &App) -> Result<(), BuildError> {
 /// Starts what goes on beside requests.
 pub(crate) fn start_background_work(app: &App) {
     let weak = Arc::downgrade(app);
+    let mut heard = app.registry.watch_denials();
     tokio::spawn(async move {
         loop {
-            tokio::time::sleep(denials::REFRESH_EVERY).await;
+            // Another server's word comes sooner; many words in a moment are one reading.
+            let _ = tokio::time::timeout(denials::REFRESH_EVERY, heard.changed()).await;
+            heard.mark_unchanged();
             let Some(app) = weak.upgrade() else { return };
             if let Err(error) = app.sessions.denials.refresh(&app.registry).await {
                 tracing::warn!(code = error.code(), "denials could not be read");
             }
+            drop(app);
+            tokio::time::sleep(denials::REFRESH_PAUSE).await;
         }
     });
 }

@@ -4,6 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
+use keywright_domain::audit::Actor;
+
 use crate::caller::Caller;
 use crate::problem::Problem;
 use crate::server::App;
@@ -49,15 +51,18 @@ pub(crate) async fn require(app: &App, caller: &Caller, permission: &str) -> Res
 
 /// Writes down that a caller was refused. The refusal stands even if that fails.
 pub(crate) async fn write_down(app: &App, caller: &Caller, permission: &str) {
-    let id = &caller.user.id;
+    write_down_of(app, &caller.user.id, &caller.peer.network(), permission).await;
+}
+
+/// The same of a person, by id.
+pub(crate) async fn write_down_of(app: &App, id: &str, network: &str, permission: &str) {
     if !app.sessions.refusals.is_due(id, permission, app.now()) {
         return;
     }
     tracing::warn!(event = "access_refused", user = %id, permission, "refused");
-    let network = caller.peer.network();
     let written = app
         .registry
-        .record_refusal(&caller.actor(), id, permission, &network)
+        .record_refusal(&Actor::person(id), id, permission, network)
         .await;
     if let Err(error) = written {
         tracing::error!(code = error.code(), "a refusal was not written down");

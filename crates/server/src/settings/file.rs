@@ -12,7 +12,7 @@ use url::Url;
 
 use super::mail::MailTable;
 use super::retention::RetentionTable;
-use super::{DatabaseAddress, SameSite, SettingError, Settings, SignUp};
+use super::{DatabaseAddress, SameSite, SettingError, Settings, SignUp, WithoutRedis};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -57,6 +57,15 @@ pub struct SettingsFile {
     /// How long readiness says no before connections are refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain_notice_s: Option<u64>,
+    /// What this process is called among several over one database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_name: Option<String>,
+    /// A Redis that counts rate limits for all nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_url: Option<String>,
+    /// `per_node` or `refuse`, while Redis does not answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits_without_redis: Option<String>,
     /// `json` or `text`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<String>,
@@ -249,6 +258,16 @@ impl SettingsFile {
         settings.drain_notice = self
             .drain_notice_s
             .map_or(settings.drain_notice, Duration::from_secs);
+        settings.node_name = self.node_name.clone().unwrap_or(settings.node_name);
+        settings.redis_url = self.redis_url.clone().map(DatabaseAddress::new);
+        settings.limits_without_redis = match self.limits_without_redis.as_deref() {
+            None | Some("per_node") => WithoutRedis::PerNode,
+            Some("refuse") => WithoutRedis::Refuse,
+            Some(other) => {
+                let why = format!("“{other}” is neither per_node nor refuse");
+                return Err(SettingError::new("limits_without_redis", why).into());
+            }
+        };
         settings.metrics_listen = self.metrics.listen;
         settings.metrics_allow.clone_from(&self.metrics.allow);
         settings.otlp_endpoint = self

@@ -39,6 +39,16 @@ pub enum SignUp {
     ByProvider(Vec<String>),
 }
 
+/// What becomes of requests with keys that have limits while Redis does not answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WithoutRedis {
+    /// Each node counts by itself: with N nodes, at most N times as many pass.
+    #[default]
+    PerNode,
+    /// They are refused (503).
+    Refuse,
+}
+
 /// Settings that were checked. Times are milliseconds where the name says so.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -98,6 +108,12 @@ pub struct Settings {
     pub site_name: String,
     /// Resources besides our own API that access tokens may be made for (RFC 8707), byte for byte.
     pub resources: Vec<String>,
+    /// What this process is called among several over one database.
+    pub node_name: String,
+    /// A Redis that counts rate limits for all nodes; none for each by itself.
+    pub redis_url: Option<DatabaseAddress>,
+    /// What happens while it does not answer.
+    pub limits_without_redis: WithoutRedis,
     /// How long what is over is kept.
     pub retention: retention::Retention,
     /// The mail server; none for no mail.
@@ -222,6 +238,9 @@ impl Settings {
             log_json: true,
             site_name: "Keywright".to_owned(),
             resources: Vec::new(),
+            node_name: machine_name(),
+            redis_url: None,
+            limits_without_redis: WithoutRedis::PerNode,
             retention: retention::Retention::default(),
             mail: None,
             github_keys_url: None,
@@ -323,6 +342,23 @@ impl Settings {
             let why = "it is the address of `listen`: choose another port";
             return Err(SettingError::new("metrics.listen", why));
         }
+        if !(1..=100).contains(&self.node_name.chars().count())
+            || self.node_name.chars().any(char::is_control)
+        {
+            let why = "it has 1 to 100 characters that can be printed";
+            return Err(SettingError::new("node_name", why));
+        }
+        if let Some(redis) = &self.redis_url {
+            let address = redis.expose();
+            if address.starts_with("rediss://") {
+                let why = "rediss:// is not spoken: reach Redis over this machine, a private network or a tunnel";
+                return Err(SettingError::new("redis_url", why));
+            }
+            if !address.starts_with("redis://") {
+                let why = "the address of a Redis begins with redis://";
+                return Err(SettingError::new("redis_url", why));
+            }
+        }
         if let Some(endpoint) = &self.otlp_endpoint {
             check_collector(endpoint)?;
         }
@@ -374,6 +410,22 @@ impl Settings {
     }
 }
 
+/// What the machine is called.
+fn machine_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name: String = name
+        .trim()
+        .chars()
+        .filter(|letter| !letter.is_control())
+        .take(100)
+        .collect();
+    if name.is_empty() {
+        "node".to_owned()
+    } else {
+        name
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,6 +471,13 @@ mod tests {
             refused(|s| s.metrics_listen = Some(s.listen)),
             "metrics.listen"
         );
+        for address in ["rediss://127.0.0.1", "http://127.0.0.1", "127.0.0.1:6379"] {
+            let redis = Some(DatabaseAddress::new(address.into()));
+            assert_eq!(refused(|s| s.redis_url = redis), "redis_url");
+        }
+        for name in ["", "a\nb", &"n".repeat(101)] {
+            assert_eq!(refused(|s| s.node_name = name.into()), "node_name");
+        }
         assert_eq!(refused(|s| s.drain = Duration::from_secs(601)), "drain_s");
         for endpoint in [
             "http://collector.example.com:4318",

@@ -112,6 +112,22 @@ async fn many_keys_are_changed_by_filter_and_each_failure_is_told() {
 }
 
 #[tokio::test]
+async fn no_filter_ends_the_keys_that_manage() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    tagged(&mut root, 2).await;
+    for filter in [json!({ "state": "live" }), json!({ "prefix": "kw_root" })] {
+        let all = begin(
+            &mut root,
+            json!({ "operation": "revoke", "filter": filter }),
+        )
+        .await;
+        assert_eq!(ended(&mut root, &all).await["failed"], 0);
+    }
+    fine(&root.get("/api/v1/keys").await);
+}
+
+#[tokio::test]
 async fn secrets_of_many_keys_are_the_clients_own() {
     let server = TestServer::start().await;
     let mut root = root(&server).await;

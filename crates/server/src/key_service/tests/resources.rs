@@ -633,3 +633,39 @@ async fn ac_138_twenty_at_the_same_moment_make_one_key() {
     }
     assert_eq!((made, ids.len()), (1, 1));
 }
+
+#[tokio::test]
+async fn ac_182_what_a_person_may_not_do_is_refused_and_written_down() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let person = server.add_user("curious@example.org", &["member"]).await;
+    let mut browser = server.sign_in_as(&person).await;
+    for _ in 0..5 {
+        refused(
+            &browser.get("/api/v1/audit").await,
+            403,
+            "insufficient_scope",
+        );
+    }
+    let key = id_of(&root.issue(wish()).await);
+    let path = format!("/api/v1/keys/{key}/revoke");
+    let answer = browser.json(Method::POST, &path, &json!({})).await;
+    refused(&answer, 403, "insufficient_scope");
+    // It is written behind the answer.
+    let query = format!("/api/v1/audit?type=user.access_refused&actor={}", person.id);
+    let mut found = Vec::new();
+    for _ in 0..200 {
+        let page = fine(&root.get(&query).await);
+        found = page["items"].as_array().unwrap().clone();
+        if found.len() == 2 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(found.len(), 2, "one a permission and minute: {found:?}");
+    let text = json!(found).to_string();
+    assert!(
+        text.contains("audit:read") && text.contains("keys:write"),
+        "{text}"
+    );
+}

@@ -56,7 +56,7 @@ fn claims(jti: &str, method: &str, path: &str) -> Value {
     json!({"jti": jti, "htm": method, "htu": htu, "iat": START / 1000})
 }
 
-fn try_proof(server: &TestServer, proof: &str) -> Result<Option<String>, OAuthError> {
+async fn try_proof(server: &TestServer, proof: &str) -> Result<Option<String>, OAuthError> {
     let mut headers = HeaderMap::new();
     headers.insert("dpop", proof.parse().unwrap());
     check(
@@ -66,6 +66,7 @@ fn try_proof(server: &TestServer, proof: &str) -> Result<Option<String>, OAuthEr
         "/oauth2/token",
         None,
     )
+    .await
 }
 
 fn change(value: &mut Value, name: &str, to: Value) {
@@ -82,9 +83,9 @@ async fn s58_every_check_of_a_proof() {
     let key = ClientKey::new();
     let other = ClientKey::new();
     let good = key.proof("good", "POST", "/oauth2/token", None);
-    assert_eq!(try_proof(&server, &good).unwrap(), Some(key.jkt()));
+    assert_eq!(try_proof(&server, &good).await.unwrap(), Some(key.jkt()));
     // Replay.
-    let again = try_proof(&server, &good).unwrap_err();
+    let again = try_proof(&server, &good).await.unwrap_err();
     assert_eq!(again.error, "invalid_dpop_proof");
     let now = START / 1000;
     let mut private = key.jwk.clone();
@@ -106,7 +107,7 @@ async fn s58_every_check_of_a_proof() {
         let mut header = key.header();
         change(&mut header, name, value.clone());
         let proof = key.sign(&header, &claims(&format!("h{at}"), "POST", "/oauth2/token"));
-        let refused = try_proof(&server, &proof).expect_err(name);
+        let refused = try_proof(&server, &proof).await.expect_err(name);
         assert_eq!(refused.error, "invalid_dpop_proof", "{name}: {value}");
     }
     let bad = [
@@ -126,7 +127,7 @@ async fn s58_every_check_of_a_proof() {
         let mut claims = claims(&format!("c{at}"), "POST", "/oauth2/token");
         change(&mut claims, name, value.clone());
         let proof = key.sign(&key.header(), &claims);
-        let refused = try_proof(&server, &proof).expect_err(name);
+        let refused = try_proof(&server, &proof).await.expect_err(name);
         assert_eq!(refused.error, "invalid_dpop_proof", "{name}: {value}");
     }
     let fine = [
@@ -142,7 +143,7 @@ async fn s58_every_check_of_a_proof() {
         let mut claims = claims(&format!("f{at}"), "POST", "/oauth2/token");
         change(&mut claims, name, value.clone());
         let proof = key.sign(&key.header(), &claims);
-        assert!(try_proof(&server, &proof).is_ok(), "{name}: {value}");
+        assert!(try_proof(&server, &proof).await.is_ok(), "{name}: {value}");
     }
     // One header.
     let mut headers = HeaderMap::new();
@@ -151,11 +152,15 @@ async fn s58_every_check_of_a_proof() {
         headers.append("dpop", proof.parse().unwrap());
     }
     let app = server.server.app();
-    assert!(check(app, &headers, &Method::POST, "/oauth2/token", None).is_err());
+    assert!(
+        check(app, &headers, &Method::POST, "/oauth2/token", None)
+            .await
+            .is_err()
+    );
     for bad in ["", "a.b", "a.b.c", "\u{e9}"] {
-        assert!(try_proof(&server, bad).is_err(), "{bad}");
+        assert!(try_proof(&server, bad).await.is_err(), "{bad}");
     }
-    let none = check(app, &HeaderMap::new(), &Method::POST, "/oauth2/token", None);
+    let none = check(app, &HeaderMap::new(), &Method::POST, "/oauth2/token", None).await;
     assert_eq!(none.unwrap(), None);
 }
 
@@ -171,17 +176,20 @@ async fn s58_our_nonce_stands_for_the_clock() {
         }
         key.sign(&key.header(), &claims)
     };
-    let refused = try_proof(&server, &late("1", "")).unwrap_err();
+    let refused = try_proof(&server, &late("1", "")).await.unwrap_err();
     let nonce = refused
         .dpop_nonce
         .expect("a nonce for clients with a wrong clock");
-    assert!(try_proof(&server, &late("2", &nonce)).is_ok());
-    assert!(try_proof(&server, &late("2", &nonce)).is_err(), "replay");
-    let foreign = try_proof(&server, &late("3", "foreign")).unwrap_err();
+    assert!(try_proof(&server, &late("2", &nonce)).await.is_ok());
+    assert!(
+        try_proof(&server, &late("2", &nonce)).await.is_err(),
+        "replay"
+    );
+    let foreign = try_proof(&server, &late("3", "foreign")).await.unwrap_err();
     assert_eq!(foreign.error, "use_dpop_nonce");
     assert_eq!(foreign.dpop_nonce.as_deref(), Some(&*nonce));
     server.pass(300_000);
-    let old = try_proof(&server, &late("4", &nonce)).unwrap_err();
+    let old = try_proof(&server, &late("4", &nonce)).await.unwrap_err();
     assert_eq!(old.error, "use_dpop_nonce");
 }
 

@@ -142,7 +142,7 @@ async fn accept(
     if user.disabled_at.is_some() {
         return Ok(Err(Fault("user_disabled")));
     }
-    if let Err(fault) = challenge.use_up(app) {
+    if let Err(fault) = challenge.use_up(app).await {
         return Ok(Err(fault));
     }
     let actor = Actor::person(&user.id);

@@ -15,6 +15,7 @@ use super::Fault;
 use crate::browser_session::SignedIn;
 use crate::http::Cookies;
 use crate::http::cookies::Name;
+use crate::nodes;
 use crate::server::App;
 
 const SEAL: &str = "passkey challenge";
@@ -89,9 +90,11 @@ impl Challenge {
     }
 
     /// Uses it up, after its answer was found right.
-    pub(super) fn use_up(&self, app: &App) -> Result<(), Fault> {
+    pub(super) async fn use_up(&self, app: &App) -> Result<(), Fault> {
         let answered = &app.sign_in.answered;
-        if answered.first(&self.text, self.until, app.now()) {
+        if answered.first(&self.text, self.until, app.now())
+            && nodes::first_use(app, "challenge", "", &self.text, self.until).await
+        {
             Ok(())
         } else {
             Err(Fault("challenge_used"))

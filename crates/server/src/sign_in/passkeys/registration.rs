@@ -97,10 +97,12 @@ pub(crate) async fn add(
 ) -> Result<(), Problem> {
     let rp_id = rp_id(&app.settings).ok_or_else(unavailable)?;
     let (credential_id, public_key) =
-        check(app, cookies, current, &rp_id, made).map_err(|Fault(why)| {
-            tracing::info!(why, "a new passkey was not accepted");
-            refused()
-        })?;
+        check(app, cookies, current, &rp_id, made)
+            .await
+            .map_err(|Fault(why)| {
+                tracing::info!(why, "a new passkey was not accepted");
+                refused()
+            })?;
     let transports: Vec<&str> = made
         .transports
         .iter()
@@ -125,7 +127,7 @@ pub(crate) async fn add(
 type Attested = (Vec<u8>, (i64, Vec<u8>));
 
 /// Checks what a browser made (WebAuthn §7.1).
-fn check(
+async fn check(
     app: &App,
     cookies: &Cookies,
     current: &SignedIn,
@@ -141,6 +143,6 @@ fn check(
     let data = authenticator_data::check(&bytes, rp_id)?;
     let (id, key) = data.credential.ok_or(Fault("credential_missing"))?;
     public_key::read(&key)?;
-    challenge.use_up(app)?;
+    challenge.use_up(app).await?;
     Ok((id, (data.counter, key)))
 }

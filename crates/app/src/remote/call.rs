@@ -1,0 +1,296 @@
+//! Calls to a registry's API with somebody's access token: bounded in time, one new token where the
+//! server does not take the one we hold, one repetition where doing it twice does no harm.
+
+use std::future::Future;
+use std::time::Duration;
+
+use http::Method;
+use keywright_domain::SecretText;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use url::Url;
+use zeroize::Zeroizing;
+
+use super::error::{RemoteError, is_offline, of_credentials};
+use super::{Known, RemoteRegistry};
+use crate::AppError;
+use crate::clock::now_ms;
+use crate::http::{Answer, ApiRequest, HttpError};
+use crate::sign_in::{ReauthReason, SignInError};
+
+/// A person waits for a list; a change may wait for a busy database.
+const READ_LIMIT: Duration = Duration::from_secs(8);
+const WRITE_LIMIT: Duration = Duration::from_secs(15);
+
+/// Whose access token goes along.
+pub trait Credentials: Clone + Send + Sync + 'static {
+    /// An access token; another one than `spent`, which the server did not take.
+    ///
+    /// # Errors
+    /// [`AppError`] if there is none to be had.
+    fn token(
+        &self,
+        spent: Option<&SecretText>,
+    ) -> impl Future<Output = Result<SecretText, AppError>> + Send;
+}
+
+/// One call.
+pub(super) struct Call<'a> {
+    method: Method,
+    path: &'a [&'a str],
+    query: Vec<(&'static str, String)>,
+    headers: Vec<(&'static str, String)>,
+    body: Option<Zeroizing<Vec<u8>>>,
+    repeatable: bool,
+}
+
+impl<'a> Call<'a> {
+    /// A question.
+    pub(super) fn get(path: &'a [&'a str]) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            query: Vec::new(),
+            headers: Vec::new(),
+            body: None,
+            repeatable: true,
+        }
+    }
+
+    /// Something that is done again by asking again.
+    pub(super) fn post(path: &'a [&'a str]) -> Self {
+        Self {
+            method: Method::POST,
+            repeatable: false,
+            ..Self::get(path)
+        }
+    }
+
+    /// With another method.
+    pub(super) fn by(mut self, method: Method) -> Self {
+        self.method = method;
+        self
+    }
+
+    /// Doing it twice does no harm.
+    pub(super) fn repeatable(mut self) -> Self {
+        self.repeatable = true;
+        self
+    }
+
+    /// With parameters.
+    pub(super) fn query(mut self, query: Vec<(&'static str, String)>) -> Self {
+        self.query = query;
+        self
+    }
+
+    /// With a header.
+    pub(super) fn header(mut self, name: &'static str, value: String) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// With JSON. Where it cannot be written there is none, and the server refuses.
+    pub(super) fn json(mut self, body: &impl Serialize) -> Self {
+        self.body = serde_json::to_vec(body).ok().map(Zeroizing::new);
+        self
+    }
+
+    fn is_read(&self) -> bool {
+        self.method == Method::GET
+    }
+}
+
+impl<C: Credentials> RemoteRegistry<C> {
+    /// Asks for something, and remembers the answer; without one, what was answered last.
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        call: Call<'_>,
+    ) -> Result<Known<T>, AppError> {
+        let url = self.address(&call)?;
+        let name = name(&url);
+        // Asked a moment ago in vain: nobody waits for it again for every part of a page.
+        if self.kept.is_resting()
+            && let Some(known) = self.remembered(&name)
+        {
+            return Ok(known);
+        }
+        match self.send(call, &url).await {
+            Ok(answer) => {
+                let value = self.document(&answer)?;
+                self.kept.remember(&name, &answer.body, now_ms()).await;
+                Ok(Known { value, as_of: None })
+            }
+            Err(error) if is_offline(&error) => self.remembered(&name).ok_or(error),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn remembered<T: DeserializeOwned>(&self, name: &str) -> Option<Known<T>> {
+        let (at, text) = self.kept.recall(name)?;
+        let value = serde_json::from_str(&text).ok()?;
+        Some(Known {
+            value,
+            as_of: Some(at),
+        })
+    }
+
+    /// Does something.
+    pub(super) async fn write<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<T, AppError> {
+        let (_, value) = self.write_with_status(call).await?;
+        Ok(value)
+    }
+
+    /// Does something; with the status of the answer.
+    pub(super) async fn write_with_status<T: DeserializeOwned>(
+        &self,
+        call: Call<'_>,
+    ) -> Result<(u16, T), AppError> {
+        let url = self.address(&call)?;
+        self.check_way().await?;
+        let answer = self.send(call, &url).await?;
+        Ok((answer.status, self.document(&answer)?))
+    }
+
+    /// Nothing is sent into the dark: what may or may not arrive later is worse than a refusal. A server
+    /// that was away is asked a question first.
+    async fn check_way(&self) -> Result<(), AppError> {
+        if self.kept.offline_since().is_none() {
+            return Ok(());
+        }
+        if self.kept.is_resting() {
+            return Err(RemoteError::Offline {
+                host: self.host.clone(),
+                detail: "it did not answer a moment ago".to_owned(),
+            }
+            .into());
+        }
+        let question = Call::get(&["scopes"]);
+        let url = self.address(&question)?;
+        match self.send(question, &url).await {
+            Err(error) if is_offline(&error) => Err(error),
+            // Whatever it says, it is there.
+            _ => Ok(()),
+        }
+    }
+
+    async fn send(&self, call: Call<'_>, url: &Url) -> Result<Answer, AppError> {
+        let limit = if call.is_read() {
+            READ_LIMIT
+        } else {
+            WRITE_LIMIT
+        };
+        let repeatable = call.repeatable;
+        let sent = match tokio::time::timeout(limit, self.exchange(call, url)).await {
+            Ok(sent) => sent,
+            Err(_elapsed) if repeatable => Err(RemoteError::Offline {
+                host: self.host.clone(),
+                detail: "it did not answer in time".to_owned(),
+            }
+            .into()),
+            Err(_elapsed) => Err(RemoteError::OutcomeUnknown(self.host.clone()).into()),
+        };
+        match &sent {
+            Ok(_) => self.kept.answered(now_ms()),
+            Err(error) if is_offline(error) => self.kept.failed(now_ms()),
+            Err(_) => {}
+        }
+        sent
+    }
+
+    async fn bearer(&self, spent: Option<&SecretText>) -> Result<SecretText, AppError> {
+        self.credentials.token(spent).await.map_err(of_credentials)
+    }
+
+    async fn exchange(&self, call: Call<'_>, url: &Url) -> Result<Answer, AppError> {
+        let mut bearer = self.bearer(None).await?;
+        let (mut renewed, mut repeated) = (false, false);
+        loop {
+            let request = ApiRequest {
+                method: call.method.clone(),
+                url,
+                bearer: bearer.expose(),
+                headers: &call.headers,
+                body: call.body.as_ref().map(|body| body.as_slice()),
+            };
+            match self.http.call(request).await {
+                Ok(answer) if answer.status == 401 && !renewed => {
+                    renewed = true;
+                    bearer = self.bearer(Some(&bearer)).await?;
+                }
+                Ok(answer) => return self.judge(answer, call.repeatable),
+                // A connection that had been idle may be dead: a fresh one is worth a try.
+                Err(HttpError::Network { sent: true, .. }) if call.repeatable && !repeated => {
+                    repeated = true;
+                }
+                Err(error) => return Err(RemoteError::of_way(error, call.repeatable).into()),
+            }
+        }
+    }
+
+    fn judge(&self, answer: Answer, repeatable: bool) -> Result<Answer, AppError> {
+        let host = self.host.clone();
+        Err(match answer.status {
+            200..=299 => return Ok(answer),
+            401 => SignInError::ReauthRequired(ReauthReason::EndedByProvider).into(),
+            429 => RemoteError::Busy { host }.into(),
+            // It says that it did nothing (RFC 9110 §15.6.4); others may have been cut off half-way.
+            503 => self.away(answer.status),
+            500..=599 if repeatable => self.away(answer.status),
+            500..=599 => RemoteError::OutcomeUnknown(host).into(),
+            status => {
+                let problem: Value = self.document(&answer)?;
+                RemoteError::of_problem(status, &problem)
+                    .unwrap_or(RemoteError::NotKeywright(host))
+                    .into()
+            }
+        })
+    }
+
+    fn away(&self, status: u16) -> AppError {
+        RemoteError::Offline {
+            host: self.host.clone(),
+            detail: format!("it answered with status {status}"),
+        }
+        .into()
+    }
+
+    fn document<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, AppError> {
+        let document = serde_json::from_slice(&answer.body).ok();
+        document
+            .filter(|_| answer.is_json())
+            .ok_or_else(|| self.not_keywright())
+    }
+
+    /// What answers is no registry, or one that says what no registry says.
+    pub(super) fn not_keywright(&self) -> AppError {
+        RemoteError::NotKeywright(self.host.clone()).into()
+    }
+
+    fn address(&self, call: &Call<'_>) -> Result<Url, AppError> {
+        // As segments of a path these would be another address.
+        if call.path.iter().any(|part| ["", ".", ".."].contains(part)) {
+            return Err(keywright_registry::RegistryError::KeyNotFound.into());
+        }
+        let mut url = self.base.clone();
+        match url.path_segments_mut() {
+            Ok(mut path) => {
+                path.extend(call.path);
+            }
+            Err(()) => return Err(self.not_keywright()),
+        }
+        if !call.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&call.query);
+        }
+        Ok(url)
+    }
+}
+
+/// Under which an answer is remembered: the registry is one, so its address is left out.
+fn name(url: &Url) -> String {
+    match url.query() {
+        Some(query) => format!("{}?{query}", url.path()),
+        None => url.path().to_owned(),
+    }
+}

@@ -1,0 +1,218 @@
+//! Keys of this device move to a server: the same key strings verify before, during and after. What
+//! leaves is the stored value of each secret, and its pepper sealed for that server; neither is a key,
+//! and the text of a key is nowhere (docs/decisions/0006-promotion.md). Every step can be repeated.
+
+use std::collections::HashMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use keywright_protocol::promotion::{
+    NotPromotedView, PromotedKeyView, PromotionRequest, PromotionView,
+};
+use keywright_registry::{
+    ApiKeyFilter, ApiKeyQuery, LocalRegistry, Peppers, PromotionBundle, RegistryError, StateFilter,
+    TransferRecipient, moved_pepper_id,
+};
+use serde::{Deserialize, Serialize};
+
+use super::any::AccountToken;
+use super::call::{Call, Credentials};
+use super::{RemoteError, RemoteRegistry};
+use crate::sign_in::tame;
+use crate::{App, AppError};
+
+/// Keys of one bundle: servers take 256 KiB at once.
+const CHUNK: usize = 100;
+/// More are moved in several goes.
+const MOST: usize = 10_000;
+
+#[derive(Deserialize)]
+struct Offer {
+    recipient: String,
+    offer: String,
+}
+
+#[derive(Serialize)]
+struct AcceptBody<'a> {
+    offer: &'a str,
+    peppers: String,
+    bundle: &'a PromotionBundle,
+    dry_run: bool,
+    never_expires: bool,
+}
+
+#[derive(Deserialize)]
+struct Accepted {
+    accepted: Vec<String>,
+    present: Vec<String>,
+    refused: Vec<Refused>,
+}
+
+#[derive(Deserialize)]
+struct Refused {
+    key_id: String,
+    code: String,
+    message: String,
+}
+
+impl<C: Credentials> RemoteRegistry<C> {
+    async fn offer(&self) -> Result<Offer, AppError> {
+        let call = Call::post(&["promotions", "offers"]).repeatable();
+        self.write(call).await
+    }
+
+    async fn accept(&self, body: &AcceptBody<'_>) -> Result<Accepted, AppError> {
+        // A second time changes nothing there.
+        let call = Call::post(&["promotions"]).json(body).repeatable();
+        self.write(call).await
+    }
+}
+
+impl App {
+    /// Moves keys of this device to an account's server, or says what would become of each. Keys that
+    /// the server has taken are left to it: changed, rotated and revoked there from now on.
+    ///
+    /// # Errors
+    /// [`AppError::Registry`], [`AppError::Keychain`]; [`RemoteError`], among them
+    /// `registry_offline`: what was taken by then is taken, and the same call again goes on.
+    pub async fn promote_keys(&self, request: PromotionRequest) -> Result<PromotionView, AppError> {
+        let registry = self.inner.registry.get().await?;
+        let account = registry.find_account(&request.account_id).await?;
+        let remote = self.remote(&account)?;
+        let names = names(&registry, &request.key_ids).await?;
+        let peppers = self.peppers(&registry).await?;
+        let peppers = peppers.ok_or(RegistryError::KeyNotFound)?;
+        let mut ids: Vec<String> = names.keys().cloned().collect();
+        ids.sort();
+        let mut view = PromotionView {
+            dry_run: request.dry_run,
+            ..PromotionView::default()
+        };
+        let name = |id: &str| names.get(id).cloned().unwrap_or_default();
+        for chunk in ids.chunks(CHUNK) {
+            let bundled = registry.promotion_bundle(chunk, &peppers).await?;
+            let (bundle, refused) = bundled;
+            for one in refused {
+                view.refused.push(NotPromotedView {
+                    name: name(&one.key_id),
+                    key_id: one.key_id,
+                    code: one.code.to_owned(),
+                    message: one.message,
+                });
+            }
+            if bundle.key_ids().next().is_none() {
+                continue;
+            }
+            let answer = self
+                .send_bundle(&registry, &remote, &bundle, &peppers, request.dry_run)
+                .await?;
+            let taken: Vec<String> = answer
+                .accepted
+                .into_iter()
+                .chain(answer.present)
+                // A server cannot take what it was not sent.
+                .filter(|id| bundle.key_ids().any(|sent| sent == id))
+                .collect();
+            for one in answer.refused {
+                view.refused.push(NotPromotedView {
+                    name: name(&one.key_id),
+                    key_id: tame(&one.key_id, 60),
+                    code: tame(&one.code, 60),
+                    message: tame(&one.message, 300),
+                });
+            }
+            if !request.dry_run {
+                let left = registry
+                    .mark_promoted(&self.inner.actor, &taken, &account.issuer)
+                    .await?;
+                for one in left {
+                    tracing::warn!(
+                        key = one.key_id,
+                        code = one.code,
+                        "a moved key was not left"
+                    );
+                }
+            }
+            for id in taken {
+                view.moved.push(PromotedKeyView {
+                    name: name(&id),
+                    key_id: id,
+                });
+            }
+        }
+        Ok(view)
+    }
+
+    async fn send_bundle(
+        &self,
+        registry: &LocalRegistry,
+        remote: &RemoteRegistry<AccountToken>,
+        bundle: &PromotionBundle,
+        peppers: &Peppers,
+        dry_run: bool,
+    ) -> Result<Accepted, AppError> {
+        let offer = remote.offer().await?;
+        let recipient = TransferRecipient::parse(&offer.recipient)
+            .ok_or_else(|| RemoteError::NotKeywright(remote.host().to_owned()))?;
+        let id = bundle.registry_id();
+        let needed: Vec<String> = bundle.needed_peppers().collect();
+        let mut given = peppers
+            .iter()
+            .filter(|pepper| needed.contains(&moved_pepper_id(id, &pepper.id)))
+            .cloned();
+        let first = given.next().ok_or(RegistryError::PepperMissing)?;
+        // No other pepper than those that these keys were made with.
+        let given = given.fold(Peppers::new(first), Peppers::with_older);
+        let sealed = registry
+            .hand_over_peppers(&self.inner.actor, &given, &recipient)
+            .await
+            .map_err(of_escrow)?;
+        let body = AcceptBody {
+            offer: &offer.offer,
+            peppers: STANDARD.encode(sealed),
+            bundle,
+            dry_run,
+            never_expires: self.inner.settings.current().allow_never_expires,
+        };
+        remote.accept(&body).await
+    }
+}
+
+fn of_escrow(error: keywright_registry::EscrowError) -> AppError {
+    match error {
+        keywright_registry::EscrowError::Registry(error) => error.into(),
+        other => RegistryError::Store(other.to_string()).into(),
+    }
+}
+
+/// Ids and names of the keys that were asked for, or of all that work.
+async fn names(
+    registry: &LocalRegistry,
+    asked: &[String],
+) -> Result<HashMap<String, String>, AppError> {
+    let mut names = HashMap::new();
+    if !asked.is_empty() {
+        for id in asked.iter().take(MOST) {
+            let (key, _) = registry.find_api_key(id).await?;
+            names.insert(key.id, key.name);
+        }
+        return Ok(names);
+    }
+    let mut query = ApiKeyQuery {
+        filter: ApiKeyFilter {
+            state: StateFilter::Live,
+            ..ApiKeyFilter::default()
+        },
+        limit: 500,
+        ..ApiKeyQuery::default()
+    };
+    loop {
+        let page = registry.list_api_keys(&query).await?;
+        let rows = page.items.into_iter().map(|row| (row.id, row.name));
+        names.extend(rows);
+        query.cursor = page.next_cursor;
+        if query.cursor.is_none() || names.len() >= MOST {
+            return Ok(names);
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! Which registry the window works with, what is kept of those on servers, and the revocations that
+//! wait for them.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use keywright_domain::accounts::Account;
+use keywright_protocol::ErrorView;
+use keywright_protocol::api_keys::ApiKeyView;
+use keywright_protocol::registries::{QueuedRevocationView, RegistriesView, RegistryServerView};
+use sha2::{Digest as _, Sha256};
+
+use super::any::{AccountToken, AnyRegistry};
+use super::error::is_offline;
+use super::kept::Kept;
+use super::queue::{Refused, Waiting};
+use super::{RemoteError, RemoteRegistry};
+use crate::clock::now_ms;
+use crate::sign_in::{KEYWRIGHT, SignInError};
+use crate::{App, AppError};
+
+/// How often waiting revocations are tried by themselves.
+const TRY_EVERY: Duration = Duration::from_secs(10);
+
+/// What is kept of every server, by account.
+#[derive(Debug)]
+pub(crate) struct RemoteSlots {
+    folder: PathBuf,
+    kept: Mutex<HashMap<String, Arc<Kept>>>,
+}
+
+impl RemoteSlots {
+    /// Below this folder; nothing is read yet.
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// By who is signed in where: signing in again finds what waited.
+    fn kept(&self, account: &Account) -> Arc<Kept> {
+        let name = name(account);
+        let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let folder = self.folder.join(&name);
+        let kept = all
+            .entry(name)
+            .or_insert_with(|| Arc::new(Kept::new(Some(folder))));
+        Arc::clone(kept)
+    }
+
+    /// Forgets what a server answered, once its account is signed out. Revocations go on waiting.
+    pub(crate) fn forget(&self, account: &Account) {
+        let kept = self.kept(account);
+        if let Err(error) = kept.forget_answers() {
+            tracing::warn!(%error, "what a server answered could not be deleted");
+        }
+    }
+}
+
+fn name(account: &Account) -> String {
+    let text = format!(
+        "{} {} {}",
+        account.issuer, account.subject, account.client_id
+    );
+    hex::encode(Sha256::digest(text))[..32].to_owned()
+}
+
+impl App {
+    /// The registry in use.
+    pub(crate) async fn keys(&self) -> Result<AnyRegistry, AppError> {
+        self.keys_of(self.inner.settings.current().registry_account.as_deref())
+            .await
+    }
+
+    /// The registry of an account's server, or the one of this device.
+    pub(crate) async fn keys_of(&self, account_id: Option<&str>) -> Result<AnyRegistry, AppError> {
+        let registry = self.inner.registry.get().await?;
+        match account_id {
+            None => Ok(AnyRegistry::Device(registry)),
+            Some(id) => {
+                let account = registry.find_account(id).await?;
+                Ok(AnyRegistry::Server(Box::new(self.remote(&account)?)))
+            }
+        }
+    }
+
+    /// The registry of an account's server. A token goes to nobody but the server that gave it.
+    pub(crate) fn remote(
+        &self,
+        account: &Account,
+    ) -> Result<RemoteRegistry<AccountToken>, AppError> {
+        if account.provider_id != KEYWRIGHT {
+            return Err(RemoteError::NotKeywright(account.issuer.clone()).into());
+        }
+        let settings = self.inner.settings.current();
+        let http = self
+            .inner
+            .accounts
+            .http
+            .current(settings.extra_ca_file.as_deref())
+            .map_err(SignInError::from)?;
+        let token = AccountToken {
+            inner: Arc::clone(&self.inner),
+            account_id: account.id.clone(),
+        };
+        RemoteRegistry::over(
+            &account.issuer,
+            http,
+            self.inner.remotes.kept(account),
+            token,
+        )
+    }
+
+    /// The registry in use, and those that could be. Asks no server.
+    ///
+    /// # Errors
+    /// [`AppError::Registry`].
+    pub async fn list_registries(&self) -> Result<RegistriesView, AppError> {
+        let accounts = self.inner.registry.get().await?.list_accounts().await?;
+        let servers: Vec<_> = accounts
+            .iter()
+            .filter(|account| account.provider_id == KEYWRIGHT)
+            .map(|account| view(account, &self.inner.remotes.kept(account)))
+            .collect();
+        Ok(RegistriesView {
+            current: self.inner.settings.current().registry_account,
+            servers,
+        })
+    }
+
+    /// Works with another registry from now on: an account's server, or this device.
+    ///
+    /// # Errors
+    /// [`AppError::Registry`] for an account that is not there, [`RemoteError::NotKeywright`] for one
+    /// of another provider, [`AppError::Settings`].
+    pub async fn choose_registry(
+        &self,
+        account_id: Option<String>,
+    ) -> Result<RegistriesView, AppError> {
+        self.keys_of(account_id.as_deref()).await?;
+        self.set_registry_account(account_id).await?;
+        self.list_registries().await
+    }
+
+    /// Tries all revocations that wait for an account's server, those it refused included.
+    ///
+    /// # Errors
+    /// [`AppError::Registry`].
+    pub async fn retry_revocations(&self, account_id: String) -> Result<RegistriesView, AppError> {
+        let registry = self.inner.registry.get().await?;
+        let account = registry.find_account(&account_id).await?;
+        let remote = self.remote(&account)?;
+        remote.kept().wake();
+        self.try_waiting(&remote, true).await;
+        self.list_registries().await
+    }
+
+    /// Takes a waiting revocation back: the key goes on working.
+    ///
+    /// # Errors
+    /// [`AppError::Registry`], [`RemoteError::QueueNotWritten`].
+    pub async fn discard_revocation(
+        &self,
+        account_id: String,
+        key_id: String,
+    ) -> Result<RegistriesView, AppError> {
+        let registry = self.inner.registry.get().await?;
+        let account = registry.find_account(&account_id).await?;
+        self.inner.remotes.kept(&account).queue.remove(&key_id)?;
+        self.list_registries().await
+    }
+
+    /// Revokes a key at a server; where that does not answer, the revocation waits (AC-152).
+    pub(crate) async fn revoke_remotely(
+        &self,
+        registry: &RemoteRegistry<AccountToken>,
+        id: &str,
+        reason: &str,
+    ) -> Result<ApiKeyView, AppError> {
+        let queue = &registry.kept().queue;
+        let error = match registry.revoke_api_key(id, reason).await {
+            Ok(key) => {
+                queue.remove(id)?;
+                return Ok(crate::api_keys::key_view(&key, now_ms()));
+            }
+            Err(error) if is_offline(&error) => error,
+            Err(error) => return Err(error),
+        };
+        // Only a key that was seen there can be told from one that never was.
+        let Some(mut view) = registry.last_known(id) else {
+            return Err(error);
+        };
+        let waiting = queue.add(Waiting {
+            key_id: id.to_owned(),
+            name: view.name.clone(),
+            reason: reason.chars().take(500).collect(),
+            queued_at: now_ms(),
+            refused: None,
+        })?;
+        tracing::warn!(key = id, "a revocation waits for its server");
+        view.revocation_queued_at = Some(waiting.queued_at);
+        Ok(view)
+    }
+
+    /// One round of waiting revocations.
+    pub(crate) async fn try_waiting(
+        &self,
+        registry: &RemoteRegistry<AccountToken>,
+        refused_too: bool,
+    ) {
+        let queue = &registry.kept().queue;
+        let _round = queue.round.lock().await;
+        let mut changed = false;
+        for one in queue.all() {
+            if one.refused.is_some() && !refused_too {
+                continue;
+            }
+            let noted = match registry.revoke_api_key(&one.key_id, &one.reason).await {
+                Ok(_) => {
+                    tracing::info!(key = one.key_id, "a revocation that waited is effective");
+                    queue.remove(&one.key_id)
+                }
+                Err(AppError::Remote(
+                    error @ (RemoteError::NotAllowed(_)
+                    | RemoteError::Refused { .. }
+                    | RemoteError::Unknown { .. }),
+                )) => queue.refuse(
+                    &one.key_id,
+                    Refused {
+                        code: error.code().to_owned(),
+                        message: error.to_string(),
+                    },
+                ),
+                // It goes on waiting: the server is away, or the sign-in or the keychain is.
+                Err(_) => break,
+            };
+            changed = true;
+            if let Err(error) = noted {
+                tracing::error!(code = error.code(), "waiting revocations are not written");
+            }
+        }
+        if changed {
+            self.inner.events.registry_changed();
+        }
+    }
+
+    /// Tries what waits, again and again, until the app ends.
+    pub(crate) async fn keep_trying(self) {
+        let app = Arc::downgrade(&self.inner);
+        drop(self);
+        loop {
+            tokio::time::sleep(TRY_EVERY).await;
+            let Some(inner) = app.upgrade() else { return };
+            let app = Self { inner };
+            let Ok(registry) = app.inner.registry.get().await else {
+                continue;
+            };
+            for account in registry.list_accounts().await.unwrap_or_default() {
+                let waits = account.provider_id == KEYWRIGHT
+                    && !app.inner.remotes.kept(&account).queue.is_empty();
+                if waits && let Ok(remote) = app.remote(&account) {
+                    app.try_waiting(&remote, false).await;
+                }
+            }
+        }
+    }
+}
+
+fn view(account: &Account, kept: &Kept) -> RegistryServerView {
+    let holds = |wanted: &[&str]| {
+        let mut scopes = account.scopes.iter();
+        scopes.any(|scope| wanted.contains(&scope.as_str()))
+    };
+    RegistryServerView {
+        account_id: account.id.clone(),
+        account_name: account
+            .email
+            .clone()
+            .unwrap_or_else(|| account.display_name.clone()),
+        issuer: account.issuer.clone(),
+        may_read: holds(&["keys:*", "keys:read"]),
+        may_write: holds(&["keys:*", "keys:write"]),
+        offline_since: kept.offline_since(),
+        queued_revocations: kept.queue.all().into_iter().map(queued).collect(),
+    }
+}
+
+fn queued(waiting: Waiting) -> QueuedRevocationView {
+    QueuedRevocationView {
+        key_id: waiting.key_id,
+        name: waiting.name,
+        reason: waiting.reason,
+        queued_at: waiting.queued_at,
+        refused: waiting.refused.map(|refused| ErrorView {
+            code: refused.code,
+            message: refused.message,
+            hint: Some("Try again once it is settled, or take the revocation back.".to_owned()),
+            retryable: true,
+        }),
+    }
+}

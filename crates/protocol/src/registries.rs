@@ -1,0 +1,53 @@
+//! Which registry the window works with: the one of this device, or one on a Keywright server.
+
+use serde::{Deserialize, Serialize};
+use specta::Type;
+
+use crate::ErrorView;
+
+/// The registry in use, and those that could be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistriesView {
+    /// Account whose server is in use; absent for this device.
+    pub current: Option<String>,
+    /// Servers of the accounts that are signed in to one.
+    pub servers: Vec<RegistryServerView>,
+}
+
+/// A registry on a server, by one account.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryServerView {
+    /// The account.
+    pub account_id: String,
+    /// Who is signed in there. Hostile text: show as text.
+    pub account_name: String,
+    /// The server's issuer.
+    pub issuer: String,
+    /// Whether this sign-in was allowed to see keys; without it the person signs in again.
+    pub may_read: bool,
+    /// Whether it was allowed to issue, rotate and revoke. What the person's role allows besides, only
+    /// the server knows.
+    pub may_write: bool,
+    /// Since when the server has not answered; absent if it did, or was not asked yet.
+    pub offline_since: Option<i64>,
+    /// Revocations that wait for it: not yet effective.
+    pub queued_revocations: Vec<QueuedRevocationView>,
+}
+
+/// A revocation that waits for its server: the key works until then.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct QueuedRevocationView {
+    /// The key.
+    pub key_id: String,
+    /// Its name when it was asked for. Hostile text: show as text.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+    /// When it was asked for.
+    pub queued_at: i64,
+    /// What the server said when it refused; absent while it was not reached.
+    pub refused: Option<ErrorView>,
+}

@@ -1,0 +1,196 @@
+//! Nodes over one PostgreSQL database, in its own dialect: times are the database's, so that no
+//! node's clock decides who is there. Jobs and what is used once are in the shared text.
+
+use sqlx::{AnyConnection, PgConnection};
+
+use crate::RegistryError;
+
+/// The channel on which nodes hear of changes that must not wait.
+pub(crate) const CHANNEL: &str = "keywright_changes";
+
+/// Rows of nodes that were not heard of for longer are removed.
+const FORGOTTEN_AFTER_MS: i64 = 60_000;
+
+/// Says that a node is there and what it has read. The commit need not survive a crash of the
+/// database, and does not wait for the disk.
+const BEAT: &str = "INSERT INTO nodes (id, name, started_at, heartbeat_at, applied) \
+    SELECT $1::TEXT, $2::TEXT, now.ms, now.ms, $3::BIGINT FROM \
+    (SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT AS ms, \
+            set_config('synchronous_commit', 'off', true)) AS now \
+    ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, \
+        applied = GREATEST(nodes.applied, excluded.applied) \
+    RETURNING heartbeat_at";
+
+/// A node, as the others see it.
+#[derive(Clone, Debug)]
+pub(crate) struct NodeRow {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) applied: i64,
+}
+
+/// Tells the nodes of what is being committed; they hear it after the commit, or never.
+pub(crate) async fn notify(
+    connection: &mut AnyConnection,
+    payload: &str,
+) -> Result<(), RegistryError> {
+    sqlx::query("SELECT pg_notify($1, $2)")
+        .bind(CHANNEL)
+        .bind(payload)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Writes the heartbeat. Returns the database's time (Unix ms).
+pub(crate) async fn beat(
+    connection: &mut AnyConnection,
+    id: &str,
+    name: &str,
+    applied: i64,
+) -> Result<i64, RegistryError> {
+    Ok(sqlx::query_scalar(BEAT)
+        .bind(id)
+        .bind(name)
+        .bind(applied)
+        .fetch_one(connection)
+        .await?)
+}
+
+/// The same on the connection that listens.
+pub(crate) async fn acknowledge(
+    connection: &mut PgConnection,
+    id: &str,
+    name: &str,
+    applied: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query(BEAT)
+        .bind(id)
+        .bind(name)
+        .bind(applied)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Removes the rows of nodes that are long gone.
+pub(crate) async fn forget_gone(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    sqlx::query(
+        "DELETE FROM nodes WHERE heartbeat_at < \
+         (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT - $1",
+    )
+    .bind(FORGOTTEN_AFTER_MS)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Removes the row of a node that ends.
+pub(crate) async fn leave(connection: &mut AnyConnection, id: &str) -> Result<(), RegistryError> {
+    sqlx::query("DELETE FROM nodes WHERE id = $1")
+        .bind(id)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The nodes that were heard of within `within_ms`, by name.
+pub(crate) async fn live(
+    connection: &mut AnyConnection,
+    within_ms: i64,
+) -> Result<Vec<NodeRow>, RegistryError> {
+    let rows: Vec<(String, String, i64)> = sqlx::query_as(
+        "SELECT id, name, applied FROM nodes WHERE heartbeat_at > \
+         (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT - $1 ORDER BY name, id",
+    )
+    .bind(within_ms)
+    .fetch_all(connection)
+    .await?;
+    let row = |(id, name, applied)| NodeRow { id, name, applied };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+/// When a change was committed, by the clock of the node that wrote it; none if the log does not
+/// hold it.
+pub(crate) async fn changed_at(
+    connection: &mut AnyConnection,
+    version: i64,
+) -> Result<Option<i64>, RegistryError> {
+    Ok(
+        sqlx::query_scalar("SELECT at FROM changes WHERE version = $1")
+            .bind(version)
+            .fetch_optional(connection)
+            .await?,
+    )
+}
+
+/// When a job is due next; none if nobody ever did it.
+pub(crate) async fn job_due(
+    connection: &mut AnyConnection,
+    name: &str,
+) -> Result<Option<i64>, RegistryError> {
+    Ok(
+        sqlx::query_scalar("SELECT next_at FROM jobs WHERE name = $1")
+            .bind(name)
+            .fetch_optional(connection)
+            .await?,
+    )
+}
+
+/// Writes down who does a job now.
+pub(crate) async fn take_job(
+    connection: &mut AnyConnection,
+    name: &str,
+    node: &str,
+    now: i64,
+    next_at: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "INSERT INTO jobs (name, node, took_at, next_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (name) DO UPDATE SET node = excluded.node, took_at = excluded.took_at, \
+         next_at = excluded.next_at",
+    )
+    .bind(name)
+    .bind(node)
+    .bind(now)
+    .bind(next_at)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Writes down that something was used. False if it was used before and that still counts.
+pub(crate) async fn use_once(
+    connection: &mut AnyConnection,
+    name: &str,
+    expires_at: i64,
+    now: i64,
+) -> Result<bool, RegistryError> {
+    let written = sqlx::query(
+        "INSERT INTO used_once (name, expires_at) VALUES ($1, $2) ON CONFLICT (name) \
+         DO UPDATE SET expires_at = excluded.expires_at WHERE used_once.expires_at < $3",
+    )
+    .bind(name)
+    .bind(expires_at)
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(written.rows_affected() == 1)
+}
+
+/// Removes a batch of what counts no longer. Returns how many rows went.
+pub(crate) async fn prune_used(
+    connection: &mut AnyConnection,
+    now: i64,
+    limit: i64,
+) -> Result<u64, RegistryError> {
+    let gone = sqlx::query(
+        "DELETE FROM used_once WHERE name IN \
+         (SELECT name FROM used_once WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)",
+    )
+    .bind(now)
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(gone.rows_affected())
+}

@@ -1,0 +1,346 @@
+//! Three server processes over one PostgreSQL: how long a revoked key is still let through elsewhere.
+//! Takes the server's binary as its word and the database's address from `KEYWRIGHT_TEST_POSTGRES`.
+//! One JSON object a line.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a bench prints its figures"
+)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+const TURNS: usize = 320;
+const FREEZES: usize = 5;
+const PASSWORD: &str = "correct horse battery";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let server = PathBuf::from(std::env::args().nth(1).context("the server's binary")?);
+    let database = std::env::var("KEYWRIGHT_TEST_POSTGRES").context("no database")?;
+    let folder = tempfile::tempdir()?;
+    let nodes = Nodes::start(&server, folder.path(), &database).await?;
+    let mut admin = nodes.connect(0).await?;
+    revocations(&nodes, &mut admin).await?;
+    receipts(&nodes, &mut admin).await?;
+    freezes(&nodes, &mut admin).await
+}
+
+/// Clients in a tight loop at the two other nodes; the time from the answer to the revocation (it
+/// waits for nobody) to the end of the last answer that let the key through.
+async fn revocations(nodes: &Nodes, admin: &mut Connection) -> Result<()> {
+    let (tell, told) = watch::channel(String::new());
+    let mut loops = Vec::new();
+    for node in 1..3 {
+        let (mut connection, told) = (nodes.connect(node).await?, told.clone());
+        let seen = Arc::new(std::sync::Mutex::new(None::<Instant>));
+        let own = Arc::clone(&seen);
+        let task = tokio::spawn(async move {
+            while told.has_changed().is_ok() {
+                let key = told.borrow().clone();
+                if key.is_empty() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                } else if connection.verify(&key).await? == "valid" {
+                    *own.lock().map_err(|_| anyhow::anyhow!("poisoned"))? = Some(Instant::now());
+                }
+            }
+            anyhow::Ok(())
+        });
+        loops.push((task, seen));
+    }
+    drop(told);
+    let mut times = Vec::new();
+    for _ in 0..TURNS {
+        let (id, key) = admin.issue().await?;
+        tell.send_replace(key);
+        let last = |at: usize| -> Result<Option<Instant>> {
+            Ok(*loops[at]
+                .1
+                .lock()
+                .map_err(|_| anyhow::anyhow!("poisoned"))?)
+        };
+        // Both let it through before it is revoked, and lately.
+        let begun = Instant::now();
+        while last(0)? < Some(begun) || last(1)? < Some(begun) {
+            ensure!(
+                begun.elapsed() < Duration::from_secs(10),
+                "the key is not let through"
+            );
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let path = format!("/api/v1/keys/{id}/revoke?wait_ms=0");
+        let (status, answer) = admin.send("POST", &path, None).await?;
+        let answered = Instant::now();
+        ensure!(status == 200, "{status} {answer}");
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        let after = last(0)?.max(last(1)?).context("never")?;
+        times.push(after.saturating_duration_since(answered).as_secs_f64() * 1000.0);
+        tell.send_replace(String::new());
+    }
+    drop(tell);
+    for (task, _) in loops {
+        task.await??;
+    }
+    print("revoke_other_nodes", &mut times, Some(10.0));
+    Ok(())
+}
+
+/// What the receipt says: from the commit to the word of the last node.
+async fn receipts(nodes: &Nodes, admin: &mut Connection) -> Result<()> {
+    let mut others = [nodes.connect(1).await?, nodes.connect(2).await?];
+    let (mut words, mut answers) = (Vec::new(), Vec::new());
+    for _ in 0..TURNS {
+        let (id, key) = admin.issue().await?;
+        for other in &mut others {
+            ensure!(other.verify(&key).await? == "valid");
+        }
+        let begun = Instant::now();
+        let path = format!("/api/v1/keys/{id}/revoke");
+        let (status, answer) = admin.send("POST", &path, None).await?;
+        answers.push(begun.elapsed().as_secs_f64() * 1000.0);
+        ensure!(
+            status == 200 && answer["receipt"]["complete"] == true,
+            "{answer}"
+        );
+        let nodes = answer["receipt"]["nodes"].as_array().context("no nodes")?;
+        ensure!(nodes.len() == 3, "{answer}");
+        let times = nodes
+            .iter()
+            .filter_map(|node| node["acknowledged_after_ms"].as_f64());
+        words.push(times.fold(0.0, f64::max));
+        for other in &mut others {
+            ensure!(
+                other.verify(&key).await? == "revoked",
+                "let through after the receipt"
+            );
+        }
+    }
+    print("revoke_receipt", &mut words, None);
+    print("revoke_answer_with_receipt", &mut answers, None);
+    Ok(())
+}
+
+/// A node that stands still: when the receipt is complete without its word, and that it refuses when
+/// it goes on.
+async fn freezes(nodes: &Nodes, admin: &mut Connection) -> Result<()> {
+    let mut times = Vec::new();
+    for _ in 0..FREEZES {
+        let (id, key) = admin.issue().await?;
+        let mut frozen = nodes.connect(2).await?;
+        ensure!(frozen.verify(&key).await? == "valid");
+        nodes.signal(2, "STOP")?;
+        let begun = Instant::now();
+        let (status, answer) = admin
+            .send("POST", &format!("/api/v1/keys/{id}/revoke"), None)
+            .await?;
+        times.push(begun.elapsed().as_secs_f64() * 1000.0);
+        ensure!(
+            status == 200 && answer["receipt"]["complete"] == true,
+            "{answer}"
+        );
+        let asked = tokio::spawn(async move { frozen.verify(&key).await });
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        nodes.signal(2, "CONT")?;
+        let code = asked.await??;
+        ensure!(code != "valid", "the frozen node let it through");
+        tokio::time::sleep(Duration::from_secs(2)).await;
+    }
+    let most = times.iter().copied().fold(0.0, f64::max);
+    let line = json!({
+        "bench": "server", "case": "revoke_partition_bound_ms", "value": round(most), "unit": "ms",
+        "goal": 1000, "gate": 2000, "met": most <= 1000.0,
+    });
+    println!("{line}");
+    Ok(())
+}
+
+fn print(case: &str, times: &mut [f64], goal: Option<f64>) {
+    times.sort_by(f64::total_cmp);
+    let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize];
+    for (name, value) in [("p50", at(0.5)), ("p99", at(0.99)), ("max", at(1.0))] {
+        let goal = goal.filter(|_| name == "p99");
+        let line = json!({
+            "bench": "server", "case": format!("{case}_{name}_ms"), "value": round(value), "unit": "ms",
+            "goal": goal, "met": goal.map(|goal| value <= goal), "turns": times.len(),
+        });
+        println!("{line}");
+    }
+}
+
+fn round(value: f64) -> f64 {
+    (value * 1000.0).round() / 1000.0
+}
+
+/// Three processes.
+struct Nodes {
+    processes: Vec<std::process::Child>,
+    addresses: Vec<String>,
+    root_key: String,
+}
+
+impl Nodes {
+    async fn start(server: &Path, folder: &Path, database: &str) -> Result<Self> {
+        let password = folder.join("password");
+        std::fs::write(&password, PASSWORD)?;
+        let data = folder.join("data");
+        let addresses: Result<Vec<String>> = (0..3)
+            .map(|_| {
+                Ok(std::net::TcpListener::bind("127.0.0.1:0")?
+                    .local_addr()?
+                    .to_string())
+            })
+            .collect();
+        let addresses = addresses?;
+        let mut init = Command::new(server);
+        init.args([
+            "init",
+            "--admin-email",
+            "owner@example.org",
+            "--database",
+            database,
+        ]);
+        init.arg("--issuer").arg(format!("http://{}", addresses[0]));
+        init.arg("--admin-password-file").arg(&password);
+        let output = init
+            .arg("--data")
+            .arg(&data)
+            .stderr(Stdio::null())
+            .output()?;
+        ensure!(output.status.success(), "init failed");
+        let root_key = String::from_utf8(output.stdout)?.trim().to_owned();
+        let mut nodes = Self {
+            processes: Vec::new(),
+            addresses: addresses.clone(),
+            root_key,
+        };
+        for (address, name) in addresses.iter().zip(["one", "two", "three"]) {
+            let mut serve = Command::new(server);
+            serve.args(["serve", "--listen", address, "--database", database]);
+            serve.args(["--node-name", name, "--data"]).arg(&data);
+            serve.env("KEYWRIGHT_SERVER_LOG", "warn");
+            nodes.processes.push(serve.stdout(Stdio::null()).spawn()?);
+        }
+        for node in 0..3 {
+            let end = Instant::now() + Duration::from_secs(20);
+            loop {
+                if let Ok(mut connection) = nodes.connect(node).await
+                    && connection.send("GET", "/readyz", None).await?.0 == 200
+                {
+                    break;
+                }
+                ensure!(Instant::now() < end, "a node does not start");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(nodes)
+    }
+
+    async fn connect(&self, node: usize) -> Result<Connection> {
+        let stream = TcpStream::connect(&self.addresses[node]).await?;
+        stream.set_nodelay(true)?;
+        Ok(Connection {
+            stream,
+            host: self.addresses[node].clone(),
+            root_key: self.root_key.clone(),
+            read: Vec::new(),
+        })
+    }
+
+    fn signal(&self, node: usize, name: &str) -> Result<()> {
+        let id = self.processes[node].id().to_string();
+        let status = Command::new("kill")
+            .args([format!("-{name}"), id])
+            .status()?;
+        ensure!(status.success());
+        Ok(())
+    }
+}
+
+impl Drop for Nodes {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+    }
+}
+
+/// One connection that stays open; a client library would take as much time as the server.
+struct Connection {
+    stream: TcpStream,
+    host: String,
+    root_key: String,
+    read: Vec<u8>,
+}
+
+impl Connection {
+    async fn issue(&mut self) -> Result<(String, String)> {
+        let wish = json!({"name": "bench", "prefix": "sk_live", "scopes": ["keys:read"]});
+        let (status, answer) = self.send("POST", "/api/v1/keys", Some(&wish)).await?;
+        ensure!(status == 201, "{status} {answer}");
+        let text = |value: &Value| value.as_str().map(str::to_owned).context("no text");
+        Ok((text(&answer["key"]["id"])?, text(&answer["secret"])?))
+    }
+
+    async fn verify(&mut self, key: &str) -> Result<String> {
+        let asked = json!({ "key": key });
+        let (status, answer) = self
+            .send("POST", "/api/v1/keys/verify", Some(&asked))
+            .await?;
+        Ok(match answer["code"].as_str() {
+            Some(code) if status == 200 => code.to_owned(),
+            _ => status.to_string(),
+        })
+    }
+
+    async fn send(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, Value)> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let kind = if body.is_empty() {
+            ""
+        } else {
+            "content-type: application/json\r\n"
+        };
+        let (host, root_key) = (&self.host, &self.root_key);
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {root_key}\r\n{kind}content-length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.stream.write_all(request.as_bytes()).await?;
+        loop {
+            if let Some(end) = find(&self.read, b"\r\n\r\n") {
+                let head = String::from_utf8_lossy(&self.read[..end]).to_lowercase();
+                let length = head
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length:"))
+                    .map_or(Ok(0), |text| text.trim().parse::<usize>())?;
+                let whole = end + 4 + length;
+                if self.read.len() >= whole {
+                    let status = head.split(' ').nth(1).context("no status")?.parse()?;
+                    let answer = serde_json::from_slice(&self.read[end + 4..whole]);
+                    self.read.drain(..whole);
+                    return Ok((status, answer.unwrap_or(Value::Null)));
+                }
+            }
+            if self.stream.read_buf(&mut self.read).await? == 0 {
+                bail!("the connection was closed");
+            }
+        }
+    }
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|part| part == what)
+}

@@ -1,0 +1,79 @@
+//! What one of the nodes does now and then: removing what is over. Each asks whether it is its turn;
+//! the registry gives a turn to one.
+
+use std::time::Duration;
+
+use keywright_domain::audit::Actor;
+use keywright_registry::{LocalRegistry, RegistryError};
+
+use super::clocks::{self, Skew};
+use crate::server::App;
+use crate::settings::retention::Retention;
+
+const LOOK_EVERY: Duration = Duration::from_secs(20);
+const MINUTE_MS: i64 = 60_000;
+/// Batches one turn removes at most; the rest waits for the next.
+const BATCHES: usize = 50;
+
+/// A job: its name, and how often it is done.
+type Job = (&'static str, i64);
+const PEOPLE: Job = ("prune_people", 10 * MINUTE_MS);
+const USED: Job = ("prune_used", MINUTE_MS);
+const ROTATIONS: Job = ("settle_rotations", MINUTE_MS);
+const RETENTION: Job = ("retention", 24 * 60 * MINUTE_MS);
+
+/// Starts it, until the server is dropped.
+pub(crate) fn start(app: &App) {
+    let weak = std::sync::Arc::downgrade(app);
+    tokio::spawn(async move {
+        loop {
+            // Nodes that start together do not ask together.
+            let part = f64::from(rand::random::<u8>()) / 255.0;
+            tokio::time::sleep(LOOK_EVERY.mul_f64(0.75 + part / 2.0)).await;
+            let Some(app) = weak.upgrade() else { return };
+            let skew_ms = app.registry.node_statistics().clock_skew_ms;
+            if clocks::judge(skew_ms) != Skew::Fine {
+                tracing::warn!(
+                    skew_ms,
+                    "this machine's clock differs from the database's: mend it"
+                );
+            }
+            if let Err(error) = turn(&app.registry, &app.settings.retention).await {
+                tracing::warn!(code = error.code(), "a job waits for its next turn");
+            }
+        }
+    });
+}
+
+/// Does what is due and what no other node does.
+///
+/// # Errors
+/// [`RegistryError`] of the first that failed; the others had no turn.
+pub(crate) async fn turn(
+    registry: &LocalRegistry,
+    retention: &Retention,
+) -> Result<(), RegistryError> {
+    if registry.claim_job(USED.0, USED.1).await? {
+        for _ in 0..BATCHES {
+            if !registry.prune_used().await? {
+                break;
+            }
+        }
+    }
+    if registry.claim_job(ROTATIONS.0, ROTATIONS.1).await? {
+        registry.settle_rotations().await?;
+    }
+    if registry.claim_job(PEOPLE.0, PEOPLE.1).await? {
+        for _ in 0..BATCHES {
+            if !registry.prune_people(&retention.people).await?.more {
+                break;
+            }
+        }
+    }
+    if registry.claim_job(RETENTION.0, RETENTION.1).await? {
+        registry
+            .run_retention(&Actor::keywright(), &retention.keys, None, &|_| {})
+            .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Several servers over one database: receipts, limits that all count together, jobs that one of them
+//! does, and clocks that must agree.
+
+pub(crate) mod background;
+pub(crate) mod clocks;
+pub(crate) mod limits;
+pub(crate) mod receipts;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use keywright_registry::LocalRegistry;
+
+use crate::server::{App, BuildError};
+use crate::settings::{Settings, WithoutRedis};
+
+/// What is kept in memory.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Limits that all nodes count together; none for each by itself.
+    pub(crate) redis: Option<Arc<limits::Redis>>,
+}
+
+/// Joins the nodes before anything is served.
+///
+/// # Errors
+/// [`BuildError`] for an address of Redis that is none, or if the database cannot be written. A
+/// Redis that does not answer yet is no reason not to start.
+pub(crate) async fn join(
+    settings: &Settings,
+    registry: &LocalRegistry,
+) -> Result<State, BuildError> {
+    registry.join_nodes(&settings.node_name).await?;
+    let Some(address) = &settings.redis_url else {
+        return Ok(State::default());
+    };
+    let id = registry.registry_id().await?;
+    let refuse = settings.limits_without_redis == WithoutRedis::Refuse;
+    let redis = limits::Redis::connect(address.expose(), &id, refuse).await?;
+    registry.share_limits(Arc::<limits::Redis>::clone(&redis));
+    Ok(State { redis: Some(redis) })
+}
+
+/// Below the base path.
+pub(crate) fn routes() -> Router<App> {
+    Router::new().route("/api/v1/receipts/{version}", get(receipts::read))
+}
+
+/// Whether nobody used it before, on any node: what is good for one use (DPoP proofs, RFC 9449 §11.1;
+/// client assertions, RFC 7523 §3; answers to passkey challenges) is a row of the database where
+/// others may serve from it. Each node's own memory is asked first, by whoever calls; true where
+/// this is the only one.
+pub(crate) async fn first_use(
+    app: &App,
+    kind: &'static str,
+    owner: &str,
+    text: &str,
+    until: i64,
+) -> bool {
+    if !app.registry.is_shared() {
+        return true;
+    }
+    match app.registry.use_once(kind, owner, text, until).await {
+        Ok(first) => first,
+        Err(error) => {
+            tracing::warn!(
+                code = error.code(),
+                kind,
+                "whether it was used is not known: refused"
+            );
+            false
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! What is asked of a registry from inside, and so of the one of this device or node alone. Over HTTP
+//! ([`super::super::over_http`]) these are left out, each for its reason:
+//!
+//! - peppers never leave the server, so nobody rotates one from outside;
+//! - a creator is whoever calls: nobody names another over HTTP (`keys::tests` of the server has
+//!   that);
+//! - the audit trail is searched in the database;
+//! - two processes over one database are two servers there, which `super::races` has.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use keywright_domain::api_keys::{NewApiKey, OwnerKind};
+use keywright_domain::audit::Actor;
+use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
+use keywright_registry::{Clock, LocalRegistry, Peppers, PrincipalChange, VerifyRequest};
+
+use super::keys::{asking, verify};
+use super::races::{Way, code, end, peppers, window};
+use super::{Kind, pepper, wish};
+
+#[tokio::test]
+async fn ac_131_a_creator_cannot_grant_more_and_takes_along_what_they_lose() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let held = ScopeSet::parse("keys:* users:read")?;
+    registry
+        .create_principal(actor, "ann", OwnerKind::Person, "Ann", &held)
+        .await?;
+    let made_by_ann = |scopes: &[&str]| NewApiKey {
+        scopes: scopes.iter().map(|scope| (*scope).to_owned()).collect(),
+        creator: Some("ann".into()),
+        ..wish("made by Ann")
+    };
+    for too_much in ["users:write", "users:*", "*:*"] {
+        let refused = fixture.issue_as(&made_by_ann(&[too_much])).await;
+        assert!(
+            format!("{:?}", refused.expect_err("too much")).contains("more"),
+            "{too_much}"
+        );
+    }
+    let issued = fixture
+        .issue_as(&made_by_ann(&["keys:read", "users:read"]))
+        .await?;
+    let requirement = ScopeRequirement::parse("users:read")?;
+    let request = VerifyRequest {
+        requirement: Some(&requirement),
+        ..asking(&issued)
+    };
+    assert_eq!(verify(&fixture, request).await?.code(), "valid");
+    let less = PrincipalChange::Permissions(ScopeSet::parse("keys:read")?);
+    registry.change_principal(actor, "ann", &less).await?;
+    let answer = verify(&fixture, request).await?;
+    assert_eq!(answer.code(), "insufficient_scope");
+    assert_eq!(
+        answer.scopes.map(|scopes| scopes.to_string()).as_deref(),
+        Some("keys:read")
+    );
+    let suspended = PrincipalChange::Disable("left".into());
+    registry.change_principal(actor, "ann", &suspended).await?;
+    assert_eq!(
+        verify(&fixture, request).await?.code(),
+        "insufficient_scope"
+    );
+    let wish = made_by_ann(&["keys:read"]);
+    let refused = registry.issue_api_key(actor, &wish, &fixture.peppers).await;
+    assert_eq!(refused.expect_err("suspended").code(), "owner_not_found");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_148_a_secret_moves_to_the_newest_pepper_when_it_is_used() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (used, unused) = (fixture.issue("used").await?, fixture.issue("unused").await?);
+    fixture
+        .registry
+        .rotate_pepper(&fixture.actor, "pepper-2")
+        .await?;
+    let both = || Peppers::new(pepper("pepper-2", 8)).with_older(pepper("pepper-1", 7));
+    assert!(
+        fixture
+            .registry
+            .verify_api_key(&asking(&used), &both())
+            .await?
+            .verdict
+            .is_ok()
+    );
+    let only_newest = Peppers::new(pepper("pepper-2", 8));
+    // The row is rewritten beside the verification.
+    let mut moved = false;
+    for _ in 0..200 {
+        moved = fixture
+            .registry
+            .verify_api_key(&asking(&used), &only_newest)
+            .await
+            .is_ok();
+        if moved {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert!(moved, "the used secret is stored under the newest pepper");
+    let left = fixture
+        .registry
+        .verify_api_key(&asking(&unused), &only_newest)
+        .await;
+    assert_eq!(
+        left.expect_err("still under the old one").code(),
+        "pepper_missing"
+    );
+    let uses: Vec<_> = fixture
+        .registry
+        .list_peppers()
+        .await?
+        .into_iter()
+        .map(|one| (one.id, one.secrets))
+        .collect();
+    assert_eq!(
+        uses,
+        [("pepper-2".to_owned(), 1), ("pepper-1".to_owned(), 1)]
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_search_of_the_audit_trail_ends_and_says_where() -> Result<()> {
+    let fixture = super::fixture().await?;
+    fixture.issue("a rare needle").await?;
+    let mut stranger = fixture.stranger().await?;
+    sqlx::query(
+        "WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 119999) \
+         INSERT INTO audit_events (sequence, at, action, actor, target_kind, target_id, target_name, summary, \
+         details, search_text) SELECT i, 1, 'x', 'x', 'api_key', 'x', 'x', 'x', '[]', 'hay' FROM n",
+    )
+    .execute(&mut stranger)
+    .await?;
+    let (mut before, mut steps) = (None, Vec::new());
+    loop {
+        let query = keywright_registry::AuditQuery {
+            text: "RARE needle".into(),
+            before,
+            limit: 10,
+            ..Default::default()
+        };
+        let page = fixture.registry.list_audit_events(query).await?;
+        assert_eq!(page.next_before, page.searched_back_to);
+        steps.push((page.items.len(), page.searched_back_to));
+        before = page.next_before;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(steps, [(0, Some(70_000)), (0, Some(20_000)), (1, None)]);
+    let enough = keywright_registry::AuditQuery {
+        text: "ha".into(),
+        limit: 10,
+        ..Default::default()
+    };
+    let page = fixture.registry.list_audit_events(enough).await?;
+    assert_eq!(
+        (page.items.len(), page.next_before, page.searched_back_to),
+        (10, Some(119_990), None)
+    );
+    Ok(())
+}
+const PLACE: &str = "KEYWRIGHT_TEST_RACES_PLACE";
+const TEXT: &str = "KEYWRIGHT_TEST_RACES_TEXT";
+
+fn nanos() -> Result<u128> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH)?.as_nanos())
+}
+
+/// Not a test of its own: the other process. It asks for one key until it has ended, and writes
+/// keys of its own meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn other_process() -> Result<()> {
+    let Some(place) = std::env::var_os(PLACE) else {
+        return Ok(());
+    };
+    let (place, text) = (place.to_string_lossy().into_owned(), std::env::var(TEXT)?);
+    let registry = if place.starts_with("postgres") {
+        LocalRegistry::open_postgres(&place, Clock::system()).await?
+    } else {
+        LocalRegistry::open(std::path::Path::new(&place), Clock::system()).await?
+    };
+    let actor = Actor::person("the other process");
+    let (mut last_accepted, mut after) = (0, 0);
+    for round in 0..20_000 {
+        let began = nanos()?;
+        if code(&registry, &text).await? == "valid" {
+            last_accepted = began;
+        } else {
+            after += 1;
+        }
+        if round % 10 == 0 && round < 300 {
+            registry
+                .issue_api_key(&actor, &wish("theirs"), &peppers())
+                .await?;
+        }
+        if after > 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_micros(200)).await;
+    }
+    registry.close().await;
+    eprintln!("last accepted {last_accepted} of {after}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ac_153_two_processes_write_and_verify_over_one_database() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let place = match fixture.kind {
+        Kind::Sqlite => fixture.file().display().to_string(),
+        Kind::Postgres => fixture.url(),
+    };
+    let own_name = module_path!().split_once("::").context("a crate")?.1;
+    let issued = fixture.issue("asked for").await?;
+    let other = Command::new(std::env::current_exe()?)
+        .args(["--exact", "--nocapture"])
+        .arg(format!("{own_name}::other_process"))
+        .env(PLACE, &place)
+        .env(TEXT, issued.plain.text().expose())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    // Until the other process has written something, and a while longer.
+    let started = Instant::now();
+    while fixture.registry.count_api_keys().await?.all < 10 {
+        ensure!(
+            started.elapsed() < Duration::from_secs(30),
+            "it does not write"
+        );
+        fixture.issue("ours").await?;
+        fixture.code(&issued).await?;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    end(&fixture.registry, &issued, Way::Revoke).await?;
+    let revoked = nanos()?;
+    let output = tokio::task::spawn_blocking(move || other.wait_with_output()).await??;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(output.status.success(), "{said}");
+    let last: u128 = said
+        .split("last accepted ")
+        .nth(1)
+        .and_then(|rest| rest.split(' ').next())
+        .context("what it said")?
+        .parse()?;
+    assert!(last > 0, "it was accepted before: {said}");
+    assert!(
+        last < revoked + window(fixture.kind).as_nanos(),
+        "accepted after the revocation returned"
+    );
+    crate::registry::model::check_chain(&mut fixture.stranger().await?).await
+}

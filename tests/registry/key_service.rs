@@ -1,0 +1,315 @@
+//! What the key service asks of the registry: changes since a version, the trail by filters, schedules
+//! in pages, issues that are asked for again, operations over many keys.
+
+use anyhow::{Context as _, Result};
+use keywright_domain::api_keys::DAY_MS;
+use keywright_domain::audit::Actor;
+use keywright_domain::schedules::Schedule;
+use keywright_registry::{
+    AuditQuery, BulkFailure, BulkProgress, BulkState, ChangedSubject, ClientSecret, IdempotencyKey,
+    IssuedOnce, NewBulk, RegistryError,
+};
+
+use super::{START, wish};
+
+#[tokio::test]
+async fn changes_are_read_from_where_one_was_and_a_gap_is_told() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let before = registry.newest_change().await?;
+    let mut ids = Vec::new();
+    for number in 0..5 {
+        ids.push(fixture.issue(&format!("key {number}")).await?.key.id);
+    }
+    let all = registry.changes_since(before, 1000).await?;
+    let found: Vec<_> = all.items.iter().map(|one| one.subject.clone()).collect();
+    let expected: Vec<_> = ids.iter().cloned().map(ChangedSubject::ApiKey).collect();
+    assert_eq!(found, expected);
+    assert_eq!(
+        (all.through, all.has_gap),
+        (registry.newest_change().await?, false)
+    );
+    assert_eq!(registry.seen_change(), all.through);
+    // In parts it is the same.
+    let (mut after, mut parts) = (before, Vec::new());
+    loop {
+        let part = registry.changes_since(after, 2).await?;
+        assert!(part.items.len() <= 2);
+        after = part.through;
+        if part.items.is_empty() {
+            break;
+        }
+        parts.extend(part.items);
+    }
+    assert_eq!(parts, all.items);
+    assert!(
+        registry.changes_since(after + 1, 10).await?.has_gap,
+        "a number nobody gave"
+    );
+    assert!(!registry.changes_since(after, 10).await?.has_gap);
+    // Another node sees the same.
+    let other = fixture.second().await?;
+    fixture
+        .registry
+        .revoke_api_key(&fixture.actor, &ids[0], "")
+        .await?;
+    let seen = other.changes_since(after, 10).await?;
+    assert_eq!(
+        seen.items[0].subject,
+        ChangedSubject::ApiKey(ids[0].clone())
+    );
+    other.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_184_the_trail_is_filtered_by_type_person_target_and_time() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let one = fixture.issue("one").await?.key.id;
+    fixture.set_clock(START + DAY_MS);
+    let other = Actor::person("some_body%");
+    fixture.registry.revoke_api_key(&other, &one, "").await?;
+    fixture.issue("two").await?;
+    let read = async |query: AuditQuery| -> Result<Vec<String>> {
+        let query = AuditQuery {
+            limit: 100,
+            ..query
+        };
+        let page = fixture.registry.list_audit_events(query).await?;
+        Ok(page.items.into_iter().map(|event| event.action).collect())
+    };
+    let by = |actor: &str| AuditQuery {
+        actor: Some(actor.to_owned()),
+        ..AuditQuery::default()
+    };
+    assert_eq!(read(by("some_body%")).await?, ["api_key.revoked"]);
+    assert_eq!(read(by("some_bodyx")).await?, [] as [&str; 0]);
+    let kind = |action: &str| AuditQuery {
+        action: Some(action.to_owned()),
+        ..AuditQuery::default()
+    };
+    assert_eq!(read(kind("api_key.issued")).await?.len(), 2);
+    assert_eq!(read(kind("api_key.")).await?.len(), 3);
+    assert_eq!(read(kind("api_ke_.")).await?.len(), 0);
+    let about = AuditQuery {
+        target: Some(one.clone()),
+        until: Some(START + DAY_MS),
+        ..AuditQuery::default()
+    };
+    assert_eq!(read(about).await?, ["api_key.issued"]);
+    let late = AuditQuery {
+        from: Some(START + DAY_MS),
+        ..kind("api_key.")
+    };
+    assert_eq!(read(late).await?, ["api_key.issued", "api_key.revoked"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn schedules_come_in_pages_and_are_hastened() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let schedule = |days: i64| {
+        let every = days * DAY_MS;
+        Schedule::parse(&format!(
+            "v1;every={every};zone=UTC;jitter=0;mode=notify_only"
+        ))
+    };
+    let mut ids = Vec::new();
+    for days in [3, 1, 2] {
+        let id = fixture.issue("a").await?.key.id;
+        registry
+            .set_schedule(&fixture.actor, &id, &schedule(days)?, "")
+            .await?;
+        ids.push(id);
+    }
+    let mut found = Vec::new();
+    let mut after: Option<(i64, String)> = None;
+    loop {
+        let place = after.as_ref().map(|(at, id)| (*at, id.as_str()));
+        let page = registry.list_schedules(None, place, 2).await?;
+        let Some(last) = page.last() else { break };
+        after = Some((last.next_due_at, last.id.clone()));
+        found.extend(page.into_iter().map(|one| one.key_id));
+    }
+    assert_eq!(found, [&*ids[1], &*ids[2], &*ids[0]]);
+    assert!(
+        registry
+            .list_schedules(Some("nobody"), None, 10)
+            .await?
+            .is_empty()
+    );
+    registry
+        .pause_schedule(&fixture.actor, &ids[0], true)
+        .await?;
+    let hastened = registry.hasten_schedule(&fixture.actor, &ids[0]).await?;
+    assert_eq!((hastened.next_due_at, hastened.paused_at), (START, None));
+    registry.revoke_api_key(&fixture.actor, &ids[1], "").await?;
+    let refused = registry.hasten_schedule(&fixture.actor, &ids[1]).await;
+    assert_eq!(refused.err().map(|error| error.code()), Some("key_revoked"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_138_an_issue_that_is_asked_for_again_is_the_same_key_on_every_node() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let other = fixture.second().await?;
+    let once = |name: &str, request: u8| IdempotencyKey {
+        name: name.to_owned(),
+        request: [request; 32],
+    };
+    let (actor, peppers) = (&fixture.actor, &fixture.peppers);
+    let wish = wish("once");
+    let ask = async |registry: &keywright_registry::LocalRegistry, name: &str, request: u8| {
+        let once = once(name, request);
+        registry
+            .issue_api_key_once(actor, &wish, None, &once, peppers)
+            .await
+    };
+    // Many at once, over two nodes.
+    let tries = (0..10).map(|number| {
+        let registry = if number % 2 == 0 {
+            &fixture.registry
+        } else {
+            &other
+        };
+        ask(registry, "a", 1)
+    });
+    let (mut made, mut ids) = (0, std::collections::BTreeSet::new());
+    let mut tries: Vec<_> = tries.map(Box::pin).collect();
+    let all = std::future::poll_fn(|context| {
+        let mut done = Vec::new();
+        tries.retain_mut(|one| match one.as_mut().poll(context) {
+            std::task::Poll::Ready(answer) => {
+                done.push(answer);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        for answer in done {
+            match answer {
+                Ok(IssuedOnce::Now { key, plain }) => {
+                    assert!(plain.is_some());
+                    made += 1;
+                    ids.insert(key.id);
+                }
+                Ok(IssuedOnce::Before(key)) => {
+                    ids.insert(key.id);
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        if tries.is_empty() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    });
+    all.await;
+    assert_eq!((made, ids.len()), (1, 1));
+    let reused = ask(&other, "a", 2).await;
+    assert!(matches!(reused, Err(RegistryError::IdempotencyKeyReused)));
+    // A name that another actor used is free.
+    let stranger = Actor::person("somebody else");
+    let made = other
+        .issue_api_key_once(&stranger, &wish, None, &once("a", 2), peppers)
+        .await?;
+    assert!(matches!(made, IssuedOnce::Now { .. }));
+    // A rule that is broken remembers nothing.
+    let mut bad = wish.clone();
+    bad.scopes = vec!["unknown:thing".into()];
+    let refused = other
+        .issue_api_key_once(actor, &bad, None, &once("b", 3), peppers)
+        .await;
+    assert_eq!(
+        refused.err().map(|error| error.code()),
+        Some("unknown_scope")
+    );
+    assert!(matches!(ask(&other, "b", 4).await?, IssuedOnce::Now { .. }));
+    // After a week the name means nothing any more.
+    fixture.set_clock(START + 8 * DAY_MS);
+    assert!(matches!(ask(&other, "c", 1).await?, IssuedOnce::Now { .. }));
+    assert!(matches!(ask(&other, "a", 1).await?, IssuedOnce::Now { .. }));
+    // A secret of the client's that is taken is refused, and the same request is not.
+    let plain = fixture.issue("own").await?.plain;
+    let client = ClientSecret::of(&plain);
+    let taken = other
+        .issue_api_key_once(actor, &wish, Some(&client), &once("d", 1), peppers)
+        .await;
+    assert!(taken.is_err());
+    other.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_operation_tells_how_far_it_came_and_that_nobody_speaks_for_it() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let new = NewBulk {
+        operation: "revoke".into(),
+        total: 300,
+        reason: "tidying".into(),
+    };
+    let begun = registry.begin_bulk(&fixture.actor, &new).await?;
+    let mut progress = BulkProgress::default();
+    for number in 0..250 {
+        progress.count(if number % 2 == 0 {
+            Ok(())
+        } else {
+            Err(BulkFailure {
+                key_id: format!("key {number}"),
+                code: "key_not_found".into(),
+                message: "“quoted” and 100%".into(),
+            })
+        });
+    }
+    assert!(!registry.report_bulk(&begun.id, &progress, None).await?);
+    let found = registry.find_bulk(&begun.id).await?;
+    assert_eq!(found.progress, progress);
+    assert_eq!(
+        (found.progress.failed, found.progress.failures.len()),
+        (125, 100)
+    );
+    fixture.set_clock(START + 31_000);
+    assert_eq!(
+        registry.find_bulk(&begun.id).await?.state,
+        BulkState::Interrupted
+    );
+    // It was only slow.
+    registry.report_bulk(&begun.id, &progress, None).await?;
+    assert_eq!(
+        registry.find_bulk(&begun.id).await?.state,
+        BulkState::Running
+    );
+    registry.cancel_bulk(&fixture.actor, &begun.id).await?;
+    assert!(registry.report_bulk(&begun.id, &progress, None).await?);
+    registry
+        .report_bulk(&begun.id, &progress, Some(BulkState::Cancelled))
+        .await?;
+    fixture.set_clock(START + DAY_MS);
+    let found = registry.find_bulk(&begun.id).await?;
+    assert_eq!(
+        (found.state, found.finished_at),
+        (BulkState::Cancelled, Some(START + 31_000))
+    );
+    assert_eq!(registry.list_bulk(Some("nobody")).await?.len(), 0);
+    assert_eq!(registry.list_bulk(None).await?.len(), 1);
+    fixture.set_clock(START + 40 * DAY_MS);
+    registry.begin_bulk(&fixture.actor, &new).await?;
+    assert_eq!(
+        registry.list_bulk(None).await?.len(),
+        1,
+        "the old one is forgotten"
+    );
+    let gone = registry.cancel_bulk(&fixture.actor, &begun.id).await;
+    assert_eq!(
+        gone.err().map(|error| error.code()),
+        Some("operation_not_found")
+    );
+    registry
+        .list_bulk(None)
+        .await?
+        .first()
+        .context("one is left")?;
+    Ok(())
+}

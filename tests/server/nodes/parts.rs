@@ -1,0 +1,391 @@
+//! Three processes over one database, who calls them, and a PostgreSQL that a test may restart.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::server::harness::{Options, ServerProcess, program};
+use crate::support::postgres::Database;
+
+const NAMES: [&str; 3] = ["one", "two", "three"];
+
+/// A client that keeps its connections.
+pub(super) fn client() -> Result<reqwest::Client> {
+    Ok(reqwest::Client::builder()
+        .no_proxy()
+        .timeout(Duration::from_secs(20))
+        .build()?)
+}
+
+/// Calls one node with the root key.
+#[derive(Clone)]
+pub(super) struct Caller {
+    client: reqwest::Client,
+    base: String,
+    root_key: String,
+}
+
+impl Caller {
+    pub(super) fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<(u16, Value)> {
+        let response = request.bearer_auth(&self.root_key).send().await?;
+        let status = response.status().as_u16();
+        let text = response.text().await?;
+        Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+    }
+
+    pub(super) async fn get(&self, path: &str) -> Result<(u16, Value)> {
+        self.send(self.client.get(self.at(path))).await
+    }
+
+    pub(super) async fn post(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
+        self.send(self.client.post(self.at(path)).json(body)).await
+    }
+
+    /// With an idempotency key.
+    pub(super) async fn post_once(
+        &self,
+        path: &str,
+        body: &Value,
+        once: &str,
+    ) -> Result<(u16, Value)> {
+        let request = self
+            .client
+            .post(self.at(path))
+            .header("idempotency-key", once);
+        self.send(request.json(body)).await
+    }
+
+    /// What the node says of a key; the status where it gives no verdict.
+    pub(super) async fn code(&self, key: &str) -> Result<String> {
+        let (status, answer) = self
+            .post("/api/v1/keys/verify", &json!({ "key": key }))
+            .await?;
+        Ok(match answer["code"].as_str() {
+            Some(code) if status == 200 => code.to_owned(),
+            _ => status.to_string(),
+        })
+    }
+
+    pub(super) async fn is_ready(&self) -> bool {
+        let asked = self.client.get(self.at("/readyz")).send().await;
+        asked.is_ok_and(|answer| answer.status() == 200)
+    }
+}
+
+/// One more process over the first one's folder.
+struct Further {
+    name: &'static str,
+    listen: String,
+    log: PathBuf,
+    process: Child,
+}
+
+/// Three nodes. The first is an ordinary server; the others serve the same folder.
+pub(super) struct Three {
+    first: ServerProcess,
+    further: Vec<Further>,
+    callers: [Caller; 3],
+    url: String,
+    database: Option<Database>,
+}
+
+impl Three {
+    /// Over a database of their own.
+    pub(super) async fn start(options: Options) -> Result<Self> {
+        let database = Database::create().await?;
+        let mut three = Self::on(database.url(), options).await?;
+        three.database = Some(database);
+        Ok(three)
+    }
+
+    /// Over a database that is there.
+    pub(super) async fn on(url: &str, options: Options) -> Result<Self> {
+        let settings = format!("node_name = \"one\"\n{}", options.settings);
+        let first = ServerProcess::with(Options {
+            database: Some(url.to_owned()),
+            settings: Box::leak(settings.into_boxed_str()),
+            ..options
+        })
+        .await?;
+        let mut further = Vec::new();
+        for name in &NAMES[1..] {
+            let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+            let listen = format!("127.0.0.1:{port}");
+            let log = first.data().with_file_name(format!("log-{name}"));
+            let process = serve(&first, &listen, url, name, &log).await?;
+            further.push(Further {
+                name,
+                listen,
+                log,
+                process,
+            });
+        }
+        let caller = |base: String| -> Result<Caller> {
+            Ok(Caller {
+                client: client()?,
+                base,
+                root_key: first.root_key.clone(),
+            })
+        };
+        let callers = [
+            caller(first.issuer.clone())?,
+            caller(format!("http://{}", further[0].listen))?,
+            caller(format!("http://{}", further[1].listen))?,
+        ];
+        Ok(Self {
+            first,
+            further,
+            callers,
+            url: url.to_owned(),
+            database: None,
+        })
+    }
+
+    pub(super) fn first(&self) -> &ServerProcess {
+        &self.first
+    }
+
+    pub(super) fn caller(&self, node: usize) -> Caller {
+        self.callers[node].clone()
+    }
+
+    /// The body that asks for a key.
+    pub(super) fn wish(more: Value) -> Value {
+        let mut wish =
+            json!({"name": "key of a test", "prefix": "sk_live", "scopes": ["keys:read"]});
+        if let (Some(wish), Value::Object(more)) = (wish.as_object_mut(), more) {
+            wish.extend(more);
+        }
+        wish
+    }
+
+    /// Issues a key on the first node: its id, and its text.
+    pub(super) async fn issue(&self, more: Value) -> Result<(String, String)> {
+        let (status, answer) = self.callers[0]
+            .post("/api/v1/keys", &Self::wish(more))
+            .await?;
+        ensure!(status == 201, "{status} {answer}");
+        let text = |value: &Value| value.as_str().map(str::to_owned).context("no text");
+        Ok((text(&answer["key"]["id"])?, text(&answer["secret"])?))
+    }
+
+    pub(super) fn signal(&self, node: usize, name: &str) -> Result<()> {
+        if node == 0 {
+            return self.first.signal(name);
+        }
+        let id = self.further[node - 1].process.id().context("it ended")?;
+        let status = std::process::Command::new("kill")
+            .args([format!("-{name}"), id.to_string()])
+            .status()?;
+        ensure!(status.success());
+        Ok(())
+    }
+
+    /// Waits for the end of a node.
+    pub(super) async fn ended(&mut self, node: usize) -> Result<()> {
+        if node == 0 {
+            ensure!(self.first.ended().await?, "{}", self.first.logged());
+            return Ok(());
+        }
+        let further = &mut self.further[node - 1];
+        let wait = tokio::time::timeout(Duration::from_secs(30), further.process.wait());
+        wait.await??;
+        Ok(())
+    }
+
+    /// Starts a node again, after it ended or was killed.
+    pub(super) async fn again(&mut self, node: usize) -> Result<()> {
+        if node == 0 {
+            return self.first.serve().await;
+        }
+        let further = &mut self.further[node - 1];
+        further.process.wait().await?;
+        let (listen, log) = (further.listen.clone(), further.log.clone());
+        further.process = serve(&self.first, &listen, &self.url, further.name, &log).await?;
+        Ok(())
+    }
+
+    /// Ends them, and the database.
+    pub(super) async fn close(self) -> Result<()> {
+        let database = self.database;
+        drop((self.first, self.further));
+        match database {
+            Some(database) => database.close().await,
+            None => Ok(()),
+        }
+    }
+}
+
+async fn serve(
+    first: &ServerProcess,
+    listen: &str,
+    url: &str,
+    name: &str,
+    log: &PathBuf,
+) -> Result<Child> {
+    let mut command = Command::new(program()?);
+    command.args(["serve", "--listen", listen, "--database", url]);
+    command
+        .args(["--node-name", name, "--data"])
+        .arg(first.data());
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stderr(fs::File::options().create(true).append(true).open(log)?);
+    let mut process = command.kill_on_drop(true).spawn()?;
+    let mut lines = BufReader::new(process.stdout.take().context("no output")?).lines();
+    let ready = async {
+        while let Some(line) = lines.next_line().await? {
+            if line.contains("\"ready\":true") {
+                return Ok(());
+            }
+        }
+        bail!("it ended: {}", fs::read_to_string(log).unwrap_or_default())
+    };
+    tokio::time::timeout(Duration::from_secs(30), ready).await??;
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    Ok(process)
+}
+
+/// A PostgreSQL of the test's own, as `cargo xtask postgres` starts them: one that may be restarted.
+pub(super) struct Cluster {
+    folder: tempfile::TempDir,
+    programs: PathBuf,
+    other: Option<(u32, u32)>,
+    port: u16,
+    url: String,
+}
+
+impl Cluster {
+    pub(super) async fn start() -> Result<Self> {
+        let folder = tempfile::Builder::new()
+            .prefix("kwx-pg-")
+            .tempdir_in("/tmp")?;
+        // PostgreSQL refuses to run as root.
+        let other = match fs::metadata("/proc/self")?.uid() {
+            0 => Some((id("--user").await?, id("--group").await?)),
+            _ => None,
+        };
+        if let Some((user, group)) = other {
+            chown(folder.path(), Some(user), Some(group))?;
+        }
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let cluster = Self {
+            programs: newest()?,
+            folder,
+            other,
+            port,
+            url: format!("postgres://postgres@127.0.0.1:{port}/postgres"),
+        };
+        let data = cluster.data();
+        let words = [
+            "--username",
+            "postgres",
+            "--auth=trust",
+            "--no-sync",
+            "--encoding=UTF8",
+        ];
+        cluster
+            .run("initdb", &[&["-D", &data][..], &words[..]].concat())
+            .await?;
+        cluster.pg_ctl("start").await?;
+        Ok(cluster)
+    }
+
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Cuts everybody off and comes back, a second later at the latest.
+    pub(super) async fn restart(&self) -> Result<()> {
+        self.pg_ctl("restart").await
+    }
+
+    fn data(&self) -> String {
+        self.folder.path().join("data").display().to_string()
+    }
+
+    async fn pg_ctl(&self, verb: &str) -> Result<()> {
+        let options = format!(
+            "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories= -c max_connections=100",
+            self.port
+        );
+        let (data, log) = (
+            self.data(),
+            self.folder.path().join("log").display().to_string(),
+        );
+        let words = [
+            "-D", &data, "-l", &log, "-w", "-m", "fast", "-o", &options, verb,
+        ];
+        self.run("pg_ctl", &words).await
+    }
+
+    async fn run(&self, program: &str, words: &[&str]) -> Result<()> {
+        let mut command = Command::new("setpriv");
+        if let Some((user, group)) = self.other {
+            command.args([format!("--reuid={user}"), format!("--regid={group}")]);
+            command.arg("--init-groups");
+        }
+        command
+            .arg("--")
+            .arg(self.programs.join(program))
+            .args(words);
+        command.current_dir(self.folder.path());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        let status = tokio::time::timeout(Duration::from_secs(60), command.status()).await??;
+        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+        ensure!(status.success(), "{program} {words:?}: {status}\n{log}");
+        Ok(())
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        // The postmaster's own file has its id in the first line.
+        let file = self.folder.path().join("data/postmaster.pid");
+        let id = fs::read_to_string(file).unwrap_or_default();
+        if let Some(id) = id.lines().next() {
+            let _ = std::process::Command::new("kill")
+                .args(["-QUIT", id])
+                .status();
+            for _ in 0..50 {
+                if !PathBuf::from(format!("/proc/{id}")).exists() {
+                    break;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
+
+async fn id(what: &str) -> Result<u32> {
+    let output = Command::new("id").args([what, "postgres"]).output().await?;
+    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
+}
+
+fn newest() -> Result<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql")?.flatten();
+    let number = |entry: &fs::DirEntry| {
+        entry
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<u32>().ok())
+    };
+    let newest = versions
+        .filter(|entry| entry.path().join("bin/initdb").is_file())
+        .max_by_key(number);
+    Ok(newest.context("no PostgreSQL")?.path().join("bin"))
+}

@@ -1,0 +1,221 @@
+//! Limits that three processes count together, in Debian's Redis; and what they do without it.
+
+use std::net::TcpListener;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use tokio::process::{Child, Command};
+use tokio::task::JoinSet;
+
+use super::parts::{Caller, Three};
+use crate::server::harness::Options;
+use crate::support::postgres::Database;
+
+/// A Redis on a port of its own; it ends with this value.
+struct Redis {
+    port: u16,
+    folder: tempfile::TempDir,
+    process: Child,
+}
+
+impl Redis {
+    async fn start() -> Result<Self> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let folder = tempfile::tempdir()?;
+        let process = spawn(port, &folder)?;
+        let mut redis = Self {
+            port,
+            folder,
+            process,
+        };
+        redis.answers().await?;
+        Ok(redis)
+    }
+
+    fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    async fn answers(&mut self) -> Result<()> {
+        let end = Instant::now() + Duration::from_secs(10);
+        while tokio::net::TcpStream::connect(("127.0.0.1", self.port))
+            .await
+            .is_err()
+        {
+            ensure!(Instant::now() < end, "Redis does not start");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    async fn kill(&mut self) -> Result<()> {
+        Ok(self.process.kill().await?)
+    }
+
+    /// It stands still, with its connections open.
+    fn signal(&self, name: &str) -> Result<()> {
+        let id = self.process.id().context("it ended")?.to_string();
+        let status = std::process::Command::new("kill")
+            .args([format!("-{name}"), id])
+            .status()?;
+        ensure!(status.success());
+        Ok(())
+    }
+
+    async fn again(&mut self) -> Result<()> {
+        self.process = spawn(self.port, &self.folder)?;
+        self.answers().await
+    }
+}
+
+fn spawn(port: u16, folder: &tempfile::TempDir) -> Result<Child> {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+        .args(["--save", "", "--appendonly", "no", "--dir"])
+        .arg(folder.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .context("redis-server is missing: run the tests by `cargo xtask test`")
+}
+
+/// Asks `tries` times, on all nodes at once, a few at a time: how many were let through, how many were
+/// not answered, and the longest wait.
+async fn spread(three: &Three, secret: &str, tries: usize) -> Result<(usize, usize, Duration)> {
+    let mut asks = JoinSet::new();
+    for worker in 0..6 {
+        let (caller, secret): (Caller, String) = (three.caller(worker % 3), secret.to_owned());
+        let own = (tries + 5 - worker) / 6;
+        asks.spawn(async move {
+            let mut answers = Vec::with_capacity(own);
+            for _ in 0..own {
+                let begun = Instant::now();
+                answers.push((caller.code(&secret).await?, begun.elapsed()));
+            }
+            anyhow::Ok(answers)
+        });
+    }
+    let (mut valid, mut away, mut longest) = (0, 0, Duration::ZERO);
+    while let Some(asked) = asks.join_next().await {
+        for (code, took) in asked?? {
+            longest = longest.max(took);
+            match code.as_str() {
+                "valid" => valid += 1,
+                "503" => away += 1,
+                code => ensure!(code == "rate_limited", "{code}"),
+            }
+        }
+    }
+    Ok((valid, away, longest))
+}
+
+/// Three nodes that count by this Redis.
+async fn three_on(redis: &Redis, database: &Database, settings: &str) -> Result<Three> {
+    let settings = format!("redis_url = \"{}\"\n{settings}", redis.url());
+    let options = Options {
+        settings: Box::leak(settings.into_boxed_str()),
+        ..Options::default()
+    };
+    Three::on(database.url(), options).await
+}
+
+/// Exact, but for a few that a busy machine let wait in vain: those count by node.
+fn is_about(valid: usize, limit: usize) -> bool {
+    (limit..=limit + 4).contains(&valid)
+}
+
+/// So many a month: none comes back while a test runs.
+fn limit(count: u32, shared: bool) -> serde_json::Value {
+    let limit = json!({"name": "requests", "count": count, "period_ms": 2_592_000_000_u32, "shared_by_owner": shared});
+    json!({"settings": {"limits": [limit]}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn ac_132_a_limit_is_exact_over_three_nodes_and_redis_may_go_and_come_back() -> Result<()> {
+    let (mut redis, database) = (Redis::start().await?, Database::create().await?);
+    let three = three_on(&redis, &database, "").await?;
+    let (_, secret) = three.issue(limit(50, false)).await?;
+    let (valid, away, _) = spread(&three, &secret, 120).await?;
+    ensure!(
+        is_about(valid, 50) && away == 0,
+        "{valid} let through, {away} not answered"
+    );
+    // Keys of one owner share it.
+    let (_, one) = three.issue(limit(30, true)).await?;
+    let (_, two) = three.issue(limit(30, true)).await?;
+    let (first, _, _) = spread(&three, &one, 21).await?;
+    let (second, _, _) = spread(&three, &two, 60).await?;
+    ensure!(first == 21 && is_about(second, 9), "{first} and {second}");
+
+    // Gone: each node counts by itself, and nobody waits.
+    let (_, fresh) = three.issue(limit(10, false)).await?;
+    redis.kill().await?;
+    let _ = spread(&three, &secret, 3).await?;
+    let (valid, away, longest) = spread(&three, &fresh, 90).await?;
+    ensure!(
+        (valid, away) == (30, 0),
+        "{valid} let through, {away} not answered"
+    );
+    ensure!(longest < Duration::from_secs(2), "{longest:?}");
+
+    // Back: counted together again, from nothing, since this Redis keeps nothing.
+    redis.again().await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (_, fresh) = three.issue(limit(40, false)).await?;
+    let (valid, away, _) = spread(&three, &fresh, 120).await?;
+    ensure!(
+        is_about(valid, 40) && away == 0,
+        "{valid} let through, {away} not answered"
+    );
+    three.close().await?;
+    database.close().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn ac_132_without_redis_nothing_passes_uncounted_where_that_was_asked_for() -> Result<()> {
+    let (redis, database) = (Redis::start().await?, Database::create().await?);
+    let three = three_on(&redis, &database, "limits_without_redis = \"refuse\"\n").await?;
+    let (_, secret) = three.issue(limit(500, false)).await?;
+    let (_, free) = three.issue(json!({})).await?;
+    // Exact: what Redis did not answer in time on a busy machine is refused, counted or not.
+    let (_, narrow) = three.issue(limit(50, false)).await?;
+    let (valid, away, _) = spread(&three, &narrow, 120).await?;
+    ensure!(
+        valid <= 50 && valid + away >= 50,
+        "{valid} let through, {away} not answered"
+    );
+    ensure!(valid > 40, "{valid} let through: the test shows little");
+    ensure!(spread(&three, &secret, 9).await?.0 > 0);
+    // It hangs: the first wait is short, the others do not wait at all.
+    redis.signal("STOP")?;
+    let (valid, away, longest) = spread(&three, &secret, 30).await?;
+    ensure!(
+        (valid, away) == (0, 30),
+        "{valid} let through, {away} not answered"
+    );
+    ensure!(longest < Duration::from_secs(2), "{longest:?}");
+    let caller = three.caller(1);
+    let begun = Instant::now();
+    ensure!(caller.code(&secret).await? == "503");
+    ensure!(
+        begun.elapsed() < Duration::from_millis(500),
+        "{:?}",
+        begun.elapsed()
+    );
+    ensure!(
+        caller.code(&free).await? == "valid",
+        "keys without limits go on"
+    );
+    redis.signal("CONT")?;
+    let end = Instant::now() + Duration::from_secs(10);
+    while caller.code(&secret).await? != "valid" {
+        ensure!(Instant::now() < end, "it does not come back");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    three.close().await?;
+    database.close().await
+}

@@ -1,0 +1,68 @@
+// The pretended choice of registries: a server for every account at one. `?mock=keywright,stale` shows a
+// server that went away while a revocation waits.
+import type { AccountView, PromotionRequest, PromotionView, RegistriesView } from "../lib/host";
+import { KEYWRIGHT } from "../lib/sessions.svelte";
+import { MINUTE, type World } from "./world";
+
+export class MockRegistries {
+  #current: string | null = null;
+  #discarded = new Set<string>();
+
+  constructor(
+    private world: World,
+    private accounts: () => AccountView[],
+  ) {}
+
+  view(): RegistriesView {
+    const stale = this.world.scenario.has("stale");
+    const waiting = this.world.keys
+      .filter((_, index) => stale && index === 0)
+      .filter(({ view }) => !this.#discarded.has(view.id));
+    return {
+      current: this.#current,
+      servers: this.accounts()
+        .filter(({ providerId }) => providerId === KEYWRIGHT)
+        .map((account) => ({
+          accountId: account.id,
+          accountName: account.email ?? account.displayName,
+          issuer: account.issuer,
+          mayRead: true,
+          mayWrite: !this.world.scenario.has("reader"),
+          offlineSince: stale ? Date.now() - MINUTE : null,
+          queuedRevocations: waiting.map(({ view }) => ({
+            keyId: view.id,
+            name: view.name,
+            reason: "",
+            queuedAt: Date.now() - MINUTE,
+            refused: null,
+          })),
+        })),
+    };
+  }
+
+  choose(accountId: string | null): RegistriesView {
+    this.#current = accountId;
+    return this.view();
+  }
+
+  /** The last key asked for has a name that the server knows already. */
+  promote(request: PromotionRequest): PromotionView {
+    const asked = this.world.keys.filter(({ view }) => request.keyIds.includes(view.id));
+    const name = ({ view }: (typeof asked)[number]) => ({ keyId: view.id, name: view.name });
+    const taken = asked.length > 1 ? asked.slice(0, -1) : asked;
+    return {
+      dryRun: request.dryRun,
+      moved: taken.map(name),
+      refused: asked.slice(taken.length).map((key) => ({
+        ...name(key),
+        code: "key_exists",
+        message: "another key here has this id",
+      })),
+    };
+  }
+
+  discard(keyId: string): RegistriesView {
+    this.#discarded.add(keyId);
+    return this.view();
+  }
+}

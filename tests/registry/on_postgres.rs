@@ -33,6 +33,8 @@ mod keys;
 mod lists;
 #[path = "lists_model.rs"]
 mod lists_model;
+#[path = "outbox.rs"]
+mod outbox;
 #[path = "people.rs"]
 mod people;
 #[path = "portable.rs"]

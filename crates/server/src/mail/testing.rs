@@ -41,6 +41,15 @@ impl Sink {
         Self::default().listen().await
     }
 
+    /// Without encryption, and it asks for a password all the same.
+    pub(crate) async fn greedy() -> (Self, u16) {
+        let sink = Self {
+            ask_login: true,
+            ..Self::default()
+        };
+        sink.listen().await
+    }
+
     /// With STARTTLS, and AUTH after it. Writes the certificate that it is known by.
     pub(crate) async fn with_tls(certificate: &Path) -> (Self, u16) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();

@@ -4,11 +4,10 @@
 use std::time::Duration;
 
 use keywright_domain::audit::Actor;
-use keywright_registry::{LocalRegistry, RegistryError};
+use keywright_registry::RegistryError;
 
 use super::clocks::{self, Skew};
 use crate::server::App;
-use crate::settings::retention::Retention;
 
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 const MINUTE_MS: i64 = 60_000;
@@ -38,7 +37,7 @@ pub(crate) fn start(app: &App) {
                     "this machine's clock differs from the database's: mend it"
                 );
             }
-            if let Err(error) = turn(&app.registry, &app.settings.retention).await {
+            if let Err(error) = turn(&app).await {
                 tracing::warn!(code = error.code(), "a job waits for its next turn");
             }
         }
@@ -49,10 +48,8 @@ pub(crate) fn start(app: &App) {
 ///
 /// # Errors
 /// [`RegistryError`] of the first that failed; the others had no turn.
-pub(crate) async fn turn(
-    registry: &LocalRegistry,
-    retention: &Retention,
-) -> Result<(), RegistryError> {
+pub(crate) async fn turn(app: &App) -> Result<(), RegistryError> {
+    let (registry, retention) = (&app.registry, &app.settings.retention);
     if registry.claim_job(USED.0, USED.1).await? {
         for _ in 0..BATCHES {
             if !registry.prune_used().await? {
@@ -71,8 +68,10 @@ pub(crate) async fn turn(
         }
     }
     if registry.claim_job(RETENTION.0, RETENTION.1).await? {
+        // The audit trail is only cut behind a signature.
+        let key = app.secrets.checkpoint_key();
         registry
-            .run_retention(&Actor::keywright(), &retention.keys, None, &|_| {})
+            .run_retention(&Actor::keywright(), &retention.keys, Some(&key), &|_| {})
             .await?;
     }
     Ok(())

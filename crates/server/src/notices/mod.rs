@@ -146,6 +146,7 @@ async fn send(app: &App, claimed: &Claimed) {
 #[cfg(test)]
 pub(crate) async fn run_until_idle(app: &App) {
     jobs::run(app).await;
+    crate::nodes::background::turn(app).await.unwrap();
     make::all(app).await.unwrap();
     loop {
         let claimed = claim(app, MOST_AT_ONCE).await.unwrap();

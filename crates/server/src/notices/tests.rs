@@ -251,3 +251,52 @@ async fn a_schedule_rotates_once_for_all_it_missed_and_says_that_a_secret_waits(
 async fn root_issue(server: &TestServer, name: &str) -> Value {
     Root::of(server).await.issue(name).await
 }
+
+#[tokio::test]
+async fn time_ends_rotations_and_removes_what_is_kept_no_longer_without_a_request() {
+    let server = TestServer::with(|settings| {
+        settings.retention.keys.ended_keys_days = Some(30);
+        settings.retention.keys.audit_days = Some(90);
+    })
+    .await;
+    let mut root = Root::of(&server).await;
+    let (receiver, url) = Receiver::listen().await;
+    root.hook(&url, &["rotation.completed", "audit.checkpoint"])
+        .await;
+    let issued = root.issue("Billing").await;
+    assert_eq!(verdict(&server, &secret(&issued)).await, "valid");
+    let path = format!("/api/v1/keys/{}", id(&issued));
+    let body = json!({ "overlap_ms": DAY_MS, "clock": "from_issue" });
+    let rotated = root
+        .ok(Method::POST, &format!("{path}/rotations"), body)
+        .await;
+    assert_eq!(verdict(&server, &secret(&rotated)).await, "valid");
+    server.pass(DAY_MS + MINUTE_MS);
+    run(&server).await;
+    assert_eq!(receiver.kinds(), ["rotation.completed"]);
+    root.ok(Method::POST, &format!("{path}/revoke"), json!({}))
+        .await;
+    server.pass(29 * DAY_MS);
+    run(&server).await;
+    let read = root.send(Method::GET, &path, Value::Null).await;
+    assert_eq!(read.status, StatusCode::OK, "kept for its time");
+    server.pass(2 * DAY_MS);
+    run(&server).await;
+    let read = root.send(Method::GET, &path, Value::Null).await;
+    assert_eq!(read.json()["code"], "key_not_found");
+    // The trail goes behind a signature.
+    server.pass(91 * DAY_MS);
+    run(&server).await;
+    let query = keywright_registry::AuditQuery {
+        limit: 500,
+        ..Default::default()
+    };
+    let left = server
+        .registry()
+        .list_audit_events(query)
+        .await
+        .unwrap()
+        .items;
+    assert!(left.iter().any(|event| event.action == "audit.pruned"));
+    assert!(!left.iter().any(|event| event.action == "api_key.issued"));
+}

@@ -27,6 +27,8 @@ pub struct RetentionTable {
     pub ended_secrets_days: Option<u32>,
     /// Who used what, by the hour.
     pub uses_days: Option<u32>,
+    /// The audit trail, cut behind a signed checkpoint; for ever if it is left out.
+    pub audit_days: Option<u32>,
     /// Alerts.
     pub alerts_days: Option<u32>,
     /// Notices.
@@ -49,6 +51,7 @@ impl RetentionTable {
             (&mut keys.ended_keys_days, self.ended_keys_days),
             (&mut keys.ended_secrets_days, self.ended_secrets_days),
             (&mut keys.rollups_days, self.uses_days),
+            (&mut keys.audit_days, self.audit_days),
             (&mut keys.alerts_days, self.alerts_days),
             (&mut keys.notices_days, self.notices_days),
         ] {

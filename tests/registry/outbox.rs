@@ -1,0 +1,371 @@
+//! Messages of the outbox, webhooks, and keys that somebody found.
+
+use anyhow::{Context as _, Result};
+use keywright_domain::api_keys::{DAY_MS, Kid, PlainKey, SecretState};
+use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::people::Sealed;
+use keywright_registry::outbox::{
+    Attempt, Channel, Claimed, MadeOf, MessageState, NewMessage, NewWebhook, Outcome, WebhookChange,
+};
+
+use super::{START, wish};
+
+fn message(event: &str, target: &str) -> NewMessage {
+    NewMessage {
+        event_id: event.to_owned(),
+        event_type: "key.issued".to_owned(),
+        channel: Channel::Webhook,
+        target: target.to_owned(),
+        body: b"{}".to_vec(),
+    }
+}
+
+fn attempt(claimed: &Claimed, error: Option<&str>) -> Attempt {
+    Attempt {
+        attempt: claimed.message.attempts,
+        at: START,
+        duration_ms: 7,
+        status: error.is_none().then_some(204),
+        error: error.map(str::to_owned),
+        excerpt: "x".repeat(2_000),
+    }
+}
+
+#[tokio::test]
+async fn what_was_committed_is_fed_once_and_in_order() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let actions = [AuditAction::ApiKeyIssued, AuditAction::ApiKeyRevoked];
+    let one = fixture.issue_as(&wish("one")).await?;
+    let two = fixture.issue_as(&wish("two")).await?;
+    registry
+        .revoke_api_key(&fixture.actor, &one.key.id, "")
+        .await?;
+    let feed = registry
+        .read_audit_feed(&actions)
+        .await?
+        .context("there is news")?;
+    let told: Vec<_> = feed
+        .events
+        .iter()
+        .map(|event| (event.action.as_str(), event.target_id.as_str()))
+        .collect();
+    let (first, second) = (one.key.id.as_str(), two.key.id.as_str());
+    assert_eq!(
+        told,
+        [
+            ("api_key.issued", first),
+            ("api_key.issued", second),
+            ("api_key.revoked", first),
+        ]
+    );
+    let part = || MadeOf::Audit {
+        from: feed.from,
+        to: feed.to,
+    };
+    // Two nodes read the same part; one of them writes.
+    assert!(
+        registry
+            .enqueue(part(), vec![message("e1", "hook")])
+            .await?
+    );
+    assert!(
+        !registry
+            .enqueue(part(), vec![message("e2", "hook")])
+            .await?
+    );
+    assert!(registry.read_audit_feed(&actions).await?.is_none());
+    let (messages, next) = registry
+        .list_messages(Channel::Webhook, "hook", None, 10)
+        .await?;
+    assert_eq!((messages.len(), next), (1, None));
+    assert_eq!(messages[0].event_id, "e1");
+    // Nobody is told the same twice, and others are told it too.
+    for (event, target) in [("e1", "hook"), ("e1", "other"), ("e3", "hook")] {
+        registry
+            .enqueue(MadeOf::Else, vec![message(event, target)])
+            .await?;
+    }
+    let (messages, _) = registry
+        .list_messages(Channel::Webhook, "hook", None, 10)
+        .await?;
+    assert_eq!(messages.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_message_is_taken_by_one_tried_again_and_forgotten_in_the_end() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let hooks = [Channel::Webhook];
+    for event in ["a", "b", "c"] {
+        registry
+            .enqueue(MadeOf::Else, vec![message(event, "hook")])
+            .await?;
+    }
+    assert!(
+        registry
+            .claim_messages(&[Channel::Mail], 10)
+            .await?
+            .is_empty()
+    );
+    let (one, other) = tokio::try_join!(
+        registry.claim_messages(&hooks, 2),
+        registry.claim_messages(&hooks, 2)
+    )?;
+    let mut taken: Vec<_> = one
+        .iter()
+        .chain(&other)
+        .map(|one| one.message.event_id.clone())
+        .collect();
+    taken.sort();
+    assert_eq!(taken, ["a", "b", "c"], "each by one");
+    assert!(registry.claim_messages(&hooks, 10).await?.is_empty());
+    let all: Vec<Claimed> = one.into_iter().chain(other).collect();
+    assert!(
+        all.iter()
+            .all(|one| one.body == b"{}" && one.message.attempts == 1)
+    );
+    let again = START + 5_000;
+    registry
+        .record_attempt(
+            &all[0].message.id,
+            attempt(&all[0], Some("no\nanswer")),
+            Outcome::Again(again),
+        )
+        .await?;
+    registry
+        .record_attempt(
+            &all[1].message.id,
+            attempt(&all[1], None),
+            Outcome::Delivered,
+        )
+        .await?;
+    // The third was taken by a node that is gone: free again after two minutes.
+    fixture.set_clock(START + 5_000);
+    let due = registry.claim_messages(&hooks, 10).await?;
+    assert_eq!(due.len(), 1);
+    assert_eq!(due[0].message.attempts, 2);
+    registry
+        .record_attempt(
+            &due[0].message.id,
+            attempt(&due[0], Some("no")),
+            Outcome::Failed,
+        )
+        .await?;
+    fixture.set_clock(START + 125_000);
+    let due = registry.claim_messages(&hooks, 10).await?;
+    assert_eq!(
+        (due.len(), due[0].message.id.as_str()),
+        (1, all[2].message.id.as_str())
+    );
+    let (message, attempts) = registry.find_message(&all[0].message.id).await?;
+    assert_eq!((message.state, attempts.len()), (MessageState::Failed, 2));
+    assert_eq!(attempts[0].error.as_deref(), Some("no answer"));
+    assert_eq!(attempts[0].status, None);
+    assert_eq!(attempts[0].excerpt.len(), 300);
+    // By hand it goes out once more, and what arrived stays so whatever a slower attempt says.
+    let woken = registry.resend_message(&message.id).await?;
+    assert_eq!(woken.state, MessageState::Waiting);
+    assert_eq!(registry.claim_messages(&hooks, 10).await?.len(), 1);
+    registry
+        .record_attempt(
+            &all[1].message.id,
+            attempt(&all[1], Some("late")),
+            Outcome::Failed,
+        )
+        .await?;
+    let (delivered, _) = registry.find_message(&all[1].message.id).await?;
+    assert_eq!(delivered.state, MessageState::Delivered);
+    assert_eq!(registry.prune_messages(START).await?, 0);
+    assert_eq!(registry.prune_messages(START + DAY_MS).await?, 1);
+    let gone = registry.find_message(&all[1].message.id).await;
+    assert_eq!(gone.expect_err("it is gone").code(), "message_not_found");
+    Ok(())
+}
+
+#[tokio::test]
+async fn webhooks_are_made_changed_rotated_and_removed_with_what_waits_for_them() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let sealed = |byte| Sealed::new(vec![byte; 40]);
+    let new = NewWebhook {
+        url: "https://hooks.example.org/secret-path".into(),
+        events: vec!["key.issued".into(), "key.revoked".into()],
+        description: "for\nbilling".into(),
+        secret: sealed(1),
+    };
+    let made = registry.add_webhook(actor, &new).await?;
+    assert_eq!(made.description, "for billing");
+    assert!(made.wants("key.issued") && !made.wants("key.exposed"));
+    assert_eq!(registry.list_webhooks().await?, std::slice::from_ref(&made));
+    let secrets = registry.webhook_secrets(&made.id).await?;
+    assert_eq!(secrets.current.as_bytes(), sealed(1).as_bytes());
+    assert!(secrets.old.is_none());
+    registry
+        .rotate_webhook_secret(actor, &made.id, &sealed(2), DAY_MS)
+        .await?;
+    let secrets = registry.webhook_secrets(&made.id).await?;
+    assert_eq!(secrets.current.as_bytes(), sealed(2).as_bytes());
+    let old = secrets.old.context("both sign")?;
+    assert_eq!(old.as_bytes(), sealed(1).as_bytes());
+    fixture.set_clock(START + DAY_MS);
+    assert!(registry.webhook_secrets(&made.id).await?.old.is_none());
+    // Three days without a delivery.
+    let patience = 3 * DAY_MS;
+    assert!(
+        !registry
+            .note_webhook(&made.id, false, false, patience)
+            .await?
+    );
+    fixture.set_clock(START + 4 * DAY_MS - 1);
+    assert!(
+        !registry
+            .note_webhook(&made.id, false, false, patience)
+            .await?
+    );
+    fixture.set_clock(START + 4 * DAY_MS);
+    assert!(
+        registry
+            .note_webhook(&made.id, false, false, patience)
+            .await?
+    );
+    assert!(
+        !registry
+            .note_webhook(&made.id, false, false, patience)
+            .await?,
+        "once"
+    );
+    assert!(!registry.find_webhook(&made.id).await?.wants("key.issued"));
+    let on = WebhookChange {
+        enabled: Some(true),
+        events: Some(vec!["*".into()]),
+        ..WebhookChange::default()
+    };
+    let changed = registry.change_webhook(actor, &made.id, &on).await?;
+    assert!(changed.wants("anything") && changed.failing_since.is_none());
+    registry
+        .enqueue(MadeOf::Else, vec![message("e1", &made.id)])
+        .await?;
+    registry.remove_webhook(actor, &made.id).await?;
+    assert!(
+        registry
+            .claim_messages(&[Channel::Webhook], 10)
+            .await?
+            .is_empty()
+    );
+    let gone = registry.find_webhook(&made.id).await;
+    assert_eq!(gone.expect_err("removed").code(), "webhook_not_found");
+    let actions = fixture.actions().await?;
+    for (action, many) in [
+        ("webhook.added", 1),
+        ("webhook.secret_rotated", 1),
+        ("webhook.disabled", 1),
+        ("webhook.changed", 1),
+        ("webhook.removed", 1),
+    ] {
+        let count = actions.iter().filter(|one| *one == action).count();
+        assert_eq!(count, many, "{action}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_144_a_found_secret_is_ended_and_a_found_id_is_written_down() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let door = Actor::person("found-key door");
+    let issued = fixture.issue_as(&wish("found")).await?;
+    fixture.verify(&issued).await?;
+    let text = issued.plain.text().expose();
+    let found = registry.identify_secret(text, &fixture.peppers).await?;
+    let (kid, key_id) = found.context("it is ours")?;
+    assert_eq!(
+        (kid.as_str(), &key_id),
+        (issued.plain.kid().as_str(), &issued.key.id)
+    );
+    let other = PlainKey::generate(issued.plain.prefix(), &mut rand::rng());
+    let stranger = registry.identify_secret(other.text().expose(), &fixture.peppers);
+    assert_eq!(stranger.await?, None);
+    let kid = Kid::new(&kid)?;
+    assert!(registry.report_found_kid(&door, &kid, "a log").await?);
+    assert!(
+        !registry.report_found_kid(&door, &kid, "a log").await?,
+        "once a day"
+    );
+    assert!(
+        !registry
+            .report_found_kid(&door, other.kid(), "a log")
+            .await?
+    );
+    assert_eq!(fixture.code(&issued).await?, "valid");
+    let seen_in = format!("a page with {text} in it\r\n");
+    assert!(
+        registry
+            .report_found_secret(&door, &key_id, &kid, &seen_in)
+            .await?
+    );
+    assert!(
+        !registry
+            .report_found_secret(&door, &key_id, &kid, &seen_in)
+            .await?
+    );
+    assert_eq!(fixture.code(&issued).await?, "revoked");
+    let (key, events) = registry.find_api_key(&key_id).await?;
+    assert_eq!(key.secrets[0].stored, SecretState::Revoked);
+    assert_eq!(key.exposed_at, Some(START));
+    let told: Vec<_> = events
+        .iter()
+        .filter(|event| event.actor == "found-key door")
+        .map(|event| event.action.as_str())
+        .collect();
+    assert_eq!(told, ["api_key.exposed", "api_key.reported"]);
+    let kept = format!("{events:?}");
+    assert!(!kept.contains(&text[24..]), "the key is in the trail");
+    // An ended secret is known all the same.
+    assert!(
+        registry
+            .identify_secret(text, &fixture.peppers)
+            .await?
+            .is_some()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_alert_is_told_once_and_again_after_an_hour_if_it_goes_on() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let issued = fixture.issue_as(&wish("old")).await?;
+    fixture.verify(&issued).await?;
+    registry
+        .revoke_api_key(&fixture.actor, &issued.key.id, "")
+        .await?;
+    assert!(registry.untold_alerts(10).await?.is_empty());
+    let used = async || {
+        fixture.verify(&issued).await?;
+        registry.flush_uses().await?;
+        Ok::<_, anyhow::Error>(registry.untold_alerts(10).await?)
+    };
+    let alerts = used().await?;
+    assert_eq!(alerts.len(), 1);
+    let of = MadeOf::Alert {
+        id: alerts[0].id.clone(),
+        count: alerts[0].count,
+    };
+    assert!(
+        registry
+            .enqueue(of.clone(), vec![message("a1", "hook")])
+            .await?
+    );
+    assert!(
+        !registry.enqueue(of, vec![message("a2", "hook")]).await?,
+        "another node was faster"
+    );
+    assert!(registry.untold_alerts(10).await?.is_empty());
+    assert!(used().await?.is_empty(), "it was told a moment ago");
+    fixture.set_clock(START + 60 * 60 * 1000);
+    assert_eq!(registry.untold_alerts(10).await?.len(), 1);
+    assert!(registry.administrator_addresses().await?.is_empty());
+    Ok(())
+}

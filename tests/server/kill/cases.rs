@@ -107,7 +107,7 @@ pub(super) async fn prepare(victim: &Victim) -> Result<()> {
 
 async fn sign_in(victim: &mut Victim, at: u64) -> Result<()> {
     let mut person = Person::default();
-    let request = person.to_sign_in(victim, PASSWORD).await?;
+    let request = person.fill_in_sign_in(victim, PASSWORD).await?;
     if let Some(answer) = victim.strike(request, at).await? {
         ensure!(answer.status == 303, "{}", answer.status);
         person.keep(&answer);

@@ -31,7 +31,7 @@ impl Person {
     /// Somebody who signed in.
     pub(super) async fn signed_in(victim: &Victim, password: &str) -> Result<Self> {
         let mut person = Self::default();
-        let request = person.to_sign_in(victim, password).await?;
+        let request = person.fill_in_sign_in(victim, password).await?;
         let answer = victim.send(request).await?;
         ensure!(
             answer.status == 303,
@@ -44,7 +44,7 @@ impl Person {
     }
 
     /// The form of the sign-in page, filled in.
-    pub(super) async fn to_sign_in(
+    pub(super) async fn fill_in_sign_in(
         &mut self,
         victim: &Victim,
         password: &str,

@@ -447,6 +447,15 @@ async fn back_to_4(file: &Path, plain: &Path) -> Result<()> {
     );
     added.retain(|table| !old.contains(table));
     assert!(added.contains("nodes"), "{added:?}");
+    let indexes =
+        "SELECT name FROM sqlite_master WHERE type = 'index' AND name NOT LIKE 'sqlite_%'";
+    let before = names(&mut four, indexes).await?;
+    for index in names(&mut now, indexes).await?.difference(&before) {
+        let sql = format!("DROP INDEX {index}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
+            .execute(&mut now)
+            .await?;
+    }
     for table in &added {
         let sql = format!("DROP TABLE {table}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql))

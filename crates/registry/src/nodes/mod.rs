@@ -217,6 +217,8 @@ impl LocalRegistry {
             store::nodes::forget_gone(&mut connection).await?;
             freshness::catch_up_on(shared, &mut connection).await?;
             drop(connection);
+            // From the first receipt on it is known who was there.
+            shared.nodes.board.read(shared, BEAT_EVERY * 5).await?;
             listen::start(shared, address.clone());
         }
         Ok(me.id.clone())

@@ -14,7 +14,7 @@ use crate::{LocalRegistry, RegistryError, Shared, freshness, store};
 /// heard of or not: memory is trusted for that long after the log was read.
 pub const RECEIPT_BOUND: Duration = freshness::lease();
 
-/// A reading of the rows that takes longer is given up, while the bound of a receipt runs.
+/// A reading of the rows may take this long, however little of the wait is left.
 const READ_WITHIN: Duration = Duration::from_millis(250);
 /// The same for one that nothing waits for.
 const READ_LATER_WITHIN: Duration = Duration::from_secs(5);
@@ -59,7 +59,11 @@ pub struct NodeReceipt {
 pub(super) struct Board(tokio::sync::Mutex<Option<(Instant, Vec<NodeRow>)>>);
 
 impl Board {
-    async fn read(&self, shared: &Shared, within: Duration) -> Result<Vec<NodeRow>, RegistryError> {
+    pub(super) async fn read(
+        &self,
+        shared: &Shared,
+        within: Duration,
+    ) -> Result<Vec<NodeRow>, RegistryError> {
         let asked = Instant::now();
         let mut last = self.0.lock().await;
         if let Some((begun, rows)) = &*last
@@ -77,6 +81,14 @@ impl Board {
             .map_err(|_| RegistryError::Store("the nodes cannot be read in time".into()))??;
         *last = Some((begun, rows.clone()));
         Ok(rows)
+    }
+
+    /// The rows as they were read last, however long ago.
+    async fn last(&self) -> Vec<NodeRow> {
+        let last = self.0.lock().await;
+        last.as_ref()
+            .map(|(_, rows)| rows.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -132,14 +144,19 @@ impl LocalRegistry {
         let mut seen = commit.seen.clone();
         let mut pause = FIRST_PAUSE;
         loop {
+            let left = until.saturating_duration_since(Instant::now());
             let rows = match shared.kind {
                 Kind::Sqlite => Ok(Vec::new()),
-                Kind::Postgres => shared.nodes.board.read(shared, READ_WITHIN).await,
+                Kind::Postgres => shared.nodes.board.read(shared, left.max(READ_WITHIN)).await,
             };
             let now = Instant::now();
             let is_over = now >= over;
             let known = rows.is_ok();
-            let rows = rows.unwrap_or_default();
+            let rows = match rows {
+                Ok(rows) => rows,
+                // Who was there is named all the same.
+                Err(_) => shared.nodes.board.last().await,
+            };
             for row in &rows {
                 if row.applied >= version && !seen.iter().any(|(id, _)| *id == row.id) {
                     seen.push((row.id.clone(), now.saturating_duration_since(commit.at)));

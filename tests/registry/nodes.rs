@@ -1,8 +1,8 @@
 //! Several registries over one PostgreSQL database, as nodes of a server: who acknowledges what, and
 //! what happens to those that do not.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -481,8 +481,11 @@ impl SharedLimits for Stub {
         ask: &'a LimitAsk,
     ) -> std::pin::Pin<Box<dyn Future<Output = LimitsAnswer> + Send + 'a>> {
         let names = ask.words.iter().map(|word| word.name.clone());
-        self.asked.lock().expect("asked").extend(names);
-        let answer = *self.answer.lock().expect("answer");
+        self.asked
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(names);
+        let answer = *self.answer.lock().unwrap_or_else(PoisonError::into_inner);
         Box::pin(async move { answer })
     }
 }

@@ -1,6 +1,6 @@
 //! Webhooks, found keys and backups of a server that is a process: killed, restarted, written to.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,6 +13,10 @@ use super::harness::{Options, ServerProcess};
 /// Requests as they came: head and body.
 type Got = Arc<Mutex<Vec<(String, String)>>>;
 
+fn open(got: &Got) -> MutexGuard<'_, Vec<(String, String)>> {
+    got.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Somebody who listens, answers 500 the first time and 204 from then on.
 async fn listen() -> Result<(Got, String)> {
     let got = Got::default();
@@ -23,10 +27,7 @@ async fn listen() -> Result<(Got, String)> {
         while let Ok((mut stream, _)) = listener.accept().await {
             let mut bytes = Vec::new();
             let mut part = [0; 4096];
-            loop {
-                let Ok(read) = stream.read(&mut part).await else {
-                    break;
-                };
+            while let Ok(read) = stream.read(&mut part).await {
                 bytes.extend_from_slice(&part[..read]);
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 let Some((head, body)) = text.split_once("\r\n\r\n") else {
@@ -43,12 +44,12 @@ async fn listen() -> Result<(Got, String)> {
                         .flatten()
                 });
                 if body.len() >= length.unwrap_or(0) {
-                    let mut got = kept.lock().unwrap();
+                    let mut got = open(&kept);
                     got.push((head.to_ascii_lowercase(), body.to_owned()));
                     break;
                 }
             }
-            let first = kept.lock().unwrap().len() == 1;
+            let first = open(&kept).len() == 1;
             let status = if first { "500 no" } else { "204 yes" };
             let answer =
                 format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
@@ -112,12 +113,12 @@ async fn verdict(server: &ServerProcess, key: &str) -> Result<u16> {
 
 async fn until(got: &Got, many: usize) -> Result<Vec<(String, String)>> {
     for _ in 0..600 {
-        if got.lock().unwrap().len() >= many {
-            return Ok(got.lock().unwrap().clone());
+        if open(got).len() >= many {
+            return Ok(open(got).clone());
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    let now = got.lock().unwrap().clone();
+    let now = open(got).clone();
     anyhow::bail!("{many} requests were to come: {now:?}")
 }
 

@@ -5,6 +5,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 use keywright_domain::api_keys::{
@@ -516,11 +517,14 @@ async fn lists_are_whole_while_others_issue_rotate_and_revoke() -> Result<()> {
                     registry.revoke_api_key(actor, &issued.key.id, "").await?;
                 }
                 changed += 1;
+                // Whoever reads the list must be able to overtake those who make it longer.
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
             anyhow::Ok(changed)
         }));
     }
     let now = fixture.now();
+    let mut whole = 0;
     for round in 0..60 {
         let texts = TEXTS.map(str::to_owned);
         let filter = random_filter(&mut random, &texts);
@@ -543,11 +547,15 @@ async fn lists_are_whole_while_others_issue_rotate_and_revoke() -> Result<()> {
                 break;
             }
         }
+        let is_whole = cursor.is_none();
         for (id, one) in &known {
             let times = seen.get(id).copied().unwrap_or(0);
             let expected = u32::from(one.passes(&filter, now));
-            assert_eq!(times, expected, "{filter:?} {order:?} {:?}", one.key.name);
+            // Of a list that was given up, what comes after its newest keys was not seen yet.
+            let is_right = times == expected || (!is_whole && times < expected);
+            assert!(is_right, "{times} {filter:?} {order:?} {:?}", one.key.name);
         }
+        whole += usize::from(is_whole);
         // A key that others change may leave and come again further on, but not in these orders.
         let is_fixed = matches!(order, ApiKeyOrder::CreatedAsc | ApiKeyOrder::CreatedDesc);
         assert!(
@@ -555,6 +563,7 @@ async fn lists_are_whole_while_others_issue_rotate_and_revoke() -> Result<()> {
             "{order:?}"
         );
     }
+    assert!(whole > 30, "{whole} of 60 lists were read to their end");
     stop.store(true, Ordering::SeqCst);
     for other in others {
         assert!(other.await?? > 0, "somebody changed something meanwhile");

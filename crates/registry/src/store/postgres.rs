@@ -25,11 +25,12 @@ pub(crate) fn options(address: &str) -> Result<AnyConnectOptions, RegistryError>
 /// Every connection: a commit that was answered survives a crash, and nobody waits for ever. Every
 /// statement of ours has an index that it is written for, and a table is read whole only where no index
 /// helps: what the planner thinks of a table that grew since it last looked would otherwise decide how
-/// fast a rotation is, for as long as the prepared statement lives.
+/// fast a rotation is, for as long as the prepared statement lives. Where it must be read whole all the
+/// same, that counts as so dear that each such query would be compiled to machine code first.
 pub(crate) async fn configure(connection: &mut AnyConnection) -> Result<(), RegistryError> {
     sqlx::raw_sql(
         "SET synchronous_commit = on; SET lock_timeout = '10s'; SET statement_timeout = '60s'; \
-         SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning; SET enable_seqscan = off;",
+         SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning; SET enable_seqscan = off; SET jit = off;",
     )
     .execute(connection)
     .await?;

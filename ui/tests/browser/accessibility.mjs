@@ -132,6 +132,27 @@ const scenes = {
     hash: "#/accounts",
     run: async (page) => (await page.click(id("add-account")), page.click(id("sign-in-advanced"))),
   },
+  "keys of a server": { mock: "keywright", run: (page) => page.click(id("registry-server-0")) },
+  "keys of a server, read only": {
+    mock: "keywright,reader",
+    run: (page) => page.click(id("registry-server-0")),
+  },
+  "keys of a server, away": {
+    mock: "keywright,stale",
+    run: async (page) => (
+      await page.click(id("registry-server-0")),
+      page.waitForSelector(id("revocation-waiting"))
+    ),
+  },
+  "move dialog": { mock: "keywright", run: (page) => page.click(id("promote-keys")) },
+  "move dialog, checked": {
+    mock: "keywright",
+    run: async (page) => {
+      await page.click(id("promote-keys"));
+      await page.click(id("promote-check"));
+      await page.waitForSelector(id("promote-preview"));
+    },
+  },
   Sessions: { hash: "#/sessions", mock: "keywright" },
   "Sessions, no account": { hash: "#/sessions" },
   "Sessions, offline": { hash: "#/sessions", mock: "keywright,offline" },

@@ -22,6 +22,7 @@ const type = (page, text) => page.keyboard.type(text);
 
 for (const [name, options] of Object.entries({
   "API keys": {},
+  "API keys, a server to choose": { mock: "keywright" },
   "a key": { hash: "#/keys/key_000003" },
   Accounts: { hash: "#/accounts" },
   Sessions: { hash: "#/sessions", mock: "keywright" },
@@ -216,4 +217,26 @@ test("keyboard: shortcuts work, and single keys can be switched off", async (ope
   await press(page, "n");
   await page.waitForTimeout(150);
   equal(await page.locator(id("issue-dialog")).count(), 0, "dialogs after single keys are off");
+});
+
+test("keyboard: keys are moved to a server, and its registry is chosen", async (open) => {
+  const page = await open({ mock: "keywright" });
+  await tabTo(page, "promote-keys");
+  await press(page, "Enter");
+  await page.waitForSelector(id("promote-dialog"));
+  await tabTo(page, "promote-key");
+  await press(page, "Space");
+  await tabTo(page, "promote-check");
+  await press(page, "Enter");
+  await page.waitForSelector(id("promote-preview"));
+  await tabTo(page, "promote-submit");
+  await press(page, "Enter");
+  await page.waitForSelector(id("promote-done"));
+  await tabTo(page, "promote-close");
+  await press(page, "Enter");
+  await page.waitForSelector(id("promote-dialog"), { state: "detached" });
+  equal(await focused(page), "promote-keys", "the focus is back where it was");
+  await tabTo(page, "registry-device", { key: "Shift+Tab" });
+  await press(page, "ArrowRight");
+  await page.waitForSelector(`${id("registry-switch")}:not([data-current=device])`);
 });

@@ -172,6 +172,23 @@ const scenes = {
     run: async (p) => (await signIn(p, "deny"), p.waitForSelector(id("sign-in-error"))),
   },
   "sign-out": { hash: "#/accounts", run: (p) => p.click(`${id("sign-out")} >> nth=0`) },
+  "registry-device": { mock: "keywright" },
+  "registry-empty": { mock: "empty" },
+  "registry-server": { mock: "keywright", run: (p) => p.click(id("registry-server-0")) },
+  "registry-reader": { mock: "keywright,reader", run: (p) => p.click(id("registry-server-0")) },
+  "registry-stale": {
+    mock: "keywright,stale",
+    run: async (p) => (await p.click(id("registry-server-0")), p.waitForSelector(id("revocation-waiting"))),
+  },
+  promote: { mock: "keywright", run: (p) => p.click(id("promote-keys")) },
+  "promote-checked": {
+    mock: "keywright",
+    run: async (p) => {
+      await p.click(id("promote-keys"));
+      await p.click(id("promote-check"));
+      await p.waitForSelector(id("promote-preview"));
+    },
+  },
   activity: { hash: "#/activity" },
   "activity-open": { hash: "#/activity", run: (p) => p.click(`${id("activity-row")} >> nth=1 >> button`) },
   settings: { hash: "#/settings" },

@@ -42,6 +42,10 @@ const CHATTER: &[&str] = &[
 /// One input may take this many seconds; more is a finding of its own.
 const INPUT_SECONDS: u64 = 10;
 
+/// How many inputs a target gets beside the other tests, and how long it may take at most.
+const REPLAY_RUNS: u64 = 200_000;
+const REPLAY_SECONDS: u64 = 60;
+
 /// `cargo xtask fuzz`.
 pub(crate) fn run(options: &Fuzz) -> Result<()> {
     tools::ensure(&[Need::Build])?;
@@ -58,7 +62,7 @@ pub(crate) fn run(options: &Fuzz) -> Result<()> {
     let mut failed = Vec::new();
     for target in targets {
         let result = process::step(&format!("fuzz {target}"), || {
-            fuzz(&binaries, &target, options.seconds)
+            hunt(&binaries, &target, options.seconds)
         });
         process::go_on()?;
         if let Err(error) = result {
@@ -110,24 +114,44 @@ pub(crate) fn build() -> Result<PathBuf> {
     Ok(folder.join(host).join("release"))
 }
 
-/// Runs one target for a while. Fails when it crashed, and says how to see that again.
-pub(crate) fn fuzz(binaries: &Path, target: &str, seconds: u64) -> Result<()> {
-    let artifacts = crate::root().join(FOLDER).join("artifacts").join(target);
+/// Runs one target for a while with what earlier hunts learnt, and chance. Fails when it crashed, and says
+/// how to see that again.
+fn hunt(binaries: &Path, target: &str, seconds: u64) -> Result<()> {
     // What it learns is kept for the next run, but not in the repository.
     let learnt = crate::target().join("fuzz/corpus").join(target);
-    let seeds = crate::root().join(FOLDER).join("corpus").join(target);
-    for folder in [&artifacts, &learnt] {
-        fs::create_dir_all(folder)?;
+    fs::create_dir_all(&learnt)?;
+    let mut run = target_with(binaries, target, &learnt)?;
+    run.arg(format!("-max_total_time={seconds}"));
+    throw(&mut run, target, seconds)
+}
+
+/// Runs one target over the repository's own seeds and always the same inputs made from them: what passed
+/// once passes again on the same commit. To find something new is for [`run`].
+pub(crate) fn replay(binaries: &Path, target: &str) -> Result<()> {
+    let scratch = crate::target().join("fuzz/replay").join(target);
+    if scratch.exists() {
+        fs::remove_dir_all(&scratch)?;
     }
+    fs::create_dir_all(&scratch)?;
+    let mut run = target_with(binaries, target, &scratch)?;
+    run.arg("-seed=1")
+        .arg(format!("-runs={REPLAY_RUNS}"))
+        .arg(format!("-max_total_time={REPLAY_SECONDS}"));
+    throw(&mut run, target, REPLAY_SECONDS)
+}
+
+fn target_with(binaries: &Path, target: &str, corpus: &Path) -> Result<Command> {
+    let artifacts = crate::root().join(FOLDER).join("artifacts").join(target);
+    fs::create_dir_all(&artifacts)?;
     let mut run = process::command(binaries.join(target));
-    run.arg(format!("-max_total_time={seconds}"))
-        .arg(format!("-timeout={INPUT_SECONDS}"))
+    run.arg(format!("-timeout={INPUT_SECONDS}"))
         .arg(format!("-artifact_prefix={}/", artifacts.display()))
-        .arg(&learnt);
+        .arg(corpus);
+    let seeds = crate::root().join(FOLDER).join("corpus").join(target);
     if seeds.is_dir() {
         run.arg(&seeds);
     }
-    throw(&mut run, target, seconds)
+    Ok(run)
 }
 
 fn throw(run: &mut Command, target: &str, seconds: u64) -> Result<()> {

@@ -23,9 +23,6 @@ use crate::{
 /// A stage that hangs must not hang whoever waits for us.
 const STAGE_LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// How long each fuzz target runs beside the other tests; `cargo xtask fuzz` takes longer.
-const FUZZ_SECONDS: u64 = 10;
-
 /// Tells tests where the program is that throws requests at every route.
 const SCHEMATHESIS: &str = "KEYWRIGHT_TEST_SCHEMATHESIS";
 
@@ -165,7 +162,7 @@ fn whole(
     windows
 }
 
-/// Each target for a few seconds.
+/// Each target with the same inputs every time; `cargo xtask fuzz` looks for new ones.
 fn fuzzing(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
     let mut targets = fuzz::targets()?;
     targets.retain(|target| filter.is_none_or(|filter| target.contains(filter)));
@@ -175,7 +172,7 @@ fn fuzzing(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
     let binaries = fuzz::build()?;
     for target in targets {
         let outcome = process::step(&format!("fuzz {target}"), || {
-            fuzz::fuzz(&binaries, &target, FUZZ_SECONDS)
+            fuzz::replay(&binaries, &target)
         });
         process::go_on()?;
         seen.fuzz_target(&target, &outcome);

@@ -1,31 +1,53 @@
 //! The audit trail's vocabulary. One change, one event; none holds a secret.
 
-/// Who did it.
+use std::net::IpAddr;
+
+/// Who did it, and from where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Actor(String);
+pub struct Actor {
+    name: String,
+    network: Option<IpAddr>,
+}
 
 impl Actor {
     /// A person, by the operating system's user name (capped: it is foreign text).
     #[must_use]
     pub fn person(name: &str) -> Self {
-        Self(
-            name.chars()
-                .filter(|letter| !letter.is_control())
-                .take(80)
-                .collect(),
-        )
+        let name = name.chars().filter(|letter| !letter.is_control());
+        Self {
+            name: name.take(80).collect(),
+            network: None,
+        }
+    }
+
+    /// The same one, who asked over the network: each event then has the address among its details.
+    #[must_use]
+    pub fn at(self, address: IpAddr) -> Self {
+        Self {
+            network: Some(address),
+            ..self
+        }
     }
 
     /// The app itself, for what nobody asked for at that moment.
     #[must_use]
     pub fn keywright() -> Self {
-        Self("keywright".to_owned())
+        Self {
+            name: "keywright".to_owned(),
+            network: None,
+        }
     }
 
     /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
+    }
+
+    /// Where the request came from; none for what nobody asked for over the network.
+    #[must_use]
+    pub fn network(&self) -> Option<IpAddr> {
+        self.network
     }
 }
 

@@ -194,7 +194,13 @@ impl Unit {
     }
 
     /// Adds an event; it is chained and written with the commit.
-    pub(crate) fn audit(&mut self, actor: &Actor, event: NewEvent) {
+    pub(crate) fn audit(&mut self, actor: &Actor, mut event: NewEvent) {
+        // Unless the event says it itself (AC-184).
+        if let Some(address) = actor.network()
+            && !event.details.iter().any(|(name, _)| *name == "network")
+        {
+            event.details.push(("network", address.to_string()));
+        }
         self.events.push((actor.clone(), event));
     }
 

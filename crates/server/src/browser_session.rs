@@ -1,5 +1,7 @@
 //! The session of a browser: found by its cookie, begun by a sign-in, ended by a sign-out.
 
+use std::net::IpAddr;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts as RequestParts;
 use axum::http::{HeaderMap, header};
@@ -28,6 +30,15 @@ pub(crate) struct SignedIn {
     pub(crate) digest: TokenDigest,
     /// The person, with roles and permissions.
     pub(crate) user: User,
+    /// Where this request came from.
+    pub(crate) address: IpAddr,
+}
+
+impl SignedIn {
+    /// For the audit trail.
+    pub(crate) fn actor(&self) -> Actor {
+        Actor::person(&self.user.id).at(self.address)
+    }
 }
 
 /// What a browser's cookie came to.
@@ -68,6 +79,7 @@ pub(crate) async fn find(app: &App, cookies: &Cookies, peer: &Peer) -> Result<Fo
         session,
         digest,
         user,
+        address: peer.address,
     })))
 }
 
@@ -120,7 +132,7 @@ pub(crate) async fn begin(
     user_id: &str,
     proof: &Proof<'_>,
 ) -> Result<Begun, Problem> {
-    let actor = Actor::person(user_id);
+    let actor = Actor::person(user_id).at(peer.address);
     let token = random_token(&mut rand::rng());
     if let Some(old) = cookies.get(&app.settings, Name::Session)
         && let Some((session, SessionState::Active)) =
@@ -177,7 +189,7 @@ pub(crate) async fn renew(
     acr: &str,
 ) -> Result<(Session, HeaderMap), Problem> {
     let token = random_token(&mut rand::rng());
-    let actor = Actor::person(&signed_in.user.id);
+    let actor = signed_in.actor();
     let (old, new) = (&signed_in.digest, TokenDigest::of(&token));
     let session = app
         .registry

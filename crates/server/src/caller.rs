@@ -32,7 +32,7 @@ pub(crate) struct Caller {
 impl Caller {
     /// For the audit trail.
     pub(crate) fn actor(&self) -> Actor {
-        Actor::person(&self.user.id)
+        Actor::person(&self.user.id).at(self.peer.address)
     }
 
     /// What the caller may do: what the person may, as far as the access token allows it.

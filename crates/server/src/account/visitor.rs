@@ -79,7 +79,7 @@ impl Visitor {
     }
 
     pub(super) fn actor(&self) -> Actor {
-        Actor::person(self.user_id())
+        self.signed_in.actor()
     }
 
     pub(super) fn csrf(&self) -> &str {

@@ -188,12 +188,13 @@ impl FromRequestParts<App> for Manager {
 /// A person, or a client on its own behalf.
 async fn by_token(app: &App, parts: &mut RequestParts) -> Result<Manager, Problem> {
     let claims = access_token::authenticate(app, parts).await?;
+    let Ok(peer) = Peer::from_request_parts(parts, app).await;
     if claims.user_id().is_some() {
         let caller = Caller::from_request_parts(parts, app).await?;
         return Ok(of_caller(app, caller));
     }
     Ok(Manager {
-        actor: Actor::person(&claims.sub),
+        actor: Actor::person(&claims.sub).at(peer.address),
         person: None,
         permissions: set_of(&claims.scope),
         own: Some(ScopeSet::default()),
@@ -245,7 +246,7 @@ async fn by_key(
     }
     let id = verification.key_id.unwrap_or_default();
     Ok(Manager {
-        actor: Actor::person(&format!("key:{id}")),
+        actor: Actor::person(&format!("key:{id}")).at(peer.address),
         person: None,
         permissions: verification
             .scopes

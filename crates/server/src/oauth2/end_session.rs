@@ -119,7 +119,7 @@ async fn begin(
     if let Some(sid) = &hint.sid {
         match sessions::end(
             app,
-            &Actor::person(&hint.sub),
+            &Actor::person(&hint.sub).at(peer.address),
             &hint.sub,
             sid,
             EndReason::SignedOut,
@@ -275,7 +275,7 @@ async fn finish(
         let id = signed_in.user.id.as_str();
         sessions::end(
             app,
-            &Actor::person(id),
+            &signed_in.actor(),
             id,
             &signed_in.session.id,
             EndReason::SignedOut,

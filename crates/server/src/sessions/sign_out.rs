@@ -5,7 +5,6 @@ use axum::Json;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use keywright_domain::audit::Actor;
 use keywright_domain::people::EndReason;
 use serde::Serialize;
 
@@ -84,7 +83,7 @@ pub(crate) async fn sign_out(
             field,
         )?;
         let user_id = &signed_in.user.id;
-        let actor = Actor::person(user_id);
+        let actor = signed_in.actor();
         signed_out = super::end(&app, &actor, user_id, id, EndReason::SignedOut).await?;
     } else {
         csrf::check_origin(&app.settings, &headers)?;

@@ -121,7 +121,7 @@ pub(crate) async fn login(
     };
     let grant = app
         .registry
-        .begin_grant(&Actor::person(&user_id), &new)
+        .begin_grant(&Actor::person(&user_id).at(peer.address), &new)
         .await?;
     app.registry
         .record_sign_in(&NewSignIn {

@@ -5,7 +5,6 @@ use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use axum::routing::post;
-use keywright_domain::audit::Actor;
 
 use super::guard::{self, Form};
 use super::overview;
@@ -24,7 +23,7 @@ async fn unlink(State(app): State<App>, form: Form) -> Response {
             return Ok(guard::prove_first(&app, asked));
         }
         let id = form.params.get("id").unwrap_or("");
-        let actor = Actor::person(user_id);
+        let actor = form.current.actor();
         app.registry.unlink_identity(&actor, user_id, id).await?;
         Ok::<_, Problem>(guard::done(&app, "unlinked", HeaderMap::new()))
     };

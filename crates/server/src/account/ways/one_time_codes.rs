@@ -8,7 +8,6 @@ use axum::routing::{get, post};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywright_domain::SecretText;
-use keywright_domain::audit::Actor;
 use keywright_domain::people::{Email, PeopleError};
 use keywright_registry::RegistryError;
 use maud::html;
@@ -49,7 +48,7 @@ async fn begin(State(app): State<App>, form: Form) -> Response {
         }
         let secret = totp::new_secret();
         let sealed = app.secrets.seal(&second_factor::purpose(user_id), &secret);
-        let actor = Actor::person(user_id);
+        let actor = form.current.actor();
         app.registry.set_totp(&actor, user_id, &sealed).await?;
         Ok(sign_in::go(&app.settings.path(SET_UP), HeaderMap::new()))
     };
@@ -178,7 +177,7 @@ async fn confirm(State(app): State<App>, form: Form) -> Response {
                 "That code is not right. Look at the app and type the six digits it shows now.";
             return set_up(&app, &form.cookies, &form.current, Some(text)).await;
         }
-        let codes = recovery::give(&app, &Actor::person(user_id), user_id).await?;
+        let codes = recovery::give(&app, &form.current.actor(), user_id).await?;
         let amr = second_factor::added_to(&form.current.session.amr);
         let (_, headers) = browser_session::renew(&app, &form.current, &amr, ACR_TWO).await?;
         Ok(show_recovery_codes(&app, &codes, headers))
@@ -199,7 +198,7 @@ async fn new_recovery_codes(State(app): State<App>, form: Form) -> Response {
             let detail = "recovery codes stand in for one-time codes, and those are off";
             return Err(Problem::new(StatusCode::CONFLICT, "codes_are_off", detail));
         }
-        let codes = recovery::give(&app, &Actor::person(user_id), user_id).await?;
+        let codes = recovery::give(&app, &form.current.actor(), user_id).await?;
         Ok(show_recovery_codes(&app, &codes, HeaderMap::new()))
     };
     match given.await {
@@ -227,7 +226,7 @@ async fn remove(State(app): State<App>, form: Form) -> Response {
         if let Err(asked) = guard::lately(&app, &form.current).await? {
             return Ok(guard::prove_first(&app, asked));
         }
-        let actor = Actor::person(user_id);
+        let actor = form.current.actor();
         app.registry.remove_totp(&actor, user_id).await?;
         app.registry
             .set_recovery_codes(&actor, user_id, &[])

@@ -8,7 +8,6 @@ use axum::routing::post;
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use keywright_domain::audit::Actor;
 use serde_json::json;
 
 use super::guard::{self, Form};
@@ -84,7 +83,7 @@ fn id(form: &Form) -> Vec<u8> {
 async fn rename(State(app): State<App>, form: Form) -> Response {
     let user_id = &form.current.user.id;
     let name = form.params.get("name").unwrap_or("");
-    let actor = Actor::person(user_id);
+    let actor = form.current.actor();
     let renamed = app
         .registry
         .rename_passkey(&actor, user_id, &id(&form), name)
@@ -101,7 +100,7 @@ async fn remove(State(app): State<App>, form: Form) -> Response {
         if let Err(asked) = guard::lately(&app, &form.current).await? {
             return Ok(guard::prove_first(&app, asked));
         }
-        let actor = Actor::person(user_id);
+        let actor = form.current.actor();
         app.registry
             .remove_passkey(&actor, user_id, &id(&form))
             .await?;

@@ -5,7 +5,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use axum::routing::post;
-use keywright_domain::audit::Actor;
 
 use super::guard::{self, Form};
 use super::overview::{self, Notice};
@@ -54,7 +53,7 @@ async fn take(app: &App, form: &Form) -> Result<Response, Problem> {
         }
         Err(error) => return Err(sign_in::busy(error)),
     };
-    let actor = Actor::person(&user.id);
+    let actor = current.actor();
     let keep = Some(current.session.id.as_str());
     let ended = app
         .registry

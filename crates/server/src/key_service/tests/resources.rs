@@ -351,6 +351,11 @@ async fn ac_184_the_trail_is_read_in_pages_by_type_person_target_and_time() {
     let late = read(&format!("target={id}&from={}", START + 1)).await;
     assert_eq!(actions(&late), ["api_key.revoked"]);
     assert_eq!(late["items"][0]["details"][0]["value"], "over");
+    let network = json!({ "name": "network", "value": "0.0.0.0" }); // no socket in these tests
+    for page in [&early, &late] {
+        let details = page["items"][0]["details"].as_array().unwrap();
+        assert!(details.contains(&network), "{page}");
+    }
     // A beginning is a beginning only with its dot, and nothing in it is a wildcard.
     assert_eq!(actions(&read("type=api_key").await).len(), 0);
     assert_eq!(actions(&read("type=api%25.").await).len(), 0);

@@ -2,7 +2,6 @@
 
 use axum::response::Response;
 use keywright_domain::SecretText;
-use keywright_domain::audit::Actor;
 use keywright_domain::people::{Client, TokenDigest};
 use keywright_domain::pkce::random_token;
 use keywright_registry::RegistryError;
@@ -137,7 +136,7 @@ impl Run<'_> {
     }
 
     async fn remember(&self, signed_in: &SignedIn) -> Result<(), RegistryError> {
-        let actor = Actor::person(&signed_in.user.id);
+        let actor = signed_in.actor();
         let scopes = &self.request.scopes;
         self.app
             .registry
@@ -170,7 +169,7 @@ impl Run<'_> {
             offline: request.offline,
             lifetime_ms: self.app.settings.code_ms,
         };
-        let actor = Actor::person(&signed_in.user.id);
+        let actor = signed_in.actor();
         self.app.registry.issue_code(&actor, &new).await?;
         Ok(redirect::code(self.app, self.target, code.expose()))
     }

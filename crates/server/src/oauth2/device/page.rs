@@ -7,7 +7,6 @@ use std::net::{IpAddr, Ipv4Addr};
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
-use keywright_domain::audit::Actor;
 use keywright_domain::people::{Email, PeopleError, UserCode};
 use keywright_registry::RegistryError;
 use keywright_registry::people::DeviceRequest;
@@ -241,13 +240,7 @@ async fn settle(
     }
     let user_id = signed_in.user.id.as_str();
     app.registry
-        .decide_device(
-            &Actor::person(user_id),
-            &code,
-            user_id,
-            Some(session),
-            allow,
-        )
+        .decide_device(&signed_in.actor(), &code, user_id, Some(session), allow)
         .await?;
     let word = if allow { "allowed" } else { "denied" };
     let path = app.settings.path(&format!("/device/done?it={word}"));

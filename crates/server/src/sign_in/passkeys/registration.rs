@@ -3,7 +3,6 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use keywright_domain::audit::Actor;
 use keywright_registry::people::NewPasskey;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
@@ -119,7 +118,7 @@ pub(crate) async fn add(
         transports: transports.join(" "),
         name: made.name.clone(),
     };
-    let actor = Actor::person(&current.user.id);
+    let actor = current.actor();
     Ok(app.registry.add_passkey(&actor, &new).await?)
 }
 

@@ -162,6 +162,19 @@ async fn ac_155_keys_of_this_device_move_to_a_server_and_work_all_the_while() ->
     ensure!(verify(&app, &moving).await? == "valid", "here it goes on");
     switch(&app, "registry-server-0").await?;
     ensure!(verify(&app, &moving).await? == "valid");
+    // Ending the copy ends it here alone.
+    switch(&app, "registry-device").await?;
+    app.fill("search-keys", "Moving").await?;
+    app.click("key-row").await?;
+    app.see("moved-note").await?;
+    app.click("revoke-key").await?;
+    app.click("revoke-submit").await?;
+    app.gone("revoke-dialog").await?;
+    ensure!(verify(&app, &moving).await? == "revoked");
+    ensure!(
+        code(&server, &moving).await? == "valid",
+        "there it lives on"
+    );
     ensure!(!server.logged().contains(&moving));
     Ok(())
 }

@@ -109,6 +109,9 @@ pub struct ApiKeyView {
     pub revoked_reason: Option<String>,
     /// When a revocation was asked for that waits for the server: the key still works.
     pub revocation_queued_at: Option<i64>,
+    /// The registry it was moved to, by its issuer. It is changed there; this copy goes on verifying until
+    /// it is revoked, which ends the copy alone.
+    pub moved_to: Option<String>,
 }
 
 /// A key with its secrets, newest first, and its history.

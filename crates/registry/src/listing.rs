@@ -146,6 +146,8 @@ pub struct ApiKeySummary {
     pub revoked_at: Option<i64>,
     /// Its reason.
     pub revoked_reason: Option<String>,
+    /// The registry it was moved to: it is changed there.
+    pub promoted_to: Option<String>,
 }
 
 /// A page. It may be shorter than asked for and still have a `next_cursor`: a search that finds

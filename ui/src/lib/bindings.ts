@@ -347,6 +347,11 @@ export type ApiKeyView = {
 	revokedReason: string | null,
 	/**  When a revocation was asked for that waits for the server: the key still works. */
 	revocationQueuedAt: number | null,
+	/**
+	 *  The registry it was moved to, by its issuer. It is changed there; this copy goes on verifying until
+	 *  it is revoked, which ends the copy alone.
+	 */
+	movedTo: string | null,
 };
 
 /**  About the app and its surroundings. */

@@ -3,7 +3,7 @@ import { accounts } from "./accounts.svelte";
 import { app } from "./app.svelte";
 import { commands, type AccountView, type RegistriesView, type RegistryServerView } from "./host";
 import { keys } from "./keys.svelte";
-import { harmless } from "./text";
+import { hostOf } from "./text";
 
 class RegistryChoice {
   #view = $state.raw<RegistriesView>({ current: null, servers: [] });
@@ -30,7 +30,7 @@ class RegistryChoice {
 
   /** Where a server is, for people. */
   host(server: RegistryServerView): string {
-    return harmless(server.issuer.replace(/^https?:\/\//, ""), 60);
+    return hostOf(server.issuer);
   }
 
   async load(): Promise<void> {

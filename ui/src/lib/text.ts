@@ -15,6 +15,11 @@ export function harmless(text: string, max = 200): string {
   return chars.length > max || head.length < text.length ? chars.slice(0, max).join("") + "…" : visible;
 }
 
+/** Where a server is, for people: its address without the scheme. Hostile text. */
+export function hostOf(issuer: string): string {
+  return harmless(issuer.replace(/^https?:\/\//, ""), 60);
+}
+
 /** `n thing` or `n things`, with grouped digits. */
 export function count(n: number, one: string, many = `${one}s`): string {
   return `${n.toLocaleString("en-US")} ${n === 1 ? one : many}`;

@@ -201,6 +201,7 @@ export class MockKeys {
         revokedAt: null,
         revokedReason: null,
         revocationQueuedAt: null,
+        movedTo: null,
       },
     };
     const secret = this.#secret(

@@ -50,6 +50,7 @@ export class MockRegistries {
     const asked = this.world.keys.filter(({ view }) => request.keyIds.includes(view.id));
     const name = ({ view }: (typeof asked)[number]) => ({ keyId: view.id, name: view.name });
     const taken = asked.length > 1 ? asked.slice(0, -1) : asked;
+    if (!request.dryRun) for (const { view } of taken) view.movedTo = "https://id.example.com";
     return {
       dryRun: request.dryRun,
       moved: taken.map(name),

@@ -199,6 +199,7 @@ export function makeKey(
       revokedAt,
       revokedReason: revokedAt ? "Found in a public repository" : null,
       revocationQueuedAt: null,
+      movedTo: null,
     },
   };
 }

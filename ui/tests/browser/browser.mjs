@@ -63,4 +63,12 @@ export async function open(
   return page;
 }
 
+/** Moves the keys of this device to a server, in the dialog. */
+export async function move(page) {
+  await page.click(id("promote-keys"));
+  await page.click(id("promote-check"));
+  await page.click(id("promote-submit"));
+  await page.waitForSelector(id("promote-done"));
+}
+
 export const id = (name) => `[data-testid="${name}"]`;

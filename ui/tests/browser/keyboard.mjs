@@ -232,6 +232,9 @@ test("keyboard: keys are moved to a server, and its registry is chosen", async (
   await tabTo(page, "promote-submit");
   await press(page, "Enter");
   await page.waitForSelector(id("promote-done"));
+  await tabTo(page, "promote-end-copies");
+  await press(page, "Enter");
+  await page.waitForSelector(id("copies-ended"));
   await tabTo(page, "promote-close");
   await press(page, "Enter");
   await page.waitForSelector(id("promote-dialog"), { state: "detached" });

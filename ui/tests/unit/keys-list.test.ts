@@ -20,6 +20,7 @@ const key = (index: number): ApiKeyView => ({
   revokedAt: null,
   revokedReason: null,
   revocationQueuedAt: null,
+  movedTo: null,
 });
 const total = 1300;
 let requests: ApiKeyListRequest[];

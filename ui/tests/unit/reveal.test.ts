@@ -24,6 +24,7 @@ const issued: IssuedApiKeyView = {
     revokedAt: null,
     revokedReason: null,
     revocationQueuedAt: null,
+    movedTo: null,
   },
   revealId: "reveal-1",
   revealExpiresAt: Date.now() + 600_000,

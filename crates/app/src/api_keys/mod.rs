@@ -97,7 +97,8 @@ impl App {
         Ok(self.keep_for_reveal(&issued, registry.account_id(), None))
     }
 
-    /// Revokes a key, effective on the next verification.
+    /// Revokes a key, effective on the next verification. Of a key that was moved to a server it ends the
+    /// copy of this device alone.
     ///
     /// # Errors
     /// [`AppError::Registry`].
@@ -108,8 +109,14 @@ impl App {
         let (id, reason) = (&request.id, &request.reason);
         match self.keys().await? {
             AnyRegistry::Device(registry) => {
-                let key = registry.revoke_api_key(&self.inner.actor, id, reason);
-                Ok(views::key(&key.await?, now_ms()))
+                let actor = &self.inner.actor;
+                let (found, _) = registry.find_api_key(id).await?;
+                let key = if found.promoted_to.is_some() {
+                    registry.end_promoted_copy(actor, id, reason).await?
+                } else {
+                    registry.revoke_api_key(actor, id, reason).await?
+                };
+                Ok(views::key(&key, now_ms()))
             }
             AnyRegistry::Server(registry) => self.revoke_remotely(&registry, id, reason).await,
         }

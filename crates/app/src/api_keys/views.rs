@@ -67,6 +67,7 @@ pub(crate) fn key(key: &ApiKey, now: i64) -> ApiKeyView {
         revoked_at: key.revoked_at,
         revoked_reason: key.revoked_reason.clone(),
         revocation_queued_at: None,
+        moved_to: key.promoted_to.clone(),
     }
 }
 
@@ -147,6 +148,7 @@ pub(crate) fn summary(summary: ApiKeySummary) -> ApiKeyView {
         revoked_at: summary.revoked_at,
         revoked_reason: summary.revoked_reason,
         revocation_queued_at: None,
+        moved_to: summary.promoted_to,
     }
 }
 

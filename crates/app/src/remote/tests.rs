@@ -593,6 +593,25 @@ async fn ac_155_an_interrupted_move_is_repeated_and_nothing_secret_is_sent() -> 
     let sealed = standard.decode(body["peppers"].as_str().expect("sealed"))?;
     let opened = open_transfer(&sealed, &identity)?;
     assert_eq!(opened.peppers.current().pepper.expose(), pepper);
+
+    // Here it is changed no more, and revoking it ends the copy alone: the server is not asked.
+    let refused = app.enable_api_key(id.clone()).await.expect_err("moved");
+    assert_eq!(refused.code(), "key_promoted");
+    let before = server.asked().len();
+    let ended = app
+        .revoke_api_key(RevokeApiKeyRequest {
+            id: id.clone(),
+            reason: String::new(),
+        })
+        .await?;
+    assert_eq!(ended.moved_to.as_deref(), Some(server.url.as_str()));
+    assert!(ended.revoked_at.is_some());
+    assert_eq!(server.asked().len(), before);
+    let verified = app.verify_api_key(VerifyApiKeyRequest {
+        presented: text.clone(),
+        required_scope: None,
+    });
+    assert!(!verified.await?.accepted, "the copy is ended");
     app.close().await;
     Ok(())
 }

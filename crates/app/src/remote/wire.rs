@@ -82,6 +82,7 @@ pub(super) struct KeyRow {
     exposed_at: Option<i64>,
     revoked_at: Option<i64>,
     revoked_reason: Option<String>,
+    promoted_to: Option<String>,
 }
 
 impl KeyRow {
@@ -106,6 +107,7 @@ impl KeyRow {
             exposed_at: self.exposed_at,
             revoked_at: self.revoked_at,
             revoked_reason: self.revoked_reason,
+            promoted_to: self.promoted_to,
         })
     }
 }

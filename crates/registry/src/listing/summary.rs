@@ -56,5 +56,6 @@ pub(super) fn summary(row: ListRow, now: i64) -> Result<ApiKeySummary, RegistryE
         exposed_at: row.exposed_at,
         revoked_at,
         revoked_reason,
+        promoted_to: row.promoted_to,
     })
 }

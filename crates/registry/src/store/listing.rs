@@ -27,6 +27,7 @@ pub(crate) struct ListRow {
     pub(crate) exposed_at: Option<i64>,
     pub(crate) revoked_at: Option<i64>,
     pub(crate) revoked_reason: Option<String>,
+    pub(crate) promoted_to: Option<String>,
     pub(crate) kid: String,
     pub(crate) last_four: String,
     pub(crate) name_key: String,
@@ -42,7 +43,7 @@ pub(crate) struct ListRow {
 }
 
 const COLUMNS: &str = "SELECT k.id, k.name, k.prefix, k.environment, k.owner_kind, k.owner_id, k.scopes, k.tags, \
-    k.created_at, k.disabled_at, k.exposed_at, k.revoked_at, k.revoked_reason, k.kid, k.last_four, k.name_key, \
+    k.created_at, k.disabled_at, k.exposed_at, k.revoked_at, k.revoked_reason, k.promoted_to, k.kid, k.last_four, k.name_key, \
     k.expires_order, k.old_works_until, k.works_until, k.rotating_until, k.pending_until, k.last_used_order, \
     p.disabled_at AS owner_disabled_at, p.keys_revoked_at AS owner_keys_revoked_at, \
     p.keys_revoked_reason AS owner_keys_revoked_reason";

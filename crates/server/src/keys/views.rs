@@ -93,6 +93,8 @@ pub(crate) struct KeyRow {
     exposed_at: Option<i64>,
     revoked_at: Option<i64>,
     revoked_reason: Option<String>,
+    /// The registry it was moved to: it is changed there.
+    promoted_to: Option<String>,
 }
 
 impl From<ApiKeySummary> for KeyRow {
@@ -117,6 +119,7 @@ impl From<ApiKeySummary> for KeyRow {
             exposed_at: key.exposed_at,
             revoked_at: key.revoked_at,
             revoked_reason: key.revoked_reason,
+            promoted_to: key.promoted_to,
         }
     }
 }

@@ -6,6 +6,7 @@ use keywright_domain::api_keys::DAY_MS;
 use keywright_domain::people::{
     AuthMethod, ClientType, EndReason, GrantRefusal, NewClient, RefreshLives,
 };
+use keywright_registry::AuditQuery;
 use keywright_registry::people::{
     CodeOutcome, DeviceOutcome, DevicePoll, NewDeviceRequest, PeopleRetention,
 };
@@ -97,14 +98,19 @@ async fn ac_093_a_disabled_person_or_client_gets_nothing() -> Result<()> {
 #[tokio::test]
 async fn ac_094_ac_095_revocation_ends_the_grant_and_denies_its_access_tokens() -> Result<()> {
     let (fixture, ada) = ready().await?;
-    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let registry = &fixture.registry;
+    let actor = &fixture.actor.clone().at("203.0.113.9".parse()?);
     let grant = granted(&fixture, &ada, None).await?;
     assert!(
         !registry
-            .revoke_refresh_token(&token("unknown"), "app")
+            .revoke_refresh_token(actor, &token("unknown"), "app")
             .await?
     );
-    assert!(!registry.revoke_refresh_token(&token("r0"), "other").await?);
+    assert!(
+        !registry
+            .revoke_refresh_token(actor, &token("r0"), "other")
+            .await?
+    );
     assert_eq!(
         registry
             .find_grant_of_token(&token("r0"))
@@ -113,7 +119,26 @@ async fn ac_094_ac_095_revocation_ends_the_grant_and_denies_its_access_tokens() 
             .revoked_at,
         None
     );
-    assert!(registry.revoke_refresh_token(&token("r0"), "app").await?);
+    assert!(
+        registry
+            .revoke_refresh_token(actor, &token("r0"), "app")
+            .await?
+    );
+    // AC-184: from where it was asked, once, and not twice where the event says it itself.
+    let query = AuditQuery {
+        limit: 100,
+        ..AuditQuery::default()
+    };
+    let trail = registry.list_audit_events(query).await?.items;
+    let networks = |action: &str| -> Vec<String> {
+        let event = trail.iter().find(|event| event.action == action);
+        let details = event.map(|event| event.details.clone()).unwrap_or_default();
+        let named = details.into_iter().filter(|(name, _)| name == "network");
+        named.map(|(_, value)| value).collect()
+    };
+    assert_eq!(networks("grant.revoked"), ["203.0.113.9"]);
+    assert_eq!(networks("session.started").len(), 1);
+    assert_eq!(networks("user.created"), Vec::<String>::new());
     assert!(registry.is_access_denied("", "", &grant.id).await?);
     assert!(
         !registry

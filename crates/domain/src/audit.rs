@@ -29,6 +29,15 @@ impl Actor {
         }
     }
 
+    /// The same with the address as a record has it; what is none is left out.
+    #[must_use]
+    pub fn at_text(self, network: &str) -> Self {
+        match network.parse() {
+            Ok(address) => self.at(address),
+            Err(_) => self,
+        }
+    }
+
     /// The app itself, for what nobody asked for at that moment.
     #[must_use]
     pub fn keywright() -> Self {

@@ -209,7 +209,7 @@ async fn redeem(
     request: &CodeRequest,
 ) -> Result<CodeOutcome, RegistryError> {
     let now = unit.now();
-    let actor = Actor::person(&request.client_id);
+    let actor = Actor::person(&request.client_id).at_text(&request.network);
     let Some((_, given)) = store::people::codes::find_use(unit.read(), &request.digest).await?
     else {
         return Ok(CodeOutcome::Refused(GrantRefusal::Unknown));

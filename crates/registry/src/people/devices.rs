@@ -234,7 +234,7 @@ async fn start(
         decided_at: None,
     };
     store::people::devices::insert(unit.write(), &new.digest, &request).await?;
-    let actor = Actor::person(&new.client_id);
+    let actor = Actor::person(&new.client_id).at_text(&new.network);
     let event = about_device(AuditAction::DeviceRequested, &request, "asking for access");
     unit.audit(&actor, event);
     Ok(request)
@@ -321,7 +321,7 @@ async fn redeem(
         revoke_reason: None,
     };
     grants::begin(unit, &grant, Some(&poll.refresh_token), poll.lives).await?;
-    let actor = Actor::person(&grant.client_id);
+    let actor = Actor::person(&grant.client_id).at_text(&grant.network);
     unit.audit(
         &actor,
         grants::about_grant(AuditAction::DeviceRedeemed, &grant, "given to a device"),

@@ -280,12 +280,13 @@ impl LocalRegistry {
     /// [`RegistryError`] if nothing can be written.
     pub async fn revoke_refresh_token(
         &self,
+        actor: &Actor,
         token: &TokenDigest,
         client_id: &str,
     ) -> Result<bool, RegistryError> {
         self.write(
-            (*token, client_id.to_owned()),
-            |unit, (token, client_id)| {
+            (actor.clone(), *token, client_id.to_owned()),
+            |unit, (actor, token, client_id)| {
                 Box::pin(async move {
                     let Some(row) = store::people::grants::find_token(unit.read(), token).await?
                     else {
@@ -295,10 +296,9 @@ impl LocalRegistry {
                     if grant.client_id != *client_id {
                         return Ok(false);
                     }
-                    let actor = Actor::person(client_id);
                     revoke(
                         unit,
-                        &actor,
+                        actor,
                         &grant,
                         EndReason::Revoked,
                         AuditAction::GrantRevoked,

@@ -83,7 +83,7 @@ async fn refresh(
     request: &RefreshRequest,
 ) -> Result<RefreshOutcome, RegistryError> {
     let now = unit.now();
-    let actor = Actor::person(&request.client_id);
+    let actor = Actor::person(&request.client_id).at_text(&request.network);
     let found = store::people::grants::find_token(unit.read(), &request.presented).await?;
     let Some(token) = found else {
         return Ok(RefreshOutcome::Refused(GrantRefusal::Unknown));

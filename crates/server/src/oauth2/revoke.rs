@@ -50,10 +50,11 @@ async fn answer(
 ) -> Result<(), OAuthError> {
     // S29: who asks comes first.
     let client = client_auth::authenticate(app, headers, params, peer).await?;
+    let actor = Actor::person(&client.id).at(peer.address);
     let token = params.require("token")?;
     // `token_type_hint` tells where to look first; what a token is can be seen without (S32).
     if token.contains('.') {
-        return revoke_access_token(app, &client, token).await;
+        return revoke_access_token(app, &actor, &client, token).await;
     }
     let Some(token) = params.secret("token") else {
         return Ok(());
@@ -61,12 +62,17 @@ async fn answer(
     let digest = TokenDigest::of(&token);
     // Unknown, or another client's: nothing happens and nothing is told (S30).
     app.registry
-        .revoke_refresh_token(&digest, &client.id)
+        .revoke_refresh_token(&actor, &digest, &client.id)
         .await?;
     caught_up(app).await
 }
 
-async fn revoke_access_token(app: &App, client: &Client, token: &str) -> Result<(), OAuthError> {
+async fn revoke_access_token(
+    app: &App,
+    actor: &Actor,
+    client: &Client,
+    token: &str,
+) -> Result<(), OAuthError> {
     let claims = match access_token::inspect(app, token).await {
         Ok(Ok(claims)) => claims,
         Ok(Err("wrong_token_use")) => {
@@ -81,9 +87,8 @@ async fn revoke_access_token(app: &App, client: &Client, token: &str) -> Result<
         return Ok(());
     }
     let until = claims.exp.saturating_mul(1000).saturating_add(LEEWAY_MS);
-    let actor = Actor::person(&client.id);
     app.registry
-        .deny_access_token(&actor, &claims.jti, until)
+        .deny_access_token(actor, &claims.jti, until)
         .await?;
     caught_up(app).await
 }

@@ -106,23 +106,30 @@ async fn take(
 ) {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(tokio::sync::Semaphore::new(most));
+    let mut ends = false;
     loop {
         let place = tokio::select! {
+            biased;
             place = Arc::clone(&places).acquire_owned() => place,
-            () = refuse.cancelled() => break,
+            () = std::future::ready(()), if ends => break,
+            () = refuse.cancelled(), if !ends => { ends = true; continue }
         };
         let Ok(place) = place else { break };
-        let (stream, address) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of descriptors, most likely: others end, and then there is room again.
-                    tracing::warn!(%error, "a connection was not taken");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
-            () = refuse.cancelled() => break,
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            // Those who wait already are served: closing would cut them off after they asked.
+            () = std::future::ready(()), if ends => break,
+            () = refuse.cancelled(), if !ends => { ends = true; continue }
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, most likely: others end, and then there is room again.
+                tracing::warn!(%error, "a connection was not taken");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
         };
         let _ = stream.set_nodelay(true);
         let (router, watcher, tls) = (router.clone(), graceful.watcher(), tls.clone());

@@ -68,7 +68,7 @@ impl Victim {
     }
 
     /// Sends a request.
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer> {
+    pub(super) async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer> {
         read(request.send().await?).await
     }
 

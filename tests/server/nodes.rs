@@ -1,7 +1,7 @@
 //! Three server processes over one PostgreSQL: receipts, nodes that freeze or die, limits by Redis, a
 //! restart one after the other under load.
 
-mod cluster;
+pub(super) mod cluster;
 mod failover;
 mod partition;
 mod parts;

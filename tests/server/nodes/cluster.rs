@@ -222,7 +222,8 @@ async fn id(what: &str) -> Result<u32> {
     Ok(String::from_utf8(output.stdout)?.trim().parse()?)
 }
 
-fn newest() -> Result<PathBuf> {
+/// The newest PostgreSQL's programs.
+pub(in crate::server) fn newest() -> Result<PathBuf> {
     let versions = fs::read_dir("/usr/lib/postgresql")?.flatten();
     let number = |entry: &fs::DirEntry| {
         entry

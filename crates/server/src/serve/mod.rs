@@ -29,6 +29,8 @@ pub use tls::{TlsError, check_certificate};
 
 /// A client that sends its headers slower than this is not served.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// So long after the last connection was taken nothing is closed that may be asked on.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 const MOST_HEADERS: usize = 100;
 const LARGEST_HEAD: usize = 64 * 1024;
 /// So many connections at once; more wait.
@@ -146,6 +148,9 @@ async fn take(
         });
     }
     drop(listener);
+    // What is closed while a request is on its way to it fails that request. Whoever asks on a connection
+    // that is open is answered, and told that it ends; a new one is refused, and goes elsewhere.
+    tokio::time::sleep(LAST_WORDS.min(drain)).await;
     let drained = tokio::time::timeout(drain, graceful.shutdown()).await;
     if drained.is_err() {
         tracing::warn!("some requests were still in progress at the end");

@@ -192,7 +192,7 @@ async fn a_node_that_says_nothing_is_named_and_the_bound_ends_the_wait() -> Resu
         if node.id == "dead" {
             ensure!(!node.acknowledged && node.acknowledged_after.is_none());
             let over = node.refuses_from_memory_since.context("no bound")?;
-            ensure!(over == receipt.committed_at + 1000, "{receipt:?}");
+            ensure!(over == receipt.committed_at + 900, "{receipt:?}");
         } else {
             ensure!(node.acknowledged && node.refuses_from_memory_since.is_none());
         }

@@ -53,9 +53,21 @@ async fn nginx(folder: &Path, server: &ServerProcess, service: u16) -> Result<(C
     let locations = locations
         .replace("127.0.0.1:8377", address)
         .replace("127.0.0.1:8080", &format!("127.0.0.1:{service}"));
+    start(folder, |port| {
+        format!("server {{ listen 127.0.0.1:{port};\n{locations}\n}}")
+    })
+    .await
+}
+
+/// nginx with what stands in its `http` block, for a port.
+pub(super) async fn start(
+    folder: &Path,
+    inside: impl FnOnce(u16) -> String,
+) -> Result<(Child, u16)> {
     let port = std::net::TcpListener::bind("127.0.0.1:0")?
         .local_addr()?
         .port();
+    let inside = inside(port);
     let place = folder.display();
     // Started by root it becomes somebody else, who cannot reach the folder: it stays root. One process,
     // so that ending it ends all of it.
@@ -69,7 +81,7 @@ async fn nginx(folder: &Path, server: &ServerProcess, service: u16) -> Result<(C
     let conf = format!(
         "{user}\ndaemon off;\nmaster_process off;\npid {place}/pid;\nerror_log {place}/error.log;\n\
          events {{ worker_connections 256; }}\nhttp {{ access_log {place}/access.log;\n{temporary}\
-         server {{ listen 127.0.0.1:{port};\n{locations}\n}} }}\n"
+         {inside} }}\n"
     );
     let file = folder.join("nginx.conf");
     std::fs::write(&file, conf)?;

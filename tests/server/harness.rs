@@ -97,6 +97,11 @@ impl ServerProcess {
         self.folder.path().join("data")
     }
 
+    /// From the next start on it serves from this PostgreSQL.
+    pub(crate) fn set_database(&mut self, url: String) {
+        self.options.database = Some(url);
+    }
+
     /// A file beside the data folder.
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<String> {
         let path = self.folder.path().join(name);

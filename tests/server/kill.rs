@@ -2,7 +2,7 @@
 //! answered holds, what was not answered either happened whole or not at all, and whatever may happen
 //! once happened at most once.
 
-mod access;
+pub(super) mod access;
 mod cases;
 mod keys;
 mod person;
@@ -24,15 +24,15 @@ const DELAYS: [u64; 4] = [400, 2_500, 9_000, ANSWERED];
 const SLOW_DELAYS: [u64; 4] = [2_000, 60_000, 150_000, ANSWERED];
 
 /// What a request that was struck came to.
-struct Answer {
-    status: u16,
+pub(super) struct Answer {
+    pub(super) status: u16,
     location: String,
     cookies: Vec<String>,
-    body: Value,
+    pub(super) body: Value,
 }
 
 impl Answer {
-    fn text(&self, name: &str) -> Result<&str> {
+    pub(super) fn text(&self, name: &str) -> Result<&str> {
         self.body[name]
             .as_str()
             .with_context(|| format!("no {name}: {}", self.body))
@@ -40,15 +40,15 @@ impl Answer {
 }
 
 /// A server that is killed, and how often it was before and after it answered.
-struct Victim {
-    server: ServerProcess,
+pub(super) struct Victim {
+    pub(super) server: ServerProcess,
     client: reqwest::Client,
     answered: u32,
     lost: u32,
 }
 
 impl Victim {
-    async fn start(database: Option<String>) -> Result<Self> {
+    pub(super) async fn start(database: Option<String>) -> Result<Self> {
         let options = Options {
             database,
             ..Options::default()
@@ -68,7 +68,7 @@ impl Victim {
     }
 
     /// Sends a request.
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer> {
+    pub(super) async fn send(&self, request: reqwest::RequestBuilder) -> Result<Answer> {
         read(request.send().await?).await
     }
 

@@ -9,6 +9,7 @@ mod load;
 mod nodes;
 mod pages;
 mod process;
+mod restore;
 mod schema;
 mod third_party;
 mod traces;

@@ -1,8 +1,13 @@
 //! Three server processes over one PostgreSQL: receipts, nodes that freeze or die, limits by Redis, a
 //! restart one after the other under load.
 
+pub(super) mod cluster;
+mod failover;
+mod partition;
 mod parts;
+mod proxy;
 mod redis;
+mod rolling;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -402,7 +407,7 @@ async fn a_restart_one_after_the_other_fails_no_request() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn ac_204_postgresql_is_restarted_and_the_nodes_go_on() -> Result<()> {
-    let cluster = parts::Cluster::start().await?;
+    let cluster = cluster::Cluster::start().await?;
     let three = Three::on(cluster.url(), Options::default()).await?;
     let (id, secret) = three.issue(json!({})).await?;
     let (kept, other) = three.issue(json!({})).await?;

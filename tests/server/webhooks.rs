@@ -1,14 +1,16 @@
 //! Webhooks, found keys and backups of a server that is a process: killed, restarted, written to.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
 use super::harness::{Options, ServerProcess};
+use crate::support::postgres::Database;
 
 /// Requests as they came: head and body.
 type Got = Arc<Mutex<Vec<(String, String)>>>;
@@ -187,6 +189,124 @@ async fn ac_144_a_stranger_ends_a_key_that_they_found() -> Result<()> {
         !server.logged().contains(&key[20..]),
         "the key is in the log"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_144_a_found_key_is_ended_after_a_kill_in_the_middle() -> Result<()> {
+    let database = Database::create().await?;
+    let mut server = ServerProcess::with(Options {
+        database: Some(database.url().to_owned()),
+        ..Options::default()
+    })
+    .await?;
+    define_scope(&server).await?;
+    let issued = issue(&server, "Billing").await?;
+    let key = text(&issued, "secret")?;
+    ensure!(verdict(&server, key).await? == 204);
+    // Somebody holds the key's row, so that its end waits.
+    let mut holder = PgConnection::connect(database.url()).await?;
+    let mut held = holder.begin().await?;
+    sqlx::query("SELECT id FROM api_keys FOR UPDATE")
+        .execute(&mut *held)
+        .await?;
+    let stranger = reqwest::Client::builder().no_proxy().build()?;
+    let report = stranger.post(server.at("/found-key"));
+    let answer = report.json(&json!({ "key": key })).send().await?;
+    ensure!(answer.status() == 200, "{}", answer.status());
+    server.signal("KILL")?;
+    let _ = server.ended().await?;
+    held.rollback().await?;
+    // It was written down before it was answered, and nobody can read it.
+    let kept: Vec<Vec<u8>> =
+        sqlx::query_scalar("SELECT body FROM outbox WHERE channel = 'found_key'")
+            .fetch_all(&mut holder)
+            .await?;
+    ensure!(kept.len() == 1, "{} reports are kept", kept.len());
+    let part = &key.as_bytes()[10..30];
+    ensure!(
+        !kept[0].windows(part.len()).any(|one| one == part),
+        "it can be read"
+    );
+    // The two minutes that the dead one had for it are over.
+    sqlx::query("UPDATE outbox SET claimed_until = 0")
+        .execute(&mut holder)
+        .await?;
+    server.serve().await?;
+    let end = Instant::now() + Duration::from_secs(20);
+    while verdict(&server, key).await? != 401 {
+        ensure!(Instant::now() < end, "it works on");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let left = async |holder: &mut PgConnection| -> Result<i64> {
+        let question = "SELECT COUNT(*) FROM outbox WHERE channel = 'found_key'";
+        Ok(sqlx::query_scalar(question).fetch_one(holder).await?)
+    };
+    while left(&mut holder).await? != 0 {
+        ensure!(Instant::now() < end, "the report is kept");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    ensure!(
+        !server.logged().contains(&key[20..]),
+        "the key is in the log"
+    );
+    holder.close().await?;
+    drop(server);
+    database.close().await
+}
+
+/// A figure of the server, by its name and labels.
+async fn figure(server: &ServerProcess, name: &str) -> Result<Option<i64>> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let text = client
+        .get(server.at("/metrics"))
+        .send()
+        .await?
+        .text()
+        .await?;
+    let rest = text.lines().find_map(|line| line.strip_prefix(name));
+    Ok(rest.and_then(|rest| rest.trim().parse().ok()))
+}
+
+#[tokio::test]
+async fn messages_that_wait_and_fail_are_figures() -> Result<()> {
+    let server = server().await?;
+    define_scope(&server).await?;
+    let dead = "keywright_outbox_attempts_total{channel=\"webhook\",outcome=\"dead\"}";
+    ensure!(figure(&server, dead).await? == Some(0));
+    // Nobody listens there: the port was ours a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+    let url = format!("http://127.0.0.1:{port}/hook");
+    let wish = json!({ "url": url, "events": ["key.issued"], "description": "" });
+    ask(&server, "/api/v1/webhooks", wish).await?;
+    for name in ["one", "two"] {
+        issue(&server, name).await?;
+    }
+    let wanted = [
+        ("keywright_outbox_waiting{channel=\"webhook\"}", 2),
+        ("keywright_outbox_retried{channel=\"webhook\"}", 2),
+        ("keywright_outbox_oldest_seconds{channel=\"webhook\"}", 3),
+        (
+            "keywright_outbox_attempts_total{channel=\"webhook\",outcome=\"retried\"}",
+            2,
+        ),
+    ];
+    let end = Instant::now() + Duration::from_secs(45);
+    loop {
+        let mut found = Vec::new();
+        for (name, least) in wanted {
+            let value = figure(&server, name).await?.context(name)?;
+            found.push((name, value, value >= least));
+        }
+        if found.iter().all(|(_, _, is_there)| *is_there) {
+            ensure!(found[0].1 == 2 && found[1].1 == 2, "{found:?}");
+            break;
+        }
+        ensure!(Instant::now() < end, "{found:?}");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let other = figure(&server, "keywright_outbox_waiting{channel=\"mail\"}").await?;
+    ensure!(other == Some(0), "{other:?}");
     Ok(())
 }
 

@@ -5,6 +5,9 @@
 //! index (sqlite.org/walformat.html §2.1), which every commit rewrites before it returns: one read
 //! of 48 bytes a verification, and no window. On PostgreSQL it is seen by the ordered log of changes
 //! within the lease; an index that was not confirmed for longer is not trusted.
+//!
+//! A log that a replica carries on may lack its last changes, and its numbers are given again: what was
+//! read last is compared with what stands there now, and a memory that knows another past is emptied.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,16 +19,27 @@ use keywright_index::{Applied, KeyId, KeyImage, PackedKid, PrincipalImage, Rules
 use sqlx::AnyConnection;
 
 use crate::open::Place;
+use crate::store::Kind;
+use crate::store::heads::LoggedChange;
 use crate::store::{self, images::Image};
 use crate::writer::Subject;
-use crate::{LocalRegistry, RegistryError, Shared, nodes};
+use crate::{LocalRegistry, RegistryError, Shared, nodes, pool};
 
-/// Memory is trusted for this long after the log was confirmed.
-const LEASE: Duration = Duration::from_secs(1);
+/// Memory is trusted for this long after the log was confirmed. With what a commit and an answer take,
+/// nothing is let through for a second after it was ended.
+const LEASE: Duration = Duration::from_millis(900);
 /// How often another node's changes are looked for.
 const POLL: Duration = Duration::from_millis(200);
 /// How many keys are read at a time when the index is built.
 const PAGE: i64 = 1000;
+/// A request waits no longer for the log, and while it is known to be silent not at all.
+const ANSWER_WITHIN: Duration = Duration::from_secs(2);
+/// A reading of the log that makes no step for so long is of a database that is lost.
+const LOST_AFTER: Duration = Duration::from_secs(5);
+/// The same for a page of keys.
+const PAGE_LOST_AFTER: Duration = Duration::from_secs(30);
+/// The longest wait between two looks at a database that refuses.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// What the index knows, and how it learns that it is behind.
 #[derive(Debug)]
@@ -44,6 +58,14 @@ pub(crate) struct Freshness {
     /// SQLite: the file whose header changes with every commit, opened when it is there.
     wal_index: Option<(std::path::PathBuf, OnceLock<File>)>,
     confirmed: Mutex<Confirmed>,
+    /// The newest change that is in the index, as the log had it: none where it was not read.
+    newest: Mutex<Option<LoggedChange>>,
+    /// Counts the steps of readings of the log.
+    steps: AtomicU64,
+    /// Whether the database let a reading of the log wait in vain, and none came to its end since.
+    silent: AtomicBool,
+    /// How often the log turned out to be another one than was read.
+    rewound: AtomicU64,
     /// Whether keys were removed since the index last forgot that they were.
     has_gone: AtomicBool,
     /// Whether a foreign key was ever imported: only then is what is not ours looked for.
@@ -70,6 +92,10 @@ impl Freshness {
             turn: tokio::sync::Mutex::default(),
             wal_index,
             confirmed: Mutex::default(),
+            newest: Mutex::default(),
+            steps: AtomicU64::new(0),
+            silent: AtomicBool::new(false),
+            rewound: AtomicU64::new(0),
             has_gone: AtomicBool::new(false),
             has_foreign: AtomicBool::new(false),
         }
@@ -116,6 +142,16 @@ impl Freshness {
             .unwrap_or_else(PoisonError::into_inner);
         confirmed.header = header;
         confirmed.at = Some(at);
+        self.silent.store(false, Ordering::Release);
+    }
+
+    fn newest(&self) -> Option<LoggedChange> {
+        let newest = self.newest.lock();
+        newest.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_newest(&self, change: Option<LoggedChange>) {
+        *self.newest.lock().unwrap_or_else(PoisonError::into_inner) = change;
     }
 }
 
@@ -151,12 +187,65 @@ fn since_boot() -> Duration {
     START.get_or_init(std::time::Instant::now).elapsed()
 }
 
-/// Confirms the log before the lease is over, so that verifications need not wait for it.
-async fn renew(shared: &Shared) -> Result<(), RegistryError> {
-    if shared.freshness.wal_index.is_some() && shared.freshness.is_confirmed() {
-        return Ok(());
+/// Confirms the log before the lease is over, so that verifications need not wait for it. `held` is a
+/// connection of its own, so that neither a busy pool nor the question whether it is still there takes
+/// of the lease.
+async fn renew(shared: &Shared, held: &mut Option<AnyConnection>) -> Result<(), RegistryError> {
+    if shared.kind == Kind::Sqlite {
+        if shared.freshness.is_confirmed() {
+            return Ok(());
+        }
+        return catch_up_on(shared, &mut *shared.pool.acquire().await?).await;
     }
-    catch_up_on(shared, &mut *shared.pool.acquire().await?).await
+    let mut connection = match held.take() {
+        Some(connection) => connection,
+        None => {
+            let made = tokio::time::timeout(LOST_AFTER, shared.pool.acquire()).await;
+            made.map_err(|_| lost(shared))??.detach()
+        }
+    };
+    {
+        let mut work = std::pin::pin!(catch_up_on(shared, &mut connection));
+        loop {
+            let before = shared.freshness.steps.load(Ordering::Relaxed);
+            match tokio::time::timeout(LOST_AFTER, &mut work).await {
+                Ok(done) => break done?,
+                // A long log is read page by page.
+                Err(_) if shared.freshness.steps.load(Ordering::Relaxed) != before => {}
+                Err(_) => return Err(lost(shared)),
+            }
+        }
+    }
+    *held = Some(connection);
+    Ok(())
+}
+
+/// Gives up all connections of a database that answers nothing.
+fn lost(shared: &Shared) -> RegistryError {
+    shared.freshness.silent.store(true, Ordering::Release);
+    shared.pool.replace();
+    pool::silent()
+}
+
+/// Waits for the log as long as a request may. What was waited for in vain once is not waited for again
+/// until the database answers: whoever asks is refused at once.
+async fn in_time(
+    shared: &Shared,
+    work: impl Future<Output = Result<(), RegistryError>>,
+) -> Result<(), RegistryError> {
+    if shared.kind == Kind::Sqlite {
+        return work.await;
+    }
+    if shared.freshness.silent.load(Ordering::Acquire) {
+        return Err(pool::silent());
+    }
+    match tokio::time::timeout(ANSWER_WITHIN, work).await {
+        Ok(done) => done,
+        Err(_) => {
+            shared.freshness.silent.store(true, Ordering::Release);
+            Err(pool::silent())
+        }
+    }
 }
 
 /// Reads the log on a given connection, when nobody else does.
@@ -191,11 +280,14 @@ pub(crate) async fn ensure(shared: &Shared) -> Result<(), RegistryError> {
     if shared.freshness.is_confirmed() {
         return Ok(());
     }
-    let _turn = shared.freshness.turn.lock().await;
-    if shared.freshness.is_confirmed() {
-        return Ok(());
-    }
-    catch_up(shared, &mut *shared.pool.acquire().await?).await
+    in_time(shared, async {
+        let _turn = shared.freshness.turn.lock().await;
+        if shared.freshness.is_confirmed() {
+            return Ok(());
+        }
+        catch_up(shared, &mut *shared.pool.acquire().await?).await
+    })
+    .await
 }
 
 /// The moment, for [`ensure_since`].
@@ -211,15 +303,18 @@ pub(crate) fn is_exact(shared: &Shared) -> bool {
 
 /// Makes sure that the log was read after `since`; those who ask together share one reading.
 pub(crate) async fn ensure_since(shared: &Shared, since: Duration) -> Result<(), RegistryError> {
-    let _turn = shared.freshness.turn.lock().await;
-    let confirmed = {
-        let confirmed = shared.freshness.confirmed.lock();
-        confirmed.unwrap_or_else(PoisonError::into_inner).at
-    };
-    if confirmed.is_some_and(|at| at > since) {
-        return Ok(());
-    }
-    catch_up(shared, &mut *shared.pool.acquire().await?).await
+    in_time(shared, async {
+        let _turn = shared.freshness.turn.lock().await;
+        let confirmed = {
+            let confirmed = shared.freshness.confirmed.lock();
+            confirmed.unwrap_or_else(PoisonError::into_inner).at
+        };
+        if confirmed.is_some_and(|at| at > since) {
+            return Ok(());
+        }
+        catch_up(shared, &mut *shared.pool.acquire().await?).await
+    })
+    .await
 }
 
 /// Tells the index, before the commit, what is about to change.
@@ -294,24 +389,46 @@ pub(crate) async fn after_commit(shared: &Shared) {
     }
 }
 
-/// The same for the writer, on its connection, with its `changes` and the keys that are new. If
-/// nobody else wrote meanwhile, the log need not be read: it would say the same.
+/// What a transaction of the writer changed.
+pub(crate) struct OwnChanges<'a> {
+    pub(crate) changes: &'a [(i64, Subject)],
+    /// When the transaction began, as the log has it.
+    pub(crate) at: i64,
+    /// The keys that are new.
+    pub(crate) images: Vec<Image>,
+    /// Whether the connection is a new one: it may lead to another database than the one before, a
+    /// replica that took its place.
+    pub(crate) is_new_connection: bool,
+}
+
+/// The same for the writer, on its connection. If nobody else wrote meanwhile, the log need not be read:
+/// it would say the same.
 pub(crate) async fn after_own_commit(
     shared: &Shared,
     connection: &mut AnyConnection,
-    changes: &[(i64, Subject)],
-    images: Vec<Image>,
+    own: OwnChanges<'_>,
 ) {
+    let OwnChanges {
+        changes, images, ..
+    } = own;
     let _turn = shared.freshness.turn.lock().await;
     let caught_up = async {
         // Read before the newest number: a commit in between changes it again.
         let (header, at) = (shared.freshness.header(), since_boot());
-        if !follows(shared.freshness.seen.load(Ordering::Acquire), changes)
+        if own.is_new_connection
+            || !follows(shared.freshness.seen.load(Ordering::Acquire), changes)
             || store::heads::change_bounds(connection).await?.0 != last_of(changes)
         {
             return catch_up(shared, connection).await;
         }
         take_in(shared, connection, changes.to_vec(), images).await?;
+        shared
+            .freshness
+            .set_newest(changes.last().map(|(version, subject)| LoggedChange {
+                version: *version,
+                at: own.at,
+                subject: subject.clone(),
+            }));
         nodes::beat(shared, connection, seen(shared)).await?;
         shared.freshness.confirm(header, at);
         Ok(())
@@ -346,22 +463,75 @@ async fn catch_up(shared: &Shared, connection: &mut AnyConnection) -> Result<(),
     let (header, at) = (shared.freshness.header(), since_boot());
     loop {
         let seen = shared.freshness.seen.load(Ordering::Acquire);
-        let changes = store::heads::changes_after(connection, seen, PAGE).await?;
-        if changes.is_empty() {
-            break;
+        let mut rows = store::heads::changes_from(connection, seen, PAGE).await?;
+        shared.freshness.steps.fetch_add(1, Ordering::Relaxed);
+        let is_all = i64::try_from(rows.len()).is_ok_and(|count| count < PAGE);
+        let known = (rows.first().is_some_and(|row| row.version == seen)).then(|| rows.remove(0));
+        if !is_same_past(shared, connection, seen, known).await? {
+            begin_anew(shared, connection).await?;
+            continue;
         }
-        if changes.first().is_some_and(|(first, _)| *first != seen + 1) {
+        let Some(newest) = rows.last().cloned() else {
+            break;
+        };
+        if rows.first().is_some_and(|row| row.version != seen + 1) {
             // The log was pruned while this process slept: begin anew.
             empty(shared, Duration::ZERO).await;
         }
-        let is_all = i64::try_from(changes.len()).is_ok_and(|count| count < PAGE);
+        let changes = rows
+            .into_iter()
+            .map(|row| (row.version, row.subject))
+            .collect();
         take_in(shared, connection, changes, Vec::new()).await?;
+        shared.freshness.set_newest(Some(newest));
         if is_all {
             break;
         }
     }
     nodes::beat(shared, connection, seen(shared)).await?;
     shared.freshness.confirm(header, at);
+    Ok(())
+}
+
+/// Whether the log goes on from what was read of it. `known` is its row of the newest change that is in
+/// the index.
+async fn is_same_past(
+    shared: &Shared,
+    connection: &mut AnyConnection,
+    seen: i64,
+    known: Option<LoggedChange>,
+) -> Result<bool, RegistryError> {
+    let before = shared.freshness.newest();
+    match (before, known) {
+        (Some(before), Some(known)) => Ok(before == known),
+        (None, Some(known)) => {
+            shared.freshness.set_newest(Some(known));
+            Ok(true)
+        }
+        // Its row was pruned, or never was.
+        (_, None) => {
+            let (newest, oldest) = store::heads::change_bounds(connection).await?;
+            Ok(newest >= seen && (oldest > seen || seen == 0))
+        }
+    }
+}
+
+/// The database has another past than the one that was read: a replica took over that had not heard of
+/// the last changes, or a backup was put back. Nothing that is in memory holds.
+async fn begin_anew(shared: &Shared, connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    // Read before memory is emptied: what comes after it is read again.
+    let (newest, _) = store::heads::change_bounds(connection).await?;
+    let seen = shared.freshness.seen.load(Ordering::Acquire);
+    tracing::error!(
+        seen,
+        newest,
+        "the database lacks changes that were committed before: what they ended may work again"
+    );
+    empty(shared, Duration::ZERO).await;
+    shared.nodes.forget_commits();
+    shared.freshness.set_newest(None);
+    shared.freshness.seen.store(newest, Ordering::Release);
+    shared.freshness.rewound.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
 
@@ -575,17 +745,19 @@ impl LocalRegistry {
         tokio::spawn(async move {
             let mut pause = Duration::from_millis(50);
             let mut building = Building::default();
+            let mut held = None;
             loop {
                 let Some(shared) = weak.upgrade() else { return };
                 if shared.pool.is_closed() {
                     return;
                 }
                 forget_gone(&shared).await;
-                let wait = if shared.index.is_complete() {
+                let is_silent = shared.freshness.silent.load(Ordering::Acquire);
+                let wait = if shared.index.is_complete() || is_silent {
                     // From here on only changes of other processes are to be looked for.
-                    renew(&shared).await.map(|()| POLL)
+                    renew(&shared, &mut held).await.map(|()| POLL)
                 } else {
-                    building.go_on(&shared).await
+                    building.go_on_in_time(&shared).await
                 };
                 drop(shared);
                 match wait {
@@ -599,7 +771,7 @@ impl LocalRegistry {
                             "the memory of keys waits for the database"
                         );
                         tokio::time::sleep(pause).await;
-                        pause = (pause * 2).min(Duration::from_secs(5));
+                        pause = (pause * 2).min(LONGEST_PAUSE);
                     }
                 }
             }
@@ -634,6 +806,15 @@ struct Building {
 }
 
 impl Building {
+    async fn go_on_in_time(&mut self, shared: &Shared) -> Result<Duration, RegistryError> {
+        if shared.kind == Kind::Sqlite {
+            return self.go_on(shared).await;
+        }
+        tokio::time::timeout(PAGE_LOST_AFTER, self.go_on(shared))
+            .await
+            .unwrap_or_else(|_| Err(lost(shared)))
+    }
+
     /// Reads one page. Returns how long to wait before the next step.
     async fn go_on(&mut self, shared: &Shared) -> Result<Duration, RegistryError> {
         let until = *shared
@@ -676,6 +857,9 @@ impl Building {
 pub(crate) async fn begin(shared: &Shared) -> Result<(), RegistryError> {
     let mut connection = shared.pool.acquire().await?;
     let (version, _) = store::heads::change_bounds(&mut connection).await?;
+    let newest = store::heads::changes_from(&mut connection, version, 1).await?;
+    let newest = newest.into_iter().find(|row| row.version == version);
+    shared.freshness.set_newest(newest);
     shared.freshness.seen.store(version, Ordering::Release);
     let foreign = store::images::has_foreign(&mut connection).await?;
     shared

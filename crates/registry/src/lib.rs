@@ -24,6 +24,7 @@ pub mod outbox;
 pub mod people;
 mod peppers;
 mod policies;
+mod pool;
 mod portable;
 mod principals;
 mod reader;
@@ -91,7 +92,7 @@ pub struct LocalRegistry {
 struct Shared {
     place: Place,
     kind: store::Kind,
-    pool: sqlx::AnyPool,
+    pool: pool::Pool,
     clock: Clock,
     writer: writer::Writer,
     /// The writer's own connection.
@@ -122,5 +123,17 @@ impl LocalRegistry {
 
     fn now(&self) -> i64 {
         self.shared.clock.now()
+    }
+
+    /// Does work in the background that asks the registry, unless the database falls silent meanwhile:
+    /// then its connections are given up, and what waited on one would wait for many minutes.
+    ///
+    /// # Errors
+    /// [`RegistryError::Store`] when that happened.
+    pub async fn while_reachable<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, RegistryError> {
+        self.shared.pool.while_reachable(work).await
     }
 }

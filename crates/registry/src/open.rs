@@ -5,12 +5,13 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
+use sqlx::any::AnyConnectOptions;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{AnyConnection, AnyPool, Connection};
+use sqlx::{AnyConnection, Connection};
 
 use crate::error::RegistryError;
 use crate::freshness::{self, Freshness};
+use crate::pool::{BUSY_TIMEOUT_MS, Pool};
 use crate::reader;
 use crate::store::{self, Kind};
 use crate::uses::UseRecorder;
@@ -18,10 +19,11 @@ use crate::writer::{self, Unit};
 use crate::{LocalRegistry, Shared};
 
 static MIGRATIONS: Migrator = sqlx::migrate!();
-const BUSY_TIMEOUT_MS: u32 = 5000;
 /// How often a migration that makes no progress is tried again.
 const MIGRATION_TRIES: usize = 10;
 const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// A database that answers nothing is not waited for longer when the registry closes.
+const CLOSE_WITHIN: Duration = Duration::from_secs(8);
 
 /// The time, as Unix milliseconds; tests pass their own.
 #[derive(Clone)]
@@ -179,7 +181,7 @@ impl LocalRegistry {
             Place::File(_) => Kind::Sqlite,
             Place::Postgres(_) => Kind::Postgres,
         };
-        let pool = pool(options, kind).await?;
+        let pool = Pool::connect(options, kind).await?;
         let (writer, queue) = writer::queue();
         let (reader, questions) = reader::reader();
         let shared = Arc::new(Shared {
@@ -246,7 +248,13 @@ impl LocalRegistry {
         // The pool waits for every connection, and this one is never given back by itself.
         self.shared.reader.close();
         // The group that is being written is finished first.
-        self.shared.kept.lock().await.close().await;
+        let kept = async { self.shared.kept.lock().await.close().await };
+        if self.is_shared() {
+            // Unless the database answers nothing.
+            let _ = tokio::time::timeout(CLOSE_WITHIN, kept).await;
+        } else {
+            kept.await;
+        }
         self.shared.pool.close().await;
     }
 
@@ -298,35 +306,6 @@ async fn migrate_file(connection: &mut AnyConnection, found: i64) -> Result<(), 
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     Ok(())
-}
-
-async fn pool(options: AnyConnectOptions, kind: Kind) -> Result<AnyPool, RegistryError> {
-    let mut pool = AnyPoolOptions::new().max_connections(match kind {
-        Kind::Sqlite => 5,
-        Kind::Postgres => 10,
-    });
-    if kind == Kind::Sqlite {
-        // The last connection to a file takes its log away, and with it what tells us of other
-        // processes' commits: from the first to the last moment, one stays open.
-        pool = pool
-            .min_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None);
-    }
-    let pool = pool
-        .acquire_timeout(Duration::from_secs(10))
-        .after_connect(move |connection, _| {
-            Box::pin(async move {
-                let configured = match kind {
-                    Kind::Sqlite => store::file::configure(connection, BUSY_TIMEOUT_MS).await,
-                    Kind::Postgres => store::postgres::configure(connection).await,
-                };
-                configured.map_err(|error| sqlx::Error::Configuration(error.to_string().into()))
-            })
-        })
-        .connect_with(options)
-        .await?;
-    Ok(pool)
 }
 
 fn check_version(found: i64) -> Result<(), RegistryError> {

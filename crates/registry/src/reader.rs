@@ -68,7 +68,11 @@ pub(crate) fn start(shared: &Arc<Shared>, mut questions: Questions) {
         while questions.0.recv_many(&mut group, GROUP).await > 0 {
             let Some(shared) = weak.upgrade() else { return };
             let kids: Vec<String> = group.iter().map(|(kid, _)| kid.clone()).collect();
-            let loaded = load(&shared, &mut connection, &kids).await;
+            let loaded = shared
+                .pool
+                .while_reachable(load(&shared, &mut connection, &kids))
+                .await
+                .and_then(|loaded| loaded);
             for (_, answer) in group.drain(..) {
                 // Whoever asked may have gone.
                 let _ = answer.send(loaded.clone());

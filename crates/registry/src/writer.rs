@@ -56,6 +56,8 @@ pub(crate) struct Unit {
     grouped: bool,
     /// Whether other nodes hear of it.
     is_shared: bool,
+    /// Whether the connection was made for this transaction.
+    is_new_connection: bool,
 }
 
 /// Rows that wait to be written with those of the rest of the group: many in one statement.
@@ -237,10 +239,11 @@ impl Unit {
     }
 
     async fn begin(shared: &Shared, kept: &mut Kept) -> Result<Self, RegistryError> {
-        let (connection, head) = kept.begin(shared).await?;
+        let begun = shared.pool.while_reachable(kept.begin(shared)).await??;
         Ok(Self {
-            connection,
-            head,
+            connection: begun.connection,
+            head: begun.head,
+            is_new_connection: begun.is_new,
             now: shared.clock.now(),
             wrote: false,
             events: Vec::new(),
@@ -264,13 +267,14 @@ impl Unit {
     /// was anything to write, with the keys that are new.
     async fn commit(
         mut self,
+        shared: &Shared,
         kept: &mut Kept,
     ) -> Result<Option<(AnyConnection, Vec<Image>)>, Fate> {
         if self.events.is_empty() && self.changes.is_empty() && !self.wrote {
             kept.roll_back(self.connection).await;
             return Ok(None);
         }
-        let flushed: Result<(), RegistryError> = async {
+        let flush = async {
             self.flush().await?;
             store::audit::insert_all(&mut self.connection, &mut self.head, self.now, &self.events)
                 .await?;
@@ -280,17 +284,22 @@ impl Unit {
             let actions = self.events.iter().map(|(_, event)| event.action);
             match Wake::of(actions, self.head.change_version).filter(|_| self.is_shared) {
                 Some(wake) => store::nodes::notify(&mut self.connection, &wake.payload()).await,
-                None => Ok(()),
+                None => Ok::<(), RegistryError>(()),
             }
-        }
-        .await;
-        if let Err(error) = flushed {
+        };
+        let flushed = shared.pool.while_reachable(flush).await;
+        if let Err(error) = flushed.and_then(|flushed| flushed) {
             return Err(self.undo(kept, error).await);
         }
         // A connection that fails here is not kept: what it would say next is not known either.
-        store::commit(&mut self.connection)
+        let committed = shared
+            .pool
+            .while_reachable(store::commit(&mut self.connection));
+        let unknown = |error: String| Fate::Unknown(RegistryError::CommitUnknown(error));
+        committed
             .await
-            .map_err(|error| Fate::Unknown(RegistryError::CommitUnknown(error.to_string())))?;
+            .map_err(|error| unknown(error.to_string()))?
+            .map_err(|error| unknown(error.to_string()))?;
         Ok(Some((self.connection, self.images)))
     }
 }
@@ -496,7 +505,8 @@ async fn attempt(
 ) -> Result<Vec<Result<(), RegistryError>>, Fate> {
     let mut unit = Unit::begin(shared, kept).await.map_err(Fate::Undone)?;
     let wants: Vec<&Wants> = jobs.iter().map(|job| job.wants()).collect();
-    if let Err(error) = unit.read_ahead(&wants).await {
+    let ahead = shared.pool.while_reachable(unit.read_ahead(&wants)).await;
+    if let Err(error) = ahead.and_then(|ahead| ahead) {
         return Err(unit.undo(kept, error).await);
     }
     let mut outcomes = Vec::with_capacity(jobs.len());
@@ -508,12 +518,14 @@ async fn attempt(
         );
         let wrote = std::mem::replace(&mut unit.wrote, false);
         unit.grouped = job.is_grouped();
-        if !unit.grouped
-            && let Err(error) = unit.flush().await
-        {
-            return Err(unit.undo(kept, error).await);
+        if !unit.grouped {
+            let flushed = shared.pool.while_reachable(unit.flush()).await;
+            if let Err(error) = flushed.and_then(|flushed| flushed) {
+                return Err(unit.undo(kept, error).await);
+            }
         }
-        let outcome = job.run(&mut unit).await;
+        let ran = shared.pool.while_reachable(job.run(&mut unit)).await;
+        let outcome = ran.and_then(|outcome| outcome);
         if !unit.grouped {
             unit.known = Known::default();
             unit.ahead = Ahead::default();
@@ -529,15 +541,25 @@ async fn attempt(
         unit.wrote |= wrote;
         outcomes.push(outcome);
     }
-    let changes = unit.changes.clone();
+    let (changes, began, is_new_connection) =
+        (unit.changes.clone(), unit.now, unit.is_new_connection);
     freshness::before_commit(shared, &changes);
-    match unit.commit(kept).await {
+    match unit.commit(shared, kept).await {
         Ok(None) => Ok(outcomes),
         Ok(Some((mut connection, images))) => {
             let (at, at_ms) = (Instant::now(), shared.clock.now());
-            freshness::after_own_commit(shared, &mut connection, &changes, images).await;
+            let own = freshness::OwnChanges {
+                changes: &changes,
+                at: began,
+                images,
+                is_new_connection,
+            };
+            let applied = freshness::after_own_commit(shared, &mut connection, own);
+            let applied = shared.pool.while_reachable(applied).await.is_ok();
             shared.nodes.committed(&changes, at, at_ms);
-            kept.keep(connection);
+            if applied {
+                kept.keep(connection);
+            }
             Ok(outcomes)
         }
         Err(Fate::Undone(error)) => {
@@ -545,7 +567,9 @@ async fn attempt(
             Err(Fate::Undone(error))
         }
         Err(Fate::Unknown(error)) => {
-            freshness::after_unknown(shared, &changes).await;
+            let asked = freshness::after_unknown(shared, &changes);
+            // Otherwise what is in doubt stays so.
+            let _ = shared.pool.while_reachable(asked).await;
             Err(Fate::Unknown(error))
         }
     }

@@ -177,7 +177,11 @@ impl Server {
             loop {
                 tokio::time::sleep(SETTLE_EVERY).await;
                 let Some(app) = weak.upgrade() else { return };
-                if let Err(error) = settle_keys(&app).await {
+                let settled = app.registry.while_reachable(settle_keys(&app)).await;
+                if let Err(error) = settled
+                    .map_err(BuildError::from)
+                    .and_then(|settled| settled)
+                {
                     tracing::warn!(%error, "signing keys stay as they are until the next minute");
                 }
             }

@@ -81,6 +81,29 @@ fn refresh_form(refresh_token: &str) -> String {
     ])
 }
 
+/// Uses a refresh token.
+pub(in crate::server) async fn refresh_with(
+    victim: &Victim,
+    refresh_token: &str,
+) -> Result<Answer> {
+    token(victim, refresh_form(refresh_token)).await
+}
+
+/// Revokes a token.
+pub(in crate::server) async fn revoke(victim: &Victim, one: &str) -> Result<Answer> {
+    let fields = [("client_id", "third"), ("token", one)];
+    let request = victim.client.post(victim.server.at("/oauth2/revoke"));
+    let kind = "application/x-www-form-urlencoded";
+    victim
+        .send(request.header("content-type", kind).body(form(&fields)))
+        .await
+}
+
+/// The client that these use.
+pub(in crate::server) async fn prepare(victim: &Victim) -> Result<()> {
+    super::cases::prepare(victim).await
+}
+
 async fn signed_in(victim: &Victim) -> Result<(Person, String)> {
     let mut person = Person::signed_in(victim, PASSWORD).await?;
     let code = code(victim, &mut person).await?;
@@ -88,7 +111,7 @@ async fn signed_in(victim: &Victim) -> Result<(Person, String)> {
 }
 
 /// Tokens of a new family.
-async fn family(victim: &Victim) -> Result<Answer> {
+pub(in crate::server) async fn family(victim: &Victim) -> Result<Answer> {
     let (_, code) = signed_in(victim).await?;
     let tokens = redeem(victim, &code).await?;
     ensure!(tokens.status == 200, "{}", tokens.body);

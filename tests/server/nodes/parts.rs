@@ -1,8 +1,7 @@
-//! Three processes over one database, who calls them, and a PostgreSQL that a test may restart.
+//! Three processes over one database, and who calls them.
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -97,7 +96,7 @@ pub(super) struct Three {
     first: ServerProcess,
     further: Vec<Further>,
     callers: [Caller; 3],
-    url: String,
+    urls: [String; 3],
     database: Option<Database>,
 }
 
@@ -112,15 +111,20 @@ impl Three {
 
     /// Over a database that is there.
     pub(super) async fn on(url: &str, options: Options) -> Result<Self> {
+        Self::on_each([url, url, url].map(str::to_owned), options).await
+    }
+
+    /// The same, each by an address of its own.
+    pub(super) async fn on_each(urls: [String; 3], options: Options) -> Result<Self> {
         let settings = format!("node_name = \"one\"\n{}", options.settings);
         let first = ServerProcess::with(Options {
-            database: Some(url.to_owned()),
+            database: Some(urls[0].clone()),
             settings: Box::leak(settings.into_boxed_str()),
             ..options
         })
         .await?;
         let mut further = Vec::new();
-        for name in &NAMES[1..] {
+        for (name, url) in NAMES.iter().zip(&urls).skip(1) {
             let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
             let listen = format!("127.0.0.1:{port}");
             let log = first.data().with_file_name(format!("log-{name}"));
@@ -148,13 +152,21 @@ impl Three {
             first,
             further,
             callers,
-            url: url.to_owned(),
+            urls,
             database: None,
         })
     }
 
     pub(super) fn first(&self) -> &ServerProcess {
         &self.first
+    }
+
+    /// What a node logged so far.
+    pub(super) fn logged(&self, node: usize) -> String {
+        match node {
+            0 => self.first.logged(),
+            _ => fs::read_to_string(&self.further[node - 1].log).unwrap_or_default(),
+        }
     }
 
     pub(super) fn caller(&self, node: usize) -> Caller {
@@ -213,7 +225,8 @@ impl Three {
         let further = &mut self.further[node - 1];
         further.process.wait().await?;
         let (listen, log) = (further.listen.clone(), further.log.clone());
-        further.process = serve(&self.first, &listen, &self.url, further.name, &log).await?;
+        let url = &self.urls[node];
+        further.process = serve(&self.first, &listen, url, further.name, &log).await?;
         Ok(())
     }
 
@@ -255,137 +268,4 @@ async fn serve(
     tokio::time::timeout(Duration::from_secs(30), ready).await??;
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     Ok(process)
-}
-
-/// A PostgreSQL of the test's own, as `cargo xtask postgres` starts them: one that may be restarted.
-pub(super) struct Cluster {
-    folder: tempfile::TempDir,
-    programs: PathBuf,
-    other: Option<(u32, u32)>,
-    port: u16,
-    url: String,
-}
-
-impl Cluster {
-    pub(super) async fn start() -> Result<Self> {
-        let folder = tempfile::Builder::new()
-            .prefix("kwx-pg-")
-            .tempdir_in("/tmp")?;
-        // PostgreSQL refuses to run as root.
-        let other = match fs::metadata("/proc/self")?.uid() {
-            0 => Some((id("--user").await?, id("--group").await?)),
-            _ => None,
-        };
-        if let Some((user, group)) = other {
-            chown(folder.path(), Some(user), Some(group))?;
-        }
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let cluster = Self {
-            programs: newest()?,
-            folder,
-            other,
-            port,
-            url: format!("postgres://postgres@127.0.0.1:{port}/postgres"),
-        };
-        let data = cluster.data();
-        let words = [
-            "--username",
-            "postgres",
-            "--auth=trust",
-            "--no-sync",
-            "--encoding=UTF8",
-        ];
-        cluster
-            .run("initdb", &[&["-D", &data][..], &words[..]].concat())
-            .await?;
-        cluster.pg_ctl("start").await?;
-        Ok(cluster)
-    }
-
-    pub(super) fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// Cuts everybody off and comes back, a second later at the latest.
-    pub(super) async fn restart(&self) -> Result<()> {
-        self.pg_ctl("restart").await
-    }
-
-    fn data(&self) -> String {
-        self.folder.path().join("data").display().to_string()
-    }
-
-    async fn pg_ctl(&self, verb: &str) -> Result<()> {
-        let options = format!(
-            "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories= -c max_connections=100",
-            self.port
-        );
-        let (data, log) = (
-            self.data(),
-            self.folder.path().join("log").display().to_string(),
-        );
-        let words = [
-            "-D", &data, "-l", &log, "-w", "-m", "fast", "-o", &options, verb,
-        ];
-        self.run("pg_ctl", &words).await
-    }
-
-    async fn run(&self, program: &str, words: &[&str]) -> Result<()> {
-        let mut command = Command::new("setpriv");
-        if let Some((user, group)) = self.other {
-            command.args([format!("--reuid={user}"), format!("--regid={group}")]);
-            command.arg("--init-groups");
-        }
-        command
-            .arg("--")
-            .arg(self.programs.join(program))
-            .args(words);
-        command.current_dir(self.folder.path());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let status = tokio::time::timeout(Duration::from_secs(60), command.status()).await??;
-        let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-        ensure!(status.success(), "{program} {words:?}: {status}\n{log}");
-        Ok(())
-    }
-}
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        // The postmaster's own file has its id in the first line.
-        let file = self.folder.path().join("data/postmaster.pid");
-        let id = fs::read_to_string(file).unwrap_or_default();
-        if let Some(id) = id.lines().next() {
-            let _ = std::process::Command::new("kill")
-                .args(["-QUIT", id])
-                .status();
-            for _ in 0..50 {
-                if !PathBuf::from(format!("/proc/{id}")).exists() {
-                    break;
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        }
-    }
-}
-
-async fn id(what: &str) -> Result<u32> {
-    let output = Command::new("id").args([what, "postgres"]).output().await?;
-    Ok(String::from_utf8(output.stdout)?.trim().parse()?)
-}
-
-fn newest() -> Result<PathBuf> {
-    let versions = fs::read_dir("/usr/lib/postgresql")?.flatten();
-    let number = |entry: &fs::DirEntry| {
-        entry
-            .file_name()
-            .to_str()
-            .and_then(|name| name.parse::<u32>().ok())
-    };
-    let newest = versions
-        .filter(|entry| entry.path().join("bin/initdb").is_file())
-        .max_by_key(number);
-    Ok(newest.context("no PostgreSQL")?.path().join("bin"))
 }

@@ -1,6 +1,7 @@
 //! Limits that three processes count together, in Debian's Redis; and what they do without it.
 
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -9,8 +10,9 @@ use serde_json::json;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
-use super::parts::{Caller, Three};
-use crate::server::harness::Options;
+use super::parts::{Caller, Three, client};
+use crate::server::harness::{Options, ServerProcess};
+use crate::support::certificates::certificates;
 use crate::support::postgres::Database;
 
 /// A Redis on a port of its own; it ends with this value.
@@ -18,6 +20,7 @@ struct Redis {
     port: u16,
     folder: tempfile::TempDir,
     process: Child,
+    scheme: &'static str,
 }
 
 impl Redis {
@@ -29,13 +32,46 @@ impl Redis {
             port,
             folder,
             process,
+            scheme: "redis",
         };
         redis.answers().await?;
         Ok(redis)
     }
 
+    /// One that speaks TLS and nothing else, with the file of the authority that vouches for it.
+    async fn start_with_tls() -> Result<(Self, PathBuf)> {
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let folder = tempfile::tempdir()?;
+        let made = certificates(folder.path(), "127.0.0.1")?;
+        let process = Command::new("redis-server")
+            .args(["--port", "0", "--tls-port", &port.to_string()])
+            .args(["--bind", "127.0.0.1", "--tls-auth-clients", "no"])
+            .arg("--tls-cert-file")
+            .arg(&made.certificate)
+            .arg("--tls-key-file")
+            .arg(&made.key)
+            .arg("--tls-ca-cert-file")
+            .arg(&made.authority)
+            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .arg(folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("redis-server is missing: run the tests by `cargo xtask test`")?;
+        let mut redis = Self {
+            port,
+            folder,
+            process,
+            scheme: "rediss",
+        };
+        redis.answers().await?;
+        Ok((redis, made.authority))
+    }
+
     fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        format!("{}://127.0.0.1:{}", self.scheme, self.port)
     }
 
     async fn answers(&mut self) -> Result<()> {
@@ -216,6 +252,46 @@ async fn ac_132_without_redis_nothing_passes_uncounted_where_that_was_asked_for(
         ensure!(Instant::now() < end, "it does not come back");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+    three.close().await?;
+    database.close().await
+}
+
+/// Whether a node counts by Redis.
+async fn counts_by_redis(address: &str) -> Result<bool> {
+    let request = client()?.get(format!("{address}/metrics"));
+    let text = request.send().await?.text().await?;
+    let up = text
+        .lines()
+        .find_map(|line| line.strip_prefix("keywright_redis_up "));
+    Ok(up.context("no figure")? == "1")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn ac_132_a_limit_is_counted_over_three_nodes_by_a_redis_with_tls() -> Result<()> {
+    let ((redis, authority), database) =
+        (Redis::start_with_tls().await?, Database::create().await?);
+    let trust = format!("redis_ca = \"{}\"\n", authority.display());
+    let three = three_on(&redis, &database, &trust).await?;
+    for node in 0..3 {
+        ensure!(
+            counts_by_redis(&three.caller(node).at("")).await?,
+            "node {node}"
+        );
+    }
+    let (_, secret) = three.issue(limit(50, false)).await?;
+    let (valid, away, _) = spread(&three, &secret, 120).await?;
+    ensure!(
+        is_about(valid, 50) && away == 0,
+        "{valid} let through, {away} not answered"
+    );
+    // Whoever does not know the authority tells it nothing.
+    let settings = format!("redis_url = \"{}\"\n", redis.url());
+    let stranger = ServerProcess::with(Options {
+        settings: Box::leak(settings.into_boxed_str()),
+        ..Options::default()
+    })
+    .await?;
+    ensure!(!counts_by_redis(&stranger.issuer).await?);
     three.close().await?;
     database.close().await
 }

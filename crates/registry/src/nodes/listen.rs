@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{Acquire as _, AnyConnection};
 
 use super::Wake;
-use crate::{RegistryError, Shared, freshness, store};
+use crate::{RegistryError, Shared, freshness, pool, store};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -40,7 +40,15 @@ async fn listen_for_ever(weak: &Weak<Shared>, address: &str) {
     let mut pause = FIRST_PAUSE;
     loop {
         let begun = Instant::now();
-        let ended = listen(weak, address).await;
+        let mut lost = {
+            let Some(shared) = weak.upgrade() else { return };
+            shared.pool.watch()
+        };
+        let ended = tokio::select! {
+            ended = listen(weak, address) => ended,
+            // Its connections are as silent as the others.
+            _ = lost.changed() => Err(pool::silent()),
+        };
         let Some(shared) = weak.upgrade() else { return };
         let was_listening = shared.nodes.listening.swap(false, Ordering::Relaxed);
         if was_listening {

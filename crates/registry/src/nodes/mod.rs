@@ -1,7 +1,7 @@
 //! Several nodes over one PostgreSQL database: who is there, who has read what, and that a change
 //! which takes something away reaches the others at once.
 //!
-//! What holds without any of this: memory is trusted for a second after the log of changes was read
+//! What holds without any of this: memory is trusted for 0.9 s after the log of changes was read
 //! (`freshness`). A node trusts its memory only while its row here is fresh as well, so that whoever
 //! asks which nodes have read a change misses none that could still answer from before it.
 
@@ -133,6 +133,12 @@ impl Nodes {
         });
     }
 
+    /// Forgets them: their numbers are given anew.
+    pub(crate) fn forget_commits(&self) {
+        let mut commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
+        commits.clear();
+    }
+
     /// Whether this process wrote a change itself: its memory had it before anybody was told.
     fn is_own(&self, version: i64) -> bool {
         let commits = self.commits.lock().unwrap_or_else(PoisonError::into_inner);
@@ -247,6 +253,20 @@ impl LocalRegistry {
     #[must_use]
     pub fn is_shared(&self) -> bool {
         self.shared.kind == Kind::Postgres
+    }
+
+    /// Whether replicas follow the database while no commit waits for one. What was committed last is lost
+    /// then when a replica takes over: what it ended works again. False for a file.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if the database does not say.
+    pub async fn may_lose_commits(&self) -> Result<bool, RegistryError> {
+        if !self.is_shared() {
+            return Ok(false);
+        }
+        let mut connection = self.shared.pool.acquire().await?;
+        let (replicas, waited_for) = store::postgres::replication(&mut connection).await?;
+        Ok(replicas > 0 && !waited_for)
     }
 
     /// Counts up when access tokens, sessions or grants may have ended early on another node. A hint:

@@ -74,6 +74,26 @@ impl LocalRegistry {
         store::alerts::untold(&mut connection, before, i64::from(limit.clamp(1, 500))).await
     }
 
+    /// Writes one message that was made of nothing that is written down, unless `most` wait for its target
+    /// already. When this returns, a crash does not lose it.
+    ///
+    /// # Errors
+    /// [`RegistryError::Locked`] if too many wait; [`RegistryError`] if nothing can be written.
+    pub async fn enqueue_one(&self, message: NewMessage, most: i64) -> Result<(), RegistryError> {
+        self.write((message, most), |unit, (message, most)| {
+            Box::pin(async move {
+                let now = unit.now();
+                let waiting =
+                    store::outbox::count_waiting(unit.read(), message.channel, &message.target);
+                if waiting.await? >= *most {
+                    return Err(RegistryError::Locked);
+                }
+                store::outbox::insert(unit.write(), message, now).await
+            })
+        })
+        .await
+    }
+
     /// Writes messages, with what they were made of, in one transaction. Returns false, and writes
     /// nothing, if another node was faster. A target that was told an event before is not told again.
     ///

@@ -93,6 +93,19 @@ pub struct Attempt {
     pub excerpt: String,
 }
 
+/// What waits in one channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// The channel.
+    pub channel: Channel,
+    /// Messages that are to be sent.
+    pub messages: i64,
+    /// Those of them that were tried in vain.
+    pub retried: i64,
+    /// When the oldest was made (Unix ms).
+    pub oldest_at: i64,
+}
+
 /// What came of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
@@ -234,6 +247,25 @@ impl LocalRegistry {
     /// [`RegistryError`] if nothing can be read.
     pub async fn administrator_addresses(&self) -> Result<Vec<String>, RegistryError> {
         store::outbox::administrators(&mut *self.shared.pool.acquire().await?, 20).await
+    }
+
+    /// Removes a message, however it stands.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written.
+    pub async fn remove_message(&self, id: &str) -> Result<(), RegistryError> {
+        self.write(vec![id.to_owned()], |unit, ids| {
+            Box::pin(async move { store::outbox::remove(unit.write(), ids).await.map(drop) })
+        })
+        .await
+    }
+
+    /// What waits to be sent, by channel; channels of which nothing waits are not in it.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn waiting_messages(&self) -> Result<Vec<Waiting>, RegistryError> {
+        store::outbox::waiting(&mut *self.shared.pool.acquire().await?).await
     }
 
     /// Removes messages that ended before this moment (Unix ms), a few hundred at most. Returns how

@@ -7,7 +7,7 @@ mod messages;
 mod webhooks;
 
 pub use feed::{AuditFeed, UntoldAlert};
-pub use messages::{Attempt, Claimed, Message, MessageState, Outcome};
+pub use messages::{Attempt, Claimed, Message, MessageState, Outcome, Waiting};
 pub use webhooks::{NewWebhook, Webhook, WebhookChange, WebhookSecrets};
 
 /// How a message leaves.
@@ -19,9 +19,14 @@ pub enum Channel {
     Mail,
     /// To a client, that a session ended (OpenID Connect Back-Channel Logout).
     Logout,
+    /// To ourselves: somebody reported a key that they found. It is removed when it was seen to.
+    FoundKey,
 }
 
 impl Channel {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Webhook, Self::Mail, Self::Logout, Self::FoundKey];
+
     /// Stable text.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -29,15 +34,14 @@ impl Channel {
             Self::Webhook => "webhook",
             Self::Mail => "mail",
             Self::Logout => "logout",
+            Self::FoundKey => "found_key",
         }
     }
 
     /// Reads the stable text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Webhook, Self::Mail, Self::Logout]
-            .into_iter()
-            .find(|one| one.as_str() == text)
+        Self::ALL.into_iter().find(|one| one.as_str() == text)
     }
 }
 

@@ -273,6 +273,35 @@ impl LocalRegistry {
         .await
     }
 
+    /// Ends every refresh family, with the access tokens of it, and forgets codes that nobody redeemed:
+    /// for a database that was put back from a backup. A refresh token that was used after the backup is
+    /// unused in it, so whoever kept one could go on with the family beside the one who has its
+    /// successor. Returns how many ended.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written.
+    pub async fn end_refresh_families(&self, actor: &Actor) -> Result<usize, RegistryError> {
+        self.write(actor.clone(), |unit, actor| {
+            Box::pin(async move {
+                let now = unit.now();
+                let how = (now, actor.as_str(), EndReason::Revoked);
+                let until = now.saturating_add(LONGEST_ACCESS_MS);
+                let ended =
+                    store::people::grants::revoke(unit.write(), Revoked::All, how, until).await?;
+                store::people::grants::remove_codes(unit.write()).await?;
+                let mut event = NewEvent::about_registry(
+                    AuditAction::GrantRevoked,
+                    "All refresh families ended: the database was put back from a backup"
+                        .to_owned(),
+                );
+                event.details.push(("families", ended.to_string()));
+                unit.audit(actor, event);
+                Ok(ended)
+            })
+        })
+        .await
+    }
+
     /// A client gives a refresh token back (RFC 7009 §2.1): the whole grant ends, and its access
     /// tokens with it (AC-095). False for a token that is unknown or another client's.
     ///

@@ -109,6 +109,22 @@ impl From<std::io::Error> for BackupError {
 }
 
 impl LocalRegistry {
+    /// Writes down that the database of this registry was put back from a backup of its own, as
+    /// [`Self::restore_backup`] does for a file: changes are numbered past everything that was known
+    /// before, so that no memory takes anything of it for newer. All nodes are stopped meanwhile.
+    /// Returns how many secrets are live.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written.
+    pub async fn mark_put_back(&self, actor: &Actor) -> Result<i64, RegistryError> {
+        let (_, live) = self
+            .write(actor.clone(), |unit, actor| {
+                Box::pin(mark_restored(unit, actor, None))
+            })
+            .await?;
+        Ok(live)
+    }
+
     /// Copies the registry into a new file (0600), with a manifest beside it. Others go on reading
     /// and writing meanwhile.
     ///
@@ -282,7 +298,7 @@ async fn put_back(
     let input = (actor.clone(), manifest.clone());
     let marked = registry
         .write(input, |unit, (actor, manifest)| {
-            Box::pin(mark_restored(unit, actor, manifest))
+            Box::pin(mark_restored(unit, actor, Some(manifest)))
         })
         .await;
     let needed = registry.list_peppers().await;
@@ -304,7 +320,7 @@ async fn put_back(
 async fn mark_restored(
     unit: &mut Unit,
     actor: &Actor,
-    manifest: &BackupManifest,
+    manifest: Option<&BackupManifest>,
 ) -> Result<(i64, i64), RegistryError> {
     let now = unit.now();
     let live = store::portable::count_live(unit.read()).await?;
@@ -312,13 +328,15 @@ async fn mark_restored(
     // One change at the new number: who followed the old log finds a gap and reads anew.
     let version = unit.change(Subject::Principal(crate::LOCAL_PRINCIPAL.to_owned()));
     store::portable::renumber(unit.write(), version).await?;
-    let details = vec![
-        ("backup_at", manifest.at.to_string()),
-        ("restored_at", now.to_string()),
-        ("backup_sha256", manifest.sha256.clone()),
-        ("audit_sequence", manifest.audit_sequence.to_string()),
-        ("changes_from", version.to_string()),
-    ];
+    let mut details = vec![("restored_at", now.to_string())];
+    if let Some(manifest) = manifest {
+        details.extend([
+            ("backup_at", manifest.at.to_string()),
+            ("backup_sha256", manifest.sha256.clone()),
+            ("audit_sequence", manifest.audit_sequence.to_string()),
+        ]);
+    }
+    details.push(("changes_from", version.to_string()));
     let summary = "The registry was put back from a backup: what changed after the backup, revocations too, is not in it".to_owned();
     let event = NewEvent::about_registry(AuditAction::RegistryRestored, summary);
     unit.audit(actor, NewEvent { details, ..event });

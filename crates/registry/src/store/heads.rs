@@ -94,14 +94,34 @@ pub(crate) async fn insert_changes(
     Ok(())
 }
 
-/// Changes after `version`, oldest first, and the oldest that is still kept.
+/// A row of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LoggedChange {
+    pub(crate) version: i64,
+    /// When the transaction began that made it (Unix ms, by its node's clock).
+    pub(crate) at: i64,
+    pub(crate) subject: Subject,
+}
+
+/// Changes after `version`, oldest first.
 pub(crate) async fn changes_after(
     connection: &mut AnyConnection,
     version: i64,
     limit: i64,
 ) -> Result<Vec<(i64, Subject)>, RegistryError> {
-    let rows: Vec<(i64, String, String)> = sqlx::query_as(
-        "SELECT version, kind, subject FROM changes WHERE version > $1 ORDER BY version LIMIT $2",
+    let rows = changes_from(connection, version.saturating_add(1), limit).await?;
+    let pair = |row: LoggedChange| (row.version, row.subject);
+    Ok(rows.into_iter().map(pair).collect())
+}
+
+/// The change `version` and those after it, oldest first.
+pub(crate) async fn changes_from(
+    connection: &mut AnyConnection,
+    version: i64,
+    limit: i64,
+) -> Result<Vec<LoggedChange>, RegistryError> {
+    let rows: Vec<(i64, i64, String, String)> = sqlx::query_as(
+        "SELECT version, at, kind, subject FROM changes WHERE version >= $1 ORDER BY version LIMIT $2",
     )
     .bind(version)
     .bind(limit)
@@ -109,13 +129,14 @@ pub(crate) async fn changes_after(
     .await?;
     Ok(rows
         .into_iter()
-        .map(|(version, kind, subject)| {
-            let subject = if kind == "principal" {
+        .map(|(version, at, kind, subject)| LoggedChange {
+            version,
+            at,
+            subject: if kind == "principal" {
                 Subject::Principal(subject)
             } else {
                 Subject::ApiKey(subject)
-            };
-            (version, subject)
+            },
         })
         .collect())
 }

@@ -37,9 +37,10 @@ pub(crate) mod stragglers;
 pub(crate) mod uses;
 pub(crate) mod webhooks;
 
-use sqlx::{Any, AnyConnection, AnyPool, Transaction};
+use sqlx::{Any, AnyConnection, Transaction};
 
 use crate::RegistryError;
+use crate::pool::Pool;
 
 /// Which database is behind the pool. Only `file`, `postgres`, [`begin`] and
 /// [`begin_snapshot`] may ask.
@@ -74,7 +75,7 @@ pub(crate) async fn roll_back(connection: &mut AnyConnection) -> Result<(), Regi
 
 /// Begins a transaction that only reads and sees one moment, however long it takes.
 pub(crate) async fn begin_snapshot(
-    pool: &AnyPool,
+    pool: &Pool,
     kind: Kind,
 ) -> Result<Transaction<'static, Any>, RegistryError> {
     let statement = match kind {

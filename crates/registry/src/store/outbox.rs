@@ -4,7 +4,9 @@ use sqlx::AnyConnection;
 
 use super::secrets::damaged;
 use crate::RegistryError;
-use crate::outbox::{Attempt, Channel, Claimed, Message, MessageState, NewMessage, Outcome};
+use crate::outbox::{
+    Attempt, Channel, Claimed, Message, MessageState, NewMessage, Outcome, Waiting,
+};
 
 /// Where the feed stands, and the newest event of the trail.
 pub(crate) async fn feed(connection: &mut AnyConnection) -> Result<(i64, i64), RegistryError> {
@@ -40,6 +42,27 @@ pub(crate) async fn count_waiting(
     .bind(target.to_owned())
     .fetch_one(connection)
     .await?)
+}
+
+/// What waits, by channel.
+pub(crate) async fn waiting(connection: &mut AnyConnection) -> Result<Vec<Waiting>, RegistryError> {
+    // An attempt that is under way is counted in `attempts` and has no row yet.
+    let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
+        "SELECT channel, COUNT(*), COUNT(CASE WHEN due_at > made_at THEN 1 END), MIN(made_at) \
+         FROM outbox WHERE state = 'waiting' GROUP BY channel",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|(channel, messages, retried, oldest_at)| {
+            Ok(Waiting {
+                channel: Channel::parse(&channel).ok_or_else(|| damaged("message"))?,
+                messages,
+                retried,
+                oldest_at,
+            })
+        })
+        .collect()
 }
 
 /// Adds a message that is due at once, unless its target was told of this event before.

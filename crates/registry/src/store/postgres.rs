@@ -27,7 +27,19 @@ pub(crate) fn options(address: &str) -> Result<AnyConnectOptions, RegistryError>
 /// helps: what the planner thinks of a table that grew since it last looked would otherwise decide how
 /// fast a rotation is, for as long as the prepared statement lives. Where it must be read whole all the
 /// same, that counts as so dear that each such query would be compiled to machine code first.
+///
+/// # Errors
+/// [`RegistryError::Store`] for a replica that is not promoted: what it says may be late by any time, so
+/// that a key that was revoked elsewhere would be let through.
 pub(crate) async fn configure(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    let is_replica: bool = sqlx::query_scalar("SELECT pg_is_in_recovery()")
+        .fetch_one(&mut *connection)
+        .await?;
+    if is_replica {
+        return Err(RegistryError::Store(
+            "this PostgreSQL is a replica, and the primary is needed".into(),
+        ));
+    }
     sqlx::raw_sql(
         "SET synchronous_commit = on; SET lock_timeout = '10s'; SET statement_timeout = '60s'; \
          SET idle_in_transaction_session_timeout = '60s'; SET client_min_messages = warning; SET enable_seqscan = off; SET jit = off;",
@@ -138,4 +150,16 @@ pub(crate) async fn size(connection: &mut AnyConnection) -> Result<i64, Registry
             .fetch_one(connection)
             .await?,
     )
+}
+
+/// Replicas that follow, and whether commits wait for any.
+pub(crate) async fn replication(
+    connection: &mut AnyConnection,
+) -> Result<(i64, bool), RegistryError> {
+    Ok(sqlx::query_as(
+        "SELECT (SELECT COUNT(*) FROM pg_stat_replication), \
+         current_setting('synchronous_standby_names') <> ''",
+    )
+    .fetch_one(connection)
+    .await?)
 }

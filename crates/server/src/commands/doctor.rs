@@ -239,6 +239,10 @@ async fn look_inside(
     } else {
         findings.good("people", "there are people");
     }
+    if registry.may_lose_commits().await? {
+        let text = "PostgreSQL has replicas, and synchronous_standby_names is empty: what was ended last works again when one takes over";
+        findings.warning("database", text);
+    }
     let Some(secrets) = secrets else {
         return Ok(());
     };

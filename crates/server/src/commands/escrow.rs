@@ -66,11 +66,11 @@ mod tests {
         }
         let new = out.path().join("new");
         assert!(
-            restore(&new, &file, &words("incorrect horse battery"))
+            restore(&new, &file, &words("incorrect horse battery"), true)
                 .await
                 .is_err()
         );
-        assert!(restore(&new, &file, &good).await.unwrap().is_none());
+        assert!(restore(&new, &file, &good, true).await.unwrap().is_none());
         assert!(!new.join("registry.db").exists());
         // The database comes by another way: copied while nobody writes, or by pg_dump.
         fs::copy(data.join("registry.db"), new.join("registry.db")).unwrap();

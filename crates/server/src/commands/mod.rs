@@ -14,6 +14,7 @@ mod escrow;
 mod init;
 mod migrate;
 mod providers;
+mod put_back;
 mod restore;
 mod serve;
 mod shared;
@@ -61,6 +62,8 @@ enum Command {
     Escrow(escrow::Escrow),
     /// Puts a backup into a new data folder.
     Restore(restore::Restore),
+    /// Says that the PostgreSQL database was put back from a backup.
+    PutBack(put_back::PutBack),
 }
 
 /// Where the server's files are.
@@ -89,6 +92,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Command::Backup(backup) => backup.run().await,
             Command::Escrow(escrow) => escrow.run().await,
             Command::Restore(restore) => restore.run().await,
+            Command::PutBack(put_back) => put_back.run().await,
         }
     })
 }

@@ -17,7 +17,7 @@ use super::backup::{DATABASE, FORMAT, Head, MANIFEST, SECRETS, SETTINGS};
 use super::shared::{read_secret, secrets_path};
 
 /// Puts a backup into a new data folder. What changed after the backup is not in it: keys and
-/// sessions that were ended since then work again.
+/// sessions that were ended since then work again. Refresh families end, unless they are kept by name.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Restore {
     #[command(flatten)]
@@ -28,13 +28,16 @@ pub(crate) struct Restore {
     /// File with the passphrase; `-` for standard input.
     #[arg(long, value_name = "FILE")]
     passphrase_file: PathBuf,
+    /// Keeps refresh families: nothing was served between the backup and now.
+    #[arg(long)]
+    keep_families: bool,
 }
 
 impl Restore {
     pub(crate) async fn run(self) -> Result<()> {
         let passphrase = read_secret(&self.passphrase_file)?;
         let data = &self.folder.data;
-        let report = restore(data, &self.from, &passphrase).await?;
+        let report = restore(data, &self.from, &passphrase, self.keep_families).await?;
         match report {
             Some(report) => {
                 eprintln!(
@@ -57,7 +60,9 @@ impl Restore {
                 );
             }
             None => {
-                eprintln!("settings and secrets are back: put PostgreSQL's backup back too");
+                eprintln!(
+                    "settings and secrets are back: put PostgreSQL's backup back too, then run `keywright-server put-back`"
+                );
                 println!("{}", json!({ "restored": data }));
             }
         }
@@ -70,6 +75,7 @@ pub(super) async fn restore(
     data: &Path,
     from: &Path,
     passphrase: &SecretText,
+    keep_families: bool,
 ) -> Result<Option<keywright_registry::RestoreReport>> {
     let is_empty = match fs::read_dir(data) {
         Ok(mut found) => found.next().is_none(),
@@ -105,7 +111,12 @@ pub(super) async fn restore(
         let to = data.join(DATABASE);
         let (registry, report) =
             LocalRegistry::restore_backup(&actor, &copy, &to, Clock::system(), &peppers).await?;
+        let ended = match keep_families {
+            true => Ok(0),
+            false => registry.end_refresh_families(&actor).await,
+        };
         registry.close().await;
+        ended?;
         Some(report)
     } else {
         None
@@ -254,12 +265,12 @@ mod tests {
         );
 
         let new = out.path().join("new");
-        let wrong = restore(&new, &file, &words("incorrect horse battery")).await;
+        let wrong = restore(&new, &file, &words("incorrect horse battery"), true).await;
         assert!(wrong.is_err() && !new.exists());
-        let report = restore(&new, &file, &good).await.unwrap().unwrap();
+        let report = restore(&new, &file, &good, true).await.unwrap().unwrap();
         assert_eq!(report.missing_peppers, Vec::<String>::new());
         assert!(
-            restore(&new, &file, &good).await.is_err(),
+            restore(&new, &file, &good, true).await.is_err(),
             "it is not empty"
         );
 
@@ -300,7 +311,10 @@ mod tests {
         let file = folder.path().join("evil.age");
         fs::write(&file, sealed).unwrap();
         let data = folder.path().join("data");
-        let error = restore(&data, &file, &good).await.unwrap_err().to_string();
+        let error = restore(&data, &file, &good, true)
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("does not belong"), "{error}");
         assert!(!data.exists() && !folder.path().join("x").exists());
         for cut in [

@@ -71,7 +71,9 @@ fn look(app: &App) {
                     return;
                 }
             }
-            match app.registry.newest_change().await {
+            let newest = app.registry.newest_change();
+            let newest = app.registry.while_reachable(newest).await;
+            match newest.and_then(|newest| newest) {
                 Ok(newest) => {
                     followers.newest.send_replace(newest);
                 }

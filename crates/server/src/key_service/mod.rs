@@ -115,7 +115,10 @@ pub(crate) fn start_background_work(app: &App) {
         loop {
             tokio::time::sleep(PEPPERS_EVERY).await;
             let Some(app) = weak.upgrade() else { return };
-            promotions::find_peppers(&app).await;
+            let _ = app
+                .registry
+                .while_reachable(promotions::find_peppers(&app))
+                .await;
         }
     });
     let weak = std::sync::Arc::downgrade(app);
@@ -123,7 +126,7 @@ pub(crate) fn start_background_work(app: &App) {
         loop {
             tokio::time::sleep(CHECKPOINT_EVERY).await;
             let Some(app) = weak.upgrade() else { return };
-            audit::sign(&app).await;
+            let _ = app.registry.while_reachable(audit::sign(&app)).await;
         }
     });
 }

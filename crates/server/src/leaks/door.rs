@@ -103,7 +103,7 @@ pub(super) async fn take(
     } else {
         StatusCode::OK
     };
-    if let Err(problem) = report::begin(&app, "found-key door", found) {
+    if let Err(problem) = report::begin(&app, "found-key door", found).await {
         return refuse(&problem);
     }
     tokio::time::sleep_until(begun + AFTER).await;

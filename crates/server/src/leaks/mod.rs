@@ -7,6 +7,8 @@ mod github_keys;
 mod report;
 mod rules;
 
+pub(crate) use report::see_to;
+
 #[cfg(test)]
 mod github_tests;
 #[cfg(test)]

@@ -1,13 +1,18 @@
 //! What is done about a report: a secret that matches is ended, a kid is told of.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::Instant;
 
 use keywright_domain::SecretText;
 use keywright_domain::api_keys::{Kid, find_keys};
 use keywright_domain::audit::Actor;
+use keywright_domain::people::Sealed;
 use keywright_registry::RegistryError;
+use keywright_registry::outbox::{Attempt, Channel, Claimed, NewMessage, Outcome};
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
 
+use crate::notices::retry::next_try;
 use crate::problem::{Problem, store_unavailable};
 use crate::server::App;
 
@@ -15,13 +20,11 @@ use crate::server::App;
 const MOST_KEYS: usize = 5;
 /// A text that is no key of ours may be one that was imported, if it is not longer.
 const LONGEST_FOREIGN: usize = 512;
-/// Waits before further tries, when the registry does not answer.
-const WAITS: [Duration; 4] = [
-    Duration::from_secs(1),
-    Duration::from_secs(5),
-    Duration::from_secs(30),
-    Duration::from_secs(120),
-];
+/// Reports that wait at most, for all nodes.
+const MOST_WAITING: i64 = 1_000;
+/// Taken at once by whoever wrote a report down; the rest is for the background.
+const TAKEN_AT_ONCE: u32 = 4;
+const PURPOSE: &str = "found key";
 
 /// What somebody found.
 pub(super) struct Found {
@@ -61,35 +64,105 @@ impl Found {
     }
 }
 
-/// Sees to a report in the background.
+/// What is written down of a report, sealed: it may hold the very key.
+#[derive(Deserialize, Serialize)]
+struct Kept {
+    by: String,
+    text: String,
+    seen_in: String,
+}
+
+/// Writes a report down, whatever it holds, so that neither a crash nor a registry that falls silent
+/// loses it, and sees to it in the background.
 ///
 /// # Errors
-/// 503 where too many are being worked on: the same for every report.
-pub(super) fn begin(app: &App, by: &'static str, found: Found) -> Result<(), Problem> {
+/// 503 where it could not be written down, or too many are: the same for every report.
+pub(super) async fn begin(app: &App, by: &str, found: Found) -> Result<(), Problem> {
     let Ok(place) = Arc::clone(&app.leaks.places).try_acquire_owned() else {
         return Err(store_unavailable());
     };
+    let kept = Kept {
+        by: by.to_owned(),
+        text: found.text.expose().to_owned(),
+        seen_in: found.seen_in,
+    };
+    let plain = Zeroizing::new(serde_json::to_vec(&kept).unwrap_or_default());
+    drop(SecretText::new(kept.text));
+    let message = NewMessage {
+        event_id: keywright_domain::base62::random_id(&mut rand::rng()),
+        event_type: "key.found".to_owned(),
+        channel: Channel::FoundKey,
+        target: "registry".to_owned(),
+        body: app.secrets.seal(PURPOSE, &plain).as_bytes().to_vec(),
+    };
+    app.registry.enqueue_one(message, MOST_WAITING).await?;
     let app = Arc::clone(app);
     tokio::spawn(async move {
-        for wait in [Duration::ZERO].into_iter().chain(WAITS) {
-            tokio::time::sleep(wait).await;
-            match see_to(&app, by, &found).await {
-                Ok(()) => {
-                    drop(place);
-                    return;
-                }
-                Err(error) => {
-                    tracing::error!(code = error.code(), "a found key waits to be seen to");
+        // Not when the background looks next: whoever found it may use it.
+        let taken = app
+            .registry
+            .claim_messages(&[Channel::FoundKey], TAKEN_AT_ONCE);
+        match taken.await {
+            Ok(taken) => {
+                for claimed in taken {
+                    if let Err(error) = see_to(&app, &claimed).await {
+                        tracing::warn!(code = error.code(), "a found key has its turn again");
+                    }
                 }
             }
+            Err(error) => tracing::warn!(code = error.code(), "a found key has its turn later"),
         }
-        tracing::error!("a found key was not seen to: given up");
         drop(place);
     });
     Ok(())
 }
 
-async fn see_to(app: &App, by: &str, found: &Found) -> Result<(), RegistryError> {
+/// Sees to a report that was written down. Nothing of it is kept afterwards.
+///
+/// # Errors
+/// [`RegistryError`]: then it has its turn again when its claim runs out.
+pub(crate) async fn see_to(app: &App, claimed: &Claimed) -> Result<(), RegistryError> {
+    let message = &claimed.message;
+    let sealed = Sealed::new(claimed.body.clone());
+    let kept = app.secrets.unseal(PURPOSE, &sealed).ok();
+    let kept: Option<Kept> = kept.and_then(|plain| serde_json::from_slice(&plain).ok());
+    let Some(kept) = kept else {
+        tracing::error!("a found key cannot be read: it was sealed under another master key");
+        return app.registry.remove_message(&message.id).await;
+    };
+    let found = Found {
+        text: SecretText::new(kept.text),
+        seen_in: kept.seen_in,
+    };
+    let (at, begun) = (app.now(), Instant::now());
+    let Err(error) = act(app, &kept.by, &found).await else {
+        return app.registry.remove_message(&message.id).await;
+    };
+    let again = next_try(message.attempts, app.now());
+    tracing::error!(
+        code = error.code(),
+        tries = message.attempts,
+        given_up = again.is_none(),
+        "a found key was not seen to"
+    );
+    let attempt = Attempt {
+        attempt: message.attempts,
+        at,
+        duration_ms: i64::try_from(begun.elapsed().as_millis()).unwrap_or(i64::MAX),
+        status: None,
+        error: Some(error.code().to_owned()),
+        excerpt: String::new(),
+    };
+    let is_over = again.is_none();
+    let outcome = again.map_or(Outcome::Failed, Outcome::Again);
+    crate::notices::record(app, message, attempt, outcome).await?;
+    if is_over {
+        app.registry.remove_message(&message.id).await?;
+    }
+    Ok(())
+}
+
+async fn act(app: &App, by: &str, found: &Found) -> Result<(), RegistryError> {
     if let Some(kid) = found.kid() {
         // Anybody knows a kid: what a stranger writes beside it would reach its owner by our mail.
         let actor = Actor::person(by);

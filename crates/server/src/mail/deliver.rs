@@ -65,9 +65,7 @@ pub(crate) async fn deliver(
         error,
         excerpt: String::new(),
     };
-    app.registry
-        .record_attempt(&message.id, attempt, outcome)
-        .await
+    crate::notices::record(app, message, attempt, outcome).await
 }
 
 fn open(app: &App, sealed: &[u8]) -> Option<Mail> {

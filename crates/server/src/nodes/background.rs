@@ -37,7 +37,8 @@ pub(crate) fn start(app: &App) {
                     "this machine's clock differs from the database's: mend it"
                 );
             }
-            if let Err(error) = turn(&app).await {
+            let done = app.registry.while_reachable(turn(&app)).await;
+            if let Err(error) = done.and_then(|done| done) {
                 tracing::warn!(code = error.code(), "a job waits for its next turn");
             }
         }

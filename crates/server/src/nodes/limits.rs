@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use keywright_registry::{LimitAnswer, LimitAsk, LimitsAnswer, SharedLimits};
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Script};
+use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo as _, Script, TlsCertificates};
 
 use crate::settings::SettingError;
 
@@ -71,6 +71,14 @@ return least
 /// What the script says.
 type Answer = (i64, i64, i64, i64, i64);
 
+/// Where it is.
+pub(crate) struct Place<'a> {
+    /// `redis://…`, or `rediss://…` for TLS.
+    pub(crate) address: &'a str,
+    /// PEM of the authorities that vouch for it; none for those of the system.
+    pub(crate) authorities: Option<Vec<u8>>,
+}
+
 /// What Redis counts with.
 pub(crate) struct Redis {
     client: Client,
@@ -100,15 +108,26 @@ impl Redis {
     /// Reads the address and looks for a Redis there, for a moment.
     ///
     /// # Errors
-    /// [`SettingError`] for an address that is none.
+    /// [`SettingError`] for an address that is none, or authorities that are none.
     pub(crate) async fn connect(
-        address: &str,
+        place: Place<'_>,
         registry_id: &str,
         refuse: bool,
     ) -> Result<Arc<Self>, SettingError> {
         // The error may quote the address.
-        let client = Client::open(address)
-            .map_err(|_| SettingError::new("redis_url", "it is no address of a Redis"))?;
+        let no_address = |_| SettingError::new("redis_url", "it is no address of a Redis");
+        let info = place.address.into_connection_info().map_err(no_address)?;
+        let client = match place.authorities {
+            None => Client::open(info).map_err(no_address)?,
+            Some(pem) => {
+                let trusted = TlsCertificates {
+                    client_tls: None,
+                    root_cert: Some(pem),
+                };
+                let no_pem = |_| SettingError::new("redis_ca", "it holds no certificates in PEM");
+                Client::build_with_tls(info, trusted).map_err(no_pem)?
+            }
+        };
         let redis = Arc::new_cyclic(|weak| Self {
             client,
             script: Script::new(GCRA),
@@ -277,6 +296,13 @@ impl SharedLimits for Redis {
 mod tests {
     use super::*;
 
+    fn at(address: &str) -> Place<'_> {
+        Place {
+            address,
+            authorities: None,
+        }
+    }
+
     fn ask() -> LimitAsk {
         LimitAsk {
             group: "o".into(),
@@ -319,7 +345,7 @@ mod tests {
             (false, LimitsAnswer::PerNode),
         ] {
             let address = format!("redis://:secret@127.0.0.1:{port}");
-            let redis = Redis::connect(&address, "r", refuse).await.unwrap();
+            let redis = Redis::connect(at(&address), "r", refuse).await.unwrap();
             let begun = std::time::Instant::now();
             assert_eq!(redis.take(&ask()).await, answer);
             assert!(begun.elapsed() < ANSWER_WITHIN);
@@ -339,7 +365,7 @@ mod tests {
                 all.push(stream);
             }
         });
-        let redis = Redis::connect(&address, "r", false).await.unwrap();
+        let redis = Redis::connect(at(&address), "r", false).await.unwrap();
         for _ in 0..3 {
             let begun = std::time::Instant::now();
             assert_eq!(redis.take(&ask()).await, LimitsAnswer::PerNode);
@@ -349,7 +375,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_address_that_is_none_is_refused_without_quoting_it() {
-        let error = Redis::connect("http://:secret@x", "r", true)
+        let error = Redis::connect(at("http://:secret@x"), "r", true)
             .await
             .unwrap_err();
         assert_eq!(error.setting, "redis_url");

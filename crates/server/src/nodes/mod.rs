@@ -13,7 +13,7 @@ use axum::routing::get;
 use keywright_registry::LocalRegistry;
 
 use crate::server::{App, BuildError};
-use crate::settings::{Settings, WithoutRedis};
+use crate::settings::{SettingError, Settings, WithoutRedis};
 
 /// What is kept in memory.
 #[derive(Debug, Default)]
@@ -37,7 +37,18 @@ pub(crate) async fn join(
     };
     let id = registry.registry_id().await?;
     let refuse = settings.limits_without_redis == WithoutRedis::Refuse;
-    let redis = limits::Redis::connect(address.expose(), &id, refuse).await?;
+    let authorities = match &settings.redis_ca {
+        None => None,
+        Some(path) => Some(std::fs::read(path).map_err(|error| {
+            let why = format!("{} cannot be read: {error}", path.display());
+            SettingError::new("redis_ca", why)
+        })?),
+    };
+    let at = limits::Place {
+        address: address.expose(),
+        authorities,
+    };
+    let redis = limits::Redis::connect(at, &id, refuse).await?;
     registry.share_limits(Arc::<limits::Redis>::clone(&redis));
     Ok(State { redis: Some(redis) })
 }

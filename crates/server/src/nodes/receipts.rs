@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(status, StatusCode::OK, "{disabled}");
         let receipt = &disabled["receipt"];
         assert_eq!(receipt["complete"], true, "{receipt}");
-        assert_eq!(receipt["bound_ms"], 1000);
+        assert_eq!(receipt["bound_ms"], 900);
         let nodes = receipt["nodes"].as_array().unwrap();
         assert_eq!(nodes.len(), 1, "{receipt}");
         assert!(nodes[0]["acknowledged_after_ms"].as_f64().unwrap() < 1000.0);

@@ -23,7 +23,9 @@ pub(super) fn start(app: &App) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
             let Some(app) = weak.upgrade() else { return };
-            run(&app).await;
+            if let Err(error) = app.registry.while_reachable(run(&app)).await {
+                tracing::warn!(code = error.code(), "schedules wait for the next turn");
+            }
         }
     });
 }

@@ -17,10 +17,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use keywright_registry::RegistryError;
-use keywright_registry::outbox::{Channel, Claimed};
+use keywright_registry::outbox::{Attempt, Channel, Claimed, Message, Outcome};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
+use crate::leaks;
 use crate::mail::{self, Mailer};
 use crate::oauth2::back_channel;
 use crate::server::{App, BuildError};
@@ -88,17 +89,20 @@ pub(crate) fn start_background_work(app: &App) {
         let mut on_their_way = JoinSet::new();
         loop {
             let Some(app) = weak.upgrade() else { return };
-            if let Err(error) = make::all(&app).await {
+            let made = app.registry.while_reachable(make::all(&app)).await;
+            if let Err(error) = made.and_then(|made| made) {
                 tracing::warn!(code = error.code(), "messages wait to be made");
             }
             while on_their_way.try_join_next().is_some() {}
             let free = MOST_AT_ONCE - on_their_way.len();
-            match claim(&app, free).await {
+            let claimed = app.registry.while_reachable(claim(&app, free)).await;
+            match claimed.and_then(|claimed| claimed) {
                 Ok(claimed) => {
                     for one in claimed {
                         let app = Arc::clone(&app);
                         on_their_way.spawn(async move {
-                            send(&app, &one).await;
+                            // What is not written down has its turn again.
+                            let _ = app.registry.while_reachable(send(&app, &one)).await;
                             app.notices.wake();
                         });
                     }
@@ -119,7 +123,7 @@ async fn claim(app: &App, free: usize) -> Result<Vec<Claimed>, RegistryError> {
     if free == 0 {
         return Ok(Vec::new());
     }
-    let mut channels = vec![Channel::Webhook, Channel::Logout];
+    let mut channels = vec![Channel::Webhook, Channel::Logout, Channel::FoundKey];
     if app.notices.has_mail() {
         channels.push(Channel::Mail);
     }
@@ -127,11 +131,36 @@ async fn claim(app: &App, free: usize) -> Result<Vec<Claimed>, RegistryError> {
     app.registry.claim_messages(&channels, limit).await
 }
 
+/// Writes down what came of an attempt, and counts it.
+///
+/// # Errors
+/// [`RegistryError`]: then the message is free again when its claim runs out.
+pub(crate) async fn record(
+    app: &App,
+    message: &Message,
+    attempt: Attempt,
+    outcome: Outcome,
+) -> Result<(), RegistryError> {
+    let counted = match outcome {
+        Outcome::Delivered => "delivered",
+        Outcome::Again(_) => "retried",
+        Outcome::Failed => "dead",
+    };
+    app.registry
+        .record_attempt(&message.id, attempt, outcome)
+        .await?;
+    app.operations
+        .metrics
+        .count_message(message.channel, counted);
+    Ok(())
+}
+
 async fn send(app: &App, claimed: &Claimed) {
     let sent = match claimed.message.channel {
         Channel::Webhook => webhooks::deliver::deliver(app, claimed).await,
         Channel::Mail => mail::deliver::deliver(app, app.notices.mailer.as_ref(), claimed).await,
         Channel::Logout => back_channel::deliver(app, claimed).await,
+        Channel::FoundKey => leaks::see_to(app, claimed).await,
     };
     if let Err(error) = sent {
         tracing::warn!(

@@ -172,9 +172,7 @@ pub(crate) async fn deliver(app: &App, claimed: &Claimed) -> Result<(), Registry
         error: error.map(str::to_owned),
         excerpt: String::new(),
     };
-    app.registry
-        .record_attempt(&message.id, attempt, outcome)
-        .await
+    crate::notices::record(app, message, attempt, outcome).await
 }
 
 async fn try_once(app: &App, claimed: &Claimed) -> Result<(), Failed> {

@@ -14,6 +14,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use keywright_registry::outbox::{Channel, Waiting};
+
 use super::health;
 use crate::server::App;
 
@@ -47,6 +49,17 @@ struct OutcomeLabels {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ChannelLabels {
+    channel: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AttemptLabels {
+    channel: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct GrantLabels {
     grant: &'static str,
 }
@@ -64,6 +77,64 @@ pub(crate) struct Metrics {
     denials: Gauge,
     database_up: Gauge,
     nodes: Nodes,
+    outbox: Outbox,
+}
+
+/// Messages to others: what waits is in the database, the same for all nodes; attempts are this
+/// process's.
+#[derive(Default)]
+struct Outbox {
+    waiting: Family<ChannelLabels, Gauge>,
+    retried: Family<ChannelLabels, Gauge>,
+    oldest_s: Family<ChannelLabels, Gauge>,
+    attempts: Family<AttemptLabels, Counter>,
+}
+
+impl Outbox {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "outbox_waiting",
+            "Messages that wait to be sent, by channel",
+            self.waiting.clone(),
+        );
+        registry.register(
+            "outbox_retried",
+            "Those of them that were tried in vain",
+            self.retried.clone(),
+        );
+        registry.register(
+            "outbox_oldest_seconds",
+            "Age of the oldest message that waits",
+            self.oldest_s.clone(),
+        );
+        registry.register(
+            "outbox_attempts",
+            "Attempts of this process: delivered, retried (tried again later) and dead (given up)",
+            self.attempts.clone(),
+        );
+        for channel in Channel::ALL {
+            let channel = channel.as_str();
+            for outcome in ["delivered", "retried", "dead"] {
+                let labels = AttemptLabels { channel, outcome };
+                // From the start at 0: a first one is a rise then.
+                let _ = self.attempts.get_or_create(&labels);
+            }
+        }
+    }
+
+    fn set(&self, found: &[Waiting], now: i64) {
+        for channel in Channel::ALL {
+            let labels = ChannelLabels {
+                channel: channel.as_str(),
+            };
+            let one = found.iter().find(|one| one.channel == channel);
+            let (waiting, retried) = one.map_or((0, 0), |one| (one.messages, one.retried));
+            let age_ms = one.map_or(0, |one| now.saturating_sub(one.oldest_at).max(0));
+            self.waiting.get_or_create(&labels).set(waiting);
+            self.retried.get_or_create(&labels).set(retried);
+            self.oldest_s.get_or_create(&labels).set(age_ms / 1000);
+        }
+    }
 }
 
 /// This process among several over one database.
@@ -168,6 +239,8 @@ impl Metrics {
         );
         let nodes = Nodes::default();
         nodes.register(&mut registry);
+        let outbox = Outbox::default();
+        outbox.register(&mut registry);
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The program that runs", Info::new(version));
         Self {
@@ -180,6 +253,7 @@ impl Metrics {
             denials,
             database_up,
             nodes,
+            outbox,
         }
     }
 
@@ -235,6 +309,13 @@ impl Metrics {
         self.spans.get_or_create(&labels).inc_by(count);
     }
 
+    /// Counts an attempt to send a message.
+    pub(crate) fn count_message(&self, channel: Channel, outcome: &'static str) {
+        let channel = channel.as_str();
+        let labels = AttemptLabels { channel, outcome };
+        self.outbox.attempts.get_or_create(&labels).inc();
+    }
+
     /// Counts tokens that were given.
     pub(crate) fn count_tokens(&self, grant: &str) {
         let grant = match grant {
@@ -266,5 +347,8 @@ pub(super) async fn look(app: &App) {
     metrics.nodes.look(app);
     if up && let Ok(denials) = app.registry.count_denials().await {
         metrics.denials.set(denials);
+    }
+    if up && let Ok(found) = app.registry.waiting_messages().await {
+        metrics.outbox.set(&found, app.now());
     }
 }

@@ -110,6 +110,13 @@ async fn every_request(
     let limited = |request| within::limits(limit, request, answer);
     let mut response = access_log::around(&app, request, limited).await;
     http::headers::secure(response.headers_mut());
+    if app.operations.is_draining() {
+        // Whoever keeps the connection would ask on it again when it is about to be closed.
+        let close = axum::http::HeaderValue::from_static("close");
+        response
+            .headers_mut()
+            .insert(axum::http::header::CONNECTION, close);
+    }
     if app.settings.is_https() {
         http::headers::only_https(response.headers_mut());
     }
@@ -123,7 +130,7 @@ pub(crate) fn start_background_work(app: &App) {
     tokio::spawn(async move {
         loop {
             let Some(app) = weak.upgrade() else { return };
-            metrics::look(&app).await;
+            let _ = app.registry.while_reachable(metrics::look(&app)).await;
             drop(app);
             tokio::time::sleep(LOOK_EVERY).await;
         }

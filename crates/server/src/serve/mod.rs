@@ -29,6 +29,8 @@ pub use tls::{TlsError, check_certificate};
 
 /// A client that sends its headers slower than this is not served.
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
+/// So long after the last connection was taken nothing is closed that may be asked on.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 const MOST_HEADERS: usize = 100;
 const LARGEST_HEAD: usize = 64 * 1024;
 /// So many connections at once; more wait.
@@ -106,23 +108,30 @@ async fn take(
 ) {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(tokio::sync::Semaphore::new(most));
+    let mut ends = false;
     loop {
         let place = tokio::select! {
+            biased;
             place = Arc::clone(&places).acquire_owned() => place,
-            () = refuse.cancelled() => break,
+            () = std::future::ready(()), if ends => break,
+            () = refuse.cancelled(), if !ends => { ends = true; continue }
         };
         let Ok(place) = place else { break };
-        let (stream, address) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    // Out of descriptors, most likely: others end, and then there is room again.
-                    tracing::warn!(%error, "a connection was not taken");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
-            () = refuse.cancelled() => break,
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            // Those who wait already are served: closing would cut them off after they asked.
+            () = std::future::ready(()), if ends => break,
+            () = refuse.cancelled(), if !ends => { ends = true; continue }
+        };
+        let (stream, address) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, most likely: others end, and then there is room again.
+                tracing::warn!(%error, "a connection was not taken");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
         };
         let _ = stream.set_nodelay(true);
         let (router, watcher, tls) = (router.clone(), graceful.watcher(), tls.clone());
@@ -139,6 +148,9 @@ async fn take(
         });
     }
     drop(listener);
+    // What is closed while a request is on its way to it fails that request. Whoever asks on a connection
+    // that is open is answered, and told that it ends; a new one is refused, and goes elsewhere.
+    tokio::time::sleep(LAST_WORDS.min(drain)).await;
     let drained = tokio::time::timeout(drain, graceful.shutdown()).await;
     if drained.is_err() {
         tracing::warn!("some requests were still in progress at the end");

@@ -107,7 +107,9 @@ pub(crate) fn start_background_work(app: &App) {
             let _ = tokio::time::timeout(denials::REFRESH_EVERY, heard.changed()).await;
             heard.mark_unchanged();
             let Some(app) = weak.upgrade() else { return };
-            if let Err(error) = app.sessions.denials.refresh(&app.registry).await {
+            let read = app.sessions.denials.refresh(&app.registry);
+            let read = app.registry.while_reachable(read).await;
+            if let Err(error) = read.and_then(|read| read) {
                 tracing::warn!(code = error.code(), "denials could not be read");
             }
             drop(app);

@@ -63,6 +63,9 @@ pub struct SettingsFile {
     /// A Redis that counts rate limits for all nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis_url: Option<String>,
+    /// PEM file with the authorities that vouch for it; none for those of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_ca: Option<PathBuf>,
     /// `per_node` or `refuse`, while Redis does not answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits_without_redis: Option<String>,
@@ -260,6 +263,7 @@ impl SettingsFile {
             .map_or(settings.drain_notice, Duration::from_secs);
         settings.node_name = self.node_name.clone().unwrap_or(settings.node_name);
         settings.redis_url = self.redis_url.clone().map(DatabaseAddress::new);
+        settings.redis_ca.clone_from(&self.redis_ca);
         settings.limits_without_redis = match self.limits_without_redis.as_deref() {
             None | Some("per_node") => WithoutRedis::PerNode,
             Some("refuse") => WithoutRedis::Refuse,

@@ -112,6 +112,8 @@ pub struct Settings {
     pub node_name: String,
     /// A Redis that counts rate limits for all nodes; none for each by itself.
     pub redis_url: Option<DatabaseAddress>,
+    /// PEM file with the authorities that vouch for it where it speaks TLS; none for the system's.
+    pub redis_ca: Option<PathBuf>,
     /// What happens while it does not answer.
     pub limits_without_redis: WithoutRedis,
     /// How long what is over is kept.
@@ -240,6 +242,7 @@ impl Settings {
             resources: Vec::new(),
             node_name: machine_name(),
             redis_url: None,
+            redis_ca: None,
             limits_without_redis: WithoutRedis::PerNode,
             retention: retention::Retention::default(),
             mail: None,
@@ -350,13 +353,18 @@ impl Settings {
         }
         if let Some(redis) = &self.redis_url {
             let address = redis.expose();
-            if address.starts_with("rediss://") {
-                let why = "rediss:// is not spoken: reach Redis over this machine, a private network or a tunnel";
+            let by_tls = address.starts_with("rediss://");
+            if !by_tls && !address.starts_with("redis://") {
+                let why = "the address of a Redis begins with rediss:// (TLS) or redis://";
                 return Err(SettingError::new("redis_url", why));
             }
-            if !address.starts_with("redis://") {
-                let why = "the address of a Redis begins with redis://";
+            if address.contains('#') {
+                let why = "what stands after # would take checks away: leave it out";
                 return Err(SettingError::new("redis_url", why));
+            }
+            if !by_tls && self.redis_ca.is_some() {
+                let why = "redis_url begins with redis://, which is clear text: make it rediss://";
+                return Err(SettingError::new("redis_ca", why));
             }
         }
         if let Some(endpoint) = &self.otlp_endpoint {
@@ -471,10 +479,19 @@ mod tests {
             refused(|s| s.metrics_listen = Some(s.listen)),
             "metrics.listen"
         );
-        for address in ["rediss://127.0.0.1", "http://127.0.0.1", "127.0.0.1:6379"] {
+        for address in [
+            "rediss://127.0.0.1/#insecure",
+            "http://127.0.0.1",
+            "127.0.0.1:6379",
+        ] {
             let redis = Some(DatabaseAddress::new(address.into()));
             assert_eq!(refused(|s| s.redis_url = redis), "redis_url");
         }
+        let in_clear = |s: &mut Settings| {
+            s.redis_url = Some(DatabaseAddress::new("redis://127.0.0.1".into()));
+            s.redis_ca = Some("ca.pem".into());
+        };
+        assert_eq!(refused(in_clear), "redis_ca");
         for name in ["", "a\nb", &"n".repeat(101)] {
             assert_eq!(refused(|s| s.node_name = name.into()), "node_name");
         }

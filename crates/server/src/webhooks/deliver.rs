@@ -160,7 +160,5 @@ async fn write_down(
         error: said.error,
         excerpt: said.excerpt,
     };
-    app.registry
-        .record_attempt(&claimed.message.id, attempt, outcome)
-        .await
+    crate::notices::record(app, &claimed.message, attempt, outcome).await
 }

@@ -149,6 +149,7 @@ pub(crate) enum Revoked<'a> {
     OfEndedSessions(&'a str),
     OfClient(&'a str),
     OfConsent(&'a str, &'a str),
+    All,
 }
 
 /// Revokes grants and puts them on the deny list until no access token of theirs can be left.
@@ -185,6 +186,8 @@ pub(crate) async fn revoke(
             user,
             None,
         ),
+        // No id is longer than nothing: the parameter has its place.
+        Revoked::All => (revoke_sql!("id > $4"), "", None),
         Revoked::OfConsent(user, client) => (
             revoke_sql!("user_id = $4 AND client_id = $5"),
             user,
@@ -302,6 +305,17 @@ pub(crate) async fn forget_successor(
         .bind(blob(token))
         .execute(connection)
         .await?;
+    Ok(())
+}
+
+/// Removes what may be redeemed once: codes, and what devices wait for.
+pub(crate) async fn remove_codes(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    for statement in [
+        "DELETE FROM authorization_codes WHERE used_at IS NULL",
+        "DELETE FROM device_codes",
+    ] {
+        sqlx::query(statement).execute(&mut *connection).await?;
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@
 
 mod ahead;
 mod kept;
+mod refreshes;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::ahead::Ahead;
 pub(crate) use self::ahead::Wants;
 pub(crate) use self::kept::Kept;
+pub(crate) use self::refreshes::Rotated;
 use crate::nodes::wakes::Wake;
 use crate::principals::Principal;
 use crate::store::audit::NewEvent;
@@ -45,11 +47,17 @@ pub(crate) struct Unit {
     head: Head,
     now: i64,
     wrote: bool,
+    /// Whether rows may have been written that [`crate::remembered`] holds.
+    through: bool,
     events: Vec<(Actor, NewEvent)>,
     changes: Vec<(i64, Subject)>,
     rows: Rows,
     known: Known,
     ahead: Ahead,
+    /// Refresh tokens that wait to be written as rotated.
+    rotated: Vec<Rotated>,
+    tokens_ahead: refreshes::ReadAhead,
+    shared: Arc<Shared>,
     /// Keys that are new, as the index will hold them.
     images: Vec<Image>,
     /// Whether the use case that runs knows that rows wait.
@@ -95,9 +103,17 @@ impl Unit {
 
     /// For writing. Decide first: after this, an error undoes the whole group once.
     pub(crate) fn write(&mut self) -> &mut AnyConnection {
+        self.through = true;
+        self.write_beside()
+    }
+
+    /// The same for what writes no client, secret of a client, user, principal, role, session or
+    /// client of a session: [`crate::remembered`] goes on. When in doubt, it is not this.
+    pub(crate) fn write_beside(&mut self) -> &mut AnyConnection {
         self.wrote = true;
         // What was read before may not be so any more.
         self.ahead = Ahead::default();
+        self.tokens_ahead = refreshes::ReadAhead::default();
         &mut self.connection
     }
 
@@ -190,7 +206,17 @@ impl Unit {
         store::api_keys::put_all(&mut self.connection, &rows.keys, self.now).await?;
         store::secrets::insert_all(&mut self.connection, &rows.inserts).await?;
         store::secrets::update_states(&mut self.connection, &rows.states).await?;
-        store::rotations::put_all(&mut self.connection, &rows.rotations).await
+        store::rotations::put_all(&mut self.connection, &rows.rotations).await?;
+        self.flush_rotated().await
+    }
+
+    /// What is remembered, and is so in this transaction: nobody else can write, and nothing of the
+    /// group was written that it may hold.
+    fn remembered<V>(&self, read: impl Fn(&crate::remembered::Rows) -> Option<V>) -> Option<V> {
+        if self.through {
+            return None;
+        }
+        self.shared.remembered.get_now(&self.shared, read)
     }
 
     /// Adds an event; it is chained and written with the commit.
@@ -230,18 +256,23 @@ impl Unit {
         self.head.audit_hash = hash;
     }
 
-    async fn begin(shared: &Shared, kept: &mut Kept) -> Result<Self, RegistryError> {
+    async fn begin(shared: &Arc<Shared>, kept: &mut Kept) -> Result<Self, RegistryError> {
         let (connection, head) = kept.begin(shared).await?;
+        shared.remembered.begun(shared);
         Ok(Self {
             connection,
             head,
             now: shared.clock.now(),
             wrote: false,
+            through: false,
             events: Vec::new(),
             changes: Vec::new(),
             rows: Rows::default(),
             known: Known::default(),
             ahead: Ahead::default(),
+            rotated: Vec::new(),
+            tokens_ahead: refreshes::ReadAhead::default(),
+            shared: Arc::clone(shared),
             images: Vec::new(),
             grouped: false,
             is_shared: shared.kind == store::Kind::Postgres,
@@ -258,6 +289,7 @@ impl Unit {
     /// was anything to write, with the keys that are new.
     async fn commit(
         mut self,
+        shared: &Shared,
         kept: &mut Kept,
     ) -> Result<Option<(AnyConnection, Vec<Image>)>, Fate> {
         if self.events.is_empty() && self.changes.is_empty() && !self.wrote {
@@ -281,10 +313,13 @@ impl Unit {
         if let Err(error) = flushed {
             return Err(self.undo(kept, error).await);
         }
+        shared.remembered.before_commit(self.through);
         // A connection that fails here is not kept: what it would say next is not known either.
-        store::commit(&mut self.connection)
-            .await
-            .map_err(|error| Fate::Unknown(RegistryError::CommitUnknown(error.to_string())))?;
+        store::commit(&mut self.connection).await.map_err(|error| {
+            shared.remembered.after_unknown();
+            Fate::Unknown(RegistryError::CommitUnknown(error.to_string()))
+        })?;
+        shared.remembered.after_commit(shared);
         Ok(Some((self.connection, self.images)))
     }
 }
@@ -330,6 +365,7 @@ where
         static NOTHING: Wants = Wants {
             principals: Vec::new(),
             rotation: None,
+            refresh: None,
         };
         self.wants.as_ref().unwrap_or(&NOTHING)
     }
@@ -511,6 +547,7 @@ async fn attempt(
         if !unit.grouped {
             unit.known = Known::default();
             unit.ahead = Ahead::default();
+            unit.tokens_ahead = refreshes::ReadAhead::default();
         }
         if let Err(error) = &outcome {
             if unit.wrote || error.is_of_the_database() {
@@ -525,7 +562,7 @@ async fn attempt(
     }
     let changes = unit.changes.clone();
     freshness::before_commit(shared, &changes);
-    match unit.commit(kept).await {
+    match unit.commit(shared, kept).await {
         Ok(None) => Ok(outcomes),
         Ok(Some((mut connection, images))) => {
             let (at, at_ms) = (Instant::now(), shared.clock.now());

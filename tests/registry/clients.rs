@@ -54,7 +54,7 @@ async fn a_client_has_two_secrets_while_one_is_replaced() -> Result<()> {
         ..server
     };
     let changed = registry.change_client(actor, "web", &renamed).await?;
-    assert_eq!(registry.find_client("web").await?, changed);
+    assert_eq!(*registry.find_client("web").await?, changed);
     registry.add_client(actor, "app", &desktop(), None).await?;
     let first = registry.list_clients("", None, 1).await?;
     let second = registry
@@ -174,7 +174,7 @@ async fn ending_a_session_ends_the_grants_given_in_it() -> Result<()> {
     grant_of(&fixture, &ada, "c1", "r0", Some(&first.id)).await?;
     grant_of(&fixture, &ada, "c2", "q0", Some(&second.id)).await?;
     grant_of(&fixture, &ada, "c3", "p0", None).await?;
-    assert_eq!(registry.list_session_clients(&first.id).await?, ["app"]);
+    assert_eq!(*registry.list_session_clients(&first.id).await?, ["app"]);
     registry
         .issue_code(actor, &new_code(&ada, "open", Some(&first.id)))
         .await?;

@@ -43,6 +43,8 @@ mod portable;
 mod promotion;
 #[path = "races.rs"]
 mod races;
+#[path = "remembered.rs"]
+mod remembered;
 #[path = "retention.rs"]
 mod retention;
 #[path = "schedules.rs"]

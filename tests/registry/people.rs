@@ -79,7 +79,7 @@ async fn a_user_has_one_row_one_event_and_an_email_of_their_own() -> Result<()> 
         Some("ada@example.com")
     );
     assert_eq!(ada.permissions.to_string(), "*:*");
-    assert_eq!(fixture.registry.find_user(&ada.id).await?, ada);
+    assert_eq!(*fixture.registry.find_user(&ada.id).await?, ada);
     assert_eq!(count(&fixture, "user.created").await?, 1);
     let again = person(&fixture, "ADA", &[])
         .await

@@ -155,6 +155,7 @@ impl LocalRegistry {
         let wants = Wants {
             principals: owner.into_iter().chain(wish.creator.clone()).collect(),
             rotation: None,
+            refresh: None,
         };
         let input = (actor.clone(), wish.clone(), secret, id);
         self.write_grouped(input, wants, |unit, (actor, wish, secret, id)| {

@@ -40,6 +40,6 @@ async fn flush(unit: &mut Unit, waiting: &Waiting) -> Result<(), RegistryError> 
     for (kid, at) in &waiting.first_uses {
         rotation::first_use(unit, kid, *at).await?;
     }
-    store::uses::add(unit.write(), &waiting.uses).await?;
-    store::uses::add_alerts(unit.write(), &waiting.alerts).await
+    store::uses::add(unit.write_beside(), &waiting.uses).await?;
+    store::uses::add_alerts(unit.write_beside(), &waiting.alerts).await
 }

@@ -106,7 +106,8 @@ impl Freshness {
         self.seen.load(Ordering::Acquire)
     }
 
-    fn header(&self) -> Option<[u8; 48]> {
+    /// The header of the write-ahead log's index; none on PostgreSQL, or if it cannot be read.
+    pub(crate) fn header(&self) -> Option<[u8; 48]> {
         let (path, file) = self.wal_index.as_ref()?;
         let file = match file.get() {
             Some(file) => file,

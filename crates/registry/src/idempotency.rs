@@ -71,6 +71,7 @@ impl LocalRegistry {
         let wants = Wants {
             principals: owner.into_iter().chain(wish.creator.clone()).collect(),
             rotation: None,
+            refresh: None,
         };
         let input = (
             actor.clone(),

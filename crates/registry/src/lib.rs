@@ -28,6 +28,7 @@ mod pool;
 mod portable;
 mod principals;
 mod reader;
+mod remembered;
 mod retention;
 mod rotation;
 mod schedules;
@@ -98,6 +99,8 @@ struct Shared {
     /// The writer's own connection.
     kept: tokio::sync::Mutex<writer::Kept>,
     reader: reader::Reader,
+    remembered: remembered::Remembered,
+    client_tokens: people::client_tokens::ClientTokens,
     index: keywright_index::Index,
     freshness: freshness::Freshness,
     throttle: keywright_index::FailureThrottle,

@@ -193,6 +193,8 @@ impl LocalRegistry {
             writer,
             kept: tokio::sync::Mutex::default(),
             reader,
+            remembered: crate::remembered::Remembered::default(),
+            client_tokens: crate::people::client_tokens::ClientTokens::default(),
             index: keywright_index::Index::new(),
             throttle: keywright_index::FailureThrottle::default(),
             uses: UseRecorder::default(),
@@ -244,6 +246,12 @@ impl LocalRegistry {
         if let Err(error) = self.flush_uses().await {
             tracing::warn!(code = error.code(), "the last use counts were not written");
         }
+        if let Err(error) = self.flush_client_tokens().await {
+            tracing::warn!(
+                code = error.code(),
+                "the last tokens of clients were not written down"
+            );
+        }
         self.leave_nodes().await;
         // The pool waits for every connection, and this one is never given back by itself.
         self.shared.reader.close();
@@ -267,8 +275,15 @@ impl LocalRegistry {
                 if shared.pool.is_closed() {
                     return;
                 }
-                if let Err(error) = (Self { shared }).flush_uses().await {
+                let registry = Self { shared };
+                if let Err(error) = registry.flush_uses().await {
                     tracing::warn!(code = error.code(), "use counts wait for the next flush");
+                }
+                if let Err(error) = registry.flush_client_tokens().await {
+                    tracing::warn!(
+                        code = error.code(),
+                        "tokens of clients are not given until they can be written down"
+                    );
                 }
             }
         });

@@ -63,7 +63,7 @@ impl LocalRegistry {
 
     async fn index_search_batch(&self) -> Result<i64, RegistryError> {
         self.write((), |unit, ()| {
-            Box::pin(store::file::index_search(unit.write(), BATCH))
+            Box::pin(store::file::index_search(unit.write_beside(), BATCH))
         })
         .await
     }

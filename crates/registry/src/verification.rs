@@ -521,7 +521,7 @@ impl LocalRegistry {
                     };
                     match state.debit(&plan, *cost, now) {
                         Ok(state) => {
-                            store::credits::put_state(unit.write(), key_id, &state).await?;
+                            store::credits::put_state(unit.write_beside(), key_id, &state).await?;
                             Ok(Ok(Some(state.remaining)))
                         }
                         Err(exhausted) => Ok(Err(exhausted)),

@@ -7,6 +7,7 @@
 
 mod ahead;
 mod kept;
+mod refreshes;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -24,6 +25,7 @@ use tokio::sync::{mpsc, oneshot};
 use self::ahead::Ahead;
 pub(crate) use self::ahead::Wants;
 pub(crate) use self::kept::Kept;
+pub(crate) use self::refreshes::Rotated;
 use crate::nodes::wakes::Wake;
 use crate::principals::Principal;
 use crate::store::audit::NewEvent;
@@ -45,11 +47,17 @@ pub(crate) struct Unit {
     head: Head,
     now: i64,
     wrote: bool,
+    /// Whether rows may have been written that [`crate::remembered`] holds.
+    through: bool,
     events: Vec<(Actor, NewEvent)>,
     changes: Vec<(i64, Subject)>,
     rows: Rows,
     known: Known,
     ahead: Ahead,
+    /// Refresh tokens that wait to be written as rotated.
+    rotated: Vec<Rotated>,
+    tokens_ahead: refreshes::ReadAhead,
+    shared: Arc<Shared>,
     /// Keys that are new, as the index will hold them.
     images: Vec<Image>,
     /// Whether the use case that runs knows that rows wait.
@@ -97,9 +105,17 @@ impl Unit {
 
     /// For writing. Decide first: after this, an error undoes the whole group once.
     pub(crate) fn write(&mut self) -> &mut AnyConnection {
+        self.through = true;
+        self.write_beside()
+    }
+
+    /// The same for what writes no client, secret of a client, user, principal, role, session or
+    /// client of a session: [`crate::remembered`] goes on. When in doubt, it is not this.
+    pub(crate) fn write_beside(&mut self) -> &mut AnyConnection {
         self.wrote = true;
         // What was read before may not be so any more.
         self.ahead = Ahead::default();
+        self.tokens_ahead = refreshes::ReadAhead::default();
         &mut self.connection
     }
 
@@ -192,7 +208,17 @@ impl Unit {
         store::api_keys::put_all(&mut self.connection, &rows.keys, self.now).await?;
         store::secrets::insert_all(&mut self.connection, &rows.inserts).await?;
         store::secrets::update_states(&mut self.connection, &rows.states).await?;
-        store::rotations::put_all(&mut self.connection, &rows.rotations).await
+        store::rotations::put_all(&mut self.connection, &rows.rotations).await?;
+        self.flush_rotated().await
+    }
+
+    /// What is remembered, and is so in this transaction: nobody else can write, and nothing of the
+    /// group was written that it may hold.
+    fn remembered<V>(&self, read: impl Fn(&crate::remembered::Rows) -> Option<V>) -> Option<V> {
+        if self.through {
+            return None;
+        }
+        self.shared.remembered.get_now(&self.shared, read)
     }
 
     /// Adds an event; it is chained and written with the commit.
@@ -238,19 +264,24 @@ impl Unit {
         self.head.audit_hash = hash;
     }
 
-    async fn begin(shared: &Shared, kept: &mut Kept) -> Result<Self, RegistryError> {
+    async fn begin(shared: &Arc<Shared>, kept: &mut Kept) -> Result<Self, RegistryError> {
         let begun = shared.pool.while_reachable(kept.begin(shared)).await??;
+        shared.remembered.begun(shared);
         Ok(Self {
             connection: begun.connection,
             head: begun.head,
             is_new_connection: begun.is_new,
             now: shared.clock.now(),
             wrote: false,
+            through: false,
             events: Vec::new(),
             changes: Vec::new(),
             rows: Rows::default(),
             known: Known::default(),
             ahead: Ahead::default(),
+            rotated: Vec::new(),
+            tokens_ahead: refreshes::ReadAhead::default(),
+            shared: Arc::clone(shared),
             images: Vec::new(),
             grouped: false,
             is_shared: shared.kind == store::Kind::Postgres,
@@ -291,15 +322,20 @@ impl Unit {
         if let Err(error) = flushed.and_then(|flushed| flushed) {
             return Err(self.undo(kept, error).await);
         }
+        shared.remembered.before_commit(self.through);
         // A connection that fails here is not kept: what it would say next is not known either.
         let committed = shared
             .pool
             .while_reachable(store::commit(&mut self.connection));
-        let unknown = |error: String| Fate::Unknown(RegistryError::CommitUnknown(error));
+        let unknown = |error: String| {
+            shared.remembered.after_unknown();
+            Fate::Unknown(RegistryError::CommitUnknown(error))
+        };
         committed
             .await
             .map_err(|error| unknown(error.to_string()))?
             .map_err(|error| unknown(error.to_string()))?;
+        shared.remembered.after_commit(shared);
         Ok(Some((self.connection, self.images)))
     }
 }
@@ -345,6 +381,7 @@ where
         static NOTHING: Wants = Wants {
             principals: Vec::new(),
             rotation: None,
+            refresh: None,
         };
         self.wants.as_ref().unwrap_or(&NOTHING)
     }
@@ -529,6 +566,7 @@ async fn attempt(
         if !unit.grouped {
             unit.known = Known::default();
             unit.ahead = Ahead::default();
+            unit.tokens_ahead = refreshes::ReadAhead::default();
         }
         if let Err(error) = &outcome {
             if unit.wrote || error.is_of_the_database() {

@@ -1,6 +1,7 @@
 //! The session of a browser: found by its cookie, begun by a sign-in, ended by a sign-out.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts as RequestParts;
@@ -25,11 +26,11 @@ pub(crate) const ACR_TWO: &str = "aal2";
 #[derive(Clone, Debug)]
 pub(crate) struct SignedIn {
     /// The session.
-    pub(crate) session: Session,
+    pub(crate) session: Arc<Session>,
     /// Its token's digest, to renew it.
     pub(crate) digest: TokenDigest,
     /// The person, with roles and permissions.
-    pub(crate) user: User,
+    pub(crate) user: Arc<User>,
     /// Where this request came from.
     pub(crate) address: IpAddr,
 }

@@ -1,6 +1,8 @@
 //! Who calls the API, and what they may do: a browser session with a CSRF token, or an access token
 //! of ours. Never two of them at once (AC-105).
 
+use std::sync::Arc;
+
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts as RequestParts;
 use axum::http::{Method, header};
@@ -20,7 +22,7 @@ use crate::server::App;
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
     /// The person.
-    pub(crate) user: User,
+    pub(crate) user: Arc<User>,
     /// The session behind it, if there is one: “this device”.
     pub(crate) session_id: Option<String>,
     /// OAuth scopes of the access token; none for a browser session, which is the person's own.
@@ -112,7 +114,7 @@ impl FromRequestParts<App> for Caller {
                 }
                 Ok(Self {
                     user: signed_in.user,
-                    session_id: Some(signed_in.session.id),
+                    session_id: Some(signed_in.session.id.clone()),
                     scopes: None,
                     peer,
                 })

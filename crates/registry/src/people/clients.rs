@@ -1,12 +1,15 @@
 //! Clients, and their secrets: two work at a time while one is replaced.
 
+use std::sync::Arc;
+
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    Client, EndReason, LONGEST_ACCESS_MS, NewClient, OAuthScopes, PeopleError, TokenDigest,
+    Client, EndReason, LONGEST_ACCESS_MS, NewClient, PeopleError, TokenDigest,
 };
 
 use super::page::{self, Page, Position};
 use super::{about, new_id};
+use crate::remembered::KnownClient;
 use crate::store::audit::NewEvent;
 use crate::store::people::grants::Revoked;
 use crate::writer::Unit;
@@ -81,10 +84,31 @@ impl LocalRegistry {
     ///
     /// # Errors
     /// [`PeopleError::ClientNotFound`].
-    pub async fn find_client(&self, id: &str) -> Result<Client, RegistryError> {
-        store::people::clients::find(&mut *self.shared.pool.acquire().await?, id)
+    pub async fn find_client(&self, id: &str) -> Result<Arc<Client>, RegistryError> {
+        Ok(Arc::clone(&self.known_client(id).await?.client))
+    }
+
+    async fn known_client(&self, id: &str) -> Result<Arc<KnownClient>, RegistryError> {
+        let (shared, memory) = (&*self.shared, &self.shared.remembered);
+        if let Some(known) = memory
+            .get(shared, |rows| rows.clients.get(id).cloned())
+            .await
+        {
+            return Ok(known);
+        }
+        let generation = memory.before_reading(shared);
+        let connection = &mut *shared.pool.acquire().await?;
+        let client = store::people::clients::find(connection, id)
             .await?
-            .ok_or_else(|| PeopleError::ClientNotFound.into())
+            .ok_or(PeopleError::ClientNotFound)?;
+        let secrets = store::people::clients::list_secrets(connection, id, self.now()).await?;
+        let known = Arc::new(KnownClient {
+            client: Arc::new(client),
+            secrets: secrets.into(),
+        });
+        let row = Arc::clone(&known);
+        memory.put(generation, |rows| &mut rows.clients, id.to_owned(), row);
+        Ok(known)
     }
 
     /// The secrets of a client that work now, newest first.
@@ -96,8 +120,34 @@ impl LocalRegistry {
         client_id: &str,
     ) -> Result<Vec<ClientSecretRecord>, RegistryError> {
         let now = self.now();
-        let connection = &mut *self.shared.pool.acquire().await?;
-        store::people::clients::list_secrets(connection, client_id, now).await
+        let known = match self.known_client(client_id).await {
+            Err(RegistryError::People(PeopleError::ClientNotFound)) => return Ok(Vec::new()),
+            known => known?,
+        };
+        let live = known
+            .secrets
+            .iter()
+            .filter(|secret| secret.expires_at > now);
+        Ok(live.cloned().collect())
+    }
+
+    /// Whether a text is a secret of a client that works now.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn is_client_secret(
+        &self,
+        client_id: &str,
+        given: &TokenDigest,
+    ) -> Result<bool, RegistryError> {
+        let now = self.now();
+        let known = match self.known_client(client_id).await {
+            Err(RegistryError::People(PeopleError::ClientNotFound)) => return Ok(false),
+            known => known?,
+        };
+        // Digests of secrets with 128 random bits: comparing them tells nothing that helps to guess one.
+        let mut secrets = known.secrets.iter();
+        Ok(secrets.any(|secret| secret.expires_at > now && secret.digest == *given))
     }
 
     /// One page of clients, A to Z, with part of a name or an id.
@@ -197,35 +247,6 @@ impl LocalRegistry {
         .await
     }
 
-    /// Writes down that a client was given an access token of its own (RFC 6749 §4.4). Nothing else is
-    /// kept of such a token.
-    ///
-    /// # Errors
-    /// [`PeopleError::ClientNotFound`]; [`PeopleError::Client`] for one that may not have any.
-    pub async fn record_client_token(
-        &self,
-        client_id: &str,
-        jti: &str,
-        scopes: &OAuthScopes,
-    ) -> Result<(), RegistryError> {
-        let input = (client_id.to_owned(), jti.to_owned(), scopes.clone());
-        self.write(input, |unit, (id, jti, scopes)| {
-            Box::pin(async move {
-                let client = find(unit, id).await?;
-                if !client.may_use("client_credentials") {
-                    return Err(PeopleError::Client("it may not have tokens of its own").into());
-                }
-                let action = AuditAction::ClientTokenIssued;
-                let mut event = about_client(action, &client, "given a token of its own");
-                event.details.push(("jti", jti.clone()));
-                event.details.push(("scopes", scopes.to_string()));
-                unit.audit(&Actor::person(id), event);
-                Ok(())
-            })
-        })
-        .await
-    }
-
     /// Disables a client and revokes every grant of it. Returns how many.
     ///
     /// # Errors
@@ -297,7 +318,7 @@ async fn insert_secret(
     store::people::clients::insert_secret(unit.write(), client_id, &secret).await
 }
 
-fn about_client(action: AuditAction, client: &Client, verb: &str) -> NewEvent {
+pub(super) fn about_client(action: AuditAction, client: &Client, verb: &str) -> NewEvent {
     let name = &client.settings.name;
     let summary = format!("Client “{name}” was {verb}");
     about(action, ("client", &client.id, name), summary, Vec::new())

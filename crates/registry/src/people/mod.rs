@@ -2,6 +2,7 @@
 //! providers. Each use case is one transaction with one event; what is hashed or sealed comes
 //! hashed or sealed, and nothing secret is compared here but digests of random tokens.
 
+pub(crate) mod client_tokens;
 pub(crate) mod clients;
 pub(crate) mod codes;
 pub(crate) mod consents;

@@ -9,8 +9,8 @@ use keywright_domain::people::{
 
 use super::foreign;
 use super::grants::{self, Grant};
-use crate::writer::Unit;
-use crate::{LocalRegistry, RegistryError, store};
+use crate::writer::{Rotated, Unit, Wants};
+use crate::{LocalRegistry, RegistryError};
 
 /// A token request with a refresh token, from a client that has proven itself.
 #[derive(Clone, Debug)]
@@ -71,7 +71,11 @@ impl LocalRegistry {
         &self,
         request: &RefreshRequest,
     ) -> Result<RefreshOutcome, RegistryError> {
-        self.write(request.clone(), |unit, request| {
+        let wants = Wants {
+            refresh: Some(request.presented),
+            ..Wants::default()
+        };
+        self.write_grouped(request.clone(), wants, |unit, request| {
             Box::pin(refresh(unit, request))
         })
         .await
@@ -84,15 +88,12 @@ async fn refresh(
 ) -> Result<RefreshOutcome, RegistryError> {
     let now = unit.now();
     let actor = Actor::person(&request.client_id).at_text(&request.network);
-    let found = store::people::grants::find_token(unit.read(), &request.presented).await?;
-    let Some(token) = found else {
+    let Some(token) = unit.refresh_token(&request.presented).await? else {
         return Ok(RefreshOutcome::Refused(GrantRefusal::Unknown));
     };
-    let Some(grant) = store::people::grants::find(unit.read(), &token.grant_id).await? else {
+    let Some(grant) = unit.grant(&token.grant_id).await? else {
         return Ok(RefreshOutcome::Refused(GrantRefusal::Expired));
     };
-    let user = store::people::users::find(unit.read(), &grant.user_id).await?;
-    let client = store::people::clients::find(unit.read(), &grant.client_id).await?;
     let facts = RefreshFacts {
         client: (&grant.client_id, &request.client_id),
         dpop_jkt: (grant.dpop_jkt.as_deref(), request.dpop_jkt.as_deref()),
@@ -101,8 +102,8 @@ async fn refresh(
         idle_expires_at: token.idle_expires_at,
         expires_at: grant.expires_at,
         revoked: grant.revoked_at.is_some(),
-        user_disabled: user.is_none_or(|user| user.disabled_at.is_some()),
-        client_disabled: client.is_none_or(|client| client.disabled_at.is_some()),
+        user_disabled: unit.user_is_disabled(&grant.user_id).await?,
+        client_disabled: unit.client_is_disabled(&grant.client_id).await?,
         scopes: (&grant.scopes, request.scopes.as_ref()),
         grace_ms: request.lives.grace_ms,
     };
@@ -113,20 +114,16 @@ async fn refresh(
         .unwrap_or_else(|| grant.scopes.clone());
     match (verdict, token.sealed_successor) {
         (RefreshVerdict::Rotate, _) => {
-            // The one statement that decides who is first.
-            let sealed = &request.sealed_successor;
-            let (old, new) = (&request.presented, &request.successor);
-            if !store::people::grants::rotate_token(unit.write(), old, new, sealed, now).await? {
-                return Ok(RefreshOutcome::Refused(GrantRefusal::Unknown));
-            }
-            let idle = now.saturating_add(request.lives.idle_ms);
-            let (id, connection) = (&grant.id, unit.write());
-            store::people::grants::insert_token(connection, new, id, Some(old), now, idle).await?;
-            if let Some(parent) = &token.parent {
-                store::people::grants::forget_successor(connection, parent).await?;
-            }
-            let network = foreign(&request.network);
-            store::people::grants::update_used(connection, id, &network, now).await?;
+            unit.rotate_token(Rotated {
+                presented: request.presented,
+                parent: token.parent,
+                successor: request.successor,
+                sealed_successor: request.sealed_successor.clone(),
+                grant_id: grant.id.clone(),
+                idle_expires_at: now.saturating_add(request.lives.idle_ms),
+                network: foreign(&request.network),
+            })
+            .await?;
             let action = AuditAction::GrantRefreshed;
             unit.audit(&actor, grants::about_grant(action, &grant, "refreshed"));
             Ok(RefreshOutcome::Rotated {
@@ -148,6 +145,8 @@ async fn refresh(
         }
         (RefreshVerdict::Reuse | RefreshVerdict::Replay, _) => {
             let action = AuditAction::RefreshReused;
+            // What was rotated before in this group is part of what ends.
+            unit.flush_rotated().await?;
             grants::revoke(unit, &actor, &grant, EndReason::Reuse, action).await?;
             Ok(RefreshOutcome::Reused {
                 grant: Box::new(grant),

@@ -1,6 +1,8 @@
 //! Browser sessions. What ends one ends the grants that were given in it, and denies the access
 //! tokens of both until none can be left.
 
+use std::sync::Arc;
+
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
     EndReason, LONGEST_ACCESS_MS, PeopleError, Session, SessionLives, SessionState, TokenDigest,
@@ -104,23 +106,47 @@ impl LocalRegistry {
     pub async fn find_session(
         &self,
         digest: &TokenDigest,
-    ) -> Result<Option<(Session, SessionState)>, RegistryError> {
-        let connection = &mut *self.shared.pool.acquire().await?;
-        let session = store::people::sessions::find_by_digest(connection, digest).await?;
-        Ok(session.map(|session| {
-            let state = session.state(self.now());
-            (session, state)
-        }))
+    ) -> Result<Option<(Arc<Session>, SessionState)>, RegistryError> {
+        let (shared, memory) = (&*self.shared, &self.shared.remembered);
+        let known = memory
+            .get(shared, |rows| rows.sessions.get(digest).cloned())
+            .await;
+        let session = match known {
+            Some(known) => known,
+            None => {
+                let generation = memory.before_reading(shared);
+                let connection = &mut *shared.pool.acquire().await?;
+                let found = store::people::sessions::find_by_digest(connection, digest).await?;
+                let Some(session) = found.map(Arc::new) else {
+                    return Ok(None);
+                };
+                let row = Arc::clone(&session);
+                memory.put(generation, |rows| &mut rows.sessions, *digest, row);
+                session
+            }
+        };
+        let state = session.state(self.now());
+        Ok(Some((session, state)))
     }
 
     /// A session by its public id, whether it is good or not.
     ///
     /// # Errors
     /// [`PeopleError::SessionNotFound`].
-    pub async fn find_session_by_id(&self, id: &str) -> Result<Session, RegistryError> {
-        store::people::sessions::find(&mut *self.shared.pool.acquire().await?, id)
-            .await?
-            .ok_or_else(|| PeopleError::SessionNotFound.into())
+    pub async fn find_session_by_id(&self, id: &str) -> Result<Arc<Session>, RegistryError> {
+        let (shared, memory) = (&*self.shared, &self.shared.remembered);
+        if let Some(session) = memory
+            .get(shared, |rows| rows.sessions_by_id.get(id).cloned())
+            .await
+        {
+            return Ok(session);
+        }
+        let generation = memory.before_reading(shared);
+        let found = store::people::sessions::find(&mut *shared.pool.acquire().await?, id).await?;
+        let session = Arc::new(found.ok_or(PeopleError::SessionNotFound)?);
+        let (id, row) = (id.to_owned(), Arc::clone(&session));
+        memory.put(generation, |rows| &mut rows.sessions_by_id, id, row);
+        Ok(session)
     }
 
     /// Writes a session as seen, every few minutes at most; less often costs no write at all. Nothing
@@ -288,13 +314,32 @@ impl LocalRegistry {
         limit: u32,
     ) -> Result<Page<Session>, RegistryError> {
         let (after, limit) = (Position::read(cursor, true)?, page::limit(limit));
-        let live_at = if only_active { self.now() } else { 0 };
-        let connection = &mut *self.shared.pool.acquire().await?;
+        let now = self.now();
+        let live_at = if only_active { now } else { 0 };
+        let cut = |rows: Vec<Session>| {
+            page::cut(rows, limit, |one| Position::of(one.created_at, &one.id))
+        };
+        let (shared, memory) = (&*self.shared, &self.shared.remembered);
+        let is_first = only_active && cursor.is_none();
+        let key = (user_id.to_owned(), limit);
+        if is_first
+            && let Some(rows) = memory
+                .get(shared, |rows| rows.session_lists.get(&key).cloned())
+                .await
+            // One that ran out since may have hidden another behind it.
+            && rows.iter().all(|one| one.state(now) == SessionState::Active)
+        {
+            return Ok(cut(rows.to_vec()));
+        }
+        let generation = memory.before_reading(shared);
+        let connection = &mut *shared.pool.acquire().await?;
         let rows =
             store::people::sessions::list(connection, user_id, live_at, &after, limit + 1).await?;
-        Ok(page::cut(rows, limit, |one| {
-            Position::of(one.created_at, &one.id)
-        }))
+        if is_first {
+            let row = rows.clone().into();
+            memory.put(generation, |rows| &mut rows.session_lists, key, row);
+        }
+        Ok(cut(rows))
     }
 
     /// Ids of the clients that were signed in through a session.
@@ -304,9 +349,22 @@ impl LocalRegistry {
     pub async fn list_session_clients(
         &self,
         session_id: &str,
-    ) -> Result<Vec<String>, RegistryError> {
-        let connection = &mut *self.shared.pool.acquire().await?;
-        store::people::sessions::list_clients(connection, session_id).await
+    ) -> Result<Arc<[String]>, RegistryError> {
+        let (shared, memory) = (&*self.shared, &self.shared.remembered);
+        if let Some(clients) = memory
+            .get(shared, |rows| rows.session_clients.get(session_id).cloned())
+            .await
+        {
+            return Ok(clients);
+        }
+        let generation = memory.before_reading(shared);
+        let connection = &mut *shared.pool.acquire().await?;
+        let clients: Arc<[String]> = store::people::sessions::list_clients(connection, session_id)
+            .await?
+            .into();
+        let (id, row) = (session_id.to_owned(), Arc::clone(&clients));
+        memory.put(generation, |rows| &mut rows.session_clients, id, row);
+        Ok(clients)
     }
 }
 

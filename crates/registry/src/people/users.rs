@@ -1,5 +1,7 @@
 //! Users: people with an account in this registry. Each is a principal that keys can belong to.
 
+use std::sync::Arc;
+
 use keywright_domain::SecretText;
 use keywright_domain::api_keys::OwnerKind;
 use keywright_domain::audit::{Actor, AuditAction};
@@ -133,13 +135,21 @@ impl LocalRegistry {
     ///
     /// # Errors
     /// [`PeopleError::UserNotFound`].
-    pub async fn find_user(&self, id: &str) -> Result<User, RegistryError> {
-        let connection = &mut *self.shared.pool.acquire().await?;
+    pub async fn find_user(&self, id: &str) -> Result<Arc<User>, RegistryError> {
+        let (shared, memory) = (&*self.shared, &self.shared.remembered);
+        if let Some(user) = memory.get(shared, |rows| rows.users.get(id).cloned()).await {
+            return Ok(user);
+        }
+        let generation = memory.before_reading(shared);
+        let connection = &mut *shared.pool.acquire().await?;
         let mut user = store::people::users::find(connection, id)
             .await?
             .ok_or(PeopleError::UserNotFound)?;
         let roles = store::people::roles::list_of_user(connection, id).await?;
         user.roles = roles.into_iter().map(|role| role.name).collect();
+        let user = Arc::new(user);
+        let row = Arc::clone(&user);
+        memory.put(generation, |rows| &mut rows.users, id.to_owned(), row);
         Ok(user)
     }
 

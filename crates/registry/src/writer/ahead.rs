@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 
 use keywright_domain::api_keys::{ApiKey, Rotation};
+use keywright_domain::people::TokenDigest;
 
 use super::{Rows, Unit};
 use crate::{RegistryError, store};
@@ -16,6 +17,8 @@ pub(crate) struct Wants {
     pub(crate) principals: Vec<String>,
     /// A key to rotate, and the rotation's id.
     pub(crate) rotation: Option<(String, String)>,
+    /// A refresh token.
+    pub(crate) refresh: Option<TokenDigest>,
 }
 
 /// What was read and is still as it was read.
@@ -67,6 +70,10 @@ impl Unit {
             .collect();
         if rotated.len() > 1 {
             self.read_rotations_ahead(&rotated).await?;
+        }
+        let tokens: Vec<TokenDigest> = wants.iter().filter_map(|wants| wants.refresh).collect();
+        if tokens.len() > 1 {
+            self.read_tokens_ahead(&tokens).await?;
         }
         Ok(())
     }

@@ -354,24 +354,29 @@ impl Bench<'_> {
 
     /// Sign-ins with a password, and how verifications fare meanwhile.
     async fn password_sign_in(&self) -> Result<()> {
-        let hasher = keywright_server::PasswordHasher::new(1)?;
-        let password = keywright_domain::SecretText::new(PASSWORD.into());
-        let began = Instant::now();
-        const HASHES: u32 = 40;
-        for _ in 0..HASHES {
-            hasher.hash(&password).await?;
-        }
-        let limit = f64::from(HASHES) / began.elapsed().as_secs_f64();
         let body = json!({"email": EMAIL, "password": PASSWORD}).to_string();
         let sign_in = self.ours(
             request("POST", "/auth/login", &[JSON], body.as_bytes()),
             200,
         );
+        // As many wait, and in turns: the core is the same and as fast.
+        let hash = request("GET", "/argon2id", &[], b"");
+        let hash = Target::same(&self.facts.bare, hash, 200);
         let mut lines = Lines::open(&sign_in, 4).await?;
-        let rate = lines.closed(Duration::from_secs(4)).await?;
+        let mut hashes = Lines::open(&hash, 4).await?;
+        let (mut rates, mut limits) = (Vec::new(), Vec::new());
+        for turn in 0..=self.rounds {
+            let slice = Duration::from_secs(1);
+            let (rate, limit) = (lines.closed(slice).await?, hashes.closed(slice).await?);
+            if turn > 0 {
+                rates.push(rate);
+                limits.push(limit);
+            }
+        }
+        let (rate, limit) = (median(&mut rates), median(&mut limits));
         tell(json!({
             "case": "password_sign_in", "value": round2(rate), "unit": "/s", "baseline": round2(limit),
-            "baseline_is": "argon2id hashes a second, one core", "ratio": round2(rate / limit),
+            "baseline_is": "argon2id hashes a second in the same process and turns", "ratio": round2(rate / limit),
             "goal": 0.92, "met": rate / limit >= 0.92,
         }));
         let one = |key: &str| json!({"key": key, "requirement": "keys:read"});

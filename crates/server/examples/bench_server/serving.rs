@@ -82,10 +82,24 @@ pub(crate) async fn serve(file: Option<PathBuf>) -> Result<()> {
     };
     let answer =
         json!({"valid": true, "code": "valid", "key_id": "k".repeat(20), "scopes": ["keys:read"]});
-    let router = Router::new().route("/", get(async || "ok\n")).route(
-        "/json",
-        post(async move |Json(_): Json<Value>| Json(answer.clone())),
-    );
+    // What sign-ins can reach at most: the same hashes on the same core, by as many workers.
+    let hasher = PasswordHasher::new(1)?;
+    let router = Router::new()
+        .route("/", get(async || "ok\n"))
+        .route(
+            "/json",
+            post(async move |Json(_): Json<Value>| Json(answer.clone())),
+        )
+        .route(
+            "/argon2id",
+            get(async move || {
+                let password = SecretText::new(PASSWORD.into());
+                hasher.hash(&password).await.map_or_else(
+                    |error| error.to_string(),
+                    |hash| hash.expose().len().to_string(),
+                )
+            }),
+        );
     tokio::spawn(async move { axum::serve(bare, router).await });
     let mut out = std::io::stdout().lock();
     serde_json::to_writer(&mut out, &facts)?;

@@ -40,6 +40,9 @@ impl Failures {
     /// [`Waits`].
     pub(crate) fn check(&self, source: IpAddr, target: &str, now: i64) -> Result<(), Waits> {
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if counts.is_empty() {
+            return Ok(());
+        }
         match counts.get(&name(source, target)) {
             Some(count) if count.failures >= self.allowed => {
                 let until = count.since + self.window_ms;

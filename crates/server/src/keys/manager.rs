@@ -216,7 +216,7 @@ fn of_caller(app: &App, caller: Caller) -> Manager {
         actor: caller.actor(),
         permissions: caller.permissions(),
         reports: Some((Arc::downgrade(app), caller.peer.network())),
-        person: Some(caller.user.id),
+        person: Some(caller.user.id.clone()),
         own,
     }
 }

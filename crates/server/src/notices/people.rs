@@ -69,7 +69,7 @@ async fn owner_address(app: &App, key_id: &str) -> Result<Option<String>, Regist
         Err(error) => return Err(error),
     };
     match app.registry.find_user(&owner.id).await {
-        Ok(user) if user.disabled_at.is_none() => Ok(user.email.map(|email| email.to_string())),
+        Ok(user) if user.disabled_at.is_none() => Ok(user.email.as_ref().map(ToString::to_string)),
         Ok(_) | Err(RegistryError::People(_)) => Ok(None),
         Err(error) => Err(error),
     }
@@ -109,7 +109,7 @@ pub(crate) async fn tell_of_new_sign_in(app: &App, session: &Session) {
     }
     match app.registry.find_user(&session.user_id).await {
         Ok(user) => {
-            if let Some(address) = user.email {
+            if let Some(address) = &user.email {
                 let mail = words::new_sign_in(app, session);
                 queue(app, "user.new_sign_in", address.to_string(), &mail).await;
             }

@@ -1,12 +1,15 @@
 //! Access tokens: RFC 9068 JWTs, short-lived, without anything personal (AC-044). Our own API denies
 //! them at once when their session, grant or `jti` was ended.
 
+use std::sync::Arc;
+
 use axum::http::header;
 use axum::http::request::Parts as RequestParts;
 use keywright_domain::base62::random_id;
 use keywright_domain::people::OAuthScopes;
 use serde::{Deserialize, Serialize};
 
+use super::opened::AccessToken;
 use crate::problem::Problem;
 use crate::server::App;
 use crate::signing::{ACCESS_TYPE, Alg, TokenProblem};
@@ -183,8 +186,10 @@ pub(crate) fn sign(
 pub(crate) async fn inspect(
     app: &App,
     token: &str,
-) -> Result<Result<AccessClaims, &'static str>, Problem> {
-    let claims: AccessClaims = match app.keys.current().open(ACCESS_TYPE, token) {
+) -> Result<Result<Arc<AccessToken>, &'static str>, Problem> {
+    let now = app.now() / 1000;
+    let opened = app.oauth2.opened.open(&app.keys.current(), token, now);
+    let claims = match opened {
         Ok(claims) => claims,
         // A text without dots is a refresh token or nothing at all.
         Err(TokenProblem::Malformed) if !token.contains('.') => {
@@ -192,7 +197,6 @@ pub(crate) async fn inspect(
         }
         Err(problem) => return Ok(Err(problem.code())),
     };
-    let now = app.now() / 1000;
     if claims.iss != app.settings.issuer.as_str() {
         return Ok(Err("issuer_mismatch"));
     }
@@ -212,7 +216,10 @@ pub(crate) async fn inspect(
 ///
 /// # Errors
 /// 400 for several of them, 401 with the code (AC-040, AC-080, AC-094).
-pub(crate) async fn authenticate(app: &App, parts: &RequestParts) -> Result<AccessClaims, Problem> {
+pub(crate) async fn authenticate(
+    app: &App,
+    parts: &RequestParts,
+) -> Result<Arc<AccessToken>, Problem> {
     let mut headers = parts.headers.get_all(header::AUTHORIZATION).iter();
     let (Some(value), None) = (headers.next(), headers.next()) else {
         return Err(Problem::bad_request(

@@ -8,6 +8,8 @@ pub(crate) mod redirect;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
@@ -217,7 +219,7 @@ pub(crate) async fn run(
     run.answer(peer, cookies, consented).await
 }
 
-async fn find_client(app: &App, id: Option<&str>) -> Result<Client, Stopped> {
+async fn find_client(app: &App, id: Option<&str>) -> Result<Arc<Client>, Stopped> {
     let unknown = || Stopped::shown("invalid_client", "This application is not known here");
     let id = id.ok_or_else(|| {
         Stopped::shown(

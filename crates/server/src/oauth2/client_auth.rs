@@ -1,6 +1,8 @@
 //! The one client authenticator, for every endpoint that wants a client to prove itself (RFC 6749
 //! §2.3, RFC 7523 §2.2). One method a request; the registered method and no other (AC-063).
 
+use std::sync::Arc;
+
 use axum::http::{HeaderMap, header};
 use keywright_domain::SecretText;
 use keywright_domain::people::{AuthMethod, Client, PeopleError, TokenDigest};
@@ -33,7 +35,7 @@ pub(crate) async fn authenticate(
     headers: &HeaderMap,
     params: &Params,
     peer: &Peer,
-) -> Result<Client, OAuthError> {
+) -> Result<Arc<Client>, OAuthError> {
     let presented = read(headers, params)?;
     let by_header = matches!(presented, Presented::Basic(..));
     let refused = || OAuthError::invalid_client(by_header);
@@ -73,14 +75,7 @@ pub(crate) async fn authenticate(
 
 async fn has_secret(app: &App, client_id: &str, given: &SecretText) -> Result<bool, OAuthError> {
     let given = TokenDigest::of(given);
-    let now = app.now();
-    // Digests of secrets with 128 random bits: comparing them tells nothing that helps to guess one.
-    Ok(app
-        .registry
-        .list_client_secrets(client_id)
-        .await?
-        .iter()
-        .any(|secret| secret.expires_at > now && secret.digest == given))
+    Ok(app.registry.is_client_secret(client_id, &given).await?)
 }
 
 fn read(headers: &HeaderMap, params: &Params) -> Result<Presented, OAuthError> {

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -37,7 +39,7 @@ pub(crate) fn routes() -> Router<App> {
 
 /// What a request asks for, checked.
 struct Asked {
-    client: Option<Client>,
+    client: Option<Arc<Client>>,
     /// Exactly registered (S45).
     back: Option<String>,
     state: Option<String>,

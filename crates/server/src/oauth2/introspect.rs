@@ -5,11 +5,12 @@
 #[cfg(test)]
 pub(crate) mod tests;
 
+use axum::Router;
+use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use axum::{Json, Router};
 use keywright_domain::people::{Client, ClientType, PeopleError, TokenDigest};
 use keywright_registry::RegistryError;
 use serde_json::{Map, Value, json};
@@ -36,12 +37,18 @@ async fn introspect(
     FormParams(params): FormParams,
 ) -> Response {
     let body = match answer(&app, &peer, &headers, &params).await {
-        Ok(Some(members)) => Value::Object(members),
-        Ok(None) => json!({ "active": false }),
+        Ok(Some(body)) => body,
+        Ok(None) => Bytes::from_static(br#"{"active":false}"#),
         Err(error) => return error.into_response(),
     };
-    let no_store = [(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))];
-    (no_store, Json(body)).into_response()
+    let headers = [
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+        (
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        ),
+    ];
+    (headers, body).into_response()
 }
 
 async fn answer(
@@ -49,29 +56,31 @@ async fn answer(
     peer: &Peer,
     headers: &HeaderMap,
     params: &Params,
-) -> Result<Option<Map<String, Value>>, OAuthError> {
+) -> Result<Option<Bytes>, OAuthError> {
     let client = client_auth::authenticate(app, headers, params, peer).await?;
     // S33, AC-096: a client's id alone proves nothing (S5).
     if client.settings.client_type != ClientType::Confidential {
         return Err(OAuthError::invalid_client(false));
     }
     let token = params.require("token")?;
-    let found = if token.contains('.') {
-        of_access_token(app, &client, token).await?
-    } else {
-        of_refresh_token(app, &client, params).await?
-    };
-    Ok(found.map(|mut members| {
-        members.insert("active".into(), true.into());
-        members
-    }))
+    if token.contains('.') {
+        return of_access_token(app, &client, token).await;
+    }
+    let found = of_refresh_token(app, &client, params).await?;
+    Ok(found.map(active))
+}
+
+/// The answer about a token that is good now.
+fn active(mut members: Map<String, Value>) -> Bytes {
+    members.insert("active".into(), true.into());
+    Value::Object(members).to_string().into()
 }
 
 async fn of_access_token(
     app: &App,
     client: &Client,
     token: &str,
-) -> Result<Option<Map<String, Value>>, OAuthError> {
+) -> Result<Option<Bytes>, OAuthError> {
     let inspected = access_token::inspect(app, token).await;
     let Ok(claims) = inspected.map_err(|problem| unavailable(&problem))? else {
         return Ok(None);
@@ -81,22 +90,29 @@ async fn of_access_token(
     if !may_know || claims.exp <= app.now() / 1000 {
         return Ok(None);
     }
-    let user_id = claims.user_id();
-    if !is_in_force(app, &claims.client_id, user_id).await? {
+    // That whoever asks is enabled was just seen.
+    let client_id = Some(claims.client_id.as_str()).filter(|id| *id != client.id);
+    if !is_in_force(app, client_id, claims.user_id()).await? {
         return Ok(None);
+    }
+    if let Some(body) = claims.introspection.get() {
+        return Ok(Some(body.clone()));
     }
     let kind = if claims.jkt().is_some() {
         "DPoP"
     } else {
         "Bearer"
     };
-    let members = serde_json::to_value(&claims).ok();
+    let members = serde_json::to_value(&**claims).ok();
     let Some(Value::Object(mut members)) = members else {
         return Ok(None);
     };
     members.remove("gid");
     members.insert("token_type".into(), kind.into());
-    Ok(Some(members))
+    // Nothing in it changes while the token is good.
+    Ok(Some(
+        claims.introspection.get_or_init(|| active(members)).clone(),
+    ))
 }
 
 async fn of_refresh_token(
@@ -112,7 +128,7 @@ async fn of_refresh_token(
         return Ok(None);
     };
     // A refresh token is nobody's business but its client's.
-    if grant.client_id != client.id || !is_in_force(app, &client.id, Some(&grant.user_id)).await? {
+    if grant.client_id != client.id || !is_in_force(app, None, Some(&grant.user_id)).await? {
         return Ok(None);
     }
     let mut members = Map::new();
@@ -131,13 +147,15 @@ async fn of_refresh_token(
 /// AC-093: what a disabled person or client holds is nothing any more.
 async fn is_in_force(
     app: &App,
-    client_id: &str,
+    client_id: Option<&str>,
     user_id: Option<&str>,
 ) -> Result<bool, OAuthError> {
-    match app.registry.find_client(client_id).await {
-        Ok(client) if client.disabled_at.is_none() => {}
-        Ok(_) | Err(RegistryError::People(PeopleError::ClientNotFound)) => return Ok(false),
-        Err(error) => return Err(error.into()),
+    if let Some(client_id) = client_id {
+        match app.registry.find_client(client_id).await {
+            Ok(client) if client.disabled_at.is_none() => {}
+            Ok(_) | Err(RegistryError::People(PeopleError::ClientNotFound)) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
     }
     let Some(user_id) = user_id else {
         return Ok(true);

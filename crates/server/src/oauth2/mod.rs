@@ -18,6 +18,7 @@ pub(crate) mod extensions;
 pub(crate) mod id_token;
 pub(crate) mod introspect;
 pub(crate) mod metadata;
+pub(crate) mod opened;
 pub(crate) mod pushed_requests;
 pub(crate) mod register;
 pub(crate) mod resource;
@@ -41,6 +42,8 @@ use crate::settings::Settings;
 pub(crate) struct State {
     /// Clients that did not prove themselves.
     pub(crate) failures: Failures,
+    /// Access tokens whose signature was checked.
+    pub(crate) opened: opened::Opened,
     /// What the endpoints beyond RFC 6749 remember.
     pub(crate) extensions: extensions::State,
 }
@@ -50,6 +53,7 @@ impl State {
     pub(crate) fn new(settings: &Settings) -> Result<Self, BuildError> {
         Ok(Self {
             failures: Failures::new(20, 60_000),
+            opened: opened::Opened::default(),
             extensions: extensions::State::new(settings),
         })
     }

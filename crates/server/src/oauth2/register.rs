@@ -8,6 +8,8 @@ mod metadata;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -167,7 +169,7 @@ async fn managed(
     peer: &Peer,
     headers: &HeaderMap,
     id: &str,
-) -> Result<Client, OAuthError> {
+) -> Result<Arc<Client>, OAuthError> {
     let failures = &app.oauth2.extensions.registrations;
     failures.check(peer.address, id, app.now())?;
     let found = match app.registry.find_client(id).await {

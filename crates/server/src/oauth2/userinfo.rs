@@ -92,7 +92,7 @@ async fn answer(
         Err(error) => return Err(error.into()),
     };
     let mut body = user_claims::of(&user, &scopes);
-    body.insert("sub".into(), user.id.into());
+    body.insert("sub".into(), user.id.as_str().into());
     Ok(body)
 }
 

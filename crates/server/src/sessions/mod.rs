@@ -218,7 +218,7 @@ pub(crate) async fn clients_of(
     for id in sessions {
         let clients = app.registry.list_session_clients(id).await?;
         if !clients.is_empty() {
-            all.push((id.clone(), clients));
+            all.push((id.clone(), clients.to_vec()));
         }
     }
     Ok(all)

@@ -144,7 +144,7 @@ impl Names {
             return Ok(name.clone());
         }
         let name = match app.registry.find_client(id).await {
-            Ok(client) => client.settings.name,
+            Ok(client) => client.settings.name.clone(),
             // It is not there any more: its id is what is left of it.
             Err(RegistryError::People(_)) => id.to_owned(),
             Err(error) => return Err(error.into()),
@@ -167,8 +167,9 @@ pub(crate) async fn sessions(
     let mut views = Vec::with_capacity(rows.len());
     for row in rows {
         let mut clients = Vec::new();
-        for id in app.registry.list_session_clients(&row.id).await? {
-            let name = names.of(app, &id).await?;
+        for id in app.registry.list_session_clients(&row.id).await?.iter() {
+            let name = names.of(app, id).await?;
+            let id = id.clone();
             clients.push(ClientView { id, name });
         }
         views.push(SessionView {

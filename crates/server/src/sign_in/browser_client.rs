@@ -5,6 +5,8 @@
 //! Neither takes a CSRF token: the cookie is strict, another origin is refused by what browsers say of
 //! it, and the answer can be read by nobody but the page that asked.
 
+use std::sync::Arc;
+
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -203,7 +205,7 @@ pub(crate) async fn refresh(
     }
 }
 
-async fn client(app: &App) -> Result<Client, Problem> {
+async fn client(app: &App) -> Result<Arc<Client>, Problem> {
     let client = app.registry.find_client(BROWSER_CLIENT).await?;
     if client.disabled_at.is_some() {
         let detail = "signing in from pages of your own is switched off here";

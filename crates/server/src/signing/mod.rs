@@ -7,4 +7,4 @@ mod keys;
 
 pub use check::{KeyFinding, check_signing_keys};
 pub(crate) use key::{Alg, Signer};
-pub(crate) use keys::{ACCESS_TYPE, ID_TYPE, LOGOUT_TYPE, SigningKeys, TokenProblem};
+pub(crate) use keys::{ACCESS_TYPE, ID_TYPE, KeySet, LOGOUT_TYPE, SigningKeys, TokenProblem};

@@ -45,22 +45,22 @@ pub(crate) struct UserView {
     disabled_reason: Option<String>,
 }
 
-impl From<User> for UserView {
-    fn from(user: User) -> Self {
+impl From<&User> for UserView {
+    fn from(user: &User) -> Self {
         let permissions = user.permissions.as_slice().iter();
         Self {
             permissions: permissions.map(|one| one.as_str().to_owned()).collect(),
             roles: user.roles.iter().map(RoleName::to_string).collect(),
-            email: user.email.map(|email| email.to_string()),
-            id: user.id,
-            name: user.name,
+            email: user.email.as_ref().map(|email| email.to_string()),
+            id: user.id.clone(),
+            name: user.name.clone(),
             email_verified: user.email_verified,
             has_password: user.has_password,
             last_sign_in_at: user.last_sign_in_at,
             locked_until: user.locked_until,
             created_at: user.created_at,
             disabled_at: user.disabled_at,
-            disabled_reason: user.disabled_reason,
+            disabled_reason: user.disabled_reason.clone(),
         }
     }
 }
@@ -164,7 +164,7 @@ pub(crate) async fn list(
     };
     let page = app.registry.list_users(&query).await?;
     Ok(private(&UserList {
-        items: page.items.into_iter().map(UserView::from).collect(),
+        items: page.items.iter().map(UserView::from).collect(),
         next_cursor: page.next_cursor,
     }))
 }
@@ -186,7 +186,9 @@ pub(crate) async fn read(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     require(&app, &caller, READ).await?;
-    Ok(private(&UserView::from(app.registry.find_user(&id).await?)))
+    Ok(private(&UserView::from(
+        &*app.registry.find_user(&id).await?,
+    )))
 }
 
 /// Adds a person. Needs `users:write`, and all that the roles allow.
@@ -222,7 +224,7 @@ pub(crate) async fn create(
         password_hash,
     };
     let user = app.registry.create_user(&caller.actor(), &new).await?;
-    let mut response = private(&UserView::from(user));
+    let mut response = private(&UserView::from(&user));
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
 }
@@ -270,13 +272,13 @@ pub(crate) async fn change(
         let same = address.as_ref().is_none_or(|new| *new == user.email);
         let verified = asked.email_verified.unwrap_or(same && user.email_verified);
         let change = UserChange::Email(address.unwrap_or_else(|| user.email.clone()), verified);
-        user = app.registry.change_user(&actor, &id, &change).await?;
+        user = app.registry.change_user(&actor, &id, &change).await?.into();
     }
     if let Some(name) = asked.name {
         let change = UserChange::Name(name);
-        user = app.registry.change_user(&actor, &id, &change).await?;
+        user = app.registry.change_user(&actor, &id, &change).await?.into();
     }
-    Ok(private(&UserView::from(user)))
+    Ok(private(&UserView::from(&*user)))
 }
 
 /// Disables a person: sessions and access of applications end, keys are suspended. Needs
@@ -309,7 +311,7 @@ pub(crate) async fn disable(
         .await?;
     sessions::catch_up(&app).await?;
     sessions::tell(&app, &id, clients);
-    Ok(private(&UserView::from(user)))
+    Ok(private(&UserView::from(&user)))
 }
 
 /// The clients of all live sessions of a person who is about to lose them.
@@ -340,7 +342,7 @@ pub(crate) async fn enable(
     let user = app.registry.find_user(&id).await?;
     require_not_above(&app, &caller, &user).await?;
     let user = app.registry.enable_user(&caller.actor(), &id).await?;
-    Ok(private(&UserView::from(user)))
+    Ok(private(&UserView::from(&user)))
 }
 
 /// Deletes what is personal of a person. Keys and the audit trail keep an id without a name. Needs

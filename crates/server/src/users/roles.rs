@@ -203,5 +203,5 @@ pub(crate) async fn set_of_user(
         .registry
         .set_user_roles(&caller.actor(), &id, &roles)
         .await?;
-    Ok(private(&UserView::from(user)))
+    Ok(private(&UserView::from(&user)))
 }

@@ -28,7 +28,7 @@ async fn owner(server: &TestServer) -> (String, Browser) {
         .unwrap();
     let user = server.registry().find_user(&found.user_id).await.unwrap();
     let browser = server.sign_in_as(&user).await;
-    (user.id, browser)
+    (user.id.clone(), browser)
 }
 
 #[track_caller]

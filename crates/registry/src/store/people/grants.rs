@@ -9,6 +9,7 @@ use super::{blob, digest, scopes};
 use crate::RegistryError;
 use crate::people::grants::{Denial, DenialKind, Grant, GrantOrigin};
 use crate::people::page::Position;
+use crate::writer::Rotated;
 
 macro_rules! columns {
     () => {
@@ -123,21 +124,6 @@ pub(crate) async fn list_of_user(
     rows.into_iter().map(GrantRow::into_grant).collect()
 }
 
-pub(crate) async fn update_used(
-    connection: &mut AnyConnection,
-    id: &str,
-    network: &str,
-    now: i64,
-) -> Result<(), RegistryError> {
-    sqlx::query("UPDATE grants SET last_used_at = $1, network = $2 WHERE id = $3")
-        .bind(now)
-        .bind(network.to_owned())
-        .bind(id.to_owned())
-        .execute(connection)
-        .await?;
-    Ok(())
-}
-
 /// Which grants are revoked together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Revoked<'a> {
@@ -207,7 +193,7 @@ pub(crate) async fn revoke(
     Ok(ids.len())
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct TokenRow {
     pub(crate) grant_id: String,
     pub(crate) parent: Option<TokenDigest>,
@@ -218,39 +204,86 @@ pub(crate) struct TokenRow {
     pub(crate) successor_is_current: bool,
 }
 
+macro_rules! token_columns {
+    () => {
+        "SELECT t.digest, t.grant_id, t.parent, t.idle_expires_at, t.rotated_at, t.sealed_successor, \
+         (SELECT COUNT(*) FROM refresh_tokens s WHERE s.digest = t.successor AND s.rotated_at IS NULL) \
+         FROM refresh_tokens t WHERE t.digest "
+    };
+}
+
+type StoredToken = (
+    Vec<u8>,
+    String,
+    Option<Vec<u8>>,
+    i64,
+    Option<i64>,
+    Option<Vec<u8>>,
+    i64,
+);
+
+fn token_row(row: StoredToken) -> Result<(TokenDigest, TokenRow), RegistryError> {
+    let (own, grant_id, parent, idle_expires_at, rotated_at, sealed, current) = row;
+    let token = TokenRow {
+        grant_id,
+        parent: parent.as_deref().map(digest).transpose()?,
+        idle_expires_at,
+        rotated_at,
+        sealed_successor: sealed.map(Sealed::new),
+        successor_is_current: current != 0,
+    };
+    Ok((digest(&own)?, token))
+}
+
 pub(crate) async fn find_token(
     connection: &mut AnyConnection,
     token: &TokenDigest,
 ) -> Result<Option<TokenRow>, RegistryError> {
-    type Row = (
-        String,
-        Option<Vec<u8>>,
-        i64,
-        Option<i64>,
-        Option<Vec<u8>>,
-        i64,
-    );
-    let row: Option<Row> = sqlx::query_as(
-        "SELECT t.grant_id, t.parent, t.idle_expires_at, t.rotated_at, t.sealed_successor, \
-         (SELECT COUNT(*) FROM refresh_tokens s WHERE s.digest = t.successor AND s.rotated_at IS NULL) \
-         FROM refresh_tokens t WHERE t.digest = $1",
-    )
-    .bind(blob(token))
-    .fetch_optional(connection)
-    .await?;
-    row.map(
-        |(grant_id, parent, idle_expires_at, rotated_at, sealed, current)| {
-            Ok(TokenRow {
-                grant_id,
-                parent: parent.as_deref().map(digest).transpose()?,
-                idle_expires_at,
-                rotated_at,
-                sealed_successor: sealed.map(Sealed::new),
-                successor_is_current: current != 0,
-            })
-        },
-    )
-    .transpose()
+    let row: Option<StoredToken> = sqlx::query_as(concat!(token_columns!(), "= $1"))
+        .bind(blob(token))
+        .fetch_optional(connection)
+        .await?;
+    Ok(row.map(token_row).transpose()?.map(|(_, token)| token))
+}
+
+/// Those of some tokens that exist.
+pub(crate) async fn find_tokens(
+    connection: &mut AnyConnection,
+    tokens: &[TokenDigest],
+) -> Result<Vec<(TokenDigest, TokenRow)>, RegistryError> {
+    let mut found = Vec::with_capacity(tokens.len());
+    for part in many::parts(tokens) {
+        let sql = many::rows(connection, concat!(token_columns!(), "IN "), 1, part.len());
+        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+        for token in part {
+            query = query.bind(blob(token));
+        }
+        let rows: Vec<StoredToken> = query.fetch_all(&mut *connection).await?;
+        for row in rows {
+            found.push(token_row(row)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Those of some grants that exist.
+pub(crate) async fn find_all(
+    connection: &mut AnyConnection,
+    ids: &[String],
+) -> Result<Vec<Grant>, RegistryError> {
+    let mut found = Vec::with_capacity(ids.len());
+    for part in many::parts(ids) {
+        let sql = many::rows(connection, concat!(columns!(), "id IN "), 1, part.len());
+        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+        for id in part {
+            query = query.bind(id.clone());
+        }
+        let rows: Vec<GrantRow> = query.fetch_all(&mut *connection).await?;
+        for row in rows {
+            found.push(row.into_grant()?);
+        }
+    }
+    Ok(found)
 }
 
 pub(crate) async fn insert_token(
@@ -275,36 +308,76 @@ pub(crate) async fn insert_token(
     Ok(())
 }
 
-/// Rotates a token: the first caller does, everybody after that does not.
-pub(crate) async fn rotate_token(
+/// Puts tokens behind others, the first time only: a token that was rotated before is an error, and
+/// whoever holds the writer's lock has looked before.
+pub(crate) async fn rotate_tokens(
     connection: &mut AnyConnection,
-    token: &TokenDigest,
-    successor: &TokenDigest,
-    sealed: &Sealed,
+    rotated: &[Rotated],
     now: i64,
-) -> Result<bool, RegistryError> {
-    let done: Option<String> = sqlx::query_scalar(
-        "UPDATE refresh_tokens SET rotated_at = $1, successor = $2, sealed_successor = $3 \
-         WHERE digest = $4 AND rotated_at IS NULL RETURNING grant_id",
-    )
-    .bind(now)
-    .bind(blob(successor))
-    .bind(sealed.as_bytes().to_vec())
-    .bind(blob(token))
-    .fetch_optional(connection)
-    .await?;
-    Ok(done.is_some())
+) -> Result<(), RegistryError> {
+    for part in many::parts(rotated) {
+        rotate_part(connection, part, now).await?;
+    }
+    Ok(())
 }
 
-/// Its successor was used, so nobody needs it from here again.
-pub(crate) async fn forget_successor(
+async fn rotate_part(
     connection: &mut AnyConnection,
-    token: &TokenDigest,
+    part: &[Rotated],
+    now: i64,
 ) -> Result<(), RegistryError> {
-    sqlx::query("UPDATE refresh_tokens SET sealed_successor = NULL WHERE digest = $1")
-        .bind(blob(token))
-        .execute(connection)
-        .await?;
+    let head = "UPDATE refresh_tokens SET successor = v.column2, sealed_successor = v.column3, \
+                rotated_at = v.column4 FROM (VALUES ";
+    let sql = many::rows(connection, head, part.len(), 4)
+        + ") AS v WHERE refresh_tokens.digest = v.column1 AND refresh_tokens.rotated_at IS NULL";
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for one in part {
+        query = query
+            .bind(blob(&one.presented))
+            .bind(blob(&one.successor))
+            .bind(one.sealed_successor.as_bytes().to_vec())
+            .bind(now);
+    }
+    // The one statement that decides who is first.
+    let done = query.execute(&mut *connection).await?.rows_affected();
+    if usize::try_from(done) != Ok(part.len()) {
+        return Err(RegistryError::Store(
+            "a refresh token was rotated by somebody else meanwhile".into(),
+        ));
+    }
+    let head = "INSERT INTO refresh_tokens (digest, grant_id, parent, created_at, idle_expires_at) VALUES ";
+    let sql = many::rows(connection, head, part.len(), 5);
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for one in part {
+        query = query
+            .bind(blob(&one.successor))
+            .bind(one.grant_id.clone())
+            .bind(blob(&one.presented))
+            .bind(now)
+            .bind(one.idle_expires_at);
+    }
+    query.execute(&mut *connection).await?;
+    let parents: Vec<&TokenDigest> = part.iter().filter_map(|one| one.parent.as_ref()).collect();
+    for part in many::parts(&parents) {
+        // Their successors were used, so nobody needs those from here again.
+        let head = "UPDATE refresh_tokens SET sealed_successor = NULL WHERE digest IN ";
+        let sql = many::rows(connection, head, 1, part.len());
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for parent in part {
+            query = query.bind(blob(parent));
+        }
+        query.execute(&mut *connection).await?;
+    }
+    let head = "UPDATE grants SET last_used_at = v.column2, network = v.column3 FROM (VALUES ";
+    let sql = many::rows(connection, head, part.len(), 3) + ") AS v WHERE grants.id = v.column1";
+    let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+    for one in part {
+        query = query
+            .bind(one.grant_id.clone())
+            .bind(now)
+            .bind(one.network.clone());
+    }
+    query.execute(connection).await?;
     Ok(())
 }
 

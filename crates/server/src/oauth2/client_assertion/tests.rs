@@ -164,7 +164,7 @@ async fn ac_063_fapi_clients_do_not_sign_with_pkcs1() {
         "n": part(public.modulus().big_endian_without_leading_zero()),
         "e": part(public.exponent().big_endian_without_leading_zero()),
     });
-    let mut client = server.registry().find_client("svc").await.unwrap();
+    let mut client = (*server.registry().find_client("svc").await.unwrap()).clone();
     client.settings.jwks = Some(json!({"keys": [jwk]}).to_string());
     for (fapi, alg, good) in [
         (false, "RS256", true),

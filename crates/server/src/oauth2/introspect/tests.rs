@@ -176,3 +176,26 @@ async fn s34_a_refresh_token_is_active_for_its_client_until_it_was_used() {
     server.pass(31 * 24 * 3_600_000);
     assert_eq!(introspect(&server, "conf", &second).await.text, INACTIVE);
 }
+
+#[tokio::test]
+async fn s38_a_token_that_was_opened_before_ends_with_its_key() {
+    let (server, _, tokens) = start().await;
+    let token = text(&tokens, "access_token");
+    let header = testing::part(&token, 0);
+    let (kid, alg) = (
+        header["kid"].as_str().unwrap(),
+        header["alg"].as_str().unwrap(),
+    );
+    let first = introspect(&server, "api", &token).await.text;
+    let again = introspect(&server, "api", &token).await.text;
+    assert!(first.contains("\"active\":true") && first == again);
+    server.server.rotate_signing_key(alg, true).await.unwrap();
+    assert!(is_active(&server, &token).await, "its key is published");
+    let actor = Actor::keywright();
+    let registry = server.registry();
+    registry.retire_signing_key(&actor, kid).await.unwrap();
+    crate::server::settle_keys(server.server.app())
+        .await
+        .unwrap();
+    assert_eq!(introspect(&server, "api", &token).await.text, INACTIVE);
+}

@@ -1,5 +1,7 @@
 //! `grant_type=refresh_token` (RFC 6749 §6, RFC 9700 §4.14.2).
 
+use std::sync::Arc;
+
 use axum::response::Response;
 use keywright_domain::SecretText;
 use keywright_domain::people::{GrantRefusal, OAuthScopes, PeopleError, Session, TokenDigest};
@@ -104,7 +106,7 @@ fn read_scopes(asked: Option<&str>) -> Result<Option<OAuthScopes>, OAuthError> {
 
 /// The sign-in that the grant came from. A later one in the same session is another sign-in:
 /// `auth_time` has to be that of the first (OpenID Connect Core §12.2).
-async fn sign_in_of(app: &App, grant: &Grant) -> Result<Option<Session>, OAuthError> {
+async fn sign_in_of(app: &App, grant: &Grant) -> Result<Option<Arc<Session>>, OAuthError> {
     let Some(id) = &grant.session_id else {
         return Ok(None);
     };

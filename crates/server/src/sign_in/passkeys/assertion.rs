@@ -155,7 +155,7 @@ async fn accept(
     } else {
         "hwk user mfa"
     };
-    Ok(Ok((user.id, amr)))
+    Ok(Ok((user.id.clone(), amr)))
 }
 
 fn check(

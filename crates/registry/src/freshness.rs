@@ -64,8 +64,6 @@ pub(crate) struct Freshness {
     steps: AtomicU64,
     /// Whether the database let a reading of the log wait in vain, and none came to its end since.
     silent: AtomicBool,
-    /// How often the log turned out to be another one than was read.
-    rewound: AtomicU64,
     /// Whether keys were removed since the index last forgot that they were.
     has_gone: AtomicBool,
     /// Whether a foreign key was ever imported: only then is what is not ours looked for.
@@ -95,7 +93,6 @@ impl Freshness {
             newest: Mutex::default(),
             steps: AtomicU64::new(0),
             silent: AtomicBool::new(false),
-            rewound: AtomicU64::new(0),
             has_gone: AtomicBool::new(false),
             has_foreign: AtomicBool::new(false),
         }
@@ -532,7 +529,6 @@ async fn begin_anew(shared: &Shared, connection: &mut AnyConnection) -> Result<(
     shared.nodes.forget_commits();
     shared.freshness.set_newest(None);
     shared.freshness.seen.store(newest, Ordering::Release);
-    shared.freshness.rewound.fetch_add(1, Ordering::Relaxed);
     Ok(())
 }
 

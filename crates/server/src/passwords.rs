@@ -1,16 +1,15 @@
 //! Passwords: argon2id on a pool of its own, so that sign-ins never slow down everything else. When
 //! too many wait, the next is turned away at once: the queue would be the denial of service.
 
-use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use keywright_domain::SecretText;
 use rand::Rng as _;
-use tokio::sync::oneshot;
+use tokio::sync::Semaphore;
 
 /// OWASP's first choice for argon2id: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -65,7 +64,7 @@ pub(crate) struct Checked {
 /// Hashes and checks passwords.
 #[derive(Clone, Debug)]
 pub struct PasswordHasher {
-    workers: mpsc::SyncSender<Work>,
+    workers: Arc<Semaphore>,
     waiting: Arc<AtomicUsize>,
     most: usize,
     /// Checked for people whom nobody knows, so that both take the same time (S3-47).
@@ -85,7 +84,7 @@ impl PasswordHasher {
         let mut random = [0_u8; 16];
         rand::rng().fill_bytes(&mut random);
         Ok(Self {
-            workers: start_workers(workers)?,
+            workers: Arc::new(Semaphore::new(workers)),
             waiting: Arc::default(),
             most: workers * QUEUE,
             nobody: Arc::new(hash_now(&random)?),
@@ -161,58 +160,20 @@ impl PasswordHasher {
         if before >= self.most {
             return Err(PasswordError::Busy);
         }
-        let (reply, answer) = oneshot::channel();
-        let work: Work = Box::new(move || {
-            // Nobody waits for it any more: the next one is not to wait for it either.
-            if !reply.is_closed() {
-                let _ = reply.send(work());
-            }
-        });
-        self.workers.try_send(work).map_err(|error| match error {
-            mpsc::TrySendError::Full(_) => PasswordError::Busy,
-            mpsc::TrySendError::Disconnected(_) => PasswordError::Failed,
-        })?;
-        answer.await.map_err(|_| PasswordError::Failed)
-    }
-}
-
-type Work = Box<dyn FnOnce() + Send>;
-
-/// Threads that do nothing else, until the last hasher is dropped. Where they share a core with
-/// requests, those come first: a hash takes 16 ms, and a request should not wait for its turn.
-fn start_workers(workers: usize) -> Result<mpsc::SyncSender<Work>, PasswordError> {
-    let (sender, receiver) = mpsc::sync_channel::<Work>(workers * QUEUE * 2);
-    let receiver = Arc::new(Mutex::new(receiver));
-    for _ in 0..workers {
-        let receiver = Arc::clone(&receiver);
-        let body = move || {
-            yield_to_others();
-            loop {
-                let next = receiver
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .recv();
-                let Ok(work) = next else { return };
-                // Whoever asked hears that there is no answer; the thread goes on.
-                let _ = std::panic::catch_unwind(AssertUnwindSafe(work));
-            }
-        };
-        std::thread::Builder::new()
-            .name("passwords".into())
-            .spawn(body)
+        let workers = Arc::clone(&self.workers);
+        let permit = workers
+            .acquire_owned()
+            .await
             .map_err(|_| PasswordError::Failed)?;
+        tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(permit);
+            done
+        })
+        .await
+        .map_err(|_| PasswordError::Failed)
     }
-    Ok(sender)
 }
-
-/// Only this thread, as Linux counts niceness. Where that is not allowed everything works as well.
-#[cfg(target_os = "linux")]
-fn yield_to_others() {
-    let _ = rustix::process::nice(10);
-}
-
-#[cfg(not(target_os = "linux"))]
-fn yield_to_others() {}
 
 fn hasher() -> Result<Argon2<'static>, PasswordError> {
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| PasswordError::Failed)?;

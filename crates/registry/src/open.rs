@@ -200,6 +200,7 @@ impl LocalRegistry {
             uses: UseRecorder::default(),
             rewrites: Mutex::default(),
             counts: Mutex::default(),
+            common: Mutex::default(),
             nodes: crate::nodes::Nodes::new(),
             limits: crate::limits::Limits::default(),
         });

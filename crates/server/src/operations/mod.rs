@@ -3,6 +3,7 @@
 mod access_log;
 mod answers;
 mod docs_page;
+pub(crate) mod front;
 mod health;
 pub(crate) mod metrics;
 mod metrics_access;
@@ -109,10 +110,7 @@ async fn every_request(
     let answer = |request| answers::clear(&app, request, |request| next.run(request));
     let limited = |request| within::limits(limit, request, answer);
     let mut response = access_log::around(&app, request, limited).await;
-    http::headers::secure(response.headers_mut());
-    if app.settings.is_https() {
-        http::headers::only_https(response.headers_mut());
-    }
+    http::headers::for_every_answer(&app.settings, response.headers_mut());
     response
 }
 

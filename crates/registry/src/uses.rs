@@ -4,7 +4,9 @@
 //! Every use counts for the secret and, by the hour, for who made it: network, agent, route, client
 //! label. The room is bounded; what finds no place is dropped, counted and shown.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -47,17 +49,7 @@ pub(crate) struct CallerText {
 
 impl CallerText {
     pub(crate) fn of(caller: &Caller<'_>, scope: &str) -> Self {
-        let product = caller
-            .agent
-            .and_then(|agent| agent.split_whitespace().next());
-        Self {
-            client_label: kept(caller.client_label, 64),
-            network: caller.address.map(network_of).unwrap_or_default(),
-            agent: kept(product, 64),
-            route: kept(caller.route, 128),
-            scope: kept(Some(scope), 200),
-            origin: kept(caller.origin, 128),
-        }
+        CallerRef::of(caller, scope).to_text()
     }
 
     /// One line, for alerts.
@@ -82,16 +74,150 @@ impl CallerText {
     }
 }
 
+/// The same where it stands: most uses are like one that is counted already, and need no copies.
+#[derive(Debug, Hash)]
+struct CallerRef<'a> {
+    client_label: Cow<'a, str>,
+    network: NetworkText,
+    agent: Cow<'a, str>,
+    route: Cow<'a, str>,
+    scope: Cow<'a, str>,
+    origin: Cow<'a, str>,
+}
+
+impl<'a> CallerRef<'a> {
+    fn of(caller: &Caller<'a>, scope: &'a str) -> Self {
+        let product = caller
+            .agent
+            .and_then(|agent| agent.split_whitespace().next());
+        Self {
+            client_label: kept(caller.client_label, 64),
+            network: NetworkText::of(caller.address),
+            agent: kept(product, 64),
+            route: kept(caller.route, 128),
+            scope: kept(Some(scope), 200),
+            origin: kept(caller.origin, 128),
+        }
+    }
+
+    fn of_text(text: &'a CallerText) -> Self {
+        Self {
+            client_label: Cow::Borrowed(&text.client_label),
+            network: NetworkText::of_text(&text.network),
+            agent: Cow::Borrowed(&text.agent),
+            route: Cow::Borrowed(&text.route),
+            scope: Cow::Borrowed(&text.scope),
+            origin: Cow::Borrowed(&text.origin),
+        }
+    }
+
+    /// Nothing is known of it.
+    fn is_silent(&self) -> bool {
+        let texts = [
+            &self.client_label,
+            &self.agent,
+            &self.route,
+            &self.scope,
+            &self.origin,
+        ];
+        self.network.as_str().is_empty() && texts.iter().all(|text| text.is_empty())
+    }
+
+    fn is(&self, text: &CallerText) -> bool {
+        self.network.as_str() == text.network
+            && self.client_label == text.client_label
+            && self.agent == text.agent
+            && self.route == text.route
+            && self.scope == text.scope
+            && self.origin == text.origin
+    }
+
+    fn to_text(&self) -> CallerText {
+        CallerText {
+            client_label: self.client_label.to_string(),
+            network: self.network.as_str().to_owned(),
+            agent: self.agent.to_string(),
+            route: self.route.to_string(),
+            scope: self.scope.to_string(),
+            origin: self.origin.to_string(),
+        }
+    }
+}
+
+/// What [`network_of`] says, without a place of its own in memory. IPv6 takes at most 43 characters.
+#[derive(Clone, Copy, Debug, Hash)]
+struct NetworkText {
+    bytes: [u8; 48],
+    length: usize,
+}
+
+impl NetworkText {
+    fn of(address: Option<IpAddr>) -> Self {
+        match address.map(|address| address.to_canonical()) {
+            None => Self::of_text(""),
+            Some(IpAddr::V4(address)) => {
+                // The common case, by hand: the network's text is made for every use.
+                let [a, b, c, _] = address.octets();
+                let mut text = Self::of_text("");
+                for part in [a, b, c] {
+                    text.push_number(part);
+                    text.push(b'.');
+                }
+                for byte in *b"0/24" {
+                    text.push(byte);
+                }
+                text
+            }
+            Some(address) => Self::of_text(&network_of(address)),
+        }
+    }
+
+    /// What does not fit is cut: no network is so long.
+    fn of_text(network: &str) -> Self {
+        let mut text = Self {
+            bytes: [0; 48],
+            length: 0,
+        };
+        for byte in network.bytes() {
+            text.push(byte);
+        }
+        text
+    }
+
+    fn push_number(&mut self, number: u8) {
+        if number >= 100 {
+            self.push(b'0' + number / 100);
+        }
+        if number >= 10 {
+            self.push(b'0' + number / 10 % 10);
+        }
+        self.push(b'0' + number % 10);
+    }
+
+    fn push(&mut self, byte: u8) {
+        if let Some(place) = self.bytes.get_mut(self.length) {
+            *place = byte;
+            self.length += 1;
+        }
+    }
+
+    fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or("")
+    }
+}
+
 /// Foreign text: capped, without control characters, and never with a key in it.
-fn kept(text: Option<&str>, most: usize) -> String {
-    let text: String = text
-        .unwrap_or_default()
-        .chars()
-        .filter(|letter| !letter.is_control())
-        .take(most)
-        .collect();
+fn kept(text: Option<&str>, most: usize) -> Cow<'_, str> {
+    let text = text.unwrap_or_default();
+    let plain = text.len() <= most && text.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    let text = if plain {
+        Cow::Borrowed(text)
+    } else {
+        let letters = text.chars().filter(|letter| !letter.is_control());
+        Cow::Owned(letters.take(most).collect())
+    };
     if text.contains(keywright_domain::api_keys::format::MARKER) {
-        return "(redacted)".to_owned();
+        return Cow::Borrowed("(redacted)");
     }
     text
 }
@@ -162,12 +288,41 @@ pub struct UseStatistics {
     pub waiting: usize,
 }
 
-/// Kid, hour since 1970, caller (none where nothing is known of it).
-type UseKey = (PackedKid, i32, Option<Box<CallerText>>);
+/// Uses that are counted together.
+#[derive(Debug)]
+struct Counted {
+    kid: PackedKid,
+    /// Since 1970.
+    hour: i32,
+    /// None where nothing is known of it.
+    caller: Option<Box<CallerText>>,
+    count: u32,
+    last_at: i64,
+}
+
+impl Counted {
+    fn is(&self, kid: PackedKid, hour: i32, caller: Option<&CallerRef<'_>>) -> bool {
+        self.kid == kid
+            && self.hour == hour
+            && match (&self.caller, caller) {
+                (None, None) => true,
+                (Some(own), Some(other)) => other.is(own),
+                _ => false,
+            }
+    }
+}
+
+/// By the hash of kid, hour and caller; those of one hash stand together.
+#[derive(Debug, Default)]
+struct Shard {
+    by_hash: HashMap<u64, Vec<Counted>>,
+    length: usize,
+}
 
 #[derive(Debug)]
 pub(crate) struct UseRecorder {
-    shards: [Mutex<HashMap<UseKey, (u32, i64)>>; SHARDS],
+    hasher: RandomState,
+    shards: [Mutex<Shard>; SHARDS],
     alerts: Mutex<HashMap<(AlertKind, String, String), PendingAlert>>,
     /// First uses that could not be written at once.
     first_uses: Mutex<HashMap<String, i64>>,
@@ -177,6 +332,7 @@ pub(crate) struct UseRecorder {
 impl Default for UseRecorder {
     fn default() -> Self {
         Self {
+            hasher: RandomState::new(),
             shards: std::array::from_fn(|_| Mutex::default()),
             alerts: Mutex::default(),
             first_uses: Mutex::default(),
@@ -205,26 +361,32 @@ fn open<T>(lock: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 impl UseRecorder {
     pub(crate) fn record(&self, kid: PackedKid, caller: &Caller<'_>, scope: &str, at: i64) {
-        // A use says who and for what only where somebody says it: most of the time nothing is there.
-        let silent = scope.is_empty()
-            && caller.address.is_none()
-            && caller.origin.is_none()
-            && caller.agent.is_none()
-            && caller.route.is_none()
-            && caller.client_label.is_none();
-        let caller = (!silent).then(|| Box::new(CallerText::of(caller, scope)));
         let hour = i32::try_from(at.div_euclid(HOUR_MS)).unwrap_or(i32::MAX);
-        self.add((kid, hour, caller), 1, at);
+        self.add(kid, hour, &CallerRef::of(caller, scope), 1, at);
     }
 
-    fn add(&self, key: UseKey, count: u32, at: i64) {
-        let shard = usize::from(key.0.text()[0]) % SHARDS;
-        let mut uses = open(&self.shards[shard]);
-        if let Some((counted, last_at)) = uses.get_mut(&key) {
-            *counted = counted.saturating_add(count);
-            *last_at = (*last_at).max(at);
-        } else if uses.len() < CAPACITY / SHARDS {
-            uses.insert(key, (count, at));
+    fn add(&self, kid: PackedKid, hour: i32, caller: &CallerRef<'_>, count: u32, at: i64) {
+        // A use says who and for what only where somebody says it: most of the time nothing is there.
+        let caller = (!caller.is_silent()).then_some(caller);
+        let hash = self.hasher.hash_one((kid, hour, caller));
+        let mut shard = open(&self.shards[hash as usize % SHARDS]);
+        let found = shard
+            .by_hash
+            .get_mut(&hash)
+            .and_then(|all| all.iter_mut().find(|one| one.is(kid, hour, caller)));
+        if let Some(counted) = found {
+            counted.count = counted.count.saturating_add(count);
+            counted.last_at = counted.last_at.max(at);
+        } else if shard.length < CAPACITY / SHARDS {
+            let caller = caller.map(|caller| Box::new(caller.to_text()));
+            shard.length += 1;
+            shard.by_hash.entry(hash).or_default().push(Counted {
+                kid,
+                hour,
+                caller,
+                count,
+                last_at: at,
+            });
         } else {
             self.dropped.fetch_add(u64::from(count), Ordering::Relaxed);
         }
@@ -267,13 +429,14 @@ impl UseRecorder {
     pub(crate) fn take(&self) -> Waiting {
         let mut uses = Vec::new();
         for shard in &self.shards {
-            for ((kid, hour, caller), (count, last_at)) in std::mem::take(&mut *open(shard)) {
+            let shard = std::mem::take(&mut *open(shard));
+            for counted in shard.by_hash.into_values().flatten() {
                 uses.push(Use {
-                    kid: String::from_utf8_lossy(&kid.text()).into_owned(),
-                    hour: i64::from(hour) * HOUR_MS,
-                    caller: caller.map(|caller| *caller).unwrap_or_default(),
-                    count: i64::from(count),
-                    last_at,
+                    kid: String::from_utf8_lossy(&counted.kid.text()).into_owned(),
+                    hour: i64::from(counted.hour) * HOUR_MS,
+                    caller: counted.caller.map(|caller| *caller).unwrap_or_default(),
+                    count: i64::from(counted.count),
+                    last_at: counted.last_at,
                 });
             }
         }
@@ -304,13 +467,10 @@ impl UseRecorder {
             let Some(kid) = PackedKid::parse(&one.kid) else {
                 continue;
             };
-            let caller = (one.caller != CallerText::default()).then(|| Box::new(one.caller));
             let hour = i32::try_from(one.hour.div_euclid(HOUR_MS)).unwrap_or(i32::MAX);
-            self.add(
-                (kid, hour, caller),
-                u32::try_from(one.count).unwrap_or(u32::MAX),
-                one.last_at,
-            );
+            let count = u32::try_from(one.count).unwrap_or(u32::MAX);
+            let caller = CallerRef::of_text(&one.caller);
+            self.add(kid, hour, &caller, count, one.last_at);
         }
         let mut alerts = open(&self.alerts);
         for alert in waiting.alerts {
@@ -344,7 +504,87 @@ impl UseRecorder {
     pub(crate) fn statistics(&self) -> UseStatistics {
         UseStatistics {
             dropped: self.dropped.load(Ordering::Relaxed),
-            waiting: self.shards.iter().map(|shard| open(shard).len()).sum(),
+            waiting: self.shards.iter().map(|shard| open(shard).length).sum(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kid(text: &str) -> PackedKid {
+        PackedKid::parse(text).unwrap()
+    }
+
+    #[test]
+    fn networks_read_as_the_rule_has_them() {
+        for text in [
+            "127.0.0.1",
+            "10.20.255.3",
+            "1.2.3.4",
+            "::ffff:192.0.2.7",
+            "2001:db8:1:2::5",
+            "::1",
+        ] {
+            let address: IpAddr = text.parse().unwrap();
+            let network = NetworkText::of(Some(address));
+            assert_eq!(network.as_str(), network_of(address), "{text}");
+        }
+        assert_eq!(NetworkText::of(None).as_str(), "");
+    }
+
+    #[test]
+    fn foreign_text_is_capped_and_plain_text_is_not_copied() {
+        assert!(matches!(
+            kept(Some("GET /orders"), 64),
+            Cow::Borrowed("GET /orders")
+        ));
+        assert_eq!(kept(Some("a\u{7}b\n"), 64), "ab");
+        assert_eq!(kept(Some(&"ü".repeat(70)), 64), "ü".repeat(64));
+        assert_eq!(kept(Some("xKYWRT1y"), 64), "(redacted)");
+        // Cut first: half a marker is none.
+        assert_eq!(kept(Some("abKYWRT1"), 4), "abKY");
+    }
+
+    #[test]
+    fn uses_are_told_apart_by_secret_hour_and_caller_and_counted_together_otherwise() {
+        let uses = UseRecorder::default();
+        let (one, other) = (kid("AAAAAAAAAAAA"), kid("AAAAAAAAAAAB"));
+        let from = |address: &str, agent| Caller {
+            address: Some(address.parse().unwrap()),
+            agent,
+            ..Caller::default()
+        };
+        let here = from("192.0.2.1", Some("curl/8 (x)"));
+        uses.record(one, &here, "keys:read", 5);
+        uses.record(one, &from("192.0.2.200", Some("curl/8")), "keys:read", 4);
+        uses.record(one, &here, "keys:write", 6);
+        uses.record(one, &from("192.0.3.1", Some("curl/8")), "keys:read", 6);
+        uses.record(one, &here, "keys:read", 5 + HOUR_MS);
+        uses.record(other, &here, "keys:read", 5);
+        uses.record(other, &Caller::default(), "", 7);
+        uses.record(other, &Caller::default(), "", 8);
+        assert_eq!(uses.statistics().waiting, 6);
+        let taken = uses.take();
+        let counts: Vec<_> = taken
+            .uses
+            .iter()
+            .map(|one| (one.count, one.last_at))
+            .collect();
+        assert_eq!(
+            counts,
+            [(2, 5), (1, 6), (1, 6), (1, 5 + HOUR_MS), (2, 8), (1, 5)]
+        );
+        assert_eq!(taken.uses[0].caller.network, "192.0.2.0/24");
+        assert_eq!(taken.uses[0].caller.agent, "curl/8");
+        assert_eq!(uses.statistics().waiting, 0);
+        // What is given back is what was taken, and counts on.
+        uses.record(one, &here, "keys:read", 9);
+        uses.give_back(taken.clone());
+        let again = uses.take();
+        assert_eq!(again.uses.len(), taken.uses.len());
+        assert_eq!((again.uses[0].count, again.uses[0].last_at), (3, 9));
+        assert_eq!(again.uses[1..], taken.uses[1..]);
     }
 }

@@ -1,13 +1,14 @@
 //! Verification of a presented key: no database for what cannot be ours or is in memory, one read
 //! for the rest, no write except for the first use of a secret and for credits.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keywright_domain::api_keys::verification::judge;
 use keywright_domain::api_keys::{
-    Ask, Environment, Facts, Gcra, KeyDigest, KeyMac, KeyType, NetworkList, OriginList, PlainKey,
-    PresentedForeignKey, RateLimit, Refusal, SecretState,
+    Ask, Environment, Facts, Gcra, KeyDigest, KeyMac, KeyType, NetworkList, OriginList,
+    PresentedForeignKey, PresentedKey, RateLimit, Refusal, SecretState,
 };
 use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
 use keywright_index::{LimitAnswer, Lookup, PackedKid, Snapshot};
@@ -119,28 +120,117 @@ impl LocalRegistry {
         peppers: &Peppers,
     ) -> Result<Verification, RegistryError> {
         let now = self.now();
-        let plain = PlainKey::parse(request.presented);
+        let plain = PresentedKey::parse(request.presented);
         if let Some(refused) = self.throttled(request, plain.as_ref().ok(), now) {
             return Ok(refused);
         }
-        let (kid, found) = match &plain {
-            Ok(plain) => {
-                let kid = Some(plain.kid().to_string());
-                (kid, self.match_ours(plain, peppers, now).await?)
-            }
+        let found = match &plain {
+            Ok(plain) => self.match_ours(plain, peppers, now).await?,
             Err(error) => match self.match_foreign(request.presented, peppers, now).await? {
-                Some(found) => (None, Some(found)),
+                Some(found) => Some(found),
                 None => {
                     self.count_failure(request, now);
                     return Ok(Verification::refused(None, Refusal::Malformed(*error)));
                 }
             },
         };
+        self.judge_found(request, plain.as_ref().ok(), found, now)
+            .await
+    }
+
+    async fn judge_found(
+        &self,
+        request: &VerifyRequest<'_>,
+        plain: Option<&PresentedKey<'_>>,
+        found: Option<Match>,
+        now: i64,
+    ) -> Result<Verification, RegistryError> {
         let Some(found) = found else {
             self.count_failure(request, now);
+            let kid = plain.map(|plain| plain.kid().to_owned());
             return Ok(Verification::refused(kid, Refusal::NotFound));
         };
         self.judge_match(request, found, now).await
+    }
+
+    /// Verifies several presented keys, each as [`Self::verify_api_key`] does, in their order. What is in
+    /// memory is looked up together, and its freshness is checked once after that. Keys behind one for which
+    /// `goes_on` says no are not verified, and nothing is counted of them.
+    ///
+    /// # Errors
+    /// As [`Self::verify_api_key`], for the first that fails; those before it were counted.
+    pub async fn verify_api_keys(
+        &self,
+        requests: &[VerifyRequest<'_>],
+        peppers: &Peppers,
+        goes_on: impl Fn(usize, &Verification) -> bool,
+    ) -> Result<Vec<Verification>, RegistryError> {
+        let mut answers = Vec::with_capacity(requests.len());
+        let stops = |answers: &[Verification]| {
+            let last = answers.last();
+            last.is_some_and(|last| !goes_on(answers.len() - 1, last))
+        };
+        while let rest @ [request, ..] = &requests[answers.len()..] {
+            let now = self.now();
+            let ahead = if rest.len() > 1 {
+                self.look_ahead(rest, now)
+            } else {
+                Vec::new()
+            };
+            if ahead.is_empty() {
+                answers.push(self.verify_api_key(request, peppers).await?);
+                if stops(&answers) {
+                    return Ok(answers);
+                }
+            }
+            for (request, (plain, snapshot)) in rest.iter().zip(ahead) {
+                let answer = match self.throttled(request, Some(&plain), now) {
+                    Some(refused) => refused,
+                    None => {
+                        let kid = snapshot.kid;
+                        let found = self.match_snapshot(&plain, kid, Some(snapshot), peppers)?;
+                        self.judge_found(request, Some(&plain), found, now).await?
+                    }
+                };
+                answers.push(answer);
+                if stops(&answers) {
+                    return Ok(answers);
+                }
+            }
+        }
+        Ok(answers)
+    }
+
+    /// What memory knows of the first of these keys, up to one that somebody may have to wait for: what
+    /// was looked up must not grow old meanwhile. Empty if memory is not trusted.
+    fn look_ahead<'a>(
+        &self,
+        requests: &[VerifyRequest<'a>],
+        now: i64,
+    ) -> Vec<(PresentedKey<'a>, Snapshot)> {
+        if self.shared.limits.get().is_some() {
+            return Vec::new();
+        }
+        let index = &self.shared.index;
+        let known = requests.iter().map_while(|request| {
+            let plain = PresentedKey::parse(request.presented).ok()?;
+            match index.lookup(PackedKid::parse(plain.kid())?, now) {
+                Lookup::Found(snapshot) => Some((plain, snapshot)),
+                _ => None,
+            }
+        });
+        let known = known.take_while(|(_, snapshot)| {
+            let rules = snapshot.rules.and_then(|id| index.rules(id));
+            let has_credits = rules.is_some_and(|rules| rules.has_credits);
+            snapshot.first_used && !snapshot.one_time && !has_credits
+        });
+        let known = known.collect();
+        // After the lookups, as always.
+        if freshness::is_trusted(&self.shared) {
+            known
+        } else {
+            Vec::new()
+        }
     }
 
     /// Kid and key of a text whose secret matches, whatever became of it since. Nothing is counted, and
@@ -154,7 +244,7 @@ impl LocalRegistry {
         peppers: &Peppers,
     ) -> Result<Option<(String, String)>, RegistryError> {
         let now = self.now();
-        let found = match PlainKey::parse(presented) {
+        let found = match PresentedKey::parse(presented) {
             Ok(plain) => self.match_ours(&plain, peppers, now).await?,
             Err(_) => self.match_foreign(presented, peppers, now).await?,
         };
@@ -178,7 +268,7 @@ impl LocalRegistry {
     fn throttled(
         &self,
         request: &VerifyRequest<'_>,
-        plain: Option<&PlainKey>,
+        plain: Option<&PresentedKey<'_>>,
         now: i64,
     ) -> Option<Verification> {
         let address = request.caller.address?;
@@ -199,15 +289,27 @@ impl LocalRegistry {
 
     async fn match_ours(
         &self,
-        plain: &PlainKey,
+        plain: &PresentedKey<'_>,
         peppers: &Peppers,
         now: i64,
     ) -> Result<Option<Match>, RegistryError> {
-        let digest = KeyDigest::of(plain);
-        let Some(kid) = PackedKid::of(plain.kid()) else {
+        let Some(kid) = PackedKid::parse(plain.kid()) else {
             return Ok(None);
         };
-        let Some(snapshot) = self.snapshot(kid, plain.kid().as_str(), now).await? else {
+        let snapshot = self.snapshot(kid, plain.kid(), now).await?;
+        self.match_snapshot(plain, kid, snapshot, peppers)
+    }
+
+    /// Compares a key with what is known of its kid.
+    fn match_snapshot(
+        &self,
+        plain: &PresentedKey<'_>,
+        kid: PackedKid,
+        snapshot: Option<Snapshot>,
+        peppers: &Peppers,
+    ) -> Result<Option<Match>, RegistryError> {
+        let digest = KeyDigest::of_presented(plain);
+        let Some(snapshot) = snapshot else {
             // The same work as for a wrong secret, so that time does not tell which kids exist.
             let mac = peppers.current().pepper.mac(&digest);
             let _ = std::hint::black_box(mac.matches(&KeyMac::from_bytes([0; 32])));
@@ -223,7 +325,7 @@ impl LocalRegistry {
         let current = peppers.current();
         if pepper.id != current.id && snapshot.state.verifies() {
             self.rewrite_mac(
-                plain.kid().as_str(),
+                plain.kid(),
                 &pepper.id,
                 current.pepper.mac(&digest),
                 &current.id,
@@ -290,8 +392,10 @@ impl LocalRegistry {
         now: i64,
     ) -> Result<Option<Snapshot>, RegistryError> {
         let index = &self.shared.index;
-        let (started, since) = (std::time::Instant::now(), freshness::moment());
         let mut is_exact = freshness::is_exact(&self.shared);
+        // Only for who may have to wait: a clock costs as much as a lookup.
+        let since = (!is_exact).then(freshness::moment);
+        let mut started = None;
         loop {
             // Freshness is checked after the lookup: a process that was frozen in between must not
             // answer with what it knew before.
@@ -302,8 +406,10 @@ impl LocalRegistry {
             }
             match found {
                 Lookup::Found(snapshot) => return Ok(Some(snapshot)),
-                Lookup::Unknown if is_exact => return Ok(None),
                 Lookup::Unknown => {
+                    let Some(since) = since.filter(|_| !is_exact) else {
+                        return Ok(None);
+                    };
                     // Another node may have issued it a moment ago.
                     freshness::ensure_since(&self.shared, since).await?;
                     is_exact = true;
@@ -311,6 +417,7 @@ impl LocalRegistry {
                 }
                 Lookup::AskDatabase => {}
             }
+            let started = *started.get_or_insert_with(std::time::Instant::now);
             let question = index.ask(kid);
             self.shared.reader.load(text).await?;
             if !matches!(index.lookup(kid, now), Lookup::AskDatabase) {
@@ -592,10 +699,13 @@ impl LocalRegistry {
                 self.shared.uses.first_use_waits(kid_text, now);
             }
         }
-        let scope = request
-            .requirement
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let scope: Cow<'_, str> = match request.requirement {
+            None => Cow::Borrowed(""),
+            Some(requirement) => match requirement.as_scope() {
+                Some(scope) => Cow::Borrowed(scope.as_str()),
+                None => Cow::Owned(requirement.to_string()),
+            },
+        };
         self.shared.uses.record(kid, &request.caller, &scope, now);
         Ok(())
     }

@@ -5,6 +5,11 @@ mod commands;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use mimalloc::MiMalloc;
+
+/// Why not the system's: docs/decisions/0018-before-the-router.md.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = commands::Arguments::parse();

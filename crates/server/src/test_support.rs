@@ -1,11 +1,14 @@
 //! What tests of this crate share: a server on a real registry in a temporary folder, asked without a
 //! socket, with a clock that tests set.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
 use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
@@ -19,6 +22,7 @@ use tower::ServiceExt as _;
 
 use crate::browser_session::{self, Proof};
 use crate::http::{Cookies, Peer};
+use crate::operations::front::Front;
 use crate::settings::Settings;
 use crate::{FirstOwner, Server, ServerSecrets, set_up};
 
@@ -86,7 +90,7 @@ impl TestServer {
             .await
             .unwrap();
         Self {
-            router: server.router(),
+            router: as_served(&server),
             server,
             root_key,
             clock,
@@ -108,7 +112,7 @@ impl TestServer {
             .await
             .unwrap();
         Self {
-            router: server.router(),
+            router: as_served(&server),
             server,
             ..self
         }
@@ -237,6 +241,18 @@ impl TestServer {
             cookies: Vec::new(),
         }
     }
+}
+
+/// The router with what is answered before it, as `serve` has them.
+fn as_served(server: &Server) -> Router {
+    let front = Arc::new(Front::new(server.app(), server.router()));
+    let answer = move |request: Request<Body>| {
+        let front = Arc::clone(&front);
+        let connected = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let connected = connected.map(|info| info.0);
+        async move { Ok::<_, Infallible>(front.answer(connected, request).await) }
+    };
+    Router::new().fallback_service(tower::service_fn(answer))
 }
 
 /// An answer.

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use super::format::PlainKey;
+use super::format::{PlainKey, PresentedKey};
 
 /// SHA-256 of a whole key: what a client hands over when it made the secret itself.
 #[derive(Clone)]
@@ -19,6 +19,12 @@ impl KeyDigest {
     #[must_use]
     pub fn of(key: &PlainKey) -> Self {
         Self(Sha256::digest(key.text().expose().as_bytes()).into())
+    }
+
+    /// Digests a key that somebody presents.
+    #[must_use]
+    pub fn of_presented(key: &PresentedKey<'_>) -> Self {
+        Self(Sha256::digest(key.text().as_bytes()).into())
     }
 
     /// Takes a digest that somebody else computed: of a key that never came here in plain text.

@@ -34,18 +34,21 @@ impl Prefix {
     /// [`FormatError::Prefix`] if it is not 2 to 16 letters, digits or `_`, starting with a letter
     /// and not ending with `_`.
     pub fn new(text: &str) -> Result<Self, FormatError> {
-        let bytes = text.as_bytes();
-        let well_formed = (2..=MAX_PREFIX_LENGTH).contains(&bytes.len())
-            && bytes[0].is_ascii_alphabetic()
-            && bytes[bytes.len() - 1].is_ascii_alphanumeric()
-            && bytes
-                .iter()
-                .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
-        if well_formed {
+        if Self::is_well_formed(text) {
             Ok(Self(text.to_owned()))
         } else {
             Err(FormatError::Prefix)
         }
+    }
+
+    fn is_well_formed(text: &str) -> bool {
+        let bytes = text.as_bytes();
+        (2..=MAX_PREFIX_LENGTH).contains(&bytes.len())
+            && bytes[0].is_ascii_alphabetic()
+            && bytes[bytes.len() - 1].is_ascii_alphanumeric()
+            && bytes
+                .iter()
+                .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
     }
 
     /// The text.
@@ -123,31 +126,11 @@ impl PlainKey {
     /// # Errors
     /// [`FormatError`], in the order: length, alphabet, marker, checksum.
     pub fn parse(presented: &str) -> Result<Self, FormatError> {
-        let shortest = 2 + 1 + TAIL_LENGTH;
-        if !(shortest..=MAX_KEY_LENGTH).contains(&presented.len()) {
-            return Err(FormatError::Length);
-        }
-        if !presented.is_ascii() {
-            return Err(FormatError::Alphabet);
-        }
-        let (head, tail) = presented.split_at(presented.len() - TAIL_LENGTH);
-        let prefix = head.strip_suffix('_').ok_or(FormatError::Alphabet)?;
-        if !is_base62(tail) {
-            return Err(FormatError::Alphabet);
-        }
-        let prefix = Prefix::new(prefix)?;
-        let (kid, rest) = tail.split_at(KID_LENGTH);
-        if !rest.starts_with(MARKER) {
-            return Err(FormatError::Marker);
-        }
-        let (body, checksum) = presented.split_at(presented.len() - CHECKSUM_LENGTH);
-        if encode_u32(crc32c::crc32c(body.as_bytes())) != *checksum.as_bytes() {
-            return Err(FormatError::Checksum);
-        }
+        let read = PresentedKey::parse(presented)?;
         Ok(Self {
             text: SecretText::new(presented.to_owned()),
-            prefix,
-            kid: Kid(kid.to_owned()),
+            prefix: Prefix(read.prefix.to_owned()),
+            kid: Kid(read.kid.to_owned()),
         })
     }
 
@@ -174,6 +157,69 @@ impl PlainKey {
     pub fn last_four(&self) -> &str {
         let text = self.text.expose();
         &text[text.len() - 4..]
+    }
+}
+
+/// A key as somebody presented it, read where it stands: verification keeps no copy of it.
+#[derive(Clone, Copy)]
+pub struct PresentedKey<'a> {
+    text: &'a str,
+    prefix: &'a str,
+    kid: &'a str,
+}
+
+impl<'a> PresentedKey<'a> {
+    /// Reads a key. Needs no database and tells nothing about validity.
+    ///
+    /// # Errors
+    /// [`FormatError`], in the order: length, alphabet, marker, checksum.
+    pub fn parse(presented: &'a str) -> Result<Self, FormatError> {
+        let shortest = 2 + 1 + TAIL_LENGTH;
+        if !(shortest..=MAX_KEY_LENGTH).contains(&presented.len()) {
+            return Err(FormatError::Length);
+        }
+        if !presented.is_ascii() {
+            return Err(FormatError::Alphabet);
+        }
+        let (head, tail) = presented.split_at(presented.len() - TAIL_LENGTH);
+        let prefix = head.strip_suffix('_').ok_or(FormatError::Alphabet)?;
+        if !is_base62(tail) {
+            return Err(FormatError::Alphabet);
+        }
+        if !Prefix::is_well_formed(prefix) {
+            return Err(FormatError::Prefix);
+        }
+        let (kid, rest) = tail.split_at(KID_LENGTH);
+        if !rest.starts_with(MARKER) {
+            return Err(FormatError::Marker);
+        }
+        let (body, checksum) = presented.split_at(presented.len() - CHECKSUM_LENGTH);
+        if encode_u32(crc32c::crc32c(body.as_bytes())) != *checksum.as_bytes() {
+            return Err(FormatError::Checksum);
+        }
+        Ok(Self {
+            text: presented,
+            prefix,
+            kid,
+        })
+    }
+
+    /// The text of [`PlainKey::kid`].
+    #[must_use]
+    pub fn kid(&self) -> &'a str {
+        self.kid
+    }
+
+    pub(super) fn text(&self) -> &'a str {
+        self.text
+    }
+}
+
+impl fmt::Debug for PresentedKey<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PresentedKey")
+            .field("kid", &self.kid)
+            .finish_non_exhaustive()
     }
 }
 

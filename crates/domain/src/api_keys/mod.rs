@@ -22,7 +22,7 @@ pub use credits::{CreditPlan, CreditState, CreditsError, CreditsExhausted, Refil
 pub use digest::{KeyDigest, KeyMac, Pepper};
 pub use environment::{Environment, EnvironmentError, KeyType, Owner, OwnerError, OwnerKind};
 pub use exposure::{Found, find_keys, redact};
-pub use format::{FormatError, Kid, PlainKey, Prefix};
+pub use format::{FormatError, Kid, PlainKey, Prefix, PresentedKey};
 pub use imports::{ForeignAlgorithm, ForeignHash, HashRefused, PrefixedToken, PresentedForeignKey};
 pub use labels::{Metadata, MetadataError, Note, NoteError, TagError, Tags};
 pub use lifecycle::{ApiKey, ApiKeyState, KeyError, NewApiKey, Secret, SecretState};

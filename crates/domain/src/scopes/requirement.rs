@@ -53,6 +53,10 @@ impl ScopeRequirement {
             });
         }
         let requirement = Self(node);
+        if requirement.as_scope().is_some() {
+            // It is as long as it was.
+            return Ok(requirement);
+        }
         // Blanks that were left out are put in when it is shown, and what is shown must read back.
         if requirement.to_string().len() > MAX_REQUIREMENT_LENGTH {
             return Err(RequirementError::TooLong);

@@ -8,29 +8,36 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
+use crate::Serving;
 use crate::browser::Browser;
 use crate::serving::{ALGS, EMAIL, Facts, PASSWORD, SECRET};
 use crate::wire::{Connection, Lines, Next, Target, request};
 
-const CONNECTIONS: usize = 32;
-const SLICE: Duration = Duration::from_millis(250);
-const JSON: (&str, &str) = ("Content-Type", "application/json");
+pub(crate) const CONNECTIONS: usize = 32;
+pub(crate) const SLICE: Duration = Duration::from_millis(250);
+pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
 /// Rates that are asked for whether or not answers come, a second.
 const OPEN: [f64; 3] = [2_000.0, 10_000.0, 20_000.0];
 
+/// `there` is a server of another size to compare with.
 pub(crate) async fn run(
-    facts: &Facts,
+    server: &Serving,
+    there: Option<&Serving>,
     rounds: usize,
     wanted: &[String],
     alone: bool,
 ) -> Result<()> {
+    let facts = &server.facts;
     let bench = Bench {
         facts,
         rounds,
         wanted,
         alone,
     };
+    if let Some(there) = there {
+        bench.at_sizes(server, there).await?;
+    }
     if bench.wants("loaded") && facts.loaded_ms > 0.0 {
         let note = format!("{} keys", facts.size);
         tell(
@@ -39,19 +46,26 @@ pub(crate) async fn run(
     }
     bench.keys().await?;
     bench.latency().await?;
+    bench.whole().await?;
     bench.tokens().await?;
     bench.people().await
 }
 
-struct Bench<'a> {
-    facts: &'a Facts,
-    rounds: usize,
-    wanted: &'a [String],
-    alone: bool,
+/// Everything on: limit, network, scope, environment.
+pub(crate) fn one(key: &str) -> Value {
+    json!({"key": key, "requirement": "keys:read", "environment": "live", "address": "127.0.0.1"})
+}
+
+#[derive(Clone, Copy)]
+pub(crate) struct Bench<'a> {
+    pub(crate) facts: &'a Facts,
+    pub(crate) rounds: usize,
+    pub(crate) wanted: &'a [String],
+    pub(crate) alone: bool,
 }
 
 impl Bench<'_> {
-    fn wants(&self, case: &str) -> bool {
+    pub(crate) fn wants(&self, case: &str) -> bool {
         self.wanted.is_empty()
             || self
                 .wanted
@@ -59,7 +73,7 @@ impl Bench<'_> {
                 .any(|word| case.starts_with(word.as_str()))
     }
 
-    fn ours(&self, request: Vec<u8>, status: u16) -> Target {
+    pub(crate) fn ours(&self, request: Vec<u8>, status: u16) -> Target {
         Target::same(&self.facts.address, request, status)
     }
 
@@ -80,7 +94,7 @@ impl Bench<'_> {
         }
     }
 
-    fn verify(&self, make: impl Fn(&str) -> Value) -> Target {
+    pub(crate) fn verify(&self, make: impl Fn(&str) -> Value) -> Target {
         let root = format!("Bearer {}", self.facts.root_key);
         self.with_keys(200, move |key| {
             let body = make(key).to_string();
@@ -89,8 +103,15 @@ impl Bench<'_> {
         })
     }
 
+    pub(crate) fn forward(&self) -> Target {
+        self.with_keys(204, |key| {
+            let key = format!("Bearer {key}");
+            let headers = [("Authorization", key.as_str())];
+            request("GET", "/verify?scope=keys:read", &headers, b"")
+        })
+    }
+
     async fn keys(&self) -> Result<()> {
-        let one = |key: &str| json!({"key": key, "requirement": "keys:read", "environment": "live", "address": "127.0.0.1"});
         self.ratio("verify_json", &self.verify(one), Some(0.8), 1.0)
             .await?;
         let floor = request(
@@ -101,16 +122,8 @@ impl Bench<'_> {
         );
         let floor = Target::same(&self.facts.bare, floor, 200);
         self.ratio("floor_json", &floor, None, 1.0).await?;
-        let forward = self.with_keys(204, |key| {
-            let key = format!("Bearer {key}");
-            request(
-                "GET",
-                "/verify?scope=keys:read",
-                &[("Authorization", &key)],
-                b"",
-            )
-        });
-        self.ratio("forward_auth", &forward, Some(0.9), 1.0).await?;
+        self.ratio("forward_auth", &self.forward(), Some(0.9), 1.0)
+            .await?;
         let keys: Vec<Value> = self
             .facts
             .keys
@@ -141,7 +154,8 @@ impl Bench<'_> {
             &unknown,
             &self.verify(one),
             "verify_json",
-            None,
+            // A refusal may take 0.95 of an acceptance's time.
+            Some(1.05),
             1.0,
         )
         .await
@@ -149,7 +163,6 @@ impl Bench<'_> {
 
     /// Latency at fixed rates, beside the bare JSON route's at the same rate.
     async fn latency(&self) -> Result<()> {
-        let one = |key: &str| json!({"key": key, "requirement": "keys:read", "environment": "live", "address": "127.0.0.1"});
         let floor = request(
             "POST",
             "/json",
@@ -501,16 +514,16 @@ fn raw_rs256() -> Result<f64> {
     Ok(f64::from(count) / began.elapsed().as_secs_f64())
 }
 
-fn tell(mut line: Value) {
+pub(crate) fn tell(mut line: Value) {
     line["bench"] = json!("server");
     println!("{line}");
 }
 
-fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     percentile(values, 0.5)
 }
 
-fn percentile(values: &mut [f64], share: f64) -> f64 {
+pub(crate) fn percentile(values: &mut [f64], share: f64) -> f64 {
     values.sort_by(f64::total_cmp);
     let at = (values.len().saturating_sub(1) as f64 * share).round() as usize;
     values.get(at).copied().unwrap_or(f64::NAN)
@@ -522,11 +535,11 @@ fn spread(values: &[f64]) -> f64 {
     (percentile(&mut values, 0.75) - percentile(&mut values, 0.25)) / percentile(&mut values, 0.5)
 }
 
-fn round(value: f64) -> f64 {
+pub(crate) fn round(value: f64) -> f64 {
     value.round()
 }
 
-fn round2(value: f64) -> f64 {
+pub(crate) fn round2(value: f64) -> f64 {
     (value * 100.0).round() / 100.0
 }
 

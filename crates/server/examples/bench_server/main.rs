@@ -2,9 +2,11 @@
 //! open. Every case takes turns of 250 ms with a bare axum route of the same process. One JSON object a
 //! line.
 //!
-//! `bench_server [--registry FILE] [--rounds N] [--alone] [CASE…]`: cases by the beginning of their names;
-//! without any, all. `--alone` leaves the baselines out, for a profiler. FILE is a registry of a wanted size (`bench_registry fill FILE SIZE`); without one it has
-//! 100,000 keys. Needs `taskset`. With `KEYWRIGHT_BENCH_PEER`, the address of another provider
+//! `bench_server [--registry FILE] [--beside FILE] [--server PROGRAM] [--rounds N] [--alone] [CASE…]`: cases by
+//! the beginning of their names; without any, all. `--alone` leaves the baselines out, for a profiler. FILE is
+//! a registry of a wanted size (`bench_registry fill FILE SIZE`); without one it has 100,000 keys. `--beside`
+//! measures the processor time of a verification at both sizes too. `--server` asks the serving
+//! half of another build: before and after, by the same asking side. Needs `taskset`. With `KEYWRIGHT_BENCH_PEER`, the address of another provider
 //! (tests/peers/bench-provider.mjs), token requests are measured beside it too.
 #![allow(
     clippy::print_stdout,
@@ -18,6 +20,7 @@
 mod browser;
 mod cases;
 mod serving;
+mod whole;
 mod wire;
 
 use std::io::{BufRead as _, BufReader};
@@ -25,6 +28,11 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use mimalloc::MiMalloc;
+
+/// The one that the program has.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -33,18 +41,24 @@ fn main() -> Result<()> {
         return runtime()?.block_on(serving::serve(file));
     }
     let (mut file, mut rounds, mut wanted, mut alone) = (None, 5, Vec::new(), false);
+    let (mut beside, mut program) = (None, None);
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         match word.as_str() {
             "--registry" => file = Some(words.next().context("--registry FILE")?),
+            "--beside" => beside = Some(words.next().context("--beside FILE")?),
+            "--server" => program = Some(words.next().context("--server PROGRAM")?),
             "--rounds" => rounds = words.next().context("--rounds N")?.parse()?,
             "--alone" => alone = true,
             _ => wanted.push(word),
         }
     }
-    let server = Serving::start(file.as_deref())?;
+    let server = Serving::start(file.as_deref(), program.as_deref())?;
+    let there = beside.map(|file| Serving::start(Some(&file), program.as_deref()));
+    let there = there.transpose()?;
     pin_to("1")?;
-    runtime()?.block_on(cases::run(&server.facts, rounds, &wanted, alone))
+    let run = cases::run(&server, there.as_ref(), rounds, &wanted, alone);
+    runtime()?.block_on(run)
 }
 
 /// One worker: it has one core.
@@ -75,9 +89,14 @@ struct Serving {
 }
 
 impl Serving {
-    fn start(file: Option<&str>) -> Result<Self> {
+    /// With a registry's file, or one of its own; this program's serving half, or another's.
+    fn start(file: Option<&str>, program: Option<&str>) -> Result<Self> {
         let mut command = Command::new("taskset");
-        command.args(["-c", "0"]).arg(std::env::current_exe()?);
+        command.args(["-c", "0"]);
+        match program {
+            Some(program) => command.arg(program),
+            None => command.arg(std::env::current_exe()?),
+        };
         command.arg("serve").args(file);
         // It ends when its input does, however this process ends.
         command.stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -61,10 +61,10 @@ pub(crate) async fn serve(file: Option<PathBuf>) -> Result<()> {
     let secrets = ServerSecrets::create(&folder.path().join("secrets"))?;
     let (server, root_key) = build(&address, folder.path(), &registry, secrets).await?;
     let peppers = Arc::new(server_peppers(&registry, folder.path()).await?);
-    let keys = issue(&registry, &peppers, KNOWN, true).await?;
+    let keys = issue(&registry, &peppers, KNOWN, &everything()?).await?;
     let mut size = registry.index_statistics().keys;
     if file.is_none() {
-        issue(&registry, &peppers, KEYS - KNOWN, false).await?;
+        issue(&registry, &peppers, KEYS - KNOWN, &NewApiKey::default()).await?;
         size = KEYS;
     }
     settle().await?;
@@ -193,28 +193,29 @@ async fn server_peppers(registry: &LocalRegistry, data: &Path) -> Result<Peppers
         .context("no pepper")
 }
 
-/// Keys with everything on: a limit that is not reached, a network, an origin list left empty.
-async fn issue(
+/// With everything on: a limit that is not reached, a network, an origin list left empty.
+fn everything() -> Result<NewApiKey> {
+    let limit = RateLimit::new("calls", 6_000_000, 60_000, 6_000_000, false)?;
+    Ok(NewApiKey {
+        settings: KeySettings {
+            limits: RateLimits::new(vec![limit])?,
+            networks: NetworkList::new(["127.0.0.0/8"])?,
+            ..KeySettings::default()
+        },
+        ..NewApiKey::default()
+    })
+}
+
+/// Makes keys that are `like` this one in settings and owner. Returns their texts.
+pub(crate) async fn issue(
     registry: &LocalRegistry,
     peppers: &Arc<Peppers>,
     count: usize,
-    everything: bool,
+    like: &NewApiKey,
 ) -> Result<Vec<String>> {
-    let settings = if everything {
-        KeySettings {
-            limits: RateLimits::new(vec![RateLimit::new(
-                "calls", 6_000_000, 60_000, 6_000_000, false,
-            )?])?,
-            networks: NetworkList::new(["127.0.0.0/8"])?,
-            ..KeySettings::default()
-        }
-    } else {
-        KeySettings::default()
-    };
     let mut tasks = tokio::task::JoinSet::new();
     for part in 0..64 {
-        let (registry, peppers, settings) =
-            (registry.clone(), Arc::clone(peppers), settings.clone());
+        let (registry, peppers, like) = (registry.clone(), Arc::clone(peppers), like.clone());
         tasks.spawn(async move {
             let mut texts = Vec::new();
             for index in (part..count).step_by(64) {
@@ -223,8 +224,7 @@ async fn issue(
                     prefix: "sk_live".into(),
                     scopes: vec!["keys:read".into(), "users:read".into()],
                     lifetime_ms: Some(90 * DAY_MS),
-                    settings: settings.clone(),
-                    ..NewApiKey::default()
+                    ..like.clone()
                 };
                 let issued = registry
                     .issue_api_key(&Actor::keywright(), &wish, &peppers)

@@ -2,6 +2,8 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::server::App;
+
 /// What no page of ours needs is off; pages that need more say so themselves.
 pub(crate) const CONTENT_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
      img-src 'self' data:; font-src 'self'; connect-src 'self'; form-action 'self'; \
@@ -18,8 +20,19 @@ const FIXED: [(HeaderName, &str); 5] = [
     ),
 ];
 
-/// Adds what an answer did not set itself.
-pub(crate) fn secure(headers: &mut HeaderMap) {
+/// Adds what every answer has and this one did not set itself.
+pub(crate) fn for_every_answer(app: &App, headers: &mut HeaderMap) {
+    secure(headers);
+    if app.settings.is_https() {
+        only_https(headers);
+    }
+    if app.operations.is_draining() {
+        // Whoever keeps the connection would ask on it again when it is about to be closed.
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+fn secure(headers: &mut HeaderMap) {
     for (name, value) in FIXED {
         headers
             .entry(name)
@@ -33,7 +46,7 @@ pub(crate) fn secure(headers: &mut HeaderMap) {
 
 /// Browsers ask for nothing here by plain http for a year (RFC 6797). Only where the issuer is https,
 /// and for this host alone: what stands beside it is not ours to decide.
-pub(crate) fn only_https(headers: &mut HeaderMap) {
+fn only_https(headers: &mut HeaderMap) {
     let year = HeaderValue::from_static("max-age=31536000");
     headers
         .entry(header::STRICT_TRANSPORT_SECURITY)

@@ -29,23 +29,28 @@ impl Peer {
     }
 
     fn read(settings: &Settings, connected: IpAddr, headers: &HeaderMap) -> Self {
-        let user_agent = headers
-            .get(USER_AGENT)
-            .map(|value| {
-                String::from_utf8_lossy(value.as_bytes())
-                    .chars()
-                    .take(300)
-                    .collect()
-            })
-            .unwrap_or_default();
+        Self::at(client_address(settings, connected, headers), headers)
+    }
+
+    /// Somebody whose address is known.
+    pub(crate) fn at(address: IpAddr, headers: &HeaderMap) -> Self {
+        let user_agent = headers.get(USER_AGENT).map(|value| {
+            let text = String::from_utf8_lossy(value.as_bytes());
+            text.chars().take(300).collect()
+        });
         Self {
-            address: client_address(settings, connected, headers),
-            user_agent,
+            address,
+            user_agent: user_agent.unwrap_or_default(),
         }
     }
 }
 
-fn client_address(settings: &Settings, connected: IpAddr, headers: &HeaderMap) -> IpAddr {
+/// Where a request came from; `connected` is the other end of the socket.
+pub(crate) fn client_address(
+    settings: &Settings,
+    connected: IpAddr,
+    headers: &HeaderMap,
+) -> IpAddr {
     let lines = headers.get_all("x-forwarded-for").iter();
     let lines: Vec<&str> = lines.filter_map(|value| value.to_str().ok()).collect();
     forwarded::client_address(connected, &lines, |address| settings.trusts_proxy(address))

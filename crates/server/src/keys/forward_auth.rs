@@ -1,9 +1,11 @@
 //! Forward authentication: a gateway (nginx `auth_request`, Caddy, Traefik, Envoy) asks here before it
 //! lets a request through. 204 with who it is, or 401, 403, 429 with why not.
 
+use axum::body::Body;
 use axum::extract::{OriginalUri, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
+use keywright_domain::scopes::ScopeSet;
 use keywright_registry::{Caller, Verification, VerifyRequest};
 
 use super::bearer::{self, text};
@@ -27,6 +29,21 @@ const NEEDS: [(&str, &str); 3] = [
     ("type", "x-keywright-type"),
 ];
 
+/// What an acceptance says of the key: ids, scopes, when its secret ends (Unix ms).
+const ANSWERS: [HeaderName; 5] = [
+    HeaderName::from_static("x-keywright-key-id"),
+    HeaderName::from_static("x-keywright-kid"),
+    HeaderName::from_static("x-keywright-owner"),
+    HeaderName::from_static("x-keywright-scopes"),
+    HeaderName::from_static("x-keywright-retires-at"),
+];
+/// What is left of the narrowest limit.
+const LIMITS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-remaining"),
+    HeaderName::from_static("x-ratelimit-reset"),
+    HeaderName::from_static("ratelimit"),
+];
+
 /// Verifies the key of a request that a gateway holds back. `scope`, `environment` and `type` (several
 /// with commas) in our own address say what is needed, or headers of these names; never both. Behind
 /// `/verify` may stand the path that was asked for (Envoy): its query is then not ours.
@@ -36,18 +53,29 @@ pub(crate) async fn forward_auth(
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    answer(&app, &peer, &uri, &headers).await
+}
+
+/// The same without the router.
+pub(crate) async fn answer(
+    app: &App,
+    peer: &Peer,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
     let own = uri.to_string();
-    let base = app.settings.path("/verify");
-    let behind = uri.path().strip_prefix(&base).unwrap_or("");
+    let below = uri.path().strip_prefix(app.settings.base_path.as_str());
+    let behind = below.and_then(|path| path.strip_prefix("/verify"));
+    let behind = behind.unwrap_or("");
     let raw = if behind.is_empty() {
         uri.query().unwrap_or("")
     } else {
         ""
     };
-    let addresses = ADDRESSES.iter().filter_map(|name| text(&headers, name));
+    let addresses = ADDRESSES.iter().filter_map(|name| text(headers, name));
     for address in addresses.clone().chain([own.as_str()]) {
         if let Some(exposed) = bearer::in_url(address) {
-            flag_exposed(&app, &exposed, peer.address).await;
+            flag_exposed(app, &exposed, peer.address).await;
             return Err(key_in_url());
         }
     }
@@ -61,7 +89,7 @@ pub(crate) async fn forward_auth(
     }
     let need = |wanted: &str| {
         let header = NEEDS.iter().find(|(name, _)| *name == wanted);
-        let header = header.and_then(|(_, header)| text(&headers, header));
+        let header = header.and_then(|(_, header)| text(headers, header));
         match (params.get(wanted), header) {
             (Some(_), Some(_)) => Err(Problem::bad_request(
                 "invalid_parameter",
@@ -75,13 +103,13 @@ pub(crate) async fn forward_auth(
     let needs = Needs::read(need("scope")?, need("environment")?, types)?;
     let cost = params.get("cost").map(str::parse).transpose();
     let cost = cost.map_err(|_| Problem::bad_request("invalid_parameter", "cost: a number"))?;
-    let Some(presented) = bearer::read(&headers)? else {
+    let Some(presented) = bearer::read(headers)? else {
         return Err(
             Problem::unauthorized("credentials_missing", "this needs an API key")
                 .with_challenge("Bearer".to_owned()),
         );
     };
-    let method = METHODS.iter().find_map(|name| text(&headers, name));
+    let method = METHODS.iter().find_map(|name| text(headers, name));
     let asked = addresses.clone().next();
     let path = asked.or(Some(behind).filter(|path| !path.is_empty()));
     let path = path.map(path_only);
@@ -95,22 +123,22 @@ pub(crate) async fn forward_auth(
         credits: None,
         caller: Caller {
             address: Some(peer.address),
-            origin: text(&headers, "origin"),
+            origin: text(headers, "origin"),
             agent: Some(&peer.user_agent),
             route: route.as_deref(),
-            client_label: text(&headers, "x-client-label"),
+            client_label: text(headers, "x-client-label"),
         },
     };
-    let peppers = peppers(&app)?;
+    let peppers = peppers(app)?;
     let verification = app.registry.verify_api_key(&request, &peppers).await?;
-    match &verification.verdict {
-        Ok(()) => Ok(accepted(&verification)),
-        Err(refused) => {
-            let mut response = bearer::refusal(refused, &verification).into_response();
-            limits(&verification, response.headers_mut());
-            Ok(response)
-        }
+    let Err(refused) = &verification.verdict else {
+        return Ok(accepted(verification));
+    };
+    let mut response = bearer::refusal(refused, &verification).into_response();
+    if let Some((left, reset)) = left(&verification) {
+        limits(left, reset, response.headers_mut());
     }
+    Ok(response)
 }
 
 /// Without a query, and without what could be an id in it: routes are counted, not requests.
@@ -129,43 +157,56 @@ fn path_only(address: &str) -> String {
         .join("/")
 }
 
-fn accepted(verification: &Verification) -> Response {
-    let mut headers = HeaderMap::new();
-    let mut set = |name: &'static str, value: &str| {
-        if let Ok(value) = HeaderValue::try_from(value) {
-            headers.insert(HeaderName::from_static(name), value);
+fn accepted(verification: Verification) -> Response {
+    let left = left(&verification);
+    // Room for what every answer has.
+    let mut headers = HeaderMap::with_capacity(20);
+    let mut set = |name: HeaderName, value: Result<HeaderValue, _>| {
+        if let Ok(value) = value {
+            headers.insert(name, value);
         }
     };
+    let [key_id, kid, owner, scopes, retires_at] = ANSWERS;
+    // Texts that are ours already become values without being copied.
     set(
-        "x-keywright-key-id",
-        verification.key_id.as_deref().unwrap_or(""),
+        key_id,
+        HeaderValue::try_from(verification.key_id.unwrap_or_default()),
     );
-    set("x-keywright-kid", verification.kid.as_deref().unwrap_or(""));
     set(
-        "x-keywright-owner",
-        verification.owner.as_deref().unwrap_or(""),
+        kid,
+        HeaderValue::try_from(verification.kid.unwrap_or_default()),
     );
-    let scopes = verification.scopes.as_ref().map(|set| set.to_string());
-    set("x-keywright-scopes", scopes.as_deref().unwrap_or(""));
+    set(
+        owner,
+        HeaderValue::from_str(verification.owner.as_deref().unwrap_or("")),
+    );
+    let held = verification.scopes.as_deref().map(ScopeSet::to_string);
+    set(scopes, HeaderValue::try_from(held.unwrap_or_default()));
     if let Some(at) = verification.retires_at {
-        set("x-keywright-retires-at", &at.to_string());
+        set(retires_at, Ok(HeaderValue::from(at)));
     }
-    limits(verification, &mut headers);
+    if let Some((left, reset)) = left {
+        limits(left, reset, &mut headers);
+    }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    (StatusCode::NO_CONTENT, headers).into_response()
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.headers_mut() = headers;
+    response
 }
 
-/// What is left of the narrowest limit.
-fn limits(verification: &Verification, headers: &mut HeaderMap) {
-    let (Some(left), Some(reset)) = (verification.limit_left, verification.limit_reset_ms) else {
-        return;
-    };
-    let seconds = reset.div_ceil(1000);
-    headers.insert("x-ratelimit-remaining", HeaderValue::from(left));
-    headers.insert("x-ratelimit-reset", HeaderValue::from(seconds));
-    let field = format!("\"key\";r={left};t={seconds}");
-    if let Ok(value) = HeaderValue::try_from(field) {
-        headers.insert("ratelimit", value);
+/// What is left of the narrowest limit, and when it is whole again in ms.
+fn left(verification: &Verification) -> Option<(u32, u64)> {
+    verification.limit_left.zip(verification.limit_reset_ms)
+}
+
+fn limits(left: u32, reset_ms: u64, headers: &mut HeaderMap) {
+    let [remaining, reset, field] = LIMITS;
+    let seconds = reset_ms.div_ceil(1000);
+    headers.insert(remaining, HeaderValue::from(left));
+    headers.insert(reset, HeaderValue::from(seconds));
+    if let Ok(value) = HeaderValue::try_from(format!("\"key\";r={left};t={seconds}")) {
+        headers.insert(field, value);
     }
 }
 

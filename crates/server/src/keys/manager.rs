@@ -6,11 +6,11 @@ use std::sync::{Arc, Weak};
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts as RequestParts;
-use keywright_domain::api_keys::{ApiKey, KeyType, Owner, OwnerKind, PlainKey};
+use keywright_domain::api_keys::{ApiKey, KeyType, Owner, OwnerKind, PresentedKey};
 use keywright_domain::audit::Actor;
 use keywright_domain::people::OAuthScopes;
 use keywright_domain::scopes::{Scope, ScopeSet};
-use keywright_registry::{Caller as KeyCaller, Peppers, VerifyRequest};
+use keywright_registry::{Caller as KeyCaller, Peppers, Verification, VerifyRequest};
 
 use super::bearer::{self, Presented};
 use crate::caller::Caller;
@@ -165,7 +165,7 @@ impl FromRequestParts<App> for Manager {
 
     async fn from_request_parts(parts: &mut RequestParts, app: &App) -> Result<Self, Problem> {
         match bearer::read(&parts.headers)? {
-            Some(Presented { text, .. }) if PlainKey::parse(text.expose()).is_ok() => {
+            Some(Presented { text, .. }) if PresentedKey::parse(text.expose()).is_ok() => {
                 let cookies = Cookies::read(&parts.headers);
                 if cookies.get(&app.settings, Name::Session).is_some() {
                     return Err(bearer::ambiguous());
@@ -227,23 +227,7 @@ async fn by_key(
     headers: &HeaderMap,
     peer: &Peer,
 ) -> Result<Manager, Problem> {
-    let peppers = peppers(app)?;
-    let request = VerifyRequest {
-        presented: text,
-        key_types: &[KeyType::Root],
-        caller: KeyCaller {
-            address: Some(peer.address),
-            origin: bearer::text(headers, "origin"),
-            agent: Some(&peer.user_agent),
-            route: Some("management"),
-            client_label: None,
-        },
-        ..VerifyRequest::default()
-    };
-    let verification = app.registry.verify_api_key(&request, &peppers).await?;
-    if let Err(refusal) = &verification.verdict {
-        return Err(bearer::refusal(refusal, &verification));
-    }
+    let verification = root_key(app, text, headers, peer).await?;
     let id = verification.key_id.unwrap_or_default();
     Ok(Manager {
         actor: Actor::person(&format!("key:{id}")).at(peer.address),
@@ -255,6 +239,45 @@ async fn by_key(
         own: Some(ScopeSet::default()),
         reports: None,
     })
+}
+
+/// A root key that is let through.
+///
+/// # Errors
+/// 401, 403 or 429 as for any key; 503.
+async fn root_key(
+    app: &App,
+    text: &str,
+    headers: &HeaderMap,
+    peer: &Peer,
+) -> Result<Verification, Problem> {
+    let peppers = peppers(app)?;
+    let request = root_request(text, headers, peer);
+    let verification = app.registry.verify_api_key(&request, &peppers).await?;
+    match &verification.verdict {
+        Ok(()) => Ok(verification),
+        Err(refusal) => Err(bearer::refusal(refusal, &verification)),
+    }
+}
+
+/// What is asked of a key that somebody manages others with.
+pub(crate) fn root_request<'a>(
+    text: &'a str,
+    headers: &'a HeaderMap,
+    peer: &'a Peer,
+) -> VerifyRequest<'a> {
+    VerifyRequest {
+        presented: text,
+        key_types: &[KeyType::Root],
+        caller: KeyCaller {
+            address: Some(peer.address),
+            origin: bearer::text(headers, "origin"),
+            agent: Some(&peer.user_agent),
+            route: Some("management"),
+            client_label: None,
+        },
+        ..VerifyRequest::default()
+    }
 }
 
 /// The registry's peppers: without them nothing can be issued or verified.

@@ -4,7 +4,7 @@
 mod bearer;
 pub(crate) mod change;
 pub(crate) mod counts;
-mod forward_auth;
+pub(crate) mod forward_auth;
 mod in_url;
 pub(crate) mod issue;
 pub(crate) mod list;

@@ -1,24 +1,29 @@
 //! Verification for services that hold a permission of their own: one key, or many in one call.
 
 use std::net::IpAddr;
+use std::sync::{Arc, LazyLock};
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
-use axum::http::header;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywright_domain::SecretText;
-use keywright_domain::api_keys::{Environment, KeyType, Refusal};
-use keywright_domain::scopes::ScopeRequirement;
+use keywright_domain::api_keys::{Environment, KeyType, PresentedKey, Refusal};
+use keywright_domain::scopes::{Scope, ScopeRequirement, ScopeSet};
 use keywright_registry::{Caller, Verification, VerifyRequest};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
+use super::bearer;
 use super::issue::body;
-use super::manager::{Manager, peppers};
+use super::manager::{Manager, peppers, root_request};
+use crate::http::Peer;
 use crate::problem::Problem;
 use crate::server::App;
 
+const PERMISSION: &str = "keys:verify";
 /// So many in one call.
 const MOST: usize = 100;
 /// No key is longer; foreign ones have room.
@@ -30,7 +35,8 @@ const LONGEST: usize = 512;
 pub(crate) struct VerifyBody {
     /// The whole key.
     #[schema(value_type = String)]
-    key: SecretIn,
+    #[serde(deserialize_with = "secret_text")]
+    key: SecretText,
     /// A scope, or scopes joined by `and`, `or` and parentheses.
     requirement: Option<String>,
     /// The environment that the resource belongs to.
@@ -55,14 +61,41 @@ pub(crate) struct VerifyBody {
     client_label: Option<String>,
 }
 
-/// A text that is never printed.
-#[derive(Deserialize)]
-#[serde(transparent)]
-struct SecretIn(String);
+fn secret_text<'de, D: Deserializer<'de>>(given: D) -> Result<SecretText, D::Error> {
+    String::deserialize(given).map(SecretText::new)
+}
 
-impl SecretIn {
-    fn take(self) -> SecretText {
-        SecretText::new(self.0)
+impl VerifyBody {
+    /// What the key is needed for.
+    fn needs(&self) -> Result<Needs, Problem> {
+        let types = self.key_types.iter().map(String::as_str);
+        let needs = Needs::read(
+            self.requirement.as_deref(),
+            self.environment.as_deref(),
+            types,
+        )?;
+        if self.key.expose().len() > LONGEST {
+            return Err(Problem::bad_request("key_too_long", "no key is so long"));
+        }
+        Ok(needs)
+    }
+
+    fn request<'a>(&'a self, needs: &'a Needs) -> VerifyRequest<'a> {
+        VerifyRequest {
+            presented: self.key.expose(),
+            requirement: needs.requirement.as_ref(),
+            environment: needs.environment.as_ref(),
+            key_types: &needs.key_types,
+            cost: self.cost,
+            credits: self.credits,
+            caller: Caller {
+                address: self.address,
+                origin: self.origin.as_deref(),
+                agent: self.agent.as_deref(),
+                route: self.route.as_deref(),
+                client_label: self.client_label.as_deref(),
+            },
+        }
     }
 }
 
@@ -97,9 +130,13 @@ pub(crate) struct VerifyView {
     /// Public id of the secret.
     kid: Option<String>,
     /// Id of its owner, once its secret matched.
-    owner: Option<String>,
+    #[schema(value_type = Option<String>)]
+    #[serde(serialize_with = "as_text")]
+    owner: Option<Arc<str>>,
     /// What it may do now.
-    scopes: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    #[serde(serialize_with = "as_texts")]
+    scopes: Option<Arc<ScopeSet>>,
     /// Until when this secret works, when it is on its way out (Unix ms).
     retires_at: Option<i64>,
     /// When it ends by itself (Unix ms).
@@ -125,6 +162,18 @@ pub(crate) struct VerifyView {
     as_of: i64,
 }
 
+fn as_text<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
+    text.as_deref().serialize(serializer)
+}
+
+fn as_texts<S: Serializer>(
+    scopes: &Option<Arc<ScopeSet>>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let scopes = scopes.as_deref().map_or(&[][..], ScopeSet::as_slice);
+    serializer.collect_seq(scopes.iter().map(Scope::as_str))
+}
+
 impl VerifyView {
     fn of(verification: Verification, as_of: i64) -> Self {
         let (mut missing, mut limit, mut retry) = (Vec::new(), None, None);
@@ -143,21 +192,13 @@ impl VerifyView {
             Err(Refusal::CreditsExhausted { refill_at }) => refill = *refill_at,
             _ => {}
         }
-        let scopes = verification.scopes.as_ref();
         Self {
             valid: verification.verdict.is_ok(),
             code: verification.code(),
-            scopes: scopes
-                .map(|set| {
-                    set.as_slice()
-                        .iter()
-                        .map(|one| one.as_str().to_owned())
-                        .collect()
-                })
-                .unwrap_or_default(),
+            scopes: verification.scopes,
             key_id: verification.key_id,
             kid: verification.kid,
-            owner: verification.owner.map(|owner| owner.to_string()),
+            owner: verification.owner,
             retires_at: verification.retires_at,
             expires_at: verification.expires_at,
             missing_scopes: missing,
@@ -179,9 +220,10 @@ pub(crate) struct VerifyMany {
     results: Vec<VerifyView>,
 }
 
-/// One answer, or as many as there were keys.
+/// One answer, or as many as there were keys: how the OpenAPI document has it.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "only described")]
 pub(crate) enum VerifyAnswer {
     /// Of one key.
     One(Box<VerifyView>),
@@ -233,55 +275,147 @@ pub(crate) async fn verify(
     manager: Manager,
     given: Result<Json<VerifyAsk>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    manager.require("keys:verify")?;
-    let answer = match body(given)? {
-        VerifyAsk::One(one) => VerifyAnswer::One(Box::new(verify_one(&app, *one).await?)),
-        VerifyAsk::Many { keys } => {
-            if keys.len() > MOST {
-                let detail = format!("at most {MOST} keys in one call");
-                return Err(Problem::bad_request("too_many_keys", detail));
-            }
-            let mut results = Vec::with_capacity(keys.len());
-            for one in keys {
-                results.push(verify_one(&app, one).await?);
-            }
-            VerifyAnswer::Many(VerifyMany { results })
-        }
+    manager.require(PERMISSION)?;
+    let (asked, is_one) = match body(given)? {
+        VerifyAsk::One(one) => (vec![*one], true),
+        VerifyAsk::Many { keys } => (keys, false),
     };
-    let no_store = [(header::CACHE_CONTROL, "no-store")];
-    Ok((no_store, Json(answer)).into_response())
+    let needs = all_needs(&asked)?;
+    Ok(answered(verify_all(&app, &asked, &needs).await?, is_one))
 }
 
-async fn verify_one(app: &App, asked: VerifyBody) -> Result<VerifyView, Problem> {
-    let types = asked.key_types.iter().map(String::as_str);
-    let needs = Needs::read(
-        asked.requirement.as_deref(),
-        asked.environment.as_deref(),
-        types,
-    )?;
-    let text = asked.key.take();
-    if text.expose().len() > LONGEST {
-        return Err(Problem::bad_request("key_too_long", "no key is so long"));
+/// What each key is needed for.
+fn all_needs(asked: &[VerifyBody]) -> Result<Vec<Needs>, Problem> {
+    if asked.len() > MOST {
+        let detail = format!("at most {MOST} keys in one call");
+        return Err(Problem::bad_request("too_many_keys", detail));
     }
-    let request = VerifyRequest {
-        presented: text.expose(),
-        requirement: needs.requirement.as_ref(),
-        environment: needs.environment.as_ref(),
-        key_types: &needs.key_types,
-        cost: asked.cost,
-        credits: asked.credits,
-        caller: Caller {
-            address: asked.address,
-            origin: asked.origin.as_deref(),
-            agent: asked.agent.as_deref(),
-            route: asked.route.as_deref(),
-            client_label: asked.client_label.as_deref(),
-        },
-    };
+    asked.iter().map(VerifyBody::needs).collect()
+}
+
+async fn verify_all(
+    app: &App,
+    asked: &[VerifyBody],
+    needs: &[Needs],
+) -> Result<Vec<VerifyView>, Problem> {
     let as_of = app.registry.seen_change();
     let peppers = peppers(app)?;
-    let verification = app.registry.verify_api_key(&request, &peppers).await?;
-    Ok(VerifyView::of(verification, as_of))
+    let requests = asked.iter().zip(needs);
+    let requests: Vec<_> = requests.map(|(one, needs)| one.request(needs)).collect();
+    let verified = app
+        .registry
+        .verify_api_keys(&requests, &peppers, |_, _| true);
+    let verified = verified.await?;
+    let views = verified.into_iter();
+    Ok(views.map(|one| VerifyView::of(one, as_of)).collect())
+}
+
+/// One key or many, asked for with a root key: most of what is asked, without the router.
+pub(crate) struct ByRootKey {
+    root: SecretText,
+    asked: Vec<VerifyBody>,
+    needs: Vec<Needs>,
+    is_one: bool,
+}
+
+/// [`VerifyAsk::Many`], as it is read when nothing else comes into question.
+#[derive(Deserialize)]
+struct ManyBody {
+    keys: Vec<VerifyBody>,
+}
+
+impl ByRootKey {
+    /// Whether these headers are of such a request, as far as they tell.
+    pub(crate) fn fits(headers: &HeaderMap) -> bool {
+        let kind = headers.get(header::CONTENT_TYPE);
+        kind.is_some_and(|kind| kind == "application/json")
+            && !headers.contains_key(header::COOKIE)
+            && !headers.contains_key("x-api-key")
+            && headers.get_all(header::AUTHORIZATION).iter().count() == 1
+    }
+
+    /// Reads such a request; none if it is anything else, or not in order: who knows the other ways
+    /// in also knows how to refuse. Nothing has been counted then.
+    pub(crate) fn read(headers: &HeaderMap, body: &[u8]) -> Option<Self> {
+        let root = bearer::read(headers).ok()??.text;
+        PresentedKey::parse(root.expose()).ok()?;
+        let (asked, is_one) = match serde_json::from_slice::<VerifyBody>(body) {
+            Ok(one) => (vec![one], true),
+            Err(_) => (serde_json::from_slice::<ManyBody>(body).ok()?.keys, false),
+        };
+        let needs = all_needs(&asked).ok()?;
+        Some(Self {
+            root,
+            asked,
+            needs,
+            is_one,
+        })
+    }
+
+    /// Answers it.
+    ///
+    /// # Errors
+    /// What the root key is refused for; 403 `insufficient_scope`; 503.
+    pub(crate) async fn answer(
+        &self,
+        app: &App,
+        peer: &Peer,
+        headers: &HeaderMap,
+    ) -> Result<Response, Problem> {
+        static NEEDED: LazyLock<Option<Scope>> = LazyLock::new(|| Scope::new(PERMISSION).ok());
+        let may = |root: &Verification| {
+            let held = root.scopes.as_deref().zip(NEEDED.as_ref());
+            root.verdict.is_ok() && held.is_some_and(|(held, needed)| held.covers(needed))
+        };
+        let as_of = app.registry.seen_change();
+        let peppers = peppers(app)?;
+        let mut requests = Vec::with_capacity(1 + self.asked.len());
+        requests.push(root_request(self.root.expose(), headers, peer));
+        let asked = self.asked.iter().zip(&self.needs);
+        requests.extend(asked.map(|(one, needs)| one.request(needs)));
+        // The root key first: what it may not ask for is not looked at.
+        let goes_on = |at: usize, one: &Verification| at > 0 || may(one);
+        let registry = &app.registry;
+        let verified = registry.verify_api_keys(&requests, &peppers, goes_on);
+        let mut verified = verified.await?.into_iter();
+        match verified.next() {
+            Some(root) if may(&root) => {}
+            Some(root) => {
+                return Err(match &root.verdict {
+                    Err(refusal) => bearer::refusal(refusal, &root),
+                    Ok(()) => Problem::insufficient_scope(PERMISSION),
+                });
+            }
+            None => return Err(crate::problem::store_unavailable()),
+        }
+        let views = verified.map(|one| VerifyView::of(one, as_of)).collect();
+        Ok(answered(views, self.is_one))
+    }
+}
+
+/// JSON that no cache keeps.
+fn answered(mut views: Vec<VerifyView>, is_one: bool) -> Response {
+    let mut text = Vec::with_capacity(512 * views.len().max(1));
+    let written = match views.pop() {
+        Some(view) if is_one => serde_json::to_writer(&mut text, &view),
+        last => {
+            views.extend(last);
+            serde_json::to_writer(&mut text, &VerifyMany { results: views })
+        }
+    };
+    if let Err(error) = written {
+        // None of our views can fail to be written.
+        tracing::error!(%error, "an answer could not be written");
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    }
+    let mut response = Response::new(Body::from(text));
+    let headers = response.headers_mut();
+    // Room for what every answer has.
+    headers.reserve(12);
+    let kind = HeaderValue::from_static("application/json");
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// The text of the environment in which no key is: a verification against it finds the key and stops

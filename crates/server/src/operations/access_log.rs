@@ -2,16 +2,16 @@
 //! ids and invitations, queries hold codes. Cookies, tokens and bodies are never looked at.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use axum::extract::{ConnectInfo, FromRequestParts as _, MatchedPath, Request};
-use axum::http::Method;
+use axum::extract::{ConnectInfo, MatchedPath, Request};
+use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use tracing::Instrument as _;
 
-use super::telemetry::Answered;
+use super::telemetry::{Answered, Trace};
 use super::{request_id, telemetry};
-use crate::http::Peer;
+use crate::http::peer::client_address;
 use crate::server::App;
 
 /// Around every request, outermost of ours.
@@ -20,61 +20,106 @@ where
     Inner: FnOnce(Request) -> Answer,
     Answer: Future<Output = Response>,
 {
-    let began = Instant::now();
-    let (mut parts, body) = request.into_parts();
-    let connected = parts
-        .extensions
-        .get::<ConnectInfo<SocketAddr>>()
-        .map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip());
-    let by_trusted_proxy = app.settings.trusts_proxy(connected);
-    let id = request_id::of(&parts.headers, by_trusted_proxy);
-    let traces = app.operations.telemetry.as_ref();
-    let trace = traces.and_then(|traces| traces.begin(&parts.headers, by_trusted_proxy));
-    let Ok(peer) = Peer::from_request_parts(&mut parts, app).await;
-    let route = parts
-        .extensions
+    let connected = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    let connected = connected.map(|info| info.0.ip());
+    let begun = Begun::now(app, connected, request.method(), request.headers());
+    let route = request
+        .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
-    let method = method_name(&parts.method);
-
-    let span = tracing::info_span!("request", id = %id, trace = tracing::field::Empty);
-    if let Some(trace) = &trace {
-        span.record("trace", trace.id());
-    }
-    let mut response = inner(Request::from_parts(parts, body))
-        .instrument(span.clone())
-        .await;
-    let status = response.status();
-    let took = began.elapsed();
-    app.operations
-        .metrics
-        .count_request(&route, method, status, took);
-    span.in_scope(|| {
-        tracing::info!(
-            target: "keywright_server::requests",
-            method,
-            route = %route,
-            status = status.as_u16(),
-            ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-            peer = %peer.address,
-            "answered"
-        );
+    let mut response = inner(request).instrument(begun.span().clone()).await;
+    let metrics = &app.operations.metrics;
+    let method = begun.method;
+    begun.answered(app, &route, &mut response, |status, took| {
+        metrics.count_request(&route, method, status, took);
     });
-    if let Some(trace) = trace {
-        let answered = Answered {
-            method,
-            route: &route,
-            status: status.as_u16(),
-            took,
-            client: peer.address,
-            request_id: &id,
-        };
-        telemetry::record(app, trace, &answered);
-    }
-    if let Some(value) = request_id::value(&id) {
-        response.headers_mut().insert(request_id::HEADER, value);
-    }
     response
+}
+
+/// A request that is not answered yet.
+pub(super) struct Begun {
+    at: Instant,
+    id: String,
+    client: IpAddr,
+    method: &'static str,
+    trace: Option<Trace>,
+    span: tracing::Span,
+}
+
+impl Begun {
+    /// Begins. `connected` is the other end of the socket, where there is one.
+    pub(super) fn now(
+        app: &App,
+        connected: Option<IpAddr>,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Self {
+        let at = Instant::now();
+        let connected = connected.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        let by_trusted_proxy = app.settings.trusts_proxy(connected);
+        let id = request_id::of(headers, by_trusted_proxy);
+        let traces = app.operations.telemetry.as_ref();
+        let trace = traces.and_then(|traces| traces.begin(headers, by_trusted_proxy));
+        let span = tracing::info_span!("request", id = %id, trace = tracing::field::Empty);
+        if let Some(trace) = &trace {
+            span.record("trace", trace.id());
+        }
+        Self {
+            at,
+            id,
+            client: client_address(&app.settings, connected, headers),
+            method: method_name(method),
+            trace,
+            span,
+        }
+    }
+
+    /// What every line of the log that the request causes belongs to.
+    pub(super) fn span(&self) -> &tracing::Span {
+        &self.span
+    }
+
+    /// Who asks.
+    pub(super) fn client(&self) -> IpAddr {
+        self.client
+    }
+
+    /// Writes down what came of it, and puts the id into the answer. `count` takes it into the figures.
+    pub(super) fn answered(
+        self,
+        app: &App,
+        route: &str,
+        response: &mut Response,
+        count: impl FnOnce(StatusCode, Duration),
+    ) {
+        let (status, took) = (response.status(), self.at.elapsed());
+        count(status, took);
+        self.span.in_scope(|| {
+            tracing::info!(
+                target: "keywright_server::requests",
+                method = self.method,
+                route = %route,
+                status = status.as_u16(),
+                ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                peer = %self.client,
+                "answered"
+            );
+        });
+        if let Some(trace) = self.trace {
+            let answered = Answered {
+                method: self.method,
+                route,
+                status: status.as_u16(),
+                took,
+                client: self.client,
+                request_id: &self.id,
+            };
+            telemetry::record(app, trace, &answered);
+        }
+        if let Some(value) = request_id::value(self.id) {
+            response.headers_mut().insert(request_id::HEADER, value);
+        }
+    }
 }
 
 /// A method's name. Anybody can make methods up, and each would be one more line of figures.

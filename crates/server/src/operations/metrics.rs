@@ -2,6 +2,7 @@
 //! are templates, and nothing a client sends becomes a label.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -65,6 +66,39 @@ struct GrantLabels {
 }
 
 type Histograms = Family<RouteLabels, Histogram, fn() -> Histogram>;
+
+/// Classes of status codes (RFC 9110 §15).
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+fn class(status: StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).clamp(1, CLASSES.len()) - 1
+}
+
+/// The figures of one route and method, found when the first request is counted: finding them by
+/// their labels costs more than counting.
+#[derive(Debug)]
+pub(super) struct RouteFigures {
+    route: String,
+    method: &'static str,
+    duration: OnceLock<Histogram>,
+    requests: [OnceLock<Counter>; CLASSES.len()],
+}
+
+impl RouteFigures {
+    pub(super) fn new(route: String, method: &'static str) -> Self {
+        Self {
+            route,
+            method,
+            duration: OnceLock::new(),
+            requests: Default::default(),
+        }
+    }
+
+    /// The route's template, with the base path.
+    pub(super) fn route(&self) -> &str {
+        &self.route
+    }
+}
 
 /// What is counted.
 pub(crate) struct Metrics {
@@ -264,13 +298,7 @@ impl Metrics {
         status: StatusCode,
         took: Duration,
     ) {
-        let status = match status.as_u16() / 100 {
-            1 => "1xx",
-            2 => "2xx",
-            3 => "3xx",
-            4 => "4xx",
-            _ => "5xx",
-        };
+        let status = CLASSES[class(status)];
         let route = route.to_owned();
         self.durations
             .get_or_create(&RouteLabels {
@@ -285,6 +313,26 @@ impl Metrics {
                 status,
             })
             .inc();
+    }
+
+    /// As [`Self::count_request`], for a route whose figures are found once.
+    pub(super) fn count_on(&self, known: &RouteFigures, status: StatusCode, took: Duration) {
+        let (route, method) = (known.route.as_str(), known.method);
+        let duration = known.duration.get_or_init(|| {
+            let route = route.to_owned();
+            let labels = RouteLabels { route, method };
+            self.durations.get_or_create_owned(&labels)
+        });
+        duration.observe(took.as_secs_f64());
+        let class = class(status);
+        let requests = known.requests[class].get_or_init(|| {
+            self.requests.get_or_create_owned(&RequestLabels {
+                route: route.to_owned(),
+                method,
+                status: CLASSES[class],
+            })
+        });
+        requests.inc();
     }
 
     /// Counts a sign-in. Ways beyond ours count as `provider`: their ids are names that people give.

@@ -3,6 +3,7 @@
 mod access_log;
 mod answers;
 mod docs_page;
+pub(crate) mod front;
 mod health;
 pub(crate) mod metrics;
 mod metrics_access;
@@ -109,17 +110,7 @@ async fn every_request(
     let answer = |request| answers::clear(&app, request, |request| next.run(request));
     let limited = |request| within::limits(limit, request, answer);
     let mut response = access_log::around(&app, request, limited).await;
-    http::headers::secure(response.headers_mut());
-    if app.operations.is_draining() {
-        // Whoever keeps the connection would ask on it again when it is about to be closed.
-        let close = axum::http::HeaderValue::from_static("close");
-        response
-            .headers_mut()
-            .insert(axum::http::header::CONNECTION, close);
-    }
-    if app.settings.is_https() {
-        http::headers::only_https(response.headers_mut());
-    }
+    http::headers::for_every_answer(&app, response.headers_mut());
     response
 }
 

@@ -29,8 +29,8 @@ fn is_plain(text: &str) -> bool {
 }
 
 /// The header's value.
-pub(super) fn value(id: &str) -> Option<HeaderValue> {
-    HeaderValue::from_str(id).ok()
+pub(super) fn value(id: String) -> Option<HeaderValue> {
+    HeaderValue::try_from(id).ok()
 }
 
 #[cfg(test)]

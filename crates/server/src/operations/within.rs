@@ -46,30 +46,47 @@ where
             })
         })
     };
-    let mut running = pin!(inner(request));
+    guarded(limit, &arrived, inner(request))
+        .await
+        .unwrap_or_else(|problem| problem.into_response())
+}
+
+/// Runs what answers a request: within its time, and with a panic caught. `arrived`: whether the whole
+/// request is here.
+///
+/// # Errors
+/// 500 after a panic, 408 if the request did not arrive in time, 503 if the answer took too long.
+pub(super) async fn guarded<T>(
+    limit: Duration,
+    arrived: &AtomicBool,
+    running: impl Future<Output = T>,
+) -> Result<T, Problem> {
+    let mut running = pin!(running);
     // A panic ends this request alone. Nothing that is shared is left half done: what handlers
     // change, they change in the registry's transactions.
     let guarded = poll_fn(|context| {
         match catch_unwind(AssertUnwindSafe(|| running.as_mut().poll(context))) {
-            Ok(Poll::Ready(response)) => Poll::Ready(Some(response)),
+            Ok(Poll::Ready(answer)) => Poll::Ready(Some(answer)),
             Ok(Poll::Pending) => Poll::Pending,
             Err(_) => Poll::Ready(None),
         }
     });
     match tokio::time::timeout(limit, guarded).await {
-        Ok(Some(response)) => response,
+        Ok(Some(answer)) => Ok(answer),
         Ok(None) => {
             tracing::error!("a handler panicked");
             let detail = "something is wrong with the server: tell whoever runs it, with the id in X-Request-Id";
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", detail)
-                .into_response()
+            Err(Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "internal_error",
+                detail,
+            ))
         }
-        Err(_) if !arrived.load(Ordering::Relaxed) => Problem::new(
+        Err(_) if !arrived.load(Ordering::Relaxed) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "request_too_slow",
             "the request did not arrive in time",
-        )
-        .into_response(),
+        )),
         Err(_) => {
             let mut problem = Problem::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -77,12 +94,12 @@ where
                 "the answer took too long: try again in a moment",
             );
             problem.retry_after_s = Some(5);
-            problem.into_response()
+            Err(problem)
         }
     }
 }
 
-fn too_large(uri: &Uri, headers: &HeaderMap) -> Option<Problem> {
+pub(super) fn too_large(uri: &Uri, headers: &HeaderMap) -> Option<Problem> {
     let address = uri.path_and_query().map_or(0, |text| text.as_str().len());
     if address > LONGEST_ADDRESS {
         return Some(Problem::new(

@@ -5,25 +5,27 @@ mod tls;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
+use axum::response::Response;
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
+use crate::Server;
+use crate::operations::{self, front::Front};
 use crate::server::App;
-use crate::{Server, operations};
 use tls::Tls;
 pub use tls::{TlsError, check_certificate};
 
@@ -77,15 +79,12 @@ pub async fn serve(
             refuse.cancel();
         })
     };
-    take(
-        server.router(),
-        listener,
-        tls,
-        refuse,
-        CONNECTIONS,
-        settings.drain,
-    )
-    .await;
+    let front = Arc::new(Front::new(server.parts(), server.router()));
+    let answer = move |address, request| {
+        let front = Arc::clone(&front);
+        async move { front.answer(Some(address), request).await }
+    };
+    take(answer, listener, tls, refuse, CONNECTIONS, settings.drain).await;
     begin.abort();
     operations::telemetry::flush(server.parts()).await;
     Ok(())
@@ -94,18 +93,29 @@ pub async fn serve(
 /// Serves `/metrics`, `/healthz` and `/readyz` alone, by plain HTTP, until `stop`.
 pub async fn serve_machines(server: &Server, listener: TcpListener, stop: CancellationToken) {
     let router = operations::machine_routes(server.parts());
+    let answer = move |address, mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(address));
+        let mut router = router.clone();
+        async move {
+            let answer: Result<Response, Infallible> = router.call(request).await;
+            answer.unwrap_or_else(|never| match never {})
+        }
+    };
     let drain = Duration::from_secs(1);
-    take(router, listener, None, stop, MACHINE_CONNECTIONS, drain).await;
+    take(answer, listener, None, stop, MACHINE_CONNECTIONS, drain).await;
 }
 
-async fn take(
-    router: Router,
+async fn take<Answer, Reply>(
+    answer: Answer,
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
     refuse: CancellationToken,
     most: usize,
     drain: Duration,
-) {
+) where
+    Answer: Fn(SocketAddr, Request<Incoming>) -> Reply + Clone + Send + 'static,
+    Reply: Future<Output = Response> + Send + 'static,
+{
     let graceful = GracefulShutdown::new();
     let places = Arc::new(tokio::sync::Semaphore::new(most));
     let mut ends = false;
@@ -134,13 +144,13 @@ async fn take(
             }
         };
         let _ = stream.set_nodelay(true);
-        let (router, watcher, tls) = (router.clone(), graceful.watcher(), tls.clone());
+        let (answer, watcher, tls) = (answer.clone(), graceful.watcher(), tls.clone());
         tokio::spawn(async move {
             match tls {
-                None => connection(stream, address, router, watcher).await,
+                None => connection(stream, address, answer, watcher).await,
                 Some(tls) => {
                     if let Some(stream) = tls.accept(stream).await {
-                        connection(stream, address, router, watcher).await;
+                        connection(stream, address, answer, watcher).await;
                     }
                 }
             }
@@ -157,24 +167,25 @@ async fn take(
     }
 }
 
-async fn connection(
+async fn connection<Answer, Reply>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: SocketAddr,
-    router: Router,
+    answer: Answer,
     watcher: Watcher,
-) {
-    let service = tower::service_fn(move |mut request: Request<Incoming>| {
-        request
-            .extensions_mut()
-            .insert(ConnectInfo::<SocketAddr>(address));
-        router.clone().call(request)
+) where
+    Answer: Fn(SocketAddr, Request<Incoming>) -> Reply,
+    Reply: Future<Output = Response>,
+{
+    let service = service_fn(move |request: Request<Incoming>| {
+        let reply = answer(address, request);
+        async move { Ok::<_, Infallible>(reply.await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_WITHIN)
         .max_headers(MOST_HEADERS)
         .max_buf_size(LARGEST_HEAD)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a connection ended early");
     }

@@ -1,0 +1,217 @@
+//! What most requests ask, answered before the router: a gateway's forward authentication, and one key
+//! verified for a service with a root key. Only plain requests in the common form are answered here, by
+//! the handlers' own code; everything else goes to the router unchanged. Limits, ids, figures, logs and
+//! safe headers are the same on both ways. Why there are two: docs/decisions/0018-before-the-router.md.
+
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, HttpBody};
+use axum::http::request::Parts;
+use axum::http::{Method, Request};
+use axum::response::{IntoResponse as _, Response};
+use axum::{BoxError, extract::ConnectInfo};
+use tower::Service as _;
+use tracing::Instrument as _;
+
+use super::access_log::Begun;
+use super::metrics::RouteFigures;
+use super::{LARGEST_BODY, REQUEST_WITHIN, within};
+use crate::http::{Peer, headers};
+use crate::keys::{forward_auth, verify::ByRootKey};
+use crate::problem::Problem;
+use crate::server::App;
+
+/// The router, and what is answered before it.
+pub(crate) struct Front {
+    app: App,
+    router: Router,
+    /// How long a request may take until its answer begins.
+    limit: Duration,
+    forward_auth: RouteFigures,
+    verify: RouteFigures,
+}
+
+/// What a plain request asks.
+enum Ask {
+    ForwardAuth,
+    /// With so many bytes of body.
+    Verify(usize),
+}
+
+impl Front {
+    pub(crate) fn new(app: &App, router: Router) -> Self {
+        let path = |path| app.settings.path(path);
+        Self {
+            app: App::clone(app),
+            router,
+            limit: REQUEST_WITHIN,
+            forward_auth: RouteFigures::new(path("/verify"), "GET"),
+            verify: RouteFigures::new(path("/api/v1/keys/verify"), "POST"),
+        }
+    }
+
+    /// Answers a request. `connected` is the other end of the socket, where there is one.
+    pub(crate) async fn answer<B>(
+        &self,
+        connected: Option<SocketAddr>,
+        request: Request<B>,
+    ) -> Response
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        match self.ask(&request) {
+            Some(Ask::ForwardAuth) => self.forward_auth(connected, &request.into_parts().0).await,
+            Some(Ask::Verify(length)) => {
+                let (parts, body) = request.into_parts();
+                match self.verify(connected, &parts, body, length).await {
+                    Ok(response) => response,
+                    // Not in order, whatever it is: all of it is here.
+                    Err(body) => {
+                        let request = Request::from_parts(parts, body);
+                        self.by_router(connected, request).await
+                    }
+                }
+            }
+            None => self.by_router(connected, request.map(Body::new)).await,
+        }
+    }
+
+    async fn by_router(
+        &self,
+        connected: Option<SocketAddr>,
+        mut request: Request<Body>,
+    ) -> Response {
+        if let Some(address) = connected {
+            request.extensions_mut().insert(ConnectInfo(address));
+        }
+        let answer: Result<Response, Infallible> = self.router.clone().call(request).await;
+        answer.unwrap_or_else(|never| match never {})
+    }
+
+    /// Looks at the head alone. In doubt it is none of them.
+    fn ask<B: HttpBody>(&self, request: &Request<B>) -> Option<Ask> {
+        let (uri, headers) = (request.uri(), request.headers());
+        if uri.authority().is_some() || within::too_large(uri, headers).is_some() {
+            return None;
+        }
+        let body = request.body();
+        if request.method() == Method::GET && uri.path() == self.forward_auth.route() {
+            return body.is_end_stream().then_some(Ask::ForwardAuth);
+        }
+        if request.method() == Method::POST
+            && uri.path() == self.verify.route()
+            && uri.query().is_none()
+            && ByRootKey::fits(headers)
+        {
+            let length = usize::try_from(body.size_hint().exact()?).ok()?;
+            return (length <= LARGEST_BODY).then_some(Ask::Verify(length));
+        }
+        None
+    }
+
+    async fn forward_auth(&self, connected: Option<SocketAddr>, parts: &Parts) -> Response {
+        let begun = self.begin(connected, parts);
+        let answer = async {
+            let peer = Peer::at(begun.client(), &parts.headers);
+            forward_auth::answer(&self.app, &peer, &parts.uri, &parts.headers).await
+        };
+        // Nothing is left to arrive.
+        let arrived = AtomicBool::new(true);
+        let answer = within::guarded(self.limit, &arrived, answer)
+            .instrument(begun.span().clone())
+            .await;
+        self.end(begun, &self.forward_auth, answer.flatten())
+    }
+
+    /// # Errors
+    /// The body, where it is not what it looked like.
+    async fn verify<B>(
+        &self,
+        connected: Option<SocketAddr>,
+        parts: &Parts,
+        body: B,
+        length: usize,
+    ) -> Result<Response, Body>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        let begun = self.begin(connected, parts);
+        let arrived = AtomicBool::new(false);
+        let answer = async {
+            let body = whole(body, length).await?;
+            arrived.store(true, Ordering::Relaxed);
+            let Some(asked) = ByRootKey::read(&parts.headers, &body) else {
+                return Ok(Err(body));
+            };
+            let peer = Peer::at(begun.client(), &parts.headers);
+            asked.answer(&self.app, &peer, &parts.headers).await.map(Ok)
+        };
+        let answer = within::guarded(self.limit, &arrived, answer)
+            .instrument(begun.span().clone())
+            .await;
+        match answer.flatten() {
+            Ok(Ok(response)) => Ok(self.end(begun, &self.verify, Ok(response))),
+            Ok(Err(body)) => Err(Body::from(body)),
+            Err(problem) => Ok(self.end(begun, &self.verify, Err(problem))),
+        }
+    }
+
+    fn begin(&self, connected: Option<SocketAddr>, parts: &Parts) -> Begun {
+        let connected = connected.map(|address| address.ip());
+        Begun::now(&self.app, connected, &parts.method, &parts.headers)
+    }
+
+    fn end(
+        &self,
+        begun: Begun,
+        figures: &RouteFigures,
+        answer: Result<Response, Problem>,
+    ) -> Response {
+        let mut response = answer.unwrap_or_else(|problem| problem.into_response());
+        let metrics = &self.app.operations.metrics;
+        begun.answered(&self.app, figures.route(), &mut response, |status, took| {
+            metrics.count_on(figures, status, took)
+        });
+        headers::for_every_answer(&self.app, response.headers_mut());
+        response
+    }
+}
+
+/// All of a body that said how long it is.
+async fn whole<B>(mut body: B, length: usize) -> Result<Bytes, Problem>
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    let mut first = Bytes::new();
+    let mut all = Vec::new();
+    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+        let frame = frame
+            .map_err(|_| Problem::bad_request("invalid_body", "the body did not arrive whole"))?;
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        // Most come in one piece, which need not be copied.
+        if first.is_empty() && all.is_empty() {
+            first = data;
+            if first.len() == length {
+                break;
+            }
+        } else {
+            if all.is_empty() {
+                all.reserve(length);
+                all.extend_from_slice(&first);
+            }
+            all.extend_from_slice(&data);
+        }
+    }
+    Ok(if all.is_empty() { first } else { all.into() })
+}

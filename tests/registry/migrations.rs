@@ -455,10 +455,10 @@ async fn back_to_4(file: &Path, plain: &Path) -> Result<()> {
         names(&mut four, indexes).await?,
     );
     for index in here.difference(&before) {
-        let name = index
-            .split_ascii_whitespace()
-            .skip_while(|word| *word != "INDEX");
-        let sql = format!("DROP INDEX {}", name.skip(1).next().expect("its name"));
+        let mut words = index.split_ascii_whitespace();
+        words.find(|word| *word == "INDEX");
+        let name = words.next().context("an index without a name")?;
+        let sql = format!("DROP INDEX {name}");
         sqlx::raw_sql(sqlx::AssertSqlSafe(sql))
             .execute(&mut now)
             .await?;

@@ -130,12 +130,12 @@ async fn ac_140_ac_204_a_promoted_replica_lets_nothing_through_that_was_ended() 
     let promoted = Instant::now();
     let mut back = [false; 3];
     while back != [true; 3] {
-        for node in 0..3 {
+        for (node, back) in back.iter_mut().enumerate() {
             for (_, secret) in &ended {
                 let code = three.caller(node).code(secret).await?;
                 ensure!(code == "503" || code == "revoked", "{code}");
             }
-            back[node] |= three.caller(node).code(&kept).await? == "valid";
+            *back |= three.caller(node).code(&kept).await? == "valid";
         }
         ensure!(
             promoted.elapsed() < BACK_WITHIN,

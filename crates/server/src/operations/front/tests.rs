@@ -15,6 +15,8 @@ use crate::test_support::{Answer, TestServer};
 
 const VERIFY: &str = "/api/v1/keys/verify";
 type Headers<'a> = &'a [(&'a str, &'a str)];
+/// Method, address, headers, body, and the status of the answer.
+type Asked<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, &'a str, u16);
 
 fn request(method: &str, path: &str, headers: Headers<'_>, body: &str) -> Request<Body> {
     let mut request = Request::builder().method(method).uri(path);
@@ -112,7 +114,7 @@ async fn both_ways_answer_alike() {
     let too_long = json!({"key": "k".repeat(513)}).to_string();
     let large = json!({"key": "k", "agent": "a".repeat(300 * 1024)}).to_string();
     let marked = format!("/verify?x={key}");
-    let asked: Vec<(&str, &str, Vec<(&str, &str)>, &str, u16)> = vec![
+    let asked: Vec<Asked<'_>> = vec![
         ("POST", VERIFY, by_root.to_vec(), &one, 200),
         ("POST", VERIFY, by_root.to_vec(), &many, 200),
         (

@@ -33,6 +33,8 @@ mod keys;
 mod lists;
 #[path = "lists_model.rs"]
 mod lists_model;
+#[path = "lists_plans.rs"]
+mod lists_plans;
 #[path = "outbox.rs"]
 mod outbox;
 #[path = "people.rs"]

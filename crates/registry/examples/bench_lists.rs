@@ -4,6 +4,8 @@
 //!
 //! `bench_lists [sqlite] [postgres] [issue] [10m]`: without words, everything but the largest size,
 //! which takes long to fill.
+//! `bench_lists fill FILE SIZE` adds keys for about a minute and fails until all are there and
+//! indexed; `bench_lists file FILE (pages|filters)` then measures half of it, beside 100 k keys.
 
 #![allow(
     clippy::print_stdout,
@@ -37,7 +39,9 @@ const ORDERS: [ApiKeyOrder; 8] = [
     ApiKeyOrder::LastUsedDesc,
     ApiKeyOrder::LastUsedAsc,
 ];
-const CALLS: usize = 300;
+const CALLS: usize = 200;
+/// At most so far down is a deep page: the way there takes long, the page itself does not.
+const DEEP: i64 = 1_000_000;
 
 type Known = HashMap<String, f64>;
 
@@ -51,6 +55,12 @@ async fn main() -> Result<()> {
     } else {
         &SIZES[..2]
     };
+    if let [word, file, what] = words.as_slice() {
+        return match word.as_str() {
+            "fill" => fill_file(file, what.parse()?).await,
+            _ => measure_file(file, what).await,
+        };
+    }
     let wanted = |word: &str| words.is_empty() || words.iter().any(|given| given == word);
     if wanted("issue") {
         issue().await?;
@@ -62,7 +72,8 @@ async fn main() -> Result<()> {
             let file = folder.path().join("registry.db");
             let registry = LocalRegistry::open(&file, Clock::system()).await?;
             let url = format!("sqlite://{}", file.display());
-            measure("sqlite", label, size, &registry, &url, &mut known).await?;
+            prepare("sqlite", label, size, &url, &mut known).await?;
+            measure("sqlite", label, size, &registry, &mut known, "").await?;
             registry.close().await;
         }
     }
@@ -76,7 +87,8 @@ async fn main() -> Result<()> {
             let (base, _) = server.rsplit_once('/').expect("an address with a database");
             let url = format!("{base}/{name}");
             let registry = LocalRegistry::open_postgres(&url, Clock::system()).await?;
-            measure("postgres", label, size, &registry, &url, &mut known).await?;
+            prepare("postgres", label, size, &url, &mut known).await?;
+            measure("postgres", label, size, &registry, &mut known, "").await?;
             registry.close().await;
             run(&mut admin, format!("DROP DATABASE {name} WITH (FORCE)")).await?;
         }
@@ -96,17 +108,73 @@ fn now() -> i64 {
     i64::try_from(since.as_millis()).unwrap()
 }
 
-/// Keys of a thousand owners in every state, one a second until now.
-async fn fill(connection: &mut AnyConnection, size: i64) -> Result<()> {
+/// How long one call of `fill` works: whoever waits for the machine gets it then.
+const TURN: Duration = Duration::from_secs(50);
+
+async fn fill_file(file: &str, size: i64) -> Result<()> {
+    let began = Instant::now();
+    let registry = LocalRegistry::open(std::path::Path::new(file), Clock::system()).await?;
+    let mut connection = AnyConnection::connect(&format!("sqlite://{file}")).await?;
+    run(
+        &mut connection,
+        "PRAGMA cache_size = -1000000; PRAGMA synchronous = OFF".to_owned(),
+    )
+    .await?;
+    let mut there: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM api_keys")
+        .fetch_one(&mut connection)
+        .await?;
+    if there == 0 {
+        owners(&mut connection).await?;
+    }
+    while there < size {
+        anyhow::ensure!(began.elapsed() < TURN, "{there} of {size} keys are there");
+        let until = (there + 200_000).min(size);
+        fill(&mut connection, (there + 1, until), size).await?;
+        there = until;
+    }
+    loop {
+        let waiting: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM api_key_search_pending")
+            .fetch_one(&mut connection)
+            .await?;
+        if waiting == 0 {
+            registry.close().await;
+            return Ok(());
+        }
+        anyhow::ensure!(began.elapsed() < TURN, "{waiting} keys wait for the index");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+async fn measure_file(file: &str, what: &str) -> Result<()> {
+    let mut known = Known::new();
+    let folder = tempfile::tempdir()?;
+    let small = folder.path().join("registry.db");
+    let registry = LocalRegistry::open(&small, Clock::system()).await?;
+    let url = format!("sqlite://{}", small.display());
+    prepare("sqlite", "100k", 100_000, &url, &mut known).await?;
+    measure("sqlite", "100k", 100_000, &registry, &mut known, what).await?;
+    registry.close().await;
+    let registry = LocalRegistry::open(std::path::Path::new(file), Clock::system()).await?;
+    measure("sqlite", "10m", 10_000_000, &registry, &mut known, what).await?;
+    registry.close().await;
+    Ok(())
+}
+
+async fn owners(connection: &mut AnyConnection) -> Result<()> {
     sqlx::query(
         "WITH RECURSIVE n(i) AS (SELECT CAST(0 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < 999) \
          INSERT INTO principals (id, kind, name, permissions, created_at, epoch) \
          SELECT 'owner' || i, 'service', 'owner', '*:*', 0, 0 FROM n",
     )
-    .execute(&mut *connection)
+    .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Keys of a thousand owners in every state, one a second until now: from one to another of so many.
+async fn fill(connection: &mut AnyConnection, (from, to): (i64, i64), size: i64) -> Result<()> {
     sqlx::query(
-        "WITH RECURSIVE n(i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < $1), \
+        "WITH RECURSIVE n(i) AS (SELECT CAST($3 AS BIGINT) UNION ALL SELECT i + 1 FROM n WHERE i < $4), \
          f(i, name, kid, tag) AS (SELECT i, 'svc-' || (i * 7919 % 99991) || ' region ' || (i % 17), \
            'K' || (i * 2654435761 % 99999999977), 'team-' || (i % 50) FROM n) \
          INSERT INTO api_keys (id, name, prefix, scopes, epoch, created_at, name_key, search_text, kid, last_four, \
@@ -123,6 +191,8 @@ async fn fill(connection: &mut AnyConnection, size: i64) -> Result<()> {
     )
     .bind(size)
     .bind(now())
+    .bind(from)
+    .bind(to)
     .execute(connection)
     .await?;
     Ok(())
@@ -133,7 +203,7 @@ async fn time(mut call: impl AsyncFnMut()) -> (f64, f64) {
     let began = Instant::now();
     call().await;
     let (mut times, mut calls) = (Vec::new(), 0);
-    while calls < CALLS && began.elapsed() < Duration::from_secs(6) {
+    while calls < CALLS && began.elapsed() < Duration::from_secs(1) {
         let began = Instant::now();
         call().await;
         times.push(began.elapsed().as_secs_f64() * 1e3);
@@ -165,20 +235,14 @@ fn tell(
     );
 }
 
-async fn measure(
-    place: &str,
-    label: &str,
-    size: i64,
-    registry: &LocalRegistry,
-    url: &str,
-    known: &mut Known,
-) -> Result<()> {
+async fn prepare(place: &str, label: &str, size: i64, url: &str, known: &mut Known) -> Result<()> {
     let mut connection = AnyConnection::connect(url).await?;
     if place == "postgres" {
         run(&mut connection, "SET statement_timeout = 0".to_owned()).await?;
     }
     let began = Instant::now();
-    fill(&mut connection, size).await?;
+    owners(&mut connection).await?;
+    fill(&mut connection, (1, size), size).await?;
     let filled = began.elapsed().as_secs_f64() * 1e3;
     tell(place, label, "fill", (filled, filled), known, "by SQL");
     let began = Instant::now();
@@ -203,7 +267,24 @@ async fn measure(
     if place == "postgres" {
         run(&mut connection, "VACUUM ANALYZE api_keys".to_owned()).await?;
     }
-    pages(place, label, size, registry, known).await?;
+    Ok(())
+}
+
+/// Pages or filters, or both.
+async fn measure(
+    place: &str,
+    label: &str,
+    size: i64,
+    registry: &LocalRegistry,
+    known: &mut Known,
+    what: &str,
+) -> Result<()> {
+    if what != "filters" {
+        pages(place, label, size, registry, known).await?;
+    }
+    if what == "pages" {
+        return Ok(());
+    }
     for (case, filter, order) in filters() {
         let query = ApiKeyQuery {
             filter,
@@ -280,7 +361,7 @@ async fn pages(
             "with a total",
         );
         query.limit = 500;
-        for _ in 0..size / 500 / 2 {
+        for _ in 0..(size / 2).min(DEEP) / 500 {
             query.cursor = registry.list_api_keys(&query).await?.next_cursor;
         }
         query.limit = 50;
@@ -291,7 +372,7 @@ async fn pages(
             &format!("page_deep_{order:?}"),
             deep,
             known,
-            "half-way down",
+            "half-way down, or 1 M keys",
         );
     }
     Ok(())

@@ -11,6 +11,7 @@ use keywright_domain::scopes::ScopeSet;
 
 use crate::audit::AuditEvent;
 use crate::peppers::{PepperKey, Peppers};
+use crate::store::api_keys::Extent;
 use crate::store::secrets::{SecretInsert, StoredMac};
 use crate::store::{self, audit::NewEvent};
 use crate::writer::{Subject, Unit, Wants};
@@ -383,7 +384,8 @@ pub(crate) async fn insert_key(
         secret: secret.clone(),
         stored: mac.clone(),
     };
-    unit.put(key, Some(insert), Vec::new(), Vec::new()).await?;
+    unit.put(key, Extent::New, Some(insert), Vec::new(), Vec::new())
+        .await?;
     if let Some(plan) = &key.settings.credits {
         // Its row refers to the key's.
         unit.settle(&key.id, "").await?;

@@ -105,6 +105,8 @@ struct Shared {
     rewrites: Mutex<HashSet<String>>,
     /// Counts by state that took long.
     counts: Mutex<Option<listing::KnownCounts>>,
+    /// How common the trigrams of keys' texts were, and when that was looked at.
+    common: Mutex<Option<(std::time::Instant, std::sync::Arc<store::search::Common>)>>,
     nodes: nodes::Nodes,
     /// Where rate limits are counted for all nodes together, if anywhere.
     limits: limits::Limits,

@@ -149,7 +149,7 @@ pub struct ApiKeySummary {
 }
 
 /// A page. It may be shorter than asked for and still have a `next_cursor`: a search that finds
-/// little stops after a bounded number of keys and goes on with the next page.
+/// little stops after a bounded number of keys, or a bounded time, and goes on with the next page.
 #[derive(Clone, Debug)]
 pub struct ApiKeyPage {
     /// The keys.
@@ -167,7 +167,7 @@ pub struct ApiKeyTotal {
     pub count: i64,
     /// Whether it is only about right. Up to 10,000 keys it never is, as long as a single one of the
     /// filters, or the registry, leaves no more. A search for a text, a tag or a scope counts as
-    /// such a filter up to 2,000 keys.
+    /// such a filter while its index finds at most 2,000 keys for it.
     pub is_estimate: bool,
 }
 

@@ -196,6 +196,7 @@ impl LocalRegistry {
             uses: UseRecorder::default(),
             rewrites: Mutex::default(),
             counts: Mutex::default(),
+            common: Mutex::default(),
             nodes: crate::nodes::Nodes::new(),
             limits: crate::limits::Limits::default(),
         });

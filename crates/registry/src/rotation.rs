@@ -9,6 +9,7 @@ use crate::api_keys::{
     ClientSecret, Issued, NewSecret, about_key, find, policy_of, secret_details,
 };
 use crate::peppers::Peppers;
+use crate::store::api_keys::Extent;
 use crate::store::secrets::SecretInsert;
 use crate::writer::{Subject, Unit, Wants};
 use crate::{LocalRegistry, RegistryError, store};
@@ -263,7 +264,14 @@ pub(crate) async fn rotate(
         earlier.supersede(now);
         earlier
     }));
-    save(unit, &mut key, &before, Some(new), rotations).await?;
+    save_of(
+        unit,
+        (&mut key, Extent::Secrets),
+        &before,
+        Some(new),
+        rotations,
+    )
+    .await?;
     let secret = &key.secrets[key.secrets.len() - 1];
     let mut details = secret_details(secret);
     details.push(("rotation", rotation.id.clone()));
@@ -498,6 +506,17 @@ pub(crate) async fn save(
     new: Option<&NewSecret>,
     rotations: Vec<Rotation>,
 ) -> Result<(), RegistryError> {
+    save_of(unit, (key, Extent::Whole), before, new, rotations).await
+}
+
+/// The same, with so much of the key.
+async fn save_of(
+    unit: &mut Unit,
+    (key, extent): (&mut ApiKey, Extent),
+    before: &[Secret],
+    new: Option<&NewSecret>,
+    rotations: Vec<Rotation>,
+) -> Result<(), RegistryError> {
     key.epoch = unit.change(Subject::ApiKey(key.id.clone()));
     let changed = before
         .iter()
@@ -514,7 +533,7 @@ pub(crate) async fn save(
             stored: new.mac.clone(),
         }
     });
-    unit.put(key, insert, changed, rotations).await
+    unit.put(key, extent, insert, changed, rotations).await
 }
 
 fn rotation_details(rotation: &Rotation) -> Vec<(&'static str, String)> {

@@ -1,5 +1,5 @@
-//! Keeps the search index of the embedded database up with the keys, in the background. What it
-//! does not know yet is found all the same, by reading it.
+//! Keeps the search index up with the keys, in the background. What it does not know yet is found all
+//! the same, by reading it. On PostgreSQL the database itself keeps a list of what waits.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +18,6 @@ const BUSY: Duration = Duration::from_millis(200);
 
 impl LocalRegistry {
     pub(crate) fn index_search_in_background(&self) {
-        if self.shared.kind != Kind::Sqlite {
-            return;
-        }
         let weak = Arc::downgrade(&self.shared);
         tokio::spawn(async move {
             let mut newest = 0;
@@ -42,6 +39,13 @@ impl LocalRegistry {
 
     /// Indexes what waits, all of it if nothing came since `newest`. Returns the newest that waits.
     async fn follow_with_search(&self, newest: i64) -> Result<i64, RegistryError> {
+        if self.shared.kind == Kind::Postgres {
+            let seen = self.shared.freshness.seen_change();
+            if seen != newest {
+                store::postgres::tidy_search(&mut *self.shared.pool.acquire().await?).await?;
+            }
+            return Ok(seen);
+        }
         let (oldest, last) =
             store::search::waiting(&mut *self.shared.pool.acquire().await?).await?;
         let began = Instant::now();

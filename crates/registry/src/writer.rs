@@ -26,6 +26,7 @@ pub(crate) use self::ahead::Wants;
 pub(crate) use self::kept::Kept;
 use crate::nodes::wakes::Wake;
 use crate::principals::Principal;
+use crate::store::api_keys::Extent;
 use crate::store::audit::NewEvent;
 use crate::store::heads::{self, Head};
 use crate::store::images::Image;
@@ -61,7 +62,7 @@ pub(crate) struct Unit {
 /// Rows that wait to be written with those of the rest of the group: many in one statement.
 #[derive(Default)]
 struct Rows {
-    keys: Vec<ApiKey>,
+    keys: Vec<(ApiKey, Extent)>,
     inserts: Vec<SecretInsert>,
     states: Vec<Secret>,
     rotations: Vec<Rotation>,
@@ -143,6 +144,7 @@ impl Unit {
     pub(crate) async fn put(
         &mut self,
         key: &ApiKey,
+        extent: Extent,
         insert: Option<SecretInsert>,
         states: Vec<Secret>,
         rotations: Vec<Rotation>,
@@ -152,7 +154,7 @@ impl Unit {
             self.images.push(Image::of_new(key, insert));
         }
         let rows = Rows {
-            keys: vec![key.clone()],
+            keys: vec![(key.clone(), extent)],
             inserts: insert.into_iter().collect(),
             states,
             rotations,
@@ -175,7 +177,7 @@ impl Unit {
         key_id: &str,
         rotation_id: &str,
     ) -> Result<(), RegistryError> {
-        let waits = self.rows.keys.iter().any(|key| key.id == key_id)
+        let waits = self.rows.keys.iter().any(|(key, _)| key.id == key_id)
             || self
                 .rows
                 .rotations

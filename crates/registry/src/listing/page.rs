@@ -1,14 +1,17 @@
 //! One page: which index to take, how far to go, and how many there are in all.
 
+use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
 use sqlx::AnyConnection;
 
 use super::cursor::{Cursor, fingerprint};
 use super::summary::summary;
-use super::{ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeyTotal};
-use crate::store::filters::{self, Part};
+use super::{ApiKeyFilter, ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeyTotal};
+use crate::store::Kind;
+use crate::store::filters::{self, Clause, Ends, Exact, Part};
 use crate::store::listing::{self, ListRow, Stretch};
+use crate::store::search::Common;
 use crate::{LocalRegistry, RegistryError};
 
 /// A source of at most so many keys is read and sorted for each page. With more, walking along the
@@ -26,6 +29,11 @@ const PROBE_TIME: Duration = Duration::from_millis(15);
 const FIRST_STRETCH: i64 = 2_000;
 /// A walk that looked at more keys than this ends the page, however little it found.
 const LONGEST_WALK: i64 = 100_000;
+/// And so does one that took this long: with what a page asks for besides, it then comes within
+/// 100 ms. The first stretch is always walked, so that every page gets on.
+const WALK_TIME: Duration = Duration::from_millis(60);
+/// How long a sample of texts says which trigrams are common.
+const SAMPLE_KEPT: Duration = Duration::from_secs(60);
 
 impl LocalRegistry {
     /// One page of keys. A page of the same filter and order, by its cursor, goes on where the one
@@ -39,12 +47,13 @@ impl LocalRegistry {
         let cursor = query.cursor.as_deref();
         let after = cursor.map(|text| Cursor::decode(text, list)).transpose()?;
         let now = self.now();
+        let mut transaction = self.shared.pool.begin().await?;
+        let common = self.common(&mut transaction, &query.filter).await?;
         let ask = Ask {
-            parts: filters::parts(&query.filter, query.order, now)?,
+            parts: filters::parts(&query.filter, query.order, now, &common)?,
             order: query.order,
             limit: query.limit.clamp(1, 500) as usize,
         };
-        let mut transaction = self.shared.pool.begin().await?;
         let source = ask.narrowest(&mut transaction, after.is_none()).await?;
         let (mut rows, mut next) = ask.page(&mut transaction, source, after.as_ref()).await?;
         if rows.len() > ask.limit {
@@ -65,6 +74,34 @@ impl LocalRegistry {
     }
 }
 
+impl LocalRegistry {
+    /// Which trigrams are common, for a filter that searches.
+    async fn common(
+        &self,
+        connection: &mut AnyConnection,
+        filter: &ApiKeyFilter,
+    ) -> Result<Arc<Common>, RegistryError> {
+        let kind = self.shared.kind;
+        let searches =
+            !filter.text.trim().is_empty() || filter.tag.is_some() || filter.scope.is_some();
+        if kind == Kind::Postgres || !searches {
+            return Ok(Arc::new(Common::unknown(kind)));
+        }
+        let kept = || {
+            let kept = &self.shared.common;
+            kept.lock().unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some((at, common)) = &*kept()
+            && at.elapsed() < SAMPLE_KEPT
+        {
+            return Ok(Arc::clone(common));
+        }
+        let common = Arc::new(Common::sample(connection, kind).await?);
+        *kept() = Some((Instant::now(), Arc::clone(&common)));
+        Ok(common)
+    }
+}
+
 /// How many keys the search index finds; `i64::MAX` for more than `most`, or if that takes long.
 async fn probe(
     connection: &mut AnyConnection,
@@ -82,6 +119,14 @@ async fn probe(
         }
     }
     Ok(i64::MAX)
+}
+
+/// How many keys to look at next: eight times as many, or as many as there is time for.
+fn next_length(length: i64, walked: i64, took: Duration) -> i64 {
+    let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
+    let left = micros(WALK_TIME.saturating_sub(took));
+    let within = walked.saturating_mul(left) / micros(took).max(1);
+    within.clamp(FIRST_STRETCH, length * 8)
 }
 
 fn exactly(count: usize) -> ApiKeyTotal {
@@ -181,27 +226,89 @@ impl Ask {
         connection: &mut AnyConnection,
         after: Option<&Cursor>,
     ) -> Result<(Vec<ListRow>, Option<Cursor>), RegistryError> {
+        for part in &self.parts {
+            let Some(split) = &part.split else { continue };
+            let rest = match &split.rest {
+                Some(rest) => listing::count_source(connection, rest, GATHERED + 1).await?,
+                None => 0,
+            };
+            if rest > GATHERED {
+                continue;
+            }
+            let (mut rows, until) = self.walk_along(connection, Some(split.ends), after).await?;
+            if let Some(source) = split.rest.as_ref().filter(|_| rest > 0) {
+                let until = until.as_ref();
+                self.mix_in(connection, source, (&mut rows, until), after)
+                    .await?;
+            }
+            return Ok((rows, until));
+        }
+        self.walk_along(connection, None, after).await
+    }
+
+    /// Adds to what a walk found, up to where it ended, those that stand elsewhere in the order.
+    async fn mix_in(
+        &self,
+        connection: &mut AnyConnection,
+        rest: &Clause,
+        (rows, until): (&mut Vec<ListRow>, Option<&Cursor>),
+        after: Option<&Cursor>,
+    ) -> Result<(), RegistryError> {
+        let (parts, limit) = (&self.parts, self.limit as i64 + 1);
+        let found = listing::gather(connection, parts, rest, self.order, after, limit).await?;
+        // Only the orders of ends have others.
+        let ascends = self.order != ApiKeyOrder::ExpiresDesc;
+        let before = |one: (i64, &str), other: (i64, &str)| {
+            let order = one.cmp(&other);
+            if ascends { order } else { order.reverse() }
+        };
+        rows.extend(found.into_iter().filter(|row| {
+            let place = (row.expires_order, row.id.as_str());
+            until.is_none_or(|until| before(place, (until.number, &until.id)).is_le())
+        }));
+        rows.sort_by(|one, other| {
+            before(
+                (one.expires_order, &one.id),
+                (other.expires_order, &other.id),
+            )
+        });
+        Ok(())
+    }
+
+    async fn walk_along(
+        &self,
+        connection: &mut AnyConnection,
+        ends: Option<Ends>,
+        after: Option<&Cursor>,
+    ) -> Result<(Vec<ListRow>, Option<Cursor>), RegistryError> {
+        let began = Instant::now();
         let (mut rows, mut after) = (Vec::new(), after.cloned());
         let (mut length, mut walked) = (FIRST_STRETCH, 0);
         loop {
-            let from = after.as_ref();
+            let mut stretch = Stretch {
+                ends,
+                after: after.as_ref(),
+                until: None,
+            };
             let until = if self.has_checks() {
-                listing::place_after(connection, &self.parts, self.order, from, length).await?
+                listing::place_after(connection, &self.parts, self.order, stretch, length).await?
             } else {
                 None
             };
-            let stretch = Stretch {
-                after: from,
-                until: until.as_ref(),
-            };
+            stretch.until = until.as_ref();
             let wanted = (self.limit + 1 - rows.len()) as i64;
             rows.extend(listing::walk(connection, &self.parts, self.order, stretch, wanted).await?);
             walked += length;
-            if rows.len() > self.limit || until.is_none() || walked > LONGEST_WALK {
+            let took = began.elapsed();
+            if rows.len() > self.limit
+                || until.is_none()
+                || walked > LONGEST_WALK
+                || took >= WALK_TIME
+            {
                 return Ok((rows, until));
             }
             after = until;
-            length *= 8;
+            length = next_length(length, walked, took);
         }
     }
 
@@ -213,7 +320,11 @@ impl Ask {
         shown: usize,
     ) -> Result<ApiKeyTotal, RegistryError> {
         if let (Some(few), [part]) = (narrowest, self.parts.as_slice())
-            && part.is_exact
+            && match part.is_exact {
+                Exact::Always => true,
+                Exact::WhileOwnersAreOn => !listing::is_an_owner_off(connection).await?,
+                Exact::Never => false,
+            }
         {
             return Ok(ApiKeyTotal {
                 count: few.count,
@@ -251,5 +362,20 @@ impl Ask {
             count: i64::try_from(share).unwrap_or(i64::MAX).max(at_least),
             is_estimate: true,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stretch_grows_eightfold_or_to_what_there_is_time_for() {
+        let ms = Duration::from_millis;
+        assert_eq!(next_length(2_000, 2_000, ms(1)), 16_000);
+        // 1 ms for each 250 keys, and 52 ms are left.
+        assert_eq!(next_length(2_000, 2_000, ms(8)), 13_000);
+        assert_eq!(next_length(2_000, 2_000, ms(59)), FIRST_STRETCH);
+        assert_eq!(next_length(2_000, 2_000, Duration::ZERO), 16_000);
     }
 }

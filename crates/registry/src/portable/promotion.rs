@@ -18,6 +18,7 @@ use crate::api_keys::{about_key, check_grant, find, policy_of};
 use crate::peppers::Peppers;
 use crate::store::{
     self,
+    api_keys::Extent,
     secrets::{OURS, SecretInsert, StoredMac, state_from_text},
 };
 use crate::writer::{Subject, Unit};
@@ -452,6 +453,7 @@ async fn insert(
         let rotation = arriving.rotation.clone().filter(|_| index == last);
         unit.put(
             &key,
+            Extent::Whole,
             Some(insert),
             Vec::new(),
             rotation.into_iter().collect(),
@@ -492,7 +494,8 @@ async fn mark(unit: &mut Unit, actor: &Actor, id: &str, remote: &str) -> Result<
     }
     key.promoted_to = Some(remote.to_owned());
     key.epoch = unit.change(Subject::ApiKey(key.id.clone()));
-    unit.put(&key, None, Vec::new(), Vec::new()).await?;
+    unit.put(&key, Extent::Whole, None, Vec::new(), Vec::new())
+        .await?;
     let details = vec![("remote", remote.to_owned())];
     unit.audit(
         actor,
@@ -525,8 +528,14 @@ async fn end_copy(
         rotation
     });
     let secrets = key.secrets.clone();
-    unit.put(&key, None, secrets, rotation.into_iter().collect())
-        .await?;
+    unit.put(
+        &key,
+        Extent::Whole,
+        None,
+        secrets,
+        rotation.into_iter().collect(),
+    )
+    .await?;
     let details = vec![("reason", reason.trim().to_owned()), ("remote", remote)];
     unit.audit(
         actor,

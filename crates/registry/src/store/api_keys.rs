@@ -196,40 +196,96 @@ const REPLACE: &str = " ON CONFLICT (id) DO UPDATE SET name = excluded.name, own
      old_works_until = excluded.old_works_until, works_until = excluded.works_until, \
      rotating_until = excluded.rotating_until, pending_until = excluded.pending_until";
 
+/// What changes of a key when only its secrets do. Columns that are not named keep their entries in
+/// the indexes: SQLite writes an index anew whenever one of its columns is set, whatever to.
+const SECRETS_CHANGED: &str = "UPDATE api_keys SET epoch = v.column2, search_text = v.column3, kid = v.column4, \
+     last_four = v.column5, expires_order = v.column6, old_works_until = v.column7, works_until = v.column8, \
+     rotating_until = v.column9, pending_until = v.column10 FROM (VALUES ";
+const SECRETS_CHANGED_COLUMNS: usize = 10;
+
+/// How much of a key is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// It is new: nobody has its id.
+    New,
+    /// It is there, and nothing but its secrets changed.
+    Secrets,
+    /// Everything, whether it is there or not.
+    Whole,
+}
+
 type Insert = Query<'static, Any, AnyArguments>;
 
 /// Inserts keys, without their secrets, or writes everything that can change of them, with what
 /// lists read of it. When a key was last used is the flush's to write.
 pub(crate) async fn put_all(
     connection: &mut AnyConnection,
-    keys: &[ApiKey],
+    keys: &[(ApiKey, Extent)],
     now: i64,
 ) -> Result<(), RegistryError> {
     let mut derived = Vec::with_capacity(keys.len());
-    for key in keys {
-        derived.push((key, Derived::of(key, now)?));
+    for (key, extent) in keys {
+        derived.push((key, Derived::of(key, now)?, *extent));
     }
-    let (whole, plain): (Vec<_>, Vec<_>) = derived
-        .into_iter()
-        .partition(|(key, derived)| derived.has_more(key));
-    for part in many::parts(&plain) {
-        let head = format!("{ALWAYS}) VALUES ");
-        let sql = many::rows(connection, &head, part.len(), ALWAYS_COLUMNS) + REPLACE;
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        let query = part.iter().fold(query, |query, (key, derived)| {
-            bind_always(query, key, derived)
-        });
-        query.execute(&mut *connection).await?;
+    for (extent, tail) in [(Extent::New, ""), (Extent::Whole, REPLACE)] {
+        let wanted = derived.iter().filter(|(_, _, is)| *is == extent);
+        let (whole, plain): (Vec<_>, Vec<_>) =
+            wanted.partition(|(key, derived, _)| derived.has_more(key));
+        for part in many::parts(&plain) {
+            let head = format!("{ALWAYS}) VALUES ");
+            let sql = many::rows(connection, &head, part.len(), ALWAYS_COLUMNS) + tail;
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            let query = part.iter().fold(query, |query, (key, derived, _)| {
+                bind_always(query, key, derived)
+            });
+            query.execute(&mut *connection).await?;
+        }
+        for part in many::parts(&whole) {
+            let head = format!("{ALWAYS}{RARELY}) VALUES ");
+            let columns = ALWAYS_COLUMNS + RARELY_COLUMNS;
+            let sql = many::rows(connection, &head, part.len(), columns) + tail;
+            let query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            let query = part.iter().fold(query, |query, (key, derived, _)| {
+                bind_rarely(bind_always(query, key, derived), key, derived)
+            });
+            query.execute(&mut *connection).await?;
+        }
     }
-    for part in many::parts(&whole) {
-        let head = format!("{ALWAYS}{RARELY}) VALUES ");
-        let columns = ALWAYS_COLUMNS + RARELY_COLUMNS;
-        let sql = many::rows(connection, &head, part.len(), columns) + REPLACE;
-        let query = sqlx::query(sqlx::AssertSqlSafe(sql));
-        let query = part.iter().fold(query, |query, (key, derived)| {
-            bind_rarely(bind_always(query, key, derived), key, derived)
-        });
-        query.execute(&mut *connection).await?;
+    let secrets = derived
+        .iter()
+        .filter(|(_, _, extent)| *extent == Extent::Secrets);
+    update_secrets(connection, &secrets.collect::<Vec<_>>()).await
+}
+
+async fn update_secrets(
+    connection: &mut AnyConnection,
+    keys: &[&(&ApiKey, Derived, Extent)],
+) -> Result<(), RegistryError> {
+    for part in many::parts(keys) {
+        let sql = many::rows(
+            connection,
+            SECRETS_CHANGED,
+            part.len(),
+            SECRETS_CHANGED_COLUMNS,
+        ) + ") AS v WHERE api_keys.id = v.column1";
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for (key, derived, _) in part {
+            query = query
+                .bind(key.id.clone())
+                .bind(key.epoch)
+                .bind(derived.search_text.clone())
+                .bind(derived.kid.clone())
+                .bind(derived.last_four.clone())
+                .bind(derived.expires_order)
+                .bind(derived.old_works_until)
+                .bind(derived.works_until)
+                .bind(derived.rotating_until)
+                .bind(derived.pending_until);
+        }
+        let written = query.execute(&mut *connection).await?.rows_affected();
+        if written != part.len() as u64 {
+            return Err(RegistryError::Store("a key that changes is gone".into()));
+        }
     }
     Ok(())
 }
@@ -285,7 +341,7 @@ pub(crate) async fn update(
     key: &ApiKey,
     now: i64,
 ) -> Result<(), RegistryError> {
-    put_all(connection, std::slice::from_ref(key), now).await
+    put_all(connection, &[(key.clone(), Extent::Whole)], now).await
 }
 
 fn credit_text(settings: &KeySettings) -> String {

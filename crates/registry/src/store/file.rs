@@ -118,10 +118,11 @@ pub(crate) async fn configure(
     connection: &mut AnyConnection,
     busy_timeout_ms: u32,
 ) -> Result<(), RegistryError> {
-    // FULL: a revocation that was answered must survive a power cut.
+    // FULL: a revocation that was answered must survive a power cut. What a statement would take back if
+    // it failed is kept in memory: in a file it cost a fifth of issuing, and nobody needs it after a crash.
     let pragmas = format!(
         "PRAGMA busy_timeout = {busy_timeout_ms}; PRAGMA journal_mode = WAL; \
-         PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON; \
+         PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY; \
          PRAGMA cache_size = -{CACHE_KIB}; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES};"
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(pragmas))

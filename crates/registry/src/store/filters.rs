@@ -1,12 +1,13 @@
 //! Filters of lists as pieces of SQL: constant texts and values for their placeholders. Each piece
 //! has three forms, and which one is used decides which index the database takes, not its guess:
 //! a `check` that no index can serve, a `source` of ids by an index of the filter's own, and a
-//! `seek` for lists whose order has an index that begins with it.
+//! `seek` for lists whose order has an index that begins with it. Where nearly all keys of a filter
+//! stand together in the order's index, a `split` says where, and which the few others are.
 
 use keywright_domain::api_keys::{SettingsError, Tags};
 use keywright_domain::scopes::Scope;
 
-use super::search;
+use super::search::{self, Prefilter};
 use crate::RegistryError;
 use crate::api_keys::{ApiKeyFilter, ApiKeyOrder, StateFilter};
 
@@ -61,11 +62,37 @@ pub(crate) struct Part {
     /// Ids by an index: all that pass the check, and perhaps others; some perhaps twice.
     pub(crate) source: Option<Clause>,
     /// Whether the source has exactly the keys that pass the check, each once.
-    pub(crate) is_exact: bool,
+    pub(crate) is_exact: Exact,
     /// Whether the source is the search index: each key it finds is read before it counts.
     pub(crate) is_search: bool,
     /// The condition for the index that serves the order.
     pub(crate) seek: Option<Clause>,
+    /// Where in the order's index nearly all of its keys are; the check stays.
+    pub(crate) split: Option<Split>,
+}
+
+/// When a source has exactly the keys that pass the check, each once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exact {
+    Never,
+    /// While no owner is suspended, and none had all keys revoked.
+    WhileOwnersAreOn,
+    Always,
+}
+
+/// A filter's keys in two: a stretch of the order's index, and ids of those that are outside of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Split {
+    pub(crate) ends: Ends,
+    /// None if there are none.
+    pub(crate) rest: Option<Clause>,
+}
+
+/// A stretch of the times that an order is by: after the first and up to the second.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ends {
+    pub(crate) low: i64,
+    pub(crate) high: i64,
 }
 
 macro_rules! alive {
@@ -93,19 +120,18 @@ macro_rules! revoked_source {
 /// Keys that are suspended, or whose owner is.
 macro_rules! disabled_source {
     () => {
-        "SELECT id FROM api_keys WHERE disabled_at IS NOT NULL UNION ALL \
+        "SELECT id FROM api_keys WHERE disabled_at IS NOT NULL AND revoked_at IS NULL UNION ALL \
          SELECT o.id FROM principals w CROSS JOIN api_keys o WHERE w.disabled_at IS NOT NULL \
          AND o.owner_id = w.id"
     };
 }
-
-pub(crate) use {disabled_source, revoked, revoked_source};
 
 /// The parts of a filter.
 pub(crate) fn parts(
     filter: &ApiKeyFilter,
     order: ApiKeyOrder,
     now: i64,
+    common: &search::Common,
 ) -> Result<Vec<Part>, RegistryError> {
     use ApiKeyOrder as By;
     let by_created = matches!(order, By::CreatedAsc | By::CreatedDesc);
@@ -122,9 +148,10 @@ pub(crate) fn parts(
             source: Some(of(
                 "SELECT id FROM api_keys WHERE created_at >= ? AND created_at < ?",
             )),
-            is_exact: true,
+            is_exact: Exact::Always,
             is_search: false,
             seek: by_created.then(|| of("k.created_at >= ? AND k.created_at < ?")),
+            split: None,
         });
     }
     if let Some(before) = filter.expires_before {
@@ -132,10 +159,11 @@ pub(crate) fn parts(
         parts.push(Part {
             check: of("+k.expires_order < ?"),
             source: Some(of("SELECT id FROM api_keys WHERE expires_order < ?")),
-            is_exact: true,
+            is_exact: Exact::Always,
             is_search: false,
             seek: matches!(order, By::ExpiresAsc | By::ExpiresDesc)
                 .then(|| of("k.expires_order < ?")),
+            split: None,
         });
     }
     if let Some(since) = filter.unused_since {
@@ -143,21 +171,22 @@ pub(crate) fn parts(
         parts.push(Part {
             check: of("+k.last_used_order < ?"),
             source: Some(of("SELECT id FROM api_keys WHERE last_used_order < ?")),
-            is_exact: true,
+            is_exact: Exact::Always,
             is_search: false,
             seek: matches!(order, By::LastUsedAsc | By::LastUsedDesc)
                 .then(|| of("k.last_used_order < ?")),
+            split: None,
         });
     }
-    parts.extend(by_state(filter.state, now));
+    parts.extend(by_state(filter.state, order, now));
     if let Some(scope) = &filter.scope {
-        parts.push(by_scope(scope));
+        parts.push(by_scope(scope, common));
     }
     if let Some(tag) = &filter.tag {
-        parts.push(by_tag(tag)?);
+        parts.push(by_tag(tag, common)?);
     }
     if !filter.text.trim().is_empty() {
-        parts.push(by_text(&filter.text));
+        parts.push(by_text(&filter.text, common));
     }
     Ok(parts)
 }
@@ -171,9 +200,10 @@ fn nothing() -> Part {
     Part {
         check: clause("1 = 0", []),
         source: Some(clause("SELECT id FROM api_keys WHERE 1 = 0", [])),
-        is_exact: false,
+        is_exact: Exact::Never,
         is_search: false,
         seek: None,
+        split: None,
     }
 }
 
@@ -211,23 +241,47 @@ fn equalities(parts: &mut Vec<Part>, filter: &ApiKeyFilter, by_created: bool) {
         parts.push(Part {
             check: clause(check, [value.into()]),
             source: Some(clause(source, [value.into()])),
-            is_exact: true,
+            is_exact: Exact::Always,
             is_search: false,
             seek: may_seek.then(|| clause(seek, [value.into()])),
+            split: None,
         });
         may_seek = false;
     }
 }
 
-fn by_state(state: StateFilter, now: i64) -> Option<Part> {
+/// Keys whose end lies in a stretch of time, by the index of their newest secret's end; and those
+/// whose own end is another, by the index of these.
+macro_rules! ending {
+    ($stretch:literal, $stretch_of_others:literal) => {
+        concat!(
+            "SELECT id FROM api_keys WHERE ",
+            $stretch,
+            " UNION ALL SELECT id FROM api_keys WHERE works_until <> expires_order AND revoked_at IS NULL AND ",
+            $stretch_of_others
+        )
+    };
+}
+
+/// Of the latter, those that a stretch of that time does not have.
+macro_rules! others {
+    ($condition:literal) => {
+        concat!(
+            "SELECT id FROM api_keys WHERE works_until <> expires_order AND revoked_at IS NULL AND ",
+            $condition
+        )
+    };
+}
+
+fn by_state(state: StateFilter, order: ApiKeyOrder, now: i64) -> Option<Part> {
     let soon = now.saturating_add(EXPIRING_MS);
     let (check, source) = match state {
         StateFilter::All => return None,
         StateFilter::Live => (
             clause(concat!("+k.works_until > ?", alive!()), [now.into()]),
             clause(
-                "SELECT id FROM api_keys WHERE works_until > ?",
-                [now.into()],
+                ending!("expires_order > ?", "works_until > ?"),
+                [now.into(), now.into()],
             ),
         ),
         StateFilter::Rotating => (
@@ -250,15 +304,18 @@ fn by_state(state: StateFilter, now: i64) -> Option<Part> {
                 [now.into(), soon.into()],
             ),
             clause(
-                "SELECT id FROM api_keys WHERE works_until > ? AND works_until <= ?",
-                [now.into(), soon.into()],
+                ending!(
+                    "expires_order > ? AND expires_order <= ?",
+                    "works_until > ? AND works_until <= ?"
+                ),
+                [now.into(), soon.into(), now.into(), soon.into()],
             ),
         ),
         StateFilter::Expired => (
             clause(concat!("+k.works_until <= ?", alive!()), [now.into()]),
             clause(
-                "SELECT id FROM api_keys WHERE works_until <= ?",
-                [now.into()],
+                ending!("expires_order <= ?", "works_until <= ?"),
+                [now.into(), now.into()],
             ),
         ),
         StateFilter::NeverUsed => (
@@ -278,14 +335,90 @@ fn by_state(state: StateFilter, now: i64) -> Option<Part> {
     Some(Part {
         check,
         source: Some(source),
-        is_exact: state == StateFilter::NeverUsed,
+        is_exact: match state {
+            StateFilter::NeverUsed => Exact::Always,
+            StateFilter::Disabled | StateFilter::Revoked => Exact::WhileOwnersAreOn,
+            _ => Exact::Never,
+        },
         is_search: false,
         seek: None,
+        split: split(state, order, now),
     })
 }
 
+/// In the order of ends, keys of a state stand together, but for those that end at another time
+/// than their newest secret: while they rotate, or when that secret was ended by hand.
+fn split(state: StateFilter, order: ApiKeyOrder, now: i64) -> Option<Split> {
+    use ApiKeyOrder as By;
+    let soon = now.saturating_add(EXPIRING_MS);
+    let by_end = matches!(order, By::ExpiresAsc | By::ExpiresDesc);
+    let by_last_use = matches!(order, By::LastUsedAsc | By::LastUsedDesc);
+    let (low, high, rest) = match state {
+        StateFilter::Live if by_end => (
+            now,
+            i64::MAX,
+            Some(clause(
+                others!("works_until > ? AND expires_order <= ?"),
+                [now.into(), now.into()],
+            )),
+        ),
+        StateFilter::Expiring if by_end => (
+            now,
+            soon,
+            Some(clause(
+                others!(
+                    "works_until > ? AND works_until <= ? AND (expires_order <= ? OR expires_order > ?)"
+                ),
+                [now.into(), soon.into(), now.into(), soon.into()],
+            )),
+        ),
+        StateFilter::Expired if by_end => (
+            i64::MIN,
+            now,
+            Some(clause(
+                others!("works_until <= ? AND expires_order > ?"),
+                [now.into(), now.into()],
+            )),
+        ),
+        StateFilter::NeverUsed if by_last_use => (i64::MIN, 0, None),
+        _ => return None,
+    };
+    let ends = Ends { low, high };
+    Some(Split { ends, rest })
+}
+
+/// Keys that the search index finds, some others, and those that wait for it and hold a pattern.
+macro_rules! found {
+    ($prefilter:expr, $others:literal, $column:literal, $pattern:expr) => {
+        match $prefilter {
+            Prefilter::Match(text) => clause(
+                concat!(
+                    "SELECT id FROM api_key_search WHERE api_key_search MATCH ?",
+                    $others,
+                    " UNION ALL SELECT c.id FROM api_key_search_pending w CROSS JOIN api_keys c \
+                     WHERE c.id = w.key_id AND ",
+                    $column,
+                    " LIKE ? ESCAPE '\\'"
+                ),
+                [text.into(), $pattern.into()],
+            ),
+            Prefilter::Like(text) => clause(
+                concat!(
+                    "SELECT id FROM api_key_search WHERE search_text LIKE ?",
+                    $others,
+                    " UNION ALL SELECT c.id FROM api_key_search_pending w CROSS JOIN api_keys c \
+                     WHERE c.id = w.key_id AND ",
+                    $column,
+                    " LIKE ? ESCAPE '\\'"
+                ),
+                [text.into(), $pattern.into()],
+            ),
+        }
+    };
+}
+
 /// Keys that hold a scope, by itself or by a wildcard.
-fn by_scope(scope: &Scope) -> Part {
+fn by_scope(scope: &Scope, common: &search::Common) -> Part {
     let (resource, action) = scope.as_str().split_once(':').unwrap_or_default();
     let pattern = |resource: &str, action: &str| {
         let held = format!("{resource}:{action}").replace('_', "\\_");
@@ -304,41 +437,37 @@ fn by_scope(scope: &Scope) -> Part {
              OR ' ' || k.scopes || ' ' LIKE ? ESCAPE '\\' OR ' ' || k.scopes || ' ' LIKE ? ESCAPE '\\')",
             covering,
         ),
-        source: search::prefilter_pattern(scope.as_str()).map(|prefilter| {
-            clause(
-                "SELECT id FROM api_key_search WHERE search_text LIKE ? \
-                 UNION ALL SELECT id FROM api_keys WHERE scopes LIKE '%*%' \
-                 UNION ALL SELECT c.id FROM api_key_search_pending w CROSS JOIN api_keys c \
-                 WHERE c.id = w.key_id AND c.scopes LIKE ? ESCAPE '\\'",
-                [prefilter.into(), format!("%{plain}%").into()],
+        source: common.prefilter(scope.as_str()).map(|prefilter| {
+            found!(
+                prefilter,
+                " UNION ALL SELECT id FROM api_keys WHERE scopes LIKE '%*%'",
+                "c.scopes",
+                format!("%{plain}%")
             )
         }),
-        is_exact: false,
+        is_exact: Exact::Never,
         is_search: true,
         seek: None,
+        split: None,
     }
 }
 
-fn by_tag(tag: &str) -> Result<Part, RegistryError> {
+fn by_tag(tag: &str, common: &search::Common) -> Result<Part, RegistryError> {
     let pattern = Tags::like_pattern(tag)
         .map_err(|error| keywright_domain::api_keys::KeyError::from(SettingsError::from(error)))?;
     Ok(Part {
         check: clause("k.tags LIKE ? ESCAPE '\\'", [pattern.as_str().into()]),
-        source: search::prefilter_pattern(tag).map(|prefilter| {
-            clause(
-                "SELECT id FROM api_key_search WHERE search_text LIKE ? \
-                 UNION ALL SELECT c.id FROM api_key_search_pending w CROSS JOIN api_keys c \
-                 WHERE c.id = w.key_id AND c.tags LIKE ? ESCAPE '\\'",
-                [prefilter.into(), pattern.into()],
-            )
-        }),
-        is_exact: false,
+        source: common
+            .prefilter(tag)
+            .map(|prefilter| found!(prefilter, "", "c.tags", pattern)),
+        is_exact: Exact::Never,
         is_search: true,
         seek: None,
+        split: None,
     })
 }
 
-fn by_text(text: &str) -> Part {
+fn by_text(text: &str, common: &search::Common) -> Part {
     if is_impossible(text) {
         return nothing();
     }
@@ -348,16 +477,12 @@ fn by_text(text: &str) -> Part {
             "k.search_text LIKE ? ESCAPE '\\'",
             [pattern.as_str().into()],
         ),
-        source: search::prefilter_pattern(text).map(|prefilter| {
-            clause(
-                "SELECT id FROM api_key_search WHERE search_text LIKE ? \
-                 UNION ALL SELECT c.id FROM api_key_search_pending w CROSS JOIN api_keys c \
-                 WHERE c.id = w.key_id AND c.search_text LIKE ? ESCAPE '\\'",
-                [prefilter.into(), pattern.into()],
-            )
-        }),
-        is_exact: false,
+        source: common
+            .prefilter(text)
+            .map(|prefilter| found!(prefilter, "", "c.search_text", pattern)),
+        is_exact: Exact::Never,
         is_search: true,
         seek: None,
+        split: None,
     }
 }

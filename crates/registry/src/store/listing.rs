@@ -5,7 +5,7 @@ use sqlx::any::AnyArguments;
 use sqlx::query::{QueryAs, QueryScalar};
 use sqlx::{Any, AnyConnection, AssertSqlSafe};
 
-use super::filters::{Clause, EXPIRING_MS, Part, Value, disabled_source, revoked, revoked_source};
+use super::filters::{Clause, EXPIRING_MS, Ends, Part, Value};
 use crate::RegistryError;
 use crate::api_keys::{ApiKeyCounts, ApiKeyOrder};
 use crate::listing::Cursor;
@@ -165,11 +165,38 @@ impl Statement {
         for seek in parts.iter().filter_map(|part| part.seek.as_ref()) {
             self.and(seek);
         }
-        self.after(order, stretch.after);
+        let mut after = stretch.after;
+        if let Some(ends) = stretch.ends {
+            after = after.filter(|after| is_within(order, ends, after));
+            self.ends(order, ends, (after.is_some(), stretch.until.is_some()));
+        }
+        self.after(order, after);
         if let Some(until) = stretch.until {
             self.with(texts(order).until, &place(order, until));
         }
         self
+    }
+
+    /// A stretch of the order's index. Where the walk begins or ends within it, that says more, and
+    /// the index is sought with one condition a side only.
+    fn ends(&mut self, order: ApiKeyOrder, ends: Ends, (begins, is_cut): (bool, bool)) {
+        let (has_low, has_high) = if ascends(order) {
+            (begins, is_cut)
+        } else {
+            (is_cut, begins)
+        };
+        let by_end = matches!(order, ApiKeyOrder::ExpiresAsc | ApiKeyOrder::ExpiresDesc);
+        let (above, up_to) = if by_end {
+            (" AND k.expires_order > ?", " AND k.expires_order <= ?")
+        } else {
+            (" AND k.last_used_order > ?", " AND k.last_used_order <= ?")
+        };
+        if ends.low != i64::MIN && !has_low {
+            self.with(above, &[ends.low.into()]);
+        }
+        if ends.high != i64::MAX && !has_high {
+            self.with(up_to, &[ends.high.into()]);
+        }
     }
 
     fn after(&mut self, order: ApiKeyOrder, after: Option<&Cursor>) -> &mut Self {
@@ -211,9 +238,28 @@ fn place(order: ApiKeyOrder, cursor: &Cursor) -> [Value; 2] {
     [by, cursor.id.as_str().into()]
 }
 
+fn ascends(order: ApiKeyOrder) -> bool {
+    use ApiKeyOrder as By;
+    match order {
+        By::CreatedAsc | By::NameAsc | By::ExpiresAsc | By::LastUsedAsc => true,
+        By::CreatedDesc | By::NameDesc | By::ExpiresDesc | By::LastUsedDesc => false,
+    }
+}
+
+/// Whether a walk that goes on after a place is past the side of a stretch that it would begin at.
+fn is_within(order: ApiKeyOrder, ends: Ends, after: &Cursor) -> bool {
+    if ascends(order) {
+        after.number > ends.low
+    } else {
+        after.number <= ends.high
+    }
+}
+
 /// A stretch of the index of an order, its beginning excluded and its end included.
 #[derive(Clone, Copy)]
 pub(crate) struct Stretch<'a> {
+    /// A part of the index outside of which the walk looks at nothing. Only for orders of times.
+    pub(crate) ends: Option<Ends>,
     pub(crate) after: Option<&'a Cursor>,
     pub(crate) until: Option<&'a Cursor>,
 }
@@ -245,11 +291,10 @@ pub(crate) async fn place_after(
     connection: &mut AnyConnection,
     parts: &[Part],
     order: ApiKeyOrder,
-    after: Option<&Cursor>,
+    stretch: Stretch<'_>,
     rows: i64,
 ) -> Result<Option<Cursor>, RegistryError> {
     let mut statement = Statement::default();
-    let stretch = Stretch { after, until: None };
     statement
         .text(texts(order).place)
         .text(" FROM api_keys k WHERE 1 = 1")
@@ -357,42 +402,104 @@ pub(crate) async fn count_sample(
     Ok(statement.rows().fetch_one(connection).await?)
 }
 
-/// Counts by state, from the indexes: only keys that were ended or suspended are looked at.
+/// Whether an owner is suspended or had all keys revoked.
+pub(crate) async fn is_an_owner_off(connection: &mut AnyConnection) -> Result<bool, RegistryError> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT CAST(1 AS BIGINT) FROM principals WHERE disabled_at IS NOT NULL OR keys_revoked_at IS NOT NULL LIMIT 1",
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
+}
+
+/// Counts by state, from the indexes alone: of keys by themselves first, then what their owners'
+/// suspension and revocation change. Only keys of such owners are looked at.
 pub(crate) async fn counts(
     connection: &mut AnyConnection,
     now: i64,
 ) -> Result<ApiKeyCounts, RegistryError> {
-    const SQL: &str = concat!(
-        "SELECT (SELECT COUNT(*) FROM api_keys), (SELECT COUNT(*) FROM api_keys WHERE works_until <= $1), \
+    // Revoked: R. Suspended and not revoked: D. Working until another time than their newest secret: O.
+    // Ends are those of the newest secret, less R's and O's, and more what O's own ends are, less D's.
+    const OWN: &str = "SELECT (SELECT COUNT(*) FROM api_keys), \
+         (SELECT COUNT(*) FROM api_keys WHERE expires_order <= $1), \
+         (SELECT COUNT(*) FROM api_keys WHERE expires_order > $1 AND expires_order <= $2), \
          (SELECT COUNT(*) FROM api_keys WHERE rotating_until > 0 AND rotating_until > $1), \
-         (SELECT COUNT(*) FROM api_keys WHERE works_until > $1 AND works_until <= $2), COUNT(*), \
-         CAST(COALESCE(SUM(CASE WHEN ",
-        revoked!(),
-        " THEN 1 ELSE 0 END), 0) AS BIGINT), \
-         CAST(COALESCE(SUM(CASE WHEN k.works_until <= $1 THEN 1 ELSE 0 END), 0) AS BIGINT), \
-         CAST(COALESCE(SUM(CASE WHEN k.rotating_until > $1 THEN 1 ELSE 0 END), 0) AS BIGINT), \
-         CAST(COALESCE(SUM(CASE WHEN k.works_until > $1 AND k.works_until <= $2 THEN 1 ELSE 0 END), 0) AS BIGINT) \
-         FROM (SELECT DISTINCT few.id FROM (SELECT s.id FROM (",
-        revoked_source!(),
-        " UNION ALL ",
-        disabled_source!(),
-        ") AS s LIMIT 9223372036854775807) AS few) AS d CROSS JOIN api_keys k LEFT JOIN principals p ON p.id = k.owner_id WHERE k.id = d.id"
-    );
-    type Row = (i64, i64, i64, i64, i64, i64, i64, i64, i64);
-    let row: Row = sqlx::query_as(SQL)
+         r.n, r.expired, r.expiring, r.rotating, d.n, d.expired, d.expiring, d.rotating, o.expired, o.expiring \
+         FROM (SELECT COUNT(*) AS n, \
+             CAST(COALESCE(SUM(CASE WHEN expires_order <= $1 THEN 1 ELSE 0 END), 0) AS BIGINT) AS expired, \
+             CAST(COALESCE(SUM(CASE WHEN expires_order > $1 AND expires_order <= $2 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+                 AS expiring, \
+             CAST(COALESCE(SUM(CASE WHEN rotating_until > $1 THEN 1 ELSE 0 END), 0) AS BIGINT) AS rotating \
+             FROM api_keys WHERE revoked_at IS NOT NULL) AS r, \
+         (SELECT COUNT(*) AS n, \
+             CAST(COALESCE(SUM(CASE WHEN works_until <= $1 THEN 1 ELSE 0 END), 0) AS BIGINT) AS expired, \
+             CAST(COALESCE(SUM(CASE WHEN works_until > $1 AND works_until <= $2 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+                 AS expiring, \
+             CAST(COALESCE(SUM(CASE WHEN rotating_until > $1 THEN 1 ELSE 0 END), 0) AS BIGINT) AS rotating \
+             FROM api_keys WHERE disabled_at IS NOT NULL AND revoked_at IS NULL) AS d, \
+         (SELECT CAST(COALESCE(SUM(CASE WHEN works_until <= $1 THEN 1 ELSE 0 END) \
+                 - SUM(CASE WHEN expires_order <= $1 THEN 1 ELSE 0 END), 0) AS BIGINT) AS expired, \
+             CAST(COALESCE(SUM(CASE WHEN works_until > $1 AND works_until <= $2 THEN 1 ELSE 0 END) \
+                 - SUM(CASE WHEN expires_order > $1 AND expires_order <= $2 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+                 AS expiring \
+             FROM api_keys WHERE works_until <> expires_order AND revoked_at IS NULL) AS o";
+    // What becomes of keys of an owner who is off: revoked if they are as old as that, else suspended.
+    const OF_OWNERS: &str = "SELECT \
+         CAST(COALESCE(SUM(CASE WHEN s.gone = 1 THEN 1 ELSE 0 END), 0) AS BIGINT), \
+         CAST(COALESCE(SUM(CASE WHEN s.gone = 1 AND s.own = 1 THEN -1 WHEN s.gone = 0 AND s.own = 0 THEN 1 ELSE 0 END), \
+             0) AS BIGINT), \
+         CAST(COALESCE(SUM(1 - s.own), 0) AS BIGINT), \
+         CAST(COALESCE(SUM(CASE WHEN s.own = 0 AND s.works_until <= $1 THEN 1 ELSE 0 END), 0) AS BIGINT), \
+         CAST(COALESCE(SUM(CASE WHEN s.own = 0 AND s.works_until > $1 AND s.works_until <= $2 THEN 1 ELSE 0 END), 0) \
+             AS BIGINT), \
+         CAST(COALESCE(SUM(CASE WHEN s.own = 0 AND s.rotating_until > $1 THEN 1 ELSE 0 END), 0) AS BIGINT) \
+         FROM (SELECT k.works_until, k.rotating_until, CASE WHEN k.disabled_at IS NULL THEN 0 ELSE 1 END AS own, \
+             CASE WHEN k.created_at <= w.keys_revoked_at THEN 1 ELSE 0 END AS gone \
+             FROM principals w CROSS JOIN api_keys k WHERE (w.disabled_at IS NOT NULL OR w.keys_revoked_at IS NOT NULL) \
+             AND k.owner_id = w.id AND +k.revoked_at IS NULL \
+             AND (w.disabled_at IS NOT NULL OR k.created_at <= w.keys_revoked_at)) AS s";
+    let soon = now.saturating_add(EXPIRING_MS);
+    let own: OwnCounts = sqlx::query_as(OWN)
         .bind(now)
-        .bind(now.saturating_add(EXPIRING_MS))
+        .bind(soon)
+        .fetch_one(&mut *connection)
+        .await?;
+    let of_owners: (i64, i64, i64, i64, i64, i64) = sqlx::query_as(OF_OWNERS)
+        .bind(now)
+        .bind(soon)
         .fetch_one(connection)
         .await?;
-    let (all, expired, rotating, expiring, off, revoked, off_expired, off_rotating, off_expiring) =
-        row;
+    let (all, revoked, disabled) = (own.0, own.4, own.8);
+    let expired = own.1 - own.5 + own.12 - own.9;
+    let expiring = own.2 - own.6 + own.13 - own.10;
+    let rotating = own.3 - own.7 - own.11;
+    let (with_revoked, with_disabled, off, off_expired, off_expiring, off_rotating) = of_owners;
     Ok(ApiKeyCounts {
         all,
-        live: all - expired - (off - off_expired),
+        live: all - revoked - disabled - expired - (off - off_expired),
         rotating: rotating - off_rotating,
         expiring: expiring - off_expiring,
         expired: expired - off_expired,
-        disabled: off - revoked,
-        revoked,
+        disabled: disabled + with_disabled,
+        revoked: revoked + with_revoked,
     })
 }
+
+/// All; ended, ending and rotating ones by the indexes; the same of revoked keys and of suspended
+/// ones, each after their number; and what those with another end change.
+type OwnCounts = (
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+    i64,
+);

@@ -41,7 +41,7 @@ use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 
 use crate::RegistryError;
 
-/// Which database is behind the pool. Only `file`, `postgres`, [`begin`] and
+/// Which database is behind the pool. Only `file`, `postgres`, [`search::Common`], [`begin`] and
 /// [`begin_snapshot`] may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {

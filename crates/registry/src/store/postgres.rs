@@ -98,6 +98,15 @@ pub(crate) async fn prepare_search(connection: &mut AnyConnection) -> Result<(),
                     NULL;
                 END;
             END IF;
+            -- What waits to be sorted into the index is sorted in the background, every second. Only much more
+            -- than that is done by whoever writes.
+            IF EXISTS (SELECT 1 FROM pg_class WHERE oid = to_regclass('api_keys_by_trigram') AND reloptions IS NULL) THEN
+                BEGIN
+                    ALTER INDEX api_keys_by_trigram SET (gin_pending_list_limit = 32768);
+                EXCEPTION WHEN insufficient_privilege THEN
+                    NULL;
+                END;
+            END IF;
          END $$;
          COMMIT;",
     )
@@ -111,6 +120,17 @@ pub(crate) async fn prepare_search(connection: &mut AnyConnection) -> Result<(),
     if indexed == 0 {
         tracing::warn!("this database has no pg_trgm: searches for text read every key");
     }
+    Ok(())
+}
+
+/// Sorts what waits into the search index. Only for whoever made it, and where it is.
+pub(crate) async fn tidy_search(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    sqlx::query(
+        "SELECT gin_clean_pending_list(c.oid) FROM pg_class c \
+         WHERE c.oid = to_regclass('api_keys_by_trigram') AND pg_has_role(c.relowner, 'USAGE')",
+    )
+    .execute(connection)
+    .await?;
     Ok(())
 }
 

@@ -77,7 +77,7 @@ pub(crate) async fn find_all(
         columns!(),
         " FROM rotations r WHERE r.idempotency_key IN "
     );
-    find_by(connection, head, ids, "").await
+    find_by(connection, head, ids).await
 }
 
 /// The rotations of some keys that are not over, newest first.
@@ -88,21 +88,24 @@ pub(crate) async fn find_all_open(
     let head = concat!(
         "SELECT ",
         columns!(),
-        " FROM rotations r WHERE r.ended_at IS NULL AND r.key_id IN "
+        " FROM rotations r WHERE +r.ended_at IS NULL AND r.key_id IN "
     );
-    find_by(connection, head, key_ids, " ORDER BY r.created_at DESC").await
+    // Sorted here, and with a sign beside the column: by the index of all open ones PostgreSQL would read
+    // every one of them in this order, and compare each with every key that is asked for.
+    let mut found = find_by(connection, head, key_ids).await?;
+    found.sort_by_key(|rotation| std::cmp::Reverse(rotation.created_at));
+    Ok(found)
 }
 
 async fn find_by(
     connection: &mut AnyConnection,
     head: &str,
     values: &[String],
-    tail: &str,
 ) -> Result<Vec<Rotation>, RegistryError> {
     let mut found = Vec::new();
     for part in values.chunks(many::MOST) {
         let count = many::padded(part.len());
-        let sql = many::rows(connection, head, 1, count) + tail;
+        let sql = many::rows(connection, head, 1, count);
         let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
         for value in many::padding(part, count) {
             query = query.bind(value.clone());
@@ -123,7 +126,7 @@ pub(crate) async fn find_open(
     let row: Option<RotationRow> = sqlx::query_as(concat!(
         "SELECT ",
         columns!(),
-        " FROM rotations r WHERE r.key_id = $1 AND r.ended_at IS NULL ORDER BY r.created_at DESC LIMIT 1"
+        " FROM rotations r WHERE r.key_id = $1 AND +r.ended_at IS NULL ORDER BY r.created_at DESC LIMIT 1"
     ))
     .bind(key_id.to_owned())
     .fetch_optional(connection)
@@ -223,7 +226,7 @@ pub(crate) async fn find_both(
     let rows: Vec<RotationRow> = sqlx::query_as(concat!(
         "SELECT ",
         columns!(),
-        " FROM rotations r WHERE r.idempotency_key = $1 OR (r.key_id = $2 AND r.ended_at IS NULL) \
+        " FROM rotations r WHERE r.idempotency_key = $1 OR (r.key_id = $2 AND +r.ended_at IS NULL) \
          ORDER BY r.created_at DESC"
     ))
     .bind(id.to_owned())

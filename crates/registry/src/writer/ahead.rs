@@ -31,7 +31,7 @@ pub(super) struct Ahead {
 impl Ahead {
     /// Takes out what these rows change.
     pub(super) fn forget(&mut self, rows: &Rows) {
-        for key in &rows.keys {
+        for (key, _) in &rows.keys {
             self.keys.remove(&key.id);
             self.open.remove(&key.id);
         }

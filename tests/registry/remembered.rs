@@ -334,9 +334,9 @@ async fn of_tokens_that_are_refreshed_in_one_group_each_is_rotated_once() -> Res
     let mut requests: Vec<_> = (0..FAMILIES)
         .map(|family| refresh(&format!("{family}-3-first"), &format!("{family}-4")))
         .collect();
-    requests.push(refresh("7-0", "stolen"));
     // The token just before the newest one, when that is used in the same group before it.
     requests.push(refresh("9-2-first", "late"));
+    requests.push(refresh("7-0", "stolen"));
     let outcomes = refresh_all(registry, requests).await?;
     ensure!(matches!(outcomes[FAMILIES], RefreshOutcome::Reused { .. }));
     ensure!(matches!(outcomes[9], RefreshOutcome::Rotated { .. }));

@@ -165,7 +165,8 @@ async fn ac_155_keys_of_this_device_move_to_a_server_and_work_all_the_while() ->
     // Ending the copy ends it here alone.
     switch(&app, "registry-device").await?;
     app.fill("search-keys", "Moving").await?;
-    app.reads("key-row", "Moving").await?;
+    let one_row = "document.querySelectorAll('[data-testid=key-row]').length === 1";
+    app.until("one row", one_row).await?;
     app.click("key-row").await?;
     app.see("moved-note").await?;
     app.click("revoke-key").await?;

@@ -137,7 +137,7 @@ async fn ac_094_ac_095_revocation_ends_the_grant_and_denies_its_access_tokens() 
         named.map(|(_, value)| value).collect()
     };
     assert_eq!(networks("grant.revoked"), ["203.0.113.9"]);
-    assert_eq!(networks("session.started").len(), 1);
+    assert_eq!(networks("grant.code_redeemed"), ["192.0.2.1"]);
     assert_eq!(networks("user.created"), Vec::<String>::new());
     assert!(registry.is_access_denied("", "", &grant.id).await?);
     assert!(

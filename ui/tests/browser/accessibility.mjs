@@ -1,7 +1,7 @@
 // axe on every page and dialog, light and dark, with zero violations.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { id, move } from "./browser.mjs";
+import { id, move, openMoved } from "./browser.mjs";
 import { assert, test } from "./harness.mjs";
 import { issueKey, openKey, startSignIn, takeSecret } from "./steps.mjs";
 
@@ -156,12 +156,7 @@ const scenes = {
   "move dialog, done": { mock: "keywright", run: move },
   "a moved key": {
     mock: "keywright",
-    run: async (page) => {
-      await move(page);
-      await page.click(id("promote-close"));
-      await page.click(`${id("key-row")} >> nth=0`);
-      await page.waitForSelector(id("moved-note"));
-    },
+    run: openMoved,
   },
   Sessions: { hash: "#/sessions", mock: "keywright" },
   "Sessions, no account": { hash: "#/sessions" },

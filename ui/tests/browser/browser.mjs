@@ -71,4 +71,12 @@ export async function move(page) {
   await page.waitForSelector(id("promote-done"));
 }
 
+/** Moves them and opens the first one. */
+export async function openMoved(page) {
+  await move(page);
+  await page.click(id("promote-close"));
+  await page.click(`${id("key-row")} >> nth=0`);
+  await page.waitForSelector(id("moved-note"));
+}
+
 export const id = (name) => `[data-testid="${name}"]`;

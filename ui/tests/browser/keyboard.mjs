@@ -239,6 +239,8 @@ test("keyboard: keys are moved to a server, and its registry is chosen", async (
   await press(page, "Enter");
   await page.waitForSelector(id("promote-dialog"), { state: "detached" });
   equal(await focused(page), "promote-keys", "the focus is back where it was");
+  const states = page.locator(`${id("key-state")}[data-state=revoked]`);
+  await until(async () => (await states.count()) > 3, "the copies are ended, not only counted");
   await tabTo(page, "registry-device", { key: "Shift+Tab" });
   await press(page, "ArrowRight");
   await page.waitForSelector(`${id("registry-switch")}:not([data-current=device])`);

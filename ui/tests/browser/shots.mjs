@@ -1,6 +1,6 @@
 // Screenshots of every page and dialog, for human eyes: `npm run shots -- FOLDER`.
 import { mkdirSync } from "node:fs";
-import { id, launch, move, open, serve } from "./browser.mjs";
+import { id, launch, move, open, openMoved, serve } from "./browser.mjs";
 
 const folder = process.argv[2] ?? "shots";
 const only = process.argv[3] && new RegExp(process.argv[3]);
@@ -192,22 +192,11 @@ const scenes = {
   "promote-done": { mock: "keywright", run: move },
   "key-moved": {
     mock: "keywright",
-    run: async (p) => {
-      await move(p);
-      await p.click(id("promote-close"));
-      await p.click(`${id("key-row")} >> nth=0`);
-      await p.waitForSelector(id("moved-note"));
-    },
+    run: openMoved,
   },
   "key-moved-end": {
     mock: "keywright",
-    run: async (p) => {
-      await move(p);
-      await p.click(id("promote-close"));
-      await p.click(`${id("key-row")} >> nth=0`);
-      await p.waitForSelector(id("moved-note"));
-      await p.click(id("revoke-key"));
-    },
+    run: async (p) => (await openMoved(p), p.click(id("revoke-key"))),
   },
   activity: { hash: "#/activity" },
   "activity-open": { hash: "#/activity", run: (p) => p.click(`${id("activity-row")} >> nth=1 >> button`) },

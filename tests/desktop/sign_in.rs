@@ -163,7 +163,7 @@ async fn ac_010_ac_011_a_closed_tab_and_cancel() -> Result<()> {
     app.click("sign-in-cancel").await?;
     app.see("sign-in-cancelled").await?;
     ensure!(
-        asked.elapsed() < Duration::from_secs(1),
+        asked.elapsed() < Duration::from_secs(3),
         "Cancel took {:?}",
         asked.elapsed()
     );

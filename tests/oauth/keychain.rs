@@ -61,7 +61,7 @@ async fn broken(code: &str) -> Result<()> {
     let started = Instant::now();
     let view = test.app.check_keychain().await?;
     assert!(
-        started.elapsed() < Duration::from_millis(3500),
+        started.elapsed() < Duration::from_secs(8),
         "{:?}",
         started.elapsed()
     );
@@ -160,14 +160,17 @@ async fn ac_160_161_an_unlock_dialog_that_nobody_answers_and_one_that_is_dismiss
         .expect_err("it is locked");
     assert_eq!(error.code(), "keychain_locked");
     assert!(
-        started.elapsed() < Duration::from_millis(4000),
+        started.elapsed() < Duration::from_secs(8),
         "{:?}",
         started.elapsed()
     );
     let again = Instant::now();
     let view = test.app.check_keychain().await?;
     assert_eq!(
-        (problem(&view), again.elapsed() < Duration::from_millis(500)),
+        (
+            problem(&view),
+            again.elapsed() < Duration::from_millis(2500)
+        ),
         ("keychain_locked", true)
     );
     assert_eq!(

@@ -3,15 +3,16 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use keywright_domain::api_keys::lifecycle::KnownScope;
 use keywright_domain::api_keys::{
     CreditPlan, DAY_MS, KeySettings, NewApiKey, Owner, OwnerKind, Policy, PolicyEnvironment,
     RotationRequest, SecretState,
 };
 use keywright_domain::audit::Actor;
-use keywright_domain::scopes::ScopeSet;
+use keywright_domain::scopes::{Scope, ScopeSet};
 use keywright_registry::{
     Clock, Issued, LocalRegistry, Peppers, PrincipalChange, RegistryError, RotationStep,
     VerifyRequest,
@@ -223,6 +224,58 @@ async fn ac_153_a_kill_at_any_write_leaves_nothing_half_done_on_postgres() -> Re
         seen = check(database.url()).await?;
     }
     assert!(seen > 5, "the victims wrote something: {seen} keys");
+    database.close().await
+}
+
+/// A process that stands still in the middle of a write holds the row that all writers wait for.
+#[tokio::test]
+async fn a_node_frozen_in_the_middle_of_a_write_does_not_hold_the_others_up() -> Result<()> {
+    let database = Database::create().await?;
+    let own = open(database.url()).await?;
+    let mut victim = victim(database.url())?;
+    let id = victim.id().to_string();
+    let signal = async |name: &str| -> Result<()> {
+        let sent = tokio::process::Command::new("kill")
+            .args([name, &id])
+            .status();
+        ensure!(sent.await?.success(), "{name}");
+        Ok(())
+    };
+    while own.list_peppers().await?.len() < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let other = Actor::person("other");
+    let mut held = Vec::new();
+    for round in 0..60_u64 {
+        tokio::time::sleep(Duration::from_millis(120 + 37 * (round % 9))).await;
+        let scope = KnownScope {
+            scope: Scope::new(&format!("frozen:{round}"))?,
+            description: "A write of another node".into(),
+            low_risk: true,
+        };
+        signal("-STOP").await?;
+        let began = Instant::now();
+        let written = own.define_scope(&other, scope).await;
+        let took = began.elapsed();
+        signal("-CONT").await?;
+        written?;
+        // One second, and what a busy machine adds; five were the longest before.
+        ensure!(took < Duration::from_secs(4), "held up for {took:?}");
+        if took > Duration::from_millis(700) {
+            held.push(took);
+        }
+        if held.len() == 3 {
+            break;
+        }
+    }
+    victim.kill()?;
+    victim.wait()?;
+    ensure!(
+        !held.is_empty(),
+        "none of the freezes was in the middle of a write"
+    );
+    own.close().await;
+    check(database.url()).await?;
     database.close().await
 }
 

@@ -130,6 +130,18 @@ fn text<'a>(value: &'a Value, name: &str) -> Result<&'a str> {
         .with_context(|| format!("no {name} in {value}"))
 }
 
+/// What a killed process was sending is claimed for two minutes. Nobody waits for them here.
+async fn take_claims_back(server: &ServerProcess) -> Result<()> {
+    sqlx::any::install_default_drivers();
+    let file = server.data().join("registry.db");
+    let url = format!("sqlite://{}", file.display());
+    let mut hand = sqlx::AnyConnection::connect(&url).await?;
+    sqlx::query("UPDATE outbox SET claimed_until = 0")
+        .execute(&mut hand)
+        .await?;
+    Ok(hand.close().await?)
+}
+
 #[tokio::test]
 async fn a_killed_server_tells_what_it_had_not_told_and_with_the_same_id() -> Result<()> {
     let mut server = server().await?;
@@ -146,6 +158,7 @@ async fn a_killed_server_tells_what_it_had_not_told_and_with_the_same_id() -> Re
     // It failed once, and then the process is gone without a word.
     server.signal("KILL")?;
     let _ = server.ended().await?;
+    take_claims_back(&server).await?;
     server.serve().await?;
     let both = until(&got, 2).await?;
     let id = |(head, _): &(String, String)| {
@@ -161,10 +174,16 @@ async fn a_killed_server_tells_what_it_had_not_told_and_with_the_same_id() -> Re
     issue(&server, "two").await?;
     server.signal("KILL")?;
     let _ = server.ended().await?;
+    take_claims_back(&server).await?;
     server.serve().await?;
-    let all = until(&got, 3).await?;
-    ensure!(all[2].1.contains("two"), "{all:?}");
-    Ok(())
+    // "One" may come again: its success may not have been written down.
+    crate::support::until("the second message", async || {
+        let all = open(&got).clone();
+        all.iter()
+            .any(|(_, body)| body.contains("two"))
+            .then_some(())
+    })
+    .await
 }
 
 #[tokio::test]
@@ -178,7 +197,7 @@ async fn ac_144_a_stranger_ends_a_key_that_they_found() -> Result<()> {
     let report = stranger.post(server.at("/found-key"));
     let answer = report.json(&json!({ "key": key })).send().await?;
     ensure!(answer.status() == 200, "{}", answer.status());
-    for _ in 0..100 {
+    for _ in 0..1000 {
         if verdict(&server, key).await? == 401 {
             break;
         }

@@ -18,7 +18,8 @@ Usage: cargo xtask COMMAND [FLAGS]
   scenarios           write the table of scenarios and their tests (docs/scenarios.md)
   bundle [server]     release build and packages, of the app or of the server
       --verify          install the package and start it
-  bench [WHICH]       measure: registry, server, desktop or all (the default)
+  bench [WHICH]       measure: registry, server, desktop or all (the default); of the server also one part:
+                      server-requests, server-sizes, server-nodes or server-starts
       --json            only JSON lines, no table
   fuzz [TARGET]       throw inputs at the parsers, each target in turn or this one
       --seconds N       how long each; without it a minute
@@ -71,9 +72,20 @@ pub(crate) struct Fuzz {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Bench {
     Registry,
-    Server,
+    /// All of the server's, or one part of it.
+    Server(ServerBench),
     Desktop,
     All,
+}
+
+/// The parts of the server's bench.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ServerBench {
+    All,
+    Requests,
+    Sizes,
+    Nodes,
+    Starts,
 }
 
 /// Why the command line was not understood.
@@ -206,7 +218,11 @@ impl Rest<'_> {
         match self.word().as_deref() {
             None | Some("all") => Ok(Bench::All),
             Some("registry") => Ok(Bench::Registry),
-            Some("server") => Ok(Bench::Server),
+            Some("server") => Ok(Bench::Server(ServerBench::All)),
+            Some("server-requests") => Ok(Bench::Server(ServerBench::Requests)),
+            Some("server-sizes") => Ok(Bench::Server(ServerBench::Sizes)),
+            Some("server-nodes") => Ok(Bench::Server(ServerBench::Nodes)),
+            Some("server-starts") => Ok(Bench::Server(ServerBench::Starts)),
             Some("desktop") => Ok(Bench::Desktop),
             Some(other) => Err(self.wrong(other)),
         }
@@ -311,10 +327,28 @@ mod tests {
         check(
             "bench server",
             Ok(Command::Bench {
-                which: Bench::Server,
+                which: Bench::Server(ServerBench::All),
                 json: false,
             }),
         );
+    }
+
+    #[test]
+    fn bench_takes_a_part_of_the_server() {
+        for (word, part) in [
+            ("requests", ServerBench::Requests),
+            ("sizes", ServerBench::Sizes),
+            ("nodes", ServerBench::Nodes),
+            ("starts", ServerBench::Starts),
+        ] {
+            check(
+                &format!("bench server-{word}"),
+                Ok(Command::Bench {
+                    which: Bench::Server(part),
+                    json: false,
+                }),
+            );
+        }
     }
 
     #[test]
@@ -347,6 +381,7 @@ mod tests {
         check("run now", wrong("run", "now"));
         check("test a b", wrong("test", "b"));
         check("bench everything", wrong("bench", "everything"));
+        check("bench server-none", wrong("bench", "server-none"));
         check("help me", wrong("help", "me"));
         check("postgres 5432", wrong("postgres", "5432"));
     }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::{
-    args::Bench,
+    args::{Bench, ServerBench},
     bench_desktop, bench_server,
     postgres::{self, Cluster},
     process, stream,
@@ -23,8 +23,13 @@ pub(crate) fn run(which: Bench, json: bool) -> Result<()> {
         let database = Cluster::start()?;
         process::step("measure the registry", || registry(&mut lines, &database))?;
     }
-    if matches!(which, Bench::Server | Bench::All) {
-        process::step("measure the server", || bench_server::run(&mut lines))?;
+    let part = match which {
+        Bench::Server(part) => Some(part),
+        Bench::All => Some(ServerBench::All),
+        Bench::Registry | Bench::Desktop => None,
+    };
+    if let Some(part) = part {
+        process::step("measure the server", || bench_server::run(part, &mut lines))?;
     }
     if matches!(which, Bench::Desktop | Bench::All) {
         bench_desktop::run(&mut lines)?;

@@ -15,6 +15,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::{
+    args::ServerBench,
     bench::{pass_lines_on, tell},
     npm,
     postgres::{self, Cluster},
@@ -26,18 +27,32 @@ const STARTS: usize = 7;
 const SMALL: u64 = 1_000;
 const LARGE: u64 = 10_000_000;
 
-/// `cargo xtask bench server`.
-pub(crate) fn run(lines: &mut Vec<Value>) -> Result<()> {
+/// `cargo xtask bench server`, or a part of it.
+pub(crate) fn run(part: ServerBench, lines: &mut Vec<Value>) -> Result<()> {
+    let wants = |one| part == ServerBench::All || part == one;
+    if wants(ServerBench::Requests) {
+        requests(lines)?;
+    }
+    if wants(ServerBench::Sizes) {
+        sizes(lines)?;
+    }
+    if wants(ServerBench::Nodes) {
+        nodes(lines)?;
+    }
+    if wants(ServerBench::Starts) {
+        starts(lines)?;
+    }
+    Ok(())
+}
+
+/// All requests among 100,000 keys, beside a bare axum route and beside npm's oidc-provider.
+fn requests(lines: &mut Vec<Value>) -> Result<()> {
     let peer = Peer::start()?;
     let mut cargo = process::cargo();
     cargo.args(["run", "--release", "--package", "keywright-server"]);
     cargo.args(["--example", "bench_server"]);
     cargo.env("KEYWRIGHT_BENCH_PEER", &peer.issuer);
-    pass_lines_on(lines, &mut cargo)?;
-    drop(peer);
-    sizes(lines)?;
-    nodes(lines)?;
-    starts(lines)
+    pass_lines_on(lines, &mut cargo)
 }
 
 /// Verification among 1 k, 1 M and 10 M keys, and its processor time beside 1 k. Takes about ten minutes and

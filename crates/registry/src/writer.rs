@@ -27,6 +27,7 @@ pub(crate) use self::ahead::Wants;
 pub(crate) use self::kept::Kept;
 pub(crate) use self::refreshes::Rotated;
 use crate::nodes::wakes::Wake;
+use crate::pool::silent;
 use crate::principals::Principal;
 use crate::store::api_keys::Extent;
 use crate::store::audit::NewEvent;
@@ -516,7 +517,9 @@ async fn run_group(shared: &Arc<Shared>, mut jobs: Vec<Box<dyn Job>>) {
                 job.answer(outcome);
             }
         }
-        Err(Fate::Undone(_)) if jobs.len() > 1 => {
+        // A connection may be lost in the middle: the database ends the transaction of a process that
+        // stood still. Nothing of it was written, so whoever was alone has another try too.
+        Err(Fate::Undone(error)) if jobs.len() > 1 || was_lost(&error) => {
             for job in jobs {
                 let mut alone = [job];
                 let outcome = attempt(shared, &mut kept, &mut alone).await;
@@ -533,6 +536,11 @@ async fn run_group(shared: &Arc<Shared>, mut jobs: Vec<Box<dyn Job>>) {
             }
         }
     }
+}
+
+/// Not so a database that is silent: another try would only wait as long again.
+fn was_lost(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::Store(_)) && error.to_string() != silent().to_string()
 }
 
 /// Runs all jobs in one transaction and brings the index up to date with it. On `Err`, nothing can

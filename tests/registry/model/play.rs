@@ -141,7 +141,7 @@ impl<'a> Player<'a> {
         };
         let (mut events, mut newest_change) = self.bench.heads().await?;
         // AC-147: an answer does not wait long for the row of a first use.
-        for _ in 0..300 {
+        for _ in 0..2000 {
             if events - self.events >= expected {
                 break;
             }

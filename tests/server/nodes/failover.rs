@@ -114,8 +114,8 @@ async fn ac_140_ac_204_a_promoted_replica_lets_nothing_through_that_was_ended() 
     let begun = Instant::now();
     while begun.elapsed() < SECOND * 3 {
         for node in 0..3 {
-            let code = three.caller(node).code(&kept).await?;
             let lease_is_over = begun.elapsed() > SECOND * 2;
+            let code = three.caller(node).code(&kept).await?;
             ensure!(
                 code == "503" || (code == "valid" && !lease_is_over),
                 "{code}"

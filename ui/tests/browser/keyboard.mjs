@@ -200,7 +200,7 @@ test("keyboard: shortcuts work, and single keys can be switched off", async (ope
   await press(page, "Control+1");
   await until(() => hash() === "#/keys", "Ctrl+1");
   await press(page, "/");
-  equal(await focused(page), "search-keys");
+  await until(async () => (await focused(page)) === "search-keys", "the search has the focus");
   await type(page, "n?v");
   equal(await page.inputValue(id("search-keys")), "n?v", "letters in a field are letters");
   await press(page, "Escape");
@@ -238,7 +238,7 @@ test("keyboard: keys are moved to a server, and its registry is chosen", async (
   await tabTo(page, "promote-close");
   await press(page, "Enter");
   await page.waitForSelector(id("promote-dialog"), { state: "detached" });
-  equal(await focused(page), "promote-keys", "the focus is back where it was");
+  await until(async () => (await focused(page)) === "promote-keys", "the focus is back where it was");
   const states = page.locator(`${id("key-state")}[data-state=revoked]`);
   await until(async () => (await states.count()) > 3, "the copies are ended, not only counted");
   await tabTo(page, "registry-device", { key: "Shift+Tab" });

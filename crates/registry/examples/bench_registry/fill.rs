@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 use keywright_domain::api_keys::{KeyDigest, Pepper, PlainKey, Prefix};
+use keywright_domain::audit::Actor;
 use keywright_domain::base62::random_id;
 use keywright_registry::{Clock, LocalRegistry, PepperKey, Peppers};
 use sqlx::{AnyConnection, Connection};
@@ -61,7 +62,7 @@ pub(crate) async fn filler_sqlite(connection: &mut AnyConnection, rows: i64) -> 
         ),
         format!(
             "{numbers}{SECRET} SELECT hex(randomblob(6)), substr('F0000000000000000000', 1, 20 - length(i)) || i, 0, \
-             randomblob(32), 'hmac-sha256-of-sha256', 'pepper', 'aaaa', 'active', i, i, 1 FROM n"
+             randomblob(32), 'hmac-sha256-of-sha256', (SELECT MAX(id) FROM peppers), 'aaaa', 'active', i, i, 1 FROM n"
         ),
     ] {
         sqlx::query(sqlx::AssertSqlSafe(sql))
@@ -100,6 +101,10 @@ pub(crate) async fn filler_postgres(connection: &mut AnyConnection, rows: i64) -
 /// A registry of its own, for whoever measures with it.
 pub(crate) async fn file(path: &str, size: i64) -> Result<()> {
     let registry = LocalRegistry::open(std::path::Path::new(path), Clock::system()).await?;
+    // A server that was set up over this file has one of its own.
+    registry
+        .adopt_pepper(&Actor::keywright(), &peppers().current().id)
+        .await?;
     let mut connection = AnyConnection::connect(&format!("sqlite://{path}")).await?;
     filler_sqlite(&mut connection, size).await?;
     connection.close().await?;

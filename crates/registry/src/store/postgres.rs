@@ -52,7 +52,7 @@ pub(crate) async fn configure(connection: &mut AnyConnection) -> Result<(), Regi
 /// The writer's connection. Whoever stands still in the middle of a transaction holds the row that all
 /// nodes' writers wait for: the database ends it before the others give up.
 pub(crate) async fn configure_writer(connection: &mut AnyConnection) -> Result<(), RegistryError> {
-    sqlx::raw_sql("SET idle_in_transaction_session_timeout = '5s'")
+    sqlx::raw_sql("SET idle_in_transaction_session_timeout = '1s'")
         .execute(connection)
         .await?;
     Ok(())

@@ -188,6 +188,16 @@ async fn crash_victim() -> Result<()> {
     Ok(())
 }
 
+/// Does not outlive a test that fails: stopped, it would hold the test's output open for good.
+struct Victim(std::process::Child);
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 fn victim(place: &str) -> Result<std::process::Child> {
     Ok(Command::new(std::env::current_exe()?)
         .args(["--exact", "registry::crash::crash_victim"])
@@ -232,8 +242,8 @@ async fn ac_153_a_kill_at_any_write_leaves_nothing_half_done_on_postgres() -> Re
 async fn a_node_frozen_in_the_middle_of_a_write_does_not_hold_the_others_up() -> Result<()> {
     let database = Database::create().await?;
     let own = open(database.url()).await?;
-    let mut victim = victim(database.url())?;
-    let id = victim.id().to_string();
+    let victim = Victim(victim(database.url())?);
+    let id = victim.0.id().to_string();
     let signal = async |name: &str| -> Result<()> {
         let sent = tokio::process::Command::new("kill")
             .args([name, &id])
@@ -268,8 +278,7 @@ async fn a_node_frozen_in_the_middle_of_a_write_does_not_hold_the_others_up() ->
             break;
         }
     }
-    victim.kill()?;
-    victim.wait()?;
+    drop(victim);
     ensure!(
         !held.is_empty(),
         "none of the freezes was in the middle of a write"

@@ -61,7 +61,7 @@ pub(crate) async fn filler_sqlite(connection: &mut AnyConnection, rows: i64) -> 
              'keys:read', 0, i, 'filler', 'filler', 'aaaaaaaaaaaa', 'aaaa', i, 0, 0 FROM n"
         ),
         format!(
-            "{numbers}{SECRET} SELECT hex(randomblob(6)), substr('F0000000000000000000', 1, 20 - length(i)) || i, 0, \
+            "{numbers}{SECRET} SELECT hex(randomblob(2)) || printf('%08X', i), substr('F0000000000000000000', 1, 20 - length(i)) || i, 0, \
              randomblob(32), 'hmac-sha256-of-sha256', (SELECT MAX(id) FROM peppers), 'aaaa', 'active', i, i, 1 FROM n"
         ),
     ] {

@@ -111,17 +111,17 @@ async fn ac_148_a_secret_moves_to_the_newest_pepper_when_it_is_used() -> Result<
         left.expect_err("still under the old one").code(),
         "pepper_missing"
     );
-    let uses: Vec<_> = fixture
-        .registry
-        .list_peppers()
-        .await?
-        .into_iter()
-        .map(|one| (one.id, one.secrets))
-        .collect();
-    assert_eq!(
-        uses,
-        [("pepper-2".to_owned(), 1), ("pepper-1".to_owned(), 1)]
-    );
+    let uses = fixture.registry.list_peppers().await?;
+    let needed = uses.iter().map(|one| (one.id.as_str(), one.is_needed));
+    assert!(needed.eq([("pepper-2", true), ("pepper-1", true)]));
+    for one in &uses {
+        assert_eq!(fixture.registry.count_secrets_under(&one.id).await?, 1);
+    }
+    // Once the last secret under the old one has ended, it may go.
+    fixture.revoke(&unused).await?;
+    let uses = fixture.registry.list_peppers().await?;
+    let needed = uses.iter().map(|one| (one.id.as_str(), one.is_needed));
+    assert!(needed.eq([("pepper-2", true), ("pepper-1", false)]));
     Ok(())
 }
 

@@ -79,7 +79,7 @@ async fn a_promoted_key_verifies_before_during_and_after() -> Result<()> {
         let peppers = remote.registry.list_peppers().await?;
         if peppers
             .iter()
-            .all(|one| (one.id == "pepper-1") == (one.secrets == 1))
+            .all(|one| (one.id == "pepper-1") == one.is_needed)
         {
             break;
         }

@@ -44,7 +44,7 @@ impl App {
         };
         let mut peppers = Peppers::new(self.read_pepper(newest.id).await?);
         // Those that no secret is stored under any more may be gone.
-        for older in known.filter(|older| older.secrets > 0) {
+        for older in known.filter(|older| older.is_needed) {
             peppers = peppers.with_older(self.read_pepper(older.id).await?);
         }
         let peppers = Arc::new(peppers);

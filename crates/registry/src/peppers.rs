@@ -56,15 +56,15 @@ impl Peppers {
     }
 }
 
-/// How many secrets that still verify are stored under a pepper.
+/// A pepper, and whether it must be kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PepperUse {
     /// The pepper's id.
     pub id: String,
     /// When it was adopted (Unix ms).
     pub created_at: i64,
-    /// Secrets under it that have not ended.
-    pub secrets: i64,
+    /// Whether secrets that still verify are stored under it.
+    pub is_needed: bool,
 }
 
 impl LocalRegistry {
@@ -101,7 +101,7 @@ impl LocalRegistry {
     }
 
     /// Adds a newer pepper: new secrets are stored under it, and those in use follow one by one.
-    /// The old one must be kept until [`Self::list_peppers`] shows no secret under it.
+    /// The old one must be kept until [`Self::list_peppers`] says that it is not needed.
     ///
     /// # Errors
     /// [`RegistryError::PepperExists`] for an id that is in use.
@@ -128,11 +128,19 @@ impl LocalRegistry {
         .await
     }
 
-    /// All peppers, newest first, with how many secrets still need each.
+    /// All peppers, newest first, with whether each is still needed. Quick, however many keys there are.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be read.
     pub async fn list_peppers(&self) -> Result<Vec<PepperUse>, RegistryError> {
         store::peppers::list(&mut *self.shared.pool.acquire().await?).await
+    }
+
+    /// How many secrets that still verify are stored under a pepper. Reads all of them.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn count_secrets_under(&self, pepper: &str) -> Result<i64, RegistryError> {
+        store::peppers::count_secrets(&mut *self.shared.pool.acquire().await?, pepper).await
     }
 }

@@ -116,7 +116,7 @@ impl Server {
         let ids: Vec<String> = known
             .into_iter()
             .enumerate()
-            .filter(|(at, pepper)| *at == 0 || pepper.secrets > 0)
+            .filter(|(at, pepper)| *at == 0 || pepper.is_needed)
             .map(|(_, pepper)| pepper.id)
             .collect();
         let peppers = secrets.peppers(&ids)?;

@@ -306,7 +306,7 @@ async fn put_back(
     let (restored_at, live_secrets) = marked?;
     let missing_peppers = needed?
         .into_iter()
-        .filter(|one| one.secrets > 0 && peppers.find(&one.id).is_none())
+        .filter(|one| one.is_needed && peppers.find(&one.id).is_none())
         .map(|one| one.id)
         .collect();
     Ok(RestoreReport {

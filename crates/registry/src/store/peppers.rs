@@ -29,19 +29,32 @@ pub(crate) async fn insert(
     Ok(())
 }
 
+/// All of them. Whether one is needed is one look into the index, however many secrets there are.
 pub(crate) async fn list(connection: &mut AnyConnection) -> Result<Vec<PepperUse>, RegistryError> {
     let rows: Vec<(String, i64, i64)> = sqlx::query_as(
-        "SELECT p.id, p.created_at, (SELECT COUNT(*) FROM secrets s WHERE s.pepper_id = p.id \
-         AND s.stored IN ('pending', 'active', 'retiring')) FROM peppers p ORDER BY p.created_at DESC, p.id",
+        "SELECT p.id, p.created_at, CAST(CASE WHEN EXISTS (SELECT 1 FROM secrets s WHERE s.pepper_id = p.id \
+         AND s.stored IN ('pending', 'active', 'retiring')) THEN 1 ELSE 0 END AS BIGINT) \
+         FROM peppers p ORDER BY p.created_at DESC, p.id",
     )
     .fetch_all(connection)
     .await?;
     Ok(rows
         .into_iter()
-        .map(|(id, created_at, secrets)| PepperUse {
+        .map(|(id, created_at, needed)| PepperUse {
             id,
             created_at,
-            secrets,
+            is_needed: needed != 0,
         })
         .collect())
+}
+
+/// How many secrets need it. Reads all of them.
+pub(crate) async fn count_secrets(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<i64, RegistryError> {
+    let count = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM secrets WHERE pepper_id = $1 AND stored IN ('pending', 'active', 'retiring')",
+    );
+    Ok(count.bind(id.to_owned()).fetch_one(connection).await?)
 }

@@ -249,13 +249,11 @@ async fn look_inside(
     for pepper in registry.list_peppers().await? {
         match secrets.pepper(&pepper.id) {
             Ok(_) => findings.good("peppers", format!("pepper {} is there", pepper.id)),
-            Err(error) if pepper.secrets > 0 => findings.error(
-                "peppers",
-                format!(
-                    "{error}; {} live keys need it: put its copy back",
-                    pepper.secrets
-                ),
-            ),
+            Err(error) if pepper.is_needed => {
+                let keys = registry.count_secrets_under(&pepper.id).await?;
+                let text = format!("{error}; {keys} live keys need it: put its copy back");
+                findings.error("peppers", text);
+            }
             Err(_) => {}
         }
     }

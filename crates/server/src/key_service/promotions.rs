@@ -399,7 +399,7 @@ pub(super) async fn find_peppers(app: &App) {
         }
     };
     for one in known {
-        if one.secrets == 0 || own.iter().any(|pepper| pepper.id == one.id) {
+        if !one.is_needed || own.iter().any(|pepper| pepper.id == one.id) {
             continue;
         }
         match app.secrets.pepper(&one.id) {

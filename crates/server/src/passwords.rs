@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 use argon2::{Algorithm, Argon2, Params, Version};
 use keywright_domain::SecretText;
@@ -81,13 +81,11 @@ impl PasswordHasher {
     /// [`PasswordError::Failed`].
     pub fn new(workers: usize) -> Result<Self, PasswordError> {
         let workers = workers.max(1);
-        let mut random = [0_u8; 16];
-        rand::rng().fill_bytes(&mut random);
         Ok(Self {
             workers: Arc::new(Semaphore::new(workers)),
             waiting: Arc::default(),
             most: workers * QUEUE,
-            nobody: Arc::new(hash_now(&random)?),
+            nobody: Arc::new(hash_of_nothing()?),
             #[cfg(test)]
             verified: Arc::default(),
         })
@@ -189,6 +187,23 @@ fn hash_now(password: &[u8]) -> Result<SecretText, PasswordError> {
     Ok(SecretText::new(hash.to_string()))
 }
 
+/// Reads like a hash of today's parameters, and belongs to no password. It is not computed: the start
+/// would take as long as a sign-in, and hold as much memory.
+fn hash_of_nothing() -> Result<SecretText, PasswordError> {
+    let (mut salt, mut output) = ([0_u8; 16], [0_u8; Params::DEFAULT_OUTPUT_LEN]);
+    rand::rng().fill_bytes(&mut salt);
+    rand::rng().fill_bytes(&mut output);
+    let failed = |_| PasswordError::Failed;
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(hasher()?.params()).map_err(failed)?,
+        salt: Some(Salt::new(&salt).map_err(|_| PasswordError::Failed)?),
+        hash: Some(Output::new(&output).map_err(|_| PasswordError::Failed)?),
+    };
+    Ok(SecretText::new(hash.to_string()))
+}
+
 fn is_weaker(hash: &PasswordHash) -> bool {
     let Ok(params) = Params::try_from(hash) else {
         return true;
@@ -201,6 +216,19 @@ fn is_weaker(hash: &PasswordHash) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_checked_for_nobody_costs_what_a_real_hash_costs() {
+        let nobody = hash_of_nothing().unwrap();
+        let real = hash_now(b"correct horse").unwrap();
+        let parts = |hash: &SecretText| {
+            let parsed = PasswordHash::new(hash.expose()).unwrap();
+            let sizes = (parsed.salt.unwrap().len(), parsed.hash.unwrap().len());
+            (parsed.algorithm, parsed.version, parsed.params, sizes)
+        };
+        assert_eq!(parts(&nobody), parts(&real));
+        assert_ne!(nobody.expose(), hash_of_nothing().unwrap().expose());
+    }
 
     fn secret(text: &str) -> SecretText {
         SecretText::new(text.to_owned())

@@ -1,7 +1,7 @@
 //! What is asked.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
@@ -31,6 +31,7 @@ pub(crate) async fn run(
     let facts = &server.facts;
     let bench = Bench {
         facts,
+        process: server.child.id(),
         rounds,
         wanted,
         alone,
@@ -48,7 +49,8 @@ pub(crate) async fn run(
     bench.latency().await?;
     bench.whole().await?;
     bench.tokens().await?;
-    bench.people().await
+    bench.people().await?;
+    bench.soak().await
 }
 
 /// Everything on: limit, network, scope, environment.
@@ -59,6 +61,8 @@ pub(crate) fn one(key: &str) -> Value {
 #[derive(Clone, Copy)]
 pub(crate) struct Bench<'a> {
     pub(crate) facts: &'a Facts,
+    /// The server's process.
+    pub(crate) process: u32,
     pub(crate) rounds: usize,
     pub(crate) wanted: &'a [String],
     pub(crate) alone: bool,
@@ -230,18 +234,7 @@ impl Bench<'_> {
             }
         }
         if self.wants("rs256_paths") {
-            let rate = self
-                .alone(&self.ours(
-                    by_client("/oauth2/token", "RS256", "grant_type=client_credentials"),
-                    200,
-                ))
-                .await?;
-            let raw = raw_rs256()?;
-            tell(json!({
-                "case": "rs256_paths", "value": round(rate), "unit": "/s", "baseline": round(raw),
-                "baseline_is": "RS256 signatures a second, one core", "ratio": round2(rate / raw),
-                "goal": 0.93, "met": rate / raw >= 0.93,
-            }));
+            self.rs256_paths().await?;
         }
         let answer = ask(
             &self.facts.address,
@@ -278,6 +271,29 @@ impl Bench<'_> {
             }
             None => self.ratio("introspection", &target, None, 1.0).await,
         }
+    }
+
+    /// Tokens with RS256 beside bare signatures, in turns on the same core: what the rest of a token costs.
+    async fn rs256_paths(&self) -> Result<()> {
+        let token = by_client("/oauth2/token", "RS256", "grant_type=client_credentials");
+        let mut tokens = Lines::open(&self.ours(token, 200), CONNECTIONS).await?;
+        let sign = request("GET", "/rs256", &[], b"");
+        let (mut rates, mut limits) = (Vec::new(), Vec::new());
+        for turn in 0..=self.rounds * 4 {
+            let rate = tokens.closed(SLICE).await?;
+            let signed = ask(&self.facts.bare, &sign).await?;
+            if turn > 0 {
+                rates.push(rate);
+                limits.push(signed.as_f64().context("no rate")?);
+            }
+        }
+        let (rate, raw) = (median(&mut rates), median(&mut limits));
+        tell(json!({
+            "case": "rs256_paths", "value": round(rate), "unit": "/s", "baseline": round(raw),
+            "baseline_is": "RS256 signatures a second in the same process and turns", "ratio": round2(rate / raw),
+            "gate": 0.85, "goal": 0.93, "met": rate / raw >= 0.93,
+        }));
+        Ok(())
     }
 
     async fn people(&self) -> Result<()> {
@@ -394,16 +410,21 @@ impl Bench<'_> {
         }));
         let one = |key: &str| json!({"key": key, "requirement": "keys:read"});
         let mut verify = Lines::open(&self.verify(one), CONNECTIONS).await?;
-        let mut quiet = verify.open_loop(2_000.0, Duration::from_secs(3)).await?;
-        let (_, busy) = tokio::join!(
-            lines.closed(Duration::from_secs(3)),
-            verify.open_loop(2_000.0, Duration::from_secs(3))
-        );
-        let (value, baseline) = (percentile(&mut busy?, 0.99), percentile(&mut quiet, 0.99));
+        let (mut quiet, mut busy) = (Vec::new(), Vec::new());
+        for turn in 0..=self.rounds {
+            let slice = Duration::from_secs(1);
+            let mut alone = verify.open_loop(2_000.0, slice).await?;
+            let (_, beside) = tokio::join!(lines.closed(slice), verify.open_loop(2_000.0, slice));
+            if turn > 0 {
+                quiet.push(percentile(&mut alone, 0.99));
+                busy.push(percentile(&mut beside?, 0.99));
+            }
+        }
+        let (value, baseline) = (median(&mut busy), median(&mut quiet));
         tell(json!({
             "case": "verify_p99_during_sign_ins", "value": round(value), "unit": "us", "baseline": round(baseline),
             "baseline_is": "p99 at 2,000/s without them", "ratio": round2(value / baseline),
-            "goal": 1.3, "met": value / baseline <= 1.3,
+            "gate": 2.0, "goal": 1.3, "met": value / baseline <= 1.3,
         }));
         Ok(())
     }
@@ -480,7 +501,7 @@ fn refreshing(path: &'static str, client: &'static str, first: Vec<String>) -> N
     })
 }
 
-fn by_client(path: &str, client: &str, form: &str) -> Vec<u8> {
+pub(crate) fn by_client(path: &str, client: &str, form: &str) -> Vec<u8> {
     let basic = format!("Basic {}", STANDARD.encode(format!("{client}:{SECRET}")));
     request(
         "POST",
@@ -490,28 +511,10 @@ fn by_client(path: &str, client: &str, form: &str) -> Vec<u8> {
     )
 }
 
-async fn ask(address: &str, request: &[u8]) -> Result<Value> {
+pub(crate) async fn ask(address: &str, request: &[u8]) -> Result<Value> {
     let mut connection = Connection::open(address).await?;
     connection.ask(request).await?;
     Ok(serde_json::from_slice(connection.body())?)
-}
-
-fn raw_rs256() -> Result<f64> {
-    use aws_lc_rs::{rand::SystemRandom, rsa::KeySize, signature};
-    let key = signature::RsaKeyPair::generate(KeySize::Rsa2048)?;
-    let mut out = vec![0; key.public_modulus_len()];
-    let (random, began) = (SystemRandom::new(), Instant::now());
-    let mut count = 0_u32;
-    while began.elapsed() < Duration::from_secs(2) {
-        key.sign(
-            &signature::RSA_PKCS1_SHA256,
-            &random,
-            b"a header.and claims",
-            &mut out,
-        )?;
-        count += 1;
-    }
-    Ok(f64::from(count) / began.elapsed().as_secs_f64())
 }
 
 pub(crate) fn tell(mut line: Value) {

@@ -20,6 +20,7 @@
 mod browser;
 mod cases;
 mod serving;
+mod soak;
 mod whole;
 mod wire;
 

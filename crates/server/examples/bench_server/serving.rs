@@ -6,6 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::KeySize;
+use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use keywright_domain::SecretText;
@@ -91,8 +94,10 @@ pub(crate) async fn serve(file: Option<PathBuf>) -> Result<()> {
         json!({"valid": true, "code": "valid", "key_id": "k".repeat(20), "scopes": ["keys:read"]});
     // What sign-ins can reach at most: the same hashes on the same core, by as many workers.
     let hasher = PasswordHasher::new(1)?;
+    let signer = Arc::new(RsaKeyPair::generate(KeySize::Rsa2048)?);
     let router = Router::new()
         .route("/", get(async || "ok\n"))
+        .route("/rs256", get(async move || Json(signatures(&signer))))
         .route(
             "/json",
             post(async move |Json(_): Json<Value>| Json(answer.clone())),
@@ -120,6 +125,23 @@ pub(crate) async fn serve(file: Option<PathBuf>) -> Result<()> {
     serving.await??;
     server.close().await;
     Ok(())
+}
+
+/// RS256 signatures a second, by a quarter of a second of them; none if one fails.
+fn signatures(key: &RsaKeyPair) -> f64 {
+    let (random, mut out) = (SystemRandom::new(), vec![0; key.public_modulus_len()]);
+    let (began, mut count) = (std::time::Instant::now(), 0_u32);
+    while began.elapsed() < Duration::from_millis(250) {
+        let text = b"a header.and claims";
+        if key
+            .sign(&RSA_PKCS1_SHA256, &random, text, &mut out)
+            .is_err()
+        {
+            return 0.0;
+        }
+        count += 1;
+    }
+    f64::from(count) / began.elapsed().as_secs_f64()
 }
 
 /// Waits until nothing goes on in the background: new keys go into the search index for a while.

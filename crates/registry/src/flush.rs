@@ -1,4 +1,4 @@
-//! Writes what verifications left in memory, once a second and at the end.
+//! Writes what verifications left in memory, every 800 ms and at the end.
 
 use crate::uses::{UseStatistics, Waiting};
 use crate::writer::Unit;

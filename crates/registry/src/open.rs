@@ -21,7 +21,8 @@ use crate::{LocalRegistry, Shared};
 static MIGRATIONS: Migrator = sqlx::migrate!();
 /// How often a migration that makes no progress is tried again.
 const MIGRATION_TRIES: usize = 10;
-const FLUSH_EVERY: Duration = Duration::from_secs(1);
+/// A crash loses the uses since the last time: with the time that writing them takes, less than a second of them.
+const FLUSH_EVERY: Duration = Duration::from_millis(800);
 /// A database that answers nothing is not waited for longer when the registry closes.
 const CLOSE_WITHIN: Duration = Duration::from_secs(8);
 

@@ -1,4 +1,4 @@
-//! Uses of secrets, counted in memory and written once a second: an accepted verification writes
+//! Uses of secrets, counted in memory and written every 800 ms: an accepted verification writes
 //! nothing, except the first use of a secret, which is written at once.
 //!
 //! Every use counts for the secret and, by the hour, for who made it: network, agent, route, client

@@ -336,6 +336,7 @@ async fn move_things(
         environment: None,
         owner: None,
         creator: None,
+        held: None,
         allow_never_expires: true,
     };
     let report = registry

@@ -2,12 +2,12 @@
 //! in pages, issues that are asked for again, operations over many keys.
 
 use anyhow::{Context as _, Result};
-use keywright_domain::api_keys::DAY_MS;
+use keywright_domain::api_keys::{DAY_MS, RotationRequest};
 use keywright_domain::audit::Actor;
 use keywright_domain::schedules::Schedule;
 use keywright_registry::{
     AuditQuery, BulkFailure, BulkProgress, BulkState, ChangedSubject, ClientSecret, IdempotencyKey,
-    IssuedOnce, NewBulk, RegistryError,
+    IssuedOnce, LocalRegistry, NewBulk, RegistryError, RotatedOnce,
 };
 
 use super::{START, wish};
@@ -242,6 +242,70 @@ async fn ac_138_an_issue_that_is_asked_for_again_is_the_same_key_on_every_node()
 }
 
 #[tokio::test]
+async fn ac_138_a_rotation_that_is_asked_for_again_is_the_same_one_on_every_node() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let other = fixture.second().await?;
+    let (actor, peppers) = (&fixture.actor, &fixture.peppers);
+    let (one, two) = (
+        fixture.issue("one").await?.key.id,
+        fixture.issue("two").await?.key.id,
+    );
+    let wish = RotationRequest::default();
+    let ask = async |registry: &LocalRegistry, actor: &Actor, id: &str, request: u8| {
+        let once = IdempotencyKey {
+            name: "monday".to_owned(),
+            request: [request; 32],
+        };
+        registry
+            .rotate_api_key_once(actor, id, &wish, None, Some(&once), peppers)
+            .await
+    };
+    let (here, there) = (&fixture.registry, &other);
+    // Many at once: some share a transaction, some are another node's.
+    let all = tokio::join!(
+        ask(here, actor, &one, 1),
+        ask(here, actor, &one, 1),
+        ask(there, actor, &one, 1),
+        ask(here, actor, &one, 1),
+        ask(there, actor, &one, 1),
+    );
+    let (mut made, mut ids) = (0, std::collections::BTreeSet::new());
+    for answer in [all.0, all.1, all.2, all.3, all.4] {
+        let rotation = match answer? {
+            RotatedOnce::Now {
+                rotation, plain, ..
+            } => {
+                assert!(plain.is_some());
+                made += 1;
+                rotation
+            }
+            RotatedOnce::Before { key, rotation } => {
+                assert_eq!(key.id, one);
+                rotation
+            }
+        };
+        ids.insert(rotation.id);
+    }
+    assert_eq!((made, ids.len()), (1, 1));
+    assert_eq!(here.list_rotations(&one).await?.len(), 1);
+    for (id, request) in [(&one, 2), (&two, 2)] {
+        let reused = ask(there, actor, id, request).await;
+        assert!(matches!(reused, Err(RegistryError::IdempotencyKeyReused)));
+    }
+    // A name that another actor used is free.
+    let stranger = Actor::person("somebody else");
+    let made = ask(there, &stranger, &two, 1).await?;
+    assert!(matches!(made, RotatedOnce::Now { .. }));
+    // A rule that is broken remembers nothing.
+    let absent = ask(here, &Actor::person("a third"), "nobody's", 1).await;
+    assert!(matches!(absent, Err(RegistryError::KeyNotFound)));
+    let made = ask(here, &Actor::person("a third"), &two, 1).await?;
+    assert!(matches!(made, RotatedOnce::Now { .. }));
+    other.close().await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_operation_tells_how_far_it_came_and_that_nobody_speaks_for_it() -> Result<()> {
     let fixture = super::fixture().await?;
     let registry = &fixture.registry;
@@ -254,7 +318,7 @@ async fn an_operation_tells_how_far_it_came_and_that_nobody_speaks_for_it() -> R
     let mut progress = BulkProgress::default();
     for number in 0..250 {
         progress.count(if number % 2 == 0 {
-            Ok(())
+            Ok(number)
         } else {
             Err(BulkFailure {
                 key_id: format!("key {number}"),
@@ -266,6 +330,10 @@ async fn an_operation_tells_how_far_it_came_and_that_nobody_speaks_for_it() -> R
     assert!(!registry.report_bulk(&begun.id, &progress, None).await?);
     let found = registry.find_bulk(&begun.id).await?;
     assert_eq!(found.progress, progress);
+    assert_eq!(
+        found.progress.last_change, 248,
+        "the newest of those that were changed"
+    );
     assert_eq!(
         (found.progress.failed, found.progress.failures.len()),
         (125, 100)

@@ -538,6 +538,7 @@ async fn ac_132_limits_counted_elsewhere_decide_and_the_nodes_own_stands_in() ->
     );
     let say = |answer| *stub.answer.lock().expect("answer") = answer;
     say(LimitsAnswer::Counted(LimitAnswer::Allowed {
+        limit: 0,
         remaining: Some(7),
         reset_ms: 1,
     }));

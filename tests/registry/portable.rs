@@ -27,6 +27,7 @@ pub(super) fn options(format: ImportFormat) -> ImportOptions {
         environment: None,
         owner: None,
         creator: None,
+        held: None,
         allow_never_expires: true,
     }
 }

@@ -18,6 +18,8 @@ const STRIPES: u32 = 64;
 pub enum LimitAnswer {
     /// All allow it, and it is counted.
     Allowed {
+        /// Which of the limits is the narrowest, by its place.
+        limit: usize,
         /// Requests of cost 1 that may still come at once, by the narrowest limit; none without
         /// limits.
         remaining: Option<u32>,
@@ -106,6 +108,7 @@ impl Counters {
     ) -> LimitAnswer {
         match rules.counted() {
             [] => LimitAnswer::Allowed {
+                limit: 0,
                 remaining: None,
                 reset_ms: 0,
             },
@@ -249,18 +252,20 @@ fn wait(answer: &GcraAnswer) -> u64 {
 
 /// The narrowest of several that allow.
 fn allowed(answers: impl IntoIterator<Item = GcraAnswer>) -> LimitAnswer {
-    let narrowest = answers.into_iter().filter_map(|answer| match answer {
+    let answers = answers.into_iter().enumerate();
+    let narrowest = answers.filter_map(|(limit, answer)| match answer {
         GcraAnswer::Allowed {
             remaining,
             reset_ms,
             ..
-        } => Some((remaining, reset_ms)),
+        } => Some((limit, remaining, reset_ms)),
         _ => None,
     });
-    let narrowest = narrowest.min_by_key(|(remaining, _)| *remaining);
+    let narrowest = narrowest.min_by_key(|(_, remaining, _)| *remaining);
     LimitAnswer::Allowed {
-        remaining: narrowest.map(|(remaining, _)| remaining),
-        reset_ms: narrowest.map_or(0, |(_, reset_ms)| reset_ms),
+        limit: narrowest.map_or(0, |(limit, ..)| limit),
+        remaining: narrowest.map(|(_, remaining, _)| remaining),
+        reset_ms: narrowest.map_or(0, |(_, _, reset_ms)| reset_ms),
     }
 }
 

@@ -440,6 +440,7 @@ impl Index {
     pub fn gcra(&self, snapshot: &Snapshot, now_us: i64, cost: u32) -> LimitAnswer {
         let Some(rules) = snapshot.rules.and_then(|id| self.rules.get(id.0)) else {
             return LimitAnswer::Allowed {
+                limit: 0,
                 remaining: None,
                 reset_ms: 0,
             };

@@ -27,4 +27,4 @@ pub use image::{
 };
 pub use index::{Index, Statistics};
 pub use packed::{KeyId, PackedKid};
-pub use throttle::FailureThrottle;
+pub use throttle::{FAILURES, FAILURES_PERIOD_MS, FailureThrottle};

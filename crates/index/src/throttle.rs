@@ -4,6 +4,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+/// Failures of one source that are answered at once, and so many more in [`FAILURES_PERIOD_MS`].
+pub const FAILURES: u32 = 60;
+/// See [`FAILURES`] (ms).
+pub const FAILURES_PERIOD_MS: u32 = 60_000;
 /// Words of a throttle.
 const WORDS: usize = 65_536;
 
@@ -18,9 +22,9 @@ pub struct FailureThrottle {
 }
 
 impl Default for FailureThrottle {
-    /// 60 failures a minute, 60 at once.
+    /// [`FAILURES`] in a [`FAILURES_PERIOD_MS`], as many at once.
     fn default() -> Self {
-        Self::new(60, 60_000, 60)
+        Self::new(FAILURES, FAILURES_PERIOD_MS, FAILURES)
     }
 }
 

@@ -75,6 +75,8 @@ pub struct ApiKeyChange {
     pub scopes: Option<Vec<String>>,
     /// Other settings, as a whole.
     pub settings: Option<KeySettings>,
+    /// What whoever asks holds: a scope that the key did not have must be within. None for no bound.
+    pub held: Option<ScopeSet>,
     /// The epoch that the caller saw: if the key changed since, [`RegistryError::Changed`].
     pub if_epoch: Option<i64>,
 }
@@ -244,7 +246,8 @@ impl LocalRegistry {
         .await
     }
 
-    /// A key with its secrets and its latest 100 events.
+    /// A key with its secrets and its latest 100 events. One that was revoked with all keys of its owner
+    /// shows it.
     ///
     /// # Errors
     /// [`RegistryError::KeyNotFound`].
@@ -254,9 +257,16 @@ impl LocalRegistry {
             tracing::warn!(code = error.code(), "use counts may be behind");
         });
         let mut transaction = self.shared.pool.begin().await?;
-        let key = store::api_keys::find(&mut transaction, id)
+        let mut key = store::api_keys::find(&mut transaction, id)
             .await?
             .ok_or(RegistryError::KeyNotFound)?;
+        if key.revoked_at.is_none()
+            && let Some(owner) = store::principals::find(&mut transaction, &key.owner.id).await?
+            && let Some(at) = owner.keys_revoked_at.filter(|at| key.created_at <= *at)
+        {
+            key.revoked_at = Some(at);
+            key.revoked_reason = owner.keys_revoked_reason;
+        }
         let events = store::audit::list_of_target(&mut transaction, "api_key", id, 100).await?;
         Ok((key, events))
     }
@@ -421,6 +431,23 @@ pub(crate) async fn check_grant(
     }
 }
 
+/// Whoever asks hands out no more than they hold, whoever the key's creator is. What the key had
+/// before is not handed out by them.
+pub(crate) fn check_held(
+    held: Option<&ScopeSet>,
+    granted: &ScopeSet,
+    before: &ScopeSet,
+) -> Result<(), RegistryError> {
+    let Some(held) = held else {
+        return Ok(());
+    };
+    let mut scopes = granted.as_slice().iter();
+    match scopes.find(|scope| !before.covers(scope) && !held.covers(scope)) {
+        Some(scope) => Err(KeyError::ScopeExceedsCreator(scope.as_str().to_owned()).into()),
+        None => Ok(()),
+    }
+}
+
 /// The policy in force for an environment.
 pub(crate) async fn policy_of(
     unit: &mut Unit,
@@ -464,6 +491,7 @@ async fn change_key(
             &catalogue,
         )?;
         check_grant(unit, key.creator.as_deref(), &key.scopes).await?;
+        check_held(change.held.as_ref(), &key.scopes, &before.scopes)?;
         details.push(("scopes_before", before.scopes.to_string()));
         details.push(("scopes", key.scopes.to_string()));
     }

@@ -92,14 +92,19 @@ pub struct BulkProgress {
     pub failed: i64,
     /// The first 100 of them.
     pub failures: Vec<BulkFailure>,
+    /// Number of the newest change that was made; 0 for none. Who knows of it knows of all of them.
+    pub last_change: i64,
 }
 
 impl BulkProgress {
-    /// Counts a key.
-    pub fn count(&mut self, outcome: Result<(), BulkFailure>) {
+    /// Counts a key: the number of its last change, or why it could not be changed.
+    pub fn count(&mut self, outcome: Result<i64, BulkFailure>) {
         self.done += 1;
         match outcome {
-            Ok(()) => self.changed += 1,
+            Ok(change) => {
+                self.changed += 1;
+                self.last_change = self.last_change.max(change);
+            }
             Err(failure) => {
                 self.failed += 1;
                 if self.failures.len() < MOST_FAILURES {

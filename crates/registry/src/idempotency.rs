@@ -1,6 +1,8 @@
 //! Issuing a key once, however often it is asked for. The answer to a retry names the key; its
 //! secret is not stored anywhere and is not shown again.
 
+mod rotations;
+
 use keywright_domain::api_keys::{ApiKey, NewApiKey, PlainKey};
 use keywright_domain::audit::Actor;
 use keywright_domain::base62::ordered_id;
@@ -9,6 +11,8 @@ use crate::api_keys::{self, ClientSecret, NewSecret};
 use crate::peppers::Peppers;
 use crate::writer::{Unit, Wants};
 use crate::{LocalRegistry, RegistryError, store};
+
+pub use self::rotations::RotatedOnce;
 
 /// Names are remembered for so long.
 const KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;

@@ -52,7 +52,7 @@ pub use audit::{AuditEvent, AuditPage, AuditQuery, SubjectFilter};
 pub use bulk::{BulkFailure, BulkOperation, BulkProgress, BulkState, NewBulk};
 pub use changes::{Change, ChangedSubject, Changes};
 pub use error::RegistryError;
-pub use idempotency::{IdempotencyKey, IssuedOnce};
+pub use idempotency::{IdempotencyKey, IssuedOnce, RotatedOnce};
 pub use insight::CallerIdentity;
 pub use insight::hygiene::{
     HygieneCounts, HygieneFinding, HygieneItem, HygienePage, HygieneQuery, HygieneRules,

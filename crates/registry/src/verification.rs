@@ -19,6 +19,8 @@ use crate::store::{self, images};
 use crate::uses::{AlertKind, Caller};
 use crate::{LocalRegistry, RegistryError, freshness, rotation};
 
+/// Name of the limit on failures of one source.
+const FAILURES_LIMIT: &str = "failures";
 /// A kid that the database did not know is not asked for again within this time.
 const ABSENT_MS: i64 = 1000;
 /// How long an accepted verification waits for the row of its first use.
@@ -62,7 +64,9 @@ pub struct Verification {
     pub retires_at: Option<i64>,
     /// When this secret ends by itself.
     pub expires_at: Option<i64>,
-    /// Requests left on the narrowest limit, where there is one.
+    /// The narrowest limit, or the one that refuses; where there is one.
+    pub limit: Option<RateLimit>,
+    /// Requests left on that limit.
     pub limit_left: Option<u32>,
     /// When that limit is whole again, in ms.
     pub limit_reset_ms: Option<u64>,
@@ -85,6 +89,7 @@ impl Verification {
             scopes: None,
             retires_at: None,
             expires_at: None,
+            limit: None,
             limit_left: None,
             limit_reset_ms: None,
             credits_left: None,
@@ -254,6 +259,30 @@ impl LocalRegistry {
         }))
     }
 
+    /// What a secret that was let through may do now, without a use being counted; none once it is
+    /// refused. For work that goes on behind an answer.
+    ///
+    /// # Errors
+    /// As [`Self::verify_api_key`].
+    pub async fn scopes_of_secret(
+        &self,
+        kid: &str,
+    ) -> Result<Option<Arc<ScopeSet>>, RegistryError> {
+        let now = self.now();
+        let Some(packed) = PackedKid::parse(kid) else {
+            return Ok(None);
+        };
+        let Some(snapshot) = self.snapshot(packed, kid, now).await? else {
+            return Ok(None);
+        };
+        let state = state_at(&snapshot, now);
+        // The only use of a one-time key is what began the work.
+        let works = state.verifies() || (snapshot.one_time && state == SecretState::Retired);
+        let owner_lets = snapshot.owner.is_some_and(|owner| !owner.disabled);
+        let stands = works && owner_lets && !snapshot.disabled && !is_revoked(&snapshot);
+        Ok(stands.then(|| self.effective_scopes(&snapshot)))
+    }
+
     /// Whether keys of other makers were ever imported: then a text that is not ours may still be a
     /// key.
     #[must_use]
@@ -275,10 +304,19 @@ impl LocalRegistry {
         let retry_after_ms = self.shared.throttle.check(address, micros(now)).err()?;
         let kid = plain.map(|plain| plain.kid().to_string());
         let refusal = Refusal::RateLimited {
-            limit: "failures".to_owned(),
+            limit: FAILURES_LIMIT.to_owned(),
             retry_after_ms: i64::try_from(retry_after_ms).unwrap_or(i64::MAX),
         };
-        Some(Verification::refused(kid, refusal))
+        let (count, period) = (
+            keywright_index::FAILURES,
+            keywright_index::FAILURES_PERIOD_MS,
+        );
+        Some(Verification {
+            limit: RateLimit::new(FAILURES_LIMIT, count, period, 0, false).ok(),
+            limit_left: Some(0),
+            limit_reset_ms: Some(retry_after_ms),
+            ..Verification::refused(kid, refusal)
+        })
     }
 
     fn count_failure(&self, request: &VerifyRequest<'_>, now: i64) {
@@ -457,10 +495,9 @@ impl LocalRegistry {
         let environment = index.text(snapshot.environment).map_or("", |text| text);
         let environment =
             Environment::new(environment).map_err(|_| store::secrets::damaged("environment"))?;
-        let owner_revoked = snapshot.owner.and_then(|owner| owner.keys_revoked_at);
         let facts = Facts {
             secret: state,
-            revoked: snapshot.revoked || owner_revoked.is_some_and(|at| snapshot.created_at <= at),
+            revoked: is_revoked(&snapshot),
             disabled: snapshot.disabled,
             owner_disabled: snapshot.owner.is_none_or(|owner| owner.disabled),
             not_before: snapshot.not_before,
@@ -489,6 +526,7 @@ impl LocalRegistry {
                 .flatten(),
             expires_at: snapshot.expires_at,
             scopes: Some(scopes),
+            limit: None,
             limit_left: None,
             limit_reset_ms: None,
             credits_left: None,
@@ -553,11 +591,15 @@ impl LocalRegistry {
                 },
             },
         };
+        let rules = snapshot.rules.and_then(|id| self.shared.index.rules(id));
+        let named = |place: usize| rules?.limits.as_slice().get(place).cloned();
         match counted {
             LimitAnswer::Allowed {
+                limit,
                 remaining,
                 reset_ms,
             } => {
+                answer.limit = remaining.and_then(|_| named(limit));
                 answer.limit_left = remaining;
                 answer.limit_reset_ms = remaining.map(|_| reset_ms);
             }
@@ -567,10 +609,8 @@ impl LocalRegistry {
                 remaining,
                 reset_ms,
             } => {
-                let rules = snapshot.rules.and_then(|id| self.shared.index.rules(id));
-                let name = rules
-                    .and_then(|rules| rules.limits.as_slice().get(limit))
-                    .map(|limit| limit.name().to_owned());
+                answer.limit = named(limit);
+                let name = answer.limit.as_ref().map(|limit| limit.name().to_owned());
                 answer.limit_left = Some(remaining);
                 answer.limit_reset_ms = Some(reset_ms);
                 answer.verdict = Err(Refusal::RateLimited {
@@ -768,6 +808,12 @@ impl LocalRegistry {
             under_way.remove(&kid);
         });
     }
+}
+
+/// Revoked by itself, or with all keys of its owner.
+fn is_revoked(snapshot: &Snapshot) -> bool {
+    let with_all = snapshot.owner.and_then(|owner| owner.keys_revoked_at);
+    snapshot.revoked || with_all.is_some_and(|at| snapshot.created_at <= at)
 }
 
 /// The state of a secret at a moment, as [`keywright_domain::api_keys::Secret::state`] decides it.

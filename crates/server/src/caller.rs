@@ -14,7 +14,7 @@ use keywright_registry::people::User;
 use crate::browser_session::{self, Found};
 use crate::http::cookies::Name;
 use crate::http::{Cookies, Peer, csrf};
-use crate::oauth2::access_token;
+use crate::oauth2::access_token::{self, AccessToken};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -27,6 +27,8 @@ pub(crate) struct Caller {
     pub(crate) session_id: Option<String>,
     /// OAuth scopes of the access token; none for a browser session, which is the person's own.
     pub(crate) scopes: Option<OAuthScopes>,
+    /// The access token; none for a browser session.
+    pub(crate) token: Option<Arc<AccessToken>>,
     /// Where from.
     pub(crate) peer: Peer,
 }
@@ -116,6 +118,7 @@ impl FromRequestParts<App> for Caller {
                     user: signed_in.user,
                     session_id: Some(signed_in.session.id.clone()),
                     scopes: None,
+                    token: None,
                     peer,
                 })
             }
@@ -151,6 +154,7 @@ async fn by_token(app: &App, parts: &RequestParts, peer: Peer) -> Result<Caller,
         user,
         session_id: claims.sid.clone(),
         scopes: OAuthScopes::parse(&claims.scope),
+        token: Some(claims),
         peer,
     })
 }

@@ -8,6 +8,8 @@ use keywright_domain::people::PeopleError;
 use keywright_registry::RegistryError;
 use serde_json::{Map, Value, json};
 
+use crate::http::LimitFields;
+
 /// A refusal of the API.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
@@ -23,6 +25,8 @@ pub(crate) struct Problem {
     pub(crate) challenge: Option<String>,
     /// `Retry-After` in seconds.
     pub(crate) retry_after_s: Option<u64>,
+    /// How the limit stands that is reached, with 429.
+    pub(crate) limit: Option<Box<LimitFields>>,
     /// A nonce for DPoP proofs (RFC 9449 §9).
     pub(crate) dpop_nonce: Option<Box<str>>,
 }
@@ -37,6 +41,7 @@ impl Problem {
             members: Box::default(),
             challenge: None,
             retry_after_s: None,
+            limit: None,
             dpop_nonce: None,
         }
     }
@@ -118,6 +123,9 @@ impl IntoResponse for Problem {
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(limit) = &self.limit {
+            limit.write(headers);
         }
         if let Some(Ok(nonce)) = self.dpop_nonce.as_deref().map(HeaderValue::try_from) {
             headers.insert("dpop-nonce", nonce);

@@ -191,9 +191,18 @@ impl<C: Credentials> RemoteRegistry<C> {
             .header("Idempotency-Key", rotation_id.to_owned())
             .json(&body)
             .repeatable();
-        let (status, issued): (u16, IssuedBody) = self.write_with_status(call).await?;
+        let answer: Result<(u16, IssuedBody), AppError> = self.write_with_status(call).await;
+        let (status, issued) = match answer {
+            // It was carried out before, with another secret: ours is none of the key's.
+            Err(error) if error.code() == "idempotency_key_reused" => {
+                let kid = String::new();
+                return Err(RegistryError::RotationAlreadyDone { kid }.into());
+            }
+            answer => answer?,
+        };
         let key = self.key(issued.key)?;
-        if status == 201 {
+        // An answer that got lost was asked for again: what counts is whether our secret is there.
+        if status == 201 || key.secrets.iter().any(|one| one.kid == secret.kid) {
             return Ok(key);
         }
         // It was carried out before, with a secret that nobody can show again.

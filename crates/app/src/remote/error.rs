@@ -71,6 +71,7 @@ const KNOWN: &[&str] = &[
     "canary_with_scopes",
     "changed_meanwhile",
     "fixed_at_issue",
+    "idempotency_key_reused",
     "invalid_canary",
     "invalid_client_secret",
     "invalid_credits",

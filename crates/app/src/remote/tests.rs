@@ -7,13 +7,15 @@ use std::time::Instant;
 use base64::Engine as _;
 use keywright_domain::SecretText;
 use keywright_domain::accounts::Account;
-use keywright_domain::api_keys::{DAY_MS, NewApiKey, RotationRequest};
+use keywright_domain::api_keys::{ApiKey, DAY_MS, KeyDigest, Kid, NewApiKey, RotationRequest};
 use keywright_protocol::accounts::SignInProgressView;
 use keywright_protocol::api_keys::{
     ApiKeyListRequest, IssueApiKeyRequest, RevokeApiKeyRequest, VerifyApiKeyRequest,
 };
 use keywright_protocol::promotion::PromotionRequest;
-use keywright_registry::{ApiKeyQuery, TransferIdentity, VerifyRequest, open_transfer};
+use keywright_registry::{
+    ApiKeyQuery, ClientSecret, TransferIdentity, VerifyRequest, open_transfer,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -185,6 +187,37 @@ fn wish() -> NewApiKey {
         lifetime_ms: Some(DAY_MS),
         ..NewApiKey::default()
     }
+}
+
+#[tokio::test]
+async fn a_rotation_that_was_asked_for_twice_is_ours_where_our_secret_is_there() -> Outcome {
+    let server = Server::start().await?;
+    let remote = remote(&server)?;
+    let path = "POST /api/v1/keys/k1/rotations";
+    let secret = |kid: &str| -> anyhow::Result<ClientSecret> {
+        Ok(ClientSecret {
+            kid: Kid::new(kid)?,
+            last_four: "abcd".into(),
+            digest: KeyDigest::from_bytes([7; 32]),
+        })
+    };
+    let rotate = async |kid: &str| -> anyhow::Result<Result<ApiKey, AppError>> {
+        let (wish, secret) = (RotationRequest::default(), secret(kid)?);
+        Ok(remote
+            .rotate_api_key_to("k1", &wish, "rotation-1", &secret)
+            .await)
+    };
+    // The answer that got lost was about our secret.
+    server.says(path, 200, &json!({ "key": key("k1", "a") }));
+    assert_eq!(rotate("aaaaaaaaaaaa").await??.id, "k1");
+    let other = rotate("bbbbbbbbbbbb").await?.map_err(|error| error.code());
+    assert_eq!(other.err(), Some("rotation_already_done"));
+    // Another secret is another request.
+    let refusal = json!({ "code": "idempotency_key_reused", "status": 409, "detail": "reused" });
+    server.says(path, 409, &refusal);
+    let other = rotate("bbbbbbbbbbbb").await?.map_err(|error| error.code());
+    assert_eq!(other.err(), Some("rotation_already_done"));
+    Ok(())
 }
 
 #[tokio::test]

@@ -103,6 +103,7 @@ fn read(answer: VerifyAnswer, format: Option<FormatError>) -> Option<Verificatio
         key_id: answer.key_id,
         retires_at: answer.retires_at,
         expires_at: answer.expires_at,
+        limit: None,
         limit_left: answer.limit_left,
         limit_reset_ms: answer.limit_reset_ms,
         credits_left: answer.credits_left,

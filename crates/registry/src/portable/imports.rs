@@ -8,9 +8,10 @@ use keywright_domain::api_keys::{
 };
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::base62::ordered_id;
+use keywright_domain::scopes::ScopeSet;
 
 use super::import_lines::{self, ImportError, ImportFormat, ImportRecord};
-use crate::api_keys::{NewSecret, about_key, insert_key, judge, secret_details};
+use crate::api_keys::{NewSecret, about_key, check_held, insert_key, judge, secret_details};
 use crate::peppers::{PepperKey, Peppers};
 use crate::store::{self, secrets::StoredMac};
 use crate::writer::{Subject, Unit};
@@ -36,6 +37,8 @@ pub struct ImportOptions {
     pub owner: Option<Owner>,
     /// The principal that takes them over and whose permissions bound them.
     pub creator: Option<String>,
+    /// What whoever asks holds: no key may do more. None for no bound.
+    pub held: Option<ScopeSet>,
     /// Whether keys without an end are taken where no policy says anything about it.
     pub allow_never_expires: bool,
 }
@@ -130,10 +133,10 @@ impl LocalRegistry {
         while let Some(first) = candidates.peek().map(|candidate| candidate.line) {
             let chunk: Vec<_> = candidates.by_ref().take(CHUNK).collect();
             let lines: Vec<_> = chunk.iter().map(|candidate| candidate.line).collect();
-            let input = (actor.clone(), chunk);
+            let input = (actor.clone(), chunk, options.held.clone());
             let written = self
-                .write(input, move |unit, (actor, chunk)| {
-                    Box::pin(take(unit, actor, chunk, dry_run))
+                .write(input, move |unit, (actor, chunk, held)| {
+                    Box::pin(take(unit, actor, chunk, held.as_ref(), dry_run))
                 })
                 .await;
             match written {
@@ -227,6 +230,7 @@ async fn take(
     unit: &mut Unit,
     actor: &Actor,
     chunk: &[Candidate],
+    held: Option<&ScopeSet>,
     dry_run: bool,
 ) -> Result<Vec<Fate>, RegistryError> {
     let mut fates = Vec::with_capacity(chunk.len());
@@ -250,7 +254,12 @@ async fn take(
             fates.push(Fate::Refused("key_expired", message));
             continue;
         }
-        match judge(unit, &wish, &candidate.new, &candidate.id).await {
+        let judged = judge(unit, &wish, &candidate.new, &candidate.id).await;
+        let judged = judged.and_then(|key| {
+            check_held(held, &key.scopes, &ScopeSet::default())?;
+            Ok(key)
+        });
+        match judged {
             Ok(key) => {
                 seen.insert(own, key.id.clone());
                 fates.push(Fate::Taken(key.id.clone()));

@@ -14,7 +14,7 @@ use super::escrow::moved_pepper_id;
 use super::promotion_bundle::{
     BundledKey, BundledSecret, PromotionBundle, PromotionError, PromotionRefused,
 };
-use crate::api_keys::{about_key, check_grant, find, policy_of};
+use crate::api_keys::{about_key, check_grant, check_held, find, policy_of};
 use crate::peppers::Peppers;
 use crate::store::{
     self,
@@ -37,6 +37,8 @@ pub struct AcceptOptions {
     /// The principal that takes them and whose permissions bound them from now on; none: the one
     /// that the bundle names, where it names one.
     pub creator: Option<String>,
+    /// What whoever asks holds: no key may do more. None for no bound.
+    pub held: Option<ScopeSet>,
     /// Whether keys without an end are taken where no policy says anything about it.
     pub allow_never_expires: bool,
 }
@@ -427,6 +429,7 @@ async fn judge(
         key.created_at = key.created_at.max(revoked.saturating_add(1));
     }
     check_grant(unit, key.creator.as_deref(), &key.scopes).await?;
+    check_held(options.held.as_ref(), &key.scopes, &ScopeSet::default())?;
     Ok(None)
 }
 

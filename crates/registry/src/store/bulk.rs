@@ -16,6 +16,7 @@ struct BulkRow {
     changed: i64,
     failed: i64,
     failures: String,
+    last_change: i64,
     state: String,
     cancel_asked: i64,
     created_at: i64,
@@ -32,6 +33,7 @@ impl BulkRow {
                 changed: self.changed,
                 failed: self.failed,
                 failures: serde_json::from_str(&self.failures).map_err(|_| damaged("operation"))?,
+                last_change: self.last_change,
             },
             id: self.id,
             actor: self.actor,
@@ -79,7 +81,7 @@ pub(crate) async fn report(
 ) -> Result<(), RegistryError> {
     sqlx::query(
         "UPDATE bulk_operations SET done = $1, changed = $2, failed = $3, failures = $4, seen_at = $5, \
-         state = $6, finished_at = $7 WHERE id = $8",
+         state = $6, finished_at = $7, last_change = $8 WHERE id = $9",
     )
     .bind(progress.done)
     .bind(progress.changed)
@@ -88,6 +90,7 @@ pub(crate) async fn report(
     .bind(now)
     .bind(ended.unwrap_or(BulkState::Running).as_str())
     .bind(ended.map(|_| now))
+    .bind(progress.last_change)
     .bind(id.to_owned())
     .execute(connection)
     .await?;
@@ -108,7 +111,7 @@ pub(crate) async fn ask_cancel(
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT id, actor, operation, total, done, changed, failed, failures, state, cancel_asked, \
+            "SELECT id, actor, operation, total, done, changed, failed, failures, last_change, state, cancel_asked, \
              created_at, seen_at, finished_at FROM bulk_operations ",
             $rest
         )

@@ -5,7 +5,7 @@ use sqlx::AnyConnection;
 use crate::RegistryError;
 use crate::idempotency::IdempotencyKey;
 
-/// What was asked for under a name, and the key that came of it.
+/// What was asked for under a name, and what came of it: a key or a rotation.
 pub(crate) async fn find(
     connection: &mut AnyConnection,
     actor: &str,
@@ -24,7 +24,7 @@ pub(crate) async fn insert(
     connection: &mut AnyConnection,
     actor: &str,
     once: &IdempotencyKey,
-    key_id: &str,
+    outcome: &str,
     now: i64,
 ) -> Result<(), RegistryError> {
     sqlx::query(
@@ -33,7 +33,7 @@ pub(crate) async fn insert(
     .bind(actor.to_owned())
     .bind(once.name.clone())
     .bind(once.request.to_vec())
-    .bind(key_id.to_owned())
+    .bind(outcome.to_owned())
     .bind(now)
     .execute(connection)
     .await?;

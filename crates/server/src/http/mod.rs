@@ -9,7 +9,9 @@ pub(crate) mod local_path;
 mod pairs;
 pub(crate) mod params;
 pub(crate) mod peer;
+mod rate_limits;
 
 pub(crate) use cookies::Cookies;
 pub(crate) use params::Params;
 pub(crate) use peer::Peer;
+pub(crate) use rate_limits::LimitFields;

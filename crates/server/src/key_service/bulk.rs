@@ -11,7 +11,7 @@ use keywright_domain::api_keys::Environment;
 use keywright_domain::api_keys::format::ROOT_PREFIX;
 use keywright_domain::scopes::Scope;
 use keywright_registry::{
-    ApiKeyFilter, ApiKeyQuery, BulkOperation, ClientSecret, NewBulk, StateFilter,
+    ApiKeyFilter, ApiKeyQuery, BulkOperation, BulkState, ClientSecret, NewBulk, StateFilter,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -21,6 +21,7 @@ use super::paging::invalid;
 use crate::keys::issue::body;
 use crate::keys::manager::Manager;
 use crate::keys::views::ClientSecretBody;
+use crate::nodes::receipts::{self, ReceiptView, Wait};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -121,7 +122,13 @@ pub(crate) struct BulkView {
     created_at: i64,
     seen_at: i64,
     finished_at: Option<i64>,
+    /// Which nodes refuse all that was ended or suspended; with one operation that has come to an end.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<ReceiptView>,
 }
+
+/// Operations that take something away at once.
+const TAKING: [&str; 2] = ["revoke", "disable"];
 
 impl From<BulkOperation> for BulkView {
     fn from(one: BulkOperation) -> Self {
@@ -146,6 +153,7 @@ impl From<BulkOperation> for BulkView {
             created_at: one.created_at,
             seen_at: one.seen_at,
             finished_at: one.finished_at,
+            receipt: None,
         }
     }
 }
@@ -377,16 +385,26 @@ pub(crate) async fn list(State(app): State<App>, manager: Manager) -> Result<Res
 
 /// An operation and how far it came.
 #[utoipa::path(
-    get, path = "/api/v1/bulk/{id}", tag = "bulk", params(("id" = String, Path, description = "The operation")),
+    get, path = "/api/v1/bulk/{id}", tag = "bulk",
+    params(("id" = String, Path, description = "The operation"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes of the receipt; 1000 if it is left out")),
     responses((status = 200, description = "How it stands", body = BulkView), (status = 404, description = "Not there, or somebody else's"))
 )]
 pub(crate) async fn read(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    wait: Wait,
 ) -> Result<Response, Problem> {
     let operation = find(&app, &manager, &id).await?;
-    Ok(answer(BulkView::from(operation)))
+    let last_change = operation.progress.last_change;
+    // Changes are numbered in the order of commits: who knows of the last knows of each before it.
+    let takes = TAKING.contains(&operation.operation.as_str());
+    let has_ended = operation.state != BulkState::Running;
+    let mut view = BulkView::from(operation);
+    if takes && has_ended && last_change > 0 {
+        view.receipt = receipts::of(&app, last_change, wait).await;
+    }
+    Ok(answer(view))
 }
 
 /// Asks for the end of an operation: it stops within a second. What was done stands.

@@ -19,8 +19,6 @@ use crate::server::App;
 const MOST_RUNNING: usize = 4;
 /// How often it is written down how far one came, and looked whether it is to end.
 const REPORT_EVERY: Duration = Duration::from_millis(500);
-/// Whether the person may still do this is looked at after so many keys.
-const CHECK_EVERY: usize = 50;
 
 /// Places for operations.
 #[derive(Debug)]
@@ -89,8 +87,9 @@ async fn run(app: &App, order: &Order) {
     let mut progress = BulkProgress::default();
     let mut reported = Instant::now();
     let mut ended = BulkState::Done;
-    for (number, id) in order.ids.iter().enumerate() {
-        if number % CHECK_EVERY == 0 && !may_go_on(app, &order.manager).await {
+    for id in &order.ids {
+        // Before each key: what ended the caller's access ends what the caller began.
+        if !order.manager.stands(app).await {
             ended = BulkState::Stopped;
             break;
         }
@@ -123,18 +122,8 @@ async fn run(app: &App, order: &Order) {
     }
 }
 
-/// A person who was disabled, or lost the role, does not go on through what they began.
-async fn may_go_on(app: &App, manager: &Manager) -> bool {
-    let Some(person) = &manager.person else {
-        return true;
-    };
-    match app.registry.find_user(person).await {
-        Ok(user) => user.disabled_at.is_none() && manager.is_within(&user.permissions),
-        Err(_) => false,
-    }
-}
-
-async fn one(app: &App, order: &Order, id: &str) -> Result<(), Problem> {
+/// Changes one key. Returns the number of its last change.
+async fn one(app: &App, order: &Order, id: &str) -> Result<i64, Problem> {
     let key = crate::keys::change::key_for(app, &order.manager, id, "keys:write").await?;
     let (registry, actor) = (&app.registry, &order.manager.actor);
     let done = match &order.work {
@@ -147,6 +136,7 @@ async fn one(app: &App, order: &Order, id: &str) -> Result<(), Problem> {
             secrets,
             overlap_ms,
         } => {
+            order.manager.check_secret_of(&key)?;
             let secret = secrets.get(id).ok_or_else(|| {
                 Problem::bad_request("invalid_client_secret", "there is no secret for this key")
             })?;
@@ -163,7 +153,7 @@ async fn one(app: &App, order: &Order, id: &str) -> Result<(), Problem> {
             rotated.await.map(|(key, _)| key)
         }
     };
-    done.map(|_| ()).map_err(problem)
+    done.map(|key| key.epoch).map_err(problem)
 }
 
 async fn tagged(
@@ -172,10 +162,10 @@ async fn tagged(
     key: &ApiKey,
     tag: &str,
     wanted: bool,
-) -> Result<(), Problem> {
+) -> Result<i64, Problem> {
     let tags = key.settings.tags.as_slice();
     if tags.iter().any(|one| one == tag) == wanted {
-        return Ok(());
+        return Ok(key.epoch);
     }
     let kept = tags.iter().map(String::as_str).filter(|one| *one != tag);
     let tags = Tags::new(kept.chain(wanted.then_some(tag)));
@@ -192,5 +182,5 @@ async fn tagged(
     let changed = app
         .registry
         .change_api_key(&order.manager.actor, &key.id, &change);
-    changed.await.map(|_| ()).map_err(problem)
+    changed.await.map(|key| key.epoch).map_err(problem)
 }

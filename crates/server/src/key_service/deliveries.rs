@@ -5,6 +5,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
+use keywright_domain::api_keys::RotationState;
 use keywright_registry::{AfterFailure, Delivery, DeliveryOutcome, RegistryError};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,6 +14,7 @@ use crate::keys::change::key_for;
 use crate::keys::issue::body;
 use crate::keys::manager::{Manager, peppers};
 use crate::keys::views::{IssuedView, RotationView, problem};
+use crate::nodes::receipts::{self, ReceiptView, Wait};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -69,6 +71,9 @@ pub(crate) struct DeliveryList {
 pub(crate) struct DeliveredView {
     delivery: DeliveryView,
     rotation: RotationView,
+    /// Which nodes refuse the new secret, where the failure cancelled it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<ReceiptView>,
 }
 
 fn answer(body: impl Serialize) -> Response {
@@ -115,6 +120,7 @@ pub(crate) async fn report(
     State(app): State<App>,
     manager: Manager,
     Path((id, rotation_id)): Path<(String, String)>,
+    wait: Wait,
     given: Result<Json<DeliveryBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let told = body(given)?;
@@ -140,7 +146,14 @@ pub(crate) async fn report(
         app.registry
             .record_delivery(&manager.actor, &rotation_id, &told.target, &outcome);
     let (delivery, rotation) = recorded.await.map_err(problem)?;
+    let receipt = if rotation.state == RotationState::Cancelled && then == AfterFailure::Cancel {
+        let (key, _) = app.registry.find_api_key(&id).await?;
+        receipts::of(&app, key.epoch, wait).await
+    } else {
+        None
+    };
     Ok(answer(DeliveredView {
+        receipt,
         delivery: delivery.into(),
         rotation: rotation.into(),
     }))
@@ -150,15 +163,18 @@ pub(crate) async fn report(
 /// is cancelled; the rotation stays the same one.
 #[utoipa::path(
     post, path = "/api/v1/keys/{id}/rotations/{rotation_id}/reissue", tag = "keys",
-    params(("id" = String, Path, description = "The key"), ("rotation_id" = String, Path, description = "Its rotation")),
+    params(("id" = String, Path, description = "The key"), ("rotation_id" = String, Path, description = "Its rotation"),
+        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
     responses((status = 200, description = "The new secret, this once", body = IssuedView), (status = 409, description = "The secret was used already"))
 )]
 pub(crate) async fn reissue(
     State(app): State<App>,
     manager: Manager,
     Path((id, rotation_id)): Path<(String, String)>,
+    wait: Wait,
 ) -> Result<Response, Problem> {
-    key_for(&app, &manager, &id, "keys:write").await?;
+    let key = key_for(&app, &manager, &id, "keys:write").await?;
+    manager.check_secret_of(&key)?;
     check(&app, &id, &rotation_id).await?;
     let peppers = peppers(&app)?;
     let issued = app
@@ -167,5 +183,7 @@ pub(crate) async fn reissue(
     let issued = issued.await.map_err(problem)?;
     let mut view = IssuedView::of(&issued.key, Some(&issued.plain), app.now());
     view.rotation_id = Some(rotation_id);
+    // The one before worked until now, if anybody had it.
+    view.receipt = receipts::of(&app, issued.key.epoch, wait).await;
     Ok(answer(view))
 }

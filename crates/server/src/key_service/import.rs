@@ -132,6 +132,7 @@ fn options(asked: &Asked, manager: &Manager) -> Result<ImportOptions, Problem> {
         environment: environment.map_err(|error| invalid("environment", error))?,
         owner,
         creator: manager.person.clone(),
+        held: Some(manager.held(false).clone()),
         allow_never_expires: asked.flag("never_expires", false)?,
     })
 }

@@ -21,9 +21,9 @@ use utoipa::ToSchema;
 
 use crate::keys::change::{Reason, ReasonBody, key_for};
 use crate::keys::issue::body;
-use crate::keys::list::answer as key_answer;
 use crate::keys::manager::{Manager, peppers};
 use crate::keys::views::{OwnerBody, problem};
+use crate::nodes::receipts::{self, Wait};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -259,6 +259,8 @@ pub(crate) async fn accept(
         dry_run: true,
         owner,
         creator: manager.person.clone(),
+        // Management keys do not move.
+        held: Some(manager.held(false).clone()),
         allow_never_expires: asked.never_expires,
     };
     let (registry, actor) = (&app.registry, &manager.actor);
@@ -366,13 +368,15 @@ pub(crate) async fn left(
 /// Ends the copy of a key that was left to another registry: it does not verify here any more. A
 /// leaked key is to be revoked there as well.
 #[utoipa::path(
-    post, path = "/api/v1/keys/{id}/end-copy", tag = "promotion", request_body = ReasonBody, params(("id" = String, Path, description = "The key")),
-    responses((status = 200, description = "It is refused here from now on", body = crate::keys::views::KeyView), (status = 409, description = "`key_not_promoted`: a key that is kept here is revoked"))
+    post, path = "/api/v1/keys/{id}/end-copy", tag = "promotion", request_body = ReasonBody,
+    params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    responses((status = 200, description = "It is refused from now on: here, and where the receipt says so", body = receipts::EndedView), (status = 409, description = "`key_not_promoted`: a key that is kept here is revoked"))
 )]
 pub(crate) async fn end_copy(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    wait: Wait,
     Reason(reason): Reason,
 ) -> Result<Response, Problem> {
     let key = key_for(&app, &manager, &id, "keys:write").await?;
@@ -385,7 +389,7 @@ pub(crate) async fn end_copy(
         ));
     }
     let ended = app.registry.end_promoted_copy(&manager.actor, &id, &reason);
-    Ok(key_answer(&app, &ended.await.map_err(problem)?))
+    Ok(receipts::ended(&app, &ended.await.map_err(problem)?, wait).await)
 }
 
 /// Peppers that another node took, once their file was copied here too.

@@ -13,6 +13,7 @@ use crate::keys::change::key_for;
 use crate::keys::manager::Manager;
 use crate::keys::rotate::SteppedView;
 use crate::keys::views::{RotationView, problem};
+use crate::nodes::receipts::Wait;
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -184,13 +185,15 @@ pub(crate) async fn read(
 /// Ends the old secret before its time, if nobody has used it for the silence that the rotation asks
 /// for; otherwise nothing happens.
 #[utoipa::path(
-    post, path = "/api/v1/keys/{id}/rotations/current/finish-if-drained", tag = "keys", params(("id" = String, Path, description = "The key")),
+    post, path = "/api/v1/keys/{id}/rotations/current/finish-if-drained", tag = "keys",
+    params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
     responses((status = 200, description = "The old secret has ended", body = SteppedView), (status = 409, description = "`not_drained`: somebody still uses it"))
 )]
 pub(crate) async fn finish_if_drained(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    wait: Wait,
 ) -> Result<Response, Problem> {
     key_for(&app, &manager, &id, "keys:write").await?;
     let board = app.registry.stragglers(&id).await.map_err(problem)?;
@@ -204,7 +207,7 @@ pub(crate) async fn finish_if_drained(
         .registry
         .step_rotation(&manager.actor, &id, RotationStep::Finish);
     let (key, rotation) = finished.await.map_err(problem)?;
-    Ok(answer(SteppedView::of(&key, rotation, app.now())))
+    Ok(answer(SteppedView::of(&app, &key, rotation, wait).await))
 }
 
 /// Overlaps that end soon while their old secret was used in the last hour. Needs `keys:read`.

@@ -7,6 +7,7 @@ use keywright_registry::Verification;
 use subtle::ConstantTimeEq as _;
 
 pub(crate) use super::in_url::in_url;
+use crate::http::LimitFields;
 use crate::problem::Problem;
 
 /// What a request presents.
@@ -79,8 +80,24 @@ pub(crate) fn code(refusal: &Refusal) -> &'static str {
     }
 }
 
-/// A refusal as HTTP answers it: 401, 403 with the scope, 429 and never 401 for a limit.
-pub(crate) fn refusal(refusal: &Refusal, verification: &Verification) -> Problem {
+/// How the narrowest limit of a key stands, or the one that refuses.
+pub(crate) fn limit_of(verification: &Verification) -> Option<LimitFields> {
+    let limit = verification.limit.as_ref()?;
+    let (left, reset_ms) = verification.limit_left.zip(verification.limit_reset_ms)?;
+    Some(LimitFields::of(limit, left, reset_ms))
+}
+
+/// Whole seconds to wait, at least one; none where waiting does not help.
+fn seconds(ms: i64) -> Option<u64> {
+    if ms == i64::MAX {
+        return None;
+    }
+    u64::try_from(ms).map_or(Some(1), |ms| Some(ms.div_ceil(1000).max(1)))
+}
+
+/// A refusal at the moment `now` as HTTP answers it: 401, 403 with the scope, 429 and never 401 for a
+/// limit.
+pub(crate) fn refusal(refusal: &Refusal, verification: &Verification, now: i64) -> Problem {
     let code = code(refusal);
     match refusal {
         Refusal::InsufficientScope(missing) => {
@@ -91,14 +108,17 @@ pub(crate) fn refusal(refusal: &Refusal, verification: &Verification) -> Problem
             limit,
             retry_after_ms,
         } => {
-            let seconds = u64::try_from(retry_after_ms.div_euclid(1000) + 1).unwrap_or(1);
-            let mut problem = Problem::rate_limited(seconds);
+            let mut problem = Problem::rate_limited(1);
+            problem.retry_after_s = seconds(*retry_after_ms);
+            problem.limit = limit_of(verification).map(Box::new);
             problem.detail = format!("the limit “{limit}” is reached");
             problem.with("limit", limit.as_str())
         }
         Refusal::CreditsExhausted { refill_at } => {
             let status = StatusCode::TOO_MANY_REQUESTS;
-            let problem = Problem::new(status, code, "this key has no credits left");
+            let mut problem = Problem::new(status, code, "this key has no credits left");
+            problem.retry_after_s = refill_at.and_then(|at| seconds(at.saturating_sub(now)));
+            problem.limit = limit_of(verification).map(Box::new);
             match refill_at {
                 Some(at) => problem.with("refill_at", *at),
                 None => problem,

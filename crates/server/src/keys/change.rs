@@ -6,6 +6,7 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use keywright_domain::api_keys::ApiKey;
+use keywright_domain::api_keys::format::ROOT_PREFIX;
 use keywright_domain::api_keys::lifecycle::KnownScope;
 use keywright_domain::scopes::Scope;
 use keywright_registry::ApiKeyChange;
@@ -75,22 +76,23 @@ fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
 /// Changes name, scopes or settings; with `If-Match`, only if nobody changed it since.
 #[utoipa::path(
     patch, path = "/api/v1/keys/{id}", tag = "keys", request_body = ChangeBody,
-    params(("id" = String, Path, description = "The key"), ("If-Match" = Option<String>, Header, description = "ETag that was seen")),
-    responses((status = 200, description = "Changed", body = super::views::KeyView), (status = 412, description = "Changed by somebody else meanwhile"))
+    params(("id" = String, Path, description = "The key"), ("If-Match" = Option<String>, Header, description = "ETag that was seen"),
+        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    responses((status = 200, description = "Changed; with a receipt where something was taken away", body = receipts::EndedView), (status = 412, description = "Changed by somebody else meanwhile"))
 )]
 pub(crate) async fn change(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    wait: Wait,
     headers: HeaderMap,
     given: Result<Json<ChangeBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let asked = body(given)?;
-    key_for(&app, &manager, &id, "keys:write").await?;
-    if let Some(scopes) = &asked.scopes {
-        manager.check_grant(scopes)?;
-    }
+    let before = key_for(&app, &manager, &id, "keys:write").await?;
+    let management = before.prefix.as_str() == ROOT_PREFIX;
     let change = ApiKeyChange {
+        held: Some(manager.held(management).clone()),
         name: asked.name,
         scopes: asked.scopes,
         settings: asked.settings.as_ref().map(settings).transpose()?,
@@ -101,7 +103,19 @@ pub(crate) async fn change(
         .change_api_key(&manager.actor, &id, &change)
         .await
         .map_err(problem)?;
-    Ok(answer(&app, &key))
+    let wait = takes_away(&before, &key).then_some(wait);
+    Ok(receipts::changed(&app, &key, wait).await)
+}
+
+/// Whether a request that was let through before may be refused now. In doubt it is so: a receipt that
+/// nobody needed is true as well.
+fn takes_away(before: &ApiKey, after: &ApiKey) -> bool {
+    let (old, new) = (&before.settings, &after.settings);
+    !after.scopes.covers_all(&before.scopes)
+        || old.networks != new.networks
+        || old.origins != new.origins
+        || old.limits != new.limits
+        || old.credits != new.credits
 }
 
 /// A body may be left out (C-16).

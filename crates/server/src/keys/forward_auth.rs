@@ -4,7 +4,7 @@
 use axum::body::Body;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use keywright_domain::scopes::ScopeSet;
 use keywright_registry::{Caller, Verification, VerifyRequest};
 
@@ -36,12 +36,6 @@ const ANSWERS: [HeaderName; 5] = [
     HeaderName::from_static("x-keywright-owner"),
     HeaderName::from_static("x-keywright-scopes"),
     HeaderName::from_static("x-keywright-retires-at"),
-];
-/// What is left of the narrowest limit.
-const LIMITS: [HeaderName; 3] = [
-    HeaderName::from_static("x-ratelimit-remaining"),
-    HeaderName::from_static("x-ratelimit-reset"),
-    HeaderName::from_static("ratelimit"),
 ];
 
 /// Verifies the key of a request that a gateway holds back. `scope`, `environment` and `type` (several
@@ -134,11 +128,7 @@ pub(crate) async fn answer(
     let Err(refused) = &verification.verdict else {
         return Ok(accepted(verification));
     };
-    let mut response = bearer::refusal(refused, &verification).into_response();
-    if let Some((left, reset)) = left(&verification) {
-        limits(left, reset, response.headers_mut());
-    }
-    Ok(response)
+    Err(bearer::refusal(refused, &verification, app.now()))
 }
 
 /// Without a query, and without what could be an id in it: routes are counted, not requests.
@@ -158,7 +148,7 @@ fn path_only(address: &str) -> String {
 }
 
 fn accepted(verification: Verification) -> Response {
-    let left = left(&verification);
+    let limit = bearer::limit_of(&verification);
     // Room for what every answer has.
     let mut headers = HeaderMap::with_capacity(20);
     let mut set = |name: HeaderName, value: Result<HeaderValue, _>| {
@@ -185,29 +175,14 @@ fn accepted(verification: Verification) -> Response {
     if let Some(at) = verification.retires_at {
         set(retires_at, Ok(HeaderValue::from(at)));
     }
-    if let Some((left, reset)) = left {
-        limits(left, reset, &mut headers);
+    if let Some(limit) = limit {
+        limit.write(&mut headers);
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     *response.headers_mut() = headers;
     response
-}
-
-/// What is left of the narrowest limit, and when it is whole again in ms.
-fn left(verification: &Verification) -> Option<(u32, u64)> {
-    verification.limit_left.zip(verification.limit_reset_ms)
-}
-
-fn limits(left: u32, reset_ms: u64, headers: &mut HeaderMap) {
-    let [remaining, reset, field] = LIMITS;
-    let seconds = reset_ms.div_ceil(1000);
-    headers.insert(remaining, HeaderValue::from(left));
-    headers.insert(reset, HeaderValue::from(seconds));
-    if let Ok(value) = HeaderValue::try_from(format!("\"key\";r={left};t={seconds}")) {
-        headers.insert(field, value);
-    }
 }
 
 #[cfg(test)]

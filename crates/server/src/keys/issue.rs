@@ -164,8 +164,8 @@ fn wish(manager: &Manager, body: &IssueBody) -> Result<NewApiKey, Problem> {
     if !everybody && !owner.as_ref().is_some_and(|owner| manager.is_own(owner)) {
         manager.require("keys:write")?;
     }
-    manager.check_grant(&body.scopes)?;
     let management = body.prefix.trim() == ROOT_PREFIX;
+    manager.check_grant(&body.scopes, management)?;
     if management {
         // A root key can do what its scopes say to the registry itself.
         manager.require("keys:*")?;

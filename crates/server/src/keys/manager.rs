@@ -6,9 +6,10 @@ use std::sync::{Arc, Weak};
 use axum::extract::FromRequestParts;
 use axum::http::HeaderMap;
 use axum::http::request::Parts as RequestParts;
+use keywright_domain::api_keys::format::ROOT_PREFIX;
 use keywright_domain::api_keys::{ApiKey, KeyType, Owner, OwnerKind, PresentedKey};
 use keywright_domain::audit::Actor;
-use keywright_domain::people::OAuthScopes;
+use keywright_domain::people::{OAuthScopes, SessionState};
 use keywright_domain::scopes::{Scope, ScopeSet};
 use keywright_registry::{Caller as KeyCaller, Peppers, Verification, VerifyRequest};
 
@@ -16,9 +17,20 @@ use super::bearer::{self, Presented};
 use crate::caller::Caller;
 use crate::http::cookies::Name;
 use crate::http::{Cookies, Peer};
-use crate::oauth2::access_token;
+use crate::oauth2::access_token::{self, AccessToken};
 use crate::problem::Problem;
 use crate::server::{App, Parts};
+
+/// What a request was let in by, so that work behind its answer can look again.
+#[derive(Clone, Debug)]
+enum Credential {
+    /// A browser session, by its public id.
+    Session(String),
+    /// An access token: a person's or a client's own.
+    Token(Arc<AccessToken>),
+    /// A root key's secret, by its kid.
+    Secret(String),
+}
 
 /// Who asks for something about keys.
 #[derive(Clone, Debug)]
@@ -27,8 +39,14 @@ pub(crate) struct Manager {
     pub(crate) actor: Actor,
     /// The person, where it is one: keys they make can never do more than they may themselves.
     pub(crate) person: Option<String>,
-    /// What may be done to everybody's keys.
+    /// What the caller holds: what may be done to everybody's keys, and the most that a management key
+    /// of its making may do.
     permissions: ScopeSet,
+    /// The most that other keys of its making may do. Their scopes open other services, of which a
+    /// person's access token for this one says nothing: there the person's roles decide.
+    lends: ScopeSet,
+    /// What the request was let in by.
+    credential: Credential,
     /// What may be done to the person's own keys: everything in a browser session, otherwise what the
     /// access token allows.
     own: Option<ScopeSet>,
@@ -109,6 +127,22 @@ impl Manager {
         ))
     }
 
+    /// Refuses an owner whose keys this caller may not see (404, as if they did not exist) or not change
+    /// (403).
+    ///
+    /// # Errors
+    /// 404 `owner_not_found`, 403 `insufficient_scope`.
+    pub(crate) fn check_owner(&self, owner: &Owner, permission: &str) -> Result<(), Problem> {
+        let own = self.is_own(owner);
+        if self.may(permission) || (own && self.may_with_own(permission)) {
+            return Ok(());
+        }
+        if self.may("keys:read") || (own && self.may_with_own("keys:read")) {
+            return Err(self.refuse(permission));
+        }
+        Err(super::owners::not_found())
+    }
+
     /// Whether keys of this owner are the caller's own.
     pub(crate) fn is_own(&self, owner: &Owner) -> bool {
         owner.kind == OwnerKind::Person && self.person.as_deref() == Some(owner.id.as_str())
@@ -132,32 +166,83 @@ impl Manager {
         Ok(self.person.clone())
     }
 
-    /// Whether what the caller could do when the request came is still within what a person may do.
-    pub(crate) fn is_within(&self, held: &ScopeSet) -> bool {
-        held.covers_all(&self.permissions)
+    /// Whether the caller is let in at this moment as it was when its request came: the session, the
+    /// token or the secret has not ended, and none of what it could do was taken away. Who cannot be
+    /// asked about does not go on.
+    pub(crate) async fn stands(&self, app: &App) -> bool {
+        let (registry, held) = (&app.registry, &self.permissions);
+        let lets_in = match &self.credential {
+            Credential::Session(id) => {
+                let session = registry.find_session_by_id(id).await;
+                session.is_ok_and(|session| session.state(app.now()) == SessionState::Active)
+            }
+            Credential::Token(token) => {
+                matches!(access_token::good_now(app, token).await, Ok(Ok(())))
+            }
+            Credential::Secret(kid) => {
+                let scopes = registry.scopes_of_secret(kid).await;
+                matches!(scopes, Ok(Some(scopes)) if scopes.covers_all(held))
+            }
+        };
+        let Some(person) = &self.person else {
+            return lets_in;
+        };
+        // A role that was taken away takes its part of an access token with it.
+        let user = registry.find_user(person).await;
+        lets_in
+            && user
+                .is_ok_and(|user| user.disabled_at.is_none() && user.permissions.covers_all(held))
     }
 
-    /// Programs grant no more than they hold; for people the registry looks at their roles itself.
+    /// What no key that this caller makes, changes, takes over or takes in may exceed.
+    pub(crate) fn held(&self, management: bool) -> &ScopeSet {
+        if management {
+            &self.permissions
+        } else {
+            &self.lends
+        }
+    }
+
+    /// Refuses to hand out a secret of a management key that may do more than the caller. What the
+    /// scopes of other keys open is not this registry's, and `keys:write` says that it gives them out.
     ///
     /// # Errors
     /// 403 `scope_exceeds_creator`.
-    pub(crate) fn check_grant(&self, scopes: &[String]) -> Result<(), Problem> {
-        if self.person.is_some() {
+    pub(crate) fn check_secret_of(&self, key: &ApiKey) -> Result<(), Problem> {
+        if key.prefix.as_str() != ROOT_PREFIX {
             return Ok(());
         }
+        let mut scopes = key.scopes.as_slice().iter();
+        match scopes.find(|scope| !self.permissions.covers(scope)) {
+            Some(scope) => Err(exceeds(scope.as_str())),
+            None => Ok(()),
+        }
+    }
+
+    /// Nobody grants more than they hold: to a management key a person's access token no more than it
+    /// says, whatever roles the person has.
+    ///
+    /// # Errors
+    /// 403 `scope_exceeds_creator`.
+    pub(crate) fn check_grant(&self, scopes: &[String], management: bool) -> Result<(), Problem> {
+        let held = self.held(management);
         for text in scopes {
             // What is no scope is refused by the registry, by its own code.
             let Ok(scope) = Scope::new(text.trim()) else {
                 continue;
             };
-            if !self.permissions.covers(&scope) {
-                let detail = format!("the scope {text} is more than the caller holds");
-                let status = axum::http::StatusCode::FORBIDDEN;
-                return Err(Problem::new(status, "scope_exceeds_creator", detail));
+            if !held.covers(&scope) {
+                return Err(exceeds(scope.as_str()));
             }
         }
         Ok(())
     }
+}
+
+fn exceeds(scope: &str) -> Problem {
+    let detail = format!("the scope {scope} is more than the caller holds");
+    let status = axum::http::StatusCode::FORBIDDEN;
+    Problem::new(status, "scope_exceeds_creator", detail)
 }
 
 impl FromRequestParts<App> for Manager {
@@ -197,6 +282,8 @@ async fn by_token(app: &App, parts: &mut RequestParts) -> Result<Manager, Proble
         actor: Actor::person(&claims.sub).at(peer.address),
         person: None,
         permissions: set_of(&claims.scope),
+        lends: set_of(&claims.scope),
+        credential: Credential::Token(claims),
         own: Some(ScopeSet::default()),
         reports: None,
     })
@@ -215,8 +302,14 @@ fn of_caller(app: &App, caller: Caller) -> Manager {
     Manager {
         actor: caller.actor(),
         permissions: caller.permissions(),
+        lends: caller.user.permissions.clone(),
         reports: Some((Arc::downgrade(app), caller.peer.network())),
         person: Some(caller.user.id.clone()),
+        credential: match caller.token {
+            Some(token) => Credential::Token(token),
+            // A session that is not known any more does not stand.
+            None => Credential::Session(caller.session_id.unwrap_or_default()),
+        },
         own,
     }
 }
@@ -229,13 +322,14 @@ async fn by_key(
 ) -> Result<Manager, Problem> {
     let verification = root_key(app, text, headers, peer).await?;
     let id = verification.key_id.unwrap_or_default();
+    let scopes = verification.scopes.as_deref();
+    let scopes = scopes.cloned().unwrap_or_default();
     Ok(Manager {
         actor: Actor::person(&format!("key:{id}")).at(peer.address),
         person: None,
-        permissions: verification
-            .scopes
-            .map(|scopes| (*scopes).clone())
-            .unwrap_or_default(),
+        permissions: scopes.clone(),
+        lends: scopes,
+        credential: Credential::Secret(verification.kid.unwrap_or_default()),
         own: Some(ScopeSet::default()),
         reports: None,
     })
@@ -256,7 +350,7 @@ async fn root_key(
     let verification = app.registry.verify_api_key(&request, &peppers).await?;
     match &verification.verdict {
         Ok(()) => Ok(verification),
-        Err(refusal) => Err(bearer::refusal(refusal, &verification)),
+        Err(refusal) => Err(bearer::refusal(refusal, &verification, app.now())),
     }
 }
 

@@ -6,21 +6,21 @@ use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywright_domain::api_keys::{ApiKey, Kid, OverlapClock, Rotation, RotationRequest};
-use keywright_domain::base62::random_id;
-use keywright_registry::{RegistryError, RotationStep};
+use keywright_registry::{IdempotencyKey, RegistryError, RotatedOnce, RotationStep};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
 
 use super::change::{ReasonBody, key_for};
 use super::issue::body;
 use super::manager::{Manager, peppers};
 use super::views::{ClientSecretBody, IssuedView, KeyView, RotationView, problem};
-use crate::nodes::receipts::{self, Wait};
+use crate::nodes::receipts::{self, ReceiptView, Wait};
 use crate::problem::Problem;
 use crate::server::App;
 
 /// A wish for a rotation. Left empty: a day of overlap from the first use of the new secret.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RotateBody {
     /// How long the old secret works once its clock runs; 0 ends it at once.
@@ -48,16 +48,48 @@ pub(crate) struct RotationList {
 pub(crate) struct SteppedView {
     key: KeyView,
     rotation: RotationView,
+    /// Which nodes refuse the secret that ended; absent where both go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<ReceiptView>,
 }
 
 impl SteppedView {
-    /// As both are now.
-    pub(crate) fn of(key: &ApiKey, rotation: Rotation, now: i64) -> Self {
+    /// As both are now. One of the two secrets may have ended with the step.
+    pub(crate) async fn of(app: &App, key: &ApiKey, rotation: Rotation, wait: Wait) -> Self {
+        let now = app.now();
+        let ended = key.secrets.iter().any(|secret| {
+            let is_one = secret.kid == rotation.new || Some(&secret.kid) == rotation.old.as_ref();
+            is_one && !secret.state(now).verifies()
+        });
         Self {
             key: KeyView::of(key, now),
             rotation: rotation.into(),
+            receipt: match ended {
+                true => receipts::of(app, key.epoch, wait).await,
+                false => None,
+            },
         }
     }
+}
+
+/// Whether a rotation itself ended a secret that worked: the old one where nothing overlaps, or one
+/// that was pending. An old secret whose end is still to come, or came later, is none of these.
+fn ended_at_once(key: &ApiKey, rotation: &Rotation, now: i64) -> bool {
+    key.secrets.iter().any(|secret| {
+        let ended_at = secret.ended_at.or(secret.retires_at);
+        secret.kid != rotation.new
+            && !secret.state(now).verifies()
+            && ended_at == Some(rotation.created_at)
+    })
+}
+
+/// SHA-256 of what is asked for: of which key, and how.
+fn digest(id: &str, asked: &RotateBody) -> Result<[u8; 32], Problem> {
+    let text = serde_json::to_vec(&("rotation", id, asked));
+    let text = text.map_err(|_| {
+        Problem::bad_request("invalid_body", "the body is not what this address takes")
+    })?;
+    Ok(Sha256::digest(text).into())
 }
 
 fn request(asked: &RotateBody) -> Result<RotationRequest, Problem> {
@@ -74,12 +106,6 @@ fn request(asked: &RotateBody) -> Result<RotationRequest, Problem> {
             .map_err(|_| Problem::bad_request("invalid_kid", "replaces: no kid of ours"))?,
         compromised: asked.compromised.clone(),
     })
-}
-
-/// `Idempotency-Key`: the rotation's id. A retry with the same one never rotates twice (AC-138).
-fn rotation_id(headers: &HeaderMap) -> Result<String, Problem> {
-    let given = idempotency_key(headers)?;
-    Ok(given.unwrap_or_else(|| random_id(&mut rand::rng())))
 }
 
 /// What the caller names its request by, so that it can be sent again.
@@ -102,15 +128,16 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     }
 }
 
-/// Gives a key a new secret; the old one works until the overlap ends.
+/// Gives a key a new secret; the old one works until the overlap ends. With an `Idempotency-Key`, the
+/// same request again is answered with the same rotation and never rotates twice (AC-138).
 #[utoipa::path(
     post, path = "/api/v1/keys/{id}/rotations", tag = "keys", request_body = RotateBody,
-    params(("id" = String, Path, description = "The key"), ("Idempotency-Key" = Option<String>, Header, description = "A retry with the same one never rotates twice"),
+    params(("id" = String, Path, description = "The key"), ("Idempotency-Key" = Option<String>, Header, description = "8 to 64 letters, digits, dots, dashes or underscores; remembered for seven days, for each caller"),
         ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes where the old secret ends at once; 1000 if it is left out")),
     responses(
         (status = 201, description = "Rotated", body = IssuedView),
         (status = 200, description = "It was carried out before; its secret is not shown again", body = IssuedView),
-        (status = 409, description = "Somebody else rotated meanwhile, or the key was revoked"),
+        (status = 409, description = "Somebody else rotated meanwhile, the key was revoked, or the Idempotency-Key was used with another request"),
     )
 )]
 pub(crate) async fn rotate(
@@ -126,41 +153,39 @@ pub(crate) async fn rotate(
         given => body(given)?,
     };
     let key = key_for(&app, &manager, &id, "keys:write").await?;
-    let rotation_id = rotation_id(&headers)?;
+    manager.check_secret_of(&key)?;
+    let once = match idempotency_key(&headers)? {
+        Some(name) => Some(IdempotencyKey {
+            name,
+            request: digest(&id, &asked)?,
+        }),
+        None => None,
+    };
     let wish = request(&asked)?;
+    let client = asked.client_secret.as_ref().map(|secret| secret.read());
+    let client = client.transpose()?;
     let peppers = peppers(&app)?;
-    let registry = &app.registry;
-    let actor = &manager.actor;
-    let done = match &asked.client_secret {
-        Some(secret) => registry
-            .rotate_api_key_to(actor, &id, &wish, &rotation_id, &secret.read()?, &peppers)
-            .await
-            .map(|(key, _)| (key, None)),
-        None => registry
-            .rotate_api_key(actor, &id, &wish, &rotation_id, &peppers)
-            .await
-            .map(|issued| (issued.key, Some(issued.plain))),
-    };
-    let (status, key, plain) = match done {
-        Ok((key, plain)) => (StatusCode::CREATED, key, plain),
+    let (actor, client) = (&manager.actor, client.as_ref());
+    let rotated =
+        app.registry
+            .rotate_api_key_once(actor, &id, &wish, client, once.as_ref(), &peppers);
+    let (status, key, rotation, plain) = match rotated.await.map_err(problem)? {
+        RotatedOnce::Now {
+            key,
+            rotation,
+            plain,
+        } => (StatusCode::CREATED, key, rotation, plain),
         // A retry: the same answer, as far as it can be given again.
-        Err(RegistryError::RotationAlreadyDone { .. }) => {
-            let mine = registry.list_rotations(&id).await?;
-            if !mine.iter().any(|rotation| rotation.id == rotation_id) {
-                return Err(problem(RegistryError::RotationNotFound));
-            }
-            let (key, _) = registry.find_api_key(&key.id).await?;
-            (StatusCode::OK, key, None)
-        }
-        Err(error) => return Err(problem(error)),
+        RotatedOnce::Before { key, rotation } => (StatusCode::OK, key, rotation, None),
     };
-    let mut view = IssuedView::of(&key, plain.as_ref(), app.now());
-    view.secret_was_shown = status == StatusCode::OK && asked.client_secret.is_none();
-    view.rotation_id = Some(rotation_id);
-    // Only then something was taken away with it.
-    if asked.overlap_ms == Some(0) || asked.compromised.is_some() {
+    let now = app.now();
+    let mut view = IssuedView::of(&key, plain.as_ref(), now);
+    view.secret_was_shown = status == StatusCode::OK && client.is_none();
+    // Only what was taken away with it has a receipt, whatever was asked for.
+    if ended_at_once(&key, &rotation, now) {
         view.receipt = receipts::of(&app, key.epoch, wait).await;
     }
+    view.rotation_id = Some(rotation.id);
     let headers = [(header::CACHE_CONTROL, "no-store")];
     Ok((status, headers, Json(view)).into_response())
 }
@@ -185,13 +210,15 @@ pub(crate) async fn list(
 /// `promote`, `cancel`, `roll-back` or `finish` of the rotation that is under way.
 #[utoipa::path(
     post, path = "/api/v1/keys/{id}/rotations/current/{step}", tag = "keys",
-    params(("id" = String, Path, description = "The key"), ("step" = String, Path, description = "promote, cancel, roll-back or finish")),
+    params(("id" = String, Path, description = "The key"), ("step" = String, Path, description = "promote, cancel, roll-back or finish"),
+        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes where a secret ends; 1000 if it is left out")),
     responses((status = 200, description = "Done", body = SteppedView), (status = 409, description = "There is no such rotation, or it is too late"))
 )]
 pub(crate) async fn step(
     State(app): State<App>,
     manager: Manager,
     Path((id, step)): Path<(String, String)>,
+    wait: Wait,
 ) -> Result<Json<SteppedView>, Problem> {
     let step = match step.as_str() {
         "promote" => RotationStep::Promote,
@@ -209,7 +236,7 @@ pub(crate) async fn step(
         .step_rotation(&manager.actor, &id, step)
         .await
         .map_err(problem)?;
-    Ok(Json(SteppedView::of(&key, rotation, app.now())))
+    Ok(Json(SteppedView::of(&app, &key, rotation, wait).await))
 }
 
 /// Ends one secret of a key; the key and its other secret go on.

@@ -10,7 +10,7 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywright_domain::SecretText;
-use keywright_domain::api_keys::{Environment, KeyType, PresentedKey, Refusal};
+use keywright_domain::api_keys::{Environment, KeyType, PresentedKey, RateLimit, Refusal};
 use keywright_domain::scopes::{Scope, ScopeRequirement, ScopeSet};
 use keywright_registry::{Caller, Verification, VerifyRequest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -20,6 +20,7 @@ use super::bearer;
 use super::issue::body;
 use super::manager::{Manager, peppers, root_request};
 use crate::http::Peer;
+use crate::operations::RequestId;
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -147,7 +148,10 @@ pub(crate) struct VerifyView {
     limit: Option<String>,
     /// When it is worth trying again, in milliseconds.
     retry_after_ms: Option<i64>,
-    /// Requests left on the narrowest limit.
+    /// The limit that `limit_left` speaks of, where the key has limits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit_policy: Option<LimitPolicyView>,
+    /// Requests left on the narrowest limit, or on the one that is reached.
     limit_left: Option<u32>,
     /// When that limit is whole again, in milliseconds.
     limit_reset_ms: Option<u64>,
@@ -160,6 +164,31 @@ pub(crate) struct VerifyView {
     /// Every change up to this one of `/api/v1/events` is taken into account: who remembers this answer
     /// forgets it when a later one names the key.
     as_of: i64,
+    /// The request that was answered, as in `X-Request-Id`; of many keys it stands beside the results.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+}
+
+/// What a limit allows: what a service says in `RateLimit-Policy`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct LimitPolicyView {
+    name: String,
+    /// Requests a period.
+    count: u32,
+    period_ms: u32,
+    /// Requests beyond them that may come at once.
+    burst: u32,
+}
+
+impl From<&RateLimit> for LimitPolicyView {
+    fn from(limit: &RateLimit) -> Self {
+        Self {
+            name: limit.name().to_owned(),
+            count: limit.count(),
+            period_ms: limit.period_ms(),
+            burst: limit.burst(),
+        }
+    }
 }
 
 fn as_text<S: Serializer>(text: &Option<Arc<str>>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -204,12 +233,14 @@ impl VerifyView {
             missing_scopes: missing,
             limit,
             retry_after_ms: retry,
+            limit_policy: verification.limit.as_ref().map(LimitPolicyView::from),
             limit_left: verification.limit_left,
             limit_reset_ms: verification.limit_reset_ms,
             credits_left: verification.credits_left,
             refill_at: refill,
             every_use_counts: verification.every_use_counts,
             as_of,
+            request_id: None,
         }
     }
 }
@@ -218,6 +249,8 @@ impl VerifyView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct VerifyMany {
     results: Vec<VerifyView>,
+    /// The request that was answered, as in `X-Request-Id`.
+    request_id: String,
 }
 
 /// One answer, or as many as there were keys: how the OpenAPI document has it.
@@ -273,6 +306,7 @@ impl Needs {
 pub(crate) async fn verify(
     State(app): State<App>,
     manager: Manager,
+    RequestId(request_id): RequestId,
     given: Result<Json<VerifyAsk>, JsonRejection>,
 ) -> Result<Response, Problem> {
     manager.require(PERMISSION)?;
@@ -281,7 +315,8 @@ pub(crate) async fn verify(
         VerifyAsk::Many { keys } => (keys, false),
     };
     let needs = all_needs(&asked)?;
-    Ok(answered(verify_all(&app, &asked, &needs).await?, is_one))
+    let views = verify_all(&app, &asked, &needs).await?;
+    Ok(answered(views, is_one, request_id))
 }
 
 /// What each key is needed for.
@@ -361,6 +396,7 @@ impl ByRootKey {
         app: &App,
         peer: &Peer,
         headers: &HeaderMap,
+        request_id: &str,
     ) -> Result<Response, Problem> {
         static NEEDED: LazyLock<Option<Scope>> = LazyLock::new(|| Scope::new(PERMISSION).ok());
         let may = |root: &Verification| {
@@ -382,25 +418,32 @@ impl ByRootKey {
             Some(root) if may(&root) => {}
             Some(root) => {
                 return Err(match &root.verdict {
-                    Err(refusal) => bearer::refusal(refusal, &root),
+                    Err(refusal) => bearer::refusal(refusal, &root, app.now()),
                     Ok(()) => Problem::insufficient_scope(PERMISSION),
                 });
             }
             None => return Err(crate::problem::store_unavailable()),
         }
         let views = verified.map(|one| VerifyView::of(one, as_of)).collect();
-        Ok(answered(views, self.is_one))
+        Ok(answered(views, self.is_one, request_id.to_owned()))
     }
 }
 
 /// JSON that no cache keeps.
-fn answered(mut views: Vec<VerifyView>, is_one: bool) -> Response {
+fn answered(mut views: Vec<VerifyView>, is_one: bool, request_id: String) -> Response {
     let mut text = Vec::with_capacity(512 * views.len().max(1));
     let written = match views.pop() {
-        Some(view) if is_one => serde_json::to_writer(&mut text, &view),
+        Some(mut view) if is_one => {
+            view.request_id = Some(request_id);
+            serde_json::to_writer(&mut text, &view)
+        }
         last => {
             views.extend(last);
-            serde_json::to_writer(&mut text, &VerifyMany { results: views })
+            let many = VerifyMany {
+                results: views,
+                request_id,
+            };
+            serde_json::to_writer(&mut text, &many)
         }
     };
     if let Err(error) = written {

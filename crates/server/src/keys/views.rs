@@ -277,7 +277,7 @@ pub(crate) struct IssuedView {
     /// The rotation, where it was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rotation_id: Option<String>,
-    /// Which nodes refuse the old secret, where it ended at once.
+    /// Which nodes refuse the secret that ended with it; absent where the old one goes on for now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) receipt: Option<ReceiptView>,
     /// This answers a request that was answered before. The secret was in that answer and is in no

@@ -271,6 +271,7 @@ fn read((allowed, limit, remaining, wait_ms, reset_ms): Answer) -> Option<LimitA
     let reset_ms = u64::try_from(reset_ms).ok()?;
     Some(match allowed {
         1 => LimitAnswer::Allowed {
+            limit: usize::try_from(limit).ok()?,
             remaining: Some(remaining),
             reset_ms,
         },
@@ -316,6 +317,7 @@ mod tests {
         assert_eq!(
             read((1, 0, 4, 0, 17)),
             Some(LimitAnswer::Allowed {
+                limit: 0,
                 remaining: Some(4),
                 reset_ms: 17
             })

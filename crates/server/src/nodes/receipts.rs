@@ -76,6 +76,8 @@ fn milliseconds(time: Duration) -> f64 {
 pub(crate) struct EndedView {
     #[serde(flatten)]
     key: KeyView,
+    /// Which nodes refuse what was taken away; absent where nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<ReceiptView>,
 }
 
@@ -137,7 +139,15 @@ pub(crate) async fn of(app: &App, version: i64, wait: Wait) -> Option<ReceiptVie
 
 /// A key that lost something as an answer, with its `ETag` and its receipt.
 pub(crate) async fn ended(app: &App, key: &ApiKey, wait: Wait) -> Response {
-    let receipt = of(app, key.epoch, wait).await;
+    changed(app, key, Some(wait)).await
+}
+
+/// A key as an answer, with its `ETag`, and with a receipt where there is something to wait for.
+pub(crate) async fn changed(app: &App, key: &ApiKey, wait: Option<Wait>) -> Response {
+    let receipt = match wait {
+        Some(wait) => of(app, key.epoch, wait).await,
+        None => None,
+    };
     let headers = [
         (header::CACHE_CONTROL, "no-store".to_owned()),
         (header::ETAG, format!("\"{}\"", key.epoch)),

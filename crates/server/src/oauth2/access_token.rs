@@ -9,7 +9,7 @@ use keywright_domain::base62::random_id;
 use keywright_domain::people::OAuthScopes;
 use serde::{Deserialize, Serialize};
 
-use super::opened::AccessToken;
+pub(crate) use super::opened::AccessToken;
 use crate::problem::Problem;
 use crate::server::App;
 use crate::signing::{ACCESS_TYPE, Alg, TokenProblem};
@@ -200,16 +200,32 @@ pub(crate) async fn inspect(
     if claims.iss != app.settings.issuer.as_str() {
         return Ok(Err("issuer_mismatch"));
     }
+    Ok(match good_now(app, &claims).await? {
+        Ok(()) => Ok(claims),
+        Err(code) => Err(code),
+    })
+}
+
+/// Whether a token whose signature was checked is good at this moment: its times, and what was ended
+/// before its time.
+///
+/// # Errors
+/// The stable code of what is wrong with it; [`Problem`] if that cannot be found out.
+pub(crate) async fn good_now(
+    app: &App,
+    claims: &AccessClaims,
+) -> Result<Result<(), &'static str>, Problem> {
+    let now = app.now() / 1000;
     if now >= claims.exp + LEEWAY_S {
         return Ok(Err("token_expired"));
     }
     if now + LEEWAY_S < claims.nbf {
         return Ok(Err("token_not_yet_valid"));
     }
-    if crate::sessions::is_denied(app, &claims).await? {
+    if crate::sessions::is_denied(app, claims).await? {
         return Ok(Err("token_revoked"));
     }
-    Ok(Ok(claims))
+    Ok(Ok(()))
 }
 
 /// The access token of an API request: ours, for our own API, good now.

@@ -15,7 +15,7 @@ use crate::http::peer::client_address;
 use crate::server::App;
 
 /// Around every request, outermost of ours.
-pub(super) async fn around<Inner, Answer>(app: &App, request: Request, inner: Inner) -> Response
+pub(super) async fn around<Inner, Answer>(app: &App, mut request: Request, inner: Inner) -> Response
 where
     Inner: FnOnce(Request) -> Answer,
     Answer: Future<Output = Response>,
@@ -27,6 +27,8 @@ where
         .extensions()
         .get::<MatchedPath>()
         .map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
+    let id = request_id::RequestId(begun.id.clone());
+    request.extensions_mut().insert(id);
     let mut response = inner(request).instrument(begun.span().clone()).await;
     let metrics = &app.operations.metrics;
     let method = begun.method;
@@ -77,6 +79,11 @@ impl Begun {
     /// What every line of the log that the request causes belongs to.
     pub(super) fn span(&self) -> &tracing::Span {
         &self.span
+    }
+
+    /// Its id.
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Who asks.

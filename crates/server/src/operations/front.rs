@@ -153,7 +153,8 @@ impl Front {
                 return Ok(Err(body));
             };
             let peer = Peer::at(begun.client(), &parts.headers);
-            asked.answer(&self.app, &peer, &parts.headers).await.map(Ok)
+            let answer = asked.answer(&self.app, &peer, &parts.headers, begun.id());
+            answer.await.map(Ok)
         };
         let answer = within::guarded(self.limit, &arrived, answer)
             .instrument(begun.span().clone())

@@ -12,6 +12,8 @@ mod request_id;
 pub(crate) mod telemetry;
 mod within;
 
+pub(crate) use request_id::RequestId;
+
 #[cfg(test)]
 mod tests;
 

@@ -27,6 +27,7 @@ use crate::{key_service, keys, nodes, rp, sessions, sign_in, users, webhooks};
         keys::change::disable,
         keys::change::enable,
         keys::change::define_scope,
+        keys::owners::revoke_keys,
         keys::rotate::rotate,
         keys::rotate::list,
         keys::rotate::step,

@@ -1,10 +1,26 @@
 //! The id of a request: it stands in the answer and in every line of the log that the request causes.
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use keywright_domain::base62::random_id;
 
 pub(super) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 const LONGEST: usize = 64;
+
+/// The id of the request that a handler answers.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub(crate) String);
+
+impl<S: Sync> FromRequestParts<S> for RequestId {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Self::Rejection> {
+        // Another program may mount the routes without what goes around them.
+        let known = parts.extensions.get::<Self>().cloned();
+        Ok(known.unwrap_or_else(|| Self(made())))
+    }
+}
 
 /// The id that a trusted proxy gave, otherwise a new one: strangers do not write into our log.
 pub(super) fn of(headers: &HeaderMap, by_trusted_proxy: bool) -> String {

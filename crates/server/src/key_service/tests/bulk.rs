@@ -262,3 +262,95 @@ async fn ac_182_people_change_their_own_keys_and_stop_when_they_may_no_more() {
     let view = ended(&mut root, &id).await;
     assert_eq!(view["state"], "stopped", "{view}");
 }
+
+/// The keys of a list that are still good.
+async fn good(root: &mut Program, keys: &[(String, String)]) -> usize {
+    let mut good = 0;
+    for (_, secret) in keys {
+        good += usize::from(verdict(root, secret).await["code"] == "valid");
+    }
+    good
+}
+
+#[tokio::test]
+async fn an_operation_ends_with_the_root_key_that_began_it() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    for how in ["revoke", "disable"] {
+        let keys = tagged(&mut root, 6).await;
+        let wish = json!({ "name": "Cleaner", "prefix": "kw_root", "scopes": ["keys:*"] });
+        let cleaner = root.issue(wish).await;
+        let mut program = Program {
+            browser: server.browser(),
+            key: secret_of(&cleaner),
+        };
+        // Its own end is the third of what it asks for.
+        let mut ids: Vec<_> = keys.iter().map(|(id, _)| id.clone()).collect();
+        ids.insert(2, id_of(&cleaner));
+        let bulk = begin(&mut program, json!({ "operation": how, "ids": ids })).await;
+        let view = ended(&mut root, &bulk).await;
+        assert_eq!(
+            (&view["state"], &view["done"]),
+            (&json!("stopped"), &json!(3)),
+            "{view}"
+        );
+        assert_eq!(good(&mut root, &keys).await, 4);
+    }
+}
+
+#[tokio::test]
+async fn an_operation_ends_with_the_session_or_the_token_that_began_it() {
+    use keywright_domain::people::OAuthScopes;
+
+    use crate::sessions::tests::give_access;
+
+    const MANY: usize = 250;
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let owner = server.add_user("boss@example.org", &["owner"]).await;
+    let keys = tagged(&mut root, MANY).await;
+    let filter = json!({ "tag": "old", "state": "live" });
+    let order = json!({ "operation": "disable", "filter": filter });
+    server
+        .add_client("cleaner", None, |new| {
+            new.scopes = OAuthScopes::parse("keys:*").unwrap();
+        })
+        .await;
+    let mut left = MANY;
+    for by_token in [false, true] {
+        let begun = if by_token {
+            let access = give_access(&server, &owner, None, "cleaner", "keys:*").await;
+            let mut program = Program {
+                browser: server.browser(),
+                key: access.token,
+            };
+            let begun = program.post("/api/v1/bulk", order.clone()).await;
+            // The person takes the application's access away.
+            let mut browser = server.sign_in_as(&owner).await;
+            let csrf = browser.cookie("csrf_token").unwrap_or("").to_owned();
+            let headers = [("x-csrf-token", csrf.as_str())];
+            let none = axum::body::Body::empty();
+            let path = "/api/v1/applications/cleaner";
+            let gone = browser.send(Method::DELETE, path, &headers, none).await;
+            assert!(gone.status.is_success(), "{} {}", gone.status, gone.text);
+            begun
+        } else {
+            let mut other = server.sign_in_as(&owner).await;
+            let begun = other.json(Method::POST, "/api/v1/bulk", &order).await;
+            let path = "/api/v1/sessions/revoke-all";
+            let out = other.json(Method::POST, path, &json!({})).await;
+            assert!(out.status.is_success(), "{} {}", out.status, out.text);
+            begun
+        };
+        assert_eq!(begun.status, StatusCode::ACCEPTED, "{}", begun.text);
+        let view = ended(&mut root, begun.json()["id"].as_str().unwrap()).await;
+        assert_eq!(view["state"], "stopped", "by token: {by_token}, {view}");
+        let still = good(&mut root, &keys).await;
+        assert_eq!(
+            still,
+            left - usize::try_from(view["done"].as_i64().unwrap()).unwrap()
+        );
+        assert!(still > 0, "nothing was left to be stopped");
+        left = still;
+    }
+}

@@ -189,7 +189,7 @@ async fn ac_155_a_key_moves_and_its_string_works_before_during_and_after() {
         "valid",
         "the copy verifies"
     );
-    fine(
+    let ended = fine(
         &from
             .post(
                 &format!("/api/v1/keys/{id}/end-copy"),
@@ -197,6 +197,7 @@ async fn ac_155_a_key_moves_and_its_string_works_before_during_and_after() {
             )
             .await,
     );
+    assert_eq!(ended["receipt"]["complete"], true, "{ended}");
     assert_eq!(verdict(&mut from, &key).await["code"], "revoked");
     assert_eq!(verdict(&mut to, &key).await["code"], "valid");
     let kept = id_of(&from.issue(wish()).await);

@@ -48,6 +48,7 @@ fn told(answer: &Answer) -> (StatusCode, Vec<(String, String)>, Value) {
     let mut body = answer.json();
     if let Some(body) = body.as_object_mut() {
         body.remove("as_of");
+        body.remove("request_id");
     }
     (answer.status, headers, body)
 }

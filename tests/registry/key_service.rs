@@ -2,12 +2,17 @@
 //! in pages, issues that are asked for again, operations over many keys.
 
 use anyhow::{Context as _, Result};
-use keywright_domain::api_keys::{DAY_MS, RotationRequest};
+use keywright_domain::api_keys::lifecycle::KnownScope;
+use keywright_domain::api_keys::{DAY_MS, Environment, Policy, PolicyEnvironment, RotationRequest};
 use keywright_domain::audit::Actor;
+use keywright_domain::people::Sealed;
 use keywright_domain::schedules::Schedule;
+use keywright_domain::scopes::Scope;
+use keywright_registry::outbox::NewWebhook;
 use keywright_registry::{
-    AuditQuery, BulkFailure, BulkProgress, BulkState, ChangedSubject, ClientSecret, IdempotencyKey,
-    IssuedOnce, LocalRegistry, NewBulk, RegistryError, RotatedOnce,
+    AuditQuery, BulkFailure, BulkProgress, BulkState, ChangedSubject, Claim, ClientSecret,
+    Conditions, DeliveryOutcome, IdempotencyKey, IssuedOnce, LocalRegistry, NewBulk, RegistryError,
+    RotatedOnce, Seen, Thing,
 };
 
 use super::{START, wish};
@@ -241,6 +246,316 @@ async fn ac_138_an_issue_that_is_asked_for_again_is_the_same_key_on_every_node()
     Ok(())
 }
 
+fn named(name: &str, request: u8) -> IdempotencyKey {
+    IdempotencyKey {
+        name: name.into(),
+        request: [request; 32],
+    }
+}
+
+fn hook(url: &str) -> NewWebhook {
+    NewWebhook {
+        url: url.into(),
+        events: vec!["*".into()],
+        description: String::new(),
+        secret: Sealed::new(vec![1, 2, 3]),
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_one_write_is_done_once_under_a_name_on_every_node() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let other = fixture.second().await?;
+    let actor = &fixture.actor;
+    let under = |registry: &LocalRegistry, name: &str, request: u8| {
+        registry.under(Conditions::default().once(actor, named(name, request)))
+    };
+    // Many at the same moment, on two nodes.
+    let mut made = Vec::new();
+    let mut before = Vec::new();
+    let tries = (0..24).map(|number| {
+        let node = if number % 2 == 0 {
+            &fixture.registry
+        } else {
+            &other
+        };
+        let (registry, actor) = (under(node, "a", 1), actor.clone());
+        tokio::spawn(async move {
+            registry
+                .add_webhook(&actor, &hook("https://a.example/"))
+                .await
+        })
+    });
+    for one in tries.collect::<Vec<_>>() {
+        match one.await? {
+            Ok(webhook) => made.push(webhook.id),
+            Err(RegistryError::DoneBefore { made }) => before.push(made),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    assert_eq!((made.len(), before.len()), (1, 23));
+    assert!(before.iter().all(|id| *id == made[0]), "{before:?}");
+    assert_eq!(other.list_webhooks().await?.len(), 1);
+    let reused = under(&other, "a", 2).add_webhook(actor, &hook("https://b.example/"));
+    assert!(matches!(
+        reused.await,
+        Err(RegistryError::IdempotencyKeyReused)
+    ));
+    // A refusal is not remembered: what it wrote is undone with the name.
+    let none = under(&other, "b", 1).remove_webhook(actor, "nobody").await;
+    assert!(matches!(none, Err(RegistryError::WebhookNotFound)));
+    under(&other, "b", 2)
+        .add_webhook(actor, &hook("https://b.example/"))
+        .await?;
+    // Conditions are for one write.
+    let twice = under(&other, "c", 1);
+    twice
+        .add_webhook(actor, &hook("https://c.example/"))
+        .await?;
+    assert!(
+        twice
+            .add_webhook(actor, &hook("https://c.example/"))
+            .await
+            .is_err()
+    );
+    // After a week the name means nothing any more.
+    fixture.set_clock(START + 8 * DAY_MS);
+    under(&other, "d", 1)
+        .add_webhook(actor, &hook("https://d.example/"))
+        .await?;
+    under(&other, "a", 2)
+        .add_webhook(actor, &hook("https://e.example/"))
+        .await?;
+    other.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_two_nodes_that_saw_the_same_one_changes_it() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let other = fixture.second().await?;
+    let place = PolicyEnvironment::One(Environment::LIVE);
+    let policy = |drain_ms: i64| Policy {
+        drain_ms,
+        ..Policy::default_for(Environment::LIVE)
+    };
+    let mut stands: Option<Policy> = None;
+    for round in 0..4_i64 {
+        let tries = (0..12_i64).map(|number| {
+            let node = if number % 2 == 0 {
+                &fixture.registry
+            } else {
+                &other
+            };
+            let before = stands.clone();
+            let seen =
+                Conditions::default().when(Thing::Policy(place.clone()), move |seen| {
+                    match (seen, &before) {
+                        (None, None) => true,
+                        (Some(Seen::Policy(now)), Some(before)) => now == before,
+                        _ => false,
+                    }
+                });
+            let registry = node.under(seen);
+            let (actor, policy) = (fixture.actor.clone(), policy(60_000 + 100 * round + number));
+            tokio::spawn(async move { (registry.set_policy(&actor, &policy).await, policy) })
+        });
+        let (mut made, mut late) = (Vec::new(), 0);
+        for one in tries.collect::<Vec<_>>() {
+            match one.await? {
+                (Ok(()), policy) => made.push(policy),
+                (Err(RegistryError::Precondition), _) => late += 1,
+                (Err(error), _) => return Err(error.into()),
+            }
+        }
+        assert_eq!((made.len(), late), (1, 11), "round {round}");
+        assert_eq!(other.list_policies().await?, made);
+        stands = made.pop();
+    }
+    // What was refused left nothing behind: no event, and nothing of whoever shared its commit.
+    let query = AuditQuery {
+        limit: 500,
+        ..AuditQuery::default()
+    };
+    let events = fixture.registry.list_audit_events(query).await?.items;
+    let set = events.iter().filter(|event| event.action == "policy.set");
+    assert_eq!(set.count(), 4);
+    // Under a name, a retry is told that it was done, though the state is another by now.
+    let both = || {
+        Conditions::default()
+            .once(&fixture.actor, named("p", 1))
+            .when(
+                Thing::Policy(place.clone()),
+                |seen| matches!(seen, Some(Seen::Policy(policy)) if policy.drain_ms < 70_000),
+            )
+    };
+    let last = policy(70_000);
+    fixture
+        .registry
+        .under(both())
+        .set_policy(&fixture.actor, &last)
+        .await?;
+    let again = other.under(both()).set_policy(&fixture.actor, &last).await;
+    assert!(
+        matches!(again, Err(RegistryError::DoneBefore { .. })),
+        "{again:?}"
+    );
+    other.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn lists_of_rotations_deliveries_and_operations_are_pages() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let key = fixture.issue("pages").await?.key.id;
+    let mut last = String::new();
+    for number in 0..23 {
+        // Some in one moment.
+        fixture.set_clock(START + 1000 * (number / 4));
+        let request = super::from_issue(0);
+        let id = super::rand_text();
+        registry
+            .rotate_api_key(&fixture.actor, &key, &request, &id, &fixture.peppers)
+            .await?;
+        last = id;
+        let told = DeliveryOutcome::Delivered;
+        registry
+            .record_delivery(&fixture.actor, &last, "place", &told)
+            .await?;
+    }
+    for _ in 0..17 {
+        let told = DeliveryOutcome::Delivered;
+        registry
+            .record_delivery(&fixture.actor, &last, "place", &told)
+            .await?;
+        let new = NewBulk {
+            operation: "enable".into(),
+            total: 0,
+            reason: String::new(),
+        };
+        registry.begin_bulk(&fixture.actor, &new).await?;
+    }
+    let (mut ids, mut times, mut cursor) = (Vec::new(), Vec::new(), None);
+    loop {
+        let page = registry.page_rotations(&key, cursor.as_deref(), 5).await?;
+        assert!(page.items.len() <= 5);
+        times.extend(page.items.iter().map(|one| one.created_at));
+        ids.extend(page.items.into_iter().map(|one| one.id));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
+    assert_eq!((ids.len(), distinct.len()), (23, 23));
+    assert!(times.is_sorted_by(|a, b| a >= b), "newest first");
+    assert_eq!(registry.find_rotation(&key, &last).await?.id, last);
+    let foreign = registry.find_rotation("another", &last).await;
+    assert!(matches!(foreign, Err(RegistryError::RotationNotFound)));
+    let (mut ids, mut cursor) = (std::collections::BTreeSet::new(), None);
+    loop {
+        let page = registry
+            .list_deliveries(&last, cursor.as_deref(), 4)
+            .await?;
+        ids.extend(page.items.into_iter().map(|one| one.id));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(ids.len(), 18);
+    let (mut ids, mut cursor) = (std::collections::BTreeSet::new(), None);
+    loop {
+        let page = registry.list_bulk(None, cursor.as_deref(), 4).await?;
+        ids.extend(page.items.into_iter().map(|one| one.id));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    assert_eq!(ids.len(), 17);
+    assert!(registry.page_rotations(&key, Some("x"), 5).await.is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_scope_goes_when_no_key_holds_it_by_its_name() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    for name in ["a_b:read", "axb:read", "a_b:read_all"] {
+        let scope = KnownScope {
+            scope: Scope::new(name)?,
+            description: String::new(),
+            low_risk: false,
+        };
+        registry.define_scope(actor, scope).await?;
+    }
+    let mut wish = wish("held");
+    wish.scopes = vec!["axb:read".into(), "a_b:read_all".into()];
+    fixture.issue_as(&wish).await?;
+    // Neither the underscore nor the beginning of a name makes it another one's.
+    registry
+        .remove_scope(actor, &Scope::new("a_b:read")?)
+        .await?;
+    for name in ["axb:read", "a_b:read_all"] {
+        let held = registry.remove_scope(actor, &Scope::new(name)?).await;
+        assert!(
+            matches!(held, Err(RegistryError::ScopeInUse(_))),
+            "{name}: {held:?}"
+        );
+    }
+    let gone = registry.remove_scope(actor, &Scope::new("a_b:read")?).await;
+    assert!(matches!(gone, Err(RegistryError::ScopeNotFound)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_request_of_many_writes_is_one_nodes_until_it_is_silent() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let other = fixture.second().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let Claim::Mine(first) = registry.claim_request(actor, &named("a", 1)).await? else {
+        anyhow::bail!("nobody else had it");
+    };
+    let busy = other.claim_request(actor, &named("a", 1)).await;
+    assert!(
+        matches!(busy, Err(RegistryError::RequestUnderWay)),
+        "{busy:?}"
+    );
+    let reused = other.claim_request(actor, &named("a", 2)).await;
+    assert!(matches!(reused, Err(RegistryError::IdempotencyKeyReused)));
+    // It speaks for itself, and is let alone.
+    fixture.set_clock(START + 25_000);
+    assert!(registry.renew_claim(&first).await?);
+    fixture.set_clock(START + 50_000);
+    let busy = other.claim_request(actor, &named("a", 1)).await;
+    assert!(matches!(busy, Err(RegistryError::RequestUnderWay)));
+    // The process ended: another node takes it up, and the first one's word is not taken any more.
+    fixture.set_clock(START + 56_000);
+    let Claim::Mine(second) = other.claim_request(actor, &named("a", 1)).await? else {
+        anyhow::bail!("it was silent for too long");
+    };
+    assert!(!registry.answer_claim(&first, "the first").await?);
+    assert!(!registry.renew_claim(&first).await?);
+    registry.drop_claim(&first).await?;
+    assert!(other.answer_claim(&second, "the second").await?);
+    let told = registry.claim_request(actor, &named("a", 1)).await?;
+    assert!(
+        matches!(&told, Claim::Answered(text) if text == "the second"),
+        "{told:?}"
+    );
+    // What failed is free again.
+    let Claim::Mine(failed) = registry.claim_request(actor, &named("b", 1)).await? else {
+        anyhow::bail!("nobody else had it");
+    };
+    registry.drop_claim(&failed).await?;
+    let again = other.claim_request(actor, &named("b", 1)).await?;
+    assert!(matches!(again, Claim::Mine(_)));
+    other.close().await;
+    Ok(())
+}
+
 #[tokio::test]
 async fn ac_138_a_rotation_that_is_asked_for_again_is_the_same_one_on_every_node() -> Result<()> {
     let fixture = super::fixture().await?;
@@ -360,12 +675,19 @@ async fn an_operation_tells_how_far_it_came_and_that_nobody_speaks_for_it() -> R
         (found.state, found.finished_at),
         (BulkState::Cancelled, Some(START + 31_000))
     );
-    assert_eq!(registry.list_bulk(Some("nobody")).await?.len(), 0);
-    assert_eq!(registry.list_bulk(None).await?.len(), 1);
+    assert_eq!(
+        registry
+            .list_bulk(Some("nobody"), None, 100)
+            .await?
+            .items
+            .len(),
+        0
+    );
+    assert_eq!(registry.list_bulk(None, None, 100).await?.items.len(), 1);
     fixture.set_clock(START + 40 * DAY_MS);
     registry.begin_bulk(&fixture.actor, &new).await?;
     assert_eq!(
-        registry.list_bulk(None).await?.len(),
+        registry.list_bulk(None, None, 100).await?.items.len(),
         1,
         "the old one is forgotten"
     );
@@ -375,8 +697,9 @@ async fn an_operation_tells_how_far_it_came_and_that_nobody_speaks_for_it() -> R
         Some("operation_not_found")
     );
     registry
-        .list_bulk(None)
+        .list_bulk(None, None, 100)
         .await?
+        .items
         .first()
         .context("one is left")?;
     Ok(())

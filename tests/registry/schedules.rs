@@ -484,7 +484,10 @@ async fn ac_137_a_failed_delivery_cancels_what_reached_nobody_and_leaves_the_old
     assert_eq!(rotation.state, RotationState::Cancelled);
     assert_eq!(delivery.error.as_deref(), Some("permission denied"));
     assert_eq!(delivery.kid, new.plain.kid().as_str());
-    assert_eq!(registry.list_deliveries(&id).await?, [delivery]);
+    assert_eq!(
+        registry.list_deliveries(&id, None, 100).await?.items,
+        [delivery]
+    );
     assert_eq!(fixture.code(&new).await?, "retired");
     fixture.set_clock(START + 2 * DAY_MS);
     assert_eq!(
@@ -555,7 +558,10 @@ async fn ac_137_a_held_rotation_keeps_the_old_secret_until_the_new_one_is_used()
         .record_delivery(&fixture.actor, &two, "file", &failed(AfterFailure::Cancel))
         .await?;
     assert_eq!(rotation.state, RotationState::Pending);
-    assert_eq!(registry.list_deliveries(&two).await?.len(), 2);
+    assert_eq!(
+        registry.list_deliveries(&two, None, 100).await?.items.len(),
+        2
+    );
     fixture.set_clock(START + 5 * DAY_MS);
     registry.settle_rotations().await?;
     for issued in [&held, &arrived] {

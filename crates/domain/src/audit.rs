@@ -79,6 +79,8 @@ pub enum AuditAction {
     PepperAdopted,
     /// A scope was added or described anew.
     ScopeDefined,
+    /// A scope was taken out of the catalogue.
+    ScopeRemoved,
     /// A key was issued.
     ApiKeyIssued,
     /// A key was rotated.
@@ -308,6 +310,7 @@ impl AuditAction {
             Self::PeppersHandedOver => "registry.peppers_handed_over",
             Self::PepperAdopted => "registry.pepper_adopted",
             Self::ScopeDefined => "scope.defined",
+            Self::ScopeRemoved => "scope.removed",
             Self::ApiKeyIssued => "api_key.issued",
             Self::ApiKeyRotated => "api_key.rotated",
             Self::ApiKeyRevoked => "api_key.revoked",

@@ -6,6 +6,7 @@ use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::base62::random_id;
 use serde::{Deserialize, Serialize};
 
+use crate::people::page::{self, Page, Position};
 use crate::store::audit::NewEvent;
 use crate::{LocalRegistry, RegistryError, store};
 
@@ -178,6 +179,7 @@ impl LocalRegistry {
                 };
                 store::bulk::prune(unit.write(), now.saturating_sub(KEPT_MS)).await?;
                 store::bulk::insert(unit.write(), &operation).await?;
+                unit.made(id);
                 let summary = format!("“{}” was begun for {} keys", new.operation, new.total);
                 let reason: String = new.reason.chars().take(500).collect();
                 let event = NewEvent {
@@ -257,17 +259,25 @@ impl LocalRegistry {
             .at(self.now()))
     }
 
-    /// The latest operations, newest first, of everybody or of one actor; at most 100.
+    /// One page of operations, newest first, of everybody or of one actor.
     ///
     /// # Errors
-    /// [`RegistryError`] if nothing can be read.
+    /// [`RegistryError::Cursor`].
     pub async fn list_bulk(
         &self,
         actor: Option<&str>,
-    ) -> Result<Vec<BulkOperation>, RegistryError> {
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<BulkOperation>, RegistryError> {
+        let (after, limit) = (Position::read(cursor, true)?, page::limit(limit));
         let mut connection = self.shared.pool.acquire().await?;
-        let found = store::bulk::list(&mut connection, actor.unwrap_or(""), 100).await?;
+        let place = (after.number, after.id.as_str());
+        let actor = actor.unwrap_or("");
+        let found = store::bulk::list(&mut connection, actor, place, limit + 1).await?;
         let now = self.now();
-        Ok(found.into_iter().map(|one| one.at(now)).collect())
+        let found = found.into_iter().map(|one| one.at(now)).collect();
+        Ok(page::cut(found, limit, |one: &BulkOperation| {
+            Position::of(one.created_at, &one.id)
+        }))
     }
 }

@@ -57,12 +57,33 @@ pub enum RegistryError {
     /// No such webhook.
     #[error("there is no webhook with this id")]
     WebhookNotFound,
+    /// No such invitation.
+    #[error("there is no invitation with this id")]
+    InvitationNotFound,
+    /// No such scope in the catalogue.
+    #[error("there is no such scope in the catalogue")]
+    ScopeNotFound,
+    /// Something uses it, and what.
+    #[error("this scope is in use: {0}")]
+    ScopeInUse(&'static str),
     /// No such message.
     #[error("there is no message with this id")]
     MessageNotFound,
     /// The same idempotency key with another request.
     #[error("this idempotency key was used with another request")]
     IdempotencyKeyReused,
+    /// It was done before, under the same idempotency key by the same request.
+    #[error("this was done before by the same request")]
+    DoneBefore {
+        /// Id of what was made then; empty where nothing was that the request did not name.
+        made: String,
+    },
+    /// The same request is being carried out now.
+    #[error("the same request is being carried out: ask again in a moment")]
+    RequestUnderWay,
+    /// It does not stand as the caller saw it.
+    #[error("it does not stand as you saw it any more: read it again")]
+    Precondition,
     /// No such operation.
     #[error("there is no operation with this id")]
     OperationNotFound,
@@ -148,8 +169,14 @@ impl RegistryError {
             Self::Schedule(error) => error.code(),
             Self::NoticeNotFound => "notice_not_found",
             Self::WebhookNotFound => "webhook_not_found",
+            Self::InvitationNotFound => "invitation_not_found",
+            Self::ScopeNotFound => "scope_not_found",
+            Self::ScopeInUse(_) => "scope_in_use",
             Self::MessageNotFound => "message_not_found",
             Self::IdempotencyKeyReused => "idempotency_key_reused",
+            Self::DoneBefore { .. } => "done_before",
+            Self::RequestUnderWay => "request_under_way",
+            Self::Precondition => "precondition_failed",
             Self::OperationNotFound => "operation_not_found",
             Self::Bounds(_) => "out_of_bounds",
             Self::CheckpointKeyMissing => "checkpoint_key_missing",

@@ -10,6 +10,7 @@ pub mod audit_export;
 mod audit_trail;
 mod bulk;
 mod changes;
+mod conditions;
 mod error;
 mod flush;
 mod found_keys;
@@ -31,6 +32,7 @@ mod reader;
 mod remembered;
 mod retention;
 mod rotation;
+mod rotations;
 mod schedules;
 mod scopes;
 mod search;
@@ -51,8 +53,9 @@ pub use api_keys::{
 pub use audit::{AuditEvent, AuditPage, AuditQuery, SubjectFilter};
 pub use bulk::{BulkFailure, BulkOperation, BulkProgress, BulkState, NewBulk};
 pub use changes::{Change, ChangedSubject, Changes};
+pub use conditions::{Conditions, Seen, Thing};
 pub use error::RegistryError;
-pub use idempotency::{IdempotencyKey, IssuedOnce, RotatedOnce};
+pub use idempotency::{Claim, ClaimedRequest, IdempotencyKey, IssuedOnce, RotatedOnce};
 pub use insight::CallerIdentity;
 pub use insight::hygiene::{
     HygieneCounts, HygieneFinding, HygieneItem, HygienePage, HygieneQuery, HygieneRules,
@@ -87,6 +90,8 @@ pub use verification::{Verification, VerifyRequest};
 #[derive(Clone, Debug)]
 pub struct LocalRegistry {
     shared: Arc<Shared>,
+    /// Of the one write that this handle is for; see [`LocalRegistry::under`].
+    conditions: Option<Arc<conditions::ForOneWrite>>,
 }
 
 #[derive(Debug)]

@@ -208,7 +208,10 @@ impl LocalRegistry {
         freshness::begin(&shared).await?;
         writer::start(&shared, queue);
         reader::start(&shared, questions);
-        let registry = Self { shared };
+        let registry = Self {
+            shared,
+            conditions: None,
+        };
         registry.write((), |unit, ()| Box::pin(seed(unit))).await?;
         registry.build_index_in_background();
         registry.flush_in_background();
@@ -277,7 +280,10 @@ impl LocalRegistry {
                 if shared.pool.is_closed() {
                     return;
                 }
-                let registry = Self { shared };
+                let registry = Self {
+                    shared,
+                    conditions: None,
+                };
                 if let Err(error) = registry.flush_uses().await {
                     tracing::warn!(code = error.code(), "use counts wait for the next flush");
                 }

@@ -290,7 +290,7 @@ pub(crate) async fn rotate(
     Ok((key, rotation))
 }
 
-async fn reissue(
+pub(crate) async fn reissue(
     unit: &mut Unit,
     actor: &Actor,
     rotation_id: &str,

@@ -3,6 +3,7 @@
 
 pub(crate) mod deliveries;
 pub(crate) mod notices;
+mod reissue;
 pub(crate) mod run;
 
 use keywright_domain::api_keys::{ApiKey, KeyError, redact};

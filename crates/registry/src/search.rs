@@ -27,7 +27,13 @@ impl LocalRegistry {
                 if shared.pool.is_closed() {
                     return;
                 }
-                match (Self { shared }).follow_with_search(newest).await {
+                match (Self {
+                    shared,
+                    conditions: None,
+                })
+                .follow_with_search(newest)
+                .await
+                {
                     Ok(now_newest) => newest = now_newest,
                     Err(error) => {
                         tracing::warn!(code = error.code(), "the search index waits");

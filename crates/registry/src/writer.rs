@@ -26,6 +26,7 @@ use self::ahead::Ahead;
 pub(crate) use self::ahead::Wants;
 pub(crate) use self::kept::Kept;
 pub(crate) use self::refreshes::Rotated;
+use crate::conditions::Conditions;
 use crate::nodes::wakes::Wake;
 use crate::pool::silent;
 use crate::principals::Principal;
@@ -62,6 +63,8 @@ pub(crate) struct Unit {
     shared: Arc<Shared>,
     /// Keys that are new, as the index will hold them.
     images: Vec<Image>,
+    /// Id of what the use case that runs has made, for whoever asks again.
+    made: String,
     /// Whether the use case that runs knows that rows wait.
     grouped: bool,
     /// Whether other nodes hear of it.
@@ -242,6 +245,26 @@ impl Unit {
         self.head.change_version
     }
 
+    /// Says what the use case made: the same request is answered with it
+    /// ([`RegistryError::DoneBefore`]).
+    pub(crate) fn made(&mut self, id: &str) {
+        id.clone_into(&mut self.made);
+    }
+
+    pub(crate) fn take_made(&mut self) -> String {
+        std::mem::take(&mut self.made)
+    }
+
+    pub(crate) fn forget_made(&mut self) {
+        self.made.clear();
+    }
+
+    /// What use cases of this transaction changed so far: the log does not have it yet.
+    pub(crate) fn changed_here(&self) -> Vec<Subject> {
+        let subjects = self.changes.iter().map(|(_, subject)| subject.clone());
+        subjects.collect()
+    }
+
     /// Leaves out version numbers. After a copy was put back, others may know newer ones than the
     /// copy does; from here on every number is newer than theirs.
     pub(crate) fn skip_versions(&mut self, step: i64) {
@@ -286,6 +309,7 @@ impl Unit {
             tokens_ahead: refreshes::ReadAhead::default(),
             shared: Arc::clone(shared),
             images: Vec::new(),
+            made: String::new(),
             grouped: false,
             is_shared: shared.kind == store::Kind::Postgres,
         })
@@ -366,6 +390,7 @@ struct Call<A, T, F> {
     work: F,
     /// None for a use case that must not share its writes.
     wants: Option<Wants>,
+    conditions: Option<Conditions>,
     output: Option<T>,
     reply: oneshot::Sender<Result<T, RegistryError>>,
 }
@@ -391,7 +416,14 @@ where
 
     fn run<'a>(&'a mut self, unit: &'a mut Unit) -> BoxFuture<'a, Result<(), RegistryError>> {
         Box::pin(async move {
-            self.output = Some((self.work)(unit, &self.input).await?);
+            let Some(conditions) = &self.conditions else {
+                self.output = Some((self.work)(unit, &self.input).await?);
+                return Ok(());
+            };
+            conditions.before(unit).await?;
+            let output = (self.work)(unit, &self.input).await?;
+            conditions.after(unit).await?;
+            self.output = Some(output);
             Ok(())
         })
     }
@@ -478,6 +510,7 @@ impl LocalRegistry {
             input,
             work,
             wants,
+            conditions: self.take_conditions()?,
             output: None,
             reply,
         });

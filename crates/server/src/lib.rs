@@ -5,6 +5,7 @@
 mod account;
 mod browser_session;
 mod caller;
+mod etags;
 mod http;
 mod key_service;
 mod keys;
@@ -13,6 +14,7 @@ mod mail;
 mod nodes;
 mod notices;
 mod oauth2;
+mod once;
 mod operations;
 mod pages;
 mod passwords;

@@ -142,7 +142,11 @@ impl From<RegistryError> for Problem {
             tracing::error!(code = error.code(), %error, "the registry could not answer");
             return store_unavailable();
         }
-        Self::new(status, error.code(), error.to_string())
+        let mut problem = Self::new(status, error.code(), error.to_string());
+        if matches!(error, RegistryError::RequestUnderWay) {
+            problem.retry_after_s = Some(2);
+        }
+        problem
     }
 }
 
@@ -177,6 +181,8 @@ fn status_of(error: &RegistryError) -> StatusCode {
         | RegistryError::ScheduleNotFound
         | RegistryError::WebhookNotFound
         | RegistryError::MessageNotFound
+        | RegistryError::InvitationNotFound
+        | RegistryError::ScopeNotFound
         | RegistryError::NoticeNotFound
         | RegistryError::OperationNotFound
         | RegistryError::AccountNotFound => StatusCode::NOT_FOUND,
@@ -195,7 +201,11 @@ fn status_of(error: &RegistryError) -> StatusCode {
         | RegistryError::Changed
         | RegistryError::OwnerExists
         | RegistryError::IdempotencyKeyReused
+        | RegistryError::ScopeInUse(_)
+        | RegistryError::DoneBefore { .. }
+        | RegistryError::RequestUnderWay
         | RegistryError::RotationAlreadyDone { .. } => StatusCode::CONFLICT,
+        RegistryError::Precondition => StatusCode::PRECONDITION_FAILED,
         RegistryError::People(PeopleError::UserDisabled) => StatusCode::FORBIDDEN,
         RegistryError::People(_)
         | RegistryError::Key(_)

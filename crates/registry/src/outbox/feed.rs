@@ -88,7 +88,9 @@ impl LocalRegistry {
                 if waiting.await? >= *most {
                     return Err(RegistryError::Locked);
                 }
-                store::outbox::insert(unit.write(), message, now).await
+                store::outbox::insert(unit.write(), message, now)
+                    .await
+                    .map(drop)
             })
         })
         .await
@@ -153,7 +155,8 @@ async fn enqueue(
             );
             continue;
         }
-        store::outbox::insert(unit.write(), message, now).await?;
+        let id = store::outbox::insert(unit.write(), message, now).await?;
+        unit.made(&id);
     }
     Ok(true)
 }

@@ -232,6 +232,7 @@ impl LocalRegistry {
                     .await?
                     .ok_or(RegistryError::MessageNotFound)?;
                 store::outbox::wake(unit.write(), id, now).await?;
+                unit.made(id);
                 message.state = MessageState::Waiting;
                 message.due_at = now;
                 message.ended_at = None;

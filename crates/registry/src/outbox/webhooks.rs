@@ -169,6 +169,7 @@ impl LocalRegistry {
                 webhook.old_secret_until = old_until;
                 webhook.changed_at = now;
                 store::webhooks::replace_secret(unit.write(), id, secret, old_until, now).await?;
+                unit.made(id);
                 let text = "was given a new secret";
                 unit.audit(
                     actor,
@@ -253,6 +254,7 @@ async fn add(
         disabled_reason: None,
     };
     store::webhooks::insert(unit.write(), &webhook, &new.secret).await?;
+    unit.made(&webhook.id);
     unit.audit(
         actor,
         about(AuditAction::WebhookAdded, &webhook, "was added"),

@@ -76,6 +76,7 @@ impl LocalRegistry {
                     };
                     store::people::invitations::insert(unit.write(), &invitation, &new.digest)
                         .await?;
+                    unit.made(id);
                     unit.audit(
                         actor,
                         about_invitation(AuditAction::UserInvited, &invitation, "invited"),
@@ -97,6 +98,17 @@ impl LocalRegistry {
         store::people::invitations::find_open(connection, digest, now)
             .await?
             .ok_or_else(|| PeopleError::Invitation.into())
+    }
+
+    /// An invitation, however it stands.
+    ///
+    /// # Errors
+    /// [`RegistryError::InvitationNotFound`] if it was forgotten.
+    pub async fn find_invitation_by_id(&self, id: &str) -> Result<Invitation, RegistryError> {
+        let connection = &mut *self.shared.pool.acquire().await?;
+        store::people::invitations::find(connection, id)
+            .await?
+            .ok_or(RegistryError::InvitationNotFound)
     }
 
     /// Accepts an invitation, once. E-mail and roles are the invitation's; whoever has the link

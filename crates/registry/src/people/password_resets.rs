@@ -32,6 +32,7 @@ impl LocalRegistry {
                 let before = user.password_changed_at.unwrap_or(0);
                 let moment = unit.now().max(before.saturating_add(1));
                 store::people::users::update_password(unit.write(), user_id, None, moment).await?;
+                unit.made(&moment.to_string());
                 let reason = EndReason::PasswordChanged;
                 let ended = sessions::end_everything_but(unit, actor, user_id, "", reason).await?;
                 let verb = "given a link to choose another password";

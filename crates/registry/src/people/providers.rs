@@ -132,6 +132,37 @@ impl LocalRegistry {
         .await
     }
 
+    /// Disables a provider: nobody signs in by it, and what is linked stays.
+    ///
+    /// # Errors
+    /// [`PeopleError::ProviderNotFound`].
+    pub async fn disable_identity_provider(
+        &self,
+        actor: &Actor,
+        id: &str,
+    ) -> Result<IdentityProvider, RegistryError> {
+        self.write((actor.clone(), id.to_owned()), |unit, (actor, id)| {
+            Box::pin(async move {
+                let before = store::people::providers::find(unit.read(), id)
+                    .await?
+                    .ok_or(PeopleError::ProviderNotFound)?;
+                let new = NewProvider {
+                    id: before.id,
+                    kind: before.kind,
+                    name: before.name,
+                    issuer: before.issuer,
+                    client_id: before.client_id,
+                    sealed_secret: None,
+                    settings: before.settings,
+                    trusts_email: before.trusts_email,
+                    enabled: false,
+                };
+                put_provider(unit, actor, &new).await
+            })
+        })
+        .await
+    }
+
     /// A provider that people can sign in by, and its sealed secret.
     ///
     /// # Errors

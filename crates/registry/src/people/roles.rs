@@ -34,6 +34,17 @@ impl LocalRegistry {
         store::people::roles::list(&mut *self.shared.pool.acquire().await?).await
     }
 
+    /// A role.
+    ///
+    /// # Errors
+    /// [`PeopleError::RoleNotFound`].
+    pub async fn find_role(&self, name: &RoleName) -> Result<Role, RegistryError> {
+        let connection = &mut *self.shared.pool.acquire().await?;
+        store::people::roles::find(connection, name.as_str())
+            .await?
+            .ok_or_else(|| PeopleError::RoleNotFound(name.to_string()).into())
+    }
+
     /// Adds a role, or changes what it allows; everybody who has it follows at once.
     ///
     /// # Errors

@@ -83,6 +83,15 @@ pub enum UserChange {
     Name(String),
     /// Another e-mail address, and whether mail to it was answered.
     Email(Option<Email>, bool),
+    /// Several at once; what is none stays. Another address counts as not answered unless it is said.
+    Profile {
+        /// Another name.
+        name: Option<String>,
+        /// Another e-mail address, or none any more.
+        email: Option<Option<Email>>,
+        /// Whether mail to it was answered.
+        email_verified: Option<bool>,
+    },
 }
 
 /// In which order users are listed.
@@ -120,6 +129,7 @@ impl LocalRegistry {
         self.write((actor.clone(), new_id(), new), |unit, (actor, id, new)| {
             Box::pin(async move {
                 let user = insert(unit, actor, id, new).await?;
+                unit.made(id);
                 let details = vec![("roles", roles::join(&user.roles))];
                 unit.audit(
                     actor,
@@ -436,6 +446,22 @@ async fn change_user(
             check_email_free(unit, email.as_ref(), id).await?;
             user.email_verified = *verified && email.is_some();
             user.email.clone_from(email);
+        }
+        UserChange::Profile {
+            name,
+            email,
+            email_verified,
+        } => {
+            if let Some(name) = name {
+                user.name = person_name(name)?;
+            }
+            let is_other = email.as_ref().is_some_and(|email| *email != before.email);
+            if let Some(email) = email {
+                check_email_free(unit, email.as_ref(), id).await?;
+                user.email.clone_from(email);
+            }
+            let verified = email_verified.unwrap_or(!is_other && before.email_verified);
+            user.email_verified = verified && user.email.is_some();
         }
     }
     if user == before {

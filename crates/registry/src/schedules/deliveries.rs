@@ -7,6 +7,7 @@ use keywright_domain::base62::random_id;
 
 use super::notices::short;
 use crate::api_keys::{about_key, find};
+use crate::people::page::{self, Page, Position};
 use crate::rotation::save;
 use crate::uses::{AlertKind, PendingAlert};
 use crate::writer::Unit;
@@ -91,13 +92,37 @@ impl LocalRegistry {
         .await
     }
 
-    /// The deliveries of a rotation, oldest first; at most 200.
+    /// A delivery and its rotation as it stands now.
     ///
     /// # Errors
-    /// [`RegistryError`] if nothing can be read.
-    pub async fn list_deliveries(&self, rotation_id: &str) -> Result<Vec<Delivery>, RegistryError> {
-        store::deliveries::of_rotation(&mut *self.shared.pool.acquire().await?, rotation_id, 200)
-            .await
+    /// [`RegistryError::RotationNotFound`].
+    pub async fn find_delivery(&self, id: &str) -> Result<(Delivery, Rotation), RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        let delivery = store::deliveries::find(&mut connection, id)
+            .await?
+            .ok_or(RegistryError::RotationNotFound)?;
+        let rotation = store::rotations::find(&mut connection, &delivery.rotation_id)
+            .await?
+            .ok_or(RegistryError::RotationNotFound)?;
+        Ok((delivery, rotation))
+    }
+
+    /// One page of the deliveries of a rotation, oldest first.
+    ///
+    /// # Errors
+    /// [`RegistryError::Cursor`].
+    pub async fn list_deliveries(
+        &self,
+        rotation_id: &str,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Delivery>, RegistryError> {
+        let (after, limit) = (Position::read(cursor, false)?, page::limit(limit));
+        let connection = &mut *self.shared.pool.acquire().await?;
+        let place = (after.number, after.id.as_str());
+        let found =
+            store::deliveries::of_rotation(connection, rotation_id, place, limit + 1).await?;
+        Ok(page::cut(found, limit, |one| Position::of(one.at, &one.id)))
     }
 }
 
@@ -124,6 +149,7 @@ async fn record(
     ];
     let Some(then) = then else {
         store::deliveries::insert(unit.write(), &delivery).await?;
+        unit.made(&delivery.id);
         let verb = "given a new secret where it is needed";
         unit.audit(
             actor,
@@ -148,6 +174,7 @@ async fn record(
         details.push(("then", "held".to_owned()));
     }
     store::deliveries::insert(unit.write(), &delivery).await?;
+    unit.made(&delivery.id);
     let alert = PendingAlert {
         kind: AlertKind::DeliveryFailed,
         key_id: key.id.clone(),

@@ -129,16 +129,20 @@ pub(crate) async fn find(
     row.map(BulkRow::into_operation).transpose()
 }
 
-/// The latest, newest first.
+/// Newest first, behind the one a page ended with.
 pub(crate) async fn list(
     connection: &mut AnyConnection,
     actor: &str,
+    after: (i64, &str),
     limit: i64,
 ) -> Result<Vec<BulkOperation>, RegistryError> {
     let rows: Vec<BulkRow> = sqlx::query_as(select!(
-        "WHERE $1 = '' OR actor = $1 ORDER BY created_at DESC, id DESC LIMIT $2"
+        "WHERE ($1 = '' OR actor = $1) AND (created_at, id) < ($2, $3) \
+         ORDER BY created_at DESC, id DESC LIMIT $4"
     ))
     .bind(actor.to_owned())
+    .bind(after.0)
+    .bind(after.1.to_owned())
     .bind(limit)
     .fetch_all(connection)
     .await?;

@@ -41,30 +41,51 @@ pub(crate) async fn insert(
     Ok(())
 }
 
-/// The deliveries of a rotation, oldest first.
+impl From<DeliveryRow> for Delivery {
+    fn from(row: DeliveryRow) -> Self {
+        Self {
+            id: row.id,
+            rotation_id: row.rotation_id,
+            kid: row.kid,
+            target: row.target,
+            delivered: row.state == "delivered",
+            error: row.error,
+            at: row.at,
+        }
+    }
+}
+
+pub(crate) async fn find(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<Option<Delivery>, RegistryError> {
+    let row: Option<DeliveryRow> = sqlx::query_as(
+        "SELECT id, rotation_id, kid, target, state, error, at FROM deliveries WHERE id = $1",
+    )
+    .bind(id.to_owned())
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(Delivery::from))
+}
+
+/// The deliveries of a rotation, oldest first, behind the one a page ended with.
 pub(crate) async fn of_rotation(
     connection: &mut AnyConnection,
     rotation_id: &str,
+    after: (i64, &str),
     limit: i64,
 ) -> Result<Vec<Delivery>, RegistryError> {
     let rows: Vec<DeliveryRow> = sqlx::query_as(
         "SELECT id, rotation_id, kid, target, state, error, at FROM deliveries \
-         WHERE rotation_id = $1 ORDER BY at, id LIMIT $2",
+         WHERE rotation_id = $1 AND (at, id) > ($2, $3) ORDER BY at, id LIMIT $4",
     )
     .bind(rotation_id.to_owned())
+    .bind(after.0)
+    .bind(after.1.to_owned())
     .bind(limit)
     .fetch_all(connection)
     .await?;
-    let delivery = |row: DeliveryRow| Delivery {
-        id: row.id,
-        rotation_id: row.rotation_id,
-        kid: row.kid,
-        target: row.target,
-        delivered: row.state == "delivered",
-        error: row.error,
-        at: row.at,
-    };
-    Ok(rows.into_iter().map(delivery).collect())
+    Ok(rows.into_iter().map(Delivery::from).collect())
 }
 
 /// Whether a secret reached any place.

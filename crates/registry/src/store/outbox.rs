@@ -70,14 +70,14 @@ pub(crate) async fn insert(
     connection: &mut AnyConnection,
     message: &NewMessage,
     now: i64,
-) -> Result<(), RegistryError> {
+) -> Result<String, RegistryError> {
     let id = keywright_domain::base62::random_id(&mut rand::rng());
     sqlx::query(
         "INSERT INTO outbox (id, event_id, event_type, channel, target, body, made_at, due_at, \
          claimed_until, attempts, state) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0, 'waiting') \
          ON CONFLICT (channel, target, event_id) DO NOTHING",
     )
-    .bind(id)
+    .bind(id.clone())
     .bind(message.event_id.clone())
     .bind(message.event_type.clone())
     .bind(message.channel.as_str())
@@ -87,7 +87,7 @@ pub(crate) async fn insert(
     .bind(now)
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(id)
 }
 
 #[derive(sqlx::FromRow)]

@@ -152,6 +152,28 @@ pub(crate) async fn list_of_key(
     rows.into_iter().map(RotationRow::into_rotation).collect()
 }
 
+/// The rotations of a key, newest first, behind the one a page ended with.
+pub(crate) async fn page_of_key(
+    connection: &mut AnyConnection,
+    key_id: &str,
+    after: (i64, &str),
+    limit: i64,
+) -> Result<Vec<Rotation>, RegistryError> {
+    let rows: Vec<RotationRow> = sqlx::query_as(concat!(
+        "SELECT ",
+        columns!(),
+        " FROM rotations r WHERE r.key_id = $1 AND (r.created_at, r.idempotency_key) < ($2, $3) \
+         ORDER BY r.created_at DESC, r.idempotency_key DESC LIMIT $4"
+    ))
+    .bind(key_id.to_owned())
+    .bind(after.0)
+    .bind(after.1.to_owned())
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(RotationRow::into_rotation).collect()
+}
+
 /// Open rotations, oldest first, after the one a page ended with.
 pub(crate) async fn list_open(
     connection: &mut AnyConnection,

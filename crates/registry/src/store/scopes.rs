@@ -61,6 +61,60 @@ pub(crate) async fn upsert(
     Ok(())
 }
 
+/// A scope as a part of a list of them, for LIKE: it has no other wildcard than the underscore.
+fn part(name: &str) -> String {
+    format!("% {} %", name.replace('_', "\\_"))
+}
+
+/// Of some keys behind an id, in the order of ids: the last one, and whether one that was not revoked
+/// holds a scope by its name. None behind the last key.
+pub(crate) async fn holders_behind(
+    connection: &mut AnyConnection,
+    name: &str,
+    after: &str,
+    limit: i64,
+) -> Result<Option<(String, bool)>, RegistryError> {
+    let row: (Option<String>, i64) = sqlx::query_as(
+        "SELECT MAX(id), COUNT(held) FROM (SELECT id, CASE WHEN revoked_at IS NULL \
+         AND ' ' || scopes || ' ' LIKE $1 ESCAPE '\\' THEN 1 END AS held \
+         FROM api_keys WHERE id > $2 ORDER BY id LIMIT $3) AS part",
+    )
+    .bind(part(name))
+    .bind(after.to_owned())
+    .bind(limit)
+    .fetch_one(connection)
+    .await?;
+    Ok(row.0.map(|last| (last, row.1 > 0)))
+}
+
+/// The same of one key.
+pub(crate) async fn is_held_by(
+    connection: &mut AnyConnection,
+    name: &str,
+    key_id: &str,
+) -> Result<bool, RegistryError> {
+    let found: Option<(String,)> = sqlx::query_as(
+        "SELECT id FROM api_keys WHERE id = $1 AND revoked_at IS NULL \
+         AND ' ' || scopes || ' ' LIKE $2 ESCAPE '\\'",
+    )
+    .bind(key_id.to_owned())
+    .bind(part(name))
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
+}
+
+pub(crate) async fn remove(
+    connection: &mut AnyConnection,
+    name: &str,
+) -> Result<(), RegistryError> {
+    sqlx::query("DELETE FROM scopes WHERE name = $1")
+        .bind(name.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Fills a registry that has no history yet, in the transaction that gives it its first event: a
 /// crash right after the first migration must not leave it without scopes for ever.
 pub(crate) async fn insert_defaults(unit: &mut Unit) -> Result<(), RegistryError> {

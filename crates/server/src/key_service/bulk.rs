@@ -17,11 +17,13 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::bulk_run::{self, Order, Work};
-use super::paging::invalid;
+use super::paging::{Asked, LARGEST_PAGE, invalid};
+use crate::etags::IfSeen;
 use crate::keys::issue::body;
 use crate::keys::manager::Manager;
 use crate::keys::views::ClientSecretBody;
 use crate::nodes::receipts::{self, ReceiptView, Wait};
+use crate::once::{Done, Once, done, gone, replayed};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -158,10 +160,12 @@ impl From<BulkOperation> for BulkView {
     }
 }
 
-/// The latest operations, newest first.
+/// A page of operations, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BulkList {
     items: Vec<BulkView>,
+    /// Pass it back as `cursor` for the next page; absent on the last.
+    next_cursor: Option<String>,
 }
 
 fn answer(body: impl Serialize) -> Response {
@@ -302,19 +306,21 @@ async fn ids(app: &App, manager: &Manager, asked: &BulkBody) -> Result<Vec<Strin
 /// stands, and asking again does the rest.
 #[utoipa::path(
     post, path = "/api/v1/bulk", tag = "bulk", request_body = BulkBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again. A dry run has none")),
     responses(
         (status = 202, description = "It has begun", body = BulkView),
-        (status = 200, description = "What it would do (dry_run)", body = BulkPlanView),
+        (status = 200, description = "What it would do (dry_run); or it was begun before by the same request, and this is how it stands (BulkView)", body = BulkPlanView),
+        (status = 409, description = "`idempotency_key_reused`"),
         (status = 503, description = "Too many operations run already"),
     )
 )]
 pub(crate) async fn begin(
     State(app): State<App>,
     manager: Manager,
-    given: Result<Json<BulkBody>, JsonRejection>,
+    once: Once<Result<Json<BulkBody>, JsonRejection>>,
 ) -> Result<Response, Problem> {
     manager.require_own("keys:write")?;
-    let asked = body(given)?;
+    let asked = body(once.body)?;
     let work = work(&asked)?;
     let ids = ids(&app, &manager, &asked).await?;
     if asked.dry_run {
@@ -340,8 +346,20 @@ pub(crate) async fn begin(
         total: i64::try_from(ids.len()).unwrap_or(i64::MAX),
         reason: asked.reason.clone(),
     };
-    let operation = app.registry.begin_bulk(&manager.actor, &new).await?;
+    let registry = once.name.registry(&app, &manager.actor);
+    let (operation, is_new) = match done(registry.begin_bulk(&manager.actor, &new).await)? {
+        Done::Now(operation) => (operation, true),
+        Done::Before(id) => (app.registry.find_bulk(&id).await.map_err(gone)?, false),
+    };
     let location = app.settings.path(&format!("/api/v1/bulk/{}", operation.id));
+    let headers = [
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+        (header::LOCATION, location),
+    ];
+    if !is_new {
+        let view = Json(BulkView::from(operation));
+        return Ok(replayed((headers, view).into_response()));
+    }
     let order = Order {
         id: operation.id.clone(),
         manager,
@@ -350,10 +368,6 @@ pub(crate) async fn begin(
         reason: asked.reason,
     };
     bulk_run::start(&app, order, place);
-    let headers = [
-        (header::CACHE_CONTROL, "no-store".to_owned()),
-        (header::LOCATION, location),
-    ];
     Ok((
         StatusCode::ACCEPTED,
         headers,
@@ -372,28 +386,41 @@ async fn find(app: &App, manager: &Manager, id: &str) -> Result<BulkOperation, P
     Err(keywright_registry::RegistryError::OperationNotFound.into())
 }
 
-/// The latest operations, newest first; at most 100. Everybody's with `keys:read`, else the caller's own.
-#[utoipa::path(get, path = "/api/v1/bulk", tag = "bulk", responses((status = 200, description = "The latest", body = BulkList)))]
-pub(crate) async fn list(State(app): State<App>, manager: Manager) -> Result<Response, Problem> {
+/// Operations, newest first. Everybody's with `keys:read`, else the caller's own.
+#[utoipa::path(
+    get, path = "/api/v1/bulk", tag = "bulk", params(("cursor" = Option<String>, Query, description = "next_cursor of the page before"), ("limit" = Option<u32>, Query, description = "1 to 100; 100 if it is left out")),
+    responses((status = 200, description = "A page", body = BulkList))
+)]
+pub(crate) async fn list(
+    State(app): State<App>,
+    manager: Manager,
+    asked: Asked,
+) -> Result<Response, Problem> {
     manager.require_own("keys:read")?;
+    asked.known(&["cursor", "limit"])?;
+    let limit = asked.limit_or(LARGEST_PAGE)?;
     let own = Some(manager.actor.as_str()).filter(|_| !manager.may("keys:read"));
-    let operations = app.registry.list_bulk(own).await?;
+    let page = app.registry.list_bulk(own, asked.text("cursor"), limit);
+    let page = page.await?;
     Ok(answer(BulkList {
-        items: operations.into_iter().map(BulkView::from).collect(),
+        items: page.items.into_iter().map(BulkView::from).collect(),
+        next_cursor: page.next_cursor,
     }))
 }
 
 /// An operation and how far it came.
 #[utoipa::path(
     get, path = "/api/v1/bulk/{id}", tag = "bulk",
-    params(("id" = String, Path, description = "The operation"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes of the receipt; 1000 if it is left out")),
-    responses((status = 200, description = "How it stands", body = BulkView), (status = 404, description = "Not there, or somebody else's"))
+    params(("id" = String, Path, description = "The operation"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes of the receipt; 1000 if it is left out"),
+        ("If-None-Match" = Option<String>, Header, description = "ETag that the caller has: 304 if it is so still")),
+    responses((status = 304, description = "As the caller has it"), (status = 200, description = "How it stands", body = BulkView), (status = 404, description = "Not there, or somebody else's"))
 )]
 pub(crate) async fn read(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
     wait: Wait,
+    seen: IfSeen,
 ) -> Result<Response, Problem> {
     let operation = find(&app, &manager, &id).await?;
     let last_change = operation.progress.last_change;
@@ -404,7 +431,7 @@ pub(crate) async fn read(
     if takes && has_ended && last_change > 0 {
         view.receipt = receipts::of(&app, last_change, wait).await;
     }
-    Ok(answer(view))
+    seen.show(&view)
 }
 
 /// Asks for the end of an operation: it stops within a second. What was done stands.

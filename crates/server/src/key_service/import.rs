@@ -1,10 +1,9 @@
 //! `/api/v1/import`: hashes of keys that another system made.
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use keywright_domain::api_keys::{Environment, Owner, OwnerKind};
 use keywright_registry::{
     ImportError, ImportFormat, ImportOptions, ImportReport, ImportedKey, RefusedLine,
@@ -14,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::paging::{Asked, invalid};
 use crate::keys::manager::{Manager, peppers};
+use crate::once::{Name, Once};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -151,25 +151,32 @@ fn options(asked: &Asked, manager: &Manager) -> Result<ImportOptions, Problem> {
         ("owner_kind" = Option<String>, Query, description = "person, service or team"),
         ("owner" = Option<String>, Query, description = "For lines that name none; the caller if it is left out"),
         ("never_expires" = Option<bool>, Query, description = "Take keys without an end where no policy speaks of it"),
+        ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is answered the same. A dry run has none"),
     ),
-    responses((status = 200, description = "What came of each line", body = ImportView), (status = 413, description = "Too large: split it"))
+    responses((status = 409, description = "`idempotency_key_reused`; `request_under_way`, with Retry-After"), (status = 200, description = "What came of each line", body = ImportView), (status = 413, description = "Too large: split it"))
 )]
 pub(crate) async fn import(
     State(app): State<App>,
     manager: Manager,
     asked: Asked,
-    file: Bytes,
+    Once { name, body: file }: Once<Bytes>,
 ) -> Result<Response, Problem> {
     manager.require("keys:*")?;
     let options = options(&asked, &manager)?;
     let peppers = peppers(&app)?;
-    let report = app
-        .registry
-        .import_api_keys(&manager.actor, &file, &peppers, &options)
-        .await
-        .map_err(refused)?;
-    let view = ImportView::from(report);
-    Ok(([(header::CACHE_CONTROL, "no-store")], Json(view)).into_response())
+    let (registry, actor) = (&app.registry, &manager.actor);
+    let work = async {
+        let imported = registry.import_api_keys(actor, &file, &peppers, &options);
+        imported.await.map(ImportView::from).map_err(refused)
+    };
+    // A dry run does nothing that could be done twice.
+    let name = if options.dry_run {
+        Name::default()
+    } else {
+        name
+    };
+    let is_done = |view: &ImportView| view.stopped.is_none();
+    name.answered(&app, actor, work, is_done).await
 }
 
 fn refused(error: ImportError) -> Problem {

@@ -15,6 +15,7 @@ mod paging;
 pub(crate) mod policies;
 pub(crate) mod preview;
 pub(crate) mod promotions;
+pub(crate) mod rotations;
 pub(crate) mod schedules;
 pub(crate) mod stragglers;
 mod stream;
@@ -74,6 +75,10 @@ pub(crate) fn routes() -> Router<App> {
             post(stragglers::finish_if_drained),
         )
         .route("/api/v1/overlaps/closing", get(stragglers::closing))
+        .route(
+            "/api/v1/keys/{id}/rotations/{rotation_id}",
+            get(rotations::read),
+        )
         .route(
             "/api/v1/keys/{id}/rotations/{rotation_id}/deliveries",
             get(deliveries::list).post(deliveries::report),

@@ -60,7 +60,12 @@ impl Asked {
 
     /// How many rows.
     pub(super) fn limit(&self) -> Result<u32, Problem> {
-        let limit = self.read("limit", "1 to 100")?.unwrap_or(USUAL_PAGE);
+        self.limit_or(USUAL_PAGE)
+    }
+
+    /// How many rows, where a list was longer before it had pages.
+    pub(super) fn limit_or(&self, usual: u32) -> Result<u32, Problem> {
+        let limit = self.read("limit", "1 to 100")?.unwrap_or(usual);
         if (1..=LARGEST_PAGE).contains(&limit) {
             Ok(limit)
         } else {

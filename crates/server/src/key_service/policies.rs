@@ -7,10 +7,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywright_domain::api_keys::{Environment, OverlapClock, Policy, PolicyEnvironment, Prefix};
 use keywright_domain::scopes::{Scope, ScopeSet};
-use keywright_registry::RegistryError;
+use keywright_registry::{RegistryError, Seen, Thing};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::etags::{IfSeen, shown, tag_of};
 use crate::keys::issue::body;
 use crate::keys::manager::Manager;
 use crate::keys::settings::RateLimitBody;
@@ -145,6 +146,14 @@ fn view(policy: &Policy) -> PolicyView {
     }
 }
 
+/// The tag of a policy as it is shown.
+fn tag(seen: &Seen) -> Option<String> {
+    match seen {
+        Seen::Policy(policy) => Some(tag_of(&view(policy))),
+        _ => None,
+    }
+}
+
 fn environment(text: &str) -> Result<PolicyEnvironment, Problem> {
     PolicyEnvironment::parse(text).map_err(|error| problem(RegistryError::Policy(error)))
 }
@@ -171,56 +180,61 @@ pub(crate) async fn list(State(app): State<App>, manager: Manager) -> Result<Res
 /// The policy of an environment. Needs `policies:read`.
 #[utoipa::path(
     get, path = "/api/v1/policies/{environment}", tag = "policies",
-    params(("environment" = String, Path, description = "An environment, or `*`")),
-    responses((status = 200, description = "Its policy", body = PolicyView), (status = 404, description = "It has none of its own"))
+    params(("environment" = String, Path, description = "An environment, or `*`"), ("If-None-Match" = Option<String>, Header, description = "ETag that the caller has: 304 if it is so still")),
+    responses((status = 304, description = "As the caller has it"), (status = 200, description = "Its policy, with its `ETag`", body = PolicyView), (status = 404, description = "It has none of its own"))
 )]
 pub(crate) async fn read(
     State(app): State<App>,
     manager: Manager,
     Path(name): Path<String>,
+    seen: IfSeen,
 ) -> Result<Response, Problem> {
     manager.require(READ)?;
     let environment = environment(&name)?;
     let policies = app.registry.list_policies().await?;
     let mut policies = policies.iter();
     let found = policies.find(|policy| policy.environment == environment);
-    Ok(answer(view(found.ok_or_else(missing)?)))
+    seen.show(&view(found.ok_or_else(missing)?))
 }
 
 /// Sets the policy of an environment. Keys that exist stay as they are; what is done to them from now
 /// on is judged by it. Needs `policies:write`.
 #[utoipa::path(
     put, path = "/api/v1/policies/{environment}", tag = "policies", request_body = PolicyBody,
-    params(("environment" = String, Path, description = "An environment, or `*`")),
-    responses((status = 200, description = "It holds", body = PolicyView), (status = 400, description = "It contradicts itself"))
+    params(("environment" = String, Path, description = "An environment, or `*`"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is none yet")),
+    responses((status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"), (status = 200, description = "It holds", body = PolicyView), (status = 400, description = "It contradicts itself"))
 )]
 pub(crate) async fn put(
     State(app): State<App>,
     manager: Manager,
     Path(name): Path<String>,
+    seen: IfSeen,
     given: Result<Json<PolicyBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
     manager.require(WRITE)?;
     let policy = body(given)?.read(environment(&name)?)?;
-    let set = app.registry.set_policy(&manager.actor, &policy);
+    let registry = seen.registry(&app, Thing::Policy(policy.environment.clone()), tag);
+    let set = registry.set_policy(&manager.actor, &policy);
     set.await.map_err(problem)?;
-    Ok(answer(view(&policy)))
+    Ok(shown(&view(&policy)))
 }
 
 /// Removes the policy of an environment. Needs `policies:write`.
 #[utoipa::path(
     delete, path = "/api/v1/policies/{environment}", tag = "policies",
-    params(("environment" = String, Path, description = "An environment, or `*`")),
-    responses((status = 204, description = "It is gone"), (status = 404, description = "There was none"))
+    params(("environment" = String, Path, description = "An environment, or `*`"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still")),
+    responses((status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"), (status = 204, description = "It is gone"), (status = 404, description = "There was none"))
 )]
 pub(crate) async fn remove(
     State(app): State<App>,
     manager: Manager,
     Path(name): Path<String>,
+    seen: IfSeen,
 ) -> Result<Response, Problem> {
     manager.require(WRITE)?;
     let environment = environment(&name)?;
-    let removed = app.registry.remove_policy(&manager.actor, &environment);
+    let registry = seen.registry(&app, Thing::Policy(environment.clone()), tag);
+    let removed = registry.remove_policy(&manager.actor, &environment);
     if removed.await.map_err(problem)? {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {

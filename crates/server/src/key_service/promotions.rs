@@ -4,8 +4,8 @@
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use keywright_domain::SecretText;
@@ -24,6 +24,7 @@ use crate::keys::issue::body;
 use crate::keys::manager::{Manager, peppers};
 use crate::keys::views::{OwnerBody, problem};
 use crate::nodes::receipts::{self, Wait};
+use crate::once::{Name, NoBody, Once};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -146,10 +147,6 @@ pub(crate) struct LeftView {
     refused: Vec<RefusedKeyView>,
 }
 
-fn answer(body: impl Serialize) -> Response {
-    ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
-}
-
 fn invalid_offer() -> Problem {
     let detail = "the offer is not this server's, or it is over: ask for another one";
     Problem::bad_request("invalid_offer", detail)
@@ -183,19 +180,28 @@ fn of_escrow(error: EscrowError) -> Problem {
 }
 
 /// Offers to take keys: seal the peppers for its recipient. Needs `keys:*`.
-#[utoipa::path(post, path = "/api/v1/promotions/offers", tag = "promotion", responses((status = 200, description = "The offer, good for an hour", body = OfferView)))]
-pub(crate) async fn offer(State(app): State<App>, manager: Manager) -> Result<Response, Problem> {
+#[utoipa::path(post, path = "/api/v1/promotions/offers", tag = "promotion", params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is answered the same")), responses((status = 200, description = "The offer, good for an hour", body = OfferView)))]
+pub(crate) async fn offer(
+    State(app): State<App>,
+    manager: Manager,
+    Once { name, .. }: Once<NoBody>,
+) -> Result<Response, Problem> {
     manager.require(KEYS)?;
+    let work = make_offer(&app);
+    name.answered(&app, &manager.actor, work, |_| true).await
+}
+
+async fn make_offer(app: &App) -> Result<OfferView, Problem> {
     let identity = TransferIdentity::generate();
     let expires_at = app.now().saturating_add(OFFER_MS);
     let text = SecretText::new(format!("{expires_at} {}", identity.to_text().expose()));
     let sealed = app.secrets.seal(PURPOSE, text.expose().as_bytes());
-    Ok(answer(OfferView {
+    Ok(OfferView {
         registry_id: app.registry.registry_id().await?,
         recipient: identity.recipient().to_string(),
         offer: URL_SAFE_NO_PAD.encode(sealed.as_bytes()),
         expires_at,
-    }))
+    })
 }
 
 fn open_offer(app: &App, text: &str) -> Result<TransferIdentity, Problem> {
@@ -216,6 +222,7 @@ fn open_offer(app: &App, text: &str) -> Result<TransferIdentity, Problem> {
 /// unless `dry_run` is false. Needs `keys:*`.
 #[utoipa::path(
     post, path = "/api/v1/promotions", tag = "promotion", request_body = AcceptBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is answered the same. A dry run has none")),
     responses(
         (status = 200, description = "What came of each key", body = AcceptedView),
         (status = 400, description = "`bundle_altered`, `bundle_foreign`, `invalid_offer`, `wrong_recipient`, `pepper_missing`"),
@@ -225,11 +232,22 @@ fn open_offer(app: &App, text: &str) -> Result<TransferIdentity, Problem> {
 pub(crate) async fn accept(
     State(app): State<App>,
     manager: Manager,
-    given: Result<Json<AcceptBody>, JsonRejection>,
+    once: Once<Result<Json<AcceptBody>, JsonRejection>>,
 ) -> Result<Response, Problem> {
     manager.require(KEYS)?;
-    let asked = body(given)?;
-    let identity = open_offer(&app, &asked.offer)?;
+    let asked = body(once.body)?;
+    // A dry run does nothing that could be done twice.
+    let name = if asked.dry_run {
+        Name::default()
+    } else {
+        once.name
+    };
+    let work = take(&app, &manager, asked);
+    name.answered(&app, &manager.actor, work, |_| true).await
+}
+
+async fn take(app: &App, manager: &Manager, asked: AcceptBody) -> Result<AcceptedView, Problem> {
+    let identity = open_offer(app, &asked.offer)?;
     let file = STANDARD.decode(asked.peppers.trim()).map_err(|_| {
         let detail = "peppers: age's file in Base64";
         Problem::bad_request("invalid_body", detail)
@@ -242,7 +260,7 @@ pub(crate) async fn accept(
         .filter(|pepper| needed.contains(&pepper.id))
         .cloned()
         .collect();
-    let own = peppers(&app)?;
+    let own = peppers(app)?;
     let mut all = Peppers::new(own.current().clone());
     for older in own.iter().skip(1).chain(&moved) {
         all = all.with_older(older.clone());
@@ -279,12 +297,12 @@ pub(crate) async fn accept(
         let taken = registry.accept_promotion(actor, &asked.bundle, &all, &options);
         report = taken.await.map_err(of_promotion)?;
     }
-    Ok(answer(AcceptedView {
+    Ok(AcceptedView {
         dry_run: asked.dry_run,
         accepted: report.accepted,
         present: report.present,
         refused: refused_views(report.refused),
-    }))
+    })
 }
 
 /// Makes a bundle of keys for another registry, with the peppers that it needs. Nothing changes here:
@@ -292,16 +310,27 @@ pub(crate) async fn accept(
 /// `registry:write`.
 #[utoipa::path(
     post, path = "/api/v1/promotions/bundles", tag = "promotion", request_body = BundleBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is answered the same")),
     responses((status = 200, description = "The bundle", body = BundleView))
 )]
 pub(crate) async fn bundle(
     State(app): State<App>,
     manager: Manager,
-    given: Result<Json<BundleBody>, JsonRejection>,
+    once: Once<Result<Json<BundleBody>, JsonRejection>>,
 ) -> Result<Response, Problem> {
     manager.require(KEYS)?;
     manager.require(OUT)?;
-    let asked = body(given)?;
+    let asked = body(once.body)?;
+    let work = make_bundle(&app, &manager, asked);
+    let name = once.name;
+    name.answered(&app, &manager.actor, work, |_| true).await
+}
+
+async fn make_bundle(
+    app: &App,
+    manager: &Manager,
+    asked: BundleBody,
+) -> Result<BundleView, Problem> {
     if !(1..=MOST).contains(&asked.key_ids.len()) {
         return Err(too_many());
     }
@@ -309,7 +338,7 @@ pub(crate) async fn bundle(
         let detail = "recipient: age's text of an X25519 key, age1…";
         Problem::bad_request("invalid_recipient", detail)
     })?;
-    let own = peppers(&app)?;
+    let own = peppers(app)?;
     let (bundle, refused) = app
         .registry
         .promotion_bundle(&asked.key_ids, &own)
@@ -332,37 +361,38 @@ pub(crate) async fn bundle(
             Some(STANDARD.encode(sealed.await.map_err(of_escrow)?))
         }
     };
-    Ok(answer(BundleView {
+    Ok(BundleView {
         bundle,
         peppers,
         refused: refused_views(refused),
-    }))
+    })
 }
 
 /// Leaves keys to the registry that has taken them: from now on they are changed, rotated and revoked
 /// there. Here they verify until their copies are ended. Needs `keys:*`.
 #[utoipa::path(
     post, path = "/api/v1/promotions/left", tag = "promotion", request_body = LeftBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is answered the same")),
     responses((status = 200, description = "What could not be left", body = LeftView))
 )]
 pub(crate) async fn left(
     State(app): State<App>,
     manager: Manager,
-    given: Result<Json<LeftBody>, JsonRejection>,
+    once: Once<Result<Json<LeftBody>, JsonRejection>>,
 ) -> Result<Response, Problem> {
     manager.require(KEYS)?;
-    let asked = body(given)?;
+    let asked = body(once.body)?;
     if !(1..=MOST).contains(&asked.key_ids.len()) {
         return Err(too_many());
     }
-    let refused = app
-        .registry
-        .mark_promoted(&manager.actor, &asked.key_ids, &asked.remote)
-        .await
-        .map_err(of_promotion)?;
-    Ok(answer(LeftView {
-        refused: refused_views(refused),
-    }))
+    let (registry, actor) = (&app.registry, &manager.actor);
+    let work = async {
+        let marked = registry.mark_promoted(actor, &asked.key_ids, &asked.remote);
+        let refused = refused_views(marked.await.map_err(of_promotion)?);
+        Ok(LeftView { refused })
+    };
+    let name = once.name;
+    name.answered(&app, actor, work, |_| true).await
 }
 
 /// Ends the copy of a key that was left to another registry: it does not verify here any more. A

@@ -9,17 +9,21 @@ use keywright_domain::schedules::{
     CronExpression, Mode, NEVER, Recurrence, Schedule, ScheduleError, ScheduleTerms, TimeZone,
     Weekday, Window,
 };
-use keywright_registry::{KeySchedule, Notice, RegistryError};
+use keywright_registry::outbox::Webhook;
+use keywright_registry::{KeySchedule, Notice, RegistryError, Seen, Thing};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::paging::Asked;
+use crate::etags::{IfSeen, shown, tag_of};
 use crate::keys::change::key_for;
 use crate::keys::issue::body;
 use crate::keys::manager::Manager;
 use crate::keys::views::problem;
+use crate::once::{self, Done, NoBody, Once, gone, replayed};
 use crate::problem::Problem;
 use crate::server::App;
+use crate::webhooks::events::DELIVERY_DUE;
 
 /// When rotations may happen.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -52,7 +56,8 @@ pub(crate) struct ScheduleBody {
     /// Most that a rotation is delayed, so that not all keys rotate at once.
     #[serde(default)]
     jitter_ms: i64,
-    /// `notify_only`, `issue_pending` or `automatic`.
+    /// `notify_only`, `issue_pending`, or `automatic`, which needs a program that delivers: a webhook
+    /// that names `delivery.due`.
     mode: String,
     /// Oldest that a secret may get: 1 to 365 days.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,6 +106,19 @@ impl ScheduleBody {
         })
         .map_err(refused)
     }
+}
+
+/// Whether a program is told of secrets that are to be delivered. Whoever wants every event is told
+/// too, and need not be one that delivers.
+///
+/// # Errors
+/// [`RegistryError`] if it cannot be read.
+pub(crate) async fn somebody_delivers(app: &App) -> Result<bool, RegistryError> {
+    let webhooks = app.registry.list_webhooks().await?;
+    let named = |one: &Webhook| one.events.iter().any(|event| event == DELIVERY_DUE);
+    Ok(webhooks
+        .iter()
+        .any(|one| one.disabled_at.is_none() && named(one)))
 }
 
 fn refused(error: ScheduleError) -> Problem {
@@ -156,6 +174,14 @@ impl From<KeySchedule> for ScheduleView {
             anchor_at: one.anchor_at,
             changed_at: one.changed_at,
         }
+    }
+}
+
+/// The tag of a schedule as it is shown.
+fn tag(seen: &Seen) -> Option<String> {
+    match seen {
+        Seen::Schedule(schedule) => Some(tag_of(&ScheduleView::from(schedule.clone()))),
+        _ => None,
     }
 }
 
@@ -261,53 +287,65 @@ pub(crate) async fn list(
 
 /// The schedule of a key.
 #[utoipa::path(
-    get, path = "/api/v1/keys/{id}/schedule", tag = "schedules", params(("id" = String, Path, description = "The key")),
-    responses((status = 200, description = "The schedule", body = ScheduleView), (status = 404, description = "The key has none"))
+    get, path = "/api/v1/keys/{id}/schedule", tag = "schedules", params(("id" = String, Path, description = "The key"), ("If-None-Match" = Option<String>, Header, description = "ETag that the caller has: 304 if it is so still")),
+    responses((status = 304, description = "As the caller has it"), (status = 200, description = "The schedule", body = ScheduleView), (status = 404, description = "The key has none"))
 )]
 pub(crate) async fn read(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    seen: IfSeen,
 ) -> Result<Response, Problem> {
     key_for(&app, &manager, &id, "keys:read").await?;
     let found = app.registry.find_schedule(&id).await?;
     let found = found.ok_or(RegistryError::ScheduleNotFound)?;
-    Ok(answer(ScheduleView::from(found)))
+    seen.show(&ScheduleView::from(found))
 }
 
 /// Gives a key a schedule, or another one: it begins now.
 #[utoipa::path(
     put, path = "/api/v1/keys/{id}/schedule", tag = "schedules", request_body = ScheduleBody,
-    params(("id" = String, Path, description = "The key")),
-    responses((status = 200, description = "It holds", body = ScheduleView), (status = 400, description = "No schedule: the code says why"), (status = 409, description = "The key was revoked"))
+    params(("id" = String, Path, description = "The key"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is none yet")),
+    responses((status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"), (status = 200, description = "It holds", body = ScheduleView), (status = 400, description = "No schedule: the code says why"), (status = 409, description = "The key was revoked; `nobody_delivers`: `automatic` without a program that does"))
 )]
 pub(crate) async fn put(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    seen: IfSeen,
     given: Result<Json<ScheduleBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
     let asked = body(given)?;
     key_for(&app, &manager, &id, "keys:write").await?;
     let schedule = asked.read()?;
-    let set = app
-        .registry
-        .set_schedule(&manager.actor, &id, &schedule, asked.delivery.trim());
-    Ok(answer(ScheduleView::from(set.await.map_err(problem)?)))
+    if schedule.terms().mode == Mode::Automatic && !somebody_delivers(&app).await? {
+        let detail = "this server brings secrets nowhere by itself: add a webhook that names delivery.due, \
+                      for a program that delivers, or use issue_pending";
+        return Err(Problem::new(
+            StatusCode::CONFLICT,
+            "nobody_delivers",
+            detail,
+        ));
+    }
+    let registry = seen.registry(&app, Thing::Schedule(id.clone()), tag);
+    let set = registry.set_schedule(&manager.actor, &id, &schedule, asked.delivery.trim());
+    Ok(shown(&ScheduleView::from(set.await.map_err(problem)?)))
 }
 
 /// Takes the schedule of a key away.
 #[utoipa::path(
-    delete, path = "/api/v1/keys/{id}/schedule", tag = "schedules", params(("id" = String, Path, description = "The key")),
-    responses((status = 204, description = "It is gone"), (status = 404, description = "There was none"))
+    delete, path = "/api/v1/keys/{id}/schedule", tag = "schedules", params(("id" = String, Path, description = "The key"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still")),
+    responses((status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"), (status = 204, description = "It is gone"), (status = 404, description = "There was none"))
 )]
 pub(crate) async fn remove(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    seen: IfSeen,
 ) -> Result<Response, Problem> {
     key_for(&app, &manager, &id, "keys:write").await?;
-    let removed = app.registry.remove_schedule(&manager.actor, &id);
+    let registry = seen.registry(&app, Thing::Schedule(id.clone()), tag);
+    let removed = registry.remove_schedule(&manager.actor, &id);
     if removed.await.map_err(problem)? {
         Ok(StatusCode::NO_CONTENT.into_response())
     } else {
@@ -319,16 +357,17 @@ pub(crate) async fn remove(
 /// its next round: 202.
 #[utoipa::path(
     post, path = "/api/v1/keys/{id}/schedule/{step}", tag = "schedules",
-    params(("id" = String, Path, description = "The key"), ("step" = String, Path, description = "pause, resume or run-now")),
+    params(("id" = String, Path, description = "The key"), ("step" = String, Path, description = "pause, resume or run-now"), ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again")),
     responses((status = 200, description = "Paused, or going on", body = ScheduleView), (status = 202, description = "It is due now", body = ScheduleView))
 )]
 pub(crate) async fn step(
     State(app): State<App>,
     manager: Manager,
     Path((id, step)): Path<(String, String)>,
+    Once { name, .. }: Once<NoBody>,
 ) -> Result<Response, Problem> {
     key_for(&app, &manager, &id, "keys:write").await?;
-    let (registry, actor) = (&app.registry, &manager.actor);
+    let (registry, actor) = (name.registry(&app, &manager.actor), &manager.actor);
     let (status, done) = match step.as_str() {
         "pause" => (
             StatusCode::OK,
@@ -347,8 +386,18 @@ pub(crate) async fn step(
             return Err(Problem::not_found("step_not_found", detail));
         }
     };
-    let view = ScheduleView::from(done.map_err(problem)?);
-    Ok((status, answer(view)).into_response())
+    let (found, is_new) = match once::done(done).map_err(problem)? {
+        Done::Now(schedule) => (schedule, true),
+        Done::Before(_) => {
+            let found = app.registry.find_schedule(&id).await?;
+            (
+                found.ok_or_else(|| gone(RegistryError::ScheduleNotFound))?,
+                false,
+            )
+        }
+    };
+    let response = (status, answer(ScheduleView::from(found))).into_response();
+    Ok(if is_new { response } else { replayed(response) })
 }
 
 /// The latest 200 notices about a key, newest first.

@@ -1,8 +1,11 @@
 //! The key service on a real registry.
 
 mod bulk;
+mod delivery;
+mod etags;
 mod events;
 mod moving;
+mod once;
 mod resources;
 mod table;
 

@@ -9,7 +9,7 @@ use keywright_domain::api_keys::ApiKey;
 use keywright_domain::api_keys::format::ROOT_PREFIX;
 use keywright_domain::api_keys::lifecycle::KnownScope;
 use keywright_domain::scopes::Scope;
-use keywright_registry::ApiKeyChange;
+use keywright_registry::{ApiKeyChange, RegistryError};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -194,6 +194,23 @@ pub(crate) async fn enable(
     key_for(&app, &manager, &id, "keys:write").await?;
     let enabled = app.registry.enable_api_key(&manager.actor, &id);
     Ok(answer(&app, &enabled.await.map_err(problem)?))
+}
+
+/// Takes a scope out of the catalogue that nothing uses: no key that was not revoked holds it by its
+/// name, no role allows it, no policy names it. Needs `scopes:write`.
+#[utoipa::path(
+    delete, path = "/api/v1/scopes/{name}", tag = "keys", params(("name" = String, Path, description = "The scope")),
+    responses((status = 204, description = "It is gone"), (status = 404, description = "`scope_not_found`"), (status = 409, description = "`scope_in_use`: the detail says by what"))
+)]
+pub(crate) async fn remove_scope(
+    State(app): State<App>,
+    manager: Manager,
+    Path(name): Path<String>,
+) -> Result<axum::http::StatusCode, Problem> {
+    manager.require("scopes:write")?;
+    let scope = Scope::new(&name).map_err(|_| Problem::from(RegistryError::ScopeNotFound))?;
+    app.registry.remove_scope(&manager.actor, &scope).await?;
+    Ok(axum::http::StatusCode::NO_CONTENT)
 }
 
 /// Adds a scope to the catalogue, or describes it anew.

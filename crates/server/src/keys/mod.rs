@@ -19,7 +19,7 @@ pub(crate) mod views;
 pub(crate) mod tests;
 
 use axum::Router;
-use axum::routing::{any, get, post};
+use axum::routing::{any, delete, get, post};
 
 use crate::server::App;
 
@@ -35,7 +35,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/keys/{id}/enable", post(change::enable))
         .route(
             "/api/v1/keys/{id}/rotations",
-            get(rotate::list).post(rotate::rotate),
+            get(crate::key_service::rotations::list).post(rotate::rotate),
         )
         .route(
             "/api/v1/keys/{id}/rotations/current/{step}",
@@ -50,6 +50,7 @@ pub(crate) fn routes() -> Router<App> {
             "/api/v1/scopes",
             get(list::scopes).put(change::define_scope),
         )
+        .route("/api/v1/scopes/{name}", delete(change::remove_scope))
         .route("/verify", any(forward_auth::forward_auth))
         .route("/verify/{*path}", any(forward_auth::forward_auth))
 }

@@ -37,12 +37,6 @@ pub(crate) struct RotateBody {
     client_secret: Option<ClientSecretBody>,
 }
 
-/// Rotations of a key, newest first.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct RotationList {
-    items: Vec<RotationView>,
-}
-
 /// What a step came to.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct SteppedView {
@@ -188,23 +182,6 @@ pub(crate) async fn rotate(
     view.rotation_id = Some(rotation.id);
     let headers = [(header::CACHE_CONTROL, "no-store")];
     Ok((status, headers, Json(view)).into_response())
-}
-
-/// The rotations of a key.
-#[utoipa::path(
-    get, path = "/api/v1/keys/{id}/rotations", tag = "keys", params(("id" = String, Path, description = "The key")),
-    responses((status = 200, description = "The latest 100", body = RotationList))
-)]
-pub(crate) async fn list(
-    State(app): State<App>,
-    manager: Manager,
-    Path(id): Path<String>,
-) -> Result<Json<RotationList>, Problem> {
-    key_for(&app, &manager, &id, "keys:read").await?;
-    let rotations = app.registry.list_rotations(&id).await?;
-    Ok(Json(RotationList {
-        items: rotations.into_iter().map(RotationView::from).collect(),
-    }))
 }
 
 /// `promote`, `cancel`, `roll-back` or `finish` of the rotation that is under way.

@@ -20,7 +20,7 @@ pub(crate) mod providers;
 mod tests;
 
 use axum::Router;
-use axum::routing::{get, put};
+use axum::routing::get;
 use maud::{Markup, html};
 
 pub use description::{ProviderDescription, ProviderError};
@@ -93,7 +93,8 @@ pub(crate) fn routes() -> Router<App> {
         )
         .route(
             "/api/v1/identity-providers/{id}",
-            put(providers::put)
+            get(providers::read)
+                .put(providers::put)
                 .delete(providers::disable)
                 .fallback(wrong),
         )

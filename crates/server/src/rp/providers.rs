@@ -4,12 +4,15 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use keywright_domain::SecretText;
-use keywright_registry::people::{IdentityProvider, NewProvider};
+use keywright_domain::people::PeopleError;
+use keywright_registry::people::IdentityProvider;
+use keywright_registry::{RegistryError, Seen, Thing};
 use serde::{Deserialize, Serialize};
 
 use super::description::ProviderDescription;
 use super::presets::{Extra, TokenAuth};
 use crate::caller::Caller;
+use crate::etags::{IfSeen, shown, tag_of};
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sessions::api::{Body, private};
@@ -121,14 +124,49 @@ pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Result<Respo
     Ok(private(&ProviderList { items }))
 }
 
+/// The tag of a provider as it is shown.
+fn tag(app: &App) -> impl Fn(&Seen) -> Option<String> + Send + Sync + 'static {
+    let app = App::clone(app);
+    move |seen| match seen {
+        Seen::Provider(provider) => Some(tag_of(&ProviderView::new(&app, provider.clone()))),
+        _ => None,
+    }
+}
+
+/// An identity provider, a disabled one too. Needs `providers:read`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/identity-providers/{id}",
+    tag = "identity providers",
+    params(("id" = String, Path, description = "The provider"), ("If-None-Match" = Option<String>, Header, description = "ETag that the caller has: 304 if it is so still")),
+    responses(
+        (status = 200, description = "The provider, with its `ETag`", body = ProviderView),
+        (status = 304, description = "As the caller has it"),
+        (status = 404, description = "`provider_not_found`"),
+    )
+)]
+pub(crate) async fn read(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<String>,
+    seen: IfSeen,
+) -> Result<Response, Problem> {
+    require(&app, &caller, READ).await?;
+    let all = app.registry.list_identity_providers().await?;
+    let found = all.into_iter().find(|one| one.id == id);
+    let found = found.ok_or(RegistryError::People(PeopleError::ProviderNotFound))?;
+    seen.show(&ProviderView::new(&app, found))
+}
+
 /// Adds a provider, or says everything of it anew. Needs `providers:write`.
 #[utoipa::path(
     put,
     path = "/api/v1/identity-providers/{id}",
     tag = "identity providers",
-    params(("id" = String, Path, description = "1 to 40 small letters, digits, - or _")),
+    params(("id" = String, Path, description = "1 to 40 small letters, digits, - or _"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is none yet")),
     request_body = ProviderToPut,
     responses(
+        (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
         (status = 200, description = "Stored", body = ProviderView),
         (status = 400, description = "`invalid_provider`, `invalid_provider_id`"),
         (status = 409, description = "`provider_taken`: the issuer cannot change"),
@@ -138,6 +176,7 @@ pub(crate) async fn put(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
+    seen: IfSeen,
     Body(asked): Body<ProviderToPut>,
 ) -> Result<Response, Problem> {
     require(&app, &caller, WRITE).await?;
@@ -159,11 +198,11 @@ pub(crate) async fn put(
         .map_err(|error| {
             Problem::bad_request("invalid_provider", error.to_string()).with("field", error.field)
         })?;
-    let stored = app
-        .registry
+    let stored = seen
+        .registry(&app, Thing::Provider(new.id.clone()), tag(&app))
         .put_identity_provider(&caller.actor(), &new)
         .await?;
-    Ok(private(&ProviderView::new(&app, stored)))
+    Ok(shown(&ProviderView::new(&app, stored)))
 }
 
 /// Disables a provider: nobody signs in by it, and what is linked stays. Needs `providers:write`.
@@ -171,8 +210,9 @@ pub(crate) async fn put(
     delete,
     path = "/api/v1/identity-providers/{id}",
     tag = "identity providers",
-    params(("id" = String, Path, description = "The provider")),
+    params(("id" = String, Path, description = "The provider"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still")),
     responses(
+        (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
         (status = 204, description = "Disabled"),
         (status = 404, description = "`provider_not_found`"),
     )
@@ -181,28 +221,11 @@ pub(crate) async fn disable(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
+    seen: IfSeen,
 ) -> Result<StatusCode, Problem> {
     require(&app, &caller, WRITE).await?;
-    let all = app.registry.list_identity_providers().await?;
-    let before = all.into_iter().find(|one| one.id == id).ok_or_else(|| {
-        Problem::not_found(
-            "provider_not_found",
-            "there is no identity provider with this id",
-        )
-    })?;
-    let new = NewProvider {
-        id: before.id,
-        kind: before.kind,
-        name: before.name,
-        issuer: before.issuer,
-        client_id: before.client_id,
-        sealed_secret: None,
-        settings: before.settings,
-        trusts_email: before.trusts_email,
-        enabled: false,
-    };
-    app.registry
-        .put_identity_provider(&caller.actor(), &new)
+    seen.registry(&app, Thing::Provider(id.clone()), tag(&app))
+        .disable_identity_provider(&caller.actor(), &id)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

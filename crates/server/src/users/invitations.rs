@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{READ, WRITE, permissions_of, require_holds, role_names};
 use crate::caller::Caller;
 use crate::notices::people::send_invitation;
+use crate::once::{Done, Once, done, gone, replayed};
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sessions::api::{Body, PageAsked, private};
@@ -85,7 +86,12 @@ pub(crate) struct MadeInvitation {
     /// The invitation.
     invitation: InvitationView,
     /// To be sent to them: whoever has it becomes that person.
-    link: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<String>,
+    /// This answers a request that was answered before. The link was in that answer and is in no
+    /// other: if it got lost, take the invitation back and make another one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    link_was_shown: bool,
     /// Whether it is on its way to them by mail.
     mailed: bool,
 }
@@ -96,18 +102,21 @@ pub(crate) struct MadeInvitation {
     path = "/api/v1/invitations",
     tag = "users",
     request_body = InvitationToMake,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again")),
     responses(
+        (status = 200, description = "Invited before by the same request; the link is not shown again", body = MadeInvitation),
         (status = 201, description = "Invited; the link is shown once", body = MadeInvitation),
         (status = 403, description = "`insufficient_scope`, `exceeds_own_permissions`"),
-        (status = 409, description = "`email_taken`"),
+        (status = 409, description = "`email_taken`, `idempotency_key_reused`"),
     )
 )]
 pub(crate) async fn create(
     State(app): State<App>,
     caller: Caller,
-    Body(asked): Body<InvitationToMake>,
+    Once { name, body }: Once<Body<InvitationToMake>>,
 ) -> Result<Response, Problem> {
     require(&app, &caller, WRITE).await?;
+    let Body(asked) = body;
     let hours = asked.expires_in_hours.unwrap_or(USUAL_HOURS);
     if !(1..=LONGEST_HOURS).contains(&hours) {
         let detail = format!("expires_in_hours is 1 to {LONGEST_HOURS}");
@@ -126,7 +135,20 @@ pub(crate) async fn create(
         roles,
         lifetime_ms: hours * HOUR_MS,
     };
-    let invitation = app.registry.invite_user(&caller.actor(), &new).await?;
+    let actor = caller.actor();
+    let invited = name.registry(&app, &actor).invite_user(&actor, &new).await;
+    let invitation = match done(invited)? {
+        Done::Now(invitation) => invitation,
+        Done::Before(id) => {
+            let before = app.registry.find_invitation_by_id(&id).await;
+            return Ok(replayed(private(&MadeInvitation {
+                invitation: before.map_err(gone)?.into(),
+                link: None,
+                link_was_shown: true,
+                mailed: false,
+            })));
+        }
+    };
     let link = app
         .settings
         .url(&format!("/invitations/{}", token.expose()));
@@ -134,7 +156,8 @@ pub(crate) async fn create(
     let mailed = send_invitation(&app, &invitation.email, &link, until).await;
     let mut response = private(&MadeInvitation {
         invitation: invitation.into(),
-        link,
+        link: Some(link),
+        link_was_shown: false,
         mailed,
     });
     *response.status_mut() = StatusCode::CREATED;

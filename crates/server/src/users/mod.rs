@@ -11,7 +11,7 @@ mod tests;
 
 use axum::Router;
 use axum::http::StatusCode;
-use axum::routing::{delete, get, post, put};
+use axum::routing::{delete, get, post};
 use keywright_domain::people::{PeopleError, RoleName, union_of};
 use keywright_domain::scopes::ScopeSet;
 use keywright_registry::people::User;
@@ -60,7 +60,10 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/roles", get(roles::list).fallback(wrong))
         .route(
             "/api/v1/roles/{name}",
-            put(roles::define).delete(roles::remove).fallback(wrong),
+            get(roles::read)
+                .put(roles::define)
+                .delete(roles::remove)
+                .fallback(wrong),
         )
         .route(
             "/api/v1/invitations",

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{WRITE, require_not_above};
 use crate::caller::Caller;
+use crate::once::{Done, Once, done, replayed};
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sessions::api::{Body, private};
@@ -30,13 +31,20 @@ pub(crate) struct PasswordResetToMake {
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(crate) struct MadePasswordReset {
     /// To be sent to the person: whoever has it chooses their password.
-    link: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    link: Option<String>,
+    /// This answers a request that was answered before. The link was in that answer and is in no
+    /// other: if it got lost, ask for another one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    link_was_shown: bool,
     /// Until when it is good, Unix milliseconds.
     expires_at: i64,
-    /// How many sessions ended.
-    ended_sessions: usize,
-    /// How many applications lost their access.
-    ended_grants: usize,
+    /// How many sessions ended; absent where the link is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_sessions: Option<usize>,
+    /// How many applications lost their access; absent where the link is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ended_grants: Option<usize>,
 }
 
 /// Takes a person's password away and gives a link to choose another. A link that was given before is
@@ -45,22 +53,25 @@ pub(crate) struct MadePasswordReset {
     post,
     path = "/api/v1/users/{id}/password-reset",
     tag = "users",
-    params(("id" = String, Path, description = "The person")),
+    params(("id" = String, Path, description = "The person"), ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again")),
     request_body = PasswordResetToMake,
     responses(
+        (status = 200, description = "Done before by the same request; the link is not shown again", body = MadePasswordReset),
         (status = 201, description = "Sessions are over; the link is shown once", body = MadePasswordReset),
         (status = 400, description = "`invalid_lifetime`"),
         (status = 403, description = "`insufficient_scope`, `person_may_do_more`, `user_disabled`"),
         (status = 404, description = "`user_not_found`"),
+        (status = 409, description = "`idempotency_key_reused`"),
     )
 )]
 pub(crate) async fn create(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
-    Body(asked): Body<PasswordResetToMake>,
+    Once { name, body }: Once<Body<PasswordResetToMake>>,
 ) -> Result<Response, Problem> {
     require(&app, &caller, WRITE).await?;
+    let Body(asked) = body;
     let hours = asked.expires_in_hours.unwrap_or(USUAL_HOURS);
     if !(1..=LONGEST_HOURS).contains(&hours) {
         let detail = format!("expires_in_hours is 1 to {LONGEST_HOURS}");
@@ -68,18 +79,36 @@ pub(crate) async fn create(
     }
     let user = app.registry.find_user(&id).await?;
     require_not_above(&app, &caller, &user).await?;
-    let (moment, ended) = app.registry.reset_password(&caller.actor(), &id).await?;
+    let actor = caller.actor();
+    let reset = name
+        .registry(&app, &actor)
+        .reset_password(&actor, &id)
+        .await;
+    let (moment, ended) = match done(reset)? {
+        Done::Now(now) => now,
+        Done::Before(moment) => {
+            let moment = moment.parse().unwrap_or(0_i64);
+            return Ok(replayed(private(&MadePasswordReset {
+                link: None,
+                link_was_shown: true,
+                expires_at: moment.saturating_add(hours * HOUR_MS),
+                ended_sessions: None,
+                ended_grants: None,
+            })));
+        }
+    };
     sessions::ended_elsewhere(&app, &id, &ended).await?;
     let link = Link {
         user_id: id,
         moment,
-        until: app.now().saturating_add(hours * HOUR_MS),
+        until: moment.saturating_add(hours * HOUR_MS),
     };
     let mut response = private(&MadePasswordReset {
-        link: link.url(&app),
+        link: Some(link.url(&app)),
+        link_was_shown: false,
         expires_at: link.until,
-        ended_sessions: ended.sessions.len(),
-        ended_grants: ended.grants,
+        ended_sessions: Some(ended.sessions.len()),
+        ended_grants: Some(ended.grants),
     });
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)

@@ -6,10 +6,13 @@ use axum::response::{IntoResponse, Response};
 use keywright_domain::SecretText;
 use keywright_domain::people::{Email, RoleName};
 use keywright_registry::people::{NewUser, User, UserChange, UserOrder, UserQuery};
+use keywright_registry::{Seen, Thing};
 use serde::{Deserialize, Serialize};
 
 use super::{READ, WRITE, permissions_of, require_holds, require_not_above, role_names};
 use crate::caller::Caller;
+use crate::etags::{IfSeen, shown, tag_of};
+use crate::once::{Done, Once, done, gone, replayed};
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sessions;
@@ -117,6 +120,14 @@ pub(crate) struct DisableReason {
     reason: String,
 }
 
+/// The tag of a person as they are shown.
+fn tag(seen: &Seen) -> Option<String> {
+    match seen {
+        Seen::User(user) => Some(tag_of(&UserView::from(&**user))),
+        _ => None,
+    }
+}
+
 fn email(text: &str) -> Result<Option<Email>, Problem> {
     if text.trim().is_empty() {
         return Ok(None);
@@ -174,9 +185,10 @@ pub(crate) async fn list(
     get,
     path = "/api/v1/users/{id}",
     tag = "users",
-    params(("id" = String, Path, description = "The person")),
+    params(("id" = String, Path, description = "The person"), ("If-None-Match" = Option<String>, Header, description = "ETag that the caller has: 304 if it is so still")),
     responses(
-        (status = 200, description = "The person", body = UserView),
+        (status = 200, description = "The person, with the `ETag`", body = UserView),
+        (status = 304, description = "As the caller has it"),
         (status = 404, description = "`user_not_found`"),
     )
 )]
@@ -184,11 +196,10 @@ pub(crate) async fn read(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
+    seen: IfSeen,
 ) -> Result<Response, Problem> {
     require(&app, &caller, READ).await?;
-    Ok(private(&UserView::from(
-        &*app.registry.find_user(&id).await?,
-    )))
+    seen.show(&UserView::from(&*app.registry.find_user(&id).await?))
 }
 
 /// Adds a person. Needs `users:write`, and all that the roles allow.
@@ -197,18 +208,21 @@ pub(crate) async fn read(
     path = "/api/v1/users",
     tag = "users",
     request_body = UserToAdd,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again")),
     responses(
         (status = 201, description = "Added", body = UserView),
+        (status = 200, description = "Added before by the same request", body = UserView),
         (status = 403, description = "`insufficient_scope`, `exceeds_own_permissions`"),
-        (status = 409, description = "`email_taken`"),
+        (status = 409, description = "`email_taken`, `idempotency_key_reused`"),
     )
 )]
 pub(crate) async fn create(
     State(app): State<App>,
     caller: Caller,
-    Body(asked): Body<UserToAdd>,
+    Once { name, body }: Once<Body<UserToAdd>>,
 ) -> Result<Response, Problem> {
     require(&app, &caller, WRITE).await?;
+    let Body(asked) = body;
     let roles = role_names(&asked.roles)?;
     let granted = permissions_of(&app, &roles).await?;
     require_holds(&app, &caller, &granted).await?;
@@ -223,7 +237,15 @@ pub(crate) async fn create(
         roles,
         password_hash,
     };
-    let user = app.registry.create_user(&caller.actor(), &new).await?;
+    let actor = caller.actor();
+    let created = name.registry(&app, &actor).create_user(&actor, &new).await;
+    let user = match done(created)? {
+        Done::Now(user) => user,
+        Done::Before(id) => {
+            let user = app.registry.find_user(&id).await.map_err(gone)?;
+            return Ok(replayed(private(&UserView::from(&*user))));
+        }
+    };
     let mut response = private(&UserView::from(&user));
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
@@ -244,9 +266,10 @@ async fn hash(app: &App, password: SecretText) -> Result<SecretText, Problem> {
     patch,
     path = "/api/v1/users/{id}",
     tag = "users",
-    params(("id" = String, Path, description = "The person")),
+    params(("id" = String, Path, description = "The person"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still")),
     request_body = UserToChange,
     responses(
+        (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
         (status = 200, description = "Changed", body = UserView),
         (status = 403, description = "`insufficient_scope`, `person_may_do_more`"),
         (status = 404, description = "`user_not_found`"),
@@ -257,28 +280,22 @@ pub(crate) async fn change(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
+    seen: IfSeen,
     Body(asked): Body<UserToChange>,
 ) -> Result<Response, Problem> {
     require(&app, &caller, WRITE).await?;
-    let actor = caller.actor();
-    let mut user = app.registry.find_user(&id).await?;
+    let user = app.registry.find_user(&id).await?;
     require_not_above(&app, &caller, &user).await?;
-    // All that can be refused is refused before anything changes.
-    let address = match asked.email.as_deref() {
-        Some(text) => Some(email(text)?),
-        None => None,
+    let change = UserChange::Profile {
+        name: asked.name,
+        email: asked.email.as_deref().map(email).transpose()?,
+        email_verified: asked.email_verified,
     };
-    if asked.email.is_some() || asked.email_verified.is_some() {
-        let same = address.as_ref().is_none_or(|new| *new == user.email);
-        let verified = asked.email_verified.unwrap_or(same && user.email_verified);
-        let change = UserChange::Email(address.unwrap_or_else(|| user.email.clone()), verified);
-        user = app.registry.change_user(&actor, &id, &change).await?.into();
-    }
-    if let Some(name) = asked.name {
-        let change = UserChange::Name(name);
-        user = app.registry.change_user(&actor, &id, &change).await?.into();
-    }
-    Ok(private(&UserView::from(&*user)))
+    let user = seen
+        .registry(&app, Thing::User(id.clone()), tag)
+        .change_user(&caller.actor(), &id, &change)
+        .await?;
+    Ok(shown(&UserView::from(&user)))
 }
 
 /// Disables a person: sessions and access of applications end, keys are suspended. Needs
@@ -351,8 +368,9 @@ pub(crate) async fn enable(
     delete,
     path = "/api/v1/users/{id}",
     tag = "users",
-    params(("id" = String, Path, description = "The person")),
+    params(("id" = String, Path, description = "The person"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still")),
     responses(
+        (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
         (status = 204, description = "Deleted"),
         (status = 403, description = "`insufficient_scope`, `person_may_do_more`"),
         (status = 404, description = "`user_not_found`"),
@@ -363,13 +381,16 @@ pub(crate) async fn remove(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
+    seen: IfSeen,
 ) -> Result<Response, Problem> {
     require(&app, &caller, WRITE).await?;
     let user = app.registry.find_user(&id).await?;
     require_not_above(&app, &caller, &user).await?;
     // Which clients to tell is deleted with the person.
     let clients = clients_of_all(&app, &id).await?;
-    app.registry.delete_user(&caller.actor(), &id).await?;
+    seen.registry(&app, Thing::User(id.clone()), tag)
+        .delete_user(&caller.actor(), &id)
+        .await?;
     sessions::catch_up(&app).await?;
     sessions::tell(&app, &id, clients);
     Ok(StatusCode::NO_CONTENT.into_response())

@@ -5,12 +5,14 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use keywright_domain::people::{PeopleError, RoleName};
 use keywright_domain::scopes::ScopeSet;
-use keywright_registry::people::Role;
+use keywright_registry::people::{Role, User};
+use keywright_registry::{Seen, Thing};
 use serde::{Deserialize, Serialize};
 
 use super::people::UserView;
 use super::{READ, WRITE, permissions_of, require_holds, require_not_above, role_names};
 use crate::caller::Caller;
+use crate::etags::{IfSeen, shown, tag_of, tagged};
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sessions::api::{Body, private};
@@ -71,8 +73,39 @@ pub(crate) struct UserRoles {
     roles: Vec<String>,
 }
 
+impl From<&User> for UserRoles {
+    fn from(user: &User) -> Self {
+        let roles = user.roles.iter().map(RoleName::to_string).collect();
+        Self { roles }
+    }
+}
+
 fn name(text: &str) -> Result<RoleName, Problem> {
     RoleName::new(text).map_err(|error| Problem::bad_request(error.code(), error.to_string()))
+}
+
+/// A name that no role can have is one of no role.
+fn known_name(text: &str) -> Result<RoleName, Problem> {
+    RoleName::new(text).map_err(|_| {
+        let error = PeopleError::RoleNotFound(text.chars().take(40).collect());
+        Problem::not_found(error.code(), error.to_string())
+    })
+}
+
+/// The tag of a role as it is shown.
+fn tag(seen: &Seen) -> Option<String> {
+    match seen {
+        Seen::Role(role) => Some(tag_of(&RoleView::from(role.clone()))),
+        _ => None,
+    }
+}
+
+/// The tag of the roles of a person as they are shown.
+fn tag_of_user(seen: &Seen) -> Option<String> {
+    match seen {
+        Seen::User(user) => Some(tag_of(&UserRoles::from(&**user))),
+        _ => None,
+    }
 }
 
 /// All roles. Needs `roles:read`.
@@ -89,15 +122,39 @@ pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Result<Respo
     Ok(private(&RoleList { items }))
 }
 
+/// A role. Needs `roles:read`.
+#[utoipa::path(
+    get,
+    path = "/api/v1/roles/{name}",
+    tag = "users",
+    params(("name" = String, Path, description = "The role"), ("If-None-Match" = Option<String>, Header, description = "ETag that the caller has: 304 if it is so still")),
+    responses(
+        (status = 200, description = "The role, with its `ETag`", body = RoleView),
+        (status = 304, description = "As the caller has it"),
+        (status = 404, description = "`role_not_found`"),
+    )
+)]
+pub(crate) async fn read(
+    State(app): State<App>,
+    caller: Caller,
+    Path(text): Path<String>,
+    seen: IfSeen,
+) -> Result<Response, Problem> {
+    require(&app, &caller, "roles:read").await?;
+    let role = app.registry.find_role(&known_name(&text)?).await?;
+    seen.show(&RoleView::from(role))
+}
+
 /// Defines a role, or changes what it allows; everybody who has it follows at once. Needs
 /// `roles:write`, and all that the role allows and allowed.
 #[utoipa::path(
     put,
     path = "/api/v1/roles/{name}",
     tag = "users",
-    params(("name" = String, Path, description = "The role")),
+    params(("name" = String, Path, description = "The role"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is none yet")),
     request_body = RoleToDefine,
     responses(
+        (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
         (status = 200, description = "Defined", body = RoleView),
         (status = 403, description = "`insufficient_scope`, `exceeds_own_permissions`"),
         (status = 409, description = "`role_built_in`"),
@@ -107,6 +164,7 @@ pub(crate) async fn define(
     State(app): State<App>,
     caller: Caller,
     Path(text): Path<String>,
+    seen: IfSeen,
     Body(asked): Body<RoleToDefine>,
 ) -> Result<Response, Problem> {
     require(&app, &caller, "roles:write").await?;
@@ -122,11 +180,11 @@ pub(crate) async fn define(
     if let Some(before) = before.iter().find(|role| role.name == name) {
         require_holds(&app, &caller, &before.permissions).await?;
     }
-    let role = app
-        .registry
+    let role = seen
+        .registry(&app, Thing::Role(name.clone()), tag)
         .define_role(&caller.actor(), &name, &asked.description, &permissions)
         .await?;
-    Ok(private(&RoleView::from(role)))
+    Ok(shown(&RoleView::from(role)))
 }
 
 /// Deletes a role that nobody has. Needs `roles:write`.
@@ -134,8 +192,9 @@ pub(crate) async fn define(
     delete,
     path = "/api/v1/roles/{name}",
     tag = "users",
-    params(("name" = String, Path, description = "The role")),
+    params(("name" = String, Path, description = "The role"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still")),
     responses(
+        (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
         (status = 204, description = "Deleted"),
         (status = 404, description = "`role_not_found`"),
         (status = 409, description = "`role_in_use`, `role_built_in`"),
@@ -145,13 +204,12 @@ pub(crate) async fn remove(
     State(app): State<App>,
     caller: Caller,
     Path(text): Path<String>,
+    seen: IfSeen,
 ) -> Result<StatusCode, Problem> {
     require(&app, &caller, "roles:write").await?;
-    let name = RoleName::new(&text).map_err(|_| {
-        let error = PeopleError::RoleNotFound(text.chars().take(40).collect());
-        Problem::not_found(error.code(), error.to_string())
-    })?;
-    app.registry.delete_role(&caller.actor(), &name).await?;
+    let name = known_name(&text)?;
+    let registry = seen.registry(&app, Thing::Role(name.clone()), tag);
+    registry.delete_role(&caller.actor(), &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -160,18 +218,18 @@ pub(crate) async fn remove(
     get,
     path = "/api/v1/users/{id}/roles",
     tag = "users",
-    params(("id" = String, Path, description = "The person")),
-    responses((status = 200, description = "The roles", body = UserRoles))
+    params(("id" = String, Path, description = "The person"), ("If-None-Match" = Option<String>, Header, description = "ETag that the caller has: 304 if it is so still")),
+    responses((status = 304, description = "As the caller has it"), (status = 200, description = "The roles, with their `ETag`", body = UserRoles))
 )]
 pub(crate) async fn of_user(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
+    seen: IfSeen,
 ) -> Result<Response, Problem> {
     require(&app, &caller, READ).await?;
     let user = app.registry.find_user(&id).await?;
-    let roles = user.roles.iter().map(RoleName::to_string).collect();
-    Ok(private(&UserRoles { roles }))
+    seen.show(&UserRoles::from(&*user))
 }
 
 /// Gives a person exactly these roles. Needs `users:write`, and all that the roles allow and allowed.
@@ -179,9 +237,10 @@ pub(crate) async fn of_user(
     put,
     path = "/api/v1/users/{id}/roles",
     tag = "users",
-    params(("id" = String, Path, description = "The person")),
+    params(("id" = String, Path, description = "The person"), ("If-Match" = Option<String>, Header, description = "ETag of the roles that was seen: it is done only if it is so still")),
     request_body = UserRoles,
     responses(
+        (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
         (status = 200, description = "The person", body = UserView),
         (status = 403, description = "`insufficient_scope`, `exceeds_own_permissions`, `person_may_do_more`"),
         (status = 409, description = "`last_owner`"),
@@ -191,6 +250,7 @@ pub(crate) async fn set_of_user(
     State(app): State<App>,
     caller: Caller,
     Path(id): Path<String>,
+    seen: IfSeen,
     Body(asked): Body<UserRoles>,
 ) -> Result<Response, Problem> {
     require(&app, &caller, WRITE).await?;
@@ -199,9 +259,11 @@ pub(crate) async fn set_of_user(
     let roles = role_names(&asked.roles)?;
     let granted = permissions_of(&app, &roles).await?;
     require_holds(&app, &caller, &granted).await?;
-    let user = app
-        .registry
+    let user = seen
+        .registry(&app, Thing::User(id.clone()), tag_of_user)
         .set_user_roles(&caller.actor(), &id, &roles)
         .await?;
-    Ok(private(&UserView::from(&user)))
+    // The tag is of what this address shows.
+    let tag = tag_of(&UserRoles::from(&user));
+    Ok(tagged(private(&UserView::from(&user)), &tag))
 }

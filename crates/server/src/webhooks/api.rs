@@ -4,12 +4,15 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use keywright_domain::SecretText;
-use keywright_registry::outbox::{NewWebhook, WebhookChange};
+use keywright_registry::outbox::{NewWebhook, Webhook, WebhookChange};
+use keywright_registry::{Seen, Thing};
 use url::Url;
 
 use super::views::{WebhookList, WebhookToChange, WebhookToMake, WebhookView, WebhookWithSecret};
 use super::{READ, SECRET_PURPOSE, WRITE, events, signature};
+use crate::etags::{IfSeen, shown, tag_of};
 use crate::keys::manager::Manager;
+use crate::once::{Done, NoBody, Once, done, gone, replayed};
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sessions::api::{Body, private};
@@ -54,13 +57,36 @@ fn event_types(asked: &[String]) -> Result<Vec<String>, Problem> {
     Ok(types)
 }
 
-fn with_secret(webhook: WebhookView, secret: &SecretText, status: StatusCode) -> Response {
+/// The tag of a webhook as it is shown.
+fn tag(seen: &Seen) -> Option<String> {
+    match seen {
+        Seen::Webhook(webhook) => Some(tag_of(&WebhookView::from(webhook.clone()))),
+        _ => None,
+    }
+}
+
+/// What was made or changed now, with its secret, or what an earlier request made, without it.
+async fn with_secret(
+    app: &App,
+    came: Done<Webhook>,
+    secret: &SecretText,
+    status: StatusCode,
+) -> Result<Response, Problem> {
+    let (webhook, secret) = match came {
+        Done::Now(webhook) => (webhook, Some(secret)),
+        Done::Before(id) => (app.registry.find_webhook(&id).await.map_err(gone)?, None),
+    };
+    let is_new = secret.is_some();
     let mut response = private(&WebhookWithSecret {
-        webhook,
-        secret: secret.expose().to_owned(),
+        webhook: webhook.into(),
+        secret: secret.map(|secret| secret.expose().to_owned()),
+        secret_was_shown: !is_new,
     });
+    if !is_new {
+        return Ok(replayed(response));
+    }
     *response.status_mut() = status;
-    response
+    Ok(response)
 }
 
 /// All webhooks, and every type of event. Needs `webhooks:read`.
@@ -80,17 +106,21 @@ pub(crate) async fn list(State(app): State<App>, manager: Manager) -> Result<Res
 /// Makes a webhook. Needs `webhooks:write`. The answer holds its secret, this once.
 #[utoipa::path(
     post, path = "/api/v1/webhooks", tag = "webhooks", request_body = WebhookToMake,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again")),
     responses(
         (status = 201, description = "Made; the secret is shown once", body = WebhookWithSecret),
+        (status = 200, description = "It was made before by the same request; its secret is not shown again", body = WebhookWithSecret),
+        (status = 409, description = "`idempotency_key_reused`: the name stands for another request"),
         (status = 400, description = "`invalid_webhook_url`, `invalid_event_type`"),
     )
 )]
 pub(crate) async fn create(
     State(app): State<App>,
     manager: Manager,
-    Body(asked): Body<WebhookToMake>,
+    Once { name, body }: Once<Body<WebhookToMake>>,
 ) -> Result<Response, Problem> {
     manager.require(WRITE)?;
+    let Body(asked) = body;
     let secret = signature::new_secret();
     let new = NewWebhook {
         url: address(&app, &asked.url)?,
@@ -98,37 +128,38 @@ pub(crate) async fn create(
         description: asked.description,
         secret: app.secrets.seal(SECRET_PURPOSE, secret.expose().as_bytes()),
     };
-    let webhook = app.registry.add_webhook(&manager.actor, &new).await?;
-    Ok(with_secret(webhook.into(), &secret, StatusCode::CREATED))
+    let registry = name.registry(&app, &manager.actor);
+    let came = done(registry.add_webhook(&manager.actor, &new).await)?;
+    with_secret(&app, came, &secret, StatusCode::CREATED).await
 }
 
 /// One webhook. Needs `webhooks:read`.
 #[utoipa::path(
     get, path = "/api/v1/webhooks/{id}", tag = "webhooks",
-    params(("id" = String, Path, description = "The webhook")),
-    responses((status = 200, description = "The webhook", body = WebhookView), (status = 404, description = "`webhook_not_found`"))
+    params(("id" = String, Path, description = "The webhook"), ("If-None-Match" = Option<String>, Header, description = "ETag that the caller has: 304 if it is so still")),
+    responses((status = 304, description = "As the caller has it"), (status = 200, description = "The webhook", body = WebhookView), (status = 404, description = "`webhook_not_found`"))
 )]
 pub(crate) async fn read(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    seen: IfSeen,
 ) -> Result<Response, Problem> {
     manager.require(READ)?;
-    Ok(private(&WebhookView::from(
-        app.registry.find_webhook(&id).await?,
-    )))
+    seen.show(&WebhookView::from(app.registry.find_webhook(&id).await?))
 }
 
 /// Changes a webhook, or switches it on or off. Needs `webhooks:write`.
 #[utoipa::path(
     patch, path = "/api/v1/webhooks/{id}", tag = "webhooks", request_body = WebhookToChange,
-    params(("id" = String, Path, description = "The webhook")),
-    responses((status = 200, description = "Changed", body = WebhookView), (status = 404, description = "`webhook_not_found`"))
+    params(("id" = String, Path, description = "The webhook"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still")),
+    responses((status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"), (status = 200, description = "Changed", body = WebhookView), (status = 404, description = "`webhook_not_found`"))
 )]
 pub(crate) async fn change(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    seen: IfSeen,
     Body(asked): Body<WebhookToChange>,
 ) -> Result<Response, Problem> {
     manager.require(WRITE)?;
@@ -138,23 +169,26 @@ pub(crate) async fn change(
         description: asked.description,
         enabled: asked.enabled,
     };
-    let changed = app.registry.change_webhook(&manager.actor, &id, &change);
-    Ok(private(&WebhookView::from(changed.await?)))
+    let registry = seen.registry(&app, Thing::Webhook(id.clone()), tag);
+    let changed = registry.change_webhook(&manager.actor, &id, &change);
+    Ok(shown(&WebhookView::from(changed.await?)))
 }
 
 /// Removes a webhook; what waits for it is given up. Needs `webhooks:write`.
 #[utoipa::path(
     delete, path = "/api/v1/webhooks/{id}", tag = "webhooks",
-    params(("id" = String, Path, description = "The webhook")),
-    responses((status = 204, description = "Removed"), (status = 404, description = "`webhook_not_found`"))
+    params(("id" = String, Path, description = "The webhook"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still")),
+    responses((status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"), (status = 204, description = "Removed"), (status = 404, description = "`webhook_not_found`"))
 )]
 pub(crate) async fn remove(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    seen: IfSeen,
 ) -> Result<StatusCode, Problem> {
     manager.require(WRITE)?;
-    app.registry.remove_webhook(&manager.actor, &id).await?;
+    let registry = seen.registry(&app, Thing::Webhook(id.clone()), tag);
+    registry.remove_webhook(&manager.actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -162,20 +196,20 @@ pub(crate) async fn remove(
 /// `webhooks:write`.
 #[utoipa::path(
     post, path = "/api/v1/webhooks/{id}/rotate-secret", tag = "webhooks",
-    params(("id" = String, Path, description = "The webhook")),
+    params(("id" = String, Path, description = "The webhook"), ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again")),
     responses((status = 200, description = "The secret is shown once", body = WebhookWithSecret), (status = 404, description = "`webhook_not_found`"))
 )]
 pub(crate) async fn rotate_secret(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    Once { name, .. }: Once<NoBody>,
 ) -> Result<Response, Problem> {
     manager.require(WRITE)?;
     let secret = signature::new_secret();
     let sealed = app.secrets.seal(SECRET_PURPOSE, secret.expose().as_bytes());
-    let webhook = app
-        .registry
-        .rotate_webhook_secret(&manager.actor, &id, &sealed, OVERLAP_MS)
-        .await?;
-    Ok(with_secret(webhook.into(), &secret, StatusCode::OK))
+    let registry = name.registry(&app, &manager.actor);
+    let rotated = registry.rotate_webhook_secret(&manager.actor, &id, &sealed, OVERLAP_MS);
+    let came = done(rotated.await)?;
+    with_secret(&app, came, &secret, StatusCode::OK).await
 }

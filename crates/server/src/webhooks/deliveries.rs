@@ -9,6 +9,7 @@ use keywright_registry::outbox::{Attempt, Channel, MadeOf, Message, NewMessage, 
 use super::views::{AttemptView, DeliveryList, DeliveryView, DeliveryWithAttempts};
 use super::{READ, WRITE, events};
 use crate::keys::manager::Manager;
+use crate::once::{Done, NoBody, Once, done, replayed};
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sessions::api::{PageAsked, private};
@@ -98,32 +99,39 @@ pub(crate) async fn read(
 /// `webhooks:write`.
 #[utoipa::path(
     post, path = "/api/v1/webhooks/{id}/deliveries/{delivery}/redeliver", tag = "webhooks",
-    params(("id" = String, Path, description = "The webhook"), ("delivery" = String, Path, description = "The delivery")),
+    params(("id" = String, Path, description = "The webhook"), ("delivery" = String, Path, description = "The delivery"), ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again")),
     responses((status = 202, description = "It is on its way", body = DeliveryView), (status = 409, description = "`webhook_disabled`"))
 )]
 pub(crate) async fn redeliver(
     State(app): State<App>,
     manager: Manager,
     Path((id, delivery)): Path<(String, String)>,
+    Once { name, .. }: Once<NoBody>,
 ) -> Result<Response, Problem> {
     manager.require(WRITE)?;
     enabled(&app, &id).await?;
     let (message, _) = delivery_of(&app, &id, &delivery).await?;
-    let message = app.registry.resend_message(&message.id).await?;
-    app.notices.wake();
-    Ok(accepted(message))
+    let registry = name.registry(&app, &manager.actor);
+    match done(registry.resend_message(&message.id).await)? {
+        Done::Now(message) => {
+            app.notices.wake();
+            Ok(accepted(message))
+        }
+        Done::Before(_) => Ok(replayed(accepted(message))),
+    }
 }
 
 /// Sends an event that says it is a test. Needs `webhooks:write`.
 #[utoipa::path(
     post, path = "/api/v1/webhooks/{id}/test", tag = "webhooks",
-    params(("id" = String, Path, description = "The webhook")),
+    params(("id" = String, Path, description = "The webhook"), ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again")),
     responses((status = 202, description = "It is on its way", body = DeliveryView), (status = 409, description = "`webhook_disabled`"))
 )]
 pub(crate) async fn test(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    Once { name, .. }: Once<NoBody>,
 ) -> Result<Response, Problem> {
     manager.require(WRITE)?;
     let webhook = enabled(&app, &id).await?;
@@ -135,7 +143,12 @@ pub(crate) async fn test(
         target: webhook.id,
         body: event.body(),
     };
-    app.registry.enqueue(MadeOf::Else, vec![message]).await?;
+    let registry = name.registry(&app, &manager.actor);
+    let came = done(registry.enqueue(MadeOf::Else, vec![message]).await)?;
+    if let Done::Before(delivery) = came {
+        let (message, _) = delivery_of(&app, &id, &delivery).await?;
+        return Ok(replayed(accepted(message)));
+    }
     let (items, _) = app
         .registry
         .list_messages(Channel::Webhook, &id, None, 10)

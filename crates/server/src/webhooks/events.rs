@@ -57,15 +57,19 @@ pub(crate) const OF_AUDIT: [(AuditAction, &str); 18] = [
 ];
 
 /// What is told of alerts, notices and overlaps, and by request.
-const OTHERS: [&str; 7] = [
+const OTHERS: [&str; 8] = [
     "secret.retired_used",
     "canary.used",
     "key.expiring",
     "rotation.due",
     "rotation.pending",
+    DELIVERY_DUE,
     "overlap.closing",
     TEST,
 ];
+
+/// For a program that brings new secrets to where they are needed.
+pub(crate) const DELIVERY_DUE: &str = "delivery.due";
 
 /// Sent by request.
 pub(crate) const TEST: &str = "webhook.test";
@@ -270,6 +274,20 @@ pub(crate) fn of_pending(key: &ApiKey, rotation: &Rotation, at: i64) -> Event {
             "kid": rotation.new.as_str(),
             "rotation_id": rotation.id,
         }),
+    }
+}
+
+/// A schedule made a secret that a program is to replace by its own and to deliver.
+pub(crate) fn of_delivery_due(key: &ApiKey, rotation: &Rotation, target: &str, at: i64) -> Event {
+    let pending = of_pending(key, rotation, at);
+    let mut data = pending.data;
+    data["target"] = target.into();
+    Event {
+        id: format!("due_{}", rotation.new),
+        kind: DELIVERY_DUE,
+        summary: format!("A new secret of API key “{}” is to be delivered", key.name),
+        data,
+        ..pending
     }
 }
 

@@ -65,7 +65,12 @@ pub(crate) struct WebhookList {
 pub(crate) struct WebhookWithSecret {
     pub(crate) webhook: WebhookView,
     /// `whsec_…`: what requests are signed with.
-    pub(crate) secret: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) secret: Option<String>,
+    /// This answers a request that was answered before. The secret was in that answer and is in no
+    /// other: if it got lost, make another one.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) secret_was_shown: bool,
 }
 
 /// A wish for a webhook.

@@ -40,7 +40,7 @@ async fn ac_122_an_export_is_whole_and_holds_no_secret() {
     }
 }
 
-fn hash(key: &str) -> String {
+pub(super) fn hash(key: &str) -> String {
     let digest = Sha256::digest(key.as_bytes());
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -125,13 +125,13 @@ async fn an_import_is_tried_first_told_by_line_and_changes_nothing_twice() {
     assert_eq!(numbers(&taken, "present").len(), 4000);
 }
 
-struct Moved {
+pub(super) struct Moved {
     bundle: Value,
     peppers: String,
     offer: String,
 }
 
-async fn bundle(from: &mut Program, to: &mut Program, ids: &[String]) -> Moved {
+pub(super) async fn bundle(from: &mut Program, to: &mut Program, ids: &[String]) -> Moved {
     let offer = fine(&to.post("/api/v1/promotions/offers", Value::Null).await);
     let body = json!({ "key_ids": ids, "recipient": offer["recipient"] });
     let made = fine(&from.post("/api/v1/promotions/bundles", body).await);
@@ -143,7 +143,7 @@ async fn bundle(from: &mut Program, to: &mut Program, ids: &[String]) -> Moved {
     }
 }
 
-fn body(moved: &Moved, dry_run: bool) -> Value {
+pub(super) fn body(moved: &Moved, dry_run: bool) -> Value {
     json!({ "offer": moved.offer, "peppers": moved.peppers, "bundle": moved.bundle, "dry_run": dry_run })
 }
 

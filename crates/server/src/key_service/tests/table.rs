@@ -63,7 +63,7 @@ const PEOPLE_WRITE: &str = "13333113y3";
 const PUBLIC: &str = "yyyyyyyyyy";
 
 /// Method, path, body, who may. `{id}` below `/api/v1/keys` is the key.
-const TABLE: &[(&str, &str, &str, &str)] = &[
+pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
     ("GET", "/api/v1/keys", "", LIST),
     // Who holds no scope can grant none; an auditor holds keys:read.
     (
@@ -100,6 +100,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
         "",
         CHANGE,
     ),
+    ("GET", "/api/v1/keys/{id}/rotations/{rotation_id}", "", SEE),
     (
         "GET",
         "/api/v1/keys/{id}/rotations/{rotation_id}/deliveries",
@@ -150,6 +151,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     ("GET", "/api/v1/scopes", "", "1yyyyy33y3"),
     ("PUT", "/api/v1/scopes", r#"{"name":"a:b"}"#, ALL),
+    ("DELETE", "/api/v1/scopes/{name}", "", ALL),
     ("GET", "/api/v1/policies", "", READ),
     ("GET", "/api/v1/policies/{environment}", "", READ),
     ("PUT", "/api/v1/policies/{environment}", "{}", ALL),
@@ -236,6 +238,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     ("GET", "/api/v1/users/{id}/sign-ins", "", PEOPLE_READ),
     ("GET", "/api/v1/roles", "", PEOPLE_READ),
+    ("GET", "/api/v1/roles/{name}", "", PEOPLE_READ),
     (
         "PUT",
         "/api/v1/roles/{name}",
@@ -252,6 +255,7 @@ const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     ("DELETE", "/api/v1/invitations/{id}", "", PEOPLE_WRITE),
     ("GET", "/api/v1/identity-providers", "", PEOPLE_READ),
+    ("GET", "/api/v1/identity-providers/{id}", "", PEOPLE_READ),
     (
         "PUT",
         "/api/v1/identity-providers/{id}",

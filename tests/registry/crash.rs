@@ -183,7 +183,10 @@ async fn crash_victim() -> Result<()> {
         if let Err(error) = round.play().await {
             let expected = matches!(
                 error,
-                RegistryError::Store(_) | RegistryError::CommitUnknown(_) | RegistryError::Locked
+                RegistryError::Silent
+                    | RegistryError::Store(_)
+                    | RegistryError::CommitUnknown(_)
+                    | RegistryError::Locked
             );
             let is_refused = std::env::var_os(VICTIM_IS_STRICT).is_some()
                 && matches!(error, RegistryError::Store(_));

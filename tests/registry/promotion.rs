@@ -362,6 +362,61 @@ async fn the_remote_takes_nothing_that_it_forbids_or_has() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_key_from_the_future_is_not_taken() -> Result<()> {
+    let Pair { local, mut remote } = Pair::new().await?;
+    hand_over(&local, &mut remote).await?;
+    let policy = Policy {
+        max_lifetime_ms: 100 * DAY_MS,
+        ..Policy::default_for(keywright_domain::api_keys::Environment::LIVE)
+    };
+    remote.registry.set_policy(&remote.actor, &policy).await?;
+    // A registry whose clock is half a minute ahead, and one whose clock says 2100.
+    local.set_clock(START + 30_000);
+    let ahead = local.issue("ahead").await?;
+    let rotated = local.issue("rotated").await?;
+    local.set_clock(4_102_444_800_000);
+    let future = local.issue("future").await?;
+    let second = local
+        .rotate_as(&rotated.key.id, &RotationRequest::default())
+        .await;
+    // Its first secret has ended by then: it is of today, and the second one is of 2100.
+    local.set_clock(START + 30_000);
+    assert!(second.is_ok());
+    let ids = [
+        ahead.key.id.clone(),
+        rotated.key.id.clone(),
+        future.key.id.clone(),
+    ];
+    let (bundle, refused) = local
+        .registry
+        .promotion_bundle(&ids, &local.peppers)
+        .await?;
+    assert_eq!(refused, []);
+    let report = remote
+        .registry
+        .accept_promotion(
+            &remote.actor,
+            &bundle,
+            &remote.peppers,
+            &AcceptOptions::default(),
+        )
+        .await?;
+    assert_eq!(report.accepted, [ahead.key.id.clone()]);
+    assert_eq!(report.refused.len(), 2);
+    for one in &report.refused {
+        assert_eq!(one.code, "created_in_future", "{one:?}");
+    }
+    assert_eq!(remote.code(&future).await?, "not_found");
+    // What was a little ahead is of now: the next revocation of all keys covers it, and no more.
+    let (taken, _) = remote.registry.find_api_key(&ahead.key.id).await?;
+    assert_eq!(
+        (taken.created_at, taken.secrets[0].created_at),
+        (START, START)
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_altered_bundle_or_a_wrong_pepper_is_refused() -> Result<()> {
     let Pair { local, mut remote } = Pair::new().await?;
     let issued = local.issue("moving").await?;

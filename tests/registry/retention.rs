@@ -29,7 +29,7 @@ fn keep_all() -> RetentionPolicy {
 async fn run(fixture: &Fixture, policy: &RetentionPolicy) -> Result<RetentionReport> {
     Ok(fixture
         .registry
-        .run_retention(&fixture.actor, policy, None, &|_| ())
+        .run_retention(&fixture.actor, policy, None, &[], &|_| ())
         .await?)
 }
 
@@ -88,7 +88,7 @@ async fn item_11_bounds_are_checked_before_anything_is_removed() -> Result<()> {
     ] {
         let refused = fixture
             .registry
-            .run_retention(&fixture.actor, &wrong, None, &|_| ())
+            .run_retention(&fixture.actor, &wrong, None, &[], &|_| ())
             .await;
         assert_eq!(refused.expect_err("refused").code(), "out_of_bounds");
     }
@@ -98,7 +98,7 @@ async fn item_11_bounds_are_checked_before_anything_is_removed() -> Result<()> {
     };
     let refused = fixture
         .registry
-        .run_retention(&fixture.actor, &unsigned, None, &|_| ())
+        .run_retention(&fixture.actor, &unsigned, None, &[], &|_| ())
         .await;
     assert_eq!(
         refused.expect_err("refused").code(),
@@ -352,7 +352,7 @@ async fn item_11_uses_alerts_and_notices_go_by_age_in_small_transactions() -> Re
     };
     let steps = Mutex::new(vec![RetentionReport::default()]);
     let report = registry
-        .run_retention(&fixture.actor, &policy, None, &|report| {
+        .run_retention(&fixture.actor, &policy, None, &[], &|report| {
             steps.lock().expect("one thread").push(*report);
         })
         .await?;
@@ -432,7 +432,7 @@ async fn item_11_the_trail_is_cut_behind_a_signature_and_the_rest_verifies() -> 
         ..keep_all()
     };
     let report = registry
-        .run_retention(&fixture.actor, &policy, Some(&key), &|_| ())
+        .run_retention(&fixture.actor, &policy, Some(&key), &[], &|_| ())
         .await?;
     assert_eq!(report.audit_events, i64::try_from(before)?);
     let actions = fixture.actions().await?;
@@ -445,10 +445,16 @@ async fn item_11_the_trail_is_cut_behind_a_signature_and_the_rest_verifies() -> 
         !verdict.is_intact(),
         "nobody who is trusted vouches for the cut"
     );
-    // Again later, with another key, and all that is left goes.
+    // Again later, with another key: it does not put its word in the place of one that it cannot
+    // check, and where it can, all that is left goes.
     fixture.set_clock(START + 300 * DAY_MS);
+    let refused = registry
+        .run_retention(&fixture.actor, &policy, Some(&stranger), &[], &|_| ())
+        .await
+        .expect_err("signed by nobody it knows");
+    assert_eq!(refused.code(), "registry_damaged");
     let report = registry
-        .run_retention(&fixture.actor, &policy, Some(&stranger), &|_| ())
+        .run_retention(&fixture.actor, &policy, Some(&stranger), &trusted, &|_| ())
         .await?;
     assert_eq!(report.audit_events, 2);
     assert_eq!(fixture.actions().await?, ["audit.pruned"]);
@@ -481,11 +487,61 @@ async fn item_11_a_trail_that_was_tampered_with_is_not_signed_away() -> Result<(
     let key = CheckpointKey::from_bytes(&[9; 32]);
     let refused = fixture
         .registry
-        .run_retention(&fixture.actor, &policy, Some(&key), &|_| ())
+        .run_retention(&fixture.actor, &policy, Some(&key), &[], &|_| ())
         .await
         .expect_err("tampered with");
     assert_eq!(refused.code(), "registry_damaged");
     assert!(refused.to_string().contains("number 3"), "{refused}");
     assert_eq!(fixture.actions().await?.len(), events);
+    Ok(())
+}
+
+#[tokio::test]
+async fn item_11_a_forged_checkpoint_is_not_signed_away() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let key = CheckpointKey::from_bytes(&[9; 32]);
+    for name in ["a", "b"] {
+        fixture.issue(name).await?;
+    }
+    registry.checkpoint_audit(&fixture.actor, &key).await?;
+    fixture.issue("c").await?;
+    let events = fixture.actions().await?.len();
+    let policy = RetentionPolicy {
+        audit_days: Some(90),
+        ..keep_all()
+    };
+    // What it says of the trail is true; who signed it is not known.
+    let mut stranger = fixture.stranger().await?;
+    sqlx::query("UPDATE audit_checkpoints SET at = at + 1")
+        .execute(&mut stranger)
+        .await?;
+    fixture.set_clock(START + 100 * DAY_MS);
+    let refused = registry
+        .run_retention(&fixture.actor, &policy, Some(&key), &[], &|_| ())
+        .await
+        .expect_err("not signed");
+    assert_eq!(refused.code(), "registry_damaged");
+    assert!(refused.to_string().contains("no key"), "{refused}");
+    assert_eq!(fixture.actions().await?.len(), events);
+    sqlx::query("UPDATE audit_checkpoints SET at = at - 1")
+        .execute(&mut stranger)
+        .await?;
+    registry
+        .run_retention(&fixture.actor, &policy, Some(&key), &[], &|_| ())
+        .await?;
+    assert_eq!(fixture.actions().await?, ["audit.pruned"]);
+
+    // Nor is one built upon that the trail begins after.
+    sqlx::query("UPDATE audit_checkpoints SET at = at + 1")
+        .execute(&mut stranger)
+        .await?;
+    fixture.set_clock(START + 300 * DAY_MS);
+    let refused = registry
+        .run_retention(&fixture.actor, &policy, Some(&key), &[], &|_| ())
+        .await
+        .expect_err("not signed");
+    assert!(refused.to_string().contains("no key"), "{refused}");
+    assert_eq!(fixture.actions().await?, ["audit.pruned"]);
     Ok(())
 }

@@ -109,6 +109,11 @@ impl ServerProcess {
         Ok(path.to_str().context("path")?.to_owned())
     }
 
+    /// Where it takes requests.
+    pub(crate) fn listen(&self) -> &str {
+        &self.listen
+    }
+
     /// Runs one of its commands to the end, and returns what it printed.
     pub(crate) async fn command(&self, words: &[&str]) -> Result<String> {
         let (success, said, complaints) = self.try_command(words).await?;

@@ -70,6 +70,29 @@ async fn s37_s40_ac_044_a_certified_client_over_https_with_an_authority_of_ones_
 }
 
 #[tokio::test]
+async fn who_watches_from_beside_is_told_over_https_too() -> Result<()> {
+    let Secure { server, made, .. } = &start().await?;
+    let listen = server.listen();
+    let cert = made.certificate.display().to_string();
+    let secure = ["healthy", "--listen", listen, "--tls-cert", &cert];
+    let (success, said, complaint) = server.try_command(&secure).await?;
+    ensure!(success && said == "ok\n", "{said} {complaint}");
+    let ready = [&secure[..], &["--ready"]].concat();
+    ensure!(server.try_command(&ready).await?.0);
+    // It is asked as it listens, and somebody else at its address is not it.
+    let plain = ["healthy", "--listen", listen];
+    ensure!(!server.try_command(&plain).await?.0);
+    let (success, _, complaint) = server
+        .try_command(&["healthy", "--listen", "127.0.0.1:9", "--tls-cert", &cert])
+        .await?;
+    ensure!(
+        !success && complaint.contains("does not answer"),
+        "{complaint}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn ac_156_a_certificate_that_the_client_does_not_trust_ends_it() -> Result<()> {
     let secure = start().await?;
     let folder = tempfile::tempdir()?;

@@ -43,6 +43,9 @@ const FILES: &[(&str, &str, bool)] = &[
     ("server/postrm", "DEBIAN/postrm", true),
 ];
 
+/// What says that the service starts with the machine.
+const ENABLED: &str = "etc/systemd/system/multi-user.target.wants/keywright-server.service";
+
 /// What the unit may not be more exposed than, in tenths, by systemd's own measure.
 const MOST_EXPOSED: &str = "15";
 
@@ -182,15 +185,40 @@ fn check_installed(package: &Path) -> Result<()> {
     let data = root.path().join("var/lib/keywright");
     fs::create_dir_all(&data)?;
     fs::write(data.join("server.toml"), "")?;
+    check_enabled(root.path(), true, "after it was installed")?;
     dpkg(root.path(), "--remove", PACKAGE.as_ref())?;
     ensure!(!program.exists(), "the program is left");
     ensure!(
         defaults.exists(),
         "a changed setting is gone before a purge"
     );
+    // Put on again, it is as it was: enabled, and then not.
+    dpkg(root.path(), "--install", package.as_os_str())?;
+    check_enabled(root.path(), true, "after it was removed and installed")?;
+    if has_helper() {
+        fs::remove_file(root.path().join(ENABLED))?;
+        dpkg(root.path(), "--remove", PACKAGE.as_ref())?;
+        dpkg(root.path(), "--install", package.as_os_str())?;
+        check_enabled(root.path(), false, "although somebody disabled it")?;
+    }
     dpkg(root.path(), "--purge", PACKAGE.as_ref())?;
+    check_enabled(root.path(), false, "after a purge")?;
     ensure!(!defaults.exists(), "a purge leaves settings");
     ensure!(data.join("server.toml").exists(), "the data are gone");
+    Ok(())
+}
+
+/// Debian and its kin have it always.
+fn has_helper() -> bool {
+    Command::new("deb-systemd-helper").output().is_ok()
+}
+
+fn check_enabled(root: &Path, wanted: bool, when: &str) -> Result<()> {
+    let is_enabled = fs::symlink_metadata(root.join(ENABLED)).is_ok();
+    ensure!(
+        !has_helper() || is_enabled == wanted,
+        "the service is enabled: {is_enabled}, {when}"
+    );
     Ok(())
 }
 

@@ -117,6 +117,7 @@ impl AppError {
                 RegistryError::Locked
                     | RegistryError::ReadOnly
                     | RegistryError::DiskFull
+                    | RegistryError::Silent
                     | RegistryError::Store(_)
             ),
             Self::Keychain(error) => error.retryable(),
@@ -156,7 +157,9 @@ fn registry_hint(error: &RegistryError) -> Option<&'static str> {
             "Move the file aside and put a backup in its place; Keywright does not touch it."
         }
         RegistryError::UnsafePath(_) => "Put a real file in a folder that only you can read.",
-        RegistryError::Store(_) => "Try again; the log file has the details.",
+        RegistryError::Silent | RegistryError::Store(_) => {
+            "Try again; the log file has the details."
+        }
         // What a rule or a policy says is said whole.
         _ => return None,
     })

@@ -49,4 +49,7 @@ pub struct PromotionView {
     pub moved: Vec<PromotedKeyView>,
     /// Left here.
     pub refused: Vec<NotPromotedView>,
+    /// Taken by the server and not left to it: they are changed and revoked in both places, or not at
+    /// all. A key that was revoked here meanwhile works there.
+    pub in_both_places: Vec<NotPromotedView>,
 }

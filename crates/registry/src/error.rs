@@ -135,6 +135,9 @@ pub enum RegistryError {
     /// Limits are counted for all nodes together, and that cannot be asked now.
     #[error("rate limits cannot be counted now")]
     LimitsUnavailable,
+    /// The database says nothing at all: another try would only wait as long again.
+    #[error("the registry could not answer: the database does not answer")]
+    Silent,
     /// Anything else the database said.
     #[error("the registry could not answer: {0}")]
     Store(String),
@@ -145,7 +148,12 @@ impl RegistryError {
     pub(crate) fn is_of_the_database(&self) -> bool {
         matches!(
             self,
-            Self::Locked | Self::ReadOnly | Self::DiskFull | Self::Damaged(_) | Self::Store(_)
+            Self::Locked
+                | Self::ReadOnly
+                | Self::DiskFull
+                | Self::Damaged(_)
+                | Self::Silent
+                | Self::Store(_)
         )
     }
 
@@ -191,7 +199,7 @@ impl RegistryError {
             Self::UnsafePath(_) => "registry_unsafe_path",
             Self::CommitUnknown(_) => "commit_unknown",
             Self::LimitsUnavailable => "limits_unavailable",
-            Self::Store(_) => "registry_unavailable",
+            Self::Silent | Self::Store(_) => "registry_unavailable",
         }
     }
 }

@@ -16,17 +16,26 @@ impl LocalRegistry {
         if waiting.is_empty() {
             return Ok(());
         }
-        let written = self
-            .write(std::sync::Arc::clone(&waiting), |unit, waiting| {
-                Box::pin(flush(unit, waiting))
-            })
-            .await;
-        match &written {
-            Ok(()) => {}
-            Err(RegistryError::CommitUnknown(_)) => self.shared.uses.give_up((*waiting).clone()),
-            Err(_) => self.shared.uses.give_back((*waiting).clone()),
-        }
+        // A task of its own: what was taken is put back where it cannot be written, whether or not
+        // whoever asked still waits.
+        let registry = self.clone();
+        let written = tokio::spawn(async move {
+            let uses = &registry.shared.uses;
+            let written = registry
+                .write(std::sync::Arc::clone(&waiting), |unit, waiting| {
+                    Box::pin(flush(unit, waiting))
+                })
+                .await;
+            match &written {
+                Ok(()) => {}
+                Err(RegistryError::CommitUnknown(_)) => uses.give_up((*waiting).clone()),
+                Err(_) => uses.give_back((*waiting).clone()),
+            }
+            written
+        });
         written
+            .await
+            .map_err(|error| RegistryError::Store(error.to_string()))?
     }
 
     /// Uses that wait for the next flush, and those that found no place.
@@ -42,4 +51,42 @@ async fn flush(unit: &mut Unit, waiting: &Waiting) -> Result<(), RegistryError> 
     }
     store::uses::add(unit.write_beside(), &waiting.uses).await?;
     store::uses::add_alerts(unit.write_beside(), &waiting.alerts).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use keywright_index::PackedKid;
+    use sqlx::{AnyConnection, Connection as _};
+
+    use crate::uses::Caller;
+    use crate::{Clock, LocalRegistry};
+
+    #[tokio::test]
+    async fn uses_are_put_back_although_nobody_waits_for_them() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("registry.db");
+        let registry = LocalRegistry::open(&file, Clock::from_fn(|| 1_800_000_000_000)).await?;
+        let mut stranger = AnyConnection::connect(&format!("sqlite://{}", file.display())).await?;
+        sqlx::raw_sql("ALTER TABLE use_rollups RENAME TO elsewhere")
+            .execute(&mut stranger)
+            .await?;
+        let kid = PackedKid::parse("AAAAAAAAAAAA").unwrap();
+        let uses = &registry.shared.uses;
+        uses.record(kid, &Caller::default(), "", 5);
+        // Whoever asked goes away after it was taken, before it could be written.
+        tokio::select! {
+            biased;
+            _ = registry.flush_uses() => anyhow::bail!("it had no turn yet"),
+            () = std::future::ready(()) => {}
+        }
+        for _ in 0..1000 {
+            if registry.use_statistics().waiting == 1 {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        anyhow::bail!("the use is lost");
+    }
 }

@@ -27,7 +27,7 @@ use crate::store::Kind;
 use crate::store::heads::LoggedChange;
 use crate::store::{self, images::Image};
 use crate::writer::Subject;
-use crate::{LocalRegistry, RegistryError, Shared, nodes, pool};
+use crate::{LocalRegistry, RegistryError, Shared, nodes};
 
 /// Memory is trusted for this long after the log was confirmed. With what a commit and an answer take,
 /// nothing is let through for a second after it was ended.
@@ -226,7 +226,7 @@ async fn renew(shared: &Shared, held: &mut Option<AnyConnection>) -> Result<(), 
 fn lost(shared: &Shared) -> RegistryError {
     shared.freshness.silent.store(true, Ordering::Release);
     shared.pool.replace();
-    pool::silent()
+    RegistryError::Silent
 }
 
 /// Waits for the log as long as a request may. What was waited for in vain once is not waited for again
@@ -239,13 +239,13 @@ async fn in_time(
         return work.await;
     }
     if shared.freshness.silent.load(Ordering::Acquire) {
-        return Err(pool::silent());
+        return Err(RegistryError::Silent);
     }
     match tokio::time::timeout(ANSWER_WITHIN, work).await {
         Ok(done) => done,
         Err(_) => {
             shared.freshness.silent.store(true, Ordering::Release);
-            Err(pool::silent())
+            Err(RegistryError::Silent)
         }
     }
 }

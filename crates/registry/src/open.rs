@@ -162,6 +162,7 @@ impl LocalRegistry {
         let found = store::postgres::schema_version(&mut connection).await?;
         check_version(found)?;
         if found < Self::newest_schema() {
+            store::postgres::configure_migration(&mut connection).await?;
             store::postgres::prepare(&mut connection).await?;
             // The migrator's own lock lets one node do this and the others wait.
             if let Err(error) = MIGRATIONS.run_direct(None, &mut connection, false).await {

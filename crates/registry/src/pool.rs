@@ -119,7 +119,7 @@ impl Pool {
     /// Does work that waits for the database, unless all connections are given up meanwhile.
     ///
     /// # Errors
-    /// [`RegistryError::Store`] then.
+    /// [`RegistryError::Silent`] then.
     pub(crate) async fn while_reachable<T>(
         &self,
         work: impl Future<Output = T>,
@@ -128,14 +128,9 @@ impl Pool {
         tokio::select! {
             biased;
             done = work => Ok(done),
-            _ = lost.changed() => Err(silent()),
+            _ = lost.changed() => Err(RegistryError::Silent),
         }
     }
-}
-
-/// What is said of a database that answers nothing.
-pub(crate) fn silent() -> RegistryError {
-    RegistryError::Store("the database does not answer".into())
 }
 
 fn pool_options(kind: Kind) -> AnyPoolOptions {

@@ -6,7 +6,7 @@ mod keys;
 
 use keywright_domain::api_keys::DAY_MS;
 use keywright_domain::audit::{Actor, AuditAction};
-use keywright_domain::audit_chain::CheckpointKey;
+use keywright_domain::audit_chain::{CheckpointKey, CheckpointPublicKey};
 
 use crate::store::retention::Aged;
 use crate::store::{self, audit::NewEvent};
@@ -125,7 +125,8 @@ impl LocalRegistry {
     /// moment and goes on from there the next time.
     ///
     /// With `audit_days`, `checkpoint_key` signs where the trail is cut, after what goes was
-    /// verified; without the key nothing is begun.
+    /// verified; without the key nothing is begun. Checkpoints that go with it must be signed by that
+    /// key or one of `trusted`, those that signed before it.
     ///
     /// # Errors
     /// [`RegistryError::Bounds`], [`RegistryError::CheckpointKeyMissing`];
@@ -135,6 +136,7 @@ impl LocalRegistry {
         actor: &Actor,
         policy: &RetentionPolicy,
         checkpoint_key: Option<&CheckpointKey>,
+        trusted: &[CheckpointPublicKey],
         progress: Progress<'_>,
     ) -> Result<RetentionReport, RegistryError> {
         policy.check()?;
@@ -168,7 +170,8 @@ impl LocalRegistry {
             .await?;
         self.say_what_went(actor, &report).await?;
         if let (Some(days), Some(key)) = (policy.audit_days, checkpoint_key) {
-            self.purge_audit(actor, before(days), key, &mut report, progress)
+            let signer = audit::Signer { key, trusted };
+            self.purge_audit(actor, before(days), &signer, &mut report, progress)
                 .await?;
         }
         Ok(report)

@@ -18,6 +18,8 @@ use keywright_index::PackedKid;
 const CAPACITY: usize = 200_000;
 /// At most this many alerts wait.
 const ALERTS: usize = 10_000;
+/// First uses that wait, at most.
+const FIRST_USES: usize = 10_000;
 const SHARDS: usize = 16;
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
@@ -423,7 +425,12 @@ impl UseRecorder {
 
     /// A first use that could not be written: the next flush tries again.
     pub(crate) fn first_use_waits(&self, kid: &str, at: i64) {
-        open(&self.first_uses).entry(kid.to_owned()).or_insert(at);
+        let mut waiting = open(&self.first_uses);
+        if waiting.len() >= FIRST_USES && !waiting.contains_key(kid) {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        waiting.entry(kid.to_owned()).or_insert(at);
     }
 
     pub(crate) fn take(&self) -> Waiting {
@@ -475,10 +482,15 @@ impl UseRecorder {
         let mut alerts = open(&self.alerts);
         for alert in waiting.alerts {
             let key = (alert.kind, alert.kid.clone(), alert.caller.clone());
+            let is_full = alerts.len() >= ALERTS;
             match alerts.get_mut(&key) {
                 Some(newer) => {
                     newer.count += alert.count;
                     newer.first_at = newer.first_at.min(alert.first_at);
+                }
+                None if is_full => {
+                    let lost = u64::try_from(alert.count).unwrap_or(0);
+                    self.dropped.fetch_add(lost, Ordering::Relaxed);
                 }
                 None => drop(alerts.insert(key, alert)),
             }
@@ -586,5 +598,39 @@ mod tests {
         assert_eq!(again.uses.len(), taken.uses.len());
         assert_eq!((again.uses[0].count, again.uses[0].last_at), (3, 9));
         assert_eq!(again.uses[1..], taken.uses[1..]);
+    }
+
+    #[test]
+    fn what_is_given_back_finds_no_more_room_than_what_comes() {
+        let uses = UseRecorder::default();
+        let alert = |number: usize| PendingAlert {
+            kind: AlertKind::CanaryUsed,
+            key_id: "key".to_owned(),
+            kid: number.to_string(),
+            caller: String::new(),
+            count: 2,
+            first_at: 1,
+            last_at: 1,
+        };
+        let waiting = Waiting {
+            uses: Vec::new(),
+            alerts: (0..ALERTS + 3).map(alert).collect(),
+            first_uses: (0..FIRST_USES + 4)
+                .map(|one| (one.to_string(), 1))
+                .collect(),
+        };
+        uses.give_back(waiting);
+        assert_eq!(uses.statistics().dropped, 3 * 2 + 4);
+        // What waits already goes on being counted.
+        let again = Waiting {
+            alerts: vec![alert(0)],
+            first_uses: vec![("0".to_owned(), 1)],
+            ..Waiting::default()
+        };
+        uses.give_back(again);
+        let taken = uses.take();
+        assert_eq!(uses.statistics().dropped, 3 * 2 + 4);
+        assert_eq!(taken.alerts.len(), ALERTS);
+        assert_eq!(taken.first_uses.len(), FIRST_USES);
     }
 }

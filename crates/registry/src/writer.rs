@@ -3,11 +3,14 @@
 //! one database write one after another and every number is given in the order of commits.
 //!
 //! A use case decides before it writes: an error without a write leaves the others of its group
-//! alone. If a write or the commit fails, the group is rolled back and each runs again by itself.
+//! alone. If a write or the commit fails, the group is rolled back and each runs again by itself,
+//! unless the database cannot be written to at all: then all are told at once.
 
 mod ahead;
 mod kept;
 mod refreshes;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -28,7 +31,6 @@ pub(crate) use self::kept::Kept;
 pub(crate) use self::refreshes::Rotated;
 use crate::conditions::Conditions;
 use crate::nodes::wakes::Wake;
-use crate::pool::silent;
 use crate::principals::Principal;
 use crate::store::api_keys::Extent;
 use crate::store::audit::NewEvent;
@@ -227,6 +229,14 @@ impl Unit {
         self.shared.remembered.get_now(&self.shared, read)
     }
 
+    /// For what touches every row: PostgreSQL ends no statement of this transaction for its length.
+    pub(crate) async fn take_time(&mut self) -> Result<(), RegistryError> {
+        if self.is_shared {
+            store::postgres::take_time(&mut self.connection).await?;
+        }
+        Ok(())
+    }
+
     /// Adds an event; it is chained and written with the commit.
     pub(crate) fn audit(&mut self, actor: &Actor, mut event: NewEvent) {
         // Unless the event says it itself (AC-184).
@@ -369,6 +379,8 @@ impl Unit {
 
 /// How a failed group stands.
 enum Fate {
+    /// There was no transaction: the database cannot be written to, whatever was asked for.
+    NotBegun(RegistryError),
     /// Nothing of it is in the database.
     Undone(RegistryError),
     /// COMMIT failed: it may be there. Running it again could do it twice.
@@ -382,6 +394,8 @@ trait Job: Send {
     /// What it will ask for.
     fn wants(&self) -> &Wants;
     fn run<'a>(&'a mut self, unit: &'a mut Unit) -> BoxFuture<'a, Result<(), RegistryError>>;
+    /// Whether nobody waits for the answer any more.
+    fn is_abandoned(&self) -> bool;
     fn answer(self: Box<Self>, fate: Result<(), RegistryError>);
 }
 
@@ -426,6 +440,10 @@ where
             self.output = Some(output);
             Ok(())
         })
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
     }
 
     fn answer(self: Box<Self>, fate: Result<(), RegistryError>) {
@@ -550,20 +568,13 @@ async fn run_group(shared: &Arc<Shared>, mut jobs: Vec<Box<dyn Job>>) {
                 job.answer(outcome);
             }
         }
-        // A connection may be lost in the middle: the database ends the transaction of a process that
-        // stood still. Nothing of it was written, so whoever was alone has another try too.
-        Err(Fate::Undone(error)) if jobs.len() > 1 || was_lost(&error) => {
-            for job in jobs {
-                let mut alone = [job];
-                let outcome = attempt(shared, &mut kept, &mut alone).await;
-                let [job] = alone;
-                job.answer(match outcome {
-                    Ok(mut outcomes) => outcomes.pop().unwrap_or(Ok(())),
-                    Err(Fate::Undone(error) | Fate::Unknown(error)) => Err(error),
-                });
-            }
+        Err(Fate::Undone(error)) if is_worth_a_try(&error, jobs.len()) => {
+            run_alone(shared, &mut kept, jobs).await;
         }
-        Err(Fate::Undone(error) | Fate::Unknown(error)) => {
+        Err(Fate::NotBegun(error)) if is_worth_a_try(&error, 1) => {
+            run_alone(shared, &mut kept, jobs).await;
+        }
+        Err(Fate::NotBegun(error) | Fate::Undone(error) | Fate::Unknown(error)) => {
             for job in jobs {
                 job.answer(Err(error.clone()));
             }
@@ -571,9 +582,44 @@ async fn run_group(shared: &Arc<Shared>, mut jobs: Vec<Box<dyn Job>>) {
     }
 }
 
-/// Not so a database that is silent: another try would only wait as long again.
-fn was_lost(error: &RegistryError) -> bool {
-    matches!(error, RegistryError::Store(_)) && error.to_string() != silent().to_string()
+/// A connection may be lost in the middle: the database ends the transaction of a process that stood
+/// still. Nothing of it was written, so whoever was alone has another try too.
+fn is_worth_a_try(error: &RegistryError, jobs: usize) -> bool {
+    match error {
+        RegistryError::Silent => false,
+        RegistryError::Store(_) => true,
+        _ => jobs > 1,
+    }
+}
+
+/// Each in a transaction of its own. A database that cannot be written to at all makes every one of
+/// them wait for the same: the first that finds that out answers for the rest.
+async fn run_alone(shared: &Arc<Shared>, kept: &mut Kept, jobs: Vec<Box<dyn Job>>) {
+    let mut away = None;
+    for job in jobs {
+        if let Some(error) = &away {
+            job.answer(Err(RegistryError::clone(error)));
+            continue;
+        }
+        // It was undone, and nobody waits to hear of it: it was not done.
+        if job.is_abandoned() {
+            continue;
+        }
+        let mut alone = [job];
+        let outcome = attempt(shared, kept, &mut alone).await;
+        let [job] = alone;
+        job.answer(match outcome {
+            Ok(mut outcomes) => outcomes.pop().unwrap_or(Ok(())),
+            Err(Fate::Undone(error) | Fate::Unknown(error)) => {
+                away = Some(error.clone()).filter(|error| matches!(error, RegistryError::Silent));
+                Err(error)
+            }
+            Err(Fate::NotBegun(error)) => {
+                away = Some(error.clone());
+                Err(error)
+            }
+        });
+    }
 }
 
 /// Runs all jobs in one transaction and brings the index up to date with it. On `Err`, nothing can
@@ -583,7 +629,7 @@ async fn attempt(
     kept: &mut Kept,
     jobs: &mut [Box<dyn Job>],
 ) -> Result<Vec<Result<(), RegistryError>>, Fate> {
-    let mut unit = Unit::begin(shared, kept).await.map_err(Fate::Undone)?;
+    let mut unit = Unit::begin(shared, kept).await.map_err(Fate::NotBegun)?;
     let wants: Vec<&Wants> = jobs.iter().map(|job| job.wants()).collect();
     let ahead = shared.pool.while_reachable(unit.read_ahead(&wants)).await;
     if let Err(error) = ahead.and_then(|ahead| ahead) {
@@ -643,7 +689,7 @@ async fn attempt(
             }
             Ok(outcomes)
         }
-        Err(Fate::Undone(error)) => {
+        Err(Fate::Undone(error) | Fate::NotBegun(error)) => {
             freshness::after_rollback(shared, &changes);
             Err(Fate::Undone(error))
         }

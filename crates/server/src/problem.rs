@@ -140,6 +140,14 @@ impl From<RegistryError> for Problem {
         if status.is_server_error() {
             // What the database says is for the log: it may name tables and paths.
             tracing::error!(code = error.code(), %error, "the registry could not answer");
+            // Whoever hears that nothing was done might throw the secret of a live key away.
+            if matches!(error, RegistryError::CommitUnknown(_)) {
+                return Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    error.code(),
+                    "whether it was done is not known: look before you do it again",
+                );
+            }
             return store_unavailable();
         }
         let mut problem = Self::new(status, error.code(), error.to_string());
@@ -334,5 +342,13 @@ mod tests {
         assert_eq!(problem.status, StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(problem.code, "store_unavailable");
         assert!(!problem.detail.contains("users"));
+    }
+
+    #[test]
+    fn a_lost_commit_is_not_called_undone() {
+        let problem = Problem::from(RegistryError::CommitUnknown("reset by peer".into()));
+        assert_eq!(problem.status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(problem.code, "commit_unknown");
+        assert!(!problem.detail.contains("peer") && problem.retry_after_s.is_none());
     }
 }

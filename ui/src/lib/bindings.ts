@@ -700,6 +700,11 @@ export type PromotionView = {
 	moved: PromotedKeyView[],
 	/**  Left here. */
 	refused: NotPromotedView[],
+	/**
+	 *  Taken by the server and not left to it: they are changed and revoked in both places, or not at
+	 *  all. A key that was revoked here meanwhile works there.
+	 */
+	inBothPlaces: NotPromotedView[],
 };
 
 /**  A provider the sign-in dialog offers by name. */

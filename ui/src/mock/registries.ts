@@ -59,6 +59,7 @@ export class MockRegistries {
         code: "key_exists",
         message: "another key here has this id",
       })),
+      inBothPlaces: [],
     };
   }
 

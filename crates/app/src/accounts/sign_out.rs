@@ -88,7 +88,7 @@ pub(crate) async fn sign_out(
         )
         .await?;
     inner.accounts.sessions.forget(account_id);
-    inner.remotes.forget(&account);
+    inner.remotes.forget(&account).await;
     Ok(SignOutView {
         account_id: account_id.to_owned(),
         revoked_at_issuer: matches!(revoked, Ok(true)),

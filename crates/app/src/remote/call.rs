@@ -43,6 +43,7 @@ pub(super) struct Call<'a> {
     headers: Vec<(&'static str, String)>,
     body: Option<Zeroizing<Vec<u8>>>,
     repeatable: bool,
+    outcome_matters: bool,
 }
 
 impl<'a> Call<'a> {
@@ -55,6 +56,7 @@ impl<'a> Call<'a> {
             headers: Vec::new(),
             body: None,
             repeatable: true,
+            outcome_matters: false,
         }
     }
 
@@ -79,6 +81,14 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// Doing it twice does no harm; but where no answer came, somebody must be told that it may have
+    /// been done, and not that nothing was changed.
+    pub(super) fn repeatable_if_told(mut self) -> Self {
+        self.repeatable = true;
+        self.outcome_matters = true;
+        self
+    }
+
     /// With parameters.
     pub(super) fn query(mut self, query: Vec<(&'static str, String)>) -> Self {
         self.query = query;
@@ -100,6 +110,11 @@ impl<'a> Call<'a> {
     fn is_read(&self) -> bool {
         self.method == Method::GET
     }
+
+    /// Whether no answer is something else than nothing done.
+    fn may_be_unknown(&self) -> bool {
+        !self.repeatable || self.outcome_matters
+    }
 }
 
 impl<C: Credentials> RemoteRegistry<C> {
@@ -110,6 +125,7 @@ impl<C: Credentials> RemoteRegistry<C> {
     ) -> Result<Known<T>, AppError> {
         let url = self.address(&call)?;
         let name = name(&url);
+        let generation = self.kept.generation();
         // Asked a moment ago in vain: nobody waits for it again for every part of a page.
         if self.kept.is_resting()
             && let Some(known) = self.remembered(&name)
@@ -119,7 +135,9 @@ impl<C: Credentials> RemoteRegistry<C> {
         match self.send(call, &url).await {
             Ok(answer) => {
                 let value = self.document(&answer)?;
-                self.kept.remember(&name, &answer.body, now_ms()).await;
+                self.kept
+                    .remember(generation, &name, &answer.body, now_ms())
+                    .await;
                 Ok(Known { value, as_of: None })
             }
             Err(error) if is_offline(&error) => self.remembered(&name).ok_or(error),
@@ -181,10 +199,10 @@ impl<C: Credentials> RemoteRegistry<C> {
         } else {
             WRITE_LIMIT
         };
-        let repeatable = call.repeatable;
+        let may_be_unknown = call.may_be_unknown();
         let sent = match tokio::time::timeout(limit, self.exchange(call, url)).await {
             Ok(sent) => sent,
-            Err(_elapsed) if repeatable => Err(RemoteError::Offline {
+            Err(_elapsed) if !may_be_unknown => Err(RemoteError::Offline {
                 host: self.host.clone(),
                 detail: "it did not answer in time".to_owned(),
             }
@@ -193,6 +211,8 @@ impl<C: Credentials> RemoteRegistry<C> {
         };
         match &sent {
             Ok(_) => self.kept.answered(now_ms()),
+            // It answered: others need not wait for it.
+            Err(AppError::Remote(RemoteError::Faulty { .. })) => {}
             Err(error) if is_offline(error) => self.kept.failed(now_ms()),
             Err(_) => {}
         }
@@ -219,26 +239,44 @@ impl<C: Credentials> RemoteRegistry<C> {
                     renewed = true;
                     bearer = self.bearer(Some(&bearer)).await?;
                 }
-                Ok(answer) => return self.judge(answer, call.repeatable),
+                Ok(answer) => return self.judge(answer, call.may_be_unknown(), repeated),
                 // A connection that had been idle may be dead: a fresh one is worth a try.
                 Err(HttpError::Network { sent: true, .. }) if call.repeatable && !repeated => {
                     repeated = true;
                 }
-                Err(error) => return Err(RemoteError::of_way(error, call.repeatable).into()),
+                // What was sent before may have been done, although this was not even sent.
+                Err(_) if repeated && call.may_be_unknown() => {
+                    return Err(RemoteError::OutcomeUnknown(self.host.clone()).into());
+                }
+                Err(error) => {
+                    return Err(RemoteError::of_way(error, !call.may_be_unknown()).into());
+                }
             }
         }
     }
 
-    fn judge(&self, answer: Answer, repeatable: bool) -> Result<Answer, AppError> {
+    /// `repeated`: the same was sent before, and no answer came.
+    fn judge(
+        &self,
+        answer: Answer,
+        may_be_unknown: bool,
+        repeated: bool,
+    ) -> Result<Answer, AppError> {
         let host = self.host.clone();
         Err(match answer.status {
             200..=299 => return Ok(answer),
             401 => SignInError::ReauthRequired(ReauthReason::EndedByProvider).into(),
+            429 | 503 if may_be_unknown && repeated => RemoteError::OutcomeUnknown(host).into(),
             429 => RemoteError::Busy { host }.into(),
+            503 if may_be_unknown && says_unknown(&answer) => {
+                RemoteError::OutcomeUnknown(host).into()
+            }
             // It says that it did nothing (RFC 9110 §15.6.4); others may have been cut off half-way.
             503 => self.away(answer.status),
-            500..=599 if repeatable => self.away(answer.status),
-            500..=599 => RemoteError::OutcomeUnknown(host).into(),
+            500..=599 if may_be_unknown => RemoteError::OutcomeUnknown(host).into(),
+            // Whoever stands before it did not reach it.
+            502 | 504 => self.away(answer.status),
+            status @ 500..=599 => RemoteError::Faulty { host, status }.into(),
             status => {
                 let problem: Value = self.document(&answer)?;
                 RemoteError::of_problem(status, &problem)
@@ -285,6 +323,14 @@ impl<C: Credentials> RemoteRegistry<C> {
         }
         Ok(url)
     }
+}
+
+/// Whether the server itself does not know: its commit was lost, or it gave up waiting.
+fn says_unknown(answer: &Answer) -> bool {
+    let problem: Option<Value> = serde_json::from_slice(&answer.body).ok();
+    problem.is_some_and(|problem| {
+        problem["code"] == "commit_unknown" || problem["code"] == "timed_out"
+    })
 }
 
 /// Under which an answer is remembered: the registry is one, so its address is left out.

@@ -147,10 +147,11 @@ impl<C: Credentials> RemoteRegistry<C> {
         self.key(key)
     }
 
-    /// Gives a key a new secret, which is made here and never sent.
+    /// Gives a key a new secret, which is made here and never sent. A retry with the same id gives the
+    /// same secret while what came of it is not known.
     ///
     /// # Errors
-    /// As the registry of this device; [`RemoteError`].
+    /// As the registry of this device; [`RemoteError`], [`RemoteError::OutcomeUnknown`] among them.
     pub async fn rotate_api_key(
         &self,
         id: &str,
@@ -158,12 +159,40 @@ impl<C: Credentials> RemoteRegistry<C> {
         rotation_id: &str,
     ) -> Result<Issued, AppError> {
         let known = self.find_api_key(id).await?;
-        let plain = PlainKey::generate(&known.value.prefix, &mut rand::rng());
+        // The old secret may have ended with a call that was not answered: until that is known the new
+        // one is kept, and asked for again it is the same.
+        let plain = self.kept().secret_of_rotation(id, rotation_id, || {
+            PlainKey::generate(&known.value.prefix, &mut rand::rng())
+        });
         let secret = ClientSecret::of(&plain);
-        let key = self
+        let rotated = self
             .rotate_api_key_to(id, request, rotation_id, &secret)
-            .await?;
-        Ok(Issued { key, plain })
+            .await;
+        let rotated = match rotated {
+            Err(error) if is_unknown(&error) => {
+                self.find_rotated(id, &secret.kid).await.ok_or(error)
+            }
+            rotated => rotated,
+        };
+        // What the way or the sign-in says now tells nothing of an earlier try.
+        if matches!(
+            rotated,
+            Ok(_) | Err(AppError::Registry(_) | AppError::Remote(RemoteError::Refused { .. }))
+        ) {
+            self.kept().forget_rotation(id, rotation_id);
+        }
+        Ok(Issued {
+            key: rotated?,
+            plain,
+        })
+    }
+
+    /// The key, if the server says now that it has this secret.
+    async fn find_rotated(&self, id: &str, kid: &Kid) -> Option<ApiKey> {
+        let found = self.find_api_key(id).await.ok()?;
+        let mut secrets = found.value.secrets.iter();
+        let is_there = secrets.any(|secret| secret.kid == *kid);
+        (found.as_of.is_none() && is_there).then_some(found.value)
     }
 
     /// The same with a secret that somebody made. A retry with the same id gives the same answer.
@@ -190,7 +219,7 @@ impl<C: Credentials> RemoteRegistry<C> {
         let call = Call::post(&path)
             .header("Idempotency-Key", rotation_id.to_owned())
             .json(&body)
-            .repeatable();
+            .repeatable_if_told();
         let answer: Result<(u16, IssuedBody), AppError> = self.write_with_status(call).await;
         let (status, issued) = match answer {
             // It was carried out before, with another secret: ours is none of the key's.
@@ -267,6 +296,7 @@ impl<C: Credentials> RemoteRegistry<C> {
     }
 }
 
-fn is_unknown(error: &AppError) -> bool {
+/// Whether something was sent and nobody knows what came of it.
+pub(super) fn is_unknown(error: &AppError) -> bool {
     matches!(error, AppError::Remote(RemoteError::OutcomeUnknown(_)))
 }

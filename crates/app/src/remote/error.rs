@@ -19,13 +19,22 @@ pub enum RemoteError {
         /// Why.
         detail: &'static str,
     },
-    /// Nothing was sent, or the server cannot answer now: nothing was changed there.
+    /// Nothing was sent, or the server cannot answer now: nothing was changed there, except by a call
+    /// that can be repeated without harm.
     #[error("The registry at {host} cannot be reached: {detail}.")]
     Offline {
         /// Who.
         host: String,
         /// What went wrong, in a few words.
         detail: String,
+    },
+    /// It answers, and has a fault: asked for something else it may do better.
+    #[error("The registry at {host} could not do it: it answered with status {status}.")]
+    Faulty {
+        /// Who.
+        host: String,
+        /// 5xx.
+        status: u16,
     },
     /// Sent, and no answer came: it may have been done.
     #[error("{0} did not answer, so whether it was done is not known.")]
@@ -61,6 +70,9 @@ pub enum RemoteError {
     /// The file for revocations that wait cannot be written: it was not queued.
     #[error("the revocation could not be written down: {0}")]
     QueueNotWritten(String),
+    /// Somebody wanted to take it back, and it was carried out meanwhile.
+    #[error("this revocation does not wait any more: the server was asked for it meanwhile")]
+    NoLongerWaits,
     /// More revocations wait than anybody has keys to revoke in a hurry.
     #[error("{0} revocations wait already")]
     QueueFull(usize),
@@ -162,7 +174,7 @@ impl RemoteError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::InsecureEndpoint { .. } => "insecure_endpoint",
-            Self::Offline { .. } => "registry_offline",
+            Self::Offline { .. } | Self::Faulty { .. } => "registry_offline",
             Self::OutcomeUnknown(_) => "commit_unknown",
             Self::Busy { .. } => "rate_limited",
             Self::NotKeywright(_) => "not_keywright_server",
@@ -170,6 +182,7 @@ impl RemoteError {
             Self::Refused { code, .. } => code,
             Self::Unknown { .. } => "server_refused",
             Self::QueueNotWritten(_) => "revocation_not_queued",
+            Self::NoLongerWaits => "revocation_not_waiting",
             Self::QueueFull(_) => "revocation_queue_full",
         }
     }
@@ -193,6 +206,7 @@ impl RemoteError {
                 "Ask an administrator of the server for a role that allows it. If you have one, sign in again and allow the access to keys."
             }
             "changed_meanwhile" => "Look at it as it is now, and change it again.",
+            "revocation_not_waiting" => "Look at the key: it may be revoked now.",
             "key_not_found" | "invalid_cursor" => "Reload the list: it has changed since.",
             "rotation_already_done" => {
                 "Its secret is not stored and cannot be shown again. Rotate once more to get another."
@@ -207,6 +221,7 @@ impl RemoteError {
         matches!(
             self,
             Self::Offline { .. }
+                | Self::Faulty { .. }
                 | Self::Busy { .. }
                 | Self::NotKeywright(_)
                 | Self::QueueNotWritten(_)
@@ -216,7 +231,10 @@ impl RemoteError {
 
 /// Whether the server could not be asked: then what was known is shown, and a revocation waits.
 pub(crate) fn is_offline(error: &AppError) -> bool {
-    matches!(error, AppError::Remote(RemoteError::Offline { .. }))
+    matches!(
+        error,
+        AppError::Remote(RemoteError::Offline { .. } | RemoteError::Faulty { .. })
+    )
 }
 
 /// A sign-in that could not be renewed because its server did not answer is the server being away.

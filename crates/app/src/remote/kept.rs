@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use keywright_domain::api_keys::PlainKey;
 use serde::{Deserialize, Serialize};
 
 use super::queue::Queue;
@@ -16,6 +17,9 @@ const MOST: usize = 64;
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 /// After a failure what is known is shown at once for so long.
 const REST: Duration = Duration::from_secs(5);
+/// So long, and so many of them, new secrets wait for the outcome of their rotation to be known.
+const WAIT_FOR_OUTCOME: Duration = Duration::from_secs(600);
+const MOST_ROTATING: usize = 16;
 const FILE: &str = "answers.json";
 
 /// The memory of one registry. Shared by all that talk to it.
@@ -24,7 +28,9 @@ pub(crate) struct Kept {
     folder: Option<PathBuf>,
     state: Mutex<State>,
     /// One writer of the file at a time.
-    saving: tokio::sync::Mutex<()>,
+    saving: Arc<tokio::sync::Mutex<()>>,
+    /// New secrets of rotations whose outcome is not known.
+    rotating: Mutex<Vec<Rotating>>,
     /// Revocations that wait for the server.
     pub(crate) queue: Queue,
 }
@@ -33,6 +39,8 @@ pub(crate) struct Kept {
 struct State {
     answers: HashMap<String, Remembered>,
     counter: u64,
+    /// Counts up when everything is forgotten: what was asked before is not kept any more.
+    generation: u64,
     answered_at: Option<i64>,
     offline_since: Option<i64>,
     failed: Option<Instant>,
@@ -44,6 +52,15 @@ struct Remembered {
     text: String,
     #[serde(skip)]
     used: u64,
+}
+
+/// A secret that a server may have taken. It is in memory alone.
+#[derive(Debug)]
+struct Rotating {
+    key_id: String,
+    rotation_id: String,
+    plain: PlainKey,
+    since: Instant,
 }
 
 impl Kept {
@@ -62,7 +79,8 @@ impl Kept {
                 answers,
                 ..State::default()
             }),
-            saving: tokio::sync::Mutex::new(()),
+            saving: Arc::default(),
+            rotating: Mutex::default(),
         }
     }
 
@@ -76,22 +94,30 @@ impl Kept {
         Some((answer.at, answer.text.clone()))
     }
 
-    /// Keeps an answer.
-    pub(super) async fn remember(&self, name: &str, body: &[u8], now: i64) {
+    /// Which one it is now, for [`Self::remember`]: asked for before the question is sent.
+    pub(super) fn generation(&self) -> u64 {
+        self.lock().generation
+    }
+
+    /// Keeps an answer, unless everything was forgotten since the question.
+    pub(super) async fn remember(&self, generation: u64, name: &str, body: &[u8], now: i64) {
         let Ok(text) = std::str::from_utf8(body) else {
             return;
         };
-        if text.len() > MOST_BYTES / 8 || !self.put(name, text, now) {
+        if text.len() > MOST_BYTES / 8 || !self.put(generation, name, text, now) {
             return;
         }
-        if let Err(error) = self.save().await {
+        if let Err(error) = self.save(generation).await {
             tracing::warn!(%error, "what a server answered is not kept on disk");
         }
     }
 
     /// Says whether it is something new.
-    fn put(&self, name: &str, text: &str, now: i64) -> bool {
+    fn put(&self, generation: u64, name: &str, text: &str, now: i64) -> bool {
         let mut state = self.lock();
+        if state.generation != generation {
+            return false;
+        }
         state.counter += 1;
         let used = state.counter;
         let fresh = Remembered {
@@ -111,9 +137,15 @@ impl Kept {
         before.is_none_or(|before| before.text != text || now - before.at > 60_000)
     }
 
-    /// Forgets every answer, here and on disk.
-    pub(crate) fn forget_answers(&self) -> std::io::Result<()> {
-        self.lock().answers.clear();
+    /// Forgets every answer, here and on disk, and those that are on their way.
+    pub(crate) async fn forget_answers(&self) -> std::io::Result<()> {
+        // Whoever writes the file finishes first; whoever comes after sees that it is over.
+        let _turn = self.saving.lock().await;
+        {
+            let mut state = self.lock();
+            state.generation += 1;
+            state.answers.clear();
+        }
         let Some(folder) = &self.folder else {
             return Ok(());
         };
@@ -136,17 +168,63 @@ impl Kept {
         found.into_iter().map(|one| one.text.clone()).collect()
     }
 
-    async fn save(&self) -> std::io::Result<()> {
+    async fn save(&self, generation: u64) -> std::io::Result<()> {
         let Some(folder) = self.folder.clone() else {
             return Ok(());
         };
-        let _turn = self.saving.lock().await;
-        let answers = self.lock().answers.clone();
+        let turn = Arc::clone(&self.saving).lock_owned().await;
+        let answers = {
+            let state = self.lock();
+            if state.generation != generation {
+                return Ok(());
+            }
+            state.answers.clone()
+        };
         let written = tokio::task::spawn_blocking(move || {
+            // Until it is written, though whoever waited for it may be gone.
+            let _turn = turn;
             let bytes = serde_json::to_vec(&answers).map_err(std::io::Error::other)?;
             replace(&folder, FILE, &bytes)
         });
         written.await.map_err(std::io::Error::other)?
+    }
+
+    /// The new secret of a rotation that was asked for before, or this one from now on.
+    pub(super) fn secret_of_rotation(
+        &self,
+        key_id: &str,
+        rotation_id: &str,
+        made: impl FnOnce() -> PlainKey,
+    ) -> PlainKey {
+        let mut rotating = self.rotating();
+        rotating.retain(|one| one.since.elapsed() < WAIT_FOR_OUTCOME);
+        let known = rotating
+            .iter()
+            .find(|one| one.key_id == key_id && one.rotation_id == rotation_id);
+        if let Some(known) = known {
+            return known.plain.clone();
+        }
+        if rotating.len() >= MOST_ROTATING {
+            rotating.remove(0);
+        }
+        let plain = made();
+        rotating.push(Rotating {
+            key_id: key_id.to_owned(),
+            rotation_id: rotation_id.to_owned(),
+            plain: plain.clone(),
+            since: Instant::now(),
+        });
+        plain
+    }
+
+    /// What came of the rotation is known.
+    pub(super) fn forget_rotation(&self, key_id: &str, rotation_id: &str) {
+        self.rotating()
+            .retain(|one| one.key_id != key_id || one.rotation_id != rotation_id);
+    }
+
+    fn rotating(&self) -> MutexGuard<'_, Vec<Rotating>> {
+        self.rotating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn answered(&self, now: i64) {
@@ -211,7 +289,7 @@ mod tests {
         let place = folder.path().join("registry");
         let kept = Kept::new(Some(place.clone()));
         for index in 0..=MOST {
-            kept.remember(&format!("/{index}"), b"[1]", 7).await;
+            kept.remember(0, &format!("/{index}"), b"[1]", 7).await;
             assert!(kept.recall("/0").is_some(), "what is used stays");
         }
         assert!(kept.recall("/1").is_none(), "the longest unused goes");
@@ -226,6 +304,35 @@ mod tests {
         }
         std::fs::write(place.join(FILE), "{ not json")?;
         assert!(Kept::new(Some(place)).recall("/0").is_none());
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_comes_after_the_sign_out_is_not_kept() -> Result<(), anyhow::Error> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join(FILE);
+        let kept = Kept::new(Some(folder.path().to_owned()));
+        let before = kept.generation();
+        kept.remember(before, "/a", b"[1]", 7).await;
+        assert!(file.exists());
+        // One has come and waits for its turn at the file, one is on its way.
+        let turn = Arc::clone(&kept.saving).lock_owned().await;
+        let mut saving = Box::pin(kept.remember(before, "/b", b"[2]", 7));
+        let mut forgetting = Box::pin(kept.forget_answers());
+        tokio::select! {
+            biased;
+            () = &mut saving => anyhow::bail!("it did not wait"),
+            _ = &mut forgetting => anyhow::bail!("it did not wait for the file"),
+            () = std::future::ready(()) => {}
+        }
+        drop(turn);
+        let ((), forgotten) = tokio::join!(saving, forgetting);
+        forgotten?;
+        kept.remember(before, "/c", b"[3]", 7).await;
+        assert!(!file.exists());
+        assert!(kept.recall("/a").is_none() && kept.recall("/c").is_none());
+        kept.remember(kept.generation(), "/d", b"[4]", 7).await;
+        assert!(file.exists() && kept.recall("/d").is_some());
         Ok(())
     }
 

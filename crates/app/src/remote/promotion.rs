@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::any::AccountToken;
 use super::call::{Call, Credentials};
+use super::changes::is_unknown;
 use super::{RemoteError, RemoteRegistry};
 use crate::sign_in::tame;
 use crate::{App, AppError};
@@ -41,7 +42,7 @@ struct AcceptBody<'a> {
     never_expires: bool,
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Accepted {
     accepted: Vec<String>,
     present: Vec<String>,
@@ -63,8 +64,37 @@ impl<C: Credentials> RemoteRegistry<C> {
 
     async fn accept(&self, body: &AcceptBody<'_>) -> Result<Accepted, AppError> {
         // A second time changes nothing there.
-        let call = Call::post(&["promotions"]).json(body).repeatable();
+        let call = Call::post(&["promotions"]).json(body);
+        let call = if body.dry_run {
+            call.repeatable()
+        } else {
+            call.repeatable_if_told()
+        };
         self.write(call).await
+    }
+
+    /// Which keys of a bundle the server has, where its answer did not come. A key of another's with the
+    /// same id is not it: the secrets are compared.
+    async fn taken_of(
+        &self,
+        device: &LocalRegistry,
+        bundle: &PromotionBundle,
+    ) -> Result<Vec<String>, AppError> {
+        let mut taken = Vec::new();
+        for id in bundle.key_ids() {
+            let there = match self.find_api_key(id).await {
+                Ok(known) if known.as_of.is_none() => known.value,
+                Err(error) if error.code() == "key_not_found" => continue,
+                Ok(_) => return Err(RemoteError::OutcomeUnknown(self.host().to_owned()).into()),
+                Err(error) => return Err(error),
+            };
+            let (here, _) = device.find_api_key(id).await?;
+            let mut kids = here.secrets.iter().map(|secret| &secret.kid);
+            if kids.any(|kid| there.secrets.iter().any(|secret| secret.kid == *kid)) {
+                taken.push(id.to_owned());
+            }
+        }
+        Ok(taken)
     }
 }
 
@@ -74,7 +104,8 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Registry`], [`AppError::Keychain`]; [`RemoteError`], among them
-    /// `registry_offline`: what was taken by then is taken, and the same call again goes on.
+    /// `registry_offline` and `commit_unknown`: what was taken by then is taken, and the same call again
+    /// goes on.
     pub async fn promote_keys(&self, request: PromotionRequest) -> Result<PromotionView, AppError> {
         let registry = self.inner.registry.get().await?;
         let account = registry.find_account(&request.account_id).await?;
@@ -103,9 +134,25 @@ impl App {
             if bundle.key_ids().next().is_none() {
                 continue;
             }
-            let answer = self
+            let sent = self
                 .send_bundle(&registry, &remote, &bundle, &peppers, request.dry_run)
-                .await?;
+                .await;
+            let (answer, unknown) = match sent {
+                Ok(answer) => (answer, None),
+                Err(error) if is_unknown(&error) => {
+                    let Ok(present) = remote.taken_of(&registry, &bundle).await else {
+                        return Err(error);
+                    };
+                    // What is not there may still be on its way.
+                    let all = present.len() == bundle.key_ids().count();
+                    let answer = Accepted {
+                        present,
+                        ..Accepted::default()
+                    };
+                    (answer, Some(error).filter(|_| !all))
+                }
+                Err(error) => return Err(error),
+            };
             let taken: Vec<String> = answer
                 .accepted
                 .into_iter()
@@ -131,9 +178,21 @@ impl App {
                         code = one.code,
                         "a moved key was not left"
                     );
+                    view.in_both_places.push(NotPromotedView {
+                        name: name(&one.key_id),
+                        key_id: one.key_id,
+                        code: one.code.to_owned(),
+                        message: one.message,
+                    });
                 }
             }
+            if let Some(error) = unknown {
+                return Err(error);
+            }
             for id in taken {
+                if view.in_both_places.iter().any(|one| one.key_id == id) {
+                    continue;
+                }
                 view.moved.push(PromotedKeyView {
                     name: name(&id),
                     key_id: id,

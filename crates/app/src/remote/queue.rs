@@ -41,38 +41,53 @@ pub(crate) struct Refused {
 #[derive(Debug)]
 pub(crate) struct Queue {
     file: Option<PathBuf>,
-    waiting: Mutex<Vec<Waiting>>,
-    /// One round at a time.
-    pub(super) round: tokio::sync::Mutex<()>,
+    state: Mutex<State>,
+    /// One call about a revocation at a time, and none while one is taken back.
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Vec<Waiting>,
+    /// Why the file could not be read: what waits is not known, and nothing is written over it.
+    unread: Option<String>,
 }
 
 impl Queue {
     /// A file that cannot be understood is kept beside: somebody wanted those keys to end.
     pub(super) fn open(folder: Option<&Path>) -> Self {
         let file = folder.map(|folder| folder.join(FILE));
-        let waiting = file.as_deref().map(read).unwrap_or_default();
+        let mut state = State::default();
+        if let Some(file) = &file {
+            state.read(file);
+        }
         Self {
             file,
-            waiting: Mutex::new(waiting),
-            round: tokio::sync::Mutex::new(()),
+            state: Mutex::new(state),
+            turn: tokio::sync::Mutex::new(()),
         }
     }
 
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.lock().is_empty()
+        self.lock().waiting.is_empty()
     }
 
     /// All of them, oldest first.
     pub(crate) fn all(&self) -> Vec<Waiting> {
-        self.lock().clone()
+        self.lock().waiting.clone()
+    }
+
+    /// The one of a key, if it still waits.
+    pub(super) fn find(&self, key_id: &str) -> Option<Waiting> {
+        let state = self.lock();
+        let found = state.waiting.iter().find(|one| one.key_id == key_id);
+        found.cloned()
     }
 
     /// When the revocation of a key was asked for, if it waits.
     pub(crate) fn queued_at(&self, key_id: &str) -> Option<i64> {
-        let waiting = self.lock();
-        let found = waiting.iter().find(|one| one.key_id == key_id);
-        found.map(|one| one.queued_at)
+        self.find(key_id).map(|one| one.queued_at)
     }
 
     /// Writes one down. A key that waits already keeps its place and its first reason.
@@ -80,17 +95,18 @@ impl Queue {
     /// # Errors
     /// [`RemoteError::QueueNotWritten`], [`RemoteError::QueueFull`]: it does not wait then.
     pub(crate) fn add(&self, new: Waiting) -> Result<Waiting, RemoteError> {
-        let mut waiting = self.lock();
-        if let Some(known) = waiting.iter().find(|one| one.key_id == new.key_id) {
+        let mut state = self.lock();
+        state.check()?;
+        if let Some(known) = state.waiting.iter().find(|one| one.key_id == new.key_id) {
             return Ok(known.clone());
         }
-        if waiting.len() >= MOST {
+        if state.waiting.len() >= MOST {
             return Err(RemoteError::QueueFull(MOST));
         }
-        let mut changed = waiting.clone();
+        let mut changed = state.waiting.clone();
         changed.push(new.clone());
         self.write(&changed)?;
-        *waiting = changed;
+        state.waiting = changed;
         Ok(new)
     }
 
@@ -115,12 +131,13 @@ impl Queue {
     }
 
     fn change(&self, change: impl FnOnce(&mut Vec<Waiting>)) -> Result<(), RemoteError> {
-        let mut waiting = self.lock();
-        let mut changed = waiting.clone();
+        let mut state = self.lock();
+        state.check()?;
+        let mut changed = state.waiting.clone();
         change(&mut changed);
-        if changed != *waiting {
+        if changed != state.waiting {
             self.write(&changed)?;
-            *waiting = changed;
+            state.waiting = changed;
         }
         Ok(())
     }
@@ -138,20 +155,58 @@ impl Queue {
         replace(folder, FILE, &bytes).map_err(|error| failed(error.to_string()))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What could not be read is read again each time somebody asks.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(_), Some(file)) = (&state.unread, &self.file) {
+            state.read(file);
+        }
+        state
     }
 }
 
-fn read(file: &Path) -> Vec<Waiting> {
-    let Ok(bytes) = std::fs::read(file) else {
-        return Vec::new();
+impl State {
+    fn read(&mut self, file: &Path) {
+        match read(file) {
+            Ok(waiting) => {
+                *self = Self {
+                    waiting,
+                    unread: None,
+                };
+            }
+            Err(error) => {
+                if self.unread.is_none() {
+                    tracing::error!(%error, "waiting revocations cannot be read");
+                }
+                self.unread = Some(error.to_string());
+            }
+        }
+    }
+
+    fn check(&self) -> Result<(), RemoteError> {
+        match &self.unread {
+            None => Ok(()),
+            Some(error) => Err(RemoteError::QueueNotWritten(format!(
+                "those that wait already cannot be read: {error}"
+            ))),
+        }
+    }
+}
+
+/// Only a file that is not there says that nothing waits.
+fn read(file: &Path) -> std::io::Result<Vec<Waiting>> {
+    let bytes = match std::fs::read(file) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        // A file stands where the folder would be: then there is none in it either.
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(Vec::new()),
+        Err(error) => return Err(error),
     };
-    serde_json::from_slice(&bytes).unwrap_or_else(|error| {
+    serde_json::from_slice(&bytes).or_else(|error| {
         let aside = file.with_extension("json.not-understood");
-        let moved = std::fs::rename(file, &aside);
-        tracing::error!(%error, kept = moved.is_ok(), "waiting revocations were not understood");
-        Vec::new()
+        std::fs::rename(file, &aside)?;
+        tracing::error!(%error, "waiting revocations were not understood, and are kept beside");
+        Ok(Vec::new())
     })
 }
 
@@ -200,6 +255,27 @@ mod tests {
         assert!(Queue::open(Some(folder.path())).is_empty());
         let kept = folder.path().join("revocations.json.not-understood");
         assert_eq!(std::fs::read_to_string(kept)?, "{ not json");
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_cannot_be_read_is_not_written_over() -> Result<(), anyhow::Error> {
+        let folder = tempfile::tempdir()?;
+        let (file, away) = (folder.path().join(FILE), folder.path().join("away"));
+        Queue::open(Some(folder.path())).add(one("a", "leaked"))?;
+        std::fs::rename(&file, &away)?;
+        // A read of it fails, and not because nothing is there.
+        std::os::unix::fs::symlink(&file, &file)?;
+        let queue = Queue::open(Some(folder.path()));
+        for refused in [queue.add(one("b", "")).map(drop), queue.remove("b")] {
+            let refused = refused.expect_err("what waits is not known");
+            assert_eq!(refused.code(), "revocation_not_queued");
+        }
+        std::fs::rename(&away, &file)?;
+        assert_eq!(queue.queued_at("a"), Some(7), "read again");
+        queue.add(one("b", ""))?;
+        assert_eq!(Queue::open(Some(folder.path())).all().len(), 2);
         Ok(())
     }
 

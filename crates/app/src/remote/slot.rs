@@ -52,9 +52,9 @@ impl RemoteSlots {
     }
 
     /// Forgets what a server answered, once its account is signed out. Revocations go on waiting.
-    pub(crate) fn forget(&self, account: &Account) {
+    pub(crate) async fn forget(&self, account: &Account) {
         let kept = self.kept(account);
-        if let Err(error) = kept.forget_answers() {
+        if let Err(error) = kept.forget_answers().await {
             tracing::warn!(%error, "what a server answered could not be deleted");
         }
     }
@@ -158,10 +158,11 @@ impl App {
         self.list_registries().await
     }
 
-    /// Takes a waiting revocation back: the key goes on working.
+    /// Takes a waiting revocation back: the key goes on working. If the server is being asked just now,
+    /// it is waited for.
     ///
     /// # Errors
-    /// [`AppError::Registry`], [`RemoteError::QueueNotWritten`].
+    /// [`AppError::Registry`], [`RemoteError::QueueNotWritten`], [`RemoteError::NoLongerWaits`].
     pub async fn discard_revocation(
         &self,
         account_id: String,
@@ -169,7 +170,15 @@ impl App {
     ) -> Result<RegistriesView, AppError> {
         let registry = self.inner.registry.get().await?;
         let account = registry.find_account(&account_id).await?;
-        self.inner.remotes.kept(&account).queue.remove(&key_id)?;
+        let kept = self.inner.remotes.kept(&account);
+        let waited = kept.queue.find(&key_id).is_some();
+        {
+            let _turn = kept.queue.turn.lock().await;
+            if waited && kept.queue.find(&key_id).is_none() {
+                return Err(RemoteError::NoLongerWaits.into());
+            }
+            kept.queue.remove(&key_id)?;
+        }
         self.list_registries().await
     }
 
@@ -183,7 +192,10 @@ impl App {
         let queue = &registry.kept().queue;
         let error = match registry.revoke_api_key(id, reason).await {
             Ok(key) => {
-                queue.remove(id)?;
+                // It is done. What still waits is done once more, which changes nothing.
+                if let Err(error) = queue.remove(id) {
+                    tracing::error!(code = error.code(), "waiting revocations are not written");
+                }
                 return Ok(crate::api_keys::key_view(&key, now_ms()));
             }
             Err(error) if is_offline(&error) => error,
@@ -212,9 +224,13 @@ impl App {
         refused_too: bool,
     ) {
         let queue = &registry.kept().queue;
-        let _round = queue.round.lock().await;
         let mut changed = false;
         for one in queue.all() {
+            let _turn = queue.turn.lock().await;
+            // Since the round began it may have been taken back, or done.
+            let Some(one) = queue.find(&one.key_id) else {
+                continue;
+            };
             if one.refused.is_some() && !refused_too {
                 continue;
             }
@@ -234,6 +250,10 @@ impl App {
                         message: error.to_string(),
                     },
                 ),
+                // It goes on waiting, and says nothing about the others.
+                Err(AppError::Remote(RemoteError::Faulty { .. }) | AppError::Registry(_)) => {
+                    continue;
+                }
                 // It goes on waiting: the server is away, or the sign-in or the keychain is.
                 Err(_) => break,
             };

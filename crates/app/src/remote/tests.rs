@@ -1,5 +1,7 @@
 //! A registry on a server written by hand: what is sent, what is remembered, what waits.
 
+mod outcomes;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
@@ -45,6 +47,8 @@ struct Server {
     asked: Mutex<Vec<Asked>>,
     /// So many requests are read and then dropped without an answer.
     drops: Mutex<usize>,
+    /// Given before an answer to this request.
+    gates: Mutex<HashMap<String, Arc<tokio::sync::Semaphore>>>,
     running: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -88,6 +92,28 @@ impl Server {
         answers.insert(request.to_owned(), answer);
     }
 
+    /// Answers to this request wait from now on until they are let through.
+    fn hold(&self, request: &str) -> Arc<tokio::sync::Semaphore> {
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        let mut gates = self.gates.lock().unwrap();
+        gates.insert(request.to_owned(), Arc::clone(&gate));
+        gate
+    }
+
+    async fn is_asked(&self, request: &str) -> Outcome {
+        for _ in 0..1000 {
+            let found = {
+                let asked = self.asked.lock().unwrap();
+                asked.iter().any(|one| one.line == request)
+            };
+            if found {
+                return Ok(());
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        anyhow::bail!("nobody asks {request}")
+    }
+
     fn asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
@@ -113,7 +139,14 @@ impl Server {
         let line: Vec<&str> = text.split(' ').take(2).collect();
         let line = line.join(" ");
         let (status, body) = self.answer(&line, &text);
-        self.asked.lock().unwrap().push(Asked { line, text });
+        self.asked.lock().unwrap().push(Asked {
+            line: line.clone(),
+            text,
+        });
+        let gate = self.gates.lock().unwrap().get(&line).cloned();
+        if let Some(gate) = gate {
+            gate.acquire().await?.forget();
+        }
         {
             let mut drops = self.drops.lock().unwrap();
             if *drops > 0 {

@@ -169,10 +169,12 @@ impl Secret {
         self.ended_reason = reason.map(str::to_owned);
     }
 
-    /// How long this secret was meant to live; none for never.
+    /// How long this secret was meant to live; none for never. Times that a stranger sent may be
+    /// farther apart than a number holds: then it is the longest there is.
     #[must_use]
     pub fn lifetime_ms(&self) -> Option<i64> {
-        self.expires_at.map(|end| end - self.created_at)
+        self.expires_at
+            .map(|end| end.saturating_sub(self.created_at))
     }
 }
 

@@ -11,7 +11,7 @@ use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{Acquire as _, AnyConnection};
 
 use super::Wake;
-use crate::{RegistryError, Shared, freshness, pool, store};
+use crate::{RegistryError, Shared, freshness, store};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
@@ -47,7 +47,7 @@ async fn listen_for_ever(weak: &Weak<Shared>, address: &str) {
         let ended = tokio::select! {
             ended = listen(weak, address) => ended,
             // Its connections are as silent as the others.
-            _ = lost.changed() => Err(pool::silent()),
+            _ = lost.changed() => Err(RegistryError::Silent),
         };
         let Some(shared) = weak.upgrade() else { return };
         let was_listening = shared.nodes.listening.swap(false, Ordering::Relaxed);

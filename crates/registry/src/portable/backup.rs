@@ -159,10 +159,11 @@ impl LocalRegistry {
             .acquire()
             .await
             .map_err(RegistryError::from)?;
+        // What happens while it is copied may not be in it: nobody may think it is.
+        let at = self.now();
         file::copy_into(&mut connection, partial).await?;
         drop(connection);
         let facts = read_copy(partial).await?;
-        let at = self.now();
         let (partial, to) = (partial.to_owned(), to.to_owned());
         blocking(move || {
             let copy = File::open(&partial)?;
@@ -322,6 +323,7 @@ async fn mark_restored(
     actor: &Actor,
     manifest: Option<&BackupManifest>,
 ) -> Result<(i64, i64), RegistryError> {
+    unit.take_time().await?;
     let now = unit.now();
     let live = store::portable::count_live(unit.read()).await?;
     unit.skip_versions(VERSION_STEP);
@@ -471,4 +473,28 @@ async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, BackupError> + Send + 'static,
 ) -> Result<T, BackupError> {
     run_blocking(move || Ok(work())).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use keywright_domain::audit::Actor;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_backup_is_as_old_as_its_beginning() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let to = folder.path().join("copy.db");
+        let partial = file::sibling(&to, ".partial");
+        // Time passes while pages are copied.
+        let clock = Clock::from_fn(move || match fs::metadata(&partial) {
+            Ok(copied) if copied.len() > 0 => 2,
+            _ => 1,
+        });
+        let registry = LocalRegistry::open(&folder.path().join("registry.db"), clock).await?;
+        let manifest = registry.back_up(&Actor::person("tester"), &to).await?;
+        assert_eq!(manifest.at, 1);
+        registry.close().await;
+        Ok(())
+    }
 }

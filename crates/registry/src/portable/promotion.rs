@@ -26,6 +26,8 @@ use crate::{LocalRegistry, RegistryError};
 
 /// Keys of one transaction.
 const CHUNK: usize = 50;
+/// So far may the clock of the registry that a key comes from be ahead of ours.
+const SKEW_MS: i64 = 60_000;
 
 /// How the keys of a bundle are taken.
 #[derive(Clone, Debug, Default)]
@@ -393,6 +395,19 @@ async fn judge(
             .is_some()
     {
         return refuse("rotation_already_done", "its rotation's id is used here");
+    }
+    // A time that is still to come would make any lifetime a short one, and whoever revokes all keys of
+    // an owner would do so up to that time. What a clock a little ahead says is now.
+    let made = key.secrets.iter().map(|secret| secret.created_at);
+    if made.chain([key.created_at]).max() > Some(now.saturating_add(SKEW_MS)) {
+        return refuse(
+            "created_in_future",
+            "it says that it was made at a time that is still to come",
+        );
+    }
+    key.created_at = key.created_at.min(now);
+    for secret in &mut key.secrets {
+        secret.created_at = secret.created_at.min(now);
     }
     let mut secrets = key.secrets.iter();
     if !secrets.any(|secret| secret.state(now).verifies()) {

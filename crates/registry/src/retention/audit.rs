@@ -4,12 +4,36 @@
 use std::collections::BTreeMap;
 
 use keywright_domain::audit::{Actor, AuditAction};
-use keywright_domain::audit_chain::{self, CheckpointKey, EventHash, SignedCheckpoint};
+use keywright_domain::audit_chain::{
+    self, CheckpointKey, CheckpointPublicKey, EventHash, SignedCheckpoint,
+};
 
 use super::{BATCH, Progress, RetentionReport};
 use crate::store::{self, audit::NewEvent};
 use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError};
+
+/// Who signs where the trail is cut, and whose signatures are believed.
+pub(super) struct Signer<'a> {
+    pub(super) key: &'a CheckpointKey,
+    pub(super) trusted: &'a [CheckpointPublicKey],
+}
+
+impl Signer<'_> {
+    /// What goes is replaced by this signer's word: it is given for nothing that was signed by a
+    /// stranger, or by nobody.
+    fn check(&self, signed: &SignedCheckpoint) -> Result<(), RegistryError> {
+        let own = self.key.public_key();
+        let mut known = std::iter::once(&own).chain(self.trusted);
+        if known.any(|key| signed.verify(key).is_ok()) {
+            return Ok(());
+        }
+        Err(RegistryError::Damaged(format!(
+            "no key that is known here signed the checkpoint at number {}, and the activity stays as it is",
+            signed.checkpoint.sequence
+        )))
+    }
+}
 
 impl LocalRegistry {
     /// Removes the events before the first one that is not older than a moment.
@@ -17,14 +41,14 @@ impl LocalRegistry {
         &self,
         actor: &Actor,
         before: i64,
-        key: &CheckpointKey,
+        signer: &Signer<'_>,
         report: &mut RetentionReport,
         progress: Progress<'_>,
     ) -> Result<(), RegistryError> {
         loop {
             let mut connection = self.shared.pool.acquire().await?;
             let first_kept = store::retention::first_event_since(&mut connection, before).await?;
-            let Some(cut) = self.next_cut(first_kept, key).await? else {
+            let Some(cut) = self.next_cut(first_kept, signer).await? else {
                 return Ok(());
             };
             let gone = self
@@ -42,11 +66,15 @@ impl LocalRegistry {
     async fn next_cut(
         &self,
         first_kept: Option<i64>,
-        key: &CheckpointKey,
+        signer: &Signer<'_>,
     ) -> Result<Option<SignedCheckpoint>, RegistryError> {
         let mut connection = self.shared.pool.acquire().await?;
         let registry_id = store::heads::registry_id(&mut connection).await?;
         let start = store::checkpoints::cut(&mut connection).await?;
+        // It goes with the rest, and what is verified here is verified from it.
+        if let Some(start) = &start {
+            signer.check(start)?;
+        }
         let (mut sequence, mut hash) = start.map_or((0, EventHash::GENESIS), |start| {
             (start.checkpoint.sequence, start.checkpoint.hash)
         });
@@ -67,12 +95,16 @@ impl LocalRegistry {
         }
         // A signature that says otherwise of what goes must not be lost with it.
         for vouched in store::checkpoints::between(&mut connection, begun_at, sequence).await? {
+            signer.check(&vouched)?;
             let at = vouched.checkpoint.sequence;
             if verified.get(&at) != Some(&vouched.checkpoint.hash) {
                 return Err(broken(at));
             }
         }
-        Ok((sequence > begun_at).then(|| key.sign(&registry_id, sequence, hash, self.now())))
+        Ok(
+            (sequence > begun_at)
+                .then(|| signer.key.sign(&registry_id, sequence, hash, self.now())),
+        )
     }
 }
 

@@ -49,6 +49,25 @@ pub(crate) async fn configure(connection: &mut AnyConnection) -> Result<(), Regi
     Ok(())
 }
 
+/// The connection that migrates. A step may read a table of millions of keys, and may wait for another
+/// node that is at it: cut off half-way it would only begin anew.
+pub(crate) async fn configure_migration(
+    connection: &mut AnyConnection,
+) -> Result<(), RegistryError> {
+    sqlx::raw_sql("SET lock_timeout = 0; SET statement_timeout = 0")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Until its end, the statements of a transaction may take any time.
+pub(crate) async fn take_time(connection: &mut AnyConnection) -> Result<(), RegistryError> {
+    sqlx::raw_sql("SET LOCAL statement_timeout = 0")
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// The writer's connection. Whoever stands still in the middle of a transaction holds the row that all
 /// nodes' writers wait for: the database ends it before the others give up.
 pub(crate) async fn configure_writer(connection: &mut AnyConnection) -> Result<(), RegistryError> {

@@ -11,6 +11,7 @@ mod clients;
 mod doctor;
 mod empty_folder;
 mod escrow;
+mod healthy;
 mod init;
 mod migrate;
 mod providers;
@@ -54,6 +55,8 @@ enum Command {
     SigningKeys(signing_keys::SigningKeys),
     /// Looks for what is wrong and says what to do.
     Doctor(doctor::Doctor),
+    /// Asks the running server whether it runs.
+    Healthy(healthy::Healthy),
     /// Brings the database to this program's schema.
     Migrate(migrate::Migrate),
     /// Writes everything into one sealed file.
@@ -88,6 +91,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Command::Providers(providers) => providers.run().await,
             Command::SigningKeys(keys) => keys.run().await,
             Command::Doctor(doctor) => doctor.run().await,
+            Command::Healthy(healthy) => healthy.run().await,
             Command::Migrate(migrate) => migrate.run().await,
             Command::Backup(backup) => backup.run().await,
             Command::Escrow(escrow) => escrow.run().await,

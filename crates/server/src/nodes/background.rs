@@ -72,7 +72,13 @@ pub(crate) async fn turn(app: &App) -> Result<(), RegistryError> {
         // The audit trail is only cut behind a signature.
         let key = app.secrets.checkpoint_key();
         registry
-            .run_retention(&Actor::keywright(), &retention.keys, Some(&key), &|_| {})
+            .run_retention(
+                &Actor::keywright(),
+                &retention.keys,
+                Some(&key),
+                &[],
+                &|_| {},
+            )
             .await?;
     }
     Ok(())

@@ -377,6 +377,23 @@ async fn a_withdrawn_key_is_good_for_ten_minutes_at_most() -> anyhow::Result<()>
 }
 
 #[tokio::test]
+async fn keys_grow_old_while_the_machine_sleeps() -> anyhow::Result<()> {
+    let old = TestKey::new(Algorithm::ES256, "k1")?;
+    let new = TestKey::new(Algorithm::ES256, "k2")?;
+    let issuer = TestIssuer::start(&[&old]).await?;
+    let (offline, clock) = verifier(&issuer)?;
+    let mut claims = issuer.claims();
+    claims["exp"] = (now() + 9000).into();
+    let token = old.sign(&claims);
+    offline.check(&token).await?;
+    issuer.publish(&[&new]);
+    clock.sleep(Duration::from_secs(601));
+    let got = refusal(&offline, &token).await;
+    assert_eq!(got, Some(TokenError::UnknownKey));
+    Ok(())
+}
+
+#[tokio::test]
 async fn old_keys_serve_while_the_issuer_is_down_but_not_for_ever() -> anyhow::Result<()> {
     let key = TestKey::new(Algorithm::ES256, "k1")?;
     let issuer = TestIssuer::start(&[&key]).await?;

@@ -56,6 +56,28 @@ async fn a_good_token_is_asked_about_once_while_the_answer_is_remembered() -> an
 }
 
 #[tokio::test]
+async fn an_answer_does_not_outlive_a_sleep_of_the_machine() -> anyhow::Result<()> {
+    let issuer = TestIssuer::start(&[]).await?;
+    issuer.says(active(&issuer));
+    let (online, clock) = verifier(&issuer, 10, FIVE)?;
+    online.check("token").await?;
+    clock.sleep(Duration::from_secs(6));
+    issuer.says(json!({"active": false}));
+    assert_eq!(online.check("token").await.err(), Some(TokenError::Revoked));
+    // Nor does one outlive its token, however little the time of day went ahead.
+    let mut ends = active(&issuer);
+    ends["exp"] = json!(now() + 1);
+    issuer.says(ends);
+    let (online, clock) = verifier(&issuer, 10, FIVE)?;
+    online.check("token").await?;
+    let asked = issuer.questions();
+    clock.sleep(Duration::from_millis(999));
+    online.check("token").await?;
+    assert_eq!(issuer.questions(), asked + 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_answer_is_not_remembered_past_the_end_of_the_token() -> anyhow::Result<()> {
     let issuer = TestIssuer::start(&[]).await?;
     let mut answer = active(&issuer);

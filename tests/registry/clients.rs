@@ -8,7 +8,7 @@ use keywright_domain::people::{
 };
 use keywright_registry::AuditQuery;
 use keywright_registry::people::{
-    CodeOutcome, DeviceOutcome, DevicePoll, NewDeviceRequest, PeopleRetention,
+    CodeOutcome, DeviceOutcome, DevicePoll, NewDeviceRequest, NewRegistrationToken, PeopleRetention,
 };
 
 use super::START;
@@ -404,5 +404,148 @@ async fn ac_206_what_is_over_goes_in_batches_and_what_is_not_stays() -> Result<(
         code_of(registry.find_grant(&grant.id).await),
         "grant_not_found"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn s60_what_a_client_was_given_ends_with_it_and_its_id_is_free() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let series = async || -> Result<String> { Ok(registry.find_client("app").await?.own_tokens()) };
+    let denied = async |gid: &str| registry.is_access_denied("", "", gid).await;
+    // All that it was given ends, and it goes on.
+    let grant = granted(&fixture, &ada, None).await?;
+    registry
+        .issue_code(actor, &new_code(&ada, "waiting", None))
+        .await?;
+    let own = series().await?;
+    assert!(!denied(&own).await?);
+    assert_eq!(registry.end_client_tokens(actor, "app").await?, 1);
+    assert!(denied(&own).await? && denied(&grant.id).await?);
+    assert_eq!(refreshed(&fixture, "r0", "r1").await?, "revoked");
+    let waiting = registry.redeem_code(&exchange("waiting", "x")).await?;
+    assert!(matches!(waiting, CodeOutcome::Refused(_)), "{waiting:?}");
+    let next = series().await?;
+    assert!(next != own && !denied(&next).await?);
+    // Disabled and enabled again, its own tokens of before stay ended.
+    registry.disable_client(actor, "app").await?;
+    registry.enable_client(actor, "app").await?;
+    assert!(denied(&next).await? && !denied(&series().await?).await?);
+
+    registry
+        .give_consent(actor, &ada.id, "app", &scopes("openid"))
+        .await?;
+    grant_of(&fixture, &ada, "second", "q0", None).await?;
+    let last = series().await?;
+    assert_eq!(registry.remove_client(actor, "app").await?, 1);
+    assert_eq!(
+        code_of(registry.find_client("app").await),
+        "client_not_found"
+    );
+    assert_eq!(
+        code_of(registry.remove_client(actor, "app").await),
+        "client_not_found"
+    );
+    assert!(denied(&last).await?);
+    assert_eq!(registry.find_consent(&ada.id, "app").await?, None);
+    assert_ne!(refreshed(&fixture, "q0", "q1").await?, "rotated");
+    // Another one under the id has nothing of it, and nothing of it is denied.
+    registry.add_client(actor, "app", &desktop(), None).await?;
+    assert!(!denied(&series().await?).await?);
+    assert_ne!(refreshed(&fixture, "q0", "q1").await?, "rotated");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_change_made_of_what_a_client_was_is_refused_when_it_is_not_so_any_more() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let seen = registry.add_client(actor, "app", &desktop(), None).await?;
+    let named = |name: &str| NewClient {
+        name: name.to_owned(),
+        ..desktop()
+    };
+    registry
+        .change_client_since(actor, "app", &named("One"), Some(&seen))
+        .await?;
+    let late = registry
+        .change_client_since(actor, "app", &named("Two"), Some(&seen))
+        .await;
+    assert_eq!(code_of(late), "changed_meanwhile");
+    assert_eq!(registry.find_client("app").await?.settings.name, "One");
+    Ok(())
+}
+
+#[tokio::test]
+async fn s60_a_registration_token_makes_so_many_clients_and_no_more() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let new = NewRegistrationToken {
+        digest: token("initial"),
+        note: "build".to_owned(),
+        lifetime_ms: 60_000,
+        max_uses: 3,
+    };
+    let made = registry.add_registration_token(actor, &new).await?;
+    // However many ask at once.
+    let mut tasks = Vec::new();
+    for number in 0..20 {
+        let (registry, id) = (registry.clone(), format!("dyn-{number}"));
+        tasks.push(tokio::spawn(async move {
+            let at = std::net::Ipv4Addr::LOCALHOST.into();
+            registry
+                .register_client(at, &token("initial"), (&id, &desktop()), None)
+                .await
+        }));
+    }
+    let mut all = Vec::new();
+    for task in tasks {
+        all.push(task.await?);
+    }
+    let (good, bad): (Vec<_>, Vec<_>) = all.into_iter().partition(Result::is_ok);
+    assert_eq!((good.len(), bad.len()), (3, 17));
+    for refused in bad {
+        assert_eq!(code_of(refused), "registration_token_not_found");
+    }
+    let client = good.into_iter().next().expect("three")?;
+    assert_eq!(client.registered_by.as_ref(), Some(&made.id));
+    assert_eq!(*registry.find_client(&client.id).await?, client);
+    let page = registry.list_registration_tokens(None, 10).await?;
+    assert_eq!(page.items[0].uses, 3);
+    let of = |digest: &str| NewRegistrationToken {
+        digest: token(digest),
+        ..new.clone()
+    };
+    // What is refused uses nothing up; what ended or is too old is refused.
+    let second = registry
+        .add_registration_token(actor, &of("second"))
+        .await?;
+    let taken = registry
+        .register_client(
+            "192.0.2.9".parse()?,
+            &token("second"),
+            (&client.id, &desktop()),
+            None,
+        )
+        .await;
+    assert_eq!(code_of(taken), "client_id_taken");
+    let open = registry.find_registration_token(&token("second")).await?;
+    assert_eq!((open.uses, open.id.as_str()), (0, second.id.as_str()));
+    registry.end_registration_token(actor, &second.id).await?;
+    let again = registry.end_registration_token(actor, &second.id).await?;
+    assert_eq!(again.ended_at, Some(START));
+    let ended = registry.find_registration_token(&token("second")).await;
+    assert_eq!(code_of(ended), "registration_token_not_found");
+    registry.add_registration_token(actor, &of("late")).await?;
+    fixture.set_clock(START + 60_000);
+    let late = registry.find_registration_token(&token("late")).await;
+    assert_eq!(code_of(late), "registration_token_not_found");
+    let query = AuditQuery {
+        limit: 100,
+        ..AuditQuery::default()
+    };
+    let trail = registry.list_audit_events(query).await?.items;
+    let by = format!("registration-token:{}", made.id);
+    assert_eq!(trail.iter().filter(|one| one.actor == by).count(), 3);
     Ok(())
 }

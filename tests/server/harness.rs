@@ -121,12 +121,24 @@ impl ServerProcess {
         Ok(said)
     }
 
-    /// The same, with its outcome.
+    /// The same, with its outcome. It is told the address of the database, as the server was.
     pub(crate) async fn try_command(&self, words: &[&str]) -> Result<(bool, String, String)> {
+        let address = self.options.database.as_deref();
+        let address = address.map(|url| ("KEYWRIGHT_SERVER_DATABASE", url));
+        self.command_told(words, address.as_slice()).await
+    }
+
+    /// The same, told nothing but the folder and these variables.
+    pub(crate) async fn command_told(
+        &self,
+        words: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<(bool, String, String)> {
         let output = Command::new(program()?)
             .args(words)
             .arg("--data")
             .arg(self.data())
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .output()
             .await?;

@@ -219,8 +219,16 @@ pub enum AuditAction {
     ClientDisabled,
     /// A client was enabled again.
     ClientEnabled,
+    /// A client was removed.
+    ClientRemoved,
+    /// All that a client was given ended, and the client stays.
+    ClientTokensEnded,
     /// A client was given a token of its own.
     ClientTokenIssued,
+    /// A token was made with which programs register themselves.
+    RegistrationTokenMade,
+    /// Such a token ended before its time.
+    RegistrationTokenEnded,
     /// A person allowed a client its scopes.
     ConsentGiven,
     /// A person took that back.
@@ -380,7 +388,11 @@ impl AuditAction {
             Self::ClientSecretRotated => "client.secret_rotated",
             Self::ClientDisabled => "client.disabled",
             Self::ClientEnabled => "client.enabled",
+            Self::ClientRemoved => "client.removed",
+            Self::ClientTokensEnded => "client.tokens_ended",
             Self::ClientTokenIssued => "client.token_issued",
+            Self::RegistrationTokenMade => "registration_token.made",
+            Self::RegistrationTokenEnded => "registration_token.ended",
             Self::ConsentGiven => "consent.given",
             Self::ConsentRevoked => "consent.revoked",
             Self::CodeIssued => "grant.code_issued",

@@ -5,6 +5,7 @@
 mod account;
 mod browser_session;
 mod caller;
+mod clients;
 mod etags;
 mod http;
 mod key_service;
@@ -31,7 +32,7 @@ mod signing;
 mod users;
 mod webhooks;
 
-pub use oauth2::register::registration_token;
+pub use clients::{ClientChanges, ClientError, new_registration_token};
 pub use passwords::{PasswordError, PasswordHasher};
 pub use rp::{ProviderDescription, ProviderError, TokenAuth};
 pub use secrets::{SecretsError, ServerSecrets};

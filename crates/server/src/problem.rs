@@ -175,6 +175,7 @@ fn status_of(error: &RegistryError) -> StatusCode {
             PeopleError::UserNotFound
             | PeopleError::SessionNotFound
             | PeopleError::ClientNotFound
+            | PeopleError::RegistrationTokenNotFound
             | PeopleError::GrantNotFound
             | PeopleError::SigningKeyNotFound
             | PeopleError::ProviderNotFound

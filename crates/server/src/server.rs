@@ -13,8 +13,8 @@ use crate::secrets::{SecretsError, ServerSecrets};
 use crate::settings::{SettingError, Settings};
 use crate::signing::{Alg, SigningKeys};
 use crate::{
-    account, key_service, keys, leaks, nodes, notices, oauth2, operations, pages, rp, sessions,
-    sign_in, users, webhooks,
+    account, clients, key_service, keys, leaks, nodes, notices, oauth2, operations, pages, rp,
+    sessions, sign_in, users, webhooks,
 };
 
 const SETTLE_EVERY: Duration = Duration::from_secs(60);
@@ -159,6 +159,7 @@ impl Server {
             .merge(keys::routes())
             .merge(nodes::routes())
             .merge(webhooks::routes())
+            .merge(clients::routes())
             .merge(leaks::routes())
             .merge(key_service::routes())
             .merge(operations::routes())

@@ -229,7 +229,7 @@ async fn consent(victim: &mut Victim, at: u64) -> Result<()> {
 async fn registration(victim: &mut Victim, at: u64) -> Result<()> {
     let said = victim
         .server
-        .command(&["clients", "registration-token"])
+        .command(&["clients", "registration-token", "--uses", "10"])
         .await?;
     let initial = said.trim().to_owned();
     let metadata = json!({

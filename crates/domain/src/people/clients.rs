@@ -129,6 +129,11 @@ pub struct Client {
     pub changed_at: i64,
     /// When it was disabled, if it is.
     pub disabled_at: Option<i64>,
+    /// Which series its own access tokens are of (RFC 6749 §4.4). All of a series end together.
+    pub token_series: String,
+    /// Id of the registration token that it was made with (RFC 7591 §3); none for one that a person
+    /// added.
+    pub registered_by: Option<String>,
 }
 
 impl NewClient {
@@ -206,6 +211,12 @@ impl NewClient {
 }
 
 impl Client {
+    /// What its own access tokens of now are ended by, as those of a grant are by the grant's id.
+    #[must_use]
+    pub fn own_tokens(&self) -> String {
+        format!("client:{}:{}", self.id, self.token_series)
+    }
+
     /// Whether an answer may go to `asked` (S3).
     #[must_use]
     pub fn allows_redirect(&self, asked: &str) -> bool {
@@ -326,6 +337,8 @@ mod tests {
             created_at: 0,
             changed_at: 0,
             disabled_at: None,
+            token_series: String::new(),
+            registered_by: None,
         };
         assert!(client.allows_post_logout("http://127.0.0.1/bye"));
         assert!(!client.allows_post_logout("http://127.0.0.1:5/bye"));

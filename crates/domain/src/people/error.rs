@@ -50,6 +50,9 @@ pub enum PeopleError {
     /// No such client.
     #[error("there is no client with this id")]
     ClientNotFound,
+    /// No such registration token, or none that is good now.
+    #[error("there is no registration token like this")]
+    RegistrationTokenNotFound,
     /// Another client has this id.
     #[error("another client has this id")]
     ClientIdTaken,
@@ -123,6 +126,7 @@ impl PeopleError {
             Self::PasswordReset => "password_reset_invalid",
             Self::SessionNotFound => "session_not_found",
             Self::ClientNotFound => "client_not_found",
+            Self::RegistrationTokenNotFound => "registration_token_not_found",
             Self::ClientIdTaken => "client_id_taken",
             Self::Client(_) => "invalid_client_metadata",
             Self::RedirectUri(_) => "invalid_redirect_uri",

@@ -101,6 +101,9 @@ fn ends_access(action: AuditAction) -> bool {
             | A::SessionEnded
             | A::SessionsEnded
             | A::ClientDisabled
+            | A::ClientRemoved
+            | A::ClientTokensEnded
+            | A::ClientSecretRotated
             | A::ConsentRevoked
             | A::CodeReplayed
             | A::RefreshReused

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
+use keywright_domain::SecretText;
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
     Client, EndReason, LONGEST_ACCESS_MS, NewClient, PeopleError, TokenDigest,
 };
+use keywright_domain::pkce::random_token;
 
+use super::grants::DenialKind;
 use super::page::{self, Page, Position};
 use super::{about, new_id};
 use crate::remembered::KnownClient;
@@ -16,16 +19,27 @@ use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError, store};
 
 /// A secret of a client, as it is stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct ClientSecretRecord {
     /// Stable id.
     pub id: String,
-    /// Of a random secret of at least 128 bits.
+    /// Of a random secret of at least 128 bits; of nothing that anybody has where there is a hash.
     pub digest: TokenDigest,
+    /// argon2id (PHC text) of a secret that a person chose.
+    pub hash: Option<SecretText>,
     /// Unix ms.
     pub created_at: i64,
     /// Until when it works; `i64::MAX` for no end.
     pub expires_at: i64,
+}
+
+/// A secret as it is to be stored.
+#[derive(Clone, Debug)]
+pub enum NewClientSecret {
+    /// The digest of a random one of at least 128 bits: nobody finds it by trying.
+    Random(TokenDigest),
+    /// argon2id (PHC text) of one that a person chose.
+    Chosen(SecretText),
 }
 
 impl LocalRegistry {
@@ -40,40 +54,28 @@ impl LocalRegistry {
         new: &NewClient,
         secret: Option<&TokenDigest>,
     ) -> Result<Client, RegistryError> {
-        let settings = new.clone().check()?;
-        if settings.auth_method.needs_secret() != secret.is_some() {
-            return Err(PeopleError::Client("its method and its secret do not fit").into());
-        }
-        let id_is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
-        if id.is_empty() || id.len() > 100 || !id.bytes().all(id_is_plain) {
-            return Err(
-                PeopleError::Client("its id has characters that an address escapes").into(),
-            );
-        }
-        let client = Client {
-            id: id.to_owned(),
-            settings,
-            created_at: self.now(),
-            changed_at: self.now(),
-            disabled_at: None,
-        };
-        let input = (actor.clone(), client, secret.copied(), new_id());
+        let secret = secret.map(|digest| NewClientSecret::Random(*digest));
+        self.add_client_with(actor, id, new, secret).await
+    }
+
+    /// The same with a secret of either kind.
+    ///
+    /// # Errors
+    /// As [`Self::add_client`].
+    pub async fn add_client_with(
+        &self,
+        actor: &Actor,
+        id: &str,
+        new: &NewClient,
+        secret: Option<NewClientSecret>,
+    ) -> Result<Client, RegistryError> {
+        let client = new_client(id, new, secret.is_some(), self.now())?;
+        let input = (actor.clone(), client, secret, new_id());
         self.write(input, |unit, (actor, client, secret, secret_id)| {
             Box::pin(async move {
-                if store::people::clients::find(unit.read(), &client.id)
-                    .await?
-                    .is_some()
-                {
-                    return Err(PeopleError::ClientIdTaken.into());
-                }
-                store::people::clients::put(unit.write(), client).await?;
-                if let Some(digest) = secret {
-                    insert_secret(unit, &client.id, secret_id, digest).await?;
-                }
-                unit.audit(
-                    actor,
-                    about_client(AuditAction::ClientAdded, client, "added"),
-                );
+                insert(unit, client, secret.as_ref(), secret_id).await?;
+                let event = about_client(AuditAction::ClientAdded, client, "added");
+                unit.audit(actor, event);
                 Ok(client.clone())
             })
         })
@@ -147,7 +149,9 @@ impl LocalRegistry {
         };
         // Digests of secrets with 128 random bits: comparing them tells nothing that helps to guess one.
         let mut secrets = known.secrets.iter();
-        Ok(secrets.any(|secret| secret.expires_at > now && secret.digest == *given))
+        Ok(secrets.any(|secret| {
+            secret.hash.is_none() && secret.expires_at > now && secret.digest == *given
+        }))
     }
 
     /// One page of clients, A to Z, with part of a name or an id.
@@ -181,10 +185,28 @@ impl LocalRegistry {
         id: &str,
         new: &NewClient,
     ) -> Result<Client, RegistryError> {
-        let input = (actor.clone(), id.to_owned(), new.clone().check()?);
-        self.write(input, |unit, (actor, id, settings)| {
+        self.change_client_since(actor, id, new, None).await
+    }
+
+    /// The same, unless it is not what was `seen` any more, of which `new` was made.
+    ///
+    /// # Errors
+    /// As [`Self::change_client`]; [`RegistryError::Changed`].
+    pub async fn change_client_since(
+        &self,
+        actor: &Actor,
+        id: &str,
+        new: &NewClient,
+        seen: Option<&Client>,
+    ) -> Result<Client, RegistryError> {
+        let settings = new.clone().check()?;
+        let input = (actor.clone(), id.to_owned(), settings, seen.cloned());
+        self.write(input, |unit, (actor, id, settings, seen)| {
             Box::pin(async move {
                 let mut client = find(unit, id).await?;
+                if seen.as_ref().is_some_and(|seen| *seen != client) {
+                    return Err(RegistryError::Changed);
+                }
                 if client.settings.client_type != settings.client_type {
                     return Err(PeopleError::Client("it stays public or confidential").into());
                 }
@@ -215,17 +237,37 @@ impl LocalRegistry {
         secret: &TokenDigest,
         overlap_ms: i64,
     ) -> Result<(), RegistryError> {
-        let input = (
-            actor.clone(),
-            id.to_owned(),
-            *secret,
-            new_id(),
-            overlap_ms.max(0),
-        );
-        self.write(input, |unit, (actor, id, digest, secret_id, overlap)| {
+        let input = (secret, overlap_ms.max(0), false);
+        self.give_client_secret(actor, id, input).await.map(drop)
+    }
+
+    /// Gives a client another secret because somebody else may have the one before: all secrets of
+    /// before end now, every grant of it is revoked, and its own tokens end. Returns how many grants.
+    ///
+    /// # Errors
+    /// As [`Self::rotate_client_secret`].
+    pub async fn replace_client_secret(
+        &self,
+        actor: &Actor,
+        id: &str,
+        secret: &TokenDigest,
+    ) -> Result<usize, RegistryError> {
+        self.give_client_secret(actor, id, (secret, 0, true)).await
+    }
+
+    async fn give_client_secret(
+        &self,
+        actor: &Actor,
+        id: &str,
+        (secret, overlap_ms, ends): (&TokenDigest, i64, bool),
+    ) -> Result<usize, RegistryError> {
+        let how = (new_id(), overlap_ms, ends);
+        let input = (actor.clone(), id.to_owned(), *secret, how);
+        self.write(input, |unit, (actor, id, digest, how)| {
             Box::pin(async move {
+                let (secret_id, overlap, ends) = how;
                 let now = unit.now();
-                let client = find(unit, id).await?;
+                let mut client = find(unit, id).await?;
                 if !client.settings.auth_method.needs_secret() {
                     return Err(PeopleError::Client("it has no secrets").into());
                 }
@@ -236,18 +278,66 @@ impl LocalRegistry {
                     store::people::clients::retire_secrets(connection, id, &newest.id, until, now)
                         .await?;
                 }
-                insert_secret(unit, id, secret_id, digest).await?;
+                let secret = NewClientSecret::Random(*digest);
+                insert_secret(unit, id, secret_id, &secret).await?;
                 let action = AuditAction::ClientSecretRotated;
                 let mut event = about_client(action, &client, "given another secret");
                 event.details.push(("overlap_ms", overlap.to_string()));
+                let mut grants = 0;
+                if *ends {
+                    grants = end_all(unit, actor, &mut client, EndReason::EndedByAdmin).await?;
+                    store::people::clients::put(unit.write(), &client).await?;
+                    event.details.push(("grants", grants.to_string()));
+                }
                 unit.audit(actor, event);
-                Ok(())
+                Ok(grants)
             })
         })
         .await
     }
 
-    /// Disables a client and revokes every grant of it. Returns how many.
+    /// Ends all that a client was given, and leaves the client: every grant of it is revoked, and its
+    /// own tokens end. Returns how many grants.
+    ///
+    /// # Errors
+    /// [`PeopleError::ClientNotFound`].
+    pub async fn end_client_tokens(&self, actor: &Actor, id: &str) -> Result<usize, RegistryError> {
+        self.write((actor.clone(), id.to_owned()), |unit, (actor, id)| {
+            Box::pin(async move {
+                let mut client = find(unit, id).await?;
+                let grants = end_all(unit, actor, &mut client, EndReason::EndedByAdmin).await?;
+                store::people::clients::put(unit.write(), &client).await?;
+                let action = AuditAction::ClientTokensEnded;
+                let mut event = about_client(action, &client, "left without its tokens");
+                event.details.push(("grants", grants.to_string()));
+                unit.audit(actor, event);
+                Ok(grants)
+            })
+        })
+        .await
+    }
+
+    /// Removes a client with its secrets and what people allowed it, revokes every grant of it, and
+    /// ends its own tokens. Its id is free again. Returns how many grants.
+    ///
+    /// # Errors
+    /// [`PeopleError::ClientNotFound`].
+    pub async fn remove_client(&self, actor: &Actor, id: &str) -> Result<usize, RegistryError> {
+        self.write((actor.clone(), id.to_owned()), |unit, (actor, id)| {
+            Box::pin(async move {
+                let mut client = find(unit, id).await?;
+                let grants = end_all(unit, actor, &mut client, EndReason::ClientDisabled).await?;
+                store::people::clients::delete(unit.write(), id).await?;
+                let mut event = about_client(AuditAction::ClientRemoved, &client, "removed");
+                event.details.push(("grants", grants.to_string()));
+                unit.audit(actor, event);
+                Ok(grants)
+            })
+        })
+        .await
+    }
+
+    /// Disables a client, revokes every grant of it, and ends its own tokens. Returns how many grants.
     ///
     /// # Errors
     /// [`PeopleError::ClientNotFound`].
@@ -260,11 +350,8 @@ impl LocalRegistry {
                     return Ok(0);
                 }
                 (client.disabled_at, client.changed_at) = (Some(now), now);
+                let grants = end_all(unit, actor, &mut client, EndReason::ClientDisabled).await?;
                 store::people::clients::put(unit.write(), &client).await?;
-                let how = (now, actor.as_str(), EndReason::ClientDisabled);
-                let until = now.saturating_add(LONGEST_ACCESS_MS);
-                let all = Revoked::OfClient(id);
-                let grants = store::people::grants::revoke(unit.write(), all, how, until).await?;
                 let mut event = about_client(AuditAction::ClientDisabled, &client, "disabled");
                 event.details.push(("grants", grants.to_string()));
                 unit.audit(actor, event);
@@ -303,15 +390,87 @@ pub(super) async fn find(unit: &mut Unit, id: &str) -> Result<Client, RegistryEr
         .ok_or_else(|| PeopleError::ClientNotFound.into())
 }
 
+/// A client that is to be stored; `secret`: whether it comes with one.
+pub(super) fn new_client(
+    id: &str,
+    new: &NewClient,
+    secret: bool,
+    now: i64,
+) -> Result<Client, RegistryError> {
+    let settings = new.clone().check()?;
+    if settings.auth_method.needs_secret() != secret {
+        return Err(PeopleError::Client("its method and its secret do not fit").into());
+    }
+    let id_is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    if id.is_empty() || id.len() > 100 || !id.bytes().all(id_is_plain) {
+        return Err(PeopleError::Client("its id has characters that an address escapes").into());
+    }
+    Ok(Client {
+        id: id.to_owned(),
+        settings,
+        created_at: now,
+        changed_at: now,
+        disabled_at: None,
+        // No series of one that had this id before.
+        token_series: new_id(),
+        registered_by: None,
+    })
+}
+
+pub(super) async fn insert(
+    unit: &mut Unit,
+    client: &Client,
+    secret: Option<&NewClientSecret>,
+    secret_id: &str,
+) -> Result<(), RegistryError> {
+    let taken = store::people::clients::find(unit.read(), &client.id).await?;
+    if taken.is_some() {
+        return Err(PeopleError::ClientIdTaken.into());
+    }
+    store::people::clients::put(unit.write(), client).await?;
+    if let Some(secret) = secret {
+        insert_secret(unit, &client.id, secret_id, secret).await?;
+    }
+    Ok(())
+}
+
+/// Revokes every grant of a client and ends its own tokens; the caller stores the client. Returns how
+/// many grants.
+async fn end_all(
+    unit: &mut Unit,
+    actor: &Actor,
+    client: &mut Client,
+    reason: EndReason,
+) -> Result<usize, RegistryError> {
+    let now = unit.now();
+    let until = now.saturating_add(LONGEST_ACCESS_MS);
+    let own = [client.own_tokens()];
+    let connection = unit.write();
+    store::people::grants::deny_all(connection, DenialKind::Grant, &own, now, until).await?;
+    // What waits for its client to ask for it is given no more either.
+    store::people::clients::forget_pending(unit.write(), &client.id).await?;
+    client.token_series = new_id();
+    let (all, how) = (Revoked::OfClient(&client.id), (now, actor.as_str(), reason));
+    store::people::grants::revoke(unit.write(), all, how, until).await
+}
+
 async fn insert_secret(
     unit: &mut Unit,
     client_id: &str,
     id: &str,
-    digest: &TokenDigest,
+    secret: &NewClientSecret,
 ) -> Result<(), RegistryError> {
+    let (digest, hash) = match secret {
+        NewClientSecret::Random(digest) => (*digest, None),
+        NewClientSecret::Chosen(hash) => {
+            let nobodys = random_token(&mut rand::rng());
+            (TokenDigest::of(&nobodys), Some(hash.clone()))
+        }
+    };
     let secret = ClientSecretRecord {
         id: id.to_owned(),
-        digest: *digest,
+        digest,
+        hash,
         created_at: unit.now(),
         expires_at: i64::MAX,
     };

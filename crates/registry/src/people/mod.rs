@@ -15,6 +15,7 @@ pub(crate) mod password_resets;
 pub(crate) mod providers;
 pub(crate) mod refresh;
 pub(crate) mod refusals;
+pub(crate) mod registration_tokens;
 pub(crate) mod requests;
 pub(crate) mod retention;
 pub(crate) mod roles;
@@ -23,7 +24,7 @@ pub(crate) mod sign_ins;
 pub(crate) mod signing_keys;
 pub(crate) mod users;
 
-pub use clients::ClientSecretRecord;
+pub use clients::{ClientSecretRecord, NewClientSecret};
 pub use codes::{AuthorizationCode, CodeOutcome, CodeRequest, NewCode};
 pub use consents::Consent;
 pub use credentials::{NewPasskey, Passkey, PasskeyUse, RecoveryCode, Totp};
@@ -35,6 +36,7 @@ pub use providers::{
     IdentityClaims, IdentityOutcome, IdentityProvider, LinkedIdentity, NewProvider,
 };
 pub use refresh::{RefreshOutcome, RefreshRequest};
+pub use registration_tokens::{NewRegistrationToken, RegistrationToken};
 pub use requests::{LoginOutcome, LoginTransaction, NewLogin, PushedRequest};
 pub use retention::{PeopleRetention, PrunedPeople};
 pub use roles::Role;

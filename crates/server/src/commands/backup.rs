@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use super::DataFolder;
-use super::shared::{open_registry, read_secret, read_settings, secrets_path, settings_path};
+use super::installation::Installation;
+use super::shared::{read_secret, secrets_path};
 
 pub(super) const FORMAT: &str = "keywright-server-backup";
 pub(super) const DATABASE: &str = "registry.db";
@@ -28,7 +28,7 @@ pub(super) const SECRETS: &str = "secrets/";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Backup {
     #[command(flatten)]
-    folder: DataFolder,
+    installation: Installation,
     /// The file to be made.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -56,7 +56,7 @@ pub(super) struct Entry {
 impl Backup {
     pub(crate) async fn run(self) -> Result<()> {
         let passphrase = read_secret(&self.passphrase_file)?;
-        let with_database = back_up(&self.folder.data, &self.out, &passphrase).await?;
+        let with_database = back_up(&self.installation, &self.out, &passphrase).await?;
         if !with_database {
             eprintln!(
                 "the database is in PostgreSQL and is not in this file: make a backup of it too, with pg_dump --format=custom"
@@ -71,16 +71,21 @@ impl Backup {
 }
 
 /// Writes the file. Says whether the database is in it.
-pub(super) async fn back_up(data: &Path, out: &Path, passphrase: &SecretText) -> Result<bool> {
-    let settings = read_settings(data, None)?;
+pub(super) async fn back_up(
+    installation: &Installation,
+    out: &Path,
+    passphrase: &SecretText,
+) -> Result<bool> {
+    let settings = installation.settings()?;
+    installation.check(&settings)?;
     let with_database = settings.database.is_none();
-    write(data, out, passphrase, with_database).await?;
+    write(installation, out, passphrase, with_database).await?;
     Ok(with_database)
 }
 
 /// Writes settings and secrets, with the embedded database or without.
 pub(super) async fn write(
-    data: &Path,
+    installation: &Installation,
     out: &Path,
     passphrase: &SecretText,
     with_database: bool,
@@ -88,14 +93,14 @@ pub(super) async fn write(
     if fs::symlink_metadata(out).is_ok() {
         bail!("{} is there already", out.display());
     }
-    let settings = read_settings(data, None)?;
+    let (settings, data) = (installation.settings()?, installation.data());
     // Beside the database, so that no copy of it ever lies where others can read.
     let scratch = tempfile::Builder::new()
         .prefix(".backup")
         .tempdir_in(data)?;
-    let mut paths = vec![(SETTINGS.to_owned(), settings_path(data))];
+    let mut paths = vec![(SETTINGS.to_owned(), installation.settings_file())];
     if with_database {
-        let registry = open_registry(&settings).await?;
+        let registry = installation.open_as(&settings).await?;
         let actor = Actor::person("keywright-server backup");
         let copy = scratch.path().join(DATABASE);
         let made = registry.back_up(&actor, &copy).await;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -13,10 +13,8 @@ use keywright_server::{
 };
 use serde_json::{Value, json};
 
-use super::DataFolder;
-use super::shared::{
-    open_registry, open_secrets, place, read_settings, secrets_path, settings_path,
-};
+use super::installation::Installation;
+use super::shared::{open_or_make, open_secrets, place, secrets_path};
 
 const REACH_WITHIN: Duration = Duration::from_secs(5);
 const LARGEST_DOCUMENT: usize = 64 * 1024;
@@ -26,10 +24,7 @@ const LARGEST_DOCUMENT: usize = 64 * 1024;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Doctor {
     #[command(flatten)]
-    folder: DataFolder,
-    /// Settings file in place of `server.toml` in the data folder.
-    #[arg(long, env = "KEYWRIGHT_SERVER_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
+    installation: Installation,
     /// Does not ask the issuer's address.
     #[arg(long)]
     offline: bool,
@@ -107,7 +102,7 @@ impl Doctor {
 
     async fn look(&self) -> Findings {
         let mut findings = Findings::default();
-        let settings = match read_settings(&self.folder.data, self.config.as_deref()) {
+        let settings = match self.installation.settings() {
             Ok(settings) => settings,
             Err(error) => {
                 findings.error("settings", format!("{error:#}"));
@@ -124,7 +119,7 @@ impl Doctor {
                 settings
             }
         };
-        look_at_files(&settings, &mut findings);
+        look_at_files(&settings, &self.installation, &mut findings);
         let secrets = match open_secrets(&settings.data) {
             Ok(secrets) => {
                 findings.good("secrets", "the master key can be used");
@@ -135,13 +130,16 @@ impl Doctor {
                 None
             }
         };
-        look_at_database(&settings, secrets.as_ref(), &mut findings).await;
+        match self.installation.check(&settings) {
+            Ok(()) => look_at_database(&settings, secrets.as_ref(), &mut findings).await,
+            Err(error) => findings.error("database", format!("{error:#}")),
+        }
         look_at_address(&settings, self.offline, &mut findings).await;
         findings
     }
 }
 
-fn look_at_files(settings: &Settings, findings: &mut Findings) {
+fn look_at_files(settings: &Settings, installation: &Installation, findings: &mut Findings) {
     let secrets = secrets_path(&settings.data);
     for (path, subject) in [(&settings.data, "data"), (&secrets, "secrets")] {
         match mode(path) {
@@ -153,7 +151,7 @@ fn look_at_files(settings: &Settings, findings: &mut Findings) {
             None => findings.error(subject, format!("{} is missing", path.display())),
         }
     }
-    let file = settings_path(&settings.data);
+    let file = installation.settings_file();
     if settings.database.is_some() && mode(&file).is_some_and(|mode| mode & 0o077 != 0) {
         findings.error(
             "settings",
@@ -209,8 +207,7 @@ async fn look_at_database(
             return findings.error("database", text);
         }
         Ok(None) => {
-            let text =
-                "there is no registry in it: run `keywright-server init`, or restore a backup";
+            let text = "there is no registry in it: run `keywright-server init`, restore a backup, or say --database where it is in PostgreSQL";
             return findings.error("database", text);
         }
         Err(error) => {
@@ -219,7 +216,7 @@ async fn look_at_database(
             return findings.error("database", text);
         }
     }
-    let registry = match open_registry(settings).await {
+    let registry = match open_or_make(settings).await {
         Ok(registry) => registry,
         Err(error) => return findings.error("database", format!("{error:#}")),
     };
@@ -325,10 +322,7 @@ mod tests {
 
     async fn look(data: &Path) -> Vec<(Level, &'static str, String)> {
         let doctor = Doctor {
-            folder: DataFolder {
-                data: data.to_owned(),
-            },
-            config: None,
+            installation: Installation::of(data),
             offline: true,
             json: false,
         };

@@ -7,10 +7,10 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use keywright_server::settings::{Settings, SettingsFile};
+use keywright_server::settings::SettingsFile;
 use keywright_server::{ServerSecrets, prepare};
 
-use super::shared::{open_registry, secrets_path, settings_path};
+use super::shared::{open_or_make, secrets_path, settings_path};
 
 const USUAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8377);
 
@@ -21,11 +21,12 @@ pub(crate) fn is_empty(data: &Path) -> bool {
         && !data.join("registry.db").exists()
 }
 
-/// Makes what a server needs to start. `change`: what flags say over the file.
+/// Makes what a server needs to start. `database`: PostgreSQL's address, for none the embedded one. It
+/// is written down, so that commands find the same registry.
 pub(crate) async fn fill(
     data: &Path,
     listen: Option<SocketAddr>,
-    change: impl FnOnce(&mut Settings),
+    database: Option<String>,
 ) -> Result<()> {
     let listen = listen.unwrap_or(USUAL);
     // The issuer never changes: who serves others must say what they call this server.
@@ -46,18 +47,17 @@ pub(crate) async fn fill(
     let file = SettingsFile {
         issuer: format!("http://{listen}"),
         listen: Some(listen),
+        database,
         ..SettingsFile::default()
     };
-    let mut settings = file.settings(data.to_owned())?;
-    change(&mut settings);
-    let settings = settings.check()?;
+    let settings = file.settings(data.to_owned())?.check()?;
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(data)
         .with_context(|| format!("{}", data.display()))?;
     let secrets = ServerSecrets::create(&secrets_path(data))?;
-    let registry = open_registry(&settings).await?;
+    let registry = open_or_make(&settings).await?;
     let prepared = prepare(&registry, &secrets).await;
     registry.close().await;
     prepared?;
@@ -78,15 +78,15 @@ mod tests {
         assert!(is_empty(&data));
         let listen = |text: &str| Some(text.parse().unwrap());
         for refused in ["0.0.0.0:1", "127.0.0.1:0"] {
-            assert!(fill(&data, listen(refused), |_| {}).await.is_err());
+            assert!(fill(&data, listen(refused), None).await.is_err());
             assert!(!data.exists(), "{refused}");
         }
-        fill(&data, listen("127.0.0.1:9001"), |_| {}).await.unwrap();
+        fill(&data, listen("127.0.0.1:9001"), None).await.unwrap();
         assert!(!is_empty(&data));
-        let settings = super::super::shared::read_settings(&data, None).unwrap();
+        let installation = super::super::installation::Installation::of(&data);
+        let (settings, registry) = installation.open().await.unwrap();
         assert_eq!(settings.issuer.as_str(), "http://127.0.0.1:9001");
         let secrets = super::super::shared::open_secrets(&data).unwrap();
-        let registry = open_registry(&settings).await.unwrap();
         let pepper = registry.pepper_id().await.unwrap().unwrap();
         assert!(secrets.pepper(&pepper).is_ok());
         registry.close().await;

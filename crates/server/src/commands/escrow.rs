@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::Result;
 use serde_json::json;
 
-use super::DataFolder;
 use super::backup;
+use super::installation::Installation;
 use super::shared::read_secret;
 
 /// Seals settings, master key and peppers into one file, to be kept where the database's backups are
@@ -15,7 +15,7 @@ use super::shared::read_secret;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Escrow {
     #[command(flatten)]
-    folder: DataFolder,
+    installation: Installation,
     /// The file to be made.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -27,7 +27,7 @@ pub(crate) struct Escrow {
 impl Escrow {
     pub(crate) async fn run(self) -> Result<()> {
         let passphrase = read_secret(&self.passphrase_file)?;
-        backup::write(&self.folder.data, &self.out, &passphrase, false).await?;
+        backup::write(&self.installation, &self.out, &passphrase, false).await?;
         println!("{}", json!({ "escrow": self.out }));
         Ok(())
     }
@@ -42,8 +42,8 @@ mod tests {
 
     use super::*;
     use crate::commands::restore::restore;
+    use crate::commands::shared::secrets_path;
     use crate::commands::shared::tests::set_up_folder;
-    use crate::commands::shared::{open_registry, read_settings, secrets_path};
 
     #[tokio::test]
     async fn ac_203_secrets_come_back_from_escrow_and_open_a_database_that_was_copied() {
@@ -53,12 +53,15 @@ mod tests {
         let file = out.path().join("escrow.age");
         let words = |text: &str| SecretText::new(text.to_owned());
         assert!(
-            backup::write(data, &file, &words("short"), false)
+            backup::write(&Installation::of(data), &file, &words("short"), false)
                 .await
                 .is_err()
         );
         let good = words("correct horse battery");
-        backup::write(data, &file, &good, false).await.unwrap();
+        let installation = Installation::of(data);
+        backup::write(&installation, &file, &good, false)
+            .await
+            .unwrap();
         let sealed = fs::read(&file).unwrap();
         for secret in fs::read_dir(secrets_path(data)).unwrap().flatten() {
             let text = fs::read(secret.path()).unwrap();
@@ -66,16 +69,25 @@ mod tests {
         }
         let new = out.path().join("new");
         assert!(
-            restore(&new, &file, &words("incorrect horse battery"), true)
-                .await
-                .is_err()
+            restore(
+                &Installation::of(&new),
+                &file,
+                &words("incorrect horse battery"),
+                true
+            )
+            .await
+            .is_err()
         );
-        assert!(restore(&new, &file, &good, true).await.unwrap().is_none());
+        assert!(
+            restore(&Installation::of(&new), &file, &good, true)
+                .await
+                .unwrap()
+                .is_none()
+        );
         assert!(!new.join("registry.db").exists());
         // The database comes by another way: copied while nobody writes, or by pg_dump.
         fs::copy(data.join("registry.db"), new.join("registry.db")).unwrap();
-        let settings = read_settings(&new, None).unwrap();
-        let registry = open_registry(&settings).await.unwrap();
+        let (_, registry) = Installation::of(&new).open().await.unwrap();
         let secrets = ServerSecrets::open(&secrets_path(&new)).unwrap();
         let keys = keywright_server::check_signing_keys(&registry, &secrets)
             .await

@@ -9,13 +9,13 @@ use keywright_domain::SecretText;
 use keywright_server::settings::{Settings, SettingsFile};
 use keywright_server::{FirstOwner, PasswordHasher, ServerSecrets, set_up};
 
-use super::DataFolder;
-use super::shared::{open_registry, read_secret, secrets_path, settings_path};
+use super::installation::Installation;
+use super::shared::{open_or_make, read_secret, secrets_path};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Init {
     #[command(flatten)]
-    folder: DataFolder,
+    installation: Installation,
     /// The address by which people and programs reach the server; it never changes afterwards.
     #[arg(long, value_name = "URL")]
     issuer: String,
@@ -28,20 +28,13 @@ pub(crate) struct Init {
     /// File with the first owner's password; `-` for standard input.
     #[arg(long, value_name = "FILE")]
     admin_password_file: PathBuf,
-    /// PostgreSQL in place of the embedded database: `postgres://…`.
-    #[arg(
-        long,
-        env = "KEYWRIGHT_SERVER_DATABASE",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    database: Option<String>,
 }
 
 impl Init {
     pub(crate) async fn run(self) -> Result<()> {
-        let data = &self.folder.data;
-        if settings_path(data).exists() {
+        let data = self.installation.data();
+        let path = self.installation.settings_file();
+        if path.exists() {
             bail!(
                 "{} is set up already: `keywright-server serve --data {}`",
                 data.display(),
@@ -49,7 +42,7 @@ impl Init {
             );
         }
         // Everything that can be refused comes before anything is written.
-        Settings::new(&self.issuer, data.clone())?.check()?;
+        Settings::new(&self.issuer, data.to_owned())?.check()?;
         let password: SecretText = read_secret(&self.admin_password_file)?;
         let hasher = PasswordHasher::new(1)?;
         let password_hash = hasher.hash(&password).await?;
@@ -61,12 +54,12 @@ impl Init {
             .with_context(|| format!("{}", data.display()))?;
         let file = SettingsFile {
             issuer: self.issuer.clone(),
-            database: self.database.clone(),
+            database: self.installation.address(),
             ..SettingsFile::default()
         };
-        let settings = file.settings(data.clone())?;
+        let settings = file.settings(data.to_owned())?;
         let secrets = ServerSecrets::create(&secrets_path(data))?;
-        let registry = open_registry(&settings).await?;
+        let registry = open_or_make(&settings).await?;
         let owner = FirstOwner {
             email: self.admin_email.clone(),
             name: self.admin_name.clone(),
@@ -75,7 +68,7 @@ impl Init {
         let root = set_up(&registry, &secrets, &owner).await?;
         registry.close().await;
         // Last: a folder whose set-up was cut short is set up again.
-        file.write(&settings_path(data))?;
+        file.write(&path)?;
         eprintln!("set up {} for {}", data.display(), self.issuer);
         eprintln!("the root key, shown once and stored nowhere:");
         println!("{}", root.expose());

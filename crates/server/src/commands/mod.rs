@@ -13,6 +13,7 @@ mod empty_folder;
 mod escrow;
 mod healthy;
 mod init;
+mod installation;
 mod migrate;
 mod providers;
 mod put_back;
@@ -21,8 +22,6 @@ mod serve;
 mod shared;
 mod signing_keys;
 mod users;
-
-use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -67,14 +66,6 @@ enum Command {
     Restore(restore::Restore),
     /// Says that the PostgreSQL database was put back from a backup.
     PutBack(put_back::PutBack),
-}
-
-/// Where the server's files are.
-#[derive(Debug, clap::Args)]
-pub(crate) struct DataFolder {
-    /// Folder of settings, secrets and the embedded database.
-    #[arg(long, env = "KEYWRIGHT_SERVER_DATA", value_name = "DIR")]
-    pub(crate) data: PathBuf,
 }
 
 /// Runs a command.

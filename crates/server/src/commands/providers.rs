@@ -7,8 +7,8 @@ use keywright_domain::audit::Actor;
 use keywright_registry::people::NewProvider;
 use keywright_server::{ProviderDescription, TokenAuth};
 
-use super::DataFolder;
-use super::shared::{open_registry, open_secrets, read_secret, read_settings};
+use super::installation::Installation;
+use super::shared::{open_secrets, read_secret};
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Providers {
@@ -23,13 +23,13 @@ pub(crate) enum Providers {
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
     #[command(flatten)]
-    folder: DataFolder,
+    installation: Installation,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Remove {
     #[command(flatten)]
-    folder: DataFolder,
+    installation: Installation,
     /// Which.
     #[arg(long)]
     id: String,
@@ -38,7 +38,7 @@ pub(crate) struct Remove {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Add {
     #[command(flatten)]
-    folder: DataFolder,
+    installation: Installation,
     /// Part of addresses: 1 to 40 small letters, digits, - or _.
     #[arg(long)]
     id: String,
@@ -93,8 +93,8 @@ impl Add {
             Some("client_secret_post") => Some(TokenAuth::ClientSecretPost),
             Some(other) => bail!("--token-auth: “{other}” is not known"),
         };
-        let settings = read_settings(&self.folder.data, None)?;
-        let secrets = open_secrets(&self.folder.data)?;
+        let settings = self.installation.settings()?;
+        let secrets = open_secrets(&settings.data)?;
         let description = ProviderDescription {
             id: self.id.clone(),
             kind: self.kind,
@@ -109,7 +109,7 @@ impl Add {
             enabled: true,
         };
         let new = description.into_provider(&secrets, settings.allow_private_addresses)?;
-        let registry = open_registry(&settings).await?;
+        let registry = self.installation.open_as(&settings).await?;
         let actor = Actor::person("keywright-server providers add");
         let stored = registry.put_identity_provider(&actor, &new).await;
         registry.close().await;
@@ -125,8 +125,7 @@ impl Add {
 
 impl List {
     async fn run(self) -> Result<()> {
-        let settings = read_settings(&self.folder.data, None)?;
-        let registry = open_registry(&settings).await?;
+        let (_, registry) = self.installation.open().await?;
         let all = registry.list_identity_providers().await;
         registry.close().await;
         for provider in all? {
@@ -147,8 +146,7 @@ impl List {
 
 impl Remove {
     async fn run(self) -> Result<()> {
-        let settings = read_settings(&self.folder.data, None)?;
-        let registry = open_registry(&settings).await?;
+        let (_, registry) = self.installation.open().await?;
         let result = async {
             let all = registry.list_identity_providers().await?;
             let Some(before) = all.into_iter().find(|one| one.id == self.id) else {

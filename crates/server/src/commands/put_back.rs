@@ -2,11 +2,9 @@
 
 use anyhow::{Result, bail};
 use keywright_domain::audit::Actor;
-use keywright_server::settings::DatabaseAddress;
 use serde_json::json;
 
-use super::DataFolder;
-use super::shared::{open_registry, read_settings};
+use super::installation::Installation;
 
 /// Says that the PostgreSQL database was put back from a backup (`pg_restore`), before anything serves
 /// from it: changes are numbered past all that was known before, and refresh families end, because a
@@ -15,15 +13,7 @@ use super::shared::{open_registry, read_settings};
 #[derive(Debug, clap::Args)]
 pub(crate) struct PutBack {
     #[command(flatten)]
-    folder: DataFolder,
-    /// The database, where it is not the one of `server.toml`.
-    #[arg(
-        long,
-        env = "KEYWRIGHT_SERVER_DATABASE",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    database: Option<String>,
+    installation: Installation,
     /// Keeps refresh families: nothing was served between the backup and now.
     #[arg(long)]
     keep_families: bool,
@@ -31,14 +21,11 @@ pub(crate) struct PutBack {
 
 impl PutBack {
     pub(crate) async fn run(self) -> Result<()> {
-        let mut settings = read_settings(&self.folder.data, None)?;
-        if let Some(database) = self.database {
-            settings.database = Some(DatabaseAddress::new(database));
-        }
+        let settings = self.installation.settings()?;
         if settings.database.is_none() {
             bail!("the database is embedded: `keywright-server restore` does all that is needed");
         }
-        let registry = open_registry(&settings).await?;
+        let registry = self.installation.open_as(&settings).await?;
         let actor = Actor::person("keywright-server put-back");
         let marked = async {
             let live = registry.mark_put_back(&actor).await?;

@@ -12,8 +12,8 @@ use keywright_registry::{Clock, LocalRegistry, Peppers, open_archive};
 use keywright_server::ServerSecrets;
 use serde_json::json;
 
-use super::DataFolder;
 use super::backup::{DATABASE, FORMAT, Head, MANIFEST, SECRETS, SETTINGS};
+use super::installation::Installation;
 use super::shared::{read_secret, secrets_path};
 
 /// Puts a backup into a new data folder. What changed after the backup is not in it: keys and
@@ -21,7 +21,7 @@ use super::shared::{read_secret, secrets_path};
 #[derive(Debug, clap::Args)]
 pub(crate) struct Restore {
     #[command(flatten)]
-    folder: DataFolder,
+    installation: Installation,
     /// The backup.
     #[arg(long = "from", value_name = "FILE")]
     from: PathBuf,
@@ -36,8 +36,9 @@ pub(crate) struct Restore {
 impl Restore {
     pub(crate) async fn run(self) -> Result<()> {
         let passphrase = read_secret(&self.passphrase_file)?;
-        let data = &self.folder.data;
-        let report = restore(data, &self.from, &passphrase, self.keep_families).await?;
+        let (installation, from) = (&self.installation, &self.from);
+        let report = restore(installation, from, &passphrase, self.keep_families).await?;
+        let data = installation.data();
         match report {
             Some(report) => {
                 eprintln!(
@@ -72,11 +73,12 @@ impl Restore {
 
 /// Puts it back. None where the database was not in it.
 pub(super) async fn restore(
-    data: &Path,
+    installation: &Installation,
     from: &Path,
     passphrase: &SecretText,
     keep_families: bool,
 ) -> Result<Option<keywright_registry::RestoreReport>> {
+    let data = installation.data();
     let is_empty = match fs::read_dir(data) {
         Ok(mut found) => found.next().is_none(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => true,
@@ -89,6 +91,12 @@ pub(super) async fn restore(
     let passphrase = passphrase.clone();
     let plain = tokio::task::spawn_blocking(move || open_archive(&sealed, &passphrase)).await??;
     let files = unpack(&plain)?;
+    if installation.address().is_some() && files.iter().any(|(name, _)| name == DATABASE) {
+        bail!(
+            "the backup holds an embedded database, and --database or KEYWRIGHT_SERVER_DATABASE names \
+             PostgreSQL: whoever serves there would not see it"
+        );
+    }
 
     private_folder(data)?;
     private_folder(&secrets_path(data))?;
@@ -205,7 +213,6 @@ mod tests {
     use super::*;
     use crate::commands::backup::back_up;
     use crate::commands::shared::tests::set_up_folder;
-    use crate::commands::shared::{open_registry, read_settings};
 
     fn words(text: &str) -> SecretText {
         SecretText::new(text.to_owned())
@@ -215,8 +222,8 @@ mod tests {
     async fn ac_203_sessions_keys_and_denials_come_back_on_another_machine() {
         let folder = set_up_folder().await;
         let data = folder.path();
-        let settings = read_settings(data, None).unwrap();
-        let registry = open_registry(&settings).await.unwrap();
+        let installation = Installation::of(data);
+        let (settings, registry) = installation.open().await.unwrap();
         let query = UserQuery {
             limit: 1,
             ..UserQuery::default()
@@ -249,11 +256,15 @@ mod tests {
         let out = tempfile::tempdir().unwrap();
         let file = out.path().join("backup.age");
         let good = words("correct horse battery");
-        assert!(back_up(data, &file, &words("short")).await.is_err());
-        assert!(!file.exists());
-        assert!(back_up(data, &file, &good).await.unwrap());
         assert!(
-            back_up(data, &file, &good).await.is_err(),
+            back_up(&installation, &file, &words("short"))
+                .await
+                .is_err()
+        );
+        assert!(!file.exists());
+        assert!(back_up(&installation, &file, &good).await.unwrap());
+        assert!(
+            back_up(&installation, &file, &good).await.is_err(),
             "it is overwritten"
         );
         let sealed = fs::read_to_string(&file).unwrap();
@@ -265,17 +276,27 @@ mod tests {
         );
 
         let new = out.path().join("new");
-        let wrong = restore(&new, &file, &words("incorrect horse battery"), true).await;
+        let wrong = restore(
+            &Installation::of(&new),
+            &file,
+            &words("incorrect horse battery"),
+            true,
+        )
+        .await;
         assert!(wrong.is_err() && !new.exists());
-        let report = restore(&new, &file, &good, true).await.unwrap().unwrap();
+        let report = restore(&Installation::of(&new), &file, &good, true)
+            .await
+            .unwrap()
+            .unwrap();
         assert_eq!(report.missing_peppers, Vec::<String>::new());
         assert!(
-            restore(&new, &file, &good, true).await.is_err(),
+            restore(&Installation::of(&new), &file, &good, true)
+                .await
+                .is_err(),
             "it is not empty"
         );
 
-        let settings = read_settings(&new, None).unwrap();
-        let registry = open_registry(&settings).await.unwrap();
+        let (_, registry) = Installation::of(&new).open().await.unwrap();
         let state = async |digest| registry.find_session(digest).await.unwrap().unwrap().1;
         assert_eq!(state(&digests[0]).await, SessionState::Active);
         assert_ne!(state(&digests[1]).await, SessionState::Active);
@@ -311,7 +332,7 @@ mod tests {
         let file = folder.path().join("evil.age");
         fs::write(&file, sealed).unwrap();
         let data = folder.path().join("data");
-        let error = restore(&data, &file, &good, true)
+        let error = restore(&Installation::of(&data), &file, &good, true)
             .await
             .unwrap_err()
             .to_string();

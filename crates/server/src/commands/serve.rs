@@ -14,24 +14,17 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::shared::{open_registry, open_secrets, read_settings};
-use super::{DataFolder, empty_folder};
+use super::empty_folder;
+use super::installation::Installation;
+use super::shared::{open_or_make, open_secrets};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
-    folder: DataFolder,
+    installation: Installation,
     /// Where requests are taken.
     #[arg(long, env = "KEYWRIGHT_SERVER_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
-    /// PostgreSQL in place of the embedded database: `postgres://…`.
-    #[arg(
-        long,
-        env = "KEYWRIGHT_SERVER_DATABASE",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    database: Option<String>,
     /// Certificate (PEM).
     #[arg(
         long,
@@ -48,9 +41,6 @@ pub(crate) struct Serve {
         requires = "tls_cert"
     )]
     tls_key: Option<PathBuf>,
-    /// Settings file in place of `server.toml` in the data folder.
-    #[arg(long, env = "KEYWRIGHT_SERVER_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
     /// A network of proxies whose `X-Forwarded-For` counts; may be repeated.
     #[arg(
         long = "trusted-proxy",
@@ -90,11 +80,8 @@ pub(crate) struct Serve {
 impl Serve {
     /// The file's settings, then the environment's and the flags'.
     fn settings(self) -> Result<Settings> {
-        let mut settings = read_settings(&self.folder.data, self.config.as_deref())?;
+        let mut settings = self.installation.settings()?;
         settings.listen = self.listen.unwrap_or(settings.listen);
-        if let Some(database) = self.database {
-            settings.database = Some(DatabaseAddress::new(database));
-        }
         if let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) {
             settings.tls = Some((cert, key));
         }
@@ -120,18 +107,17 @@ impl Serve {
     }
 
     pub(crate) async fn run(self) -> Result<()> {
-        let data = &self.folder.data;
-        if self.config.is_none() && empty_folder::is_empty(data) {
-            let database = self.database.clone();
-            let other_database = |settings: &mut Settings| {
-                settings.database = database.map(DatabaseAddress::new);
-            };
-            empty_folder::fill(data, self.listen, other_database).await?;
+        let installation = self.installation.clone();
+        let data = installation.data();
+        if !installation.has_own_file() && empty_folder::is_empty(data) {
+            empty_folder::fill(data, self.listen, installation.address()).await?;
         }
         let settings = self.settings()?;
+        installation.check_serving(&settings)?;
         start_log(settings.log_json);
         let secrets = open_secrets(&settings.data)?;
-        let registry = open_registry(&settings).await?;
+        let registry = open_or_make(&settings).await?;
+        installation.remember(&settings);
         let (listen, machines) = (settings.listen, settings.metrics_listen);
         let issuer = settings.issuer.as_str().to_owned();
         let server = Server::build(settings, registry, secrets, Clock::system()).await?;

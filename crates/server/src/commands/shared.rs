@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use keywright_domain::SecretText;
 use keywright_registry::{Clock, LocalRegistry, Place};
 use keywright_server::ServerSecrets;
-use keywright_server::settings::{DatabaseAddress, Settings, SettingsFile};
+use keywright_server::settings::{DatabaseAddress, Settings};
 
 /// The settings file of a data folder.
 pub(crate) fn settings_path(data: &Path) -> PathBuf {
@@ -20,19 +20,6 @@ pub(crate) fn secrets_path(data: &Path) -> PathBuf {
     data.join("secrets")
 }
 
-/// Reads the settings of a data folder.
-pub(crate) fn read_settings(data: &Path, config: Option<&Path>) -> Result<Settings> {
-    let path = config.map_or_else(|| settings_path(data), Path::to_owned);
-    if !path.exists() {
-        bail!(
-            "there is no {}: run `keywright-server init --data {}` first",
-            path.display(),
-            data.display()
-        );
-    }
-    Ok(SettingsFile::read(&path)?.settings(data.to_owned())?)
-}
-
 /// Where the registry of these settings is.
 pub(crate) fn place(settings: &Settings) -> Place {
     match &settings.database {
@@ -41,8 +28,9 @@ pub(crate) fn place(settings: &Settings) -> Place {
     }
 }
 
-/// Opens the registry that settings name.
-pub(crate) async fn open_registry(settings: &Settings) -> Result<LocalRegistry> {
+/// Opens the registry that settings name, and makes it where there is none: for what sets a server up.
+/// Everything else goes by [`super::installation::Installation::open`].
+pub(crate) async fn open_or_make(settings: &Settings) -> Result<LocalRegistry> {
     Ok(match &settings.database {
         Some(address) => {
             LocalRegistry::open_postgres(DatabaseAddress::expose(address), Clock::system()).await?
@@ -54,6 +42,12 @@ pub(crate) async fn open_registry(settings: &Settings) -> Result<LocalRegistry> 
 /// Opens the secrets of a data folder.
 pub(crate) fn open_secrets(data: &Path) -> Result<ServerSecrets> {
     Ok(ServerSecrets::open(&secrets_path(data))?)
+}
+
+/// Reads JSON from a file.
+pub(crate) fn read_json(path: &Path) -> Result<serde_json::Value> {
+    let text = fs::read_to_string(path).with_context(|| format!("{}", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("{} is no JSON", path.display()))
 }
 
 /// Reads a secret from a file, or from standard input for `-`: never from an argument, which every
@@ -75,6 +69,7 @@ pub(crate) fn read_secret(path: &Path) -> Result<SecretText> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use keywright_server::settings::SettingsFile;
     use keywright_server::{FirstOwner, PasswordHasher, Server, set_up};
 
     use super::*;
@@ -90,7 +85,7 @@ pub(crate) mod tests {
         file.write(&settings_path(&data)).unwrap();
         let settings = file.settings(data.clone()).unwrap();
         let secrets = ServerSecrets::create(&secrets_path(&data)).unwrap();
-        let registry = open_registry(&settings).await.unwrap();
+        let registry = open_or_make(&settings).await.unwrap();
         let password = SecretText::new("correct horse battery".into());
         let owner = FirstOwner {
             email: "owner@example.org".into(),

@@ -6,8 +6,8 @@ use keywright_registry::Clock;
 use keywright_server::Server;
 use serde_json::json;
 
-use super::DataFolder;
-use super::shared::{open_registry, open_secrets, read_settings};
+use super::installation::Installation;
+use super::shared::open_secrets;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum SigningKeys {
@@ -22,13 +22,13 @@ pub(crate) enum SigningKeys {
 #[derive(Debug, clap::Args)]
 pub(crate) struct List {
     #[command(flatten)]
-    folder: DataFolder,
+    installation: Installation,
 }
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Rotate {
     #[command(flatten)]
-    folder: DataFolder,
+    installation: Installation,
     /// `RS256`, `ES256` or `EdDSA`; all of them if it is left out.
     #[arg(long)]
     alg: Option<String>,
@@ -40,7 +40,7 @@ pub(crate) struct Rotate {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Retire {
     #[command(flatten)]
-    folder: DataFolder,
+    installation: Installation,
     /// The key's id.
     #[arg(long)]
     kid: String,
@@ -58,8 +58,7 @@ impl SigningKeys {
 
 impl List {
     async fn run(self) -> Result<()> {
-        let settings = read_settings(&self.folder.data, None)?;
-        let registry = open_registry(&settings).await?;
+        let (_, registry) = self.installation.open().await?;
         let keys = registry.list_signing_keys().await;
         registry.close().await;
         for key in keys? {
@@ -97,9 +96,8 @@ impl Rotate {
             Some(alg) => vec![alg.clone()],
             None => ["RS256", "ES256", "EdDSA"].map(str::to_owned).to_vec(),
         };
-        let settings = read_settings(&self.folder.data, None)?;
+        let (settings, registry) = self.installation.open().await?;
         let secrets = open_secrets(&settings.data)?;
-        let registry = open_registry(&settings).await?;
         let server = Server::build(settings, registry, secrets, Clock::system()).await?;
         let mut made = Vec::new();
         for alg in algs {
@@ -113,8 +111,7 @@ impl Rotate {
 
 impl Retire {
     async fn run(self) -> Result<()> {
-        let settings = read_settings(&self.folder.data, None)?;
-        let registry = open_registry(&settings).await?;
+        let (_, registry) = self.installation.open().await?;
         let actor = Actor::person("keywright-server signing-keys retire");
         let retired = registry.retire_signing_key(&actor, &self.kid).await;
         registry.close().await;
@@ -134,8 +131,7 @@ mod tests {
     use crate::commands::shared::tests::set_up_folder;
 
     async fn states(data: &Path, alg: &str) -> Vec<(String, KeyState)> {
-        let settings = read_settings(data, None).unwrap();
-        let registry = open_registry(&settings).await.unwrap();
+        let (_, registry) = Installation::of(data).open().await.unwrap();
         let keys = registry.list_signing_keys().await.unwrap();
         registry.close().await;
         keys.into_iter()
@@ -146,9 +142,7 @@ mod tests {
 
     fn rotate(data: &Path, alg: Option<&str>, now: bool) -> Rotate {
         Rotate {
-            folder: DataFolder {
-                data: data.to_owned(),
-            },
+            installation: Installation::of(data),
             alg: alg.map(str::to_owned),
             now,
         }
@@ -179,9 +173,7 @@ mod tests {
         let before = of(&keys, &old).expect("it still verifies");
         assert!(before.is_published() && before != KeyState::Active);
         let retire = Retire {
-            folder: DataFolder {
-                data: data.to_owned(),
-            },
+            installation: Installation::of(data),
             kid: old.clone(),
         };
         retire.run().await.unwrap();

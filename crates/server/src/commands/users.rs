@@ -8,8 +8,8 @@ use keywright_domain::people::{Email, RoleName};
 use keywright_registry::people::NewUser;
 use keywright_server::PasswordHasher;
 
-use super::DataFolder;
-use super::shared::{open_registry, read_secret, read_settings};
+use super::installation::Installation;
+use super::shared::read_secret;
 
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Users {
@@ -20,7 +20,7 @@ pub(crate) enum Users {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Add {
     #[command(flatten)]
-    folder: DataFolder,
+    installation: Installation,
     /// E-mail address, taken as verified: whoever runs this vouches for it.
     #[arg(long)]
     email: String,
@@ -50,8 +50,7 @@ impl Add {
         let roles = roles?;
         let password = read_secret(&self.password_file)?;
         let hash = PasswordHasher::new(1)?.hash(&password).await?;
-        let settings = read_settings(&self.folder.data, None)?;
-        let registry = open_registry(&settings).await?;
+        let (_, registry) = self.installation.open().await?;
         let before_at = email
             .as_str()
             .split('@')

@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use keywright_domain::SecretText;
 use keywright_domain::people::{AuthMethod, Client, PeopleError, TokenDigest};
 use keywright_registry::RegistryError;
 
 use super::basic::read_basic;
 use crate::http::{Params, Peer};
+use crate::passwords::PasswordError;
 use crate::problem::OAuthError;
 use crate::server::App;
 
@@ -74,8 +75,32 @@ pub(crate) async fn authenticate(
 }
 
 async fn has_secret(app: &App, client_id: &str, given: &SecretText) -> Result<bool, OAuthError> {
-    let given = TokenDigest::of(given);
-    Ok(app.registry.is_client_secret(client_id, &given).await?)
+    let digest = TokenDigest::of(given);
+    if app.registry.is_client_secret(client_id, &digest).await? {
+        return Ok(true);
+    }
+    // Only secrets that work now: what is remembered of one that ended is not asked.
+    for secret in app.registry.list_client_secrets(client_id).await? {
+        let Some(hash) = &secret.hash else {
+            continue;
+        };
+        if app.oauth2.chosen_secrets.knows(&secret.id, given) {
+            return Ok(true);
+        }
+        let checked = app.passwords.check(Some(hash), given).await;
+        if checked.map_err(busy)?.matches {
+            app.oauth2.chosen_secrets.remember(&secret.id, given);
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Too many passwords and secrets are being checked at this moment.
+fn busy(error: PasswordError) -> OAuthError {
+    let mut busy = OAuthError::new("temporarily_unavailable", error.to_string());
+    busy.status = StatusCode::SERVICE_UNAVAILABLE;
+    busy
 }
 
 fn read(headers: &HeaderMap, params: &Params) -> Result<Presented, OAuthError> {

@@ -6,6 +6,7 @@ pub(crate) mod authorization_request;
 pub(crate) mod authorize;
 pub(crate) mod back_channel;
 mod basic;
+mod chosen_secrets;
 pub(crate) mod client_assertion;
 pub(crate) mod client_auth;
 pub(crate) mod client_jws;
@@ -42,6 +43,8 @@ use crate::settings::Settings;
 pub(crate) struct State {
     /// Clients that did not prove themselves.
     pub(crate) failures: Failures,
+    /// Secrets that people chose and that were right a moment ago.
+    pub(crate) chosen_secrets: chosen_secrets::ChosenSecrets,
     /// Access tokens whose signature was checked.
     pub(crate) opened: opened::Opened,
     /// What the endpoints beyond RFC 6749 remember.
@@ -53,6 +56,7 @@ impl State {
     pub(crate) fn new(settings: &Settings) -> Result<Self, BuildError> {
         Ok(Self {
             failures: Failures::new(20, 60_000),
+            chosen_secrets: chosen_secrets::ChosenSecrets::default(),
             opened: opened::Opened::default(),
             extensions: extensions::State::new(settings),
         })

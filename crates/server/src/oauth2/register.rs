@@ -1,8 +1,6 @@
-//! Dynamic client registration (RFC 7591) behind an initial access token, and its management
-//! (RFC 7592). `keywright-server clients registration-token` makes such a token: it holds its end and
-//! a tag under the master key, so nothing of it is stored; it is good for any number of clients until
-//! then. What is registered here gets no scopes but those about who a person is: everything else is an
-//! administrator's to give.
+//! Dynamic client registration (RFC 7591) behind an initial access token (`crate::clients::tokens`),
+//! and its management (RFC 7592). What is registered here gets no scopes but those about who a person
+//! is: everything else is an administrator's to give.
 
 mod metadata;
 #[cfg(test)]
@@ -24,20 +22,17 @@ use keywright_domain::base62::random_id;
 use keywright_domain::people::{Client, PeopleError, TokenDigest};
 use keywright_domain::pkce::random_token;
 use keywright_registry::RegistryError;
-use rand::Rng as _;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 
 use self::metadata::Metadata;
+pub(crate) use self::metadata::public_keys;
 use crate::http::Peer;
 use crate::problem::OAuthError;
-use crate::secrets::ServerSecrets;
 use crate::server::App;
 use crate::sessions;
 
 const LARGEST: usize = 64 * 1024;
-const INITIAL: &str = "kw_reg_";
-const NONCE: usize = 16;
 /// Before this text, an id is one that was registered here.
 const ID: &str = "dyn-";
 
@@ -49,32 +44,6 @@ pub(crate) fn routes() -> Router<App> {
             "/oauth2/register/{id}",
             get(read).put(replace).delete(remove),
         )
-}
-
-/// A token that lets its bearer register clients until `expires_at` (Unix ms).
-#[must_use]
-pub fn registration_token(secrets: &ServerSecrets, expires_at: i64) -> SecretText {
-    let mut bytes = expires_at.to_be_bytes().to_vec();
-    let mut nonce = [0_u8; NONCE];
-    rand::rng().fill_bytes(&mut nonce);
-    bytes.extend(nonce);
-    let tag = secrets.tag(&[b"initial access token", &bytes]);
-    bytes.extend(tag);
-    SecretText::new(format!("{INITIAL}{}", URL_SAFE_NO_PAD.encode(bytes)))
-}
-
-fn is_initial_token(app: &App, token: &str) -> bool {
-    let decoded = token
-        .strip_prefix(INITIAL)
-        .and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
-    let Some(bytes) = decoded.filter(|bytes| bytes.len() == 8 + NONCE + 32) else {
-        return false;
-    };
-    let (facts, tag) = bytes.split_at(8 + NONCE);
-    let own = app.secrets.tag(&[b"initial access token", facts]);
-    let mut end = [0_u8; 8];
-    end.copy_from_slice(&facts[..8]);
-    bool::from(own.ct_eq(tag)) && app.now() < i64::from_be_bytes(end)
 }
 
 /// The token of one client's registration. It follows from the client, so that it need not be kept.
@@ -105,6 +74,7 @@ fn refused() -> OAuthError {
 
 fn of_registry(error: RegistryError) -> OAuthError {
     match error {
+        RegistryError::People(PeopleError::RegistrationTokenNotFound) => refused(),
         RegistryError::People(PeopleError::RedirectUri(why)) => {
             OAuthError::new("invalid_redirect_uri", why.to_string())
         }
@@ -133,9 +103,11 @@ async fn add(
     let registrations = &app.oauth2.extensions.registrations;
     registrations.check(peer.address, "register", app.now())?;
     registrations.count(peer.address, "register", app.now());
-    if !bearer(headers).is_some_and(|token| is_initial_token(app, token)) {
-        return Err(refused());
-    }
+    let token = bearer(headers).ok_or_else(refused)?;
+    let token = TokenDigest::of(&SecretText::new(token.to_owned()));
+    // Before anything is said about what was sent.
+    let open = app.registry.find_registration_token(&token).await;
+    open.map_err(of_registry)?;
     let new = parse(body)?.to_client()?;
     let id = format!("{ID}{}", random_id(&mut rand::rng()));
     let secret = new
@@ -145,14 +117,15 @@ async fn add(
     let digest = secret.as_ref().map(TokenDigest::of);
     let client = app
         .registry
-        .add_client(&actor(), &id, &new, digest.as_ref())
+        .register_client(peer.address, &token, (&id, &new), digest.as_ref())
         .await
         .map_err(of_registry)?;
     Ok(answer(app, StatusCode::CREATED, &client, secret.as_ref()))
 }
 
-fn actor() -> Actor {
-    Actor::person("client registration")
+/// A client that manages its own registration.
+fn actor(client_id: &str, peer: &Peer) -> Actor {
+    Actor::person(client_id).at(peer.address)
 }
 
 fn parse(body: &[u8]) -> Result<Metadata, OAuthError> {
@@ -240,7 +213,7 @@ async fn change(
     let had_secret = client.settings.auth_method.needs_secret();
     let changed = app
         .registry
-        .change_client(&actor(), id, &new)
+        .change_client(&actor(id, peer), id, &new)
         .await
         .map_err(of_registry)?;
     // Another way to prove itself needs a secret that it does not have yet.
@@ -248,7 +221,7 @@ async fn change(
     if new.auth_method.needs_secret() && !had_secret {
         let made = random_token(&mut rand::rng());
         app.registry
-            .rotate_client_secret(&actor(), id, &TokenDigest::of(&made), 0)
+            .rotate_client_secret(&actor(id, peer), id, &TokenDigest::of(&made), 0)
             .await?;
         secret = Some(made);
     }
@@ -274,7 +247,7 @@ async fn end(
     headers: &HeaderMap,
 ) -> Result<Response, OAuthError> {
     managed(app, peer, headers, id).await?;
-    app.registry.disable_client(&actor(), id).await?;
+    app.registry.disable_client(&actor(id, peer), id).await?;
     sessions::catch_up(app)
         .await
         .map_err(|problem| super::revoke::unavailable(&problem))?;

@@ -131,7 +131,8 @@ pub(crate) fn answer_client(
         scopes,
         jti,
         sid: None,
-        gid: None,
+        // Ended with the others of the client, as those of a grant are with it.
+        gid: Some(client.own_tokens()),
         auth_time_ms: None,
         acr: None,
         amr: None,

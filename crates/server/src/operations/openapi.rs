@@ -12,7 +12,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Ser
 
 use crate::server::App;
 use crate::settings::Settings;
-use crate::{key_service, keys, nodes, rp, sessions, sign_in, users, webhooks};
+use crate::{clients, key_service, keys, nodes, rp, sessions, sign_in, users, webhooks};
 
 #[derive(OpenApi)]
 #[openapi(
@@ -34,6 +34,18 @@ use crate::{key_service, keys, nodes, rp, sessions, sign_in, users, webhooks};
         keys::rotate::revoke_secret,
         keys::verify::verify,
         nodes::receipts::read,
+        clients::api::list,
+        clients::api::add,
+        clients::api::read,
+        clients::api::change,
+        clients::api::remove,
+        clients::api::disable,
+        clients::api::enable,
+        clients::api::rotate_secret,
+        clients::api::revoke_tokens,
+        clients::tokens::list,
+        clients::tokens::make,
+        clients::tokens::end,
         webhooks::api::list,
         webhooks::api::create,
         webhooks::api::read,
@@ -155,6 +167,7 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
         Tag::new("sign-in"),
         Tag::new("users"),
         Tag::new("identity providers"),
+        Tag::new("clients"),
         Tag::new("webhooks"),
     ];
     let words = [
@@ -171,6 +184,7 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
         "For programs in a browser",
         "People, roles and invitations, for administrators",
         "Where else people may sign in from",
+        "Applications that ask for tokens, for administrators",
         "Who else is told what happens",
     ];
     for (tag, text) in tags.iter_mut().zip(words) {

@@ -1,5 +1,6 @@
 //! Rows of clients, their secrets, and what people allowed them.
 
+use keywright_domain::SecretText;
 use keywright_domain::people::{AuthMethod, Client, ClientType, NewClient};
 use sqlx::AnyConnection;
 
@@ -15,7 +16,7 @@ macro_rules! columns {
     () => {
         "SELECT id, name, client_type, auth_method, jwks, redirect_uris, post_logout_redirect_uris, \
          backchannel_logout_uri, grant_types, scopes, signing_alg, require_pkce, require_dpop, fapi, \
-         created_at, changed_at, disabled_at FROM clients WHERE "
+         created_at, changed_at, disabled_at, token_series, registered_by FROM clients WHERE "
     };
 }
 
@@ -38,6 +39,8 @@ struct ClientRow {
     created_at: i64,
     changed_at: i64,
     disabled_at: Option<i64>,
+    token_series: String,
+    registered_by: Option<String>,
 }
 
 impl ClientRow {
@@ -64,6 +67,8 @@ impl ClientRow {
             created_at: self.created_at,
             changed_at: self.changed_at,
             disabled_at: self.disabled_at,
+            token_series: self.token_series,
+            registered_by: self.registered_by,
         })
     }
 }
@@ -88,8 +93,9 @@ pub(crate) async fn put(
     sqlx::query(
         "INSERT INTO clients (id, name, client_type, auth_method, jwks, redirect_uris, \
          post_logout_redirect_uris, backchannel_logout_uri, grant_types, scopes, signing_alg, \
-         require_pkce, require_dpop, fapi, created_at, changed_at, disabled_at, name_key, search_text) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19) \
+         require_pkce, require_dpop, fapi, created_at, changed_at, disabled_at, name_key, search_text, \
+         token_series, registered_by) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21) \
          ON CONFLICT (id) DO UPDATE SET name = excluded.name, client_type = excluded.client_type, \
          auth_method = excluded.auth_method, jwks = excluded.jwks, \
          redirect_uris = excluded.redirect_uris, \
@@ -99,7 +105,8 @@ pub(crate) async fn put(
          signing_alg = excluded.signing_alg, require_pkce = excluded.require_pkce, \
          require_dpop = excluded.require_dpop, fapi = excluded.fapi, \
          changed_at = excluded.changed_at, disabled_at = excluded.disabled_at, \
-         name_key = excluded.name_key, search_text = excluded.search_text",
+         name_key = excluded.name_key, search_text = excluded.search_text, \
+         token_series = excluded.token_series",
     )
     .bind(client.id.clone())
     .bind(settings.name.clone())
@@ -120,8 +127,48 @@ pub(crate) async fn put(
     .bind(client.disabled_at)
     .bind(fold(&settings.name))
     .bind(fold(&format!("{} {}", settings.name, client.id)))
+    .bind(client.token_series.clone())
+    .bind(client.registered_by.clone())
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Deletes a client, and all rows that are nothing without it. Its grants are the caller's to revoke:
+/// they stay until they are pruned.
+pub(crate) async fn delete(connection: &mut AnyConnection, id: &str) -> Result<(), RegistryError> {
+    let all = [
+        "DELETE FROM client_secrets WHERE client_id = $1",
+        "DELETE FROM consents WHERE client_id = $1",
+        "DELETE FROM clients WHERE id = $1",
+    ];
+    delete_of(connection, &all, id).await
+}
+
+/// Deletes what a client has not asked for yet: codes, device codes, pushed requests.
+pub(crate) async fn forget_pending(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<(), RegistryError> {
+    let all = [
+        "DELETE FROM authorization_codes WHERE client_id = $1",
+        "DELETE FROM device_codes WHERE client_id = $1",
+        "DELETE FROM pushed_requests WHERE client_id = $1",
+    ];
+    delete_of(connection, &all, id).await
+}
+
+async fn delete_of(
+    connection: &mut AnyConnection,
+    all: &[&'static str],
+    client_id: &str,
+) -> Result<(), RegistryError> {
+    for sql in all {
+        sqlx::query(*sql)
+            .bind(client_id.to_owned())
+            .execute(&mut *connection)
+            .await?;
+    }
     Ok(())
 }
 
@@ -152,14 +199,15 @@ pub(crate) async fn insert_secret(
     secret: &ClientSecretRecord,
 ) -> Result<(), RegistryError> {
     sqlx::query(
-        "INSERT INTO client_secrets (id, client_id, digest, created_at, expires_at) \
-         VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO client_secrets (id, client_id, digest, created_at, expires_at, hash) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(secret.id.clone())
     .bind(client_id.to_owned())
     .bind(blob(&secret.digest))
     .bind(secret.created_at)
     .bind(secret.expires_at)
+    .bind(secret.hash.as_ref().map(|hash| hash.expose().to_owned()))
     .execute(connection)
     .await?;
     Ok(())
@@ -192,8 +240,8 @@ pub(crate) async fn list_secrets(
     client_id: &str,
     now: i64,
 ) -> Result<Vec<ClientSecretRecord>, RegistryError> {
-    let rows: Vec<(String, Vec<u8>, i64, i64)> = sqlx::query_as(
-        "SELECT id, digest, created_at, expires_at FROM client_secrets \
+    let rows: Vec<(String, Vec<u8>, i64, i64, Option<String>)> = sqlx::query_as(
+        "SELECT id, digest, created_at, expires_at, hash FROM client_secrets \
          WHERE client_id = $1 AND expires_at > $2 ORDER BY expires_at DESC, created_at DESC",
     )
     .bind(client_id.to_owned())
@@ -201,12 +249,13 @@ pub(crate) async fn list_secrets(
     .fetch_all(connection)
     .await?;
     rows.into_iter()
-        .map(|(id, bytes, created_at, expires_at)| {
+        .map(|(id, bytes, created_at, expires_at, hash)| {
             Ok(ClientSecretRecord {
                 id,
                 digest: digest(&bytes)?,
                 created_at,
                 expires_at,
+                hash: hash.map(SecretText::new),
             })
         })
         .collect()

@@ -8,6 +8,7 @@ pub(crate) mod devices;
 pub(crate) mod grants;
 pub(crate) mod invitations;
 pub(crate) mod providers;
+pub(crate) mod registration_tokens;
 pub(crate) mod requests;
 pub(crate) mod retention;
 pub(crate) mod roles;

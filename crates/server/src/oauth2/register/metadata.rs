@@ -105,21 +105,27 @@ impl Metadata {
     }
 
     fn keys(&self) -> Result<Option<String>, OAuthError> {
-        let Some(jwks) = &self.jwks else {
-            return Ok(None);
-        };
-        let keys = jwks.get("keys").and_then(Value::as_array);
-        let keys = keys.filter(|keys| !keys.is_empty() && keys.len() <= MOST_KEYS);
-        let keys = keys.ok_or_else(|| invalid("jwks has 1 to 10 keys"))?;
-        let is_public = |key: &Value| {
-            key.as_object()
-                .is_some_and(|key| !is_private(key) && client_jws::thumbprint(key).is_some())
-        };
-        if !keys.iter().all(is_public) {
-            return Err(invalid("jwks has a key that is no public key"));
-        }
-        Ok(Some(json!({ "keys": keys }).to_string()))
+        let keys = self.jwks.as_ref().map(public_keys);
+        keys.transpose().map_err(invalid)
     }
+}
+
+/// The public keys of a client (RFC 7517 §5), as they are kept.
+///
+/// # Errors
+/// What is wrong with them.
+pub(crate) fn public_keys(jwks: &Value) -> Result<String, &'static str> {
+    let keys = jwks.get("keys").and_then(Value::as_array);
+    let keys = keys.filter(|keys| !keys.is_empty() && keys.len() <= MOST_KEYS);
+    let keys = keys.ok_or("jwks has 1 to 10 keys")?;
+    let is_public = |key: &Value| {
+        key.as_object()
+            .is_some_and(|key| !is_private(key) && client_jws::thumbprint(key).is_some())
+    };
+    if !keys.iter().all(is_public) {
+        return Err("jwks has a key that is no public key");
+    }
+    Ok(json!({ "keys": keys }).to_string())
 }
 
 /// A client as its metadata.

@@ -3,6 +3,7 @@ use axum::http::Method;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::clients::new_registration_token;
 use crate::oauth2::testing::{self, text};
 use crate::test_support::{Answer, START, TestServer};
 
@@ -24,10 +25,12 @@ async fn send(
         .await
 }
 
-fn initial(server: &TestServer) -> String {
-    registration_token(&server.server.app().secrets, START + 60_000)
-        .expose()
-        .to_owned()
+async fn initial(server: &TestServer) -> String {
+    let (token, new) = new_registration_token("test", 60_000, 2);
+    let actor = Actor::person("test");
+    let made = server.registry().add_registration_token(&actor, &new).await;
+    made.unwrap();
+    token.expose().to_owned()
 }
 
 async fn register(server: &TestServer, body: &Value) -> Answer {
@@ -35,7 +38,7 @@ async fn register(server: &TestServer, body: &Value) -> Answer {
         server,
         Method::POST,
         "/oauth2/register",
-        &initial(server),
+        &initial(server).await,
         body,
     )
     .await
@@ -81,7 +84,7 @@ async fn s60_a_client_is_registered_with_its_secret_and_its_management() {
 async fn s60_only_with_an_initial_access_token_and_in_its_time() {
     let server = TestServer::start().await;
     let path = "/oauth2/register";
-    let token = initial(&server);
+    let token = initial(&server).await;
     let mut changed = token.clone();
     changed.replace_range(8..9, if &token[8..9] == "A" { "B" } else { "A" });
     for bad in ["", "x", "kw_reg_", changed.as_str()] {
@@ -89,11 +92,58 @@ async fn s60_only_with_an_initial_access_token_and_in_its_time() {
         assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{bad}");
         assert!(answer.header("www-authenticate").starts_with("Bearer"));
     }
-    let twice = send(&server, Method::POST, path, &token, &good()).await;
-    assert_eq!(twice.status, StatusCode::CREATED);
+    // What is refused uses nothing up.
+    let broken = send(&server, Method::POST, path, &token, &json!({})).await;
+    assert_eq!(broken.status, StatusCode::BAD_REQUEST);
+    let mut made = Vec::new();
+    for _ in 0..2 {
+        let answer = send(&server, Method::POST, path, &token, &good()).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        made.push(text(&answer, "client_id"));
+    }
+    let thrice = send(&server, Method::POST, path, &token, &good()).await;
+    assert_eq!(thrice.status, StatusCode::UNAUTHORIZED, "for two clients");
+    let late = initial(&server).await;
     server.pass(60_000);
-    let late = send(&server, Method::POST, path, &token, &good()).await;
+    let late = send(&server, Method::POST, path, &late, &good()).await;
     assert_eq!(late.status, StatusCode::UNAUTHORIZED);
+
+    // The trail and the client name the token that made it.
+    let registry = server.registry();
+    let tokens = registry.list_registration_tokens(None, 10).await.unwrap();
+    let used = tokens.items.iter().find(|one| one.uses == 2).unwrap();
+    let client = registry.find_client(&made[0]).await.unwrap();
+    assert_eq!(client.registered_by.as_ref(), Some(&used.id));
+    let query = keywright_registry::AuditQuery {
+        limit: 100,
+        ..Default::default()
+    };
+    let trail = registry.list_audit_events(query).await.unwrap().items;
+    let by = format!("registration-token:{}", used.id);
+    let named = trail
+        .iter()
+        .filter(|one| one.action == "client.added" && one.actor == by);
+    assert_eq!(named.count(), 2);
+}
+
+#[tokio::test]
+async fn s60_an_initial_access_token_is_ended_and_its_clients_stay() {
+    let server = TestServer::start().await;
+    let token = initial(&server).await;
+    let path = "/oauth2/register";
+    let made = send(&server, Method::POST, path, &token, &good()).await;
+    assert_eq!(made.status, StatusCode::CREATED);
+    let registry = server.registry();
+    let tokens = registry.list_registration_tokens(None, 10).await.unwrap();
+    let actor = Actor::person("test");
+    let ended = registry.end_registration_token(&actor, &tokens.items[0].id);
+    assert!(ended.await.unwrap().ended_at.is_some());
+    let refused = send(&server, Method::POST, path, &token, &good()).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    let address = format!("{path}/{}", text(&made, "client_id"));
+    let own = text(&made, "registration_access_token");
+    let read = send(&server, Method::GET, &address, &own, &Value::Null).await;
+    assert_eq!(read.status, StatusCode::OK, "{}", read.text);
 }
 
 #[tokio::test]
@@ -181,7 +231,7 @@ async fn s60_a_client_manages_itself_and_nobody_else() {
         "we do not have it"
     );
     let foreign = text(&other, "registration_access_token");
-    for bad in ["", "x", foreign.as_str(), &initial(&server)] {
+    for bad in ["", "x", foreign.as_str(), &initial(&server).await] {
         let refused = send(&server, Method::GET, &path, bad, &Value::Null).await;
         assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{bad}");
     }

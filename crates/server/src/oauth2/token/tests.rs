@@ -376,7 +376,10 @@ async fn s25_ac_064_a_clients_own_token_is_no_persons() {
     let claims = part(&access, 1);
     assert_eq!(claims["sub"], "client:machine");
     assert_eq!(claims["client_id"], "machine");
-    for absent in ["sid", "gid", "auth_time", "roles"] {
+    // By which all of the client's own end together.
+    let gid = claims["gid"].as_str().unwrap();
+    assert!(gid.starts_with("client:machine:"), "{gid}");
+    for absent in ["sid", "auth_time", "roles"] {
         assert!(claims.get(absent).is_none(), "{absent}");
     }
     assert!(

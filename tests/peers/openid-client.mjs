@@ -108,7 +108,15 @@ const scenarios = {
       'urn:ietf:params:oauth:grant-type:device_code', { device_code: start.device_code }));
     const next = await oidc.refreshTokenGrant(config, tokens.refresh_token);
     assert.ok(next.access_token);
-    return { pending, spent, scope: tokens.scope ?? null };
+    // AC-171: five wrong codes, and then none is looked up for a while, not even a right one.
+    const wrong = [];
+    for (let n = 0; n < 5; n += 1) {
+      page = await agent.go(start.verification_uri);
+      wrong.push((await agent.submit(page, { user_code: 'BBBB-BBBB' })).status);
+    }
+    const right = await oidc.initiateDeviceAuthorization(config, { scope: 'openid' });
+    page = await agent.submit(await agent.go(right.verification_uri), { user_code: right.user_code });
+    return { pending, spent, wrong, throttled: page.status, scope: tokens.scope ?? null };
   },
 
   async par() {

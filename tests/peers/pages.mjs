@@ -90,7 +90,7 @@ const scenarios = {
     await page.goto(authorize());
     await signIn(page, authorize().slice(input.issuer.length));
     await examine('consent', page, found);
-    for (const path of ['/device', '/account', '/account/applications', '/account/history', '/account/sign-in',
+    for (const path of ['/device', '/account', '/account/applications', '/account/api-keys', '/account/history', '/account/sign-in',
       '/oauth2/end_session', '/api/docs', '/nowhere']) {
       await page.goto(at(path));
       await examine(path.slice(1).replaceAll('/', '-'), page, found);

@@ -4,16 +4,18 @@ use anyhow::Result;
 use keywright_domain::SecretText;
 use keywright_domain::api_keys::DAY_MS;
 use keywright_domain::people::{
-    AuthMethod, ClientType, EndReason, GrantRefusal, NewClient, RefreshLives,
+    AuthMethod, ClientType, EndReason, GrantRefusal, NewClient, RefreshLives, Session,
 };
 use keywright_registry::AuditQuery;
+use keywright_registry::outbox::Channel;
 use keywright_registry::people::{
-    CodeOutcome, DeviceOutcome, DevicePoll, NewDeviceRequest, NewRegistrationToken, PeopleRetention,
+    CodeOutcome, DeviceOutcome, DevicePoll, Logout, NewDeviceRequest, NewRegistrationToken,
+    PeopleRetention, User,
 };
 
 use super::START;
 use super::grants::{desktop, exchange, grant_of, granted, new_code, ready, refreshed, scopes};
-use super::people::{code_of, session, token};
+use super::people::{code_of, session, state_of, token};
 
 #[tokio::test]
 async fn a_client_has_two_secrets_while_one_is_replaced() -> Result<()> {
@@ -183,8 +185,9 @@ async fn ending_a_session_ends_the_grants_given_in_it() -> Result<()> {
         .await?;
     assert_eq!(
         (ended.sessions.as_slice(), ended.grants),
-        (std::slice::from_ref(&first.id), 1)
+        (std::slice::from_ref(&first.id), 2)
     );
+    assert_eq!(refreshed(&fixture, "p0", "p1").await?, "revoked");
     assert_eq!(refreshed(&fixture, "r0", "r1").await?, "revoked");
     assert_eq!(refreshed(&fixture, "q0", "q1").await?, "rotated");
     let open = registry.redeem_code(&exchange("open", "x")).await?;
@@ -192,8 +195,8 @@ async fn ending_a_session_ends_the_grants_given_in_it() -> Result<()> {
     let all = registry
         .end_all_sessions(actor, &ada.id, EndReason::EndedByAdmin)
         .await?;
-    assert_eq!((all.sessions.len(), all.grants), (1, 2));
-    assert_eq!(refreshed(&fixture, "p0", "p1").await?, "revoked");
+    assert_eq!((all.sessions.len(), all.grants), (1, 1));
+    assert_eq!(refreshed(&fixture, "q1", "q2").await?, "revoked");
     Ok(())
 }
 
@@ -213,13 +216,87 @@ async fn consent_is_remembered_added_to_and_taken_back_with_its_grants() -> Resu
         registry.list_consents(&ada.id, None, 10).await?.items,
         [both]
     );
-    assert_eq!(registry.revoke_consent(actor, &ada.id, "app").await?, 1);
+    let mut removed = Vec::new();
+    for _ in 0..2 {
+        let ended = registry.revoke_consent(actor, &ada.id, "app").await?;
+        removed.push(ended.expect("it had something").grants);
+    }
+    assert_eq!(removed, [1, 0], "again changes nothing");
+    assert_eq!(super::people::count(&fixture, "consent.revoked").await?, 1);
+    assert_eq!(registry.revoke_consent(actor, &ada.id, "none").await?, None);
     assert_eq!(registry.find_consent(&ada.id, "app").await?, None);
     assert_eq!(refreshed(&fixture, "r0", "r1").await?, "revoked");
     let anew = registry
         .give_consent(actor, &ada.id, "app", &scopes("email"))
         .await?;
     assert_eq!(anew.scopes, scopes("email"), "what was taken back stays so");
+    Ok(())
+}
+
+/// A client that is told of logouts, in a session of ada's.
+async fn told(fixture: &super::Fixture, ada: &User) -> Result<Session> {
+    let address = Some("https://app.example.com/logout".to_owned());
+    let new = NewClient {
+        backchannel_logout_uri: address,
+        ..desktop()
+    };
+    fixture
+        .registry
+        .change_client(&fixture.actor, "app", &new)
+        .await?;
+    let session = session(fixture, ada, "one").await?;
+    grant_of(fixture, ada, "c", "r0", Some(&session.id)).await?;
+    Ok(session)
+}
+
+async fn logouts(fixture: &super::Fixture) -> Result<Vec<String>> {
+    let (messages, _) = fixture
+        .registry
+        .list_messages(Channel::Logout, "app", None, 10)
+        .await?;
+    Ok(messages.into_iter().map(|one| one.event_id).collect())
+}
+
+#[tokio::test]
+async fn s50_a_session_ends_with_the_message_of_it_or_not_at_all() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let ada_id = ada.id.as_str();
+    let one = told(&fixture, &ada).await?;
+    let end = async || {
+        registry
+            .end_session(actor, ada_id, &one.id, EndReason::SignedOut)
+            .await
+    };
+    // Who is to be told cannot be read, or it cannot be written: the session goes on, and so does its
+    // token. Nobody is forgotten.
+    for (broken, mended) in [
+        (
+            "ALTER TABLE session_clients RENAME TO away",
+            "ALTER TABLE away RENAME TO session_clients",
+        ),
+        (
+            "ALTER TABLE outbox RENAME TO away",
+            "ALTER TABLE away RENAME TO outbox",
+        ),
+    ] {
+        let mut stranger = fixture.stranger().await?;
+        sqlx::query(broken).execute(&mut stranger).await?;
+        assert!(end().await.is_err(), "{broken}");
+        sqlx::query(mended).execute(&mut stranger).await?;
+        assert_eq!(state_of(&fixture, "one").await?, Some("active"), "{broken}");
+        assert!(
+            !registry.is_access_denied("", &one.id, "").await?,
+            "{broken}"
+        );
+    }
+    assert!(logouts(&fixture).await?.is_empty());
+    assert_eq!(end().await?.told, 1);
+    assert_eq!(end().await?.told, 0, "again");
+    assert_eq!(logouts(&fixture).await?, [format!("logout_{}", one.id)]);
+    let claimed = registry.claim_messages(&[Channel::Logout], 10).await?;
+    let said: Logout = serde_json::from_slice(&claimed[0].body)?;
+    assert_eq!((said.user_id.as_str(), &said.session_id), (ada_id, &one.id));
     Ok(())
 }
 

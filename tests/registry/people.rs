@@ -60,7 +60,7 @@ pub(crate) async fn session(fixture: &Fixture, user: &User, cookie: &str) -> Res
     Ok(fixture.registry.start_session(&fixture.actor, &new).await?)
 }
 
-async fn state_of(fixture: &Fixture, cookie: &str) -> Result<Option<&'static str>> {
+pub(crate) async fn state_of(fixture: &Fixture, cookie: &str) -> Result<Option<&'static str>> {
     let found = fixture.registry.find_session(&token(cookie)).await?;
     Ok(found.map(|(_, state)| state.code()))
 }

@@ -110,6 +110,11 @@ async fn ac_170_ac_171_s52_s53_s55_s56_the_device_flow() -> Result<()> {
         let result = run(server, "device", json!({ "name": "A television" })).await?;
         ensure!(result["pending"] == "authorization_pending", "{result}");
         ensure!(result["spent"] == "invalid_grant", "{result}");
+        ensure!(
+            result["wrong"] == json!([400, 400, 400, 400, 400]),
+            "{result}"
+        );
+        ensure!(result["throttled"] == 429, "{result}");
         Ok(())
     })
     .await

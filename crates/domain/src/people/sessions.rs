@@ -1,5 +1,7 @@
 //! Sessions of browsers: two ages, and why one ended.
 
+use super::RefreshLives;
+
 /// How long sessions live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionLives {
@@ -16,6 +18,18 @@ impl Default for SessionLives {
         Self {
             idle_ms: 7 * DAY_MS,
             absolute_ms: 30 * DAY_MS,
+        }
+    }
+}
+
+impl SessionLives {
+    /// As long as a family of refresh tokens, for a sign-in that has no cookie and is seen when its token
+    /// is used. Being seen is exact to [`TOUCH_EVERY_MS`], so the session is never over before the family.
+    #[must_use]
+    pub fn of_refresh(lives: RefreshLives) -> Self {
+        Self {
+            idle_ms: lives.idle_ms.saturating_add(TOUCH_EVERY_MS),
+            absolute_ms: lives.absolute_ms,
         }
     }
 }

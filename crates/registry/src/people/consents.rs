@@ -4,9 +4,11 @@ use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{EndReason, LONGEST_ACCESS_MS, OAuthScopes};
 
 use super::page::{self, Page, Position};
-use super::{about, clients, users};
+use super::sessions::{self, EndedSessions};
+use super::{about, clients, logouts, users};
 use crate::store::audit::NewEvent;
 use crate::store::people::grants::Revoked;
+use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError, store};
 
 /// What a person allowed a client.
@@ -107,7 +109,9 @@ impl LocalRegistry {
         }))
     }
 
-    /// Takes back what a person allowed a client, and revokes its grants. Returns how many.
+    /// Takes away all that a client has of a person: what they allowed it, its grants, also those that
+    /// nobody was asked about, and the sessions that are its own. It is told of the sessions that it was
+    /// in. Doing it again ends nothing; none for a client that never had anything.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be written.
@@ -116,31 +120,67 @@ impl LocalRegistry {
         actor: &Actor,
         user_id: &str,
         client_id: &str,
-    ) -> Result<usize, RegistryError> {
+    ) -> Result<Option<EndedSessions>, RegistryError> {
         let input = (actor.clone(), user_id.to_owned(), client_id.to_owned());
         self.write(input, |unit, (actor, user_id, client_id)| {
-            Box::pin(async move {
-                let now = unit.now();
-                let found =
-                    store::people::clients::find_consent(unit.read(), user_id, client_id).await?;
-                let Some(mut consent) = found.filter(|one| one.revoked_at.is_none()) else {
-                    return Ok(0);
-                };
-                (consent.revoked_at, consent.changed_at) = (Some(now), now);
-                store::people::clients::put_consent(unit.write(), &consent).await?;
-                let how = (now, actor.as_str(), EndReason::EndedByUser);
-                let until = now.saturating_add(LONGEST_ACCESS_MS);
-                let these = Revoked::OfConsent(user_id, client_id);
-                let grants = store::people::grants::revoke(unit.write(), these, how, until).await?;
-                let summary = "A client is not allowed its scopes any more".to_owned();
-                let mut event = about_consent(AuditAction::ConsentRevoked, &consent, summary);
-                event.details.push(("grants", grants.to_string()));
-                unit.audit(actor, event);
-                Ok(grants)
-            })
+            Box::pin(take_away(unit, actor, user_id, client_id))
         })
         .await
     }
+}
+
+async fn take_away(
+    unit: &mut Unit,
+    actor: &Actor,
+    user_id: &str,
+    client_id: &str,
+) -> Result<Option<EndedSessions>, RegistryError> {
+    let now = unit.now();
+    let consent = store::people::clients::find_consent(unit.read(), user_id, client_id).await?;
+    let (any, live) =
+        store::people::grants::has_of_consent(unit.read(), user_id, client_id).await?;
+    if consent.is_none() && !any {
+        return Ok(None);
+    }
+    let mut removed = EndedSessions::default();
+    let allowed = consent.filter(|one| one.revoked_at.is_none());
+    if allowed.is_none() && !live {
+        return Ok(Some(removed));
+    }
+    let reason = EndReason::EndedByUser;
+    removed.told = logouts::of_client(unit, user_id, client_id).await?;
+    // A sign-in of a browser client is a session with nothing else in it.
+    for id in store::people::grants::own_sessions(unit.read(), user_id, client_id).await? {
+        let ended = sessions::end(unit, actor, user_id, (&id, ""), reason).await?;
+        removed.grants += ended.grants;
+        removed.told += ended.told;
+        removed.sessions.extend(ended.sessions);
+    }
+    let how = (now, actor.as_str(), reason);
+    let until = now.saturating_add(LONGEST_ACCESS_MS);
+    let these = Revoked::OfConsent(user_id, client_id);
+    removed.grants += store::people::grants::revoke(unit.write(), these, how, until).await?;
+    let scopes = match allowed {
+        Some(mut consent) => {
+            (consent.revoked_at, consent.changed_at) = (Some(now), now);
+            store::people::clients::put_consent(unit.write(), &consent).await?;
+            consent.scopes.to_string()
+        }
+        None => String::new(),
+    };
+    let details = vec![
+        ("user", user_id.to_owned()),
+        ("scopes", scopes),
+        ("grants", removed.grants.to_string()),
+        ("sessions", removed.sessions.len().to_string()),
+    ];
+    let summary = "A client is not allowed its scopes any more".to_owned();
+    let target = ("client", client_id, client_id);
+    unit.audit(
+        actor,
+        about(AuditAction::ConsentRevoked, target, summary, details),
+    );
+    Ok(Some(removed))
 }
 
 fn about_consent(action: AuditAction, consent: &Consent, summary: String) -> NewEvent {

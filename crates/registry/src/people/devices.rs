@@ -3,8 +3,8 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    DeviceStatus, EndReason, GrantRefusal, OAuthScopes, PeopleError, PollRule, RefreshLives,
-    TokenDigest, UserCode,
+    Client, DeviceStatus, EndReason, GrantRefusal, OAuthScopes, PeopleError, PollRule,
+    RefreshLives, Session, TokenDigest, UserCode,
 };
 
 use super::grants::{self, Grant, GrantOrigin};
@@ -82,6 +82,19 @@ pub struct DevicePoll {
     pub lives: RefreshLives,
 }
 
+/// What a device is given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceGrant {
+    /// The grant.
+    pub grant: Grant,
+    /// Whether the refresh token that the request brought is good: where `offline_access` was granted and
+    /// the client may refresh.
+    pub offline: bool,
+    /// The session in which the device was let in, as it was at that moment: how its person had proven who
+    /// they are. None if they proved it again since, or the session is not kept any more.
+    pub let_in: Option<Session>,
+}
+
 /// What a device is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeviceOutcome {
@@ -94,7 +107,7 @@ pub enum DeviceOutcome {
     /// `expired_token`.
     Expired,
     /// Tokens may be given.
-    Redeemed(Box<Grant>),
+    Redeemed(Box<DeviceGrant>),
     /// Nothing is given.
     Refused(GrantRefusal),
 }
@@ -272,7 +285,7 @@ async fn poll_once(
         }
         DeviceStatus::Denied => Ok(DeviceOutcome::Denied),
         DeviceStatus::Used => Ok(DeviceOutcome::Refused(GrantRefusal::Unknown)),
-        DeviceStatus::Approved => redeem(unit, grant_id, poll, request).await,
+        DeviceStatus::Approved => redeem(unit, grant_id, poll, request, &client).await,
     }
 }
 
@@ -281,6 +294,7 @@ async fn redeem(
     grant_id: &str,
     poll: &DevicePoll,
     request: DeviceRequest,
+    client: &Client,
 ) -> Result<DeviceOutcome, RegistryError> {
     let now = unit.now();
     let user = match &request.user_id {
@@ -292,8 +306,12 @@ async fn redeem(
     };
     // A new password ends what was let in before it, also what waits to be fetched (AC-117).
     let decided_at = request.decided_at.unwrap_or(request.created_at);
+    let session = match &request.session_id {
+        Some(id) => store::people::sessions::find(unit.read(), id).await?,
+        None => None,
+    };
     if user.password_changed_at.is_some_and(|at| at > decided_at)
-        || was_taken_back(unit, request.session_id.as_deref()).await?
+        || was_taken_back(session.as_ref())
     {
         return Ok(DeviceOutcome::Refused(GrantRefusal::Revoked));
     }
@@ -320,29 +338,31 @@ async fn redeem(
         revoked_by: None,
         revoke_reason: None,
     };
-    grants::begin(unit, &grant, Some(&poll.refresh_token), poll.lives).await?;
+    let offline = grant.scopes.contains("offline_access") && client.may_use("refresh_token");
+    let refresh = Some(&poll.refresh_token).filter(|_| offline);
+    grants::begin(unit, &grant, refresh, poll.lives).await?;
     let actor = Actor::person(&grant.client_id).at_text(&grant.network);
     unit.audit(
         &actor,
         grants::about_grant(AuditAction::DeviceRedeemed, &grant, "given to a device"),
     );
-    Ok(DeviceOutcome::Redeemed(Box::new(grant)))
+    Ok(DeviceOutcome::Redeemed(Box::new(DeviceGrant {
+        grant,
+        offline,
+        let_in: session.filter(|session| session.authenticated_at <= decided_at),
+    })))
 }
 
 /// Whether the session in which a device was let in was ended for safety since. One that is over, or
 /// that its person signed out of, takes nothing back.
-async fn was_taken_back(unit: &mut Unit, session_id: Option<&str>) -> Result<bool, RegistryError> {
-    let Some(id) = session_id else {
-        return Ok(false);
-    };
-    let session = store::people::sessions::find(unit.read(), id).await?;
+fn was_taken_back(session: Option<&Session>) -> bool {
     let reason = session.and_then(|session| session.end_reason);
-    Ok(reason.is_some_and(|reason| {
+    reason.is_some_and(|reason| {
         !matches!(
             reason,
             EndReason::SignedOut | EndReason::Expired | EndReason::TooManySessions
         )
-    }))
+    })
 }
 
 fn about_device(action: AuditAction, request: &DeviceRequest, verb: &str) -> NewEvent {

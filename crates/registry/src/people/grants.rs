@@ -3,11 +3,12 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    EndReason, LONGEST_ACCESS_MS, OAuthScopes, PeopleError, RefreshLives, TokenDigest,
+    EndReason, LONGEST_ACCESS_MS, OAuthScopes, PeopleError, RefreshLives, Session, TokenDigest,
 };
 
 use super::page::{self, Page, Position};
-use super::{about, clients, foreign, users};
+use super::sessions::{self, NewSession};
+use super::{about, clients, foreign};
 use crate::store::audit::NewEvent;
 use crate::store::people::grants::Revoked;
 use crate::writer::Unit;
@@ -79,11 +80,12 @@ impl GrantOrigin {
     }
 }
 
-/// A grant that a person begins by a sign-in of a browser client.
+/// A grant that a person begins by a sign-in of a browser client, in a session of its own: by that it is
+/// seen and ended.
 #[derive(Clone, Debug)]
 pub struct NewGrant {
-    /// Who gives it.
-    pub user_id: String,
+    /// The session: who, how, with what, from where.
+    pub session: NewSession,
     /// Who has it.
     pub client_id: String,
     /// What it allows: no more than the client may ask for.
@@ -92,10 +94,6 @@ pub struct NewGrant {
     pub refresh_token: TokenDigest,
     /// How long refresh tokens live.
     pub lives: RefreshLives,
-    /// What the program says it is.
-    pub user_agent: String,
-    /// Where from.
-    pub network: String,
 }
 
 /// What a denial is about.
@@ -141,17 +139,21 @@ pub struct Denial {
 }
 
 impl LocalRegistry {
-    /// Begins a grant after a person proved who they are to a browser client.
+    /// Begins a grant, and its session, after a person proved who they are to a browser client.
     ///
     /// # Errors
     /// [`PeopleError::UserNotFound`], [`PeopleError::UserDisabled`], [`PeopleError::ClientNotFound`];
     /// [`PeopleError::Client`] for a client that may not have it.
-    pub async fn begin_grant(&self, actor: &Actor, new: &NewGrant) -> Result<Grant, RegistryError> {
-        let input = (actor.clone(), super::new_id(), new.clone());
-        self.write(input, |unit, (actor, id, new)| {
+    pub async fn begin_grant(
+        &self,
+        actor: &Actor,
+        new: &NewGrant,
+    ) -> Result<(Session, Grant), RegistryError> {
+        let ids = (super::new_id(), super::new_id());
+        let input = (actor.clone(), ids, new.clone());
+        self.write(input, |unit, (actor, (session_id, id), new)| {
             Box::pin(async move {
                 let now = unit.now();
-                let user = users::find_enabled(unit, &new.user_id).await?;
                 let client = clients::find(unit, &new.client_id).await?;
                 if !client.may_use("refresh_token") {
                     return Err(PeopleError::Client("it may not use refresh tokens").into());
@@ -159,17 +161,18 @@ impl LocalRegistry {
                 if !client.settings.scopes.contains_all(&new.scopes) {
                     return Err(PeopleError::Client("it may not ask for these scopes").into());
                 }
+                let session = sessions::begin(unit, actor, session_id, &new.session).await?;
                 let grant = Grant {
                     id: id.clone(),
-                    user_id: user.id,
+                    user_id: session.user_id.clone(),
                     client_id: client.id,
-                    session_id: None,
+                    session_id: Some(session.id.clone()),
                     origin: GrantOrigin::SignIn,
                     scopes: new.scopes.clone(),
                     resource: None,
                     dpop_jkt: None,
-                    user_agent: foreign(&new.user_agent),
-                    network: foreign(&new.network),
+                    user_agent: session.user_agent.clone(),
+                    network: session.network.clone(),
                     created_at: now,
                     last_used_at: now,
                     expires_at: now.saturating_add(new.lives.absolute_ms),
@@ -180,7 +183,7 @@ impl LocalRegistry {
                 begin(unit, &grant, Some(&new.refresh_token), new.lives).await?;
                 let action = AuditAction::GrantBegun;
                 unit.audit(actor, about_grant(action, &grant, "given by a sign-in"));
-                Ok(grant)
+                Ok((session, grant))
             })
         })
         .await

@@ -10,6 +10,7 @@ pub(crate) mod credentials;
 pub(crate) mod devices;
 pub(crate) mod grants;
 pub(crate) mod invitations;
+pub(crate) mod logouts;
 pub(crate) mod page;
 pub(crate) mod password_resets;
 pub(crate) mod providers;
@@ -28,9 +29,10 @@ pub use clients::{ClientSecretRecord, NewClientSecret};
 pub use codes::{AuthorizationCode, CodeOutcome, CodeRequest, NewCode};
 pub use consents::Consent;
 pub use credentials::{NewPasskey, Passkey, PasskeyUse, RecoveryCode, Totp};
-pub use devices::{DeviceOutcome, DevicePoll, DeviceRequest, NewDeviceRequest};
+pub use devices::{DeviceGrant, DeviceOutcome, DevicePoll, DeviceRequest, NewDeviceRequest};
 pub use grants::{Denial, DenialKind, Grant, GrantOrigin, NewGrant};
 pub use invitations::{Invitation, NewInvitation};
+pub use logouts::Logout;
 pub use page::Page;
 pub use providers::{
     IdentityClaims, IdentityOutcome, IdentityProvider, LinkedIdentity, NewProvider,

@@ -10,7 +10,7 @@ use keywright_domain::people::{
 
 use super::grants::DenialKind;
 use super::page::{self, Page, Position};
-use super::{about, foreign, new_id, users};
+use super::{about, foreign, logouts, new_id, users};
 use crate::store::audit::NewEvent;
 use crate::store::people::grants::Revoked;
 use crate::writer::Unit;
@@ -38,10 +38,12 @@ pub struct NewSession {
 /// What was ended together.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EndedSessions {
-    /// Ids of the sessions: their clients are told (back-channel logout).
+    /// Ids of the sessions.
     pub sessions: Vec<String>,
     /// How many grants were revoked with them.
     pub grants: usize,
+    /// How many messages to clients wait in the outbox since (back-channel logout).
+    pub told: usize,
 }
 
 impl EndedSessions {
@@ -65,35 +67,7 @@ impl LocalRegistry {
     ) -> Result<Session, RegistryError> {
         self.write(
             (actor.clone(), new_id(), new.clone()),
-            |unit, (actor, id, new)| {
-                Box::pin(async move {
-                    let now = unit.now();
-                    let user = users::find_enabled(unit, &new.user_id).await?;
-                    let session = Session {
-                        id: id.clone(),
-                        user_id: user.id,
-                        created_at: now,
-                        authenticated_at: now,
-                        last_seen_at: now,
-                        idle_ms: new.lives.idle_ms,
-                        expires_at: now.saturating_add(new.lives.absolute_ms),
-                        acr: new.acr.clone(),
-                        amr: new.amr.clone(),
-                        user_agent: foreign(&new.user_agent),
-                        network: foreign(&new.network),
-                        ended_at: None,
-                        ended_by: None,
-                        end_reason: None,
-                    };
-                    store::people::sessions::insert(unit.write(), &session, &new.digest).await?;
-                    let summary = format!("“{}” began a session", user.name);
-                    unit.audit(
-                        actor,
-                        about_session(AuditAction::SessionStarted, &session, summary),
-                    );
-                    Ok(session)
-                })
-            },
+            |unit, (actor, id, new)| Box::pin(begin(unit, actor, id, new)),
         )
         .await
     }
@@ -245,7 +219,8 @@ impl LocalRegistry {
         .await
     }
 
-    /// Ends all sessions of a user but one.
+    /// Ends all sessions of a user but one, and all that was given outside that one: to devices too,
+    /// also what they were promised and did not fetch yet.
     ///
     /// # Errors
     /// [`PeopleError::UserNotFound`].
@@ -283,11 +258,11 @@ impl LocalRegistry {
         self.write(input, |unit, (actor, user_id, keep, reason)| {
             Box::pin(async move {
                 let user = users::find(unit, user_id).await?;
-                let ended = if keep.is_empty() {
-                    end_everything(unit, actor, user_id, *reason).await?
-                } else {
-                    end(unit, actor, user_id, ("", keep), *reason).await?
-                };
+                let ended = end_everything_but(unit, actor, user_id, keep, *reason).await?;
+                // What this session let in would be there a moment later.
+                if store::people::devices::has_approved(unit.read(), user_id).await? {
+                    store::people::devices::take_back(unit.write(), user_id).await?;
+                }
                 if ended != EndedSessions::default() {
                     let verb = "signed out of several sessions";
                     let action = AuditAction::SessionsEnded;
@@ -368,7 +343,42 @@ impl LocalRegistry {
     }
 }
 
-/// Ends sessions of a user, (only this one, all but that one), with their grants.
+/// Begins a session.
+pub(super) async fn begin(
+    unit: &mut Unit,
+    actor: &Actor,
+    id: &str,
+    new: &NewSession,
+) -> Result<Session, RegistryError> {
+    let now = unit.now();
+    let user = users::find_enabled(unit, &new.user_id).await?;
+    let session = Session {
+        id: id.to_owned(),
+        user_id: user.id,
+        created_at: now,
+        authenticated_at: now,
+        last_seen_at: now,
+        idle_ms: new.lives.idle_ms,
+        expires_at: now.saturating_add(new.lives.absolute_ms),
+        acr: new.acr.clone(),
+        amr: new.amr.clone(),
+        user_agent: foreign(&new.user_agent),
+        network: foreign(&new.network),
+        ended_at: None,
+        ended_by: None,
+        end_reason: None,
+    };
+    store::people::sessions::insert(unit.write(), &session, &new.digest).await?;
+    let summary = format!("“{}” began a session", user.name);
+    unit.audit(
+        actor,
+        about_session(AuditAction::SessionStarted, &session, summary),
+    );
+    Ok(session)
+}
+
+/// Ends sessions of a user, (only this one, all but that one), with their grants. Clients that are to be
+/// told of it have their messages in the same write.
 pub(super) async fn end(
     unit: &mut Unit,
     actor: &Actor,
@@ -388,7 +398,12 @@ pub(super) async fn end(
     let grants = store::people::grants::revoke(connection, of_these, how, until).await?;
     let kind = DenialKind::Session;
     store::people::grants::deny_all(connection, kind, &sessions, now, until).await?;
-    Ok(EndedSessions { sessions, grants })
+    let told = logouts::of_sessions(unit, user_id, &sessions).await?;
+    Ok(EndedSessions {
+        sessions,
+        grants,
+        told,
+    })
 }
 
 /// Ends all sessions and all grants of a user.

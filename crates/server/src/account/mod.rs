@@ -1,5 +1,6 @@
-//! A person's own page: sessions, applications with access, ways to sign in, history.
+//! A person's own page: sessions, applications with access, API keys, ways to sign in, history.
 
+mod api_keys;
 mod applications;
 mod history;
 mod new_devices;
@@ -33,13 +34,19 @@ pub(crate) fn routes() -> Router<App> {
             "/account/applications/{client_id}/remove",
             post(applications::remove),
         )
+        .route(api_keys::PAGE, get(api_keys::show))
+        .route(
+            "/account/api-keys/{id}/revoke",
+            get(api_keys::ask).post(api_keys::revoke),
+        )
         .route("/account/history", get(history::show))
         .merge(ways::routes())
 }
 
-const PAGES: [(&str, &str); 4] = [
+const PAGES: [(&str, &str); 5] = [
     ("/account", "Overview"),
     ("/account/applications", "Applications"),
+    (api_keys::PAGE, "API keys"),
     ("/account/history", "History"),
     ("/account/sign-in", "Ways to sign in"),
 ];

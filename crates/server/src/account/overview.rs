@@ -133,7 +133,10 @@ fn done(app: &App, what: Option<&str>) -> Markup {
     let until = dates::shown(access_ends_at(app));
     let happened = match what {
         Some("session") => "That session is over.",
-        Some("others") => "You are signed out everywhere else.",
+        Some("others") => {
+            "You are signed out everywhere else: in all other browsers, and on devices and in programs that \
+             were not signed in from this one."
+        }
         _ => return html! {},
     };
     html! {
@@ -156,7 +159,7 @@ pub(super) async fn end_one(
         let (actor, user_id) = (visitor.actor(), visitor.user_id());
         sessions::end(&app, &actor, user_id, &id, EndReason::EndedByUser).await?;
         if id == visitor.session_id() {
-            return Ok(gone(&app));
+            return gone(&app, &visitor).await;
         }
         Ok(see_other(&app.settings.path("/account?done=session")))
     };
@@ -185,7 +188,9 @@ pub(super) async fn ask_end_everything(State(app): State<App>, visitor: Visitor)
         h1 { "End everything?" }
         p {
             "You are signed out of all browsers, this one too, and no application keeps access to your \
-             account. Programs that you signed in must be signed in again."
+             account. Programs that you signed in must be signed in again. Your "
+            a href=(app.settings.path(super::api_keys::PAGE)) { "API keys" }
+            " stay as they are: each is revoked by itself."
         }
         p {
             "This site refuses them at once. Applications that check access by themselves may take what \
@@ -212,19 +217,24 @@ pub(super) async fn end_everything(
         visitor.check(&app, &form)?;
         let (actor, user_id) = (visitor.actor(), visitor.user_id());
         sessions::end_all(&app, &actor, user_id, EndReason::EndedByUser).await?;
-        Ok(gone(&app))
+        gone(&app, &visitor).await
     };
     or_page(&app, end.await)
 }
 
-/// On to the page for whoever is signed in no more, without the cookies.
-fn gone(app: &App) -> Response {
+/// On to the page for whoever is signed in no more, without the cookies; what they signed in for by a page
+/// of their own in this browser is over too.
+async fn gone(app: &App, visitor: &Visitor) -> Result<Response, Problem> {
     let mut response = see_other(&app.settings.path("/account/ended"));
-    for name in [Name::Session, Name::Csrf, Name::Refresh] {
+    let mut cookies = vec![Name::Session, Name::Csrf];
+    if visitor.end_own_page(app).await?.is_over() {
+        cookies.extend([Name::Refresh, Name::SignIn]);
+    }
+    for name in cookies {
         let clear = cookies::clear(&app.settings, name);
         response.headers_mut().append(header::SET_COOKIE, clear);
     }
-    response
+    Ok(response)
 }
 
 /// After the end.

@@ -1,10 +1,12 @@
-use axum::http::StatusCode;
+use axum::http::{Method, StatusCode};
 use keywright_registry::people::NewSignIn;
+use serde_json::json;
 
 use crate::browser_session::{self, Proof};
 use crate::http::{Cookies, Peer};
 use crate::sessions::tests::give_access;
 use crate::test_support::{Browser, TestServer};
+use crate::webhooks::testing::verdict;
 
 async fn session_id(browser: &mut Browser) -> String {
     let list = browser.get("/api/v1/sessions").await.json();
@@ -202,4 +204,130 @@ async fn ac_184_the_history_shows_failures_and_goes_on() {
         .await;
     assert_eq!(older.text.matches("Refused").count(), 10);
     assert!(older.text.contains("Signed in"));
+}
+
+/// A key of whoever is signed in: its id and its text.
+async fn issue(browser: &mut Browser, name: &str) -> (String, String) {
+    let body = json!({ "name": name, "prefix": "sk_live", "scopes": ["keys:read"] });
+    let made = browser.json(Method::POST, "/api/v1/keys", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    let made = made.json();
+    let text = made["secret"].as_str().unwrap().to_owned();
+    (made["key"]["id"].as_str().unwrap().to_owned(), text)
+}
+
+#[tokio::test]
+async fn ones_own_keys_are_listed_and_revoked_with_a_reason() {
+    let server = TestServer::start().await;
+    let user = server.add_user("ada@example.org", &["member"]).await;
+    let mut browser = server.sign_in_as(&user).await;
+    let empty = browser.get("/account/api-keys").await;
+    assert!(
+        empty.text.contains("You have no API keys"),
+        "{}",
+        empty.text
+    );
+    let (id, text) = issue(&mut browser, "<b>Nightly").await;
+    let (other, kept) = issue(&mut browser, "Kept").await;
+    // An administrator sees everybody's keys elsewhere, and only their own here.
+    let admin = server.add_user("adam@example.org", &["owner"]).await;
+    let mut admin = server.sign_in_as(&admin).await;
+    assert!(
+        admin
+            .get("/account/api-keys")
+            .await
+            .text
+            .contains("You have no API keys")
+    );
+
+    server.pass(60_000);
+    assert_eq!(verdict(&server, &kept).await, "valid");
+    let page = browser.get("/account/api-keys").await;
+    assert_eq!(page.status, StatusCode::OK);
+    let four = &text[text.len() - 4..];
+    for shown in [
+        "&lt;b&gt;Nightly",
+        four,
+        "keys:read",
+        "Active",
+        "15 Jan 2027, 08:00",
+        "15 Apr 2027",
+    ] {
+        assert!(page.text.contains(shown), "{shown}: {}", page.text);
+    }
+    assert!(!page.text.contains(&text), "the secret itself is nowhere");
+    assert!(page.text.contains("aria-current=\"page\">API keys"));
+
+    let path = format!("/account/api-keys/{id}/revoke");
+    let asked = browser.get(&path).await;
+    assert!(
+        asked.text.contains("Revoke “&lt;b&gt;Nightly”?"),
+        "{}",
+        asked.text
+    );
+    let reason = [("reason", "laptop <stolen>")];
+    for (who, fields, status) in [
+        (&mut admin.clone(), &reason[..], StatusCode::NOT_FOUND),
+        (
+            &mut browser.clone(),
+            &[("reason", "  ")][..],
+            StatusCode::BAD_REQUEST,
+        ),
+        (&mut browser.clone(), &[][..], StatusCode::BAD_REQUEST),
+        (
+            &mut browser.clone(),
+            &[("reason", "x"), ("csrf_token", "AAAA")][..],
+            StatusCode::FORBIDDEN,
+        ),
+    ] {
+        let refused = who.post(&path, fields).await;
+        assert_eq!(refused.status, status, "{}", refused.text);
+    }
+    assert_eq!(admin.get(&path).await.status, StatusCode::NOT_FOUND);
+    let long = "x".repeat(501);
+    let refused = browser.post(&path, &[("reason", &long)]).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert_eq!(verdict(&server, &text).await, "valid");
+
+    for _ in 0..2 {
+        let done = browser.post(&path, &reason).await;
+        assert_eq!(
+            (done.status, done.location()),
+            (StatusCode::SEE_OTHER, "/account/api-keys?done=revoked")
+        );
+    }
+    assert_eq!(verdict(&server, &text).await, "key_revoked");
+    assert_eq!(verdict(&server, &kept).await, "valid");
+    let page = browser.get("/account/api-keys?done=revoked").await;
+    assert!(
+        page.text.contains("laptop &lt;stolen&gt;") && page.text.contains("The key is revoked")
+    );
+    assert!(!page.text.contains(&path), "nothing is left to revoke");
+    assert!(
+        page.text
+            .contains(&format!("/account/api-keys/{other}/revoke"))
+    );
+}
+
+#[tokio::test]
+async fn many_keys_are_shown_by_the_page() {
+    let server = TestServer::start().await;
+    let user = server.add_user("ada@example.org", &["member"]).await;
+    let mut browser = server.sign_in_as(&user).await;
+    for n in 0..53 {
+        server.pass(1);
+        issue(&mut browser, &format!("key {n:02}")).await;
+    }
+    let page = browser.get("/account/api-keys").await;
+    assert!(page.text.contains("key 52") && !page.text.contains("key 02"));
+    let link = page.text.split("/account/api-keys?cursor=").nth(1).unwrap();
+    let cursor = link.split('"').next().unwrap().replace("&amp;", "&");
+    let older = browser
+        .get(&format!("/account/api-keys?cursor={cursor}"))
+        .await;
+    assert!(
+        older.text.contains("key 02") && !older.text.contains("key 03"),
+        "{}",
+        older.text
+    );
 }

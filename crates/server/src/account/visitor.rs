@@ -13,7 +13,7 @@ use crate::http::{Cookies, Params, Peer, csrf};
 use crate::pages::{self, Page};
 use crate::problem::Problem;
 use crate::server::App;
-use crate::sign_in::{self, Asked};
+use crate::sign_in::{self, Asked, own_page};
 
 /// A person on their own page.
 pub(super) struct Visitor {
@@ -24,6 +24,7 @@ pub(super) struct Visitor {
     set_cookie: Option<axum::http::HeaderValue>,
     cookies: Cookies,
     headers: HeaderMap,
+    peer: Peer,
 }
 
 impl FromRequestParts<App> for Visitor {
@@ -48,6 +49,7 @@ impl FromRequestParts<App> for Visitor {
             set_cookie: made.set_cookie,
             cookies,
             headers: parts.headers.clone(),
+            peer,
         })
     }
 }
@@ -96,6 +98,11 @@ impl Visitor {
             Some(self.session_id()),
             form.get(csrf::FIELD),
         )
+    }
+
+    /// Ends what this person signed in for by a page of their own in this browser.
+    pub(super) async fn end_own_page(&self, app: &App) -> Result<own_page::Ended, Problem> {
+        own_page::end(app, &self.cookies, &self.peer, Some(self.user_id())).await
     }
 
     /// The answer, with the cookie of its forms.

@@ -22,6 +22,9 @@ pub(crate) enum Name {
     Login,
     /// The refresh token of browser clients (`/auth/refresh` only).
     Refresh,
+    /// Which sign-in a page of one's own made (`/auth/login`): for signing out, which the refresh cookie
+    /// does not reach.
+    SignIn,
     /// A second factor is still to come: who proved the first one.
     Pending,
 }
@@ -34,6 +37,7 @@ impl Name {
             Self::Csrf => ("csrf_token", true),
             Self::Login => ("login", true),
             Self::Refresh => ("refresh_token", false),
+            Self::SignIn => ("sign_in", true),
             Self::Pending => ("pending_sign_in", true),
         };
         // A browser takes the prefixes from https only.

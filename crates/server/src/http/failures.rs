@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
+use super::peer::network;
 use crate::problem::{OAuthError, Problem};
 
 /// Most sources and targets that are remembered.
@@ -92,16 +93,9 @@ impl Failures {
     }
 }
 
-/// An address of IPv6 has its whole network: whoever has one address has 2^64.
 fn name(source: IpAddr, target: &str) -> String {
     let target: String = target.chars().take(200).collect();
-    match source {
-        IpAddr::V4(address) => format!("{address} {target}"),
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64 {target}")
-        }
-    }
+    format!("{} {target}", network(source))
 }
 
 /// Too many failures.

@@ -2,7 +2,7 @@
 //! configured proxies, read from the right.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use axum::extract::{ConnectInfo, FromRequestParts};
 use axum::http::HeaderMap;
@@ -41,6 +41,18 @@ impl Peer {
         Self {
             address,
             user_agent: user_agent.unwrap_or_default(),
+        }
+    }
+}
+
+/// What counts as one place: an address of IPv4; of IPv6 its /64, for whoever has one address there has all
+/// of them, and browsers change theirs every day (RFC 8981).
+pub(crate) fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
         }
     }
 }

@@ -145,7 +145,14 @@ impl Manager {
 
     /// Whether keys of this owner are the caller's own.
     pub(crate) fn is_own(&self, owner: &Owner) -> bool {
-        owner.kind == OwnerKind::Person && self.person.as_deref() == Some(owner.id.as_str())
+        self.person
+            .as_deref()
+            .is_some_and(|person| Self::owns(person, owner))
+    }
+
+    /// Whether keys of this owner are a person's own.
+    pub(crate) fn owns(person: &str, owner: &Owner) -> bool {
+        owner.kind == OwnerKind::Person && owner.id == person
     }
 
     /// Whose keys a list shows: everybody's or one owner's with the permission, else the caller's own.

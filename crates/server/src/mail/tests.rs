@@ -149,6 +149,32 @@ async fn a_browser_that_is_new_is_told_of_and_the_first_one_is_not() {
     }
 }
 
+#[tokio::test]
+async fn a_browser_that_signs_in_by_a_page_of_its_own_is_told_of_too() {
+    let (sink, port) = Sink::plain().await;
+    let server = server(port).await;
+    server.add_user("mia@example.org", &["member"]).await;
+    sign_in(&server, "one").await;
+    for (agent, told) in [("one", 0), ("two", 1), ("two", 0)] {
+        let body = json!({ "email": "mia@example.org", "password": crate::test_support::PASSWORD });
+        let headers = [("content-type", "application/json"), ("user-agent", agent)];
+        let answer = server
+            .browser()
+            .send(
+                Method::POST,
+                "/auth/login",
+                &headers,
+                body.to_string().into(),
+            )
+            .await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        run(&server).await;
+        let mails = sink.take();
+        assert_eq!(mails.len(), told, "{agent}");
+        assert!(mails.iter().all(|mail| mail.to.contains("mia@example.org")));
+    }
+}
+
 async fn sign_in(server: &TestServer, agent: &str) {
     let mut browser = server.browser();
     let page = browser.get("/sign-in").await;

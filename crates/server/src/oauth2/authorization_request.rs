@@ -302,7 +302,8 @@ fn read_scopes(client: &Client, asked: Option<&str>) -> Result<OAuthScopes, OAut
     Ok(scopes)
 }
 
-fn without_offline(scopes: &OAuthScopes) -> OAuthScopes {
+/// What a client gets that may not refresh.
+pub(crate) fn without_offline(scopes: &OAuthScopes) -> OAuthScopes {
     let rest: Vec<_> = scopes
         .as_slice()
         .iter()

@@ -1,5 +1,6 @@
 //! Back-channel logout (OpenID Connect Back-Channel Logout 1.0): clients are told that a session
-//! ended. Each is a message of the outbox: what fails is tried again, after a restart too (S50).
+//! ended. Each is a message of the outbox, written with the end of the session: nobody is forgotten in a
+//! crash, and what fails is tried again (S50).
 
 #[cfg(test)]
 mod tests;
@@ -9,10 +10,12 @@ use std::time::Instant;
 
 use keywright_domain::people::Client;
 use keywright_registry::RegistryError;
-use keywright_registry::outbox::{Attempt, Channel, Claimed, MadeOf, NewMessage, Outcome};
-use serde::{Deserialize, Serialize};
+use keywright_registry::outbox::{Attempt, Channel, Claimed, Outcome};
+use keywright_registry::people::Logout;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use url::Url;
 
 use super::access_token::{new_jti, sign};
@@ -23,30 +26,24 @@ use crate::signing::{Alg, LOGOUT_TYPE};
 
 /// A logout token is good for two minutes (§2.4).
 const LIFE_S: i64 = 120;
-const MOST_WAITING: usize = 1_000;
 /// Taken at once by whoever ended a session; the rest is for the background.
 const AT_ONCE: u32 = 16;
+/// So many look at once, and send what they found: clients that answer slowly hold up the background at worst.
+const MOST_AT_ONCE: usize = 16;
 
-/// Bounds what is being written down.
+/// Bounds those who do not wait for the background.
 #[derive(Debug)]
-pub(crate) struct Queue {
-    waiting: Arc<Semaphore>,
+pub(crate) struct Hurry {
+    places: Arc<Semaphore>,
 }
 
-impl Queue {
-    /// An empty one.
+impl Hurry {
+    /// Nobody is on the way.
     pub(crate) fn new() -> Self {
         Self {
-            waiting: Arc::new(Semaphore::new(MOST_WAITING)),
+            places: Arc::new(Semaphore::new(MOST_AT_ONCE)),
         }
     }
-}
-
-/// What a message holds: its token is made anew for each try.
-#[derive(Serialize, Deserialize)]
-struct Ended {
-    user_id: String,
-    session_id: String,
 }
 
 /// Claims of a logout token (§2.4). Never a nonce.
@@ -62,69 +59,40 @@ struct Claims<'a> {
     events: Value,
 }
 
-/// Tells every client of these sessions that has an address for it (S50). `clients`: session id and the
-/// ids of its clients, read before the session ended.
-pub(crate) fn sessions_ended(app: &App, user_id: &str, sessions: Vec<(String, Vec<String>)>) {
-    if sessions.iter().all(|(_, clients)| clients.is_empty()) {
-        return;
-    }
-    let Ok(place) = Arc::clone(&app.oauth2.extensions.logouts.waiting).try_acquire_owned() else {
-        tracing::error!("too many sessions end at once: clients are not told");
+/// Sends logout tokens that the registry wrote down with the end of a session, without waiting for the
+/// background to look: a session that ended is worth a moment. What is not sent from here is sent from
+/// there.
+pub(crate) fn deliver_soon(app: &App) {
+    let Ok(place) = Arc::clone(&app.oauth2.extensions.logouts.places).try_acquire_owned() else {
+        app.notices.wake();
         return;
     };
-    let (app, user_id) = (Arc::clone(app), user_id.to_owned());
+    let app = Arc::clone(app);
     tokio::spawn(async move {
-        let told = tell(&app, &user_id, sessions).await;
-        if let Err(error) = told {
-            tracing::error!(code = error.code(), "clients were not told of a logout");
+        let claimed = app
+            .registry
+            .claim_messages(&[Channel::Logout], AT_ONCE)
+            .await;
+        let mut on_their_way = JoinSet::new();
+        match claimed {
+            Ok(claimed) => {
+                for one in claimed {
+                    let app = Arc::clone(&app);
+                    on_their_way.spawn(async move {
+                        if let Err(error) = deliver(&app, &one).await {
+                            tracing::warn!(
+                                code = error.code(),
+                                "a logout token has its turn again"
+                            );
+                        }
+                    });
+                }
+            }
+            Err(error) => tracing::warn!(code = error.code(), "logout tokens wait for their turn"),
         }
+        while on_their_way.join_next().await.is_some() {}
         drop(place);
     });
-}
-
-async fn tell(
-    app: &App,
-    user_id: &str,
-    sessions: Vec<(String, Vec<String>)>,
-) -> Result<(), RegistryError> {
-    let mut messages = Vec::new();
-    for (session_id, clients) in sessions {
-        for client_id in clients {
-            let Ok(client) = app.registry.find_client(&client_id).await else {
-                tracing::warn!(client = client_id, "a client was not told of a logout");
-                continue;
-            };
-            if client.settings.backchannel_logout_uri.is_none() {
-                continue;
-            }
-            let ended = Ended {
-                user_id: user_id.to_owned(),
-                session_id: session_id.clone(),
-            };
-            messages.push(NewMessage {
-                event_id: format!("logout_{session_id}"),
-                event_type: "session.ended".to_owned(),
-                channel: Channel::Logout,
-                target: client_id,
-                body: serde_json::to_vec(&ended).unwrap_or_default(),
-            });
-        }
-    }
-    app.registry.enqueue(MadeOf::Else, messages).await?;
-    // Not when the background looks next: a session that ended is worth a moment.
-    for claimed in app
-        .registry
-        .claim_messages(&[Channel::Logout], AT_ONCE)
-        .await?
-    {
-        let app = Arc::clone(app);
-        tokio::spawn(async move {
-            if let Err(error) = deliver(&app, &claimed).await {
-                tracing::warn!(code = error.code(), "a logout token has its turn again");
-            }
-        });
-    }
-    Ok(())
 }
 
 /// Tries once, and writes down what came of it.
@@ -176,7 +144,7 @@ pub(crate) async fn deliver(app: &App, claimed: &Claimed) -> Result<(), Registry
 }
 
 async fn try_once(app: &App, claimed: &Claimed) -> Result<(), Failed> {
-    let ended: Ended = serde_json::from_slice(&claimed.body)
+    let ended: Logout = serde_json::from_slice(&claimed.body)
         .map_err(|_| Failed::Final("nothing is known of it"))?;
     let client = match app.registry.find_client(&claimed.message.target).await {
         Ok(client) => client,

@@ -15,6 +15,7 @@ use keywright_registry::people::{DeviceOutcome, DevicePoll, NewDeviceRequest};
 use serde_json::json;
 
 use super::access_token::new_jti;
+use super::authorization_request::without_offline;
 use super::token::DEVICE;
 use super::tokens::{self, Granted};
 use super::{client_auth, resource};
@@ -62,7 +63,10 @@ async fn start(
     let begun = &app.oauth2.extensions.devices;
     begun.check(peer.address, &client.id, app.now())?;
     begun.count(peer.address, &client.id, app.now());
-    let scopes = read_scopes(&client, params.get("scope"))?;
+    let mut scopes = read_scopes(&client, params.get("scope"))?;
+    if !client.may_use("refresh_token") {
+        scopes = without_offline(&scopes);
+    }
     let code = random_token(&mut rand::rng());
     let request = app
         .registry
@@ -124,23 +128,27 @@ pub(crate) async fn grant(
         refresh_token: TokenDigest::of(&refresh_token),
         lives: app.settings.refresh,
     };
-    let grant = match app.registry.poll_device(&poll).await? {
-        DeviceOutcome::Redeemed(grant) => grant,
+    let given = match app.registry.poll_device(&poll).await? {
+        DeviceOutcome::Redeemed(given) => given,
         other => return Err(refusal(&other)),
     };
+    let (grant, let_in) = (&given.grant, given.let_in.as_ref());
     let granted = Granted {
         client,
         user_id: &grant.user_id,
         grant_id: Some(&grant.id),
+        // The device is in no session: it outlives the browser that let it in, and its tokens are not
+        // denied with that session's.
         session_id: None,
         scopes: &grant.scopes,
         resource: grant.resource.as_deref(),
         jkt: grant.dpop_jkt.as_deref(),
         access_jti: new_jti(),
-        refresh_token: Some(refresh_token),
-        authenticated_at: None,
-        acr: None,
-        amr: None,
+        refresh_token: given.offline.then_some(refresh_token),
+        // How the person who let it in had proven who they are.
+        authenticated_at: let_in.map(|session| session.authenticated_at),
+        acr: let_in.map(|session| session.acr.as_str()),
+        amr: let_in.map(|session| session.amr.as_str()),
         nonce: None,
     };
     tokens::answer(app, granted).await

@@ -27,6 +27,7 @@ use crate::pages::{self, Page};
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sessions;
+use crate::sign_in::own_page;
 
 const LONGEST_STATE: usize = 2_000;
 
@@ -111,7 +112,7 @@ async fn begin(
         signed_in.user.id == hint.sub && sid.is_none_or(|sid| sid == signed_in.session.id)
     });
     if is_of_this_browser {
-        return finish(app, signed_in.as_deref(), &asked).await;
+        return finish(app, cookies, peer, signed_in.as_deref(), &asked).await;
     }
     if signed_in.is_some() {
         // Somebody else, or another session: the client does not speak for it.
@@ -263,12 +264,14 @@ async fn settle(
         session,
         field,
     )?;
-    finish(app, Some(&signed_in), &asked).await
+    finish(app, cookies, peer, Some(&signed_in), &asked).await
 }
 
-/// Ends the browser's session (S47).
+/// Ends the browser's session (S47), and what the same person signed in for by a page of their own.
 async fn finish(
     app: &App,
+    cookies: &Cookies,
+    peer: &Peer,
     signed_in: Option<&SignedIn>,
     asked: &Asked,
 ) -> Result<Response, Problem> {
@@ -283,7 +286,11 @@ async fn finish(
             EndReason::SignedOut,
         )
         .await?;
-        for name in [Name::Session, Name::Csrf, Name::Refresh] {
+        let mut gone = vec![Name::Session, Name::Csrf];
+        if own_page::end(app, cookies, peer, Some(id)).await?.is_over() {
+            gone.extend([Name::Refresh, Name::SignIn]);
+        }
+        for name in gone {
             headers.append(header::SET_COOKIE, cookies::clear(&app.settings, name));
         }
     }

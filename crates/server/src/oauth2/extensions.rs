@@ -16,14 +16,14 @@ pub(crate) struct State {
     pub(crate) proofs: Used,
     /// Client assertions that were used.
     pub(crate) assertions: Used,
-    /// Wrong user codes.
+    /// Wrong user codes (AC-171).
     pub(crate) guesses: Failures,
     /// Device requests that were begun.
     pub(crate) devices: Failures,
     /// Clients that were registered, and tokens for it that were wrong.
     pub(crate) registrations: Failures,
     /// Logout tokens on their way.
-    pub(crate) logouts: back_channel::Queue,
+    pub(crate) logouts: back_channel::Hurry,
 }
 
 impl State {
@@ -32,10 +32,10 @@ impl State {
         Self {
             proofs: Used::new(200_000),
             assertions: Used::new(200_000),
-            guesses: Failures::new(10, 600_000),
+            guesses: Failures::new(5, 600_000),
             devices: Failures::new(60, 60_000),
             registrations: Failures::new(20, 60_000),
-            logouts: back_channel::Queue::new(),
+            logouts: back_channel::Hurry::new(),
         }
     }
 }

@@ -6,7 +6,6 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use keywright_domain::audit::Actor;
-use keywright_domain::people::EndReason;
 use serde::Serialize;
 
 use super::api::{PageAsked, private};
@@ -57,7 +56,8 @@ pub(crate) async fn list(
     Ok(private(&ApplicationList { items, next_cursor }))
 }
 
-/// Takes an application's access away: what the caller allowed it, and all its grants.
+/// Takes an application's access away: what the caller allowed it, and all its grants. It is told by
+/// back-channel logout; asking again changes nothing.
 #[utoipa::path(
     delete,
     path = "/api/v1/applications/{client_id}",
@@ -65,7 +65,7 @@ pub(crate) async fn list(
     params(("client_id" = String, Path, description = "The application")),
     responses(
         (status = 204, description = "It has no access"),
-        (status = 404, description = "`application_not_found`: it had none"),
+        (status = 404, description = "`application_not_found`: it never had any"),
     )
 )]
 pub(crate) async fn remove(
@@ -77,12 +77,13 @@ pub(crate) async fn remove(
     if take_away(&app, &caller.actor(), &caller.user.id, &client_id).await? {
         Ok(StatusCode::NO_CONTENT)
     } else {
-        let detail = "no application with this id has access";
+        let detail = "no application with this id ever had access";
         Err(Problem::not_found("application_not_found", detail))
     }
 }
 
-/// Ends all that an application has of a person. False if it had nothing.
+/// Ends all that an application has of a person, and tells it. False if it never had anything; what was
+/// ended before stays so.
 ///
 /// # Errors
 /// [`Problem`].
@@ -92,19 +93,13 @@ pub(crate) async fn take_away(
     user_id: &str,
     client_id: &str,
 ) -> Result<bool, Problem> {
-    let registry = &app.registry;
-    let had = registry.find_consent(user_id, client_id).await?.is_some();
-    registry.revoke_consent(actor, user_id, client_id).await?;
-    let mut any = had;
-    // Clients that people need not be asked about have grants without a consent.
-    for grant in views::grants(app, user_id).await? {
-        if grant.client_id == client_id {
-            registry
-                .revoke_grant(actor, &grant.id, EndReason::EndedByUser)
-                .await?;
-            any = true;
-        }
-    }
-    super::catch_up(app).await?;
-    Ok(any)
+    let removed = app
+        .registry
+        .revoke_consent(actor, user_id, client_id)
+        .await?;
+    let Some(removed) = removed else {
+        return Ok(false);
+    };
+    super::ended_elsewhere(app, &removed).await?;
+    Ok(true)
 }

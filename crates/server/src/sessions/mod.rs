@@ -149,11 +149,11 @@ pub(crate) async fn end(
         .end_session(actor, user_id, session_id, reason)
         .await?;
     let any = !ended.sessions.is_empty();
-    ended_elsewhere(app, user_id, &ended).await?;
+    ended_elsewhere(app, &ended).await?;
     Ok(any)
 }
 
-/// Ends all sessions of a person but one.
+/// Ends all sessions of a person but one, and all that was given outside it.
 ///
 /// # Errors
 /// [`Problem`].
@@ -167,7 +167,7 @@ pub(crate) async fn end_others(
         .registry
         .end_other_sessions(actor, user_id, keep)
         .await?;
-    ended_elsewhere(app, user_id, &ended).await?;
+    ended_elsewhere(app, &ended).await?;
     Ok(ended)
 }
 
@@ -185,50 +185,20 @@ pub(crate) async fn end_all(
         .registry
         .end_all_sessions(actor, user_id, reason)
         .await?;
-    ended_elsewhere(app, user_id, &ended).await?;
+    ended_elsewhere(app, &ended).await?;
     Ok(ended)
 }
 
 /// The registry ended sessions, here or with something else such as a password: access tokens are
-/// denied from now on, and clients are told.
+/// denied from now on, and the messages that it left for clients leave.
 ///
 /// # Errors
 /// [`Problem`].
-pub(crate) async fn ended_elsewhere(
-    app: &App,
-    user_id: &str,
-    ended: &EndedSessions,
-) -> Result<(), Problem> {
-    catch_up(app).await?;
-    let clients = clients_of(app, &ended.sessions).await?;
-    tell(app, user_id, clients);
-    Ok(())
-}
-
-/// The clients of sessions, to be told when those are over. What is deleted with its person must be
-/// read before.
-///
-/// # Errors
-/// [`Problem`].
-pub(crate) async fn clients_of(
-    app: &App,
-    sessions: &[String],
-) -> Result<Vec<(String, Vec<String>)>, Problem> {
-    let mut all = Vec::with_capacity(sessions.len());
-    for id in sessions {
-        let clients = app.registry.list_session_clients(id).await?;
-        if !clients.is_empty() {
-            all.push((id.clone(), clients.to_vec()));
-        }
+pub(crate) async fn ended_elsewhere(app: &App, ended: &EndedSessions) -> Result<(), Problem> {
+    if ended.told > 0 {
+        back_channel::deliver_soon(app);
     }
-    Ok(all)
-}
-
-/// Tells clients that sessions are over.
-pub(crate) fn tell(app: &App, user_id: &str, clients: Vec<(String, Vec<String>)>) {
-    if !clients.is_empty() {
-        back_channel::sessions_ended(app, user_id, clients);
-    }
+    catch_up(app).await
 }
 
 /// The sessions of a person that are good now, newest first.

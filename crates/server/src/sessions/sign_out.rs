@@ -1,5 +1,5 @@
 //! `POST /auth/signOut?token_type_hint=session_token` (S2-19, S2-29, S2-34): ends the session with all
-//! that hangs on it, and takes its cookies away.
+//! that hangs on it, the sign-in of a page of one's own too, and takes their cookies away.
 
 use axum::Json;
 use axum::extract::{RawQuery, State};
@@ -15,6 +15,7 @@ use crate::http::params::FormParams;
 use crate::http::{Cookies, Params, Peer, csrf};
 use crate::problem::Problem;
 use crate::server::App;
+use crate::sign_in::own_page;
 
 const HINT: &str = "token_type_hint";
 const REDIRECT: &str = "redirectTo";
@@ -28,7 +29,7 @@ pub(crate) struct SignedOut {
     signed_out: bool,
 }
 
-/// Ends this browser's session.
+/// Ends this browser's session, and what a page of its own signed in for (`/auth/login`).
 #[utoipa::path(
     post,
     path = "/auth/signOut",
@@ -89,6 +90,9 @@ pub(crate) async fn sign_out(
         csrf::check_origin(&app.settings, &headers)?;
     }
 
+    // After the CSRF check: with a bad token nothing ends.
+    signed_out |= own_page::end(&app, &cookies, &peer, None).await? == own_page::Ended::Now;
+
     let mut response = match target {
         Some(path) => {
             let location = HeaderValue::try_from(path.as_str()).map_err(|_| {
@@ -102,7 +106,13 @@ pub(crate) async fn sign_out(
         None => Json(SignedOut { signed_out }).into_response(),
     };
     // S3-52. What other cookies hold was this session's too.
-    for name in [Name::Session, Name::Csrf, Name::Refresh, Name::Pending] {
+    for name in [
+        Name::Session,
+        Name::Csrf,
+        Name::Refresh,
+        Name::SignIn,
+        Name::Pending,
+    ] {
         let clear = cookies::clear(&app.settings, name);
         response.headers_mut().append(header::SET_COOKIE, clear);
     }

@@ -537,6 +537,10 @@ async fn ac_114_revoke_others_leaves_exactly_one_and_all_leaves_none() {
         (answer["sessions"].clone(), answer["access_ends_at"].clone()),
         (json!(4), json!(START + 900_000))
     );
+    // Everywhere else is everywhere else: what no session stands for ends too.
+    assert_eq!(answer["grants"], 1);
+    let ended = by_token(&server, &device.token, Method::GET, "/api/v1/sessions").await;
+    assert_eq!(ended.json()["code"], "token_revoked");
     assert_eq!(count(&mut browser).await, 1);
     assert_eq!(
         by_token(&server, &mine.token, Method::GET, "/api/v1/sessions")
@@ -549,7 +553,7 @@ async fn ac_114_revoke_others_leaves_exactly_one_and_all_leaves_none() {
     let answer = browser.json(Method::POST, path, &Value::Null).await.json();
     assert_eq!(
         (answer["sessions"].clone(), answer["grants"].clone()),
-        (json!(1), json!(2))
+        (json!(1), json!(1))
     );
     assert_eq!(
         browser.get("/auth/session").await.json()["code"],
@@ -652,7 +656,7 @@ async fn ac_117_another_password_ends_all_other_sessions_and_their_access() {
         .set_password_hash(&actor, &user.id, Some(&hash), Some(&own))
         .await
         .unwrap();
-    super::ended_elsewhere(app, &user.id, &ended).await.unwrap();
+    super::ended_elsewhere(app, &ended).await.unwrap();
     assert_eq!(
         other.get("/auth/session").await.json()["code"],
         "session_revoked"

@@ -1,6 +1,7 @@
 //! `POST /auth/login` and `POST /auth/refresh`: tokens for pages that sign people in themselves, as the
 //! public client `keywright-browser` (S3-08, S3-14). The refresh token lives in a cookie that scripts
-//! cannot read and that goes to `/auth/refresh` only. No session begins.
+//! cannot read and that goes to `/auth/refresh` only. The session of such a sign-in has no cookie that
+//! signs in by itself: it is there to be seen and ended, and lasts as long as the refresh tokens.
 //!
 //! Neither takes a CSRF token: the cookie is strict, another origin is refused by what browsers say of
 //! it, and the answer can be read by nobody but the page that asked.
@@ -15,13 +16,18 @@ use axum::routing::post;
 use axum::{Json, Router};
 use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
-use keywright_domain::people::{Client, GrantRefusal, TokenDigest};
+use keywright_domain::people::{
+    Client, EndReason, GrantRefusal, PeopleError, Session, SessionLives, TokenDigest,
+};
 use keywright_domain::pkce::random_token;
-use keywright_registry::people::{Grant, NewGrant, NewSignIn, RefreshOutcome, RefreshRequest};
+use keywright_registry::RegistryError;
+use keywright_registry::people::{
+    Grant, NewGrant, NewSession, NewSignIn, RefreshOutcome, RefreshRequest,
+};
 use serde::Deserialize;
 
 use super::password::{self, Attempt, REFUSED};
-use super::second_factor;
+use super::{own_page, second_factor};
 use crate::browser_session::{ACR_ONE, ACR_TWO};
 use crate::http::cookies::{self, Name};
 use crate::http::{Cookies, Peer, csrf};
@@ -81,6 +87,7 @@ pub(crate) struct BrowserTokens {
 pub(crate) async fn login(
     State(app): State<App>,
     peer: Peer,
+    cookies: Cookies,
     headers: HeaderMap,
     body: Result<Json<Login>, JsonRejection>,
 ) -> Result<Response, Problem> {
@@ -111,21 +118,31 @@ pub(crate) async fn login(
         (acr, amr) = (ACR_TWO, "pwd otp mfa");
     }
     let client = client(&app).await?;
+    // Its cookies are replaced: nobody could end it from here any more (AC-107).
+    own_page::end(&app, &cookies, &peer, None).await?;
     let token = random_token(&mut rand::rng());
     let new = NewGrant {
-        user_id: user_id.clone(),
+        session: NewSession {
+            // Of a token that nobody has.
+            digest: TokenDigest::of(&random_token(&mut rand::rng())),
+            user_id: user_id.clone(),
+            acr: acr.to_owned(),
+            amr: amr.to_owned(),
+            user_agent: peer.user_agent.clone(),
+            network: peer.network(),
+            lives: SessionLives::of_refresh(app.settings.refresh),
+        },
         client_id: client.id.clone(),
         scopes: client.settings.scopes.clone(),
         refresh_token: TokenDigest::of(&token),
         lives: app.settings.refresh,
-        user_agent: peer.user_agent.clone(),
-        network: peer.network(),
     };
-    let grant = app
+    let (session, grant) = app
         .registry
         .begin_grant(&Actor::person(&user_id).at(peer.address), &new)
         .await?;
-    app.registry
+    let standing = app
+        .registry
         .record_sign_in(&NewSignIn {
             user_id: Some(user_id),
             identifier,
@@ -133,12 +150,16 @@ pub(crate) async fn login(
             failure: None,
             network: peer.network(),
             user_agent: peer.user_agent.clone(),
-            session_id: None,
+            session_id: Some(session.id.clone()),
         })
         .await?;
     app.operations.metrics.count_sign_in("password", true);
-    let proof = Some((app.now(), acr, amr));
-    answer(&app, &client, &grant, &token, proof).await
+    sessions::began(&app, &session, standing.new_device).await?;
+    let mut response = answer(&app, &client, &grant, &token, Some(&session)).await?;
+    let age = (session.expires_at - app.now()) / 1000;
+    let named = own_page::cookie(&app, &session.id, age);
+    response.headers_mut().append(header::SET_COOKIE, named);
+    Ok(response)
 }
 
 /// Rotates the refresh cookie and gives another access token.
@@ -175,7 +196,8 @@ pub(crate) async fn refresh(
     let client = client(&app).await?;
     match app.registry.refresh_grant(&request).await? {
         RefreshOutcome::Rotated { grant, .. } => {
-            answer(&app, &client, &grant, &successor, None).await
+            let session = session_of(&app, &grant, &peer).await?;
+            answer(&app, &client, &grant, &successor, session.as_deref()).await
         }
         RefreshOutcome::Replayed {
             grant,
@@ -186,10 +208,18 @@ pub(crate) async fn refresh(
                 .secrets
                 .unseal_under(presented, &sealed_successor)
                 .map_err(|_| store_unavailable())?;
-            answer(&app, &client, &grant, &first, None).await
+            let session = session_of(&app, &grant, &peer).await?;
+            answer(&app, &client, &grant, &first, session.as_deref()).await
         }
-        RefreshOutcome::Reused { .. } => {
-            sessions::catch_up(&app).await?;
+        RefreshOutcome::Reused { grant } => {
+            match &grant.session_id {
+                Some(id) => {
+                    let actor = Actor::person(&grant.client_id).at(peer.address);
+                    let user_id = &grant.user_id;
+                    sessions::end(&app, &actor, user_id, id, EndReason::Reuse).await?;
+                }
+                None => sessions::catch_up(&app).await?,
+            }
             let detail = "this refresh token was used before: signed out for your safety";
             Ok(refused(&app, "refresh_reuse", detail))
         }
@@ -218,27 +248,48 @@ async fn client(app: &App) -> Result<Arc<Client>, Problem> {
     Ok(client)
 }
 
+/// The session of a sign-in, seen now; none for one that an earlier version began.
+async fn session_of(
+    app: &App,
+    grant: &Grant,
+    peer: &Peer,
+) -> Result<Option<Arc<Session>>, Problem> {
+    let Some(id) = &grant.session_id else {
+        return Ok(None);
+    };
+    let session = match app.registry.find_session_by_id(id).await {
+        Ok(session) => session,
+        Err(RegistryError::People(PeopleError::SessionNotFound)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    // Seen or not is a record, not a condition; the token is rotated already.
+    if let Err(error) = app.registry.touch_session(&session, &peer.network()).await {
+        tracing::warn!(code = error.code(), "a session was not written as seen");
+    }
+    Ok(Some(session))
+}
+
 /// The token endpoint's answer, with the refresh token as a cookie in place of a member.
 async fn answer(
     app: &App,
     client: &Client,
     grant: &Grant,
     refresh_token: &SecretText,
-    proof: Option<(i64, &str, &str)>,
+    session: Option<&Session>,
 ) -> Result<Response, Problem> {
     let granted = Granted {
         client,
         user_id: &grant.user_id,
         grant_id: Some(&grant.id),
-        session_id: None,
+        session_id: grant.session_id.as_deref(),
         scopes: &grant.scopes,
         resource: None,
         jkt: None,
         access_jti: access_token::new_jti(),
         refresh_token: None,
-        authenticated_at: proof.map(|(at, _, _)| at),
-        acr: proof.map(|(_, acr, _)| acr),
-        amr: proof.map(|(_, _, amr)| amr),
+        authenticated_at: session.map(|session| session.authenticated_at),
+        acr: session.map(|session| session.acr.as_str()),
+        amr: session.map(|session| session.amr.as_str()),
         nonce: None,
     };
     let mut response = tokens::answer(app, granted).await.map_err(problem)?;
@@ -255,10 +306,12 @@ fn problem(error: OAuthError) -> Problem {
     Problem::unauthorized("refresh_refused", error.description)
 }
 
-/// 401, and the cookie is gone.
+/// 401, and the cookies are gone.
 fn refused(app: &App, code: &'static str, detail: &str) -> Response {
     let mut response = Problem::unauthorized(code, detail).into_response();
-    let gone = cookies::clear(&app.settings, Name::Refresh);
-    response.headers_mut().append(header::SET_COOKIE, gone);
+    for name in [Name::Refresh, Name::SignIn] {
+        let gone = cookies::clear(&app.settings, name);
+        response.headers_mut().append(header::SET_COOKIE, gone);
+    }
     response
 }

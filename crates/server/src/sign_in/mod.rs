@@ -3,6 +3,7 @@
 pub(crate) mod browser_client;
 mod code;
 mod finish;
+pub(crate) mod own_page;
 mod page;
 pub(crate) mod passkeys;
 mod password;

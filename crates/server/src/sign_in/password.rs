@@ -9,6 +9,7 @@ use keywright_registry::people::NewSignIn;
 
 use super::busy;
 use crate::http::Peer;
+use crate::http::peer::network;
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -102,12 +103,13 @@ async fn knows_network(app: &App, user_id: &str, peer: &Peer) -> Result<bool, Pr
         .registry
         .list_sign_ins(Some(user_id), None, LOOKED_AT)
         .await?;
-    let network = peer.network();
+    let here = network(peer.address);
     Ok(!is_unknown(peer.address)
-        && recent
-            .items
-            .iter()
-            .any(|one| one.outcome == "succeeded" && one.network == network))
+        && recent.items.iter().any(|one| {
+            // A place, not an address: those of IPv6 change while one stays at home.
+            let there = one.network.parse().ok().map(network);
+            one.outcome == "succeeded" && there == Some(here)
+        }))
 }
 
 /// A request without a socket comes from nowhere that could be known.

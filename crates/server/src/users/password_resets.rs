@@ -97,7 +97,7 @@ pub(crate) async fn create(
             })));
         }
     };
-    sessions::ended_elsewhere(&app, &id, &ended).await?;
+    sessions::ended_elsewhere(&app, &ended).await?;
     let link = Link {
         user_id: id,
         moment,

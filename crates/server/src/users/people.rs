@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{READ, WRITE, permissions_of, require_holds, require_not_above, role_names};
 use crate::caller::Caller;
+use crate::oauth2::back_channel;
 use crate::etags::{IfSeen, shown, tag_of};
 use crate::once::{Done, Once, done, gone, replayed};
 use crate::problem::Problem;
@@ -321,21 +322,13 @@ pub(crate) async fn disable(
     require(&app, &caller, WRITE).await?;
     let user = app.registry.find_user(&id).await?;
     require_not_above(&app, &caller, &user).await?;
-    let clients = clients_of_all(&app, &id).await?;
     let user = app
         .registry
         .disable_user(&caller.actor(), &id, &asked.reason)
         .await?;
+    back_channel::deliver_soon(&app);
     sessions::catch_up(&app).await?;
-    sessions::tell(&app, &id, clients);
     Ok(private(&UserView::from(&user)))
-}
-
-/// The clients of all live sessions of a person who is about to lose them.
-async fn clients_of_all(app: &App, id: &str) -> Result<Vec<(String, Vec<String>)>, Problem> {
-    let live = sessions::active(app, id).await?;
-    let ids: Vec<String> = live.into_iter().map(|session| session.id).collect();
-    sessions::clients_of(app, &ids).await
 }
 
 /// Enables a person again; sessions stay ended. Needs `users:write`.
@@ -386,12 +379,10 @@ pub(crate) async fn remove(
     require(&app, &caller, WRITE).await?;
     let user = app.registry.find_user(&id).await?;
     require_not_above(&app, &caller, &user).await?;
-    // Which clients to tell is deleted with the person.
-    let clients = clients_of_all(&app, &id).await?;
     seen.registry(&app, Thing::User(id.clone()), tag)
         .delete_user(&caller.actor(), &id)
         .await?;
+    back_channel::deliver_soon(&app);
     sessions::catch_up(&app).await?;
-    sessions::tell(&app, &id, clients);
     Ok(StatusCode::NO_CONTENT.into_response())
 }

@@ -154,3 +154,31 @@ pub(crate) async fn consume(
     .await?;
     Ok(done.is_some())
 }
+
+/// Whether a user let a device in that did not fetch its tokens yet.
+pub(crate) async fn has_approved(
+    connection: &mut AnyConnection,
+    user_id: &str,
+) -> Result<bool, RegistryError> {
+    let found: Option<String> = sqlx::query_scalar(
+        "SELECT user_code FROM device_codes WHERE user_id = $1 AND status = 'approved' LIMIT 1",
+    )
+    .bind(user_id.to_owned())
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
+}
+
+/// Turns devices away that a user let in and that did not fetch their tokens yet.
+pub(crate) async fn take_back(
+    connection: &mut AnyConnection,
+    user_id: &str,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE device_codes SET status = 'used' WHERE user_id = $1 AND status = 'approved'",
+    )
+    .bind(user_id.to_owned())
+    .execute(connection)
+    .await?;
+    Ok(())
+}

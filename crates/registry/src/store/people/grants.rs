@@ -124,6 +124,40 @@ pub(crate) async fn list_of_user(
     rows.into_iter().map(GrantRow::into_grant).collect()
 }
 
+/// Whether a client has or had a grant of a user, and whether one of them still gives something.
+pub(crate) async fn has_of_consent(
+    connection: &mut AnyConnection,
+    user_id: &str,
+    client_id: &str,
+) -> Result<(bool, bool), RegistryError> {
+    let (any, live): (i64, i64) = sqlx::query_as(
+        "SELECT COUNT(*), COUNT(CASE WHEN revoked_at IS NULL THEN 1 END) FROM grants \
+         WHERE user_id = $1 AND client_id = $2",
+    )
+    .bind(user_id.to_owned())
+    .bind(client_id.to_owned())
+    .fetch_one(connection)
+    .await?;
+    Ok((any != 0, live != 0))
+}
+
+/// Sessions that are one sign-in of a user by a client's own pages.
+pub(crate) async fn own_sessions(
+    connection: &mut AnyConnection,
+    user_id: &str,
+    client_id: &str,
+) -> Result<Vec<String>, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT session_id FROM grants WHERE user_id = $1 AND client_id = $2 AND origin = $3 \
+         AND session_id IS NOT NULL AND revoked_at IS NULL",
+    )
+    .bind(user_id.to_owned())
+    .bind(client_id.to_owned())
+    .bind(GrantOrigin::SignIn.as_str())
+    .fetch_all(connection)
+    .await?)
+}
+
 /// Which grants are revoked together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Revoked<'a> {

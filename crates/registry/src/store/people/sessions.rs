@@ -3,6 +3,7 @@
 use keywright_domain::people::{EndReason, Session, TokenDigest};
 use sqlx::AnyConnection;
 
+use super::super::many;
 use super::super::secrets::damaged;
 use super::blob;
 use crate::RegistryError;
@@ -265,4 +266,61 @@ pub(crate) async fn list_clients(
     .bind(session_id.to_owned())
     .fetch_all(connection)
     .await?)
+}
+
+/// Of some sessions, the clients that are told of their end: session and client.
+pub(crate) async fn list_logouts(
+    connection: &mut AnyConnection,
+    sessions: &[String],
+) -> Result<Vec<(String, String)>, RegistryError> {
+    let mut found = Vec::new();
+    for part in many::parts(sessions) {
+        let head = "SELECT s.session_id, s.client_id FROM session_clients s \
+                    JOIN clients c ON c.id = s.client_id \
+                    WHERE c.backchannel_logout_uri IS NOT NULL AND s.session_id IN ";
+        let sql = many::rows(connection, head, 1, part.len());
+        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+        for id in part {
+            query = query.bind(id.clone());
+        }
+        let rows: Vec<(String, String)> = query.fetch_all(&mut *connection).await?;
+        found.extend(rows);
+    }
+    Ok(found)
+}
+
+/// Sessions of a user that a client is in and that nobody ended, and whether it is told of such things.
+pub(crate) async fn list_of_client(
+    connection: &mut AnyConnection,
+    user_id: &str,
+    client_id: &str,
+) -> Result<Vec<(String, bool)>, RegistryError> {
+    let rows: Vec<(String, i64)> = sqlx::query_as(
+        "SELECT s.id, CASE WHEN c.backchannel_logout_uri IS NULL THEN 0 ELSE 1 END \
+         FROM sessions s JOIN session_clients i ON i.session_id = s.id \
+         JOIN clients c ON c.id = i.client_id \
+         WHERE s.user_id = $1 AND i.client_id = $2 AND s.ended_at IS NULL",
+    )
+    .bind(user_id.to_owned())
+    .bind(client_id.to_owned())
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(|(id, told)| (id, told != 0)).collect())
+}
+
+/// Takes a client out of the sessions of a user.
+pub(crate) async fn remove_client(
+    connection: &mut AnyConnection,
+    user_id: &str,
+    client_id: &str,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "DELETE FROM session_clients WHERE client_id = $1 \
+         AND session_id IN (SELECT id FROM sessions WHERE user_id = $2)",
+    )
+    .bind(client_id.to_owned())
+    .bind(user_id.to_owned())
+    .execute(connection)
+    .await?;
+    Ok(())
 }

@@ -59,7 +59,7 @@ async fn take(app: &App, form: &Form) -> Result<Response, Problem> {
         .registry
         .set_password_hash(&actor, &user.id, Some(&hash), keep)
         .await?;
-    sessions::ended_elsewhere(app, &user.id, &ended).await?;
+    sessions::ended_elsewhere(app, &ended).await?;
     let (amr, acr) = (&current.session.amr, &current.session.acr);
     let (_, headers) = browser_session::renew(app, current, amr, acr).await?;
     Ok(guard::done(app, "password", headers))

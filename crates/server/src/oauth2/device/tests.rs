@@ -51,7 +51,7 @@ async fn s52_s53_the_code_is_shown_and_confirmed_and_gives_tokens_once() {
     let (server, _user, mut browser) = start().await;
     let fields = [
         ("client_id", "tv"),
-        ("scope", "openid email"),
+        ("scope", "openid email offline_access"),
         ("unknown", "x"),
     ];
     let answer = ask(&server, &fields).await;
@@ -237,7 +237,7 @@ async fn s51_s56_who_may_ask_and_for_what() {
 }
 
 #[tokio::test]
-async fn s54_codes_are_guessed_by_people_who_are_signed_in_and_slowly() {
+async fn ac_171_s54_codes_are_guessed_by_people_who_are_signed_in_and_slowly() {
     let (server, _user, mut browser) = start().await;
     let (_, user_code) = begin(&server).await;
     let mut nobody = server.browser();
@@ -260,7 +260,7 @@ async fn s54_codes_are_guessed_by_people_who_are_signed_in_and_slowly() {
         assert!(page.text.contains("name=\"user_code\""));
         assert!(!page.text.contains("<script>"));
     }
-    for _ in 0..10 {
+    for _ in 0..5 {
         let wrong = browser.get("/device?user_code=BBBB-BBBB").await;
         assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
     }
@@ -268,6 +268,15 @@ async fn s54_codes_are_guessed_by_people_who_are_signed_in_and_slowly() {
     assert_eq!(waits.status, StatusCode::TOO_MANY_REQUESTS);
     let waits = decide(&mut browser, &user_code, "allow").await;
     assert_eq!(waits.status, StatusCode::TOO_MANY_REQUESTS);
+    // Codes that are none cost nothing, and in ten minutes the right one is right.
+    server.pass(600_000);
+    let (_, user_code) = begin(&server).await;
+    for _ in 0..4 {
+        let wrong = decide(&mut browser, "BBBB-BBBB", "allow").await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    }
+    let done = decide(&mut browser, &user_code, "allow").await;
+    assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.text);
 }
 
 #[tokio::test]
@@ -349,4 +358,112 @@ async fn a_device_let_in_by_a_session_that_was_ended_for_safety_gets_nothing() {
     server.pass(5_000);
     let refused = poll(&server, &device_code).await;
     assert_eq!(testing::error(&refused), "invalid_grant");
+}
+
+/// What a device gets that was let in by this browser.
+async fn let_in(server: &TestServer, browser: &mut Browser, client: &str, scope: &str) -> Answer {
+    let answer = ask(server, &[("client_id", client), ("scope", scope)]).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    decide(browser, &text(&answer, "user_code"), "allow").await;
+    poll_as(server, client, &text(&answer, "device_code")).await
+}
+
+#[tokio::test]
+async fn a_device_gets_a_refresh_token_only_where_it_was_allowed_one() {
+    let (server, user, mut browser) = start().await;
+    server
+        .add_client("once", None, |new| new.grant_types = vec![DEVICE.into()])
+        .await;
+    for (client, scope, granted, refreshes) in [
+        ("tv", "openid email", "openid email", false),
+        ("tv", "openid offline_access", "openid offline_access", true),
+        ("once", "openid offline_access", "openid", false),
+    ] {
+        let tokens = let_in(&server, &mut browser, client, scope).await.json();
+        let scopes: Vec<_> = tokens["scope"].as_str().unwrap().split(' ').collect();
+        let mut wanted: Vec<_> = granted.split(' ').collect();
+        wanted.sort_unstable();
+        assert_eq!(scopes, wanted, "{client} {scope}");
+        assert_eq!(
+            tokens["refresh_token"].is_string(),
+            refreshes,
+            "{client} {scope}"
+        );
+    }
+    // Nothing of it is left in the registry either: the grant cannot be refreshed by anybody.
+    let grants = server.registry().list_grants(&user.id, None, 10).await;
+    assert_eq!(
+        grants.unwrap().items.len(),
+        3,
+        "access tokens end with them"
+    );
+}
+
+#[tokio::test]
+async fn the_tokens_of_a_device_say_how_its_person_proved_who_they_are() {
+    let (server, user, _) = start().await;
+    let mut browser = server.sign_in_by(&user, "pwd otp mfa").await;
+    let proven_s = server.server.app().now() / 1000;
+    server.pass(60_000);
+    let tokens = let_in(&server, &mut browser, "tv", "openid").await;
+    for name in ["id_token", "access_token"] {
+        let claims = testing::part(&text(&tokens, name), 1);
+        assert_eq!(claims["auth_time"], proven_s, "{name}");
+        assert_eq!(claims["acr"], "aal1", "{name}");
+        assert!(
+            claims["amr"].to_string().contains("otp"),
+            "{name}: {claims}"
+        );
+        // It is in no session: it goes on when the browser signs out.
+        assert!(claims.get("sid").is_none(), "{name}");
+    }
+    let access = text(&tokens, "access_token");
+    let out = browser.post("/auth/signOut", &[]).await;
+    assert_eq!(out.status, StatusCode::OK);
+    assert_eq!(
+        testing::userinfo(&server, &access).await.status,
+        StatusCode::OK
+    );
+
+    // Proven again between the yes and the tokens: that is another sign-in than the one that said yes.
+    let mut browser = server.sign_in_as(&user).await;
+    let (device_code, user_code) = begin(&server).await;
+    decide(&mut browser, &user_code, "allow").await;
+    server.pass(1_000);
+    let old = TokenDigest::of(&keywright_domain::SecretText::new(
+        browser.cookie("session").unwrap().to_owned(),
+    ));
+    let new = TokenDigest::of(&random_token(&mut rand::rng()));
+    let actor = keywright_domain::audit::Actor::person(&user.id);
+    server
+        .registry()
+        .renew_session(&actor, &old, &new, "aal2", "pwd otp mfa")
+        .await
+        .unwrap();
+    let tokens = poll(&server, &device_code).await;
+    let claims = testing::part(&text(&tokens, "id_token"), 1);
+    for name in ["auth_time", "acr", "amr"] {
+        assert!(claims.get(name).is_none(), "{name}: {claims}");
+    }
+}
+
+#[tokio::test]
+async fn everywhere_else_is_devices_too_and_those_that_are_still_to_come() {
+    let (server, _, mut browser) = start().await;
+    let tokens = let_in(&server, &mut browser, "tv", "openid offline_access").await;
+    let (waiting, user_code) = begin(&server).await;
+    decide(&mut browser, &user_code, "allow").await;
+    let ended = browser.post("/account/end-others", &[]).await;
+    assert_eq!(ended.status, StatusCode::SEE_OTHER, "{}", ended.text);
+    let access = text(&tokens, "access_token");
+    let refused = testing::userinfo(&server, &access).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    let refresh = text(&tokens, "refresh_token");
+    let refused = testing::refresh(&server, &refresh, &[("client_id", "tv")]).await;
+    assert_eq!(testing::error(&refused), "invalid_grant");
+    assert_eq!(
+        testing::error(&poll(&server, &waiting).await),
+        "invalid_grant"
+    );
+    assert_eq!(browser.get("/auth/session").await.status, StatusCode::OK);
 }

@@ -100,8 +100,13 @@ async fn an_application_is_listed_and_removed_with_all_its_access() {
     assert_eq!(ask(&other).await, Value::Null);
     assert_eq!(ask(&hers).await, Value::Null);
     let again = browser.json(Method::DELETE, path, &Value::Null).await;
+    assert_eq!(again.status, StatusCode::NO_CONTENT, "it has no access");
+    let events = removals(&server).await;
+    assert_eq!(events, 1, "again is no change");
+    let never = "/api/v1/applications/keywright-desktop";
+    let never = browser.json(Method::DELETE, never, &Value::Null).await;
     assert_eq!(
-        (again.status, again.json()["code"].clone()),
+        (never.status, never.json()["code"].clone()),
         (StatusCode::NOT_FOUND, json!("application_not_found"))
     );
     let trusted = give_grant(&server, &user, None, "app", "openid account").await;
@@ -117,6 +122,19 @@ async fn an_application_is_listed_and_removed_with_all_its_access() {
             .unwrap()
             .is_none()
     );
+}
+
+/// How often something was taken away from an application.
+async fn removals(server: &TestServer) -> usize {
+    let query = AuditQuery {
+        limit: 200,
+        ..AuditQuery::default()
+    };
+    let events = server.registry().list_audit_events(query).await.unwrap();
+    let removed = events.items.iter();
+    removed
+        .filter(|event| event.action == "consent.revoked")
+        .count()
 }
 
 #[tokio::test]

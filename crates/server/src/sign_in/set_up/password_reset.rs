@@ -156,7 +156,7 @@ pub(crate) async fn choose(
         .choose_password(&link.user_id, link.moment, &hash)
         .await;
     let told = match chosen {
-        Ok(ended) => sessions::ended_elsewhere(&app, &link.user_id, &ended).await,
+        Ok(ended) => sessions::ended_elsewhere(&app, &ended).await,
         Err(error) => return refused_page(&app, &error.into()),
     };
     if let Err(problem) = told {

@@ -4,6 +4,7 @@ use keywright_domain::audit::Actor;
 use serde_json::json;
 
 use super::{code, give_codes, history};
+use crate::oauth2::testing;
 use crate::set_up::BROWSER_CLIENT;
 use crate::test_support::{Answer, Browser, OWNER_EMAIL, PASSWORD, TestServer};
 
@@ -35,7 +36,7 @@ async fn s3_08_s3_14_a_browser_client_signs_in_and_refreshes() {
     let answer = login(&mut browser, OWNER_EMAIL, PASSWORD).await;
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
     assert_eq!(answer.header("cache-control"), "no-store");
-    let cookie = answer.header("set-cookie");
+    let cookie = answer.header("set-cookie").to_owned();
     for part in [
         "refresh_token=",
         "HttpOnly",
@@ -188,4 +189,280 @@ async fn the_browser_client_is_made_where_it_is_missing() {
     let server = server.again().await;
     let client = server.registry().find_client(BROWSER_CLIENT).await.unwrap();
     assert!(client.disabled_at.is_some(), "it stays as it was left");
+}
+
+/// A browser in which a page of its own signed the owner in, and the access token.
+async fn logged_in(server: &TestServer) -> (Browser, String) {
+    let mut browser = server.browser();
+    let answer = login(&mut browser, OWNER_EMAIL, PASSWORD).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+    (browser, token)
+}
+
+/// Nothing of a sign-in is left: neither what this browser held nor the token that it had.
+async fn assert_over(server: &TestServer, before: &Browser, token: &str) {
+    let answer = refresh(&mut before.clone()).await;
+    assert_eq!(answer.json()["code"], "refresh_refused", "{}", answer.text);
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str())];
+    let mut program = server.browser();
+    let answer = program
+        .send(Method::GET, "/api/v1/sessions", &headers, Body::empty())
+        .await;
+    assert_eq!(answer.json()["code"], "token_revoked", "{}", answer.text);
+}
+
+async fn sessions(server: &TestServer) -> Vec<keywright_domain::people::Session> {
+    let owner = owner(server).await;
+    let page = server.registry().list_sessions(&owner.id, false, None, 100);
+    page.await.unwrap().items
+}
+
+async fn owner(server: &TestServer) -> keywright_registry::people::User {
+    let email = keywright_domain::people::Email::new(OWNER_EMAIL).unwrap();
+    let found = server.registry().find_credentials(&email).await.unwrap();
+    let user = server.registry().find_user(&found.unwrap().user_id).await;
+    (*user.unwrap()).clone()
+}
+
+#[tokio::test]
+async fn s2_19_s3_51_signing_out_ends_what_a_page_of_its_own_signed_in_for() {
+    let server = TestServer::start().await;
+    let (mut browser, token) = logged_in(&server).await;
+    let before = browser.clone();
+    let handle = browser.cookie("sign_in").unwrap().to_owned();
+    // Another site signs nobody out, and neither does a cookie that we did not make.
+    let foreign = [("origin", "https://evil.example")];
+    let refused = browser
+        .clone()
+        .send(Method::POST, "/auth/signOut", &foreign, Body::empty())
+        .await;
+    assert_eq!(refused.json()["code"], "origin_rejected");
+    let mut forged = server.browser();
+    let (id, _) = handle.split_once('.').unwrap();
+    for value in [
+        format!("{id}.{}", "A".repeat(43)),
+        format!("{id}."),
+        id.to_owned(),
+    ] {
+        forged.cookies = vec![("sign_in".into(), value)];
+        let answer = forged
+            .send(Method::POST, "/auth/signOut", &[], Body::empty())
+            .await;
+        assert_eq!(answer.json(), json!({ "signedOut": false }));
+    }
+    // It signs nobody in.
+    let mut impostor = server.browser();
+    impostor.cookies = vec![("session".into(), handle)];
+    assert_eq!(impostor.get("/auth/session").await.status, 401);
+    assert!(works(&server, &token).await);
+
+    let answer = browser
+        .send(Method::POST, "/auth/signOut", &[], Body::empty())
+        .await;
+    assert_eq!(
+        answer.json(),
+        json!({ "signedOut": true }),
+        "{}",
+        answer.text
+    );
+    assert!(browser.cookies.is_empty(), "{:?}", browser.cookies);
+    assert_over(&server, &before, &token).await;
+    let ended = sessions(&server).await;
+    assert_eq!(ended[0].end_reason.unwrap().as_str(), "signed_out");
+    let query = keywright_registry::AuditQuery {
+        limit: 100,
+        ..Default::default()
+    };
+    let events = server.registry().list_audit_events(query).await.unwrap();
+    let ended = events.items.iter();
+    let ended = ended.filter(|event| event.action == "session.ended");
+    let details: Vec<_> = ended.map(|event| format!("{:?}", event.details)).collect();
+    assert_eq!(details.len(), 1);
+    assert!(details[0].contains("(\"grants\", \"1\")"), "{details:?}");
+    let again = before
+        .clone()
+        .send(Method::POST, "/auth/signOut", &[], Body::empty())
+        .await;
+    assert_eq!(again.json(), json!({ "signedOut": false }));
+}
+
+#[tokio::test]
+async fn a_browser_with_both_is_signed_out_of_both_and_another_person_stays() {
+    let server = TestServer::start().await;
+    let ann = server.add_user("ann@example.org", &[]).await;
+    for same in [true, false] {
+        let user = if same {
+            owner(&server).await
+        } else {
+            ann.clone()
+        };
+        let mut browser = server.sign_in_as(&user).await;
+        let answer = login(&mut browser, OWNER_EMAIL, PASSWORD).await;
+        let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+        let before = browser.clone();
+        // Without our page's token nothing ends, of neither.
+        let mut bare = browser.clone();
+        bare.cookies.retain(|(name, _)| name != "csrf_token");
+        let refused = bare.post("/auth/signOut", &[]).await;
+        assert_eq!(refused.status, StatusCode::FORBIDDEN);
+        assert!(works(&server, &token).await);
+
+        // An application asks for the one that it knows of.
+        let answer = browser.post("/oauth2/end_session/confirm", &[]).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        assert!(browser.cookie("session").is_none());
+        assert_eq!(browser.cookie("refresh_token").is_none(), same);
+        if same {
+            assert_over(&server, &before, &token).await;
+        } else {
+            assert!(works(&server, &token).await, "hers, not ann's");
+            let out = browser.post("/auth/signOut", &[]).await;
+            assert_eq!(out.json(), json!({ "signedOut": true }), "{}", out.text);
+            assert_over(&server, &before, &token).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn ac_113_ac_114_what_a_page_of_its_own_signed_in_for_is_seen_and_ended_like_the_rest() {
+    let server = TestServer::start().await;
+    let owner = owner(&server).await;
+    let mut browser = server.sign_in_as(&owner).await;
+    let (page, token) = logged_in(&server).await;
+    let list = browser.get("/api/v1/sessions").await.json();
+    let rows = list["items"].as_array().unwrap();
+    assert_eq!(rows.len(), 2);
+    let row = rows.iter().find(|row| row["current"] == false).unwrap();
+    assert_eq!(row["clients"][0]["id"], BROWSER_CLIENT);
+    assert_eq!(row["amr"], json!(["pwd"]));
+    assert!(
+        browser
+            .get("/account")
+            .await
+            .text
+            .contains("Keywright in the browser")
+    );
+    // To itself it is the one that asks.
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str())];
+    let own = server
+        .browser()
+        .send(Method::GET, "/api/v1/sessions", &headers, Body::empty())
+        .await
+        .json();
+    let current = own["items"].as_array().unwrap().iter();
+    let current: Vec<_> = current.filter(|row| row["current"] == true).collect();
+    assert_eq!((current.len(), &current[0]["id"]), (1, &row["id"]));
+
+    let path = format!("/api/v1/sessions/{}", row["id"].as_str().unwrap());
+    let ended = browser.json(Method::DELETE, &path, &json!(null)).await;
+    assert_eq!(ended.status, StatusCode::NO_CONTENT);
+    assert_over(&server, &page, &token).await;
+
+    // Everywhere else, from our page …
+    let (page, token) = logged_in(&server).await;
+    let ended = browser.post("/account/end-others", &[]).await;
+    assert_eq!(ended.status, StatusCode::SEE_OTHER);
+    assert_over(&server, &page, &token).await;
+    assert_eq!(browser.get("/auth/session").await.status, StatusCode::OK);
+    // … and from the page itself: it stays, the others end.
+    let (other, others) = logged_in(&server).await;
+    let (mut page, token) = logged_in(&server).await;
+    let bearer = format!("Bearer {token}");
+    let headers = [("authorization", bearer.as_str())];
+    let path = "/api/v1/sessions/revoke-others";
+    let ended = server
+        .browser()
+        .send(Method::POST, path, &headers, Body::empty())
+        .await;
+    assert_eq!(ended.json()["sessions"], 2, "{}", ended.text);
+    assert_over(&server, &other, &others).await;
+    assert!(works(&server, &token).await);
+    assert_eq!(refresh(&mut page).await.status, StatusCode::OK);
+    assert_eq!(browser.get("/auth/session").await.status, 401);
+
+    // Removing the application ends its sessions, not only its tokens.
+    let mut browser = server.sign_in_as(&owner).await;
+    let path = format!("/api/v1/applications/{BROWSER_CLIENT}");
+    for _ in 0..2 {
+        let removed = browser.json(Method::DELETE, &path, &json!(null)).await;
+        assert_eq!(removed.status, StatusCode::NO_CONTENT);
+    }
+    assert_over(&server, &page, &token).await;
+    let left = browser.get("/api/v1/sessions").await.json();
+    assert_eq!(left["items"].as_array().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn ac_115_signing_in_by_a_page_of_its_own_counts_as_a_session() {
+    let server = TestServer::with(|settings| settings.max_sessions = 2).await;
+    let (first, token) = logged_in(&server).await;
+    for _ in 0..2 {
+        assert!(works(&server, &token).await);
+        server.pass(1_000);
+        logged_in(&server).await;
+    }
+    assert_over(&server, &first, &token).await;
+    let all = sessions(&server).await;
+    let reasons: Vec<_> = all.iter().map(|one| one.end_reason).collect();
+    assert_eq!(reasons[2].unwrap().as_str(), "max_sessions_exceeded");
+    assert_eq!(reasons[..2], [None, None]);
+}
+
+#[tokio::test]
+async fn ac_107_ac_085_another_login_and_a_stolen_token_end_the_session_too() {
+    let server = TestServer::start().await;
+    let (mut browser, token) = logged_in(&server).await;
+    let before = browser.clone();
+    server.pass(1);
+    let answer = login(&mut browser, OWNER_EMAIL, PASSWORD).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_over(&server, &before, &token).await;
+    // A wrong password ends nothing.
+    let token = answer.json()["access_token"].as_str().unwrap().to_owned();
+    login(&mut browser, OWNER_EMAIL, "wrong").await;
+    assert!(works(&server, &token).await);
+
+    let old = browser.clone();
+    refresh(&mut browser).await;
+    refresh(&mut browser).await;
+    server.pass(61_000);
+    let thief = refresh(&mut old.clone()).await;
+    assert_eq!(thief.json()["code"], "refresh_reuse");
+    assert_over(&server, &browser, &token).await;
+    let all = sessions(&server).await;
+    assert_eq!(all[0].end_reason.unwrap().as_str(), "reuse");
+}
+
+/// Seen every five minutes at most, the session is there as long as the refresh token is good.
+#[tokio::test]
+async fn the_session_of_a_page_lives_as_long_as_its_refresh_tokens() {
+    const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+    let server = TestServer::start().await;
+    let (mut browser, _) = logged_in(&server).await;
+    let active = async || {
+        let owner = owner(&server).await;
+        let page = server.registry().list_sessions(&owner.id, true, None, 10);
+        page.await.unwrap().items.len()
+    };
+    // Refreshed a moment before the five minutes are over: not written as seen.
+    server.pass(299_000);
+    assert_eq!(refresh(&mut browser).await.status, StatusCode::OK);
+    for _ in 0..4 {
+        server.pass(7 * DAY_MS - 1);
+        assert_eq!(active().await, 1);
+        let answer = refresh(&mut browser).await;
+        assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        let claims = testing::part(answer.json()["access_token"].as_str().unwrap(), 1);
+        assert!(
+            claims["sid"].is_string() && claims["acr"] == "aal1",
+            "{claims}"
+        );
+    }
+    // 30 days in all, for both.
+    server.pass(2 * DAY_MS);
+    assert_eq!(active().await, 0);
+    assert_eq!(refresh(&mut browser).await.status, 401);
 }

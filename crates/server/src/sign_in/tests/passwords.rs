@@ -184,6 +184,27 @@ async fn ac_180_many_addresses_lock_nobody_out_at_home() {
     assert_eq!(answer.status, StatusCode::SEE_OTHER);
 }
 
+/// At home the address of IPv6 is another one every day, and the network stays.
+#[tokio::test]
+async fn ac_180_another_address_of_ones_own_network_is_home_and_the_next_network_is_not() {
+    let server = behind_a_proxy().await;
+    server.add_user(ADA, &[]).await;
+    let answer = from(&mut server.browser(), "2001:db8:1:2::aaaa", ADA, PASSWORD).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    for n in 0..8 {
+        let address = format!("192.0.2.{n}");
+        from(&mut server.browser(), &address, ADA, "wrong").await;
+    }
+    server.pass(1);
+    for elsewhere in ["2001:db8:1:3::aaaa", "192.0.2.77"] {
+        let answer = from(&mut server.browser(), elsewhere, ADA, PASSWORD).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{elsewhere}");
+    }
+    let privacy = "2001:db8:1:2:3c5f:88:9a01:e7d2";
+    let answer = from(&mut server.browser(), privacy, ADA, PASSWORD).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER);
+}
+
 #[tokio::test]
 async fn one_source_does_not_try_everybody() {
     let server = behind_a_proxy().await;

@@ -119,6 +119,14 @@ impl Place {
         clock_of(&self.clock)
     }
 
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set_clock(&self, at: i64) {
+        self.clock.store(at, Ordering::SeqCst);
+    }
+
     pub(crate) async fn open(&self) -> Result<LocalRegistry> {
         let file = self.folder().join("registry.db");
         Ok(match &self.database {

@@ -13,7 +13,7 @@ use keywright_registry::{
     Caller, ClientSecret, Issued, PrincipalChange, RotationStep, Verification, VerifyRequest,
 };
 
-use super::{Fixture, START, wish};
+use super::{Fixture, START, checksum, wish};
 
 fn with(settings: KeySettings) -> NewApiKey {
     NewApiKey {
@@ -464,15 +464,47 @@ async fn ac_133_a_flood_of_wrong_keys_from_one_place_is_throttled() -> Result<()
     }
     assert_eq!(codes[0], "not_found");
     assert_eq!(codes[199], "rate_limited");
+    // From there nothing that would have to be looked for or guessed; what memory knows to be good is
+    // neither: the place may be a gateway that others use too.
     let good = VerifyRequest {
         caller: from("192.0.2.1")?,
         ..asking(&issued)
     };
+    assert_eq!(verify(&fixture, good).await?.code(), "valid");
+    let text = issued.plain.text().expose();
+    let body = &text[..text.len() - 6];
+    let (head, secret) = body.split_at(body.len() - 32);
+    let guess = format!("{head}{}", secret.chars().rev().collect::<String>());
+    let guess = format!("{guess}{}", checksum(&guess));
+    let guessed = VerifyRequest {
+        presented: &guess,
+        caller: from("192.0.2.1")?,
+        ..VerifyRequest::default()
+    };
+    for _ in 0..59 {
+        // The answer is the one that strangers get: nobody learns which kids there are.
+        assert_eq!(verify(&fixture, guessed).await?.code(), "rate_limited");
+        assert_eq!(verify(&fixture, wrong).await?.code(), "rate_limited");
+    }
+    assert_eq!(verify(&fixture, good).await?.code(), "valid");
+    assert_eq!(verify(&fixture, guessed).await?.code(), "rate_limited");
     assert_eq!(
         verify(&fixture, good).await?.code(),
         "rate_limited",
-        "from there, nothing"
+        "after sixty guesses nothing is computed for this kid any more"
     );
+    let other = fixture.issue("other").await?;
+    let request = VerifyRequest {
+        caller: from("192.0.2.1")?,
+        ..asking(&other)
+    };
+    assert_eq!(verify(&fixture, request).await?.code(), "valid");
+    // Whoever has the secret is told its state.
+    fixture
+        .registry
+        .revoke_api_key(&fixture.actor, &other.key.id, "")
+        .await?;
+    assert_eq!(verify(&fixture, request).await?.code(), "revoked");
     let elsewhere = VerifyRequest {
         caller: from("198.51.100.7")?,
         ..asking(&issued)

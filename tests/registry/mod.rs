@@ -4,6 +4,7 @@
 mod crash;
 mod faults;
 mod fixture;
+mod flood;
 mod log_tap;
 mod migrations;
 mod model;
@@ -15,6 +16,7 @@ mod on_sqlite;
 mod over_http;
 mod scanner;
 mod secure;
+mod use_queue;
 
 pub(crate) use fixture::{
     Fixture, Kind, START, checksum, copy_of, from_issue, pepper, rand_text, wish,

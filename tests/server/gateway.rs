@@ -1,4 +1,4 @@
-//! Debian's nginx before a small service, configured as docs/gateways.md says.
+//! Debian's nginx and Caddy before a small service, configured as docs/gateways.md says.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -42,17 +42,98 @@ async fn service() -> Result<u16> {
     Ok(port)
 }
 
+/// The first block below a heading of the page, for this server and service.
+fn example(heading: &str, server: &ServerProcess, service: u16) -> Result<String> {
+    let block = DOCS
+        .split(heading)
+        .nth(1)
+        .and_then(|rest| rest.split("```").nth(1))
+        .and_then(|block| block.split_once('\n'))
+        .context("docs/gateways.md has no such configuration")?;
+    let address = server.issuer.trim_start_matches("http://");
+    Ok(block
+        .1
+        .replace("127.0.0.1:8377", address)
+        .replace("127.0.0.1:8080", &format!("127.0.0.1:{service}")))
+}
+
+/// Caddy with the page's own configuration, on a port of its own. `needs` replaces what the page asks
+/// of a key.
+async fn caddy(
+    folder: &Path,
+    server: &ServerProcess,
+    service: u16,
+    needs: &str,
+) -> Result<(Child, u16)> {
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port();
+    let site = example("## Caddy\n", server, service)?
+        .replace("api.example.org", &format!("http://127.0.0.1:{port}"))
+        .replace("/verify?scope=orders:read", &format!("/verify{needs}"));
+    let file = folder.join(format!("Caddyfile-{port}"));
+    std::fs::write(&file, format!("{{\n\tadmin off\n}}\n{site}"))?;
+    let log = folder.join(format!("caddy-{port}.log"));
+    let caddy = Command::new("/usr/bin/caddy")
+        .args(["run", "--adapter", "caddyfile", "--config"])
+        .arg(&file)
+        .env("XDG_DATA_HOME", folder)
+        .env("XDG_CONFIG_HOME", folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(std::fs::File::create(&log)?)
+        .kill_on_drop(true)
+        .spawn()
+        .context("Caddy cannot be started")?;
+    let end = Instant::now() + Duration::from_secs(20);
+    while tokio::net::TcpStream::connect(("127.0.0.1", port))
+        .await
+        .is_err()
+    {
+        let said = std::fs::read_to_string(&log).unwrap_or_default();
+        ensure!(Instant::now() < end, "Caddy does not start: {said}");
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    Ok((caddy, port))
+}
+
+fn header<'a>(answer: &'a reqwest::Response, name: &str) -> &'a str {
+    let value = answer.headers().get(name);
+    value.and_then(|value| value.to_str().ok()).unwrap_or("")
+}
+
+/// A refusal that a limit was reached, as the client sees it.
+async fn check_limited(answer: reqwest::Response) -> Result<()> {
+    ensure!(answer.status() == 429, "{}", answer.status());
+    let wait: u64 = header(&answer, "retry-after")
+        .parse()
+        .context("retry-after")?;
+    ensure!((1..=3600).contains(&wait), "{wait}");
+    ensure!(header(&answer, "ratelimit").contains("r=0"), "{answer:?}");
+    ensure!(
+        header(&answer, "x-ratelimit-remaining") == "0",
+        "{answer:?}"
+    );
+    ensure!(
+        !header(&answer, "x-ratelimit-reset").is_empty(),
+        "{answer:?}"
+    );
+    ensure!(
+        header(&answer, "content-type") == "application/problem+json",
+        "{answer:?}"
+    );
+    ensure!(header(&answer, "cache-control") == "no-store", "{answer:?}");
+    let body: Value = answer.json().await?;
+    ensure!(
+        body["code"] == "rate_limited" && body["status"] == 429,
+        "{body}"
+    );
+    Ok(())
+}
+
 /// nginx with the page's own configuration, on a port of its own.
 async fn nginx(folder: &Path, server: &ServerProcess, service: u16) -> Result<(Child, u16)> {
-    let locations = DOCS
-        .split("```nginx\n")
-        .nth(1)
-        .and_then(|rest| rest.split("```").next())
-        .context("docs/gateways.md has no configuration for nginx")?;
-    let address = server.issuer.trim_start_matches("http://");
-    let locations = locations
-        .replace("127.0.0.1:8377", address)
-        .replace("127.0.0.1:8080", &format!("127.0.0.1:{service}"));
+    let locations = example("## nginx\n", server, service)?;
     start(folder, |port| {
         format!("server {{ listen 127.0.0.1:{port};\n{locations}\n}}")
     })
@@ -167,14 +248,17 @@ async fn ac_123_ac_124_ac_132_ac_140_nginx_asks_before_it_lets_through() -> Resu
         !text.contains("somebody-else") && !text.contains("x-api-key"),
         "{text}"
     );
-    ensure!(get("/orders").bearer_auth(&key).send().await?.status() == 200);
+    let again = get("/orders").bearer_auth(&key).send().await?;
+    ensure!(again.status() == 200, "{}", again.status());
+    ensure!(header(&again, "x-ratelimit-remaining") == "2", "{again:?}");
+    ensure!(header(&again, "ratelimit").contains("r=2"), "{again:?}");
     let url = get(&format!("/orders?key={key}")).send().await?;
     ensure!(url.status() == 400, "{}", url.status());
     for _ in 0..2 {
         ensure!(get("/orders").bearer_auth(&key).send().await?.status() == 200);
     }
     let limited = get("/orders").bearer_auth(&key).send().await?;
-    ensure!(limited.status() == 429, "{}", limited.status());
+    check_limited(limited).await?;
 
     let other = manage(&server, "/api/v1/keys", wish).await?;
     let key = other["secret"].as_str().context("no secret")?.to_owned();
@@ -189,5 +273,85 @@ async fn ac_123_ac_124_ac_132_ac_140_nginx_asks_before_it_lets_through() -> Resu
     server.signal("KILL")?;
     let _ = server.ended().await?;
     ensure!(get("/").bearer_auth(&key).send().await?.status() == 503);
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_123_ac_132_ac_140_caddy_asks_before_it_lets_through() -> Result<()> {
+    let mut server = ServerProcess::start().await?;
+    manage(&server, "/api/v1/scopes", json!({ "name": "orders:read" })).await?;
+    let limit = json!({ "limits": [{ "name": "requests", "count": 3, "period_ms": 3_600_000 }] });
+    let wish = json!({
+        "name": "Orders", "prefix": "sk_live", "scopes": ["orders:read"], "settings": limit,
+    });
+    let issued = manage(&server, "/api/v1/keys", wish.clone()).await?;
+    let key = issued["secret"].as_str().context("no secret")?.to_owned();
+    let id = issued["key"]["id"].as_str().context("no id")?.to_owned();
+    let folder = tempfile::tempdir()?;
+    let behind = service().await?;
+    let (_caddy, port) = caddy(folder.path(), &server, behind, "?scope=orders:read").await?;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let get = |path: &str| client.get(format!("http://127.0.0.1:{port}{path}"));
+
+    let none = get("/orders").send().await?;
+    ensure!(none.status() == 401, "{}", none.status());
+    ensure!(none.headers().get("www-authenticate").is_some());
+    let none: Value = none.json().await?;
+    ensure!(none["code"] == "credentials_missing", "{none}");
+    let good = get("/orders/7")
+        .header("x-api-key", &key)
+        .header("x-keywright-key-id", "somebody-else")
+        .header("x-keywright-owner", "somebody-else")
+        .send()
+        .await?;
+    ensure!(good.status() == 200, "{}", good.status());
+    let text = good.text().await?;
+    let wanted = format!("x-keywright-key-id: {}", id.to_lowercase());
+    ensure!(
+        text.contains(&wanted) && text.contains("x-keywright-scopes: orders:read"),
+        "{text}"
+    );
+    ensure!(
+        !text.contains("somebody-else") && !text.contains("x-api-key"),
+        "{text}"
+    );
+    let url = get(&format!("/orders?key={key}")).send().await?;
+    ensure!(url.status() == 400, "{}", url.status());
+    for _ in 0..2 {
+        let good = get("/orders").bearer_auth(&key).send().await?;
+        ensure!(good.status() == 200, "{}", good.status());
+        ensure!(!good.text().await?.contains("authorization"));
+    }
+    check_limited(get("/orders").bearer_auth(&key).send().await?).await?;
+
+    // A key that may do nothing: what our answer leaves empty is not what the client says.
+    let bare = json!({ "name": "Bare", "prefix": "sk_live", "scopes": [] });
+    let bare = manage(&server, "/api/v1/keys", bare).await?;
+    let secret = bare["secret"].as_str().context("no secret")?;
+    let (_other, any) = caddy(folder.path(), &server, behind, "").await?;
+    let forged = client
+        .get(format!("http://127.0.0.1:{any}/"))
+        .bearer_auth(secret)
+        .header("x-keywright-scopes", "orders:write")
+        .send()
+        .await?;
+    ensure!(forged.status() == 200, "{}", forged.status());
+    let text = forged.text().await?;
+    ensure!(
+        text.contains("x-keywright-key-id") && !text.contains("orders:write"),
+        "{text}"
+    );
+
+    let other = manage(&server, "/api/v1/keys", wish).await?;
+    let key = other["secret"].as_str().context("no secret")?.to_owned();
+    let id = other["key"]["id"].as_str().context("no id")?.to_owned();
+    ensure!(get("/").bearer_auth(&key).send().await?.status() == 200);
+    manage(&server, &format!("/api/v1/keys/{id}/revoke"), json!({})).await?;
+    ensure!(get("/").bearer_auth(&key).send().await?.status() == 401);
+    // Without an answer nobody gets through.
+    server.signal("KILL")?;
+    let _ = server.ended().await?;
+    let alone = get("/").bearer_auth(&key).send().await?.status();
+    ensure!(alone == 502, "{alone}");
     Ok(())
 }

@@ -22,8 +22,8 @@ const DRIVE: &[&str] = &["webkit2gtk-driver", "xdg-utils"];
 /// To drive the interface and sign-ins in a browser, look at the clipboard, and make a file that
 /// nobody may change.
 const BROWSER: &[&str] = &["chromium", "chromium-driver", "e2fsprogs", "xclip"];
-/// The gateway that asks our server before it lets a request through.
-const GATEWAY: &[&str] = &["nginx-light"];
+/// The gateways that ask our server before they let a request through.
+const GATEWAY: &[&str] = &["nginx-light", "caddy"];
 /// Counts rate limits for several servers together.
 const COUNTER: &[&str] = &["redis-server"];
 /// To install the program that throws requests at every route of the API.

@@ -4,6 +4,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use crate::packed::PackedKid;
+
 /// Failures of one source that are answered at once, and so many more in [`FAILURES_PERIOD_MS`].
 pub const FAILURES: u32 = 60;
 /// See [`FAILURES`] (ms).
@@ -46,7 +48,19 @@ impl FailureThrottle {
     /// # Errors
     /// The time to wait (ms, rounded up).
     pub fn check(&self, source: IpAddr, now_us: i64) -> Result<(), u64> {
-        let tat = self.word(source).load(Ordering::Relaxed);
+        self.check_word(self.word(source), now_us)
+    }
+
+    /// The same for a kid that guesses are made at.
+    ///
+    /// # Errors
+    /// The time to wait (ms, rounded up).
+    pub fn check_kid(&self, kid: PackedKid, now_us: i64) -> Result<(), u64> {
+        self.check_word(self.word_of(kid), now_us)
+    }
+
+    fn check_word(&self, word: &AtomicI64, now_us: i64) -> Result<(), u64> {
+        let tat = word.load(Ordering::Relaxed);
         let wait_us = self.ahead(tat, now_us) + self.emission_us - self.tolerance_us;
         if wait_us <= 0 {
             Ok(())
@@ -57,7 +71,15 @@ impl FailureThrottle {
 
     /// Counts a failure of a source at `now_us`.
     pub fn fail(&self, source: IpAddr, now_us: i64) {
-        let word = self.word(source);
+        self.fail_word(self.word(source), now_us);
+    }
+
+    /// Counts a wrong secret of a kid at `now_us`.
+    pub fn fail_kid(&self, kid: PackedKid, now_us: i64) {
+        self.fail_word(self.word_of(kid), now_us);
+    }
+
+    fn fail_word(&self, word: &AtomicI64, now_us: i64) {
         let mut tat = word.load(Ordering::Relaxed);
         loop {
             // Failures beyond the bound (already in flight) do not lengthen the wait without end.
@@ -81,7 +103,11 @@ impl FailureThrottle {
             // ::/32 belongs to nobody.
             IpAddr::V6(address) => (address.to_bits() >> 64) as u64,
         };
-        &self.words[self.hasher.hash_one(network) as usize % WORDS]
+        self.word_of(network)
+    }
+
+    fn word_of(&self, what: impl std::hash::Hash) -> &AtomicI64 {
+        &self.words[self.hasher.hash_one(what) as usize % WORDS]
     }
 }
 

@@ -662,6 +662,13 @@ impl LocalRegistry {
         empty(&self.shared, pause).await;
     }
 
+    /// How many kids the database was asked for because memory could not tell, since the registry was
+    /// opened. Where every key is in memory, nobody makes this grow by asking for what does not exist.
+    #[must_use]
+    pub fn kids_asked_for(&self) -> u64 {
+        self.shared.reader.asked()
+    }
+
     /// How large the memory of keys is.
     #[must_use]
     pub fn index_statistics(&self) -> keywright_index::Statistics {

@@ -82,7 +82,7 @@ pub use schedules::KeySchedule;
 pub use schedules::deliveries::{AfterFailure, Delivery, DeliveryOutcome};
 pub use schedules::notices::{Notice, NoticeSubject};
 pub use schedules::run::{ScheduleRun, ScheduleWork};
-pub use uses::{AlertKind, Caller, UseStatistics};
+pub use uses::{AlertKind, Caller, OTHER_CALLERS, UseStatistics};
 pub use verification::{Verification, VerifyRequest};
 
 /// A registry: the one of this device, or one that nodes of a server share. Cheap to clone; all
@@ -109,6 +109,8 @@ struct Shared {
     index: keywright_index::Index,
     freshness: freshness::Freshness,
     throttle: keywright_index::FailureThrottle,
+    /// Wrong secrets of kids that are there, from places that are throttled already.
+    guesses: keywright_index::FailureThrottle,
     uses: uses::UseRecorder,
     /// Kids whose rows are being stored under a newer pepper.
     rewrites: Mutex<HashSet<String>>,

@@ -199,6 +199,7 @@ impl LocalRegistry {
             client_tokens: crate::people::client_tokens::ClientTokens::default(),
             index: keywright_index::Index::new(),
             throttle: keywright_index::FailureThrottle::default(),
+            guesses: keywright_index::FailureThrottle::default(),
             uses: UseRecorder::default(),
             rewrites: Mutex::default(),
             counts: Mutex::default(),

@@ -1,6 +1,7 @@
 //! Reads of keys that the index does not hold: those that come together become one query, on a
 //! connection that is kept.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sqlx::Any;
@@ -21,6 +22,7 @@ type Question = (String, oneshot::Sender<Result<(), RegistryError>>);
 #[derive(Debug)]
 pub(crate) struct Reader {
     questions: mpsc::Sender<Question>,
+    asked: AtomicU64,
     task: Mutex<Option<AbortHandle>>,
 }
 
@@ -30,6 +32,7 @@ pub(crate) fn reader() -> (Reader, Questions) {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let reader = Reader {
         questions: sender,
+        asked: AtomicU64::new(0),
         task: Mutex::default(),
     };
     (reader, Questions(receiver))
@@ -39,11 +42,17 @@ impl Reader {
     /// Brings the key of a kid into the index, if there is one.
     pub(crate) async fn load(&self, kid: &str) -> Result<(), RegistryError> {
         let (answer, answered) = oneshot::channel();
+        self.asked.fetch_add(1, Ordering::Relaxed);
         let busy = || RegistryError::Store("too many unknown keys are asked for at once".into());
         self.questions
             .try_send((kid.to_owned(), answer))
             .map_err(|_| busy())?;
         answered.await.map_err(|_| busy())?
+    }
+
+    /// Kids that were asked for so far.
+    pub(crate) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Gives the kept connection back, so that the pool can be closed.

@@ -2,17 +2,21 @@
 //! nothing, except the first use of a secret, which is written at once.
 //!
 //! Every use counts for the secret and, by the hour, for who made it: network, agent, route, client
-//! label. The room is bounded; what finds no place is dropped, counted and shown.
+//! label. The room is bounded; what finds no place is dropped, counted and shown. So is the number of
+//! callers of one secret in one hour: agents, labels and paths are whatever a key's holder writes.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::hash::{BuildHasher as _, RandomState};
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use keywright_domain::api_keys::network_of;
 use keywright_index::PackedKid;
+
+use crate::flush::Room;
 
 /// At most this many combinations of secret, hour and caller wait for the next flush.
 const CAPACITY: usize = 200_000;
@@ -20,6 +24,17 @@ const CAPACITY: usize = 200_000;
 const ALERTS: usize = 10_000;
 /// First uses that wait, at most.
 const FIRST_USES: usize = 10_000;
+/// So many callers of one secret are told apart in one hour. Further ones are one: [`OTHER_CALLERS`].
+pub(crate) const CALLERS: usize = 256;
+/// What was required of those is told apart so many times; it is foreign text too.
+pub(crate) const OTHER_REQUIREMENTS: usize = 16;
+/// So many callers of one ended secret are told apart by alerts.
+pub(crate) const ALERT_CALLERS: usize = 64;
+/// What callers beyond these bounds are called, as client label or as an alert's caller. Nobody can
+/// call himself so.
+pub const OTHER_CALLERS: &str = "(other callers)";
+/// What is told of their further requirements. It is none, so whoever judges by it knows nothing.
+pub(crate) const OTHER_SCOPES: &str = "(other scopes)";
 const SHARDS: usize = 16;
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
@@ -39,7 +54,7 @@ pub struct Caller<'a> {
 }
 
 /// A caller as rollups keep it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, sqlx::FromRow)]
 pub(crate) struct CallerText {
     pub(crate) client_label: String,
     pub(crate) network: String,
@@ -50,6 +65,19 @@ pub(crate) struct CallerText {
 }
 
 impl CallerText {
+    /// Whoever came after the bound was reached.
+    pub(crate) fn others(scope: &str) -> Self {
+        Self {
+            client_label: OTHER_CALLERS.to_owned(),
+            scope: scope.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn is_others(&self) -> bool {
+        self.client_label == OTHER_CALLERS
+    }
+
     pub(crate) fn of(caller: &Caller<'_>, scope: &str) -> Self {
         CallerRef::of(caller, scope).to_text()
     }
@@ -111,6 +139,21 @@ impl<'a> CallerRef<'a> {
             scope: Cow::Borrowed(&text.scope),
             origin: Cow::Borrowed(&text.origin),
         }
+    }
+
+    fn others(scope: &'a str) -> Self {
+        Self {
+            client_label: Cow::Borrowed(OTHER_CALLERS),
+            network: NetworkText::of_text(""),
+            agent: Cow::Borrowed(""),
+            route: Cow::Borrowed(""),
+            scope: Cow::Borrowed(scope),
+            origin: Cow::Borrowed(""),
+        }
+    }
+
+    fn is_others(&self) -> bool {
+        self.client_label == OTHER_CALLERS
     }
 
     /// Nothing is known of it.
@@ -218,7 +261,7 @@ fn kept(text: Option<&str>, most: usize) -> Cow<'_, str> {
         let letters = text.chars().filter(|letter| !letter.is_control());
         Cow::Owned(letters.take(most).collect())
     };
-    if text.contains(keywright_domain::api_keys::format::MARKER) {
+    if text.contains(keywright_domain::api_keys::format::MARKER) || text == OTHER_CALLERS {
         return Cow::Borrowed("(redacted)");
     }
     text
@@ -288,6 +331,12 @@ pub struct UseStatistics {
     pub dropped: u64,
     /// Combinations of secret, hour and caller that wait for the next flush.
     pub waiting: usize,
+    /// Alerts that found no place, since the registry was opened.
+    pub alerts_dropped: u64,
+    /// Alerts that wait for the next flush.
+    pub alerts_waiting: usize,
+    /// First uses that could not be written at once and wait for the next flush. None is dropped.
+    pub first_uses_waiting: usize,
 }
 
 /// Uses that are counted together.
@@ -319,16 +368,83 @@ impl Counted {
 struct Shard {
     by_hash: HashMap<u64, Vec<Counted>>,
     length: usize,
+    /// How many callers of a secret and hour are here, by the hash of these two.
+    callers: HashMap<u64, Told>,
+}
+
+/// Who is told apart.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    callers: usize,
+    other_requirements: usize,
+}
+
+impl Told {
+    /// Under which name a new caller is counted, if not under its own.
+    fn instead<'a>(self, caller: &'a CallerRef<'_>) -> Option<CallerRef<'a>> {
+        if !caller.is_others() {
+            return (self.callers >= CALLERS).then(|| CallerRef::others(&caller.scope));
+        }
+        let is_full = self.other_requirements >= OTHER_REQUIREMENTS;
+        (is_full && caller.scope != OTHER_SCOPES).then(|| CallerRef::others(OTHER_SCOPES))
+    }
+
+    fn count(&mut self, caller: &CallerRef<'_>) {
+        if caller.is_others() {
+            self.other_requirements += 1;
+        } else {
+            self.callers += 1;
+        }
+    }
+}
+
+/// Alerts by kind and secret, then by who caused them.
+#[derive(Debug, Default)]
+struct Alerts {
+    by_secret: HashMap<(AlertKind, String), HashMap<String, PendingAlert>>,
+    length: usize,
+}
+
+impl Alerts {
+    /// Counts an alert with the one that is there, or takes it in. Returns whether it found a place.
+    fn add(&mut self, mut alert: PendingAlert) -> bool {
+        let of_secret = match self.by_secret.entry((alert.kind, alert.kid.clone())) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(_) if self.length >= ALERTS => return false,
+            Entry::Vacant(place) => place.insert(HashMap::new()),
+        };
+        if !of_secret.contains_key(&alert.caller) && of_secret.len() >= ALERT_CALLERS {
+            OTHER_CALLERS.clone_into(&mut alert.caller);
+        }
+        // First of all those that are there: a full queue forgets none of them.
+        if let Some(known) = of_secret.get_mut(&alert.caller) {
+            known.count = known.count.saturating_add(alert.count);
+            known.first_at = known.first_at.min(alert.first_at);
+            known.last_at = known.last_at.max(alert.last_at);
+            return true;
+        }
+        if self.length >= ALERTS {
+            return false;
+        }
+        self.length += 1;
+        of_secret.insert(alert.caller.clone(), alert);
+        true
+    }
 }
 
 #[derive(Debug)]
 pub(crate) struct UseRecorder {
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
-    alerts: Mutex<HashMap<(AlertKind, String, String), PendingAlert>>,
-    /// First uses that could not be written at once.
+    alerts: Mutex<Alerts>,
+    /// First uses that could not be written at once: one for a secret at most, and none is dropped.
     first_uses: Mutex<HashMap<String, i64>>,
     dropped: AtomicU64,
+    alerts_dropped: AtomicU64,
+    /// Drops that were written to the log.
+    told: AtomicU64,
+    /// What may be written without asking the database how much it has.
+    pub(crate) room: Arc<Room>,
 }
 
 impl Default for UseRecorder {
@@ -339,6 +455,9 @@ impl Default for UseRecorder {
             alerts: Mutex::default(),
             first_uses: Mutex::default(),
             dropped: AtomicU64::new(0),
+            alerts_dropped: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+            room: Arc::default(),
         }
     }
 }
@@ -370,8 +489,13 @@ impl UseRecorder {
     fn add(&self, kid: PackedKid, hour: i32, caller: &CallerRef<'_>, count: u32, at: i64) {
         // A use says who and for what only where somebody says it: most of the time nothing is there.
         let caller = (!caller.is_silent()).then_some(caller);
-        let hash = self.hasher.hash_one((kid, hour, caller));
-        let mut shard = open(&self.shards[hash as usize % SHARDS]);
+        // All callers of a secret and hour are in one shard, so that they can be counted.
+        let mut hasher = self.hasher.build_hasher();
+        (kid, hour).hash(&mut hasher);
+        let group = hasher.finish();
+        caller.hash(&mut hasher);
+        let hash = hasher.finish();
+        let mut shard = open(&self.shards[group as usize % SHARDS]);
         let found = shard
             .by_hash
             .get_mut(&hash)
@@ -379,19 +503,29 @@ impl UseRecorder {
         if let Some(counted) = found {
             counted.count = counted.count.saturating_add(count);
             counted.last_at = counted.last_at.max(at);
-        } else if shard.length < CAPACITY / SHARDS {
-            let caller = caller.map(|caller| Box::new(caller.to_text()));
-            shard.length += 1;
-            shard.by_hash.entry(hash).or_default().push(Counted {
-                kid,
-                hour,
-                caller,
-                count,
-                last_at: at,
-            });
-        } else {
-            self.dropped.fetch_add(u64::from(count), Ordering::Relaxed);
+            return;
         }
+        let told = shard.callers.get(&group).copied().unwrap_or_default();
+        if let Some(other) = caller.and_then(|caller| told.instead(caller)) {
+            drop(shard);
+            self.add(kid, hour, &other, count, at);
+            return;
+        }
+        if shard.length >= CAPACITY / SHARDS {
+            self.dropped.fetch_add(u64::from(count), Ordering::Relaxed);
+            return;
+        }
+        if let Some(caller) = caller {
+            shard.callers.entry(group).or_default().count(caller);
+        }
+        shard.length += 1;
+        shard.by_hash.entry(hash).or_default().push(Counted {
+            kid,
+            hour,
+            caller: caller.map(|caller| Box::new(caller.to_text())),
+            count,
+            last_at: at,
+        });
     }
 
     pub(crate) fn alert(
@@ -402,25 +536,23 @@ impl UseRecorder {
         caller: &Caller<'_>,
         at: i64,
     ) {
-        let line = CallerText::of(caller, "").line();
-        let mut alerts = open(&self.alerts);
-        if alerts.len() >= ALERTS {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
+        let alert = PendingAlert {
+            kind,
+            key_id: key_id.to_owned(),
+            kid: kid.to_owned(),
+            caller: CallerText::of(caller, "").line(),
+            count: 1,
+            first_at: at,
+            last_at: at,
+        };
+        self.add_alert(&mut open(&self.alerts), alert);
+    }
+
+    fn add_alert(&self, alerts: &mut Alerts, alert: PendingAlert) {
+        let count = u64::try_from(alert.count).unwrap_or(1);
+        if !alerts.add(alert) {
+            self.alerts_dropped.fetch_add(count, Ordering::Relaxed);
         }
-        let alert = alerts
-            .entry((kind, kid.to_owned(), line.clone()))
-            .or_insert_with(|| PendingAlert {
-                kind,
-                key_id: key_id.to_owned(),
-                kid: kid.to_owned(),
-                caller: line,
-                count: 0,
-                first_at: at,
-                last_at: at,
-            });
-        alert.count += 1;
-        alert.last_at = alert.last_at.max(at);
     }
 
     /// A first use that could not be written: the next flush tries again.
@@ -452,7 +584,9 @@ impl UseRecorder {
             (&one.kid, one.hour, &one.caller).cmp(&(&other.kid, other.hour, &other.caller))
         });
         let mut alerts: Vec<_> = std::mem::take(&mut *open(&self.alerts))
+            .by_secret
             .into_values()
+            .flat_map(HashMap::into_values)
             .collect();
         alerts.sort_by(|one, other| {
             (one.kind, &one.kid, &one.caller).cmp(&(other.kind, &other.kid, &other.caller))
@@ -481,19 +615,7 @@ impl UseRecorder {
         }
         let mut alerts = open(&self.alerts);
         for alert in waiting.alerts {
-            let key = (alert.kind, alert.kid.clone(), alert.caller.clone());
-            let is_full = alerts.len() >= ALERTS;
-            match alerts.get_mut(&key) {
-                Some(newer) => {
-                    newer.count += alert.count;
-                    newer.first_at = newer.first_at.min(alert.first_at);
-                }
-                None if is_full => {
-                    let lost = u64::try_from(alert.count).unwrap_or(0);
-                    self.dropped.fetch_add(lost, Ordering::Relaxed);
-                }
-                None => drop(alerts.insert(key, alert)),
-            }
+            self.add_alert(&mut alerts, alert);
         }
         drop(alerts);
         for (kid, at) in waiting.first_uses {
@@ -517,7 +639,17 @@ impl UseRecorder {
         UseStatistics {
             dropped: self.dropped.load(Ordering::Relaxed),
             waiting: self.shards.iter().map(|shard| open(shard).length).sum(),
+            alerts_dropped: self.alerts_dropped.load(Ordering::Relaxed),
+            alerts_waiting: open(&self.alerts).length,
+            first_uses_waiting: open(&self.first_uses).len(),
         }
+    }
+
+    /// Uses and alerts that were dropped since this was last asked.
+    pub(crate) fn newly_dropped(&self) -> u64 {
+        let all =
+            self.dropped.load(Ordering::Relaxed) + self.alerts_dropped.load(Ordering::Relaxed);
+        all.saturating_sub(self.told.swap(all, Ordering::Relaxed))
     }
 }
 
@@ -620,7 +752,8 @@ mod tests {
                 .collect(),
         };
         uses.give_back(waiting);
-        assert_eq!(uses.statistics().dropped, 3 * 2 + 4);
+        let full = uses.statistics();
+        assert_eq!((full.alerts_dropped, full.dropped), (3 * 2, 4));
         // What waits already goes on being counted.
         let again = Waiting {
             alerts: vec![alert(0)],
@@ -629,8 +762,155 @@ mod tests {
         };
         uses.give_back(again);
         let taken = uses.take();
-        assert_eq!(uses.statistics().dropped, 3 * 2 + 4);
+        let full = uses.statistics();
+        assert_eq!((full.alerts_dropped, full.dropped), (3 * 2, 4));
         assert_eq!(taken.alerts.len(), ALERTS);
         assert_eq!(taken.first_uses.len(), FIRST_USES);
+    }
+
+    /// A kid of its own for each number.
+    fn numbered(number: usize) -> PackedKid {
+        kid(&format!("{number:012}"))
+    }
+
+    fn labelled(label: &str) -> Caller<'_> {
+        Caller {
+            client_label: Some(label),
+            ..Caller::default()
+        }
+    }
+
+    #[test]
+    fn a_full_queue_counts_its_drops_goes_on_with_what_it_has_and_keeps_first_uses() {
+        let uses = UseRecorder::default();
+        for number in 0..CAPACITY * 2 {
+            uses.record(numbered(number), &Caller::default(), "", 1);
+        }
+        let full = uses.statistics();
+        assert_eq!(full.waiting, CAPACITY, "bounded");
+        assert_eq!(full.dropped as usize, CAPACITY, "each one is counted");
+        // Everything that is there counts on; nothing that is not finds a place.
+        for number in 0..CAPACITY * 2 {
+            uses.record(numbered(number), &Caller::default(), "", 2);
+        }
+        assert_eq!(uses.statistics().dropped as usize, CAPACITY * 2);
+        for number in 0..1000 {
+            uses.first_use_waits(&format!("{number:012}"), 3);
+        }
+        assert_eq!(uses.statistics().first_uses_waiting, 1000);
+        assert_eq!(uses.newly_dropped() as usize, CAPACITY * 2);
+        assert_eq!(uses.newly_dropped(), 0, "told once");
+        let taken = uses.take();
+        assert_eq!(taken.uses.len(), CAPACITY);
+        assert!(
+            taken
+                .uses
+                .iter()
+                .all(|one| (one.count, one.last_at) == (2, 2))
+        );
+        assert_eq!(taken.first_uses.len(), 1000);
+        // There is room again.
+        uses.record(numbered(CAPACITY * 3), &Caller::default(), "", 4);
+        assert_eq!(uses.statistics().waiting, 1);
+        assert_eq!(uses.statistics().dropped as usize, CAPACITY * 2);
+    }
+
+    #[test]
+    fn full_alerts_count_on_those_that_are_there() {
+        let uses = UseRecorder::default();
+        let alert = |number: usize, label: &str, at: i64| {
+            let kid = format!("{number:012}");
+            let kind = AlertKind::EndedSecretUsed;
+            uses.alert(kind, "key", &kid, &labelled(label), at);
+        };
+        for number in 0..ALERTS + 5 {
+            alert(number, "first", 10);
+        }
+        // Full: a new secret finds no place, and neither does a new caller; a known one does.
+        alert(ALERTS + 9, "first", 11);
+        alert(0, "second", 12);
+        alert(0, "first", 13);
+        let statistics = uses.statistics();
+        assert_eq!(
+            (statistics.alerts_waiting, statistics.alerts_dropped),
+            (ALERTS, 7)
+        );
+        assert_eq!(statistics.dropped, 0, "alerts are no uses");
+        let taken = uses.take();
+        assert_eq!(taken.alerts.len(), ALERTS);
+        let first = &taken.alerts[0];
+        assert_eq!((first.count, first.first_at, first.last_at), (2, 10, 13));
+        // While the database is away they do not grow without end.
+        for number in ALERTS..ALERTS * 2 {
+            alert(number, "first", 20);
+        }
+        uses.give_back(taken);
+        assert_eq!(uses.statistics().alerts_waiting, ALERTS);
+        assert_eq!(uses.statistics().alerts_dropped, 7 + ALERTS as u64 + 1);
+    }
+
+    #[test]
+    fn a_keys_holder_cannot_make_callers_without_end() {
+        let uses = UseRecorder::default();
+        let one = numbered(1);
+        for number in 0..CALLERS * 3 {
+            let label = format!("visitor {number}");
+            uses.record(one, &labelled(&label), "orders:read", 5);
+        }
+        uses.record(one, &labelled("visitor 0"), "orders:read", 6);
+        uses.record(one, &labelled(OTHER_CALLERS), "orders:read", 6);
+        // Another secret, and another hour, have their own.
+        uses.record(numbered(2), &labelled("somebody"), "", 5);
+        uses.record(one, &labelled("somebody"), "", 5 + HOUR_MS);
+        assert_eq!(uses.statistics().waiting, CALLERS + 3);
+        let taken = uses.take();
+        let others: Vec<_> = taken
+            .uses
+            .iter()
+            .filter(|one| one.caller.is_others())
+            .collect();
+        assert_eq!(others.len(), 1);
+        assert_eq!(others[0].caller, CallerText::others("orders:read"));
+        assert_eq!(others[0].count as usize, CALLERS * 2 + 1, "none is lost");
+        let known = taken
+            .uses
+            .iter()
+            .find(|one| one.caller.client_label == "visitor 0");
+        assert_eq!(known.map(|one| one.count), Some(2));
+        assert_eq!(uses.statistics().dropped, 0);
+        // Requirements may be the caller's text too.
+        for number in 0..CALLERS * 2 {
+            uses.record(
+                one,
+                &labelled("x"),
+                &format!("orders:read or x:{number}"),
+                5,
+            );
+        }
+        let taken = uses.take().uses;
+        assert_eq!(taken.len(), CALLERS + OTHER_REQUIREMENTS + 1);
+        let last = taken.iter().find(|one| one.caller.scope == OTHER_SCOPES);
+        let counted = last.map(|one| one.count as usize);
+        assert_eq!(counted, Some(CALLERS - OTHER_REQUIREMENTS));
+        assert!(
+            keywright_domain::scopes::ScopeRequirement::parse(OTHER_SCOPES).is_err(),
+            "it is no requirement"
+        );
+    }
+
+    #[test]
+    fn alerts_of_one_secret_have_so_many_callers_and_then_others() {
+        let uses = UseRecorder::default();
+        let kind = AlertKind::EndedSecretUsed;
+        for number in 0..ALERT_CALLERS * 3 {
+            uses.alert(kind, "key", "k", &labelled(&format!("visitor {number}")), 1);
+        }
+        let alerts = uses.take().alerts;
+        assert_eq!(alerts.len(), ALERT_CALLERS + 1);
+        let others = alerts.iter().find(|one| one.caller == OTHER_CALLERS);
+        assert_eq!(
+            others.map(|one| one.count as usize),
+            Some(ALERT_CALLERS * 2)
+        );
     }
 }

@@ -54,6 +54,13 @@ impl Parts {
         peppers.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// As if the folder of secrets had none. Returns those that were there.
+    #[cfg(test)]
+    pub(crate) fn put_peppers(&self, peppers: Option<Arc<Peppers>>) -> Option<Arc<Peppers>> {
+        let mut known = self.peppers.write().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut known, peppers)
+    }
+
     /// Adds a pepper that keys of another registry came with.
     pub(crate) fn add_pepper(&self, pepper: PepperKey) {
         let mut peppers = self.peppers.write().unwrap_or_else(PoisonError::into_inner);

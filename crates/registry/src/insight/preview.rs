@@ -10,6 +10,7 @@ use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
 
 use super::{CallerIdentity, hour_of};
 use crate::store::preview::ReplayRow;
+use crate::uses::OTHER_CALLERS;
 use crate::{LocalRegistry, RegistryError, store};
 
 /// At most this many keys are looked at together.
@@ -197,11 +198,26 @@ impl<'a> Replay<'a> {
 
     /// What it would do to a use; none: nothing.
     fn effect(&self, row: &ReplayRow) -> Option<PreviewEffect> {
+        if row.client_label == OTHER_CALLERS {
+            return self.effect_on_others(row);
+        }
         match self {
             Self::Revoke => Some(PreviewEffect::Refused(Refusal::Revoked.code())),
             Self::Scopes(scopes) => scope_effect(scopes, &row.scope),
             Self::Networks(list) => network_effect(list, &row.network),
             Self::Origins(list) => origin_effect(list, &row.origin),
+        }
+    }
+}
+
+impl Replay<'_> {
+    /// Callers that were counted together: where they came from is not known any more.
+    fn effect_on_others(&self, row: &ReplayRow) -> Option<PreviewEffect> {
+        match self {
+            Self::Revoke => Some(PreviewEffect::Refused(Refusal::Revoked.code())),
+            Self::Scopes(scopes) => scope_effect(scopes, &row.scope),
+            Self::Networks(list) => (!list.is_empty()).then_some(PreviewEffect::Uncertain),
+            Self::Origins(_) => Some(PreviewEffect::Uncertain),
         }
     }
 }

@@ -68,6 +68,23 @@ pub(crate) async fn list(
     rows.into_iter().map(AlertRow::into_alert).collect()
 }
 
+/// Who caused alerts of a kind by a secret.
+pub(crate) async fn callers(
+    connection: &mut AnyConnection,
+    kind: &str,
+    kid: &str,
+    limit: i64,
+) -> Result<Vec<String>, RegistryError> {
+    Ok(
+        sqlx::query_scalar("SELECT caller FROM alerts WHERE kind = $1 AND kid = $2 LIMIT $3")
+            .bind(kind.to_owned())
+            .bind(kid.to_owned())
+            .bind(limit)
+            .fetch_all(connection)
+            .await?,
+    )
+}
+
 /// Alerts that went on happening since they were told, if that was before a moment; oldest first.
 pub(crate) async fn untold(
     connection: &mut AnyConnection,

@@ -178,6 +178,20 @@ pub(crate) async fn use_once(
     Ok(written.rows_affected() == 1)
 }
 
+pub(crate) async fn was_used(
+    connection: &mut AnyConnection,
+    name: &str,
+    now: i64,
+) -> Result<bool, RegistryError> {
+    let found: Option<(i64,)> =
+        sqlx::query_as("SELECT expires_at FROM used_once WHERE name = $1 AND expires_at >= $2")
+            .bind(name.to_owned())
+            .bind(now)
+            .fetch_optional(connection)
+            .await?;
+    Ok(found.is_some())
+}
+
 /// Removes a batch of what counts no longer. Returns how many rows went.
 pub(crate) async fn prune_used(
     connection: &mut AnyConnection,

@@ -1,12 +1,12 @@
 //! What a flush writes: counts of secrets, rollups by the hour, alerts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use sqlx::AnyConnection;
 
 use super::many;
 use crate::RegistryError;
-use crate::uses::{PendingAlert, Use};
+use crate::uses::{CallerText, OTHER_CALLERS, PendingAlert, Use};
 
 /// Adds uses to their secrets, to the order of lists, and to the rollups.
 pub(crate) async fn add(connection: &mut AnyConnection, uses: &[Use]) -> Result<(), RegistryError> {
@@ -80,6 +80,45 @@ async fn add_to_rollups(connection: &mut AnyConnection, part: &[Use]) -> Result<
     }
     query.execute(connection).await?;
     Ok(())
+}
+
+/// How many callers of a secret and hour have a row of their own. Those without any are not there.
+pub(crate) async fn count_callers(
+    connection: &mut AnyConnection,
+    asked: &[(&str, i64)],
+) -> Result<HashMap<(String, i64), usize>, RegistryError> {
+    let mut counts = HashMap::with_capacity(asked.len());
+    for part in many::parts(asked) {
+        let head = format!(
+            "SELECT r.kid, r.hour, CAST(SUM(CASE WHEN r.client_label = '{OTHER_CALLERS}' THEN 0 ELSE 1 END) \
+             AS BIGINT) FROM (VALUES "
+        );
+        let sql = many::rows(connection, &head, part.len(), 2)
+            + ") AS v JOIN use_rollups r ON r.kid = v.column1 AND r.hour = v.column2 GROUP BY r.kid, r.hour";
+        let mut query = sqlx::query_as::<_, (String, i64, i64)>(sqlx::AssertSqlSafe(sql));
+        for (kid, hour) in part {
+            query = query.bind((*kid).to_owned()).bind(*hour);
+        }
+        for (kid, hour, count) in query.fetch_all(&mut *connection).await? {
+            counts.insert((kid, hour), usize::try_from(count).unwrap_or(0));
+        }
+    }
+    Ok(counts)
+}
+
+/// The callers of a secret in one hour.
+pub(crate) async fn callers(
+    connection: &mut AnyConnection,
+    kid: &str,
+    hour: i64,
+) -> Result<Vec<CallerText>, RegistryError> {
+    Ok(sqlx::query_as(
+        "SELECT client_label, network, agent, route, scope, origin FROM use_rollups WHERE kid = $1 AND hour = $2",
+    )
+    .bind(kid.to_owned())
+    .bind(hour)
+    .fetch_all(connection)
+    .await?)
 }
 
 /// Adds alerts; one that is there counts on and is unseen again.

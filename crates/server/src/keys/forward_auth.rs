@@ -37,6 +37,8 @@ const ANSWERS: [HeaderName; 5] = [
     HeaderName::from_static("x-keywright-scopes"),
     HeaderName::from_static("x-keywright-retires-at"),
 ];
+/// Why not, for gateways that pass on no body of ours.
+const CODE: HeaderName = HeaderName::from_static("x-keywright-code");
 
 /// Verifies the key of a request that a gateway holds back. `scope`, `environment` and `type` (several
 /// with commas) in our own address say what is needed, or headers of these names; never both. Behind
@@ -128,23 +130,30 @@ pub(crate) async fn answer(
     let Err(refused) = &verification.verdict else {
         return Ok(accepted(verification));
     };
-    Err(bearer::refusal(refused, &verification, app.now()))
+    let problem = bearer::refusal(refused, &verification, app.now());
+    let code = HeaderValue::from_static(problem.code);
+    let mut response = problem.into_response();
+    response.headers_mut().insert(CODE, code);
+    Ok(response)
 }
 
 /// Without a query, and without what could be an id in it: routes are counted, not requests.
 fn path_only(address: &str) -> String {
     let path = address.split(['?', '#']).next().unwrap_or("");
+    let is_id = |part: &str| part.len() > 24 || part.bytes().any(|byte| byte.is_ascii_digit());
     path.split('/')
-        .map(|part| {
-            let is_id = part.len() > 24 || part.bytes().any(|byte| byte.is_ascii_digit());
-            if is_id && !part.starts_with('v') {
-                "*"
-            } else {
-                part
-            }
+        .map(|part| match is_id(part) && !is_version(part) {
+            true => "*",
+            false => part,
         })
         .collect::<Vec<_>>()
         .join("/")
+}
+
+/// `v1`, `v2024`: a part of an interface's address and no id.
+fn is_version(part: &str) -> bool {
+    let digits = part.strip_prefix('v').unwrap_or("");
+    (1..=4).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn accepted(verification: Verification) -> Response {
@@ -193,5 +202,16 @@ mod tests {
     fn routes_have_no_ids() {
         assert_eq!(path_only("/v1/orders/1234?x=1"), "/v1/orders/*");
         assert_eq!(path_only("/a/b"), "/a/b");
+        let long = format!("/v{}/x", "a".repeat(30));
+        for (address, route) in [
+            ("/visitor-12345/orders", "/*/orders"),
+            (long.as_str(), "/*/x"),
+            ("/v2024/orders", "/v2024/orders"),
+            ("/v20241128/v/v1a/v1.2", "/*/v/*/*"),
+            ("/V1/visitors/ab7", "/*/visitors/*"),
+            ("", ""),
+        ] {
+            assert_eq!(path_only(address), route, "{address}");
+        }
     }
 }

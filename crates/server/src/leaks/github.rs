@@ -1,9 +1,6 @@
 //! `/github/secret-scanning`: GitHub's reports of keys that were pushed to it (secret scanning partner
 //! program). Each is signed over its raw body (ECDSA, P-256, SHA-256) by a key that GitHub publishes.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
-
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use axum::Json;
 use axum::body::Bytes;
@@ -16,6 +13,7 @@ use keywright_domain::SecretText;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::github_keys::Key;
 use super::report;
 use crate::http::Peer;
 use crate::problem::Problem;
@@ -25,9 +23,10 @@ const KEY_ID: &str = "github-public-key-identifier";
 const SIGNATURE: &str = "github-public-key-signature";
 /// Keys in one report.
 const MOST: usize = 1_000;
-/// A body that came before, within this time, is not seen to again.
-const REMEMBERED_MS: i64 = 24 * 60 * 60 * 1000;
-const MOST_REMEMBERED: usize = 10_000;
+/// A body that was seen to is remembered for so long, in the database: by all nodes, over restarts.
+const REMEMBERED_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+/// What it is remembered as.
+pub(super) const SEEN: &str = "GitHub report";
 
 /// One key that was found.
 #[derive(Deserialize)]
@@ -49,31 +48,6 @@ struct Labelled {
     label: &'static str,
 }
 
-/// Bodies that were seen to.
-#[derive(Debug, Default)]
-pub(super) struct Seen(Mutex<HashMap<[u8; 32], i64>>);
-
-impl Seen {
-    fn knows(&self, body: &[u8; 32], now: i64) -> bool {
-        let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.get(body).is_some_and(|at| now - at < REMEMBERED_MS)
-    }
-
-    fn remember(&self, body: [u8; 32], now: i64) {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if seen.len() >= MOST_REMEMBERED {
-            seen.retain(|_, at| now - *at < REMEMBERED_MS);
-            let oldest = seen.iter().min_by_key(|(_, at)| **at).map(|(one, _)| *one);
-            if seen.len() >= MOST_REMEMBERED
-                && let Some(oldest) = oldest
-            {
-                seen.remove(&oldest);
-            }
-        }
-        seen.insert(body, now);
-    }
-}
-
 fn unsigned() -> Problem {
     Problem::unauthorized(
         "signature_invalid",
@@ -81,10 +55,23 @@ fn unsigned() -> Problem {
     )
 }
 
+fn keys_unavailable(retry_after_s: u64) -> Problem {
+    let mut problem = Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "keys_unavailable",
+        "the keys that GitHub signs with cannot be read now",
+    );
+    problem.retry_after_s = Some(retry_after_s);
+    problem
+}
+
 /// Takes a report.
 ///
+/// One that comes again gets its labels again, and changes nothing: nothing is ended, nobody is told.
+///
 /// # Errors
-/// 401 without a good signature; 503 if the registry does not answer: GitHub tries again.
+/// 401 without a good signature; 503 if GitHub's keys cannot be known, or the registry or its peppers
+/// do not answer: GitHub tries again.
 pub(super) async fn take(
     State(app): State<App>,
     peer: Peer,
@@ -104,25 +91,19 @@ pub(super) async fn take(
     let now = app.now();
     // Each unknown key may be a question to GitHub.
     app.leaks.count("github", peer.address, now)?;
-    let point = app
-        .leaks
-        .github
-        .find(&app.rp.http, keys_url, key_id, now)
-        .await
-        .map_err(|error| {
-            tracing::warn!(%error, "GitHub's keys cannot be read");
-            let detail = "the keys that GitHub signs with cannot be read now";
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "keys_unavailable", detail)
-        })?
-        .ok_or_else(unsigned)?;
+    let found = &app.leaks.github;
+    let point = match found.find(&app.rp.http, keys_url, key_id, now).await {
+        Key::Point(point) => point,
+        Key::NotPublished => return Err(unsigned()),
+        Key::Unknown(retry_after_s) => return Err(keys_unavailable(retry_after_s)),
+    };
     let signature = STANDARD.decode(signature).map_err(|_| unsigned())?;
     UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &point)
         .verify(&body, &signature)
         .map_err(|_| unsigned())?;
-    let digest: [u8; 32] = Sha256::digest(&body).into();
-    if app.leaks.seen.knows(&digest, now) {
-        return Ok(answer(&[]));
-    }
+    let digest = hex(&Sha256::digest(&body));
+    let registry = &app.registry;
+    let was_seen_to = registry.was_used(SEEN, key_id, &digest).await?;
     let matches: Vec<Match> = serde_json::from_slice(&body).map_err(|_| {
         Problem::bad_request(
             "invalid_body",
@@ -142,7 +123,11 @@ pub(super) async fn take(
             (None, source) => source.clone().unwrap_or_default(),
         };
         let token = SecretText::new(found.token);
-        let ours = report::end(&app, "GitHub secret scanning", &token, &seen_in).await?;
+        let ours = if was_seen_to {
+            report::is_ours(&app, &token).await?
+        } else {
+            report::end(&app, "GitHub secret scanning", &token, &seen_in).await?
+        };
         labelled.push(Labelled {
             token_hash,
             token_type: found.kind,
@@ -153,8 +138,12 @@ pub(super) async fn take(
             },
         });
     }
-    // Only now: one that failed half way must be able to come again.
-    app.leaks.seen.remember(digest, now);
+    // Only now: one that failed half way must be able to come again. Two at the same time end the same
+    // secrets, of which each is ended once.
+    if !was_seen_to {
+        let until = now.saturating_add(REMEMBERED_MS);
+        registry.use_once(SEEN, key_id, &digest, until).await?;
+    }
     Ok(answer(&labelled))
 }
 
@@ -162,29 +151,10 @@ fn answer(labelled: &[Labelled]) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(labelled)).into_response()
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bodies_are_remembered_for_a_day_and_not_without_end() {
-        let seen = Seen::default();
-        seen.remember([1; 32], 0);
-        assert!(seen.knows(&[1; 32], REMEMBERED_MS - 1));
-        assert!(!seen.knows(&[1; 32], REMEMBERED_MS));
-        for n in 0..MOST_REMEMBERED + 5 {
-            let mut body = [0; 32];
-            body[..8].copy_from_slice(&n.to_le_bytes());
-            seen.remember(body, i64::try_from(n).unwrap());
-        }
-        assert!(seen.0.lock().unwrap().len() <= MOST_REMEMBERED);
-    }
 }

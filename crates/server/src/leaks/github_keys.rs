@@ -8,11 +8,16 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::Url;
 
-use crate::rp::outbound::{Outbound, OutboundError};
+use crate::rp::outbound::Outbound;
 
 const KEPT_MS: i64 = 60 * 60 * 1000;
 /// A key id that is not among them may be new: GitHub is asked again, but not more often than this.
 const AGAIN_MS: i64 = 60 * 1000;
+/// While GitHub gives no keys, those that are known are good for so long: who asks for its keys in vain
+/// must not be shut out, and a key that GitHub took back must not be good for ever.
+const KEPT_WHILE_FAILING_MS: i64 = 24 * 60 * 60 * 1000;
+/// After it was asked in vain GitHub is left alone for so long.
+const AFTER_FAILURE_MS: i64 = 15 * 1000;
 const MOST: usize = 50;
 /// What stands before the point in the SPKI of a P-256 key (RFC 5480), as everybody writes it.
 const SPKI: [u8; 26] = [
@@ -31,58 +36,111 @@ struct PublishedKey {
     key: String,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Known {
     points: HashMap<String, Vec<u8>>,
-    at: i64,
+    /// When GitHub gave them.
+    at: Option<i64>,
+    /// When it was last asked in vain.
+    failed_at: Option<i64>,
+}
+
+/// What is known of a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    /// Its uncompressed point.
+    Point(Vec<u8>),
+    /// GitHub does not publish it.
+    NotPublished,
+    /// GitHub does not say now; it is asked again in so many seconds.
+    Unknown(u64),
 }
 
 /// The keys that are known.
 #[derive(Debug, Default)]
-pub(super) struct Keys(Mutex<Option<Known>>);
+pub(super) struct Keys(Mutex<Known>);
 
 impl Keys {
-    /// The uncompressed point of a key; none if GitHub does not publish it.
-    ///
-    /// # Errors
-    /// [`OutboundError`] if that cannot be found out.
-    pub(super) async fn find(
-        &self,
-        http: &Outbound,
-        url: &Url,
-        key_id: &str,
-        now: i64,
-    ) -> Result<Option<Vec<u8>>, OutboundError> {
+    /// What is known of a key now. Only an answer that has keys in it takes the place of those that are
+    /// known: while GitHub gives none, the old ones are good for a day.
+    pub(super) async fn find(&self, http: &Outbound, url: &Url, key_id: &str, now: i64) -> Key {
         // Held over the request: many reports at once ask GitHub once.
         let mut known = self.0.lock().await;
-        if let Some(known) = known.as_ref() {
-            let age = now.saturating_sub(known.at);
-            match known.points.get(key_id) {
-                Some(point) if age < KEPT_MS => return Ok(Some(point.clone())),
-                None if age < AGAIN_MS => return Ok(None),
-                _ => {}
+        if let Some(key) = known.without_asking(key_id, now) {
+            return key;
+        }
+        match fetch(http, url).await {
+            Ok(points) => {
+                *known = Known {
+                    points,
+                    at: Some(now),
+                    failed_at: None,
+                };
+                let point = known.points.get(key_id).cloned();
+                point.map_or(Key::NotPublished, Key::Point)
+            }
+            Err(why) => {
+                tracing::warn!(why, "GitHub's keys cannot be read");
+                known.failed_at = Some(now);
+                known.while_failing(key_id, now)
             }
         }
-        let answer = http.get(url, None).await?;
-        let points = if answer.status == 200 {
-            read(&answer.body)
-        } else {
-            tracing::warn!(status = answer.status, "GitHub did not give its keys");
-            HashMap::new()
-        };
-        let point = points.get(key_id).cloned();
-        *known = Some(Known { points, at: now });
-        Ok(point)
     }
 }
 
-fn read(body: &[u8]) -> HashMap<String, Vec<u8>> {
-    let Ok(published) = serde_json::from_slice::<Published>(body) else {
-        return HashMap::new();
-    };
+impl Known {
+    /// None where GitHub has to be asked.
+    fn without_asking(&self, key_id: &str, now: i64) -> Option<Key> {
+        let age = self.at.map(|at| now.saturating_sub(at));
+        match self.points.get(key_id) {
+            Some(point) if age.is_some_and(|age| age < KEPT_MS) => {
+                return Some(Key::Point(point.clone()));
+            }
+            None if age.is_some_and(|age| age < AGAIN_MS) => return Some(Key::NotPublished),
+            _ => {}
+        }
+        let failed = self.failed_at.map(|at| now.saturating_sub(at));
+        let is_asked_again = failed.is_none_or(|age| age >= AFTER_FAILURE_MS);
+        (!is_asked_again).then(|| self.while_failing(key_id, now))
+    }
+
+    fn while_failing(&self, key_id: &str, now: i64) -> Key {
+        let age = self.at.map(|at| now.saturating_sub(at));
+        match self.points.get(key_id) {
+            Some(point) if age.is_some_and(|age| age < KEPT_WHILE_FAILING_MS) => {
+                Key::Point(point.clone())
+            }
+            _ => {
+                let again = self
+                    .failed_at
+                    .unwrap_or(now)
+                    .saturating_add(AFTER_FAILURE_MS);
+                let wait_ms = again.saturating_sub(now).clamp(1000, AFTER_FAILURE_MS);
+                Key::Unknown(wait_ms.unsigned_abs().div_ceil(1000))
+            }
+        }
+    }
+}
+
+async fn fetch(http: &Outbound, url: &Url) -> Result<HashMap<String, Vec<u8>>, String> {
+    let answer = http
+        .get(url, None)
+        .await
+        .map_err(|error| error.to_string())?;
+    if answer.status != 200 {
+        return Err(format!("it answered {}", answer.status));
+    }
+    read(&answer.body).ok_or_else(|| "it gave no list with a key that we can use".to_owned())
+}
+
+/// None if there is no key to be read.
+fn read(body: &[u8]) -> Option<HashMap<String, Vec<u8>>> {
+    let published = serde_json::from_slice::<Published>(body).ok()?;
     let keys = published.public_keys.into_iter().take(MOST);
-    keys.filter_map(|one| Some((one.key_identifier, point(&one.key)?)))
-        .collect()
+    let points: HashMap<_, _> = keys
+        .filter_map(|one| Some((one.key_identifier, point(&one.key)?)))
+        .collect();
+    (!points.is_empty()).then_some(points)
 }
 
 /// The point in a PEM of a P-256 public key.
@@ -117,6 +175,6 @@ mod tests {
         der[20] ^= 1;
         assert_eq!(point(&pem(&der)), None);
         assert_eq!(point("-----BEGIN PUBLIC KEY-----\n!\n"), None);
-        assert!(read(b"[]").is_empty() && read(b"{\"public_keys\":[]}").is_empty());
+        assert!(read(b"[]").is_none() && read(b"{\"public_keys\":[]}").is_none());
     }
 }

@@ -1,16 +1,16 @@
 //! GitHub is imitated by a stub here: keys are published and reports signed as its documentation says.
 //! Nothing was tried against GitHub itself.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _};
+use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{Method, StatusCode};
 use axum::routing::get;
-use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -26,15 +26,20 @@ const SPKI: &str = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE";
 struct GitHub {
     pair: EcdsaKeyPair,
     keys_url: Url,
-    asked: Arc<AtomicU32>,
+    published: Arc<Published>,
 }
 
-async fn keys(State((pem, asked)): State<(String, Arc<AtomicU32>)>) -> Json<Value> {
-    asked.fetch_add(1, Ordering::Relaxed);
-    Json(json!({ "public_keys": [
-        { "key_identifier": KEY_ID, "key": pem, "is_current": true },
-        { "key_identifier": "other", "key": "-----BEGIN PUBLIC KEY-----\nAAAA\n", "is_current": false },
-    ]}))
+/// What the stub answers about its keys.
+struct Published {
+    asked: AtomicU32,
+    status: AtomicU16,
+    body: Mutex<String>,
+}
+
+async fn keys(State(published): State<Arc<Published>>) -> (StatusCode, String) {
+    published.asked.fetch_add(1, Ordering::Relaxed);
+    let status = StatusCode::from_u16(published.status.load(Ordering::Relaxed)).unwrap();
+    (status, published.body.lock().unwrap().clone())
 }
 
 impl GitHub {
@@ -48,10 +53,18 @@ impl GitHub {
             "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
             STANDARD.encode(der)
         );
-        let asked = Arc::new(AtomicU32::new(0));
+        let body = json!({ "public_keys": [
+            { "key_identifier": KEY_ID, "key": pem, "is_current": true },
+            { "key_identifier": "other", "key": "-----BEGIN PUBLIC KEY-----\nAAAA\n", "is_current": false },
+        ]});
+        let published = Arc::new(Published {
+            asked: AtomicU32::new(0),
+            status: AtomicU16::new(200),
+            body: Mutex::new(body.to_string()),
+        });
         let router = Router::new()
             .route("/meta/public_keys/secret_scanning", get(keys))
-            .with_state((pem, Arc::clone(&asked)));
+            .with_state(Arc::clone(&published));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -59,8 +72,18 @@ impl GitHub {
         Self {
             pair,
             keys_url: Url::parse(&keys_url).unwrap(),
-            asked,
+            published,
         }
+    }
+
+    fn asked(&self) -> u32 {
+        self.published.asked.load(Ordering::Relaxed)
+    }
+
+    /// From now on it answers so. Returns what it said before.
+    fn answers(&self, status: u16, body: &str) -> String {
+        self.published.status.store(status, Ordering::Relaxed);
+        std::mem::replace(&mut *self.published.body.lock().unwrap(), body.to_owned())
     }
 
     async fn server(&self) -> TestServer {
@@ -129,10 +152,159 @@ async fn a_signed_report_ends_what_is_ours_and_labels_every_token() {
     assert_eq!(verdict(&server, key).await, "key_revoked");
     let path = format!("/api/v1/keys/{}", issued["key"]["id"].as_str().unwrap());
     assert!(root.ok(Method::GET, &path, Value::Null).await["exposed_at"].is_i64());
-    // The same body again is known, and its token is not labelled for whoever sends it.
+    assert_eq!(github.asked(), 1, "keys are kept");
+}
+
+async fn exposed(server: &TestServer) -> usize {
+    let query = keywright_registry::AuditQuery {
+        limit: 500,
+        ..keywright_registry::AuditQuery::default()
+    };
+    let all = server.registry().list_audit_events(query).await.unwrap();
+    let told = |event: &&keywright_registry::AuditEvent| event.action == "api_key.exposed";
+    all.items.iter().filter(told).count()
+}
+
+#[tokio::test]
+async fn a_report_that_comes_again_gets_its_labels_and_changes_nothing_also_after_a_restart() {
+    let github = GitHub::start().await;
+    let server = github.server().await;
+    let mut root = Root::of(&server).await;
+    let key = root.issue("Billing").await["secret"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let other = root.issue("Other").await["secret"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let body = body(&[&key, "sk_live_nonsense"]);
+    let first = github.report(&server, &body).await;
+    assert_eq!(first.json()[0]["label"], "true_positive");
+    assert_eq!(exposed(&server).await, 1);
+    // Its answer was lost: it comes again, signed anew.
     let again = github.report(&server, &body).await;
-    assert_eq!((again.status, again.text.as_str()), (StatusCode::OK, "[]"));
-    assert_eq!(github.asked.load(Ordering::Relaxed), 1, "keys are kept");
+    assert_eq!((again.status, &again.text), (StatusCode::OK, &first.text));
+    let server = server.again().await;
+    let digest = {
+        use sha2::Digest as _;
+        super::github::hex(&sha2::Sha256::digest(body.as_bytes()))
+    };
+    let seen = server
+        .registry()
+        .was_used(super::github::SEEN, KEY_ID, &digest);
+    assert!(seen.await.unwrap(), "it is remembered by the database");
+    let again = github.report(&server, &body).await;
+    assert_eq!((again.status, &again.text), (StatusCode::OK, &first.text));
+    assert_eq!(exposed(&server).await, 1, "nothing is told again");
+    // What was seen to ends nothing more: a body that is known from elsewhere, for one.
+    let known = self::body(&[&other]);
+    let digest = {
+        use sha2::Digest as _;
+        super::github::hex(&sha2::Sha256::digest(known.as_bytes()))
+    };
+    let until = server.server.app().now() + 1000;
+    let registry = server.registry();
+    let written = registry.use_once(super::github::SEEN, KEY_ID, &digest, until);
+    assert!(written.await.unwrap());
+    let label = github.report(&server, &known).await.json()[0]["label"].clone();
+    assert_eq!(label, "true_positive");
+    assert_eq!(verdict(&server, &other).await, "valid");
+    assert_eq!(exposed(&server).await, 1);
+    // After its time it is seen to like any other.
+    server.pass(2000);
+    github.report(&server, &known).await;
+    assert_eq!(verdict(&server, &other).await, "key_revoked");
+}
+
+#[tokio::test]
+async fn while_github_gives_no_keys_the_known_ones_are_good_and_nothing_else_is_called_wrong() {
+    let github = GitHub::start().await;
+    let server = github.server().await;
+    assert_eq!(github.report(&server, "[]").await.status, StatusCode::OK);
+    let mut asked = 1;
+    for (status, body) in [
+        (500, "{}"),
+        (200, "<html>"),
+        (200, "{\"public_keys\":[]}"),
+        (304, ""),
+    ] {
+        // What is known is an hour old, so GitHub is asked, in vain.
+        server.pass(61 * 60 * 1000);
+        let good = github.answers(status, body);
+        let answer = github.report(&server, "[]").await;
+        assert_eq!(answer.status, StatusCode::OK, "{status} {body}");
+        // A key that is not known may be a new one: nobody can tell now.
+        let unknown = send(&server, "new", &github.sign("[]"), "[]").await;
+        assert_eq!(unknown.status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
+        assert_eq!(unknown.json()["code"], "keys_unavailable");
+        assert_eq!(unknown.header("retry-after"), "15");
+        // What is not signed by the known key is wrong all the same.
+        let wrong = send(&server, KEY_ID, "AAAA", "[]").await;
+        assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+        asked += 1;
+        assert_eq!(github.asked(), asked, "it is left alone for a moment");
+        github.answers(200, &good);
+        // Not at once, but soon: then it is known again what GitHub does not publish.
+        server.pass(15_000);
+        let unknown = send(&server, "new", &github.sign("[]"), "[]").await;
+        assert_eq!(unknown.status, StatusCode::UNAUTHORIZED);
+        asked += 1;
+        assert_eq!(github.asked(), asked);
+    }
+    // What GitHub may have taken back is not good for ever.
+    github.answers(500, "");
+    server.pass(24 * 60 * 60 * 1000);
+    let late = github.report(&server, "[]").await;
+    assert_eq!(late.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(!late.header("retry-after").is_empty());
+}
+
+#[tokio::test]
+async fn without_peppers_nothing_is_called_false_and_reports_wait() {
+    let github = GitHub::start().await;
+    let server = github.server().await;
+    let mut root = Root::of(&server).await;
+    let key = root.issue("Billing").await["secret"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let other = root.issue("Other").await["secret"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let app = server.server.app();
+    let peppers = app.put_peppers(None);
+    assert!(peppers.is_some());
+    let body = body(&[&key]);
+    let answer = github.report(&server, &body).await;
+    assert_eq!(
+        answer.status,
+        StatusCode::SERVICE_UNAVAILABLE,
+        "{}",
+        answer.text
+    );
+    assert!(!answer.header("retry-after").is_empty());
+    // At the other door it is written down.
+    let found = Body::from(json!({ "key": other }).to_string());
+    let kind = [("content-type", "application/json")];
+    let mut browser = server.browser();
+    let answer = browser.send(Method::POST, "/found-key", &kind, found).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    app.put_peppers(peppers);
+    assert_eq!(verdict(&server, &other).await, "valid");
+    let answer = github.report(&server, &body).await;
+    assert_eq!(
+        answer.json()[0]["label"],
+        "true_positive",
+        "{}",
+        answer.text
+    );
+    assert_eq!(verdict(&server, &key).await, "key_revoked");
+    server.pass(10 * 60 * 1000);
+    crate::webhooks::testing::run(&server).await;
+    assert_eq!(verdict(&server, &other).await, "key_revoked");
 }
 
 #[tokio::test]
@@ -168,10 +340,10 @@ async fn what_github_did_not_sign_ends_nothing() {
     }
     assert_eq!(verdict(&server, &key).await, "valid");
     // Unknown ids do not make us ask GitHub again and again.
-    assert_eq!(github.asked.load(Ordering::Relaxed), 1);
+    assert_eq!(github.asked(), 1);
     server.pass(61_000);
     send(&server, "unknown", &good, &body).await;
-    assert_eq!(github.asked.load(Ordering::Relaxed), 2);
+    assert_eq!(github.asked(), 2);
     let nonsense = github.report(&server, "{\"token\":1}").await;
     assert_eq!(nonsense.json()["code"], "invalid_body");
 }
@@ -188,4 +360,5 @@ async fn without_the_setting_there_is_no_such_address_and_without_keys_it_says_s
     let answer = send(&server, KEY_ID, "AAAA", "[]").await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.json()["code"], "keys_unavailable");
+    assert_eq!(answer.header("retry-after"), "15");
 }

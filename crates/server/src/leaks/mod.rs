@@ -44,7 +44,6 @@ pub(crate) struct State {
     of_all: Failures,
     places: Arc<Semaphore>,
     github: github_keys::Keys,
-    seen: github::Seen,
 }
 
 impl State {
@@ -55,7 +54,6 @@ impl State {
             of_all: Failures::new(OF_ALL, WINDOW_MS),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             github: github_keys::Keys::default(),
-            seen: github::Seen::default(),
         })
     }
 

@@ -180,27 +180,36 @@ async fn act(app: &App, by: &str, found: &Found) -> Result<(), RegistryError> {
     Ok(())
 }
 
-/// Ends the secret if it is one of ours. Returns whether it is, in whatever state.
+/// Kid and key of a text that is a secret of ours.
+async fn identify(app: &App, text: &SecretText) -> Result<Option<(Kid, String)>, RegistryError> {
+    // Without peppers nobody knows whose it is: the report waits for them.
+    let peppers = app.peppers().ok_or(RegistryError::PepperMissing)?;
+    let found = app
+        .registry
+        .identify_secret(text.expose(), &peppers)
+        .await?;
+    Ok(found.and_then(|(kid, key_id)| Some((Kid::new(&kid).ok()?, key_id))))
+}
+
+/// Whether it is one of ours, in whatever state. Nothing is ended.
 ///
 /// # Errors
 /// [`RegistryError`]: then nothing is known.
+pub(super) async fn is_ours(app: &App, text: &SecretText) -> Result<bool, RegistryError> {
+    Ok(identify(app, text).await?.is_some())
+}
+
+/// Ends the secret if it is one of ours. Returns whether it is, in whatever state.
+///
+/// # Errors
+/// [`RegistryError`], [`RegistryError::PepperMissing`] where there are no peppers: then nothing is known.
 pub(super) async fn end(
     app: &App,
     by: &str,
     text: &SecretText,
     seen_in: &str,
 ) -> Result<bool, RegistryError> {
-    let Some(peppers) = app.peppers() else {
-        return Ok(false);
-    };
-    let found = app
-        .registry
-        .identify_secret(text.expose(), &peppers)
-        .await?;
-    let Some((kid, key_id)) = found else {
-        return Ok(false);
-    };
-    let Ok(kid) = Kid::new(&kid) else {
+    let Some((kid, key_id)) = identify(app, text).await? else {
         return Ok(false);
     };
     let seen_in = if seen_in.is_empty() {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::sync::OnceLock;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::http::StatusCode;
@@ -112,6 +113,7 @@ pub(crate) struct Metrics {
     database_up: Gauge,
     nodes: Nodes,
     outbox: Outbox,
+    uses: Uses,
 }
 
 /// Messages to others: what waits is in the database, the same for all nodes; attempts are this
@@ -227,6 +229,73 @@ impl Nodes {
     }
 }
 
+/// What verifications leave behind: uses that wait in memory for the next flush, reads of keys.
+#[derive(Default)]
+struct Uses {
+    waiting: Gauge,
+    alerts_waiting: Gauge,
+    first_waiting: Gauge,
+    dropped: Counter,
+    alerts_dropped: Counter,
+    kids_asked_for: Counter,
+}
+
+impl Uses {
+    fn register(&self, registry: &mut Registry) {
+        for (name, help, gauge) in [
+            (
+                "uses_waiting",
+                "Combinations of secret, hour and caller that are not written yet",
+                &self.waiting,
+            ),
+            (
+                "use_alerts_waiting",
+                "Alerts about uses that are not written yet",
+                &self.alerts_waiting,
+            ),
+            (
+                "first_uses_waiting",
+                "First uses of secrets that could not be written at once; none is dropped",
+                &self.first_waiting,
+            ),
+        ] {
+            registry.register(name, help, gauge.clone());
+        }
+        registry.register(
+            "uses_dropped",
+            "Uses that found no place, or may not have been written, and are not counted",
+            self.dropped.clone(),
+        );
+        registry.register(
+            "use_alerts_dropped",
+            "Alerts about uses that found no place",
+            self.alerts_dropped.clone(),
+        );
+        registry.register(
+            "kids_asked_for",
+            "Kids that the database was asked for because memory could not tell",
+            self.kids_asked_for.clone(),
+        );
+    }
+
+    fn look(&self, app: &App) {
+        let known = app.registry.use_statistics();
+        let length = |length: usize| i64::try_from(length).unwrap_or(i64::MAX);
+        self.waiting.set(length(known.waiting));
+        self.alerts_waiting.set(length(known.alerts_waiting));
+        self.first_waiting.set(length(known.first_uses_waiting));
+        // They are counted where they are dropped, and only grow.
+        let same = Ordering::Relaxed;
+        self.dropped.inner().store(known.dropped, same);
+        self.alerts_dropped
+            .inner()
+            .store(known.alerts_dropped, same);
+        self.kids_asked_for
+            .inner()
+            .store(app.registry.kids_asked_for(), same);
+    }
+}
+
 impl fmt::Debug for Metrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Metrics")
@@ -275,6 +344,8 @@ impl Metrics {
         nodes.register(&mut registry);
         let outbox = Outbox::default();
         outbox.register(&mut registry);
+        let uses = Uses::default();
+        uses.register(&mut registry);
         let version = vec![("version", env!("CARGO_PKG_VERSION"))];
         registry.register("build", "The program that runs", Info::new(version));
         Self {
@@ -288,6 +359,7 @@ impl Metrics {
             database_up,
             nodes,
             outbox,
+            uses,
         }
     }
 
@@ -390,6 +462,8 @@ impl Metrics {
 /// Looks at what no request changes: the database and the denials.
 pub(super) async fn look(app: &App) {
     let metrics = &app.operations.metrics;
+    // Before the database is waited for: it is when it is away that uses wait.
+    metrics.uses.look(app);
     let up = health::database_answers(app).await;
     metrics.database_up.set(i64::from(up));
     metrics.nodes.look(app);

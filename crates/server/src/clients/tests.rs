@@ -27,6 +27,10 @@ fn fine(answer: &Answer) -> Value {
 
 /// A root key with these scopes alone.
 async fn narrow(server: &TestServer, root: &mut Program, scopes: &[&str]) -> Program {
+    for name in scopes {
+        let defined = root.send(Method::PUT, "/api/v1/scopes", json!({ "name": name }));
+        fine(&defined.await);
+    }
     let wish = json!({ "name": "Narrow", "prefix": "kw_root", "scopes": scopes });
     let issued = root.issue(wish).await;
     Program {

@@ -1,6 +1,7 @@
 //! Three server processes over one PostgreSQL: receipts, nodes that freeze or die, limits by Redis, a
 //! restart one after the other under load.
 
+mod clocks;
 pub(super) mod cluster;
 mod failover;
 mod partition;
@@ -8,6 +9,7 @@ mod parts;
 mod proxy;
 mod redis;
 mod rolling;
+mod slow;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

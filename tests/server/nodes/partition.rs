@@ -14,11 +14,11 @@ use crate::server::harness::Options;
 use crate::support::postgres::Database;
 
 /// So long after the network is whole again a node is at work.
-const BACK_WITHIN: Duration = Duration::from_secs(12);
-const CUT_OFF: usize = 2;
+pub(super) const BACK_WITHIN: Duration = Duration::from_secs(12);
+pub(super) const CUT_OFF: usize = 2;
 
 /// Three nodes, the last one by way of a relay.
-async fn three() -> Result<(Three, Proxy, Database)> {
+pub(super) async fn three() -> Result<(Three, Proxy, Database)> {
     let database = Database::create().await?;
     let port = url::Url::parse(database.url())?.port().context("no port")?;
     let proxy = Proxy::to(port).await?;
@@ -41,7 +41,7 @@ fn of_node<'a>(receipt: &'a Value, name: &str) -> Result<&'a Value> {
 }
 
 /// Revokes a key on the first node and waits for nobody: when the answer came.
-async fn revoke(three: &Three, id: &str, how: &str) -> Result<(Value, Instant)> {
+pub(super) async fn revoke(three: &Three, id: &str, how: &str) -> Result<(Value, Instant)> {
     let path = format!("/api/v1/keys/{id}/revoke{how}");
     let (status, answer) = three.caller(0).post(&path, &json!({})).await?;
     let answered = Instant::now();
@@ -50,7 +50,7 @@ async fn revoke(three: &Three, id: &str, how: &str) -> Result<(Value, Instant)> 
 }
 
 /// How long after the answer to a revocation a key was let through at the node for the last time.
-async fn let_through_after(
+pub(super) async fn let_through_after(
     three: &Three,
     id: &str,
     secret: &str,

@@ -1,16 +1,20 @@
 //! A relay between nodes and their database, as a balancer in front of PostgreSQL is one: it can lead
-//! elsewhere, and it can fall silent. Silence is what a cut network is for TCP: nothing arrives, nothing
+//! elsewhere, it can be slow, and it can fall silent. Slow is what a far or crowded network is: every
+//! byte comes later, in either direction, and none is lost. Silence is what a cut network is for TCP: nothing arrives, nothing
 //! is refused, nobody is told. Connections that it came over stay dead afterwards, as behind a firewall
 //! that forgot them.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::Result;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 /// How a connection that listens for other nodes' changes calls itself.
 const FEED: &[u8] = b"keywright listen";
@@ -30,6 +34,8 @@ pub(super) enum Cut {
 struct Relay {
     cut: watch::Sender<Cut>,
     port: AtomicU16,
+    /// How much later each byte arrives (ms).
+    later_ms: AtomicU64,
     silenced: AtomicUsize,
 }
 
@@ -49,6 +55,7 @@ impl Proxy {
         let relay = Arc::new(Relay {
             cut: watch::Sender::new(Cut::Nothing),
             port: AtomicU16::new(port),
+            later_ms: AtomicU64::new(0),
             silenced: AtomicUsize::new(0),
         });
         let shared = Arc::clone(&relay);
@@ -77,6 +84,12 @@ impl Proxy {
         self.relay.cut.send_replace(what);
     }
 
+    /// From now on each byte arrives so much later, in either direction.
+    pub(super) fn delay(&self, by: Duration) {
+        let by = u64::try_from(by.as_millis()).unwrap_or(u64::MAX);
+        self.relay.later_ms.store(by, Ordering::Relaxed);
+    }
+
     /// New connections lead elsewhere.
     pub(super) fn lead_to(&self, port: u16) {
         self.relay.port.store(port, Ordering::Relaxed);
@@ -91,6 +104,35 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Bytes on their way, with when they arrive.
+#[derive(Debug, Default)]
+struct OnTheWay(VecDeque<(Instant, Vec<u8>)>);
+
+impl OnTheWay {
+    fn send(&mut self, relay: &Relay, bytes: &[u8]) {
+        let later = Duration::from_millis(relay.later_ms.load(Ordering::Relaxed));
+        // In their order, also when it becomes faster.
+        let before = self.0.back().map(|(at, _)| *at);
+        let at = (Instant::now() + later).max(before.unwrap_or_else(Instant::now));
+        self.0.push_back((at, bytes.to_vec()));
+    }
+
+    /// Waits until something arrives; for ever where nothing is on its way.
+    async fn arrived(&self) {
+        match self.0.front() {
+            Some((at, _)) => tokio::time::sleep_until(*at).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    fn take(&mut self) -> Vec<u8> {
+        self.0
+            .pop_front()
+            .map(|(_, bytes)| bytes)
+            .unwrap_or_default()
     }
 }
 
@@ -111,6 +153,7 @@ async fn carry(relay: Arc<Relay>, mut client: TcpStream) {
     let mut first = Vec::new();
     if let Some(server) = &mut server {
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let (mut to_server, mut to_client) = (OnTheWay::default(), OnTheWay::default());
         while !is_cut(*cut.borrow_and_update(), is_feed) {
             tokio::select! {
                 _ = cut.changed() => {}
@@ -123,13 +166,19 @@ async fn carry(relay: Arc<Relay>, mut client: TcpStream) {
                             break;
                         }
                     }
-                    if server.write_all(&up[..length]).await.is_err() {
+                    to_server.send(&relay, &up[..length]);
+                }
+                () = to_server.arrived() => {
+                    if server.write_all(&to_server.take()).await.is_err() {
                         return;
                     }
                 }
                 read = server.read(&mut down) => {
                     let Ok(length @ 1..) = read else { return };
-                    if client.write_all(&down[..length]).await.is_err() {
+                    to_client.send(&relay, &down[..length]);
+                }
+                () = to_client.arrived() => {
+                    if client.write_all(&to_client.take()).await.is_err() {
                         return;
                     }
                 }

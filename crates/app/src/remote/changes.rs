@@ -180,6 +180,8 @@ impl<C: Credentials> RemoteRegistry<C> {
             Ok(_) | Err(AppError::Registry(_) | AppError::Remote(RemoteError::Refused { .. }))
         ) {
             self.kept().forget_rotation(id, rotation_id);
+        } else {
+            self.kept.forget_rotations_later();
         }
         Ok(Issued {
             key: rotated?,

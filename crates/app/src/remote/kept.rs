@@ -196,8 +196,8 @@ impl Kept {
         rotation_id: &str,
         made: impl FnOnce() -> PlainKey,
     ) -> PlainKey {
+        self.forget_old_rotations();
         let mut rotating = self.rotating();
-        rotating.retain(|one| one.since.elapsed() < WAIT_FOR_OUTCOME);
         let known = rotating
             .iter()
             .find(|one| one.key_id == key_id && one.rotation_id == rotation_id);
@@ -221,6 +221,22 @@ impl Kept {
     pub(super) fn forget_rotation(&self, key_id: &str, rotation_id: &str) {
         self.rotating()
             .retain(|one| one.key_id != key_id || one.rotation_id != rotation_id);
+    }
+
+    fn forget_old_rotations(&self) {
+        self.rotating()
+            .retain(|one| one.since.elapsed() < WAIT_FOR_OUTCOME);
+    }
+
+    /// What came of a rotation is not known: its secret is forgotten later, if nobody asks again.
+    pub(super) fn forget_rotations_later(self: &Arc<Self>) {
+        let kept = Arc::downgrade(self);
+        tokio::spawn(async move {
+            tokio::time::sleep(WAIT_FOR_OUTCOME).await;
+            if let Some(kept) = kept.upgrade() {
+                kept.forget_old_rotations();
+            }
+        });
     }
 
     fn rotating(&self) -> MutexGuard<'_, Vec<Rotating>> {

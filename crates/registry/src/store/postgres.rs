@@ -113,6 +113,7 @@ pub(crate) async fn prepare_search(connection: &mut AnyConnection) -> Result<(),
     sqlx::raw_sql(
         "BEGIN;
          SET LOCAL statement_timeout = 0;
+         SET LOCAL lock_timeout = 0;
          DO $$ BEGIN
             PERFORM pg_advisory_xact_lock(hashtext('keywright'), hashtext('search'));
             IF to_regclass('api_key_search') IS NULL THEN

@@ -219,6 +219,21 @@ const scenarios = {
   },
 
   // Our server is the client; the provider elsewhere has a page for the name and one for consent.
+  // All the way there, up to the answer that the provider sends back by the browser; not opened.
+  async upstream_answer() {
+    const agent = new UserAgent();
+    const until = input.back;
+    let page = await agent.go(`${input.issuer}/rp/authorize?idp=upstream&redirect_uri=/account`);
+    for (let step = 0; step < 4 && page.status !== 0; step += 1) {
+      page = page.body.includes('name="login"')
+        ? await agent.submit(page, { login: input.login, password: 'x' }, { until })
+        : await agent.submit(page, { prompt: 'consent' }, { until });
+    }
+    assert.equal(page.status, 0);
+    const name = agent.cookieNames().find((one) => one.endsWith('login'));
+    return { url: page.url.href, name, cookie: agent.cookie(name) };
+  },
+
   async upstream() {
     const agent = new UserAgent();
     let page = await agent.go(`${input.issuer}/rp/authorize?idp=upstream&redirect_uri=/account`);

@@ -2,21 +2,13 @@
 // keyboard, under axe. Argument: JSON {scenario, issuer, person, shots?, …}. Standard output: one line
 // of JSON.
 import assert from 'node:assert/strict';
-import { mkdir, readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
-import { createRequire } from 'node:module';
-import { chromium } from 'playwright-core';
+import { examine as underAxe, launch, tooWide } from './browser.mjs';
 
 const input = JSON.parse(process.argv[2]);
 const at = (path) => `${input.issuer}${path}`;
-const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
-const browser = await chromium.launch({
-  executablePath: '/usr/lib/chromium/chromium',
-  args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-dev-shm-usage',
-    '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
-    // The one certificate of this test, by its key; every other is checked as always.
-    ...(input.pin ? [`--ignore-certificate-errors-spki-list=${input.pin}`] : [])],
-});
+const browser = await launch(input.pin);
+const examine = (name, page, found) => underAxe(name, page, found, input.shots);
 
 async function signIn(page, where = '/account') {
   await page.goto(at(where));
@@ -32,23 +24,6 @@ const authorize = () => at(`/oauth2/authorize?${new URLSearchParams({
   scope: 'openid profile email', state: 's', nonce: 'n', code_challenge_method: 'S256',
   code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM',
 })}`);
-
-// A page in light and dark under axe; what it finds, by page.
-async function examine(name, page, found) {
-  for (const scheme of ['light', 'dark']) {
-    // Without motion: a colour on its way is not a colour to measure.
-    await page.emulateMedia({ colorScheme: scheme, reducedMotion: 'reduce' });
-    await page.evaluate(axe);
-    const report = await page.evaluate(() => globalThis.axe.run(document, { resultTypes: ['violations'] }));
-    for (const one of report.violations) {
-      found.push(`${name} (${scheme}): ${one.id}: ${one.nodes.map((node) => node.target).join(' ')}`);
-    }
-    if (input.shots) {
-      await mkdir(input.shots, { recursive: true });
-      await page.screenshot({ path: `${input.shots}/${name}-${scheme}.png`, fullPage: true });
-    }
-  }
-}
 
 const scenarios = {
   // Everything a person needs, without any script.
@@ -100,7 +75,7 @@ const scenarios = {
     await signIn(small);
     for (const path of ['/account', '/account/sign-in', '/account/history', '/device']) {
       await small.goto(at(path));
-      const wide = await small.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      const wide = await tooWide(small);
       if (wide > 0) found.push(`${path} is ${wide} px wider than a telephone`);
       await examine(`narrow-${path.slice(1).replaceAll('/', '-')}`, small, found);
     }

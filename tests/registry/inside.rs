@@ -118,10 +118,8 @@ async fn ac_148_a_secret_moves_to_the_newest_pepper_when_it_is_used() -> Result<
         assert_eq!(fixture.registry.count_secrets_under(&one.id).await?, 1);
     }
     // Once the last secret under the old one has ended, it may go.
-    fixture
-        .registry
-        .revoke_api_key(&fixture.actor, &unused.key.id, "done")
-        .await?;
+    let (actor, id) = (&fixture.actor, &unused.key.id);
+    fixture.registry.revoke_api_key(actor, id, "done").await?;
     let uses = fixture.registry.list_peppers().await?;
     let needed = uses.iter().map(|one| (one.id.as_str(), one.is_needed));
     assert!(needed.eq([("pepper-2", true), ("pepper-1", false)]));

@@ -1,5 +1,6 @@
 //! A server of the test's own: its folder, its port, its process.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -10,6 +11,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+
+use super::log_scan;
 
 /// The owner of every server.
 pub(crate) const OWNER: &str = "owner@example.org";
@@ -40,7 +43,8 @@ impl Default for Options {
     }
 }
 
-/// A running server; it ends with this value.
+/// A running server; it ends with this value. A test whose server logged a secret fails then, whatever it was
+/// about (AC-202).
 #[derive(Debug)]
 pub(crate) struct ServerProcess {
     /// Its issuer.
@@ -61,20 +65,7 @@ impl ServerProcess {
 
     /// The same, otherwise.
     pub(crate) async fn with(options: Options) -> Result<Self> {
-        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let scheme = if options.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
-        let mut server = Self {
-            issuer: format!("{scheme}://{}:{port}", options.host),
-            root_key: String::new(),
-            listen: format!("127.0.0.1:{port}"),
-            options,
-            folder: tempfile::tempdir()?,
-            process: None,
-        };
+        let mut server = Self::before_init(options)?;
         let password = server.write("password", PASSWORD)?;
         let mut init = vec!["init", "--issuer", server.issuer.as_str()];
         init.extend(["--admin-email", OWNER, "--admin-password-file"]);
@@ -92,6 +83,45 @@ impl ServerProcess {
         Ok(server)
     }
 
+    /// Serves an empty folder, where nobody is yet: the server, and the code of the set-up that its terminal
+    /// shows.
+    pub(crate) async fn empty() -> Result<(Self, String)> {
+        let mut server = Self::before_init(Options::default())?;
+        server.serve().await?;
+        let shown = async {
+            loop {
+                let terminal = server.logged();
+                let mut lines = terminal
+                    .lines()
+                    .skip_while(|line| !line.contains("/set-up"));
+                if let Some(code) = lines.nth(1) {
+                    return code.trim().to_owned();
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let code = tokio::time::timeout(Duration::from_secs(20), shown).await?;
+        Ok((server, code))
+    }
+
+    fn before_init(options: Options) -> Result<Self> {
+        log_scan::keep_out(PASSWORD);
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let scheme = if options.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        Ok(Self {
+            issuer: format!("{scheme}://{}:{port}", options.host),
+            root_key: String::new(),
+            listen: format!("127.0.0.1:{port}"),
+            options,
+            folder: tempfile::tempdir()?,
+            process: None,
+        })
+    }
+
     /// Its data folder.
     pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
@@ -104,6 +134,9 @@ impl ServerProcess {
 
     /// A file beside the data folder.
     pub(crate) fn write(&self, name: &str, text: &str) -> Result<String> {
+        if name.contains("password") || name.contains("secret") {
+            log_scan::keep_out(text);
+        }
         let path = self.folder.path().join(name);
         std::fs::write(&path, text)?;
         Ok(path.to_str().context("path")?.to_owned())
@@ -143,11 +176,38 @@ impl ServerProcess {
             .output()
             .await?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ok((
-            output.status.success(),
-            text(&output.stdout),
-            text(&output.stderr),
-        ))
+        let (said, complaints) = (text(&output.stdout), text(&output.stderr));
+        // What a command prints once is for whoever ran it; what it complains about lands in journals.
+        said.split_whitespace().for_each(log_scan::keep_out_word);
+        let found = log_scan::findings(&complaints);
+        ensure!(found.is_empty(), "{words:?} told a secret: {found:#?}");
+        Ok((output.status.success(), said, complaints))
+    }
+
+    /// Runs one of its commands and kills it (`kill -9`) after so many microseconds, or lets it end. True if it
+    /// was killed before its end.
+    pub(crate) async fn kill_command(&self, words: &[&str], after_us: Option<u64>) -> Result<bool> {
+        let mut process = Command::new(program()?)
+            .args(words)
+            .arg("--data")
+            .arg(self.data())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let limit = after_us.map_or(Duration::from_secs(60), Duration::from_micros);
+        match tokio::time::timeout(limit, process.wait()).await {
+            Ok(status) => {
+                let status = status?;
+                ensure!(status.success(), "{words:?}: {status}");
+                Ok(false)
+            }
+            Err(_) => {
+                process.kill().await?;
+                Ok(true)
+            }
+        }
     }
 
     /// Serves the folder.
@@ -186,7 +246,15 @@ impl ServerProcess {
         };
         let ready = tokio::time::timeout(Duration::from_secs(30), ready).await??;
         ensure!(ready["issuer"] == self.issuer, "{ready}");
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        let mut out = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("log.stdout"))?;
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                let _ = writeln!(out, "{line}");
+            }
+        });
         self.process = Some(process);
         Ok(())
     }
@@ -249,6 +317,19 @@ impl ServerProcess {
     }
 }
 
+impl Drop for ServerProcess {
+    fn drop(&mut self) {
+        if let Some(process) = &mut self.process {
+            let _ = process.start_kill();
+        }
+        let found = log_scan::findings_in(self.folder.path());
+        // A second panic would abort the other tests; the first one already failed this one.
+        if !found.is_empty() && !std::thread::panicking() {
+            panic!("secrets are in the log (AC-202): {found:#?}");
+        }
+    }
+}
+
 /// The binary that `cargo xtask test` built, beside the tests' own.
 pub(crate) fn program() -> Result<PathBuf> {
     let tests = std::env::current_exe()?;
@@ -273,6 +354,7 @@ pub(crate) async fn peer_with(
     input: &Value,
     variables: &[(&str, &Path)],
 ) -> Result<Value> {
+    log_scan::keep_out_of(input);
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("peers");
     let run = Command::new("node")
         .current_dir(folder)
@@ -289,7 +371,9 @@ pub(crate) async fn peer_with(
         input["scenario"],
         String::from_utf8_lossy(&output.stderr)
     );
-    serde_json::from_slice(&output.stdout).context("no JSON")
+    let answer = serde_json::from_slice(&output.stdout).context("no JSON")?;
+    log_scan::keep_out_of(&answer);
+    Ok(answer)
 }
 
 /// The owner, for scripts.

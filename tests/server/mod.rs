@@ -2,11 +2,13 @@
 //! provider behind it, Chromium, PostgreSQL, signals.
 
 mod commands;
+mod every_page;
 mod gateway;
 mod harness;
 mod https;
 mod kill;
 mod load;
+mod log_scan;
 mod nodes;
 mod pages;
 mod process;

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 
 use super::harness::{OWNER, Options, PASSWORD, ServerProcess, owner, peer};
+use super::log_scan;
 use crate::support::postgres::Database;
 
 const FLOWS: &[&str] = &[
@@ -42,7 +43,9 @@ async fn token(server: &ServerProcess, fields: &[(&str, &str)]) -> Result<(u16, 
         .await?;
     let status = response.status().as_u16();
     let text = response.text().await?;
-    Ok((status, serde_json::from_str(&text).unwrap_or(Value::Null)))
+    let answer = serde_json::from_str(&text).unwrap_or(Value::Null);
+    log_scan::keep_out_of(&answer);
+    Ok((status, answer))
 }
 
 async fn sign_in(server: &ServerProcess) -> Result<Value> {

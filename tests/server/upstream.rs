@@ -9,12 +9,18 @@ use crate::support::peer::{CLIENT_ID, Peer};
 const SECRET: &str = "the-secret-of-our-server-at-its-provider-0123456789";
 
 /// A server that trusts a provider, and the provider.
-async fn start() -> Result<(ServerProcess, Peer)> {
+pub(super) async fn start() -> Result<(ServerProcess, Peer)> {
     let options = Options {
         settings: "allow_private_addresses = true",
         ..Options::default()
     };
     let server = ServerProcess::with(options).await?;
+    let provider = trust_a_provider(&server).await?;
+    Ok((server, provider))
+}
+
+/// A provider that a server trusts from now on.
+pub(super) async fn trust_a_provider(server: &ServerProcess) -> Result<Peer> {
     let provider = Peer::start(json!({
         "clientSecret": SECRET,
         "redirectUris": [server.at("/rp/callback/upstream")],
@@ -40,7 +46,7 @@ async fn start() -> Result<(ServerProcess, Peer)> {
             "true",
         ])
         .await?;
-    Ok((server, provider))
+    Ok(provider)
 }
 
 async fn go(server: &ServerProcess, login: &str) -> Result<Value> {

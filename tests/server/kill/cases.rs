@@ -8,14 +8,16 @@ use serde_json::{Value, json};
 
 use super::access::{self, authorize, code_of, redeem, token};
 use super::person::{Person, field, form};
-use super::{DELAYS, SLOW_DELAYS, Victim, keys};
+use super::{BULK_DELAYS, DELAYS, SLOW_DELAYS, Victim, accounts, key_changes, keys};
 use crate::server::harness::{OWNER, PASSWORD};
 
 type Struck<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
 type Case = fn(&mut Victim, u64) -> Struck<'_>;
+/// A use case, and when it is struck.
+pub(super) type One = (&'static str, Case, &'static [u64]);
 
-/// Every use case, and when it is struck.
-pub(super) const ALL: &[(&str, Case, &[u64])] = &[
+/// Use cases of people and of their clients; of keys, the first three.
+pub(super) const ALL: &[One] = &[
     (
         "sign-in",
         |victim, at| Box::pin(sign_in(victim, at)),
@@ -84,6 +86,94 @@ pub(super) const ALL: &[(&str, Case, &[u64])] = &[
     (
         "revocation of a key",
         |victim, at| Box::pin(keys::revocation(victim, at)),
+        &DELAYS,
+    ),
+];
+
+/// Changes of keys and of what is around them.
+pub(super) const OF_KEYS: &[One] = &[
+    (
+        "switch of a key",
+        |victim, at| Box::pin(key_changes::switch(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "end of an overlap",
+        |victim, at| Box::pin(key_changes::finish(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "roll-back",
+        |victim, at| Box::pin(key_changes::roll_back(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "reissue",
+        |victim, at| Box::pin(key_changes::reissue(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "many keys at once",
+        |victim, at| Box::pin(key_changes::bulk(victim, at)),
+        &BULK_DELAYS,
+    ),
+    (
+        "import",
+        |victim, at| Box::pin(key_changes::import(victim, at)),
+        &BULK_DELAYS,
+    ),
+    (
+        "policy",
+        |victim, at| Box::pin(key_changes::policy(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "webhook",
+        |victim, at| Box::pin(key_changes::webhook(victim, at)),
+        &DELAYS,
+    ),
+];
+
+/// Accounts, other providers, and keys that sign.
+pub(super) const OF_ACCOUNTS: &[One] = &[
+    (
+        "invitation",
+        |victim, at| Box::pin(accounts::invitation(victim, at)),
+        &SLOW_DELAYS,
+    ),
+    (
+        "disabling",
+        |victim, at| Box::pin(accounts::disabling(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "password reset",
+        |victim, at| Box::pin(accounts::password_reset(victim, at)),
+        &SLOW_DELAYS,
+    ),
+    (
+        "login of a browser client",
+        |victim, at| Box::pin(accounts::browser_login(victim, at)),
+        &SLOW_DELAYS,
+    ),
+    (
+        "refresh of a browser client",
+        |victim, at| Box::pin(accounts::browser_refresh(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "pushed request",
+        |victim, at| Box::pin(accounts::pushed(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "answer of a provider",
+        |victim, at| Box::pin(accounts::provider_answer(victim, at)),
+        &BULK_DELAYS,
+    ),
+    (
+        "rotation of signing keys",
+        |victim, at| Box::pin(accounts::signing_keys(victim, at)),
         &DELAYS,
     ),
 ];

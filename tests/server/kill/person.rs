@@ -28,10 +28,15 @@ pub(super) struct Person {
 }
 
 impl Person {
-    /// Somebody who signed in.
+    /// The owner, signed in.
     pub(super) async fn signed_in(victim: &Victim, password: &str) -> Result<Self> {
+        Self::signed_in_as(victim, OWNER, password).await
+    }
+
+    /// Somebody who signed in.
+    pub(super) async fn signed_in_as(victim: &Victim, email: &str, password: &str) -> Result<Self> {
         let mut person = Self::default();
-        let request = person.fill_in_sign_in(victim, password).await?;
+        let request = person.fill_in(victim, email, password).await?;
         let answer = victim.send(request).await?;
         ensure!(
             answer.status == 303,
@@ -43,15 +48,24 @@ impl Person {
         Ok(person)
     }
 
-    /// The form of the sign-in page, filled in.
+    /// The form of the sign-in page, filled in by the owner.
     pub(super) async fn fill_in_sign_in(
         &mut self,
         victim: &Victim,
         password: &str,
     ) -> Result<reqwest::RequestBuilder> {
+        self.fill_in(victim, OWNER, password).await
+    }
+
+    async fn fill_in(
+        &mut self,
+        victim: &Victim,
+        email: &str,
+        password: &str,
+    ) -> Result<reqwest::RequestBuilder> {
         self.page(victim, "/sign-in").await?;
         let fields = [
-            ("email", OWNER),
+            ("email", email),
             ("password", password),
             ("return_to", "/account"),
         ];
@@ -93,6 +107,25 @@ impl Person {
             .body(form(&fields))
     }
 
+    /// A request of a page of ours to the API.
+    pub(super) fn json(
+        &self,
+        victim: &Victim,
+        method: reqwest::Method,
+        path: &str,
+        body: &serde_json::Value,
+    ) -> reqwest::RequestBuilder {
+        let token = self.cookies.get("csrf_token").cloned().unwrap_or_default();
+        let request = victim.client.request(method, victim.server.at(path));
+        request
+            .header("cookie", self.header())
+            .header("origin", "null")
+            .header("sec-fetch-site", "same-origin")
+            .header("x-csrf-token", token)
+            .header("content-type", "application/json")
+            .body(body.to_string())
+    }
+
     /// Whether the session of this browser is good.
     pub(super) async fn is_signed_in(&self, victim: &Victim) -> Result<bool> {
         let answer = victim.send(self.get(victim, "/auth/session")).await?;
@@ -119,7 +152,13 @@ impl Person {
         }
     }
 
-    fn header(&self) -> String {
+    /// Has a cookie that another program obtained.
+    pub(super) fn set(&mut self, name: &str, value: &str) {
+        self.cookies.insert(name.to_owned(), value.to_owned());
+    }
+
+    /// All cookies, as they are sent.
+    pub(super) fn header(&self) -> String {
         let pairs = self
             .cookies
             .iter()

@@ -71,7 +71,7 @@ fn application(app: &App, visitor: &Visitor, view: &ApplicationView) -> Markup {
             }
             form method="post" action=(action) {
                 (csrf_field(visitor.csrf()))
-                button type="submit" aria-label=(format!("Remove the access of {}", view.name)) {
+                button type="submit" aria-label=(format!("Remove access of {}", view.name)) {
                     "Remove access"
                 }
             }

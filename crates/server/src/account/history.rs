@@ -12,6 +12,7 @@ use crate::server::App;
 use crate::sessions::views::SignInView;
 
 const ROWS: u32 = 50;
+const COLUMNS: [&str; 5] = ["When", "What", "How", "Device", "Address"];
 
 /// The page.
 pub(super) async fn show(State(app): State<App>, visitor: Visitor) -> Response {
@@ -28,32 +29,38 @@ async fn render(app: &App, visitor: &Visitor) -> Result<Response, Problem> {
         h1 { "History" }
         (tabs(app, "/account/history"))
         p { "Every attempt to sign in to your account, newest first. Times are UTC." }
-        div.scroll {
-            table {
-                thead { tr {
-                    th scope="col" { "When" }
-                    th scope="col" { "What" }
-                    th scope="col" { "How" }
-                    th scope="col" { "Device" }
-                    th scope="col" { "Address" }
-                } }
-                tbody {
-                    @for row in &rows { tr {
-                        td { (dates::shown(row.at)) }
-                        td {
-                            @if row.succeeded { "Signed in" } @else {
-                                span.badge.danger { "Refused" } " " span.muted { (row.outcome) }
-                            }
-                            @if new.sign_ins.contains(&row.id) { " " span.badge.warn { "New device" } }
+        // On a telephone each row stands as a block. The roles keep it a table for those who hear it.
+        table.stacked role="table" {
+            thead role="rowgroup" { tr role="row" {
+                @for title in COLUMNS { th scope="col" role="columnheader" { (title) } }
+            } }
+            tbody role="rowgroup" {
+                @for row in &rows { tr role="row" {
+                    td role="cell" data-title=(COLUMNS[0]) { (dates::shown(row.at)) }
+                    td role="cell" data-title=(COLUMNS[1]) {
+                        @if row.succeeded { "Signed in" } @else {
+                            span.badge.danger { "Refused" } " " span.muted { (why(&row.outcome)) }
                         }
-                        td { (row.method) }
-                        td { (row.device.shown()) }
-                        td { (row.address) }
-                    } }
-                }
+                        @if new.sign_ins.contains(&row.id) { " " span.badge.warn { "New device" } }
+                    }
+                    td role="cell" data-title=(COLUMNS[2]) { (row.method) }
+                    td role="cell" data-title=(COLUMNS[3]) { (row.device.shown()) }
+                    td role="cell" data-title=(COLUMNS[4]) { (row.address) }
+                } }
             }
         }
         (further(&app.settings.path("/account/history"), next.as_deref()))
     };
     Ok(visitor.page(app, Page::new("History", content).wide()))
+}
+
+/// Why somebody was refused, in plain words where there are some for it.
+fn why(outcome: &str) -> &str {
+    match outcome {
+        "credentials_invalid" => "wrong password",
+        "code_invalid" => "wrong code",
+        "user_disabled" => "the account is disabled",
+        "idp_access_denied" => "not allowed at the provider",
+        other => other,
+    }
 }

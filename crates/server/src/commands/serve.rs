@@ -135,6 +135,9 @@ impl Serve {
             let (server, end) = (server.clone(), end.clone());
             tokio::spawn(async move { serve_machines(&server, listener, end).await });
         }
+        // Before it says that it is there: whoever read that may end it, and it ends well.
+        let stop = CancellationToken::new();
+        stop_on_signal(stop.clone())?;
         let ready = json!({
             "ready": true,
             "issuer": issuer,
@@ -146,8 +149,6 @@ impl Serve {
             eprintln!("nobody is here yet: open {issuer}/set-up and enter this code");
             eprintln!("    {}", code.expose());
         }
-        let stop = CancellationToken::new();
-        stop_on_signal(stop.clone())?;
         serve(&server, listener, stop).await?;
         end.cancel();
         server.close().await;

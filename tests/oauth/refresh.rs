@@ -415,3 +415,35 @@ async fn ac_165_an_entry_deleted_outside() -> Result<()> {
     assert_eq!(issuer.token_requests("refresh_token"), 0);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ac_087_a_refresh_on_its_way_does_not_overwrite_a_new_sign_in() -> Result<()> {
+    in_session!(Unlocked);
+    let (issuer, test, account) = signed_in().await?;
+    // In this process and in another one.
+    for other in [None, Some(test.again(Person::Looks)?)] {
+        let before = issuer.token_requests("refresh_token");
+        issuer.change(|tricks| tricks.token = TokenTrick::SlowAnswer);
+        let app = other.as_ref().map_or(&test.app, |other| &other.app).clone();
+        let id = account.id.clone();
+        let refreshing = tokio::spawn(async move { app.refresh_account(id).await });
+        until("the refresh at the provider", async || {
+            (issuer.token_requests("refresh_token") > before).then_some(())
+        })
+        .await?;
+        let again = test.sign_in(&issuer.issuer).await?;
+        assert_eq!(
+            (again.id, again.status),
+            (account.id.clone(), AccountStatus::SignedIn)
+        );
+        refreshing.await??;
+        assert_eq!(
+            test.in_keychain(&account).await?,
+            Some(issuer.refresh_token()),
+            "the newest token is the one that is kept"
+        );
+    }
+    let fresh = test.app.refresh_account(account.id).await?;
+    assert_eq!(fresh.status, AccountStatus::SignedIn);
+    Ok(())
+}

@@ -1,14 +1,15 @@
 //! Signing out here, there, and where one of the two cannot be reached.
 
 use anyhow::Result;
-use keywright_protocol::accounts::SignOutView;
+use keywright_protocol::accounts::{AccountStatus, SignInRequest, SignOutView};
 use serde_json::json;
 
-use crate::support::app::TestApp;
+use crate::support::app::{TestApp, request};
 use crate::support::bad_issuer::BadIssuer;
 use crate::support::browser::Person;
 use crate::support::peer::Peer;
 use crate::support::session::in_session;
+use crate::support::until;
 
 fn note(view: &SignOutView) -> &str {
     view.revocation_note
@@ -109,5 +110,48 @@ async fn ac_097_both_tokens_are_revoked_and_the_refresh_token_first() -> Result<
             pair("at-canary-1", "access_token")
         ]
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signing_in_again_ends_the_sign_in_before_at_a_keywright_server() -> Result<()> {
+    in_session!(Unlocked);
+    for (revocation, provider_id, revoked) in [
+        (200, "keywright", vec!["rt-canary-1"]),
+        // What cannot be revoked costs nobody their sign-in.
+        (503, "keywright", vec!["rt-canary-1"]),
+        // Elsewhere that could end the new one too.
+        (200, "openid", vec![]),
+    ] {
+        let issuer = BadIssuer::with(|tricks| tricks.revocation = Some(revocation)).await?;
+        let test = TestApp::new(Person::Approves("ada"))?;
+        let asked = || SignInRequest {
+            provider_id: provider_id.to_owned(),
+            ..request(&issuer.issuer)
+        };
+        let first = test.app.sign_in(asked()).await?;
+        let again = test.app.sign_in(asked()).await?;
+        assert_eq!(
+            (first.id, again.status),
+            (again.id.clone(), AccountStatus::SignedIn)
+        );
+        let newest = test.in_keychain(&again).await?;
+        assert_eq!(newest, Some(issuer.refresh_token()));
+        let told = async || {
+            let all = issuer.seen("/revoke");
+            let tokens = all.iter().map(|seen| seen.form["token"].clone());
+            tokens.collect::<Vec<_>>()
+        };
+        if revoked.is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        } else {
+            until("the revocation", async || {
+                (!told().await.is_empty()).then_some(())
+            })
+            .await?;
+        }
+        assert_eq!(told().await, revoked, "{provider_id} {revocation}");
+        assert_eq!(test.in_keychain(&again).await?, newest);
+    }
     Ok(())
 }

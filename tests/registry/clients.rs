@@ -9,8 +9,8 @@ use keywright_domain::people::{
 use keywright_registry::AuditQuery;
 use keywright_registry::outbox::Channel;
 use keywright_registry::people::{
-    CodeOutcome, DeviceOutcome, DevicePoll, Logout, NewDeviceRequest, NewRegistrationToken,
-    PeopleRetention, User,
+    CodeOutcome, DeviceOutcome, DevicePoll, Logout, NamedResource, NewDeviceRequest,
+    NewRegistrationToken, PeopleRetention, User,
 };
 
 use super::START;
@@ -151,7 +151,9 @@ async fn ac_094_ac_095_revocation_ends_the_grant_and_denies_its_access_tokens() 
     registry
         .deny_access_token(actor, "one", START + 900_000)
         .await?;
-    registry.deny_access_token(actor, "gone", START).await?;
+    registry
+        .deny_access_token(actor, "gone", START - 30_000)
+        .await?;
     let denied = registry.list_denials(None, 1).await?;
     let rest = registry
         .list_denials(denied.next_cursor.as_deref(), 10)
@@ -159,7 +161,7 @@ async fn ac_094_ac_095_revocation_ends_the_grant_and_denies_its_access_tokens() 
         .items;
     assert_eq!(denied.items.len() + rest.len(), 2);
     assert!(registry.is_access_denied("one", "", "").await?);
-    fixture.set_clock(START + 900_000);
+    fixture.set_clock(START + 930_000);
     assert!(
         !registry.is_access_denied("one", "", "").await?,
         "it has expired by itself"
@@ -205,10 +207,10 @@ async fn consent_is_remembered_added_to_and_taken_back_with_its_grants() -> Resu
     let (fixture, ada) = ready().await?;
     let (registry, actor) = (&fixture.registry, &fixture.actor);
     registry
-        .give_consent(actor, &ada.id, "app", &scopes("openid"))
+        .give_consent(actor, &ada.id, "app", None, &scopes("openid"))
         .await?;
     let both = registry
-        .give_consent(actor, &ada.id, "app", &scopes("email"))
+        .give_consent(actor, &ada.id, "app", None, &scopes("email"))
         .await?;
     assert_eq!(both.scopes, scopes("openid email"));
     granted(&fixture, &ada, None).await?;
@@ -227,7 +229,7 @@ async fn consent_is_remembered_added_to_and_taken_back_with_its_grants() -> Resu
     assert_eq!(registry.find_consent(&ada.id, "app").await?, None);
     assert_eq!(refreshed(&fixture, "r0", "r1").await?, "revoked");
     let anew = registry
-        .give_consent(actor, &ada.id, "app", &scopes("email"))
+        .give_consent(actor, &ada.id, "app", None, &scopes("email"))
         .await?;
     assert_eq!(anew.scopes, scopes("email"), "what was taken back stays so");
     Ok(())
@@ -300,6 +302,126 @@ async fn s50_a_session_ends_with_the_message_of_it_or_not_at_all() -> Result<()>
     Ok(())
 }
 
+#[tokio::test]
+async fn s59_consent_is_for_the_resource_it_was_given_for() -> Result<()> {
+    const API: &str = "https://api.example.com";
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let allowed = async |resource: Option<&str>| -> Result<Option<String>> {
+        let found = registry.find_consented_scopes(&ada.id, "app", resource);
+        Ok(found.await?.map(|scopes| scopes.to_string()))
+    };
+    assert_eq!(allowed(None).await?, None);
+    for (resource, given) in [
+        (Some(API), "openid"),
+        (None, "email"),
+        (Some(API), "profile"),
+    ] {
+        let given = scopes(given);
+        registry
+            .give_consent(actor, &ada.id, "app", resource, &given)
+            .await?;
+    }
+    assert_eq!(allowed(None).await?.as_deref(), Some("email"));
+    assert_eq!(allowed(Some(API)).await?.as_deref(), Some("openid profile"));
+    assert_eq!(allowed(Some("https://other.example.com")).await?, None);
+    // One line on the person's page, with everything.
+    let all = registry.list_consents(&ada.id, None, 10).await?.items;
+    assert_eq!(all.len(), 1);
+    assert_eq!(all[0].scopes, scopes("email openid profile"));
+    registry.revoke_consent(actor, &ada.id, "app").await?;
+    assert_eq!(
+        (allowed(None).await?, allowed(Some(API)).await?),
+        (None, None)
+    );
+    registry
+        .give_consent(actor, &ada.id, "app", None, &scopes("openid"))
+        .await?;
+    assert_eq!(
+        allowed(Some(API)).await?,
+        None,
+        "what was taken back stays so"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_let_in_and_not_fetched_yet_ends_with_the_access() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    // With a consent that is remembered and without one: devices are let in without.
+    for (round, consent) in [("a", true), ("b", false)] {
+        let name = |what: &str| format!("{what} {round}");
+        if consent {
+            registry
+                .give_consent(actor, &ada.id, "app", None, &scopes("openid"))
+                .await?;
+        }
+        let code = new_code(&ada, &name("code"), None);
+        registry.issue_code(actor, &code).await?;
+        let request = registry.start_device(&device(&name("device"))).await?;
+        registry
+            .decide_device(actor, &request.user_code, &ada.id, None, true)
+            .await?;
+        let waiting = registry.start_device(&device(&name("waiting"))).await?;
+        registry.revoke_consent(actor, &ada.id, "app").await?;
+        assert_eq!(
+            registry.redeem_code(&exchange(&name("code"), "x")).await?,
+            CodeOutcome::Refused(GrantRefusal::Unknown)
+        );
+        assert_eq!(
+            registry.poll_device(&poll(&name("device"), "x")).await?,
+            DeviceOutcome::Refused(GrantRefusal::Unknown)
+        );
+        // What nobody decided is nobody's yet.
+        registry.find_device(&waiting.user_code).await?;
+        let last = fixture.actions().await?.pop();
+        assert_eq!(last.as_deref(), Some("consent.revoked"));
+    }
+    // Nothing to take back is nothing that happened.
+    let before = fixture.actions().await?.len();
+    let nothing = registry.revoke_consent(actor, &ada.id, "app").await?;
+    assert!(nothing.is_none_or(|ended| ended.grants == 0 && ended.told == 0));
+    assert_eq!(fixture.actions().await?.len(), before);
+    Ok(())
+}
+
+#[tokio::test]
+async fn s59_a_poll_that_names_another_resource_changes_nothing() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let asked = NewDeviceRequest {
+        resource: Some("https://api.example.com".to_owned()),
+        ..device("d")
+    };
+    let request = registry.start_device(&asked).await?;
+    registry
+        .decide_device(actor, &request.user_code, &ada.id, None, true)
+        .await?;
+    let named = |resource: NamedResource| DevicePoll {
+        resource,
+        ..poll("d", "r")
+    };
+    for other in ["https://other.example.com", ""] {
+        let resource = match other {
+            "" => NamedResource::Own,
+            other => NamedResource::Other(other.to_owned()),
+        };
+        let outcome = registry.poll_device(&named(resource)).await?;
+        assert_eq!(outcome, DeviceOutcome::OtherResource);
+    }
+    let right = named(NamedResource::Other("https://api.example.com".to_owned()));
+    let outcome = registry.poll_device(&right).await?;
+    let DeviceOutcome::Redeemed(grant) = outcome else {
+        panic!("{outcome:?}")
+    };
+    assert_eq!(
+        grant.grant.resource.as_deref(),
+        Some("https://api.example.com")
+    );
+    Ok(())
+}
+
 fn device(code: &str) -> NewDeviceRequest {
     NewDeviceRequest {
         digest: token(code),
@@ -317,6 +439,7 @@ fn poll(code: &str, refresh: &str) -> DevicePoll {
     DevicePoll {
         digest: token(code),
         client_id: "app".to_owned(),
+        resource: NamedResource::Unnamed,
         dpop_jkt: None,
         refresh_token: token(refresh),
         lives: RefreshLives::default(),
@@ -510,7 +633,7 @@ async fn s60_what_a_client_was_given_ends_with_it_and_its_id_is_free() -> Result
     assert!(denied(&next).await? && !denied(&series().await?).await?);
 
     registry
-        .give_consent(actor, &ada.id, "app", &scopes("openid"))
+        .give_consent(actor, &ada.id, "app", None, &scopes("openid"))
         .await?;
     grant_of(&fixture, &ada, "second", "q0", None).await?;
     let last = series().await?;

@@ -431,3 +431,66 @@ async fn ac_089_idle_and_absolute_ages_end_a_family() -> Result<()> {
     assert_eq!(refreshed(&fixture, "r4", "r5").await?, "expired");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_used_code_of_somebody_else_takes_nothing_from_its_client() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let registry = &fixture.registry;
+    let grant = grant_of(&fixture, &ada, "code", "r0", None).await?;
+    let before = fixture.actions().await?.len();
+    for stranger in ["web", "nobody"] {
+        let request = CodeRequest {
+            client_id: stranger.to_owned(),
+            ..exchange("code", "x")
+        };
+        let outcome = registry.redeem_code(&request).await?;
+        assert_eq!(outcome, CodeOutcome::Refused(GrantRefusal::OtherClient));
+    }
+    assert_eq!(registry.find_grant(&grant.id).await?.revoked_at, None);
+    assert_eq!(fixture.actions().await?.len(), before, "nothing happened");
+    assert_eq!(refreshed(&fixture, "r0", "r1").await?, "rotated");
+    // Its own client is not so lucky (AC-053).
+    registry.redeem_code(&exchange("code", "x")).await?;
+    assert_eq!(refreshed(&fixture, "r1", "r2").await?, "revoked");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_denied_stays_so_until_no_token_is_taken_any_more() -> Result<()> {
+    // An access token of an hour is taken for half a minute more, and another node may sign with the
+    // key before for a minute.
+    const LAST_MS: i64 = 3_600_000 + 60_000 + 30_000;
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let session = super::people::session(&fixture, &ada, "one").await?;
+    let alone = granted(&fixture, &ada, None).await?;
+    grant_of(&fixture, &ada, "c", "q0", Some(&session.id)).await?;
+    registry
+        .revoke_grant(actor, &alone.id, EndReason::EndedByUser)
+        .await?;
+    registry
+        .end_all_sessions(actor, &ada.id, EndReason::EndedByUser)
+        .await?;
+    registry
+        .deny_access_token(actor, "one", START + 900_000)
+        .await?;
+    let denied = async || -> Result<(bool, bool, bool)> {
+        Ok((
+            registry.is_access_denied("", "", &alone.id).await?,
+            registry.is_access_denied("", &session.id, "").await?,
+            registry.is_access_denied("one", "", "").await?,
+        ))
+    };
+    fixture.set_clock(START + 900_000 + 29_999);
+    assert_eq!(denied().await?, (true, true, true));
+    fixture.set_clock(START + LAST_MS - 1);
+    assert_eq!(denied().await?, (true, true, false));
+    fixture.set_clock(START + LAST_MS);
+    assert_eq!(denied().await?, (false, false, false));
+    // A token that says it is over is taken still: it can be denied.
+    registry
+        .deny_access_token(actor, "late", START + LAST_MS - 29_999)
+        .await?;
+    assert!(registry.is_access_denied("late", "", "").await?);
+    Ok(())
+}

@@ -296,11 +296,10 @@ async fn whatever_is_one_write_is_done_once_under_a_name_on_every_node() -> Resu
     assert_eq!((made.len(), before.len()), (1, 23));
     assert!(before.iter().all(|id| *id == made[0]), "{before:?}");
     assert_eq!(other.list_webhooks().await?.len(), 1);
-    let reused = under(&other, "a", 2).add_webhook(actor, &hook("https://b.example/"));
-    assert!(matches!(
-        reused.await,
-        Err(RegistryError::IdempotencyKeyReused)
-    ));
+    let reused = under(&other, "a", 2)
+        .add_webhook(actor, &hook("https://b.example/"))
+        .await;
+    assert!(matches!(reused, Err(RegistryError::IdempotencyKeyReused)));
     // A refusal is not remembered: what it wrote is undone with the name.
     let none = under(&other, "b", 1).remove_webhook(actor, "nobody").await;
     assert!(matches!(none, Err(RegistryError::WebhookNotFound)));

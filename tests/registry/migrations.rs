@@ -13,6 +13,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, Connection};
 
 use super::model::{check_chain, folder};
+use super::on_sqlite::grants;
 use super::{Fixture, Kind, START, pepper, rand_text};
 use crate::support::postgres::Database;
 
@@ -494,8 +495,13 @@ async fn back_to_4(file: &Path, plain: &Path) -> Result<()> {
 
 #[tokio::test]
 async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
-    let fixture = Fixture::on(Kind::Sqlite).await?;
+    let (fixture, ada) = grants::ready().await?;
     let issued = fixture.issue("old").await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let allowed = grants::scopes("openid");
+    registry
+        .give_consent(actor, &ada.id, "app", None, &allowed)
+        .await?;
     fixture.registry.close().await;
     let file = fixture.file();
     back_to_4(&file, &file.with_file_name("four.db")).await?;
@@ -510,6 +516,13 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
     );
     assert_eq!(code(&opened, issued.plain.text().expose()).await?, "valid");
     assert!(opened.claim_job("tidy", 1000).await?);
+    // 14: what was allowed before resources were remembered counts for the own API.
+    for (resource, allowed) in [(None, true), (Some("https://api.example.com"), false)] {
+        let found = opened
+            .find_consented_scopes(&ada.id, "app", resource)
+            .await?;
+        assert_eq!(found.is_some(), allowed, "{resource:?}");
+    }
     assert!(opened.use_once("dpop", "k", "p", fixture.now() + 1).await?);
     opened.close().await;
     Ok(())

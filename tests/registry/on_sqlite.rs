@@ -18,7 +18,7 @@ mod clients;
 #[path = "contract.rs"]
 mod contract;
 #[path = "grants.rs"]
-mod grants;
+pub(crate) mod grants;
 #[path = "hygiene_sweep.rs"]
 mod hygiene_sweep;
 #[path = "inside.rs"]

@@ -34,6 +34,8 @@ pub(crate) enum TokenTrick {
     LoseAnswer,
     /// Takes its time, once.
     Slow,
+    /// Once: the tokens are made at once, and the answer takes its time.
+    SlowAnswer,
 }
 
 /// What it does wrong.
@@ -306,6 +308,12 @@ impl State {
                 self.tricks.lock().unwrap().token = TokenTrick::Good;
                 let _lost = self.grant(seen, tricks)?;
                 return Ok(None);
+            }
+            TokenTrick::SlowAnswer => {
+                self.tricks.lock().unwrap().token = TokenTrick::Good;
+                let granted = self.grant(seen, tricks)?.unwrap_or_default();
+                tokio::time::sleep(Duration::from_millis(1500)).await;
+                return reply(200, "application/json", &granted.to_string());
             }
             TokenTrick::Slow => {
                 self.tricks.lock().unwrap().token = TokenTrick::Good;

@@ -134,27 +134,41 @@ impl FromRequestParts<App> for Caller {
     }
 }
 
+impl Caller {
+    /// The person of an access token that was checked already.
+    ///
+    /// # Errors
+    /// 403 `person_required` for a client's own token, 401 `token_revoked` for a disabled person.
+    pub(crate) async fn of_claims(
+        app: &App,
+        claims: Arc<AccessToken>,
+        peer: Peer,
+    ) -> Result<Self, Problem> {
+        let Some(user_id) = claims.user_id() else {
+            return Err(Problem::new(
+                axum::http::StatusCode::FORBIDDEN,
+                "person_required",
+                "this belongs to a person, and the token is a client's own",
+            ));
+        };
+        let user = app.registry.find_user(user_id).await?;
+        if user.disabled_at.is_some() {
+            return Err(Problem::invalid_token(
+                "token_revoked",
+                "this person is disabled",
+            ));
+        }
+        Ok(Self {
+            user,
+            session_id: claims.sid.clone(),
+            scopes: OAuthScopes::parse(&claims.scope),
+            token: Some(claims),
+            peer,
+        })
+    }
+}
+
 async fn by_token(app: &App, parts: &RequestParts, peer: Peer) -> Result<Caller, Problem> {
     let claims = access_token::authenticate(app, parts).await?;
-    let Some(user_id) = claims.user_id() else {
-        return Err(Problem::new(
-            axum::http::StatusCode::FORBIDDEN,
-            "person_required",
-            "this belongs to a person, and the token is a client's own",
-        ));
-    };
-    let user = app.registry.find_user(user_id).await?;
-    if user.disabled_at.is_some() {
-        return Err(Problem::invalid_token(
-            "token_revoked",
-            "this person is disabled",
-        ));
-    }
-    Ok(Caller {
-        user,
-        session_id: claims.sid.clone(),
-        scopes: OAuthScopes::parse(&claims.scope),
-        token: Some(claims),
-        peer,
-    })
+    Caller::of_claims(app, claims, peer).await
 }

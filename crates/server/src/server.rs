@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
+use keywright_domain::people::SETTLE_KEYS_MS;
 use keywright_registry::{Clock, LocalRegistry, PepperKey, Peppers, RegistryError};
 
 use crate::passwords::{PasswordError, PasswordHasher};
@@ -17,7 +18,7 @@ use crate::{
     sessions, sign_in, users, webhooks,
 };
 
-const SETTLE_EVERY: Duration = Duration::from_secs(60);
+const SETTLE_EVERY: Duration = Duration::from_millis(SETTLE_KEYS_MS.unsigned_abs());
 
 /// What handlers see.
 pub(crate) type App = Arc<Parts>;

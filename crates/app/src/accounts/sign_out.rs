@@ -14,7 +14,7 @@ use crate::tokens::{client_secret_entry, provider_of, refresh_entry};
 use crate::{AppError, Inner};
 
 /// Nobody waits longer than this for a provider before being signed out here.
-const REVOCATION_LIMIT: Duration = Duration::from_secs(8);
+pub(super) const REVOCATION_LIMIT: Duration = Duration::from_secs(8);
 
 /// Signs an account out.
 pub(crate) async fn sign_out(
@@ -97,7 +97,11 @@ pub(crate) async fn sign_out(
     })
 }
 
-async fn revoke(
+/// Revokes tokens of an account at its issuer (RFC 7009), in this order.
+///
+/// # Errors
+/// [`SignInError`]: `revocation_failed`, `revocation_unsupported` and what its metadata came to.
+pub(super) async fn revoke(
     inner: &Inner,
     account: &Account,
     tokens: &[(SecretText, &str)],

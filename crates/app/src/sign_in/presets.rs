@@ -25,6 +25,9 @@ pub(crate) struct Preset {
     default_scopes: &'static [&'static str],
     wants_client_secret: bool,
     registration_hint: &'static str,
+    /// Each sign-in is a grant of its own there: revoking a token of one leaves the others alone. Many
+    /// providers end all that a person gave the application instead.
+    pub(crate) ends_one_sign_in: bool,
     /// Further parameters of the authorization request.
     pub(crate) extra_parameters: &'static [(&'static str, &'static str)],
 }
@@ -58,6 +61,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         default_scopes: OPENID,
         wants_client_secret: false,
         registration_hint: "Register a native (public) application with the redirect address http://127.0.0.1/callback, any port.",
+        ends_one_sign_in: false,
         extra_parameters: &[],
     },
     Preset {
@@ -79,6 +83,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         ],
         wants_client_secret: false,
         registration_hint: "A Keywright server knows this app already; nothing needs to be registered.",
+        ends_one_sign_in: true,
         extra_parameters: &[],
     },
     Preset {
@@ -91,6 +96,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         default_scopes: &["openid", "profile", "email"],
         wants_client_secret: true,
         registration_hint: "Google Cloud console, APIs & Services, Credentials: an OAuth client of type Desktop app.",
+        ends_one_sign_in: false,
         extra_parameters: &[("access_type", "offline"), ("prompt", "consent")],
     },
     Preset {
@@ -102,6 +108,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         default_scopes: &["read:user", "user:email"],
         wants_client_secret: true,
         registration_hint: "GitHub, Settings, Developer settings, OAuth Apps: callback URL http://127.0.0.1/callback.",
+        ends_one_sign_in: false,
         extra_parameters: &[],
     },
     Preset {
@@ -113,6 +120,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         default_scopes: &["openid", "profile", "email"],
         wants_client_secret: false,
         registration_hint: "GitLab, Preferences, Applications: not confidential, redirect URI http://127.0.0.1/callback.",
+        ends_one_sign_in: false,
         extra_parameters: &[],
     },
     Preset {
@@ -124,6 +132,7 @@ pub(crate) static PRESETS: &[Preset] = &[
         default_scopes: OPENID,
         wants_client_secret: false,
         registration_hint: "Entra admin center, App registrations: platform Mobile and desktop, redirect URI http://127.0.0.1/callback.",
+        ends_one_sign_in: false,
         extra_parameters: &[],
     },
 ];

@@ -6,9 +6,10 @@ mod refresh;
 mod schedule;
 mod sessions;
 
+pub(crate) use lock::RefreshLock;
 pub(crate) use refresh::{client_secret_entry, provider_of, refresh_entry, refresh_now};
 pub(crate) use schedule::keep_fresh;
-pub(crate) use sessions::{Sessions, TokenLife, Trouble};
+pub(crate) use sessions::{Session, Sessions, TokenLife, Trouble};
 
 use std::fmt;
 

@@ -57,8 +57,19 @@ impl fmt::Display for OAuthScopes {
     }
 }
 
-/// No access token lives longer than this (ms): what is denied is remembered so long.
+/// No access token lives longer than this (ms).
 pub const LONGEST_ACCESS_MS: i64 = 60 * 60 * 1000;
+
+/// How far clocks may differ (ms): an access token is taken for so long after its `exp`.
+pub const ACCESS_LEEWAY_MS: i64 = 30 * 1000;
+
+/// How often nodes settle and read the signing keys (ms): another node may sign with the key before for
+/// so long.
+pub const SETTLE_KEYS_MS: i64 = 60 * 1000;
+
+/// For so long (ms) after its last moment something about access tokens is kept: what is denied, and
+/// the key that signs no more. No token is good any more then, wherever it was signed.
+pub const ACCESS_KEPT_MS: i64 = LONGEST_ACCESS_MS + SETTLE_KEYS_MS + ACCESS_LEEWAY_MS;
 
 /// How long refresh tokens live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use keywright_domain::SecretText;
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    Client, EndReason, LONGEST_ACCESS_MS, NewClient, PeopleError, TokenDigest,
+    ACCESS_KEPT_MS, Client, EndReason, NewClient, PeopleError, TokenDigest,
 };
 use keywright_domain::pkce::random_token;
 
@@ -443,7 +443,7 @@ async fn end_all(
     reason: EndReason,
 ) -> Result<usize, RegistryError> {
     let now = unit.now();
-    let until = now.saturating_add(LONGEST_ACCESS_MS);
+    let until = now.saturating_add(ACCESS_KEPT_MS);
     let own = [client.own_tokens()];
     let connection = unit.write();
     store::people::grants::deny_all(connection, DenialKind::Grant, &own, now, until).await?;

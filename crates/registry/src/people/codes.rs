@@ -117,7 +117,7 @@ pub struct CodeRequest {
     pub network: String,
 }
 
-/// What becomes of a code. It is used up in any case.
+/// What becomes of a code. It is used up in any case, also by a client that it was not given to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CodeOutcome {
     /// Tokens may be given.
@@ -210,10 +210,14 @@ async fn redeem(
 ) -> Result<CodeOutcome, RegistryError> {
     let now = unit.now();
     let actor = Actor::person(&request.client_id).at_text(&request.network);
-    let Some((_, given)) = store::people::codes::find_use(unit.read(), &request.digest).await?
-    else {
+    let found = store::people::codes::find_use(unit.read(), &request.digest).await?;
+    let Some((client_id, used, given)) = found else {
         return Ok(CodeOutcome::Refused(GrantRefusal::Unknown));
     };
+    // A stranger with a code that was used takes nothing from the client whose it was.
+    if used && client_id != request.client_id {
+        return Ok(CodeOutcome::Refused(GrantRefusal::OtherClient));
+    }
     // The one statement that decides who is first.
     let first = store::people::codes::consume(unit.write(), &request.digest, now).await?;
     let Some(code) = first else {

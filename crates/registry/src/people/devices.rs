@@ -67,6 +67,29 @@ pub struct NewDeviceRequest {
     pub lifetime_ms: i64,
 }
 
+/// Which resource a token request names (RFC 8707 §2.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NamedResource {
+    /// None: what was asked for in the beginning.
+    #[default]
+    Unnamed,
+    /// The server's own API.
+    Own,
+    /// Another one.
+    Other(String),
+}
+
+impl NamedResource {
+    /// Whether that is what was asked for in the beginning; none for the server's own API.
+    fn is_within(&self, asked: Option<&str>) -> bool {
+        match self {
+            Self::Unnamed => true,
+            Self::Own => asked.is_none(),
+            Self::Other(name) => asked == Some(name),
+        }
+    }
+}
+
 /// A device asks whether somebody decided.
 #[derive(Clone, Debug)]
 pub struct DevicePoll {
@@ -74,6 +97,8 @@ pub struct DevicePoll {
     pub digest: TokenDigest,
     /// Who asks.
     pub client_id: String,
+    /// Which resource it names (RFC 8707 §2.2).
+    pub resource: NamedResource,
     /// Thumbprint of the DPoP proof's key, if there is one.
     pub dpop_jkt: Option<String>,
     /// Of the refresh token that is given.
@@ -106,6 +131,8 @@ pub enum DeviceOutcome {
     Denied,
     /// `expired_token`.
     Expired,
+    /// `invalid_target`: it names a resource that was not asked for. Nothing changed.
+    OtherResource,
     /// Tokens may be given.
     Redeemed(Box<DeviceGrant>),
     /// Nothing is given.
@@ -264,6 +291,9 @@ async fn poll_once(
     };
     if request.client_id != poll.client_id {
         return Ok(DeviceOutcome::Refused(GrantRefusal::OtherClient));
+    }
+    if !poll.resource.is_within(request.resource.as_deref()) {
+        return Ok(DeviceOutcome::OtherResource);
     }
     if request.expires_at <= now {
         return Ok(DeviceOutcome::Expired);

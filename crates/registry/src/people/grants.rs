@@ -3,7 +3,8 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    EndReason, LONGEST_ACCESS_MS, OAuthScopes, PeopleError, RefreshLives, Session, TokenDigest,
+    ACCESS_KEPT_MS, ACCESS_LEEWAY_MS, EndReason, OAuthScopes, PeopleError, RefreshLives, Session,
+    TokenDigest,
 };
 
 use super::page::{self, Page, Position};
@@ -288,7 +289,7 @@ impl LocalRegistry {
             Box::pin(async move {
                 let now = unit.now();
                 let how = (now, actor.as_str(), EndReason::Revoked);
-                let until = now.saturating_add(LONGEST_ACCESS_MS);
+                let until = now.saturating_add(ACCESS_KEPT_MS);
                 let ended =
                     store::people::grants::revoke(unit.write(), Revoked::All, how, until).await?;
                 store::people::grants::remove_codes(unit.write()).await?;
@@ -343,7 +344,7 @@ impl LocalRegistry {
         .await
     }
 
-    /// Puts one access token on the deny list until it would have expired.
+    /// Puts one access token on the deny list until it would have expired, and for the leeway of clocks.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be written.
@@ -357,7 +358,7 @@ impl LocalRegistry {
         self.write(input, |unit, (actor, jti, expires_at)| {
             Box::pin(async move {
                 let now = unit.now();
-                if *expires_at <= now {
+                if expires_at.saturating_add(ACCESS_LEEWAY_MS) <= now {
                     return Ok(());
                 }
                 deny_token(unit, jti, *expires_at).await?;
@@ -428,7 +429,9 @@ pub(super) async fn deny_token(
 ) -> Result<(), RegistryError> {
     let now = unit.now();
     let jti = [jti.to_owned()];
-    store::people::grants::deny_all(unit.write(), DenialKind::Token, &jti, now, expires_at).await
+    // It is taken for a little longer than it says.
+    let until = expires_at.saturating_add(ACCESS_LEEWAY_MS);
+    store::people::grants::deny_all(unit.write(), DenialKind::Token, &jti, now, until).await
 }
 
 /// Revokes one grant; an event tells of it if it was not revoked before.
@@ -444,7 +447,7 @@ pub(super) async fn revoke(
         return Ok(false);
     }
     let how = (now, actor.as_str(), reason);
-    let until = now.saturating_add(LONGEST_ACCESS_MS);
+    let until = now.saturating_add(ACCESS_KEPT_MS);
     let one = Revoked::One(&grant.id);
     store::people::grants::revoke(unit.write(), one, how, until).await?;
     let mut event = about_grant(action, grant, "revoked");

@@ -76,5 +76,7 @@ async fn enqueue(
             .map_err(|error| RegistryError::Store(error.to_string()))?,
     };
     let now = unit.now();
-    store::outbox::insert(unit.write(), &message, now).await.map(drop)
+    store::outbox::insert(unit.write(), &message, now)
+        .await
+        .map(drop)
 }

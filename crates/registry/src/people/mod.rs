@@ -29,7 +29,9 @@ pub use clients::{ClientSecretRecord, NewClientSecret};
 pub use codes::{AuthorizationCode, CodeOutcome, CodeRequest, NewCode};
 pub use consents::Consent;
 pub use credentials::{NewPasskey, Passkey, PasskeyUse, RecoveryCode, Totp};
-pub use devices::{DeviceGrant, DeviceOutcome, DevicePoll, DeviceRequest, NewDeviceRequest};
+pub use devices::{
+    DeviceGrant, DeviceOutcome, DevicePoll, DeviceRequest, NamedResource, NewDeviceRequest,
+};
 pub use grants::{Denial, DenialKind, Grant, GrantOrigin, NewGrant};
 pub use invitations::{Invitation, NewInvitation};
 pub use logouts::Logout;

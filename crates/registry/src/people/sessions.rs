@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    EndReason, LONGEST_ACCESS_MS, PeopleError, Session, SessionLives, SessionState, TokenDigest,
+    ACCESS_KEPT_MS, EndReason, PeopleError, Session, SessionLives, SessionState, TokenDigest,
 };
 
 use super::grants::DenialKind;
@@ -391,7 +391,7 @@ pub(super) async fn end(
         return Ok(EndedSessions::default());
     }
     let how = (now, actor.as_str(), reason);
-    let until = now.saturating_add(LONGEST_ACCESS_MS);
+    let until = now.saturating_add(ACCESS_KEPT_MS);
     let connection = unit.write();
     let sessions = store::people::sessions::end(connection, user_id, which, how).await?;
     let of_these = Revoked::OfEndedSessions(user_id);
@@ -428,7 +428,7 @@ pub(super) async fn end_everything_but(
     let mut ended = end(unit, actor, user_id, ("", keep), reason).await?;
     let now = unit.now();
     let how = (now, actor.as_str(), reason);
-    let until = now.saturating_add(LONGEST_ACCESS_MS);
+    let until = now.saturating_add(ACCESS_KEPT_MS);
     let all = if keep.is_empty() {
         Revoked::OfUser(user_id)
     } else {

@@ -8,6 +8,8 @@ mod overview;
 mod visitor;
 mod ways;
 
+pub(crate) use ways::guard;
+
 #[cfg(test)]
 mod tests;
 

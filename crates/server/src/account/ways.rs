@@ -1,7 +1,7 @@
 //! Ways to sign in, on a person's own page: password, passkeys, one-time codes, recovery codes, and
 //! linked identity providers. What changes one of them needs a sign-in of the last ten minutes.
 
-mod guard;
+pub(crate) mod guard;
 mod identities;
 mod one_time_codes;
 mod overview;

@@ -8,8 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use keywright_server::settings::Settings;
 
-use super::DataFolder;
-use super::shared::read_settings;
+use super::installation::Installation;
 
 /// Whoever watches gives up soon after.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -19,16 +18,13 @@ const WITHIN: Duration = Duration::from_secs(2);
 #[derive(Debug, clap::Args)]
 pub(crate) struct Healthy {
     #[command(flatten)]
-    folder: DataFolder,
+    installation: Installation,
     /// Where requests are taken.
     #[arg(long, env = "KEYWRIGHT_SERVER_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// Certificate (PEM): with it the server speaks TLS.
     #[arg(long, env = "KEYWRIGHT_SERVER_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
-    /// Settings file in place of `server.toml` in the data folder.
-    #[arg(long, env = "KEYWRIGHT_SERVER_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
     /// The listener for metrics and probes alone.
     #[arg(long, env = "KEYWRIGHT_SERVER_METRICS_LISTEN", value_name = "ADDRESS")]
     metrics_listen: Option<SocketAddr>,
@@ -39,7 +35,7 @@ pub(crate) struct Healthy {
 
 impl Healthy {
     pub(crate) async fn run(self) -> Result<()> {
-        let settings = read_settings(&self.folder.data, self.config.as_deref())?;
+        let settings = self.installation.settings()?;
         let url = self.address(&settings);
         let client = reqwest::Client::builder()
             .timeout(WITHIN)

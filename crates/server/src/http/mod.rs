@@ -6,6 +6,7 @@ pub(crate) mod failures;
 mod forwarded;
 pub(crate) mod headers;
 pub(crate) mod local_path;
+pub(crate) mod once_more;
 mod pairs;
 pub(crate) mod params;
 pub(crate) mod peer;

@@ -66,6 +66,13 @@ pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Presented>, Problem> {
     }
 }
 
+/// Whether a token came by the scheme of bound tokens (RFC 9449 §7.1), which no key has.
+pub(crate) fn is_dpop(headers: &HeaderMap) -> bool {
+    text(headers, header::AUTHORIZATION.as_str())
+        .and_then(|value| value.split_once(' '))
+        .is_some_and(|(scheme, _)| scheme.eq_ignore_ascii_case("dpop"))
+}
+
 /// Codes of states carry the word key towards the outside.
 pub(crate) fn code(refusal: &Refusal) -> &'static str {
     match refusal {

@@ -9,9 +9,11 @@ use axum::http::request::Parts as RequestParts;
 use keywright_domain::api_keys::format::ROOT_PREFIX;
 use keywright_domain::api_keys::{ApiKey, KeyType, Owner, OwnerKind, PresentedKey};
 use keywright_domain::audit::Actor;
-use keywright_domain::people::{OAuthScopes, SessionState};
+use keywright_domain::people::{OAuthScopes, PeopleError, SessionState};
 use keywright_domain::scopes::{Scope, ScopeSet};
-use keywright_registry::{Caller as KeyCaller, Peppers, Verification, VerifyRequest};
+use keywright_registry::{
+    Caller as KeyCaller, Peppers, RegistryError, Verification, VerifyRequest,
+};
 
 use super::bearer::{self, Presented};
 use crate::caller::Caller;
@@ -270,6 +272,7 @@ impl FromRequestParts<App> for Manager {
                 "key_malformed",
                 "what came in X-API-Key is no API key",
             )),
+            None if bearer::is_dpop(&parts.headers) => by_token(app, parts).await,
             None => Caller::from_request_parts(parts, app)
                 .await
                 .map(|caller| of_caller(app, caller)),
@@ -279,11 +282,28 @@ impl FromRequestParts<App> for Manager {
 
 /// A person, or a client on its own behalf.
 async fn by_token(app: &App, parts: &mut RequestParts) -> Result<Manager, Problem> {
+    if Cookies::read(&parts.headers)
+        .get(&app.settings, Name::Session)
+        .is_some()
+    {
+        return Err(bearer::ambiguous());
+    }
+    // Once: a proof that comes with it is good for one check.
     let claims = access_token::authenticate(app, parts).await?;
     let Ok(peer) = Peer::from_request_parts(parts, app).await;
     if claims.user_id().is_some() {
-        let caller = Caller::from_request_parts(parts, app).await?;
+        let caller = Caller::of_claims(app, claims, peer).await?;
         return Ok(of_caller(app, caller));
+    }
+    // Such a token has no grant that could be revoked: its client is asked for each time.
+    let client = match app.registry.find_client(&claims.client_id).await {
+        Ok(client) => Some(client),
+        Err(RegistryError::People(PeopleError::ClientNotFound)) => None,
+        Err(error) => return Err(error.into()),
+    };
+    if client.is_none_or(|client| client.disabled_at.is_some()) {
+        let detail = "the client of this token is disabled";
+        return Err(Problem::invalid_token("token_revoked", detail));
     }
     Ok(Manager {
         actor: Actor::person(&claims.sub).at(peer.address),

@@ -8,8 +8,12 @@ mod receipts;
 
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
+use keywright_domain::audit::Actor;
+use keywright_domain::people::OAuthScopes;
 use serde_json::{Value, json};
 
+use crate::oauth2::dpop::tests::ClientKey;
+use crate::oauth2::testing;
 use crate::test_support::{Answer, Browser, TestServer};
 
 /// Whoever sends a key in a header.
@@ -598,4 +602,95 @@ async fn ac_125_a_key_counts_in_no_other_place() {
         let answer = ask(&mut browser, &uri, &with_key(key)).await;
         assert_eq!(answer.json()["code"], "key_in_url");
     }
+}
+
+#[tokio::test]
+async fn a_disabled_client_manages_nothing_with_the_token_it_has() {
+    let server = TestServer::start().await;
+    let secret = "secret-of-the-machine";
+    server
+        .add_client("machine", Some(secret), |new| {
+            new.grant_types = vec!["client_credentials".into()];
+            new.scopes = OAuthScopes::parse("keys:read").unwrap();
+        })
+        .await;
+    let basic = testing::basic("machine", secret);
+    let form = "grant_type=client_credentials".to_owned();
+    let answer = testing::token_request(&server, &[("authorization", &basic)], form).await;
+    let mut machine = Program {
+        browser: server.browser(),
+        key: testing::text(&answer, "access_token"),
+    };
+    let allowed = machine.send(Method::GET, "/api/v1/keys", Value::Null).await;
+    assert_eq!(allowed.status, StatusCode::OK, "{}", allowed.text);
+    let (registry, actor) = (server.registry(), Actor::person("test"));
+    registry.disable_client(&actor, "machine").await.unwrap();
+    let refused = machine.send(Method::GET, "/api/v1/keys", Value::Null).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{}", refused.text);
+    assert_eq!(refused.json()["code"], "token_revoked");
+    registry.enable_client(&actor, "machine").await.unwrap();
+    let allowed = machine.send(Method::GET, "/api/v1/keys", Value::Null).await;
+    assert_eq!(allowed.status, StatusCode::OK, "{}", allowed.text);
+}
+
+#[tokio::test]
+async fn s58_bound_tokens_manage_keys_each_with_a_proof_of_its_own() {
+    const KEYS: &str = "/api/v1/keys";
+    let server = TestServer::start().await;
+    let secret = "secret-of-the-machine";
+    server
+        .add_client("machine", Some(secret), |new| {
+            new.grant_types = vec!["client_credentials".into()];
+            new.scopes = OAuthScopes::parse("keys:read").unwrap();
+            new.require_dpop = true;
+        })
+        .await;
+    let key = ClientKey::new();
+    let basic = testing::basic("machine", secret);
+    let proof = key.proof("t", "POST", "/oauth2/token", None);
+    let headers = [("authorization", basic.as_str()), ("dpop", proof.as_str())];
+    let form = "grant_type=client_credentials".to_owned();
+    let answer = testing::token_request(&server, &headers, form).await;
+    assert_eq!(answer.json()["token_type"], "DPoP", "{}", answer.text);
+    let own = testing::text(&answer, "access_token");
+    // A person's, of a public client.
+    server
+        .add_client("app", None, |new| {
+            new.scopes = OAuthScopes::parse("openid keys:read").unwrap();
+        })
+        .await;
+    let ann = server.add_user("ann@example.org", &[]).await;
+    let mut browser = server.sign_in_as(&ann).await;
+    let code = testing::code(&mut browser, &[("scope", "openid keys:read")]).await;
+    let form = format!(
+        "grant_type=authorization_code&client_id=app&code={code}&redirect_uri={}&code_verifier={}",
+        testing::REDIRECT,
+        testing::VERIFIER
+    );
+    let proof = key.proof("t2", "POST", "/oauth2/token", None);
+    let answer = testing::token_request(&server, &[("dpop", &proof)], form).await;
+    let persons = testing::text(&answer, "access_token");
+    for (jti, token) in [("k1", own), ("k2", persons)] {
+        let bound = format!("DPoP {token}");
+        let proof = key.proof(jti, "GET", KEYS, Some(&token));
+        let with = [("authorization", bound.as_str()), ("dpop", proof.as_str())];
+        let allowed = ask(&mut server.browser(), KEYS, &with).await;
+        assert_eq!(allowed.status, StatusCode::OK, "{jti} {}", allowed.text);
+        let again = ask(&mut server.browser(), KEYS, &with).await;
+        assert_eq!(again.status, StatusCode::UNAUTHORIZED, "{jti} a used proof");
+        for scheme in ["DPoP", "Bearer"] {
+            let alone = format!("{scheme} {token}");
+            let alone = [("authorization", alone.as_str())];
+            let refused = ask(&mut server.browser(), KEYS, &alone).await;
+            assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{jti} {scheme}");
+        }
+        let proof = key.proof(&format!("{jti} b"), "GET", KEYS, Some(&token));
+        let with = [("authorization", bound.as_str()), ("dpop", proof.as_str())];
+        let both = ask(&mut browser, KEYS, &with).await;
+        assert_eq!(both.json()["code"], "ambiguous_credentials", "{jti}");
+    }
+    // A key is no bound token.
+    let bound = format!("DPoP {}", server.root_key.expose());
+    let refused = ask(&mut server.browser(), KEYS, &[("authorization", &bound)]).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::http::header;
 use axum::http::request::Parts as RequestParts;
 use keywright_domain::base62::random_id;
-use keywright_domain::people::OAuthScopes;
+use keywright_domain::people::{ACCESS_LEEWAY_MS, OAuthScopes};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use super::opened::AccessToken;
@@ -15,7 +15,7 @@ use crate::server::App;
 use crate::signing::{ACCESS_TYPE, Alg, TokenProblem};
 
 /// How far clocks may differ, in seconds.
-const LEEWAY_S: i64 = 30;
+const LEEWAY_S: i64 = ACCESS_LEEWAY_MS / 1000;
 /// `sub` of a client's own token begins with this, so that no client can look like a person (S25).
 const CLIENT_SUBJECT: &str = "client:";
 

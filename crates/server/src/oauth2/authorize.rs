@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
+use axum::extract::{OriginalUri, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use axum::routing::{get, post};
@@ -24,7 +24,7 @@ pub(crate) use self::decide::Run;
 pub(crate) use self::parked::Parked;
 use super::authorization_request::{self, Target};
 use super::consent;
-use crate::http::{Cookies, Params, Peer};
+use crate::http::{Cookies, Params, Peer, once_more};
 use crate::pages;
 use crate::problem::{OAuthError, Problem};
 use crate::server::App;
@@ -93,9 +93,17 @@ async fn by_query(
     State(app): State<App>,
     peer: Peer,
     cookies: Cookies,
+    headers: HeaderMap,
+    OriginalUri(uri): OriginalUri,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let begun = match begin(&app, query.as_deref().unwrap_or("")).await {
+    let query = query.unwrap_or_default();
+    // Nobody would look signed in; and a pushed request is taken once, so this comes before it is.
+    let address = format!("{}{}", app.settings.origin(), uri.path());
+    if let Some(hop) = once_more::hop(&app, &headers, &address, &query) {
+        return hop;
+    }
+    let begun = match begin(&app, &query).await {
         Ok(parked) => run(&app, &peer, &cookies, parked, None).await,
         Err(stopped) => Err(stopped),
     };

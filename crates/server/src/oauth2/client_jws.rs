@@ -116,6 +116,12 @@ pub(crate) struct Used {
 }
 
 impl Used {
+    /// How many it remembers.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.until.lock().unwrap().len()
+    }
+
     /// Room for so many.
     pub(crate) fn new(most: usize) -> Self {
         Self {
@@ -124,13 +130,25 @@ impl Used {
         }
     }
 
-    /// Takes a token in; false if it was here before, or there is no room. Times in Unix ms.
-    pub(crate) fn first_time(&self, owner: &str, jti: &str, until: i64, now: i64) -> bool {
+    fn name(owner: &str, jti: &str) -> [u8; 32] {
         let mut hash = Sha256::new();
         hash.update((owner.len() as u64).to_be_bytes());
         hash.update(owner);
         hash.update(jti);
-        let name: [u8; 32] = hash.finalize().into();
+        hash.finalize().into()
+    }
+
+    /// Whether a token was here before, without taking it in.
+    pub(crate) fn knows(&self, owner: &str, jti: &str, now: i64) -> bool {
+        let known = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        known
+            .get(&Self::name(owner, jti))
+            .is_some_and(|until| *until >= now)
+    }
+
+    /// Takes a token in; false if it was here before, or there is no room. Times in Unix ms.
+    pub(crate) fn first_time(&self, owner: &str, jti: &str, until: i64, now: i64) -> bool {
+        let name = Self::name(owner, jti);
         let mut known = self.until.lock().unwrap_or_else(PoisonError::into_inner);
         if known.get(&name).is_some_and(|until| *until >= now) {
             return false;

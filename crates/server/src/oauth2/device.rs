@@ -11,7 +11,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use keywright_domain::people::{Client, OAuthScopes, TokenDigest};
 use keywright_domain::pkce::random_token;
-use keywright_registry::people::{DeviceOutcome, DevicePoll, NewDeviceRequest};
+use keywright_registry::people::{DeviceOutcome, DevicePoll, NamedResource, NewDeviceRequest};
 use serde_json::json;
 
 use super::access_token::new_jti;
@@ -108,7 +108,8 @@ fn read_scopes(client: &Client, asked: Option<&str>) -> Result<OAuthScopes, OAut
 /// The device grant of the token endpoint (RFC 8628 §3.4).
 ///
 /// # Errors
-/// `authorization_pending`, `slow_down`, `access_denied`, `expired_token`, `invalid_grant`.
+/// `authorization_pending`, `slow_down`, `access_denied`, `expired_token`, `invalid_grant`,
+/// `invalid_target`.
 pub(crate) async fn grant(
     app: &App,
     client: &Client,
@@ -120,10 +121,17 @@ pub(crate) async fn grant(
     let code = params
         .secret("device_code")
         .ok_or_else(|| OAuthError::new("invalid_request", "device_code is missing"))?;
+    let asked = params.get("resource");
+    let resource = match (asked, resource::read(app, asked)?) {
+        (None, _) => NamedResource::Unnamed,
+        (Some(_), None) => NamedResource::Own,
+        (Some(_), Some(name)) => NamedResource::Other(name),
+    };
     let refresh_token = random_token(&mut rand::rng());
     let poll = DevicePoll {
         digest: TokenDigest::of(&code),
         client_id: client.id.clone(),
+        resource,
         dpop_jkt: jkt,
         refresh_token: TokenDigest::of(&refresh_token),
         lives: app.settings.refresh,
@@ -166,6 +174,9 @@ fn refusal(outcome: &DeviceOutcome) -> OAuthError {
         DeviceOutcome::Denied => OAuthError::new("access_denied", "the person said no"),
         DeviceOutcome::Expired => {
             OAuthError::new("expired_token", "nobody answered in time: begin anew")
+        }
+        DeviceOutcome::OtherResource => {
+            OAuthError::new("invalid_target", "this resource was not asked for")
         }
         DeviceOutcome::Refused(refusal) => {
             OAuthError::new(refusal.oauth_error(), "this device code is not good")

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::client_jws::{self, ClientJws};
+use super::client_jws::{self, ClientJws, Used};
 use crate::nodes;
 use crate::problem::{OAuthError, Problem};
 use crate::server::App;
@@ -28,19 +28,61 @@ const AHEAD_S: i64 = 10;
 /// One nonce is given out for so long, and good for as long again.
 const NONCE_S: i64 = 150;
 
-/// Checks the `DPoP` header of a request, if it has one. `path` is below the base path
-/// (`/oauth2/token`). `access_token`: the token that came with it, for `ath`. Returns the thumbprint
-/// of the proof's key.
+/// A good proof, which is good for one use.
+#[derive(Clone, Debug)]
+pub(crate) struct Proof {
+    /// Thumbprint of its key.
+    pub(crate) jkt: String,
+    jti: String,
+    /// Unix ms.
+    until: i64,
+}
+
+impl Proof {
+    /// Refuses one that this node knows as used, and remembers nothing: what costs nothing to make
+    /// must not fill our memory.
+    ///
+    /// # Errors
+    /// `invalid_dpop_proof`.
+    pub(crate) fn check_unused(&self, app: &App, used: &Used) -> Result<(), OAuthError> {
+        if used.knows(&self.jkt, &self.jti, app.now()) {
+            return Err(used_already());
+        }
+        Ok(())
+    }
+
+    /// Uses it up, on every node, for as long as it would be good.
+    ///
+    /// # Errors
+    /// `invalid_dpop_proof` for one that was used, or where nothing more can be remembered.
+    pub(crate) async fn use_up(&self, app: &App, used: &Used) -> Result<(), OAuthError> {
+        let (jkt, jti, until) = (&self.jkt, &self.jti, self.until);
+        if !used.first_time(jkt, jti, until, app.now())
+            || !nodes::first_use(app, "dpop", jkt, jti, until).await
+        {
+            return Err(used_already());
+        }
+        Ok(())
+    }
+}
+
+fn used_already() -> OAuthError {
+    invalid("this DPoP proof was used already")
+}
+
+/// Checks the `DPoP` header of a request, if it has one, but not yet whether it was used before: see
+/// [`Proof`]. `path` is below the base path (`/oauth2/token`). `access_token`: the token that came with
+/// it, for `ath`.
 ///
 /// # Errors
 /// `invalid_dpop_proof`, `use_dpop_nonce`.
-pub(crate) async fn check(
+pub(crate) fn read(
     app: &App,
     headers: &HeaderMap,
     method: &Method,
     path: &str,
     access_token: Option<&str>,
-) -> Result<Option<String>, OAuthError> {
+) -> Result<Option<Proof>, OAuthError> {
     let mut proofs = headers.get_all("dpop").iter();
     // 1: one header, no more.
     let proof = match (proofs.next(), proofs.next()) {
@@ -73,13 +115,6 @@ pub(crate) async fn check(
         error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S).into());
         return Err(error);
     }
-    // 11: made just now. With our nonce, that says so, and no clock has to be right.
-    let age = (now / 1000).saturating_sub(form.iat);
-    if nonce.is_none() && !(-AHEAD_S..=OLDEST_S).contains(&age) {
-        let mut error = invalid("the DPoP proof is too old or from the future");
-        error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S).into());
-        return Err(error);
-    }
     // 12: this access token.
     if let Some(token) = access_token {
         let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(token));
@@ -87,20 +122,45 @@ pub(crate) async fn check(
             return Err(invalid("the DPoP proof is for another access token"));
         }
     }
+    // 11: made just now. With our nonce, that says so, and no clock has to be right. Last, so that it is
+    // the only fault: clients try again with a nonce after `use_dpop_nonce` alone (§8).
+    let age = (now / 1000).saturating_sub(form.iat);
+    if nonce.is_none() && !(-AHEAD_S..=OLDEST_S).contains(&age) {
+        let text = "the DPoP proof is too old or from the future: use the nonce of this answer";
+        let mut error = OAuthError::new("use_dpop_nonce", text);
+        error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S).into());
+        return Err(error);
+    }
     // And never twice, for as long as it would be good.
     let life = if nonce.is_some() {
         2 * NONCE_S
     } else {
         OLDEST_S + AHEAD_S
     };
-    let until = now.saturating_add((life + 1) * 1000);
-    let used = &app.oauth2.extensions.proofs;
-    if !used.first_time(&jkt, form.jti, until, now)
-        || !nodes::first_use(app, "dpop", &jkt, form.jti, until).await
-    {
-        return Err(invalid("this DPoP proof was used already"));
-    }
-    Ok(Some(jkt))
+    Ok(Some(Proof {
+        jkt,
+        jti: form.jti.to_owned(),
+        until: now.saturating_add((life + 1) * 1000),
+    }))
+}
+
+/// The same, and uses the proof up: for requests whose access token was checked before. Returns the
+/// thumbprint of the proof's key.
+///
+/// # Errors
+/// `invalid_dpop_proof`, `use_dpop_nonce`.
+async fn check(
+    app: &App,
+    headers: &HeaderMap,
+    method: &Method,
+    path: &str,
+    access_token: Option<&str>,
+) -> Result<Option<String>, OAuthError> {
+    let Some(proof) = read(app, headers, method, path, access_token)? else {
+        return Ok(None);
+    };
+    proof.use_up(app, &app.oauth2.extensions.proofs).await?;
+    Ok(Some(proof.jkt))
 }
 
 /// A bound token needs a proof of its key, and is no bearer token (RFC 9449 §7.1). `jkt`: what the

@@ -14,6 +14,9 @@ use crate::settings::Settings;
 pub(crate) struct State {
     /// DPoP proofs that were used.
     pub(crate) proofs: Used,
+    /// Those of pushed requests, whose senders need not prove who they are: they are for another address
+    /// than the rest, and take their room only from each other.
+    pub(crate) pushed_proofs: Used,
     /// Client assertions that were used.
     pub(crate) assertions: Used,
     /// Wrong user codes (AC-171).
@@ -31,6 +34,7 @@ impl State {
     pub(crate) fn new(_settings: &Settings) -> Self {
         Self {
             proofs: Used::new(200_000),
+            pushed_proofs: Used::new(20_000),
             assertions: Used::new(200_000),
             guesses: Failures::new(5, 600_000),
             devices: Failures::new(60, 60_000),

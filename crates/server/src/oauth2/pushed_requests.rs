@@ -51,7 +51,10 @@ async fn answer(
     authorization_request::check_pushed(app, &client, params).await?;
     let mut parameters = authorization_request::encode(&client, params);
     // A proof here binds the code as `dpop_jkt` does (RFC 9449 §10.1).
-    if let Some(jkt) = dpop::check(app, headers, &Method::POST, PATH, None).await? {
+    if let Some(proof) = dpop::read(app, headers, &Method::POST, PATH, None)? {
+        let used = &app.oauth2.extensions.pushed_proofs;
+        proof.use_up(app, used).await?;
+        let jkt = proof.jkt;
         match params.get("dpop_jkt") {
             Some(asked) if asked != jkt => {
                 let text = "dpop_jkt is not the key of the DPoP proof";

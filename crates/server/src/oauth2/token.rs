@@ -84,8 +84,12 @@ async fn answer(
         let text = "this client may not use this grant type";
         return Err(OAuthError::new("unauthorized_client", text));
     }
-    let jkt = dpop::check(app, headers, &Method::POST, path, None).await?;
-    if jkt.is_none() && (client.settings.require_dpop || client.settings.fapi) {
+    let used = &app.oauth2.extensions.proofs;
+    let proof = dpop::read(app, headers, &Method::POST, path, None)?;
+    if let Some(proof) = &proof {
+        proof.check_unused(app, used)?;
+    }
+    if proof.is_none() && (client.settings.require_dpop || client.settings.fapi) {
         let text = "tokens of this client are bound to a key: send a DPoP proof";
         return Err(OAuthError::new("invalid_dpop_proof", text));
     }
@@ -93,7 +97,7 @@ async fn answer(
         app,
         client: &client,
         params,
-        jkt,
+        jkt: proof.as_ref().map(|proof| proof.jkt.clone()),
         peer,
     };
     let answer = match grant_type {
@@ -102,6 +106,11 @@ async fn answer(
         "client_credentials" => client_credentials::grant(request).await,
         _ => device::grant(app, &client, params, request.jkt, peer).await,
     }?;
+    // Only now: anybody can make proofs, and what they come with is good. Of two with the same proof
+    // one is answered.
+    if let Some(proof) = &proof {
+        proof.use_up(app, used).await?;
+    }
     if answer.status().is_success() {
         app.operations.metrics.count_tokens(grant_type);
     }

@@ -2,7 +2,7 @@
 //! (S0-29 to S0-36, S2-16).
 
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywright_domain::SecretText;
 use keywright_domain::people::TokenDigest;
@@ -20,6 +20,8 @@ use crate::http::{Cookies, Params, Peer};
 use crate::server::App;
 use crate::sign_in::{self, Asked};
 
+/// Where whoever names no target goes: a page that is there, which `/` need not be.
+pub(super) const HOME: &str = "/account";
 /// S0-34.
 const LIFETIME_MS: i64 = 600_000;
 
@@ -78,7 +80,7 @@ async fn begin(
     idp: Option<String>,
     asked: Result<AskedFor, Failure>,
 ) -> Response {
-    let mut again = sign_in::path(app, "/", Asked::default());
+    let mut again = sign_in::path(app, &app.settings.path(HOME), Asked::default());
     let result = async {
         let asked = asked?;
         let idp = idp.ok_or_else(Failure::unknown_provider)?;
@@ -106,10 +108,10 @@ async fn begin(
     }
 }
 
-/// Where the browser goes in the end: `/` in place of what leads elsewhere, and that is written down
-/// (AC-075).
+/// Where the browser goes in the end: the person's own page in place of what leads elsewhere, and that
+/// is written down (AC-075).
 pub(super) async fn local_target(app: &App, peer: &Peer, idp: &str, asked: Option<&str>) -> String {
-    let home = app.settings.path("/");
+    let home = app.settings.path(HOME);
     let Some(asked) = asked else { return home };
     if let Some(path) = LocalPath::parse(asked) {
         return path.as_str().to_owned();
@@ -254,9 +256,4 @@ fn browser_token(app: &App, cookies: &Cookies) -> SecretText {
         .filter(ours)
         .cloned()
         .unwrap_or_else(|| random_token(&mut rand::rng()))
-}
-
-/// `Refresh` for a page that goes on by itself.
-pub(super) fn refresh_to(url: &Url) -> Option<HeaderValue> {
-    HeaderValue::try_from(format!("0; url={url}")).ok()
 }

@@ -9,22 +9,20 @@ use keywright_domain::SecretText;
 use keywright_domain::people::linking::LinkRefusal;
 use keywright_domain::people::{PeopleError, RoleName, TokenDigest};
 use keywright_registry::people::{IdentityOutcome, LoginOutcome, LoginTransaction, NewSignIn};
-use maud::html;
-use url::Url;
 
-use super::authorize::refresh_to;
+use super::authorize::HOME;
 use super::discovery::Metadata;
 use super::exchange::{self, Sent};
 use super::failure::{Failure, tame};
 use super::kept::Kept;
 use super::presets::Provider;
 use super::{Face, load};
+use crate::account::guard;
 use crate::browser_session::{self, ACR_ONE, Found, Proof};
 use crate::http::cookies::{self, Name};
-use crate::http::{Cookies, Params, Peer};
-use crate::pages::Page;
+use crate::http::{Cookies, Params, Peer, once_more};
 use crate::server::App;
-use crate::settings::{SameSite, SignUp};
+use crate::settings::SignUp;
 use crate::sign_in::{self, Asked};
 
 /// A sign-in at somebody else's: how many factors they asked for is their word, and not relied on.
@@ -54,34 +52,6 @@ pub(super) async fn alias(
     come_back(&app, &headers, &cookies, &peer, Face::Auth, &idp, query).await
 }
 
-/// Whether a browser says that another site sent it here.
-fn came_from_elsewhere(headers: &HeaderMap) -> bool {
-    headers
-        .get("sec-fetch-site")
-        .is_some_and(|site| site == "cross-site")
-}
-
-/// Strict session cookies do not come along from another site, and whoever links an identity needs
-/// theirs: a page of ours goes to the same address once more, and then they do.
-fn once_more(app: &App, face: Face, idp: &str, query: &str) -> Response {
-    let address = format!("{}?{query}", face.callback(app, idp));
-    let Ok(url) = Url::parse(&address) else {
-        return StatusCode::BAD_REQUEST.into_response();
-    };
-    let mut headers = HeaderMap::new();
-    if let Some(value) = refresh_to(&url) {
-        headers.insert(header::REFRESH, value);
-    }
-    let content = html! {
-        h1 { "One moment" }
-        p { "If nothing happens, follow the link." }
-        div.actions { a.button.primary href=(url.as_str()) { "Continue" } }
-    };
-    Page::new("One moment", content)
-        .with_headers(headers)
-        .into_response(&app.settings)
-}
-
 async fn come_back(
     app: &App,
     headers: &HeaderMap,
@@ -91,10 +61,11 @@ async fn come_back(
     idp: &str,
     query: Option<String>,
 ) -> Response {
-    let start = sign_in::path(app, &app.settings.path("/"), Asked::default());
+    let start = sign_in::path(app, &app.settings.path(HOME), Asked::default());
     let query = query.unwrap_or_default();
-    if app.settings.same_site == SameSite::Strict && came_from_elsewhere(headers) {
-        return once_more(app, face, idp, &query);
+    // Whoever links an identity needs their session.
+    if let Some(hop) = once_more::hop(app, headers, &face.callback(app, idp), &query) {
+        return hop;
     }
     let taken = take(app, cookies, idp, &query).await;
     let (provider, params, login) = match taken {
@@ -191,13 +162,23 @@ async fn finish(
         proven_since: kept.again.then_some(login.created_at),
         redirect_uri: &face.callback(app, &provider.id),
     };
-    // Whoever wanted to link must still be the one who is signed in here.
+    let current = match browser_session::find(app, cookies, peer).await? {
+        Found::SignedIn(current) => Some(current),
+        _ => None,
+    };
+    // Whoever wanted to link must still be the one who is signed in here, and proven lately: the trip
+    // may have begun before.
     if let Some(user_id) = &login.user_id {
-        let found = browser_session::find(app, cookies, peer).await?;
-        let same = matches!(&found, Found::SignedIn(one) if one.user.id == *user_id);
-        if !same {
+        let same = current.as_deref().filter(|one| one.user.id == *user_id);
+        let Some(same) = same else {
             let happened = "You are not signed in any more as the person who wanted to link";
             return Err(Failure::new("session_changed", happened));
+        };
+        if guard::lately(app, same).await?.is_err() {
+            let happened = "It is too long ago that you proved who you are";
+            return Err(Failure::new("fresh_sign_in_required", happened)
+                .with_status(StatusCode::FORBIDDEN)
+                .with_advice("Sign in once more, then link it again."));
         }
     }
     let claims = exchange::who(app, provider, &metadata, &code, &sent).await?;
@@ -231,8 +212,9 @@ async fn finish(
         method: &provider.id,
         identifier,
     };
-    let begun = browser_session::begin(app, cookies, peer, &user_id, &proof).await?;
-    Ok(begun.headers)
+    // The session of the same person goes on: what applications were given in it stays good.
+    let current = current.as_deref();
+    Ok(sign_in::finish_session(app, cookies, peer, current, &user_id, &proof).await?)
 }
 
 /// RFC 9207: an answer from elsewhere is refused, and so is one without `iss` where the provider said

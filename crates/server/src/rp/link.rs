@@ -6,12 +6,13 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use maud::html;
 
-use super::authorize::{Trip, local_target, refresh_to, send};
+use super::authorize::{Trip, local_target, send};
 use super::failure::Failure;
 use super::{Face, load};
+use crate::account::guard;
 use crate::browser_session::{self, Found, SignedIn};
 use crate::http::params::FormParams;
-use crate::http::{Cookies, Params, Peer, csrf};
+use crate::http::{Cookies, Params, Peer, csrf, once_more};
 use crate::pages::{self, Page};
 use crate::server::App;
 use crate::sign_in::{self, Asked};
@@ -31,6 +32,9 @@ pub(super) async fn ask(
         Ok(signed_in) => signed_in,
         Err(response) => return *response,
     };
+    if let Err(response) = proven_lately(&app, &signed_in, &format!("/rp/link?{query}")).await {
+        return *response;
+    }
     let ways = app.settings.path(WAYS);
     let params = Params::parse(&query).unwrap_or_default();
     let provider = match load(&app, params.get("idp").unwrap_or("")).await {
@@ -79,6 +83,9 @@ pub(super) async fn start(
     if let Err(problem) = checked {
         return pages::problem_page(&app.settings, &problem);
     }
+    if let Err(response) = proven_lately(&app, &signed_in, WAYS).await {
+        return *response;
+    }
     let ways = app.settings.path(WAYS);
     let result = async {
         let idp = form.get("idp").ok_or_else(Failure::unknown_provider)?;
@@ -94,20 +101,21 @@ pub(super) async fn start(
         send(&app, &cookies, &peer, Face::Rp, &trip).await
     };
     match result.await {
-        Ok((url, mut headers)) => {
-            if let Some(value) = refresh_to(&url) {
-                headers.insert(header::REFRESH, value);
-            }
-            let content = html! {
-                h1 { "On to the provider" }
-                p { "If nothing happens, follow the link." }
-                div.actions { a.button.primary href=(url.as_str()) { "Continue" } }
-            };
-            Page::new("On to the provider", content)
-                .with_headers(headers)
-                .into_response(&app.settings)
-        }
+        Ok((url, headers)) => once_more::go_on(&app, "On to the provider", &url, headers),
         Err(failure) => failure.page(&app, &ways, HeaderMap::new()),
+    }
+}
+
+/// An identity more is a way to sign in more: whoever adds one proves first that it is them, and comes
+/// back to `back`, below the base path.
+async fn proven_lately(app: &App, current: &SignedIn, back: &str) -> Result<(), Box<Response>> {
+    match guard::lately(app, current).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(asked)) => {
+            let path = sign_in::path(app, &app.settings.path(back), asked);
+            Err(Box::new(sign_in::go(&path, HeaderMap::new())))
+        }
+        Err(problem) => Err(Box::new(pages::problem_page(&app.settings, &problem))),
     }
 }
 

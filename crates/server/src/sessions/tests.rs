@@ -36,7 +36,7 @@ pub(crate) async fn give_access(
     let allowed = OAuthScopes::parse(scopes).unwrap();
     server
         .registry()
-        .give_consent(&Actor::person(&user.id), &user.id, client, &allowed)
+        .give_consent(&Actor::person(&user.id), &user.id, client, None, &allowed)
         .await
         .unwrap();
     give_grant(server, user, session, client, scopes).await

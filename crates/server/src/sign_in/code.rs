@@ -23,13 +23,16 @@ pub(super) fn routes() -> Router<App> {
     Router::new().route("/sign-in/code", get(show).post(submit))
 }
 
+/// The page's path, with the issuer's base path: afterwards the browser goes to `return_to`.
+pub(super) fn path(app: &App, return_to: &str) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.append_pair("return_to", return_to);
+    app.settings
+        .path(&format!("/sign-in/code?{}", query.finish()))
+}
+
 /// Whose code is asked for.
-fn whose(
-    app: &App,
-    cookies: &Cookies,
-    current: Option<&SignedIn>,
-    return_to: Option<&str>,
-) -> Option<Pending> {
+fn whose(app: &App, cookies: &Cookies, current: Option<&SignedIn>) -> Option<Pending> {
     Pending::read(app, cookies).or_else(|| {
         let current = current?;
         Some(Pending {
@@ -39,7 +42,6 @@ fn whose(
                 .email
                 .as_ref()
                 .map_or_else(String::new, |email| email.as_str().to_owned()),
-            return_to: finish::return_to(app, return_to),
             at: app.now(),
         })
     })
@@ -52,10 +54,10 @@ async fn show(
     RawQuery(query): RawQuery,
 ) -> Response {
     let params = Params::parse(&query.unwrap_or_default()).unwrap_or_default();
-    let return_to = params.get("return_to");
+    let return_to = finish::return_to(&app, params.get("return_to"));
     let current = current.as_deref();
-    match whose(&app, &cookies, current, return_to) {
-        Some(pending) => form(&app, &cookies, current, &pending, None),
+    match whose(&app, &cookies, current) {
+        Some(_) => form(&app, &cookies, current, &return_to, None),
         None => finish::go(&app.settings.path("/sign-in"), HeaderMap::new()),
     }
 }
@@ -64,13 +66,13 @@ fn form(
     app: &App,
     cookies: &Cookies,
     current: Option<&SignedIn>,
-    pending: &Pending,
+    return_to: &str,
     wrong: Option<&str>,
 ) -> Response {
     let sid = current.map(|current| current.session.id.as_str());
     let token = csrf::token(&app.settings, &app.secrets, cookies, sid);
     let passkey = match current {
-        Some(_) => passkeys::button(app, &token.token, &pending.return_to),
+        Some(_) => passkeys::button(app, &token.token, return_to),
         None => html! {},
     };
     let content = html! {
@@ -79,7 +81,7 @@ fn form(
         @if let Some(text) = wrong { p.notice.error role="alert" id="wrong" { (text) } }
         form method="post" action=(app.settings.path("/sign-in/code")) {
             input type="hidden" name=(csrf::FIELD) value=(token.token.expose());
-            input type="hidden" name="return_to" value=(pending.return_to);
+            input type="hidden" name="return_to" value=(return_to);
             label for="code" { "Code" }
             input.code-input #code type="text" name="code" inputmode="text" autocomplete="one-time-code"
                 maxlength="20" required autofocus aria-invalid=[wrong.map(|_| "true")]
@@ -94,7 +96,7 @@ fn form(
     let mut page = Page::new("Enter your code", content)
         .with_script(passkeys::SCRIPT)
         .with_headers(super::page::set_cookie(&token));
-    if let Some(origin) = authorize::form_target(app, &pending.return_to) {
+    if let Some(origin) = authorize::form_target(app, return_to) {
         page = page.with_form_target(origin);
     }
     if wrong.is_some() {
@@ -127,7 +129,8 @@ async fn take(
     let sid = current.map(|current| current.session.id.as_str());
     let field = params.get(csrf::FIELD);
     csrf::check(&app.settings, &app.secrets, headers, cookies, sid, field)?;
-    let Some(pending) = whose(app, cookies, current, params.get("return_to")) else {
+    let return_to = finish::return_to(app, params.get("return_to"));
+    let Some(pending) = whose(app, cookies, current) else {
         return Ok(finish::go(&app.settings.path("/sign-in"), HeaderMap::new()));
     };
     let user = app.registry.find_user(&pending.user_id).await?;
@@ -144,7 +147,7 @@ async fn take(
         password::record_failure(app, peer, whose, typed, "code", "code_invalid").await?;
         let text =
             "That code is not right, or was used before. Wait for the next one and try again.";
-        return Ok(form(app, cookies, current, &pending, Some(text)));
+        return Ok(form(app, cookies, current, &return_to, Some(text)));
     }
     // After a password; otherwise on top of what began the session.
     let first = match (Pending::read(app, cookies), current) {
@@ -158,5 +161,5 @@ async fn take(
         identifier: &pending.identifier,
     };
     let headers = finish::session(app, cookies, peer, current, &pending.user_id, &proof).await?;
-    Ok(finish::go(&pending.return_to, headers))
+    Ok(finish::go(&return_to, headers))
 }

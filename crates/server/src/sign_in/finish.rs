@@ -28,7 +28,7 @@ pub(super) fn return_to(app: &App, asked: Option<&str>) -> String {
 ///
 /// # Errors
 /// [`Problem`].
-pub(super) async fn session(
+pub(crate) async fn session(
     app: &App,
     cookies: &Cookies,
     peer: &Peer,

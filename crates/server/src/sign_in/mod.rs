@@ -22,7 +22,7 @@ use crate::problem::Problem;
 use crate::server::{App, BuildError};
 use crate::settings::Settings;
 
-pub(crate) use finish::go;
+pub(crate) use finish::{go, session as finish_session};
 pub(crate) use password::{Attempt, check as check_password};
 
 const QUARTER_HOUR_MS: i64 = 15 * 60 * 1000;

@@ -160,11 +160,7 @@ async fn step_up(
     wish: &Wish,
 ) -> Result<Response, Problem> {
     if second_factor::is_set_up(app, &current.user.id).await? {
-        let mut query = url::form_urlencoded::Serializer::new(String::new());
-        query.append_pair("return_to", &wish.return_to);
-        let to = app
-            .settings
-            .path(&format!("/sign-in/code?{}", query.finish()));
+        let to = super::code::path(app, &wish.return_to);
         return Ok(finish::go(&to, HeaderMap::new()));
     }
     let passkeys = app.registry.list_passkeys(&current.user.id).await?;
@@ -225,12 +221,12 @@ async fn take(
         let pending = Pending {
             user_id: proven.user_id,
             identifier: proven.identifier,
-            return_to: wish.return_to,
             at: app.now(),
         };
         let mut headers = HeaderMap::new();
         headers.append(header::SET_COOKIE, pending.cookie(app));
-        return Ok(finish::go(&app.settings.path("/sign-in/code"), headers));
+        let to = super::code::path(app, &wish.return_to);
+        return Ok(finish::go(&to, headers));
     }
     let proof = Proof {
         amr: "pwd",

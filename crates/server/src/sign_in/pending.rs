@@ -1,5 +1,6 @@
 //! Between the first factor and the second: who proved the first one, sealed into a cookie that lives
-//! a few minutes. Nobody is signed in by it.
+//! a few minutes. Nobody is signed in by it. Where they go afterwards stays in address and form: it may
+//! be a whole authorization request, and browsers drop cookies of more than 4096 bytes.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use base64::Engine as _;
@@ -21,8 +22,6 @@ pub(super) struct Pending {
     pub(super) user_id: String,
     /// What was typed.
     pub(super) identifier: String,
-    /// Where they go afterwards.
-    pub(super) return_to: String,
     /// Unix ms.
     pub(super) at: i64,
 }

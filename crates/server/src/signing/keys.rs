@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keywright_domain::audit::Actor;
-use keywright_domain::people::{KeyState, LONGEST_ACCESS_MS};
+use keywright_domain::people::{ACCESS_KEPT_MS, KeyState};
 use keywright_registry::people::NewSigningKey;
 use keywright_registry::{LocalRegistry, RegistryError};
 use serde::de::DeserializeOwned;
@@ -168,7 +168,7 @@ impl SigningKeys {
         now: i64,
     ) -> Result<(), KeysError> {
         let _one = self.reading.lock().await;
-        registry.settle_signing_keys(LONGEST_ACCESS_MS).await?;
+        registry.settle_signing_keys(ACCESS_KEPT_MS).await?;
         let known = registry.list_signing_keys().await?;
         for alg in Alg::ALL {
             let mut own = known.iter().filter(|key| key.alg == alg.as_str());
@@ -272,7 +272,7 @@ impl SigningKeys {
 /// Two nodes may make a first key at once; the second one's stays a spare that is published.
 async fn promote(registry: &LocalRegistry, kid: &str) -> Result<(), RegistryError> {
     registry
-        .promote_signing_key(&Actor::keywright(), kid, LONGEST_ACCESS_MS)
+        .promote_signing_key(&Actor::keywright(), kid, ACCESS_KEPT_MS)
         .await
         .map(|_| ())
 }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{READ, WRITE, permissions_of, require_holds, require_not_above, role_names};
 use crate::caller::Caller;
-use crate::oauth2::back_channel;
 use crate::etags::{IfSeen, shown, tag_of};
+use crate::oauth2::back_channel;
 use crate::once::{Done, Once, done, gone, replayed};
 use crate::problem::Problem;
 use crate::server::App;

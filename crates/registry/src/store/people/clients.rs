@@ -1,7 +1,7 @@
 //! Rows of clients, their secrets, and what people allowed them.
 
 use keywright_domain::SecretText;
-use keywright_domain::people::{AuthMethod, Client, ClientType, NewClient};
+use keywright_domain::people::{AuthMethod, Client, ClientType, NewClient, OAuthScopes};
 use sqlx::AnyConnection;
 
 use super::super::search::{fold, like_pattern};
@@ -308,6 +308,56 @@ pub(crate) async fn put_consent(
     .bind(consent.revoked_at)
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// What a person allows a client at one resource: (person, client, resource or empty for our own).
+pub(crate) async fn find_consented(
+    connection: &mut AnyConnection,
+    (user_id, client_id, resource): (&str, &str, &str),
+) -> Result<Option<OAuthScopes>, RegistryError> {
+    let text: Option<String> = sqlx::query_scalar(
+        "SELECT scopes FROM consent_resources \
+         WHERE user_id = $1 AND client_id = $2 AND resource = $3",
+    )
+    .bind(user_id.to_owned())
+    .bind(client_id.to_owned())
+    .bind(resource.to_owned())
+    .fetch_optional(connection)
+    .await?;
+    text.as_deref().map(scopes).transpose()
+}
+
+pub(crate) async fn put_consented(
+    connection: &mut AnyConnection,
+    (user_id, client_id, resource): (&str, &str, &str),
+    scopes: &OAuthScopes,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "INSERT INTO consent_resources (user_id, client_id, resource, scopes) \
+         VALUES ($1, $2, $3, $4) ON CONFLICT (user_id, client_id, resource) DO UPDATE SET \
+         scopes = excluded.scopes",
+    )
+    .bind(user_id.to_owned())
+    .bind(client_id.to_owned())
+    .bind(resource.to_owned())
+    .bind(scopes.to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What was allowed at resources is allowed nowhere any more.
+pub(crate) async fn remove_consented(
+    connection: &mut AnyConnection,
+    user_id: &str,
+    client_id: &str,
+) -> Result<(), RegistryError> {
+    sqlx::query("DELETE FROM consent_resources WHERE user_id = $1 AND client_id = $2")
+        .bind(user_id.to_owned())
+        .bind(client_id.to_owned())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

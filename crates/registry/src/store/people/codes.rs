@@ -117,21 +117,27 @@ pub(crate) async fn update_given(
     Ok(())
 }
 
-/// None for a code that we do not know; what it gave for one that was used.
+/// None for a code that we do not know; otherwise whose it is, whether it was used, and what it gave.
 pub(crate) async fn find_use(
     connection: &mut AnyConnection,
     digest: &TokenDigest,
-) -> Result<Option<(bool, Option<CodeUse>)>, RegistryError> {
-    type Row = (Option<i64>, Option<String>, Option<String>, Option<i64>);
+) -> Result<Option<(String, bool, Option<CodeUse>)>, RegistryError> {
+    type Row = (
+        String,
+        Option<i64>,
+        Option<String>,
+        Option<String>,
+        Option<i64>,
+    );
     let row: Option<Row> = sqlx::query_as(
-        "SELECT used_at, grant_id, access_jti, access_expires_at FROM authorization_codes \
+        "SELECT client_id, used_at, grant_id, access_jti, access_expires_at FROM authorization_codes \
          WHERE digest = $1",
     )
     .bind(blob(digest))
     .fetch_optional(connection)
     .await?;
-    Ok(
-        row.map(|(used_at, grant_id, access_jti, access_expires_at)| {
+    Ok(row.map(
+        |(client_id, used_at, grant_id, access_jti, access_expires_at)| {
             let given = match (grant_id, access_jti, access_expires_at) {
                 (Some(grant_id), Some(access_jti), Some(access_expires_at)) => Some(CodeUse {
                     grant_id,
@@ -140,7 +146,29 @@ pub(crate) async fn find_use(
                 }),
                 _ => None,
             };
-            (used_at.is_some(), given)
-        }),
-    )
+            (client_id, used_at.is_some(), given)
+        },
+    ))
+}
+
+/// Forgets what a person let a client or a device in for and nobody fetched yet: codes, and devices that
+/// were let in. Returns how many.
+pub(crate) async fn remove_of(
+    connection: &mut AnyConnection,
+    user_id: &str,
+    client_id: &str,
+) -> Result<u64, RegistryError> {
+    let mut removed = 0;
+    for statement in [
+        "DELETE FROM authorization_codes WHERE user_id = $1 AND client_id = $2 AND used_at IS NULL",
+        "DELETE FROM device_codes WHERE user_id = $1 AND client_id = $2 AND status = 'approved'",
+    ] {
+        let done = sqlx::query(statement)
+            .bind(user_id.to_owned())
+            .bind(client_id.to_owned())
+            .execute(&mut *connection)
+            .await?;
+        removed += done.rows_affected();
+    }
+    Ok(removed)
 }

@@ -214,6 +214,7 @@ pub(crate) async fn delete(connection: &mut AnyConnection, id: &str) -> Result<(
         "DELETE FROM recovery_codes WHERE user_id = $1",
         "DELETE FROM passkeys WHERE user_id = $1",
         "DELETE FROM linked_identities WHERE user_id = $1",
+        "DELETE FROM consent_resources WHERE user_id = $1",
         "DELETE FROM consents WHERE user_id = $1",
         "DELETE FROM sign_ins WHERE user_id = $1",
         "DELETE FROM session_clients WHERE session_id IN (SELECT id FROM sessions WHERE user_id = $1)",

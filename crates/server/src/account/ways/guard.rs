@@ -68,7 +68,7 @@ pub(super) fn done(app: &App, what: &str, headers: HeaderMap) -> Response {
 }
 
 /// Whether the person proved themselves lately, with all factors they have; otherwise what to ask for.
-pub(super) async fn lately(
+pub(crate) async fn lately(
     app: &App,
     current: &SignedIn,
 ) -> Result<Result<(), Asked<'static>>, Problem> {

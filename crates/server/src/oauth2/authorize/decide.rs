@@ -38,7 +38,7 @@ impl Run<'_> {
         let signed_in = match browser_session::find(self.app, cookies, peer).await? {
             Found::SignedIn(signed_in) => signed_in,
             _ if prompt.none => return Err(self.refuse("login_required", "nobody is signed in")),
-            _ => return Ok(self.to_sign_in(None, false)),
+            _ => return Ok(self.to_sign_in(None, self.wants_a_new_sign_in())),
         };
         let proven = self.parked.was_answered_by(&signed_in);
         if !proven && self.wants_proof(&signed_in) {
@@ -71,6 +71,13 @@ impl Run<'_> {
             None => {}
         }
         self.give_code(&signed_in).await
+    }
+
+    /// Whether a sign-in has to be a new one wherever it happens: a provider that knows its person still
+    /// has to ask them (OpenID Connect Core §3.1.2.1).
+    fn wants_a_new_sign_in(&self) -> bool {
+        let prompt = self.request.prompt;
+        prompt.login || prompt.select_account || self.request.max_age.is_some()
     }
 
     /// Whether this sign-in is too old, or the request wants a new one.
@@ -127,20 +134,23 @@ impl Run<'_> {
         if self.request.prompt.consent {
             return Ok(true);
         }
+        // What was allowed for one resource is not allowed for another (RFC 8707).
+        let resource = self.request.resource.as_deref();
         let known = self
             .app
             .registry
-            .find_consent(&signed_in.user.id, &self.client.id)
+            .find_consented_scopes(&signed_in.user.id, &self.client.id, resource)
             .await?;
-        Ok(!known.is_some_and(|consent| consent.scopes.contains_all(&self.request.scopes)))
+        Ok(!known.is_some_and(|scopes| scopes.contains_all(&self.request.scopes)))
     }
 
     async fn remember(&self, signed_in: &SignedIn) -> Result<(), RegistryError> {
         let actor = signed_in.actor();
-        let scopes = &self.request.scopes;
+        let (user_id, client_id) = (&signed_in.user.id, &self.client.id);
+        let (scopes, resource) = (&self.request.scopes, self.request.resource.as_deref());
         self.app
             .registry
-            .give_consent(&actor, &signed_in.user.id, &self.client.id, scopes)
+            .give_consent(&actor, user_id, client_id, resource, scopes)
             .await
             .map(|_| ())
     }

@@ -467,3 +467,49 @@ async fn everywhere_else_is_devices_too_and_those_that_are_still_to_come() {
     );
     assert_eq!(browser.get("/auth/session").await.status, StatusCode::OK);
 }
+#[tokio::test]
+async fn s59_a_device_names_the_resource_that_it_asked_for_or_none() {
+    const API: &str = "https://api.example.com/v1";
+    const OTHER: &str = "https://other.example.com";
+    let server = TestServer::with(|settings| {
+        settings.resources = vec![API.into(), OTHER.into()];
+    })
+    .await;
+    server
+        .add_client("tv", None, |new| new.grant_types.push(DEVICE.into()))
+        .await;
+    let user = server.add_user("ann@example.org", &[]).await;
+    let mut browser = server.sign_in_as(&user).await;
+    for (asked, wrong, right) in [
+        (API, [OTHER, testing::ISSUER, "https://x.example"], API),
+        (API, [OTHER, testing::ISSUER, "nothing"], ""),
+        ("", [API, OTHER, "nothing"], testing::ISSUER),
+    ] {
+        let mut fields = vec![("client_id", "tv"), ("scope", "openid")];
+        fields.extend((!asked.is_empty()).then_some(("resource", asked)));
+        let begun = ask(&server, &fields).await;
+        let code = text(&begun, "device_code");
+        let poll = async |resource: &str| {
+            let mut form = format!("grant_type={DEVICE}&client_id=tv&device_code={code}");
+            if !resource.is_empty() {
+                form.push_str("&resource=");
+                form.push_str(resource);
+            }
+            testing::token_request(&server, &[], form).await
+        };
+        decide(&mut browser, &text(&begun, "user_code"), "allow").await;
+        for other in wrong {
+            let refused = testing::error(&poll(other).await);
+            assert_eq!(refused, "invalid_target", "{asked}: {other}");
+        }
+        // Nothing was used up.
+        let tokens = poll(right).await;
+        assert_eq!(tokens.status, StatusCode::OK, "{}", tokens.text);
+        let aud = if asked.is_empty() {
+            testing::ISSUER
+        } else {
+            asked
+        };
+        assert_eq!(testing::part(&text(&tokens, "access_token"), 1)["aud"], aud);
+    }
+}

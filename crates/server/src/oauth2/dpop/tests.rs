@@ -120,8 +120,6 @@ async fn s58_every_check_of_a_proof() {
         ("htu", format!("{}/oauth2/userinfo", testing::ISSUER).into()),
         ("htu", "https://evil.example/oauth2/token".into()),
         ("iat", Value::Null),
-        ("iat", (now - 61).into()),
-        ("iat", (now + 11).into()),
     ];
     for (at, (name, value)) in bad.into_iter().enumerate() {
         let mut claims = claims(&format!("c{at}"), "POST", "/oauth2/token");
@@ -177,6 +175,8 @@ async fn s58_our_nonce_stands_for_the_clock() {
         key.sign(&key.header(), &claims)
     };
     let refused = try_proof(&server, &late("1", "")).await.unwrap_err();
+    // RFC 9449 §8: this is what clients try again after.
+    assert_eq!(refused.error, "use_dpop_nonce");
     let nonce = refused
         .dpop_nonce
         .expect("a nonce for clients with a wrong clock");
@@ -191,6 +191,83 @@ async fn s58_our_nonce_stands_for_the_clock() {
     server.pass(300_000);
     let old = try_proof(&server, &late("4", &nonce)).await.unwrap_err();
     assert_eq!(old.error, "use_dpop_nonce");
+}
+
+#[tokio::test]
+async fn s58_a_clock_that_is_wrong_beside_another_fault_gets_no_nonce() {
+    let server = TestServer::start().await;
+    let key = ClientKey::new();
+    let now = START / 1000;
+    let (app, path) = (server.server.app(), "/oauth2/userinfo");
+    let with = async |jti: &str, iat: i64, ath: &str| {
+        let mut claims = claims(jti, "GET", path);
+        claims["iat"] = iat.into();
+        claims["ath"] = URL_SAFE_NO_PAD.encode(Sha256::digest(ath)).into();
+        let mut headers = HeaderMap::new();
+        let proof = key.sign(&key.header(), &claims);
+        headers.insert("dpop", proof.parse().unwrap());
+        check(app, &headers, &Method::GET, path, Some("token")).await
+    };
+    assert!(with("1", now, "token").await.is_ok());
+    for (jti, iat) in [("2", now - 61), ("3", now + 11)] {
+        let refused = with(jti, iat, "token").await.unwrap_err();
+        assert_eq!(refused.error, "use_dpop_nonce");
+        assert!(refused.dpop_nonce.is_some());
+        let refused = with(jti, iat, "another").await.unwrap_err();
+        assert_eq!(refused.error, "invalid_dpop_proof");
+        assert!(refused.dpop_nonce.is_none());
+    }
+}
+
+#[tokio::test]
+async fn s58_proofs_that_come_with_nothing_good_are_not_remembered() {
+    let server = TestServer::start().await;
+    server.add_client("app", None, |_| {}).await;
+    let user = server.add_user("ann@example.org", &[]).await;
+    let mut browser = server.sign_in_as(&user).await;
+    let memory = &server.server.app().oauth2.extensions;
+    let key = ClientKey::new();
+    let exchange = async |jti: &str, code: &str| {
+        let form = format!(
+            "grant_type=authorization_code&client_id=app&code={code}&redirect_uri={}&code_verifier={}",
+            testing::REDIRECT,
+            testing::VERIFIER
+        );
+        let proof = key.proof(jti, "POST", "/oauth2/token", None);
+        testing::token_request(&server, &[("dpop", &proof)], form).await
+    };
+    for number in 0..5 {
+        let refused = exchange(&format!("bad {number}"), "none").await;
+        assert_eq!(testing::error(&refused), "invalid_grant");
+    }
+    assert_eq!(memory.proofs.len(), 0);
+    // Those of pushed requests, which anybody may send, have a room of their own.
+    let proof = key.proof("pushed", "POST", "/oauth2/par", None);
+    let headers = [
+        ("dpop", proof.as_str()),
+        ("content-type", "application/x-www-form-urlencoded"),
+    ];
+    let mut pushed = Vec::new();
+    for _ in 0..2 {
+        let body = Body::from(testing::request(&[]));
+        let sent = server
+            .browser()
+            .send(Method::POST, "/oauth2/par", &headers, body)
+            .await;
+        pushed.push(sent.status);
+    }
+    assert_eq!(pushed, [StatusCode::CREATED, StatusCode::BAD_REQUEST]);
+    assert_eq!((memory.proofs.len(), memory.pushed_proofs.len()), (0, 1));
+    // What is good is good once, and a proof that was used costs nobody their code.
+    let code = testing::code(&mut browser, &[]).await;
+    let given = exchange("good", &code).await;
+    assert_eq!(given.status, StatusCode::OK, "{}", given.text);
+    assert_eq!(memory.proofs.len(), 1);
+    let second = testing::code(&mut browser, &[]).await;
+    let refused = exchange("good", &second).await;
+    assert_eq!(testing::error(&refused), "invalid_dpop_proof");
+    let given = exchange("better", &second).await;
+    assert_eq!(given.status, StatusCode::OK, "{}", given.text);
 }
 
 async fn userinfo(server: &TestServer, scheme: &str, token: &str, proof: &str) -> Answer {

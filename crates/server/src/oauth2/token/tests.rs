@@ -608,3 +608,42 @@ async fn ac_201_no_token_fails_while_keys_are_replaced_under_load() {
     assert_eq!(kids.len(), 6, "every rotation signs with another key");
     assert!(asked > 50, "{asked}");
 }
+
+#[tokio::test]
+async fn ac_201_a_token_of_a_node_that_read_the_keys_late_is_good_to_its_end() {
+    let server = TestServer::with(|settings| settings.access_ms = 3_600_000).await;
+    server.add_client("app", None, |_| {}).await;
+    let user = server.add_user("ada@example.org", &[]).await;
+    let mut browser = server.sign_in_as(&user).await;
+    let tokens = signed_in_tokens(&server, &mut browser).await;
+    let access = text(&tokens, "access_token");
+    let app = server.server.app();
+    // Another node signs with the key before until it reads the keys: within a minute.
+    let late = app.keys.current();
+    app.keys
+        .rotate(&app.registry, &app.secrets, Alg::Rs256, None)
+        .await
+        .unwrap();
+    server.pass(59_000);
+    let mut claims = part(&access, 1);
+    for (name, at) in [("iat", 0), ("nbf", 0), ("exp", 3_600)] {
+        claims[name] = (app.now() / 1000 + at).into();
+    }
+    let signer = late.signer(Alg::Rs256).unwrap();
+    let token = signer.sign(ACCESS_TYPE, &claims).unwrap();
+    let settle = async || {
+        let settled = app
+            .keys
+            .settle(&app.registry, &app.secrets, &app.settings, app.now());
+        settled.await.unwrap();
+    };
+    server.pass(3_600_000 + 29_000);
+    settle().await;
+    let answer = userinfo(&server, &token).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    server.pass(2_000);
+    settle().await;
+    let kid = part(&token, 0)["kid"].as_str().unwrap().to_owned();
+    let key = browser.get(&format!("/oauth2/jwks/{kid}")).await;
+    assert_eq!(key.status, StatusCode::NOT_FOUND, "and no longer");
+}

@@ -119,3 +119,39 @@ async fn s28_a_token_without_openid_is_not_enough() {
             .contains("insufficient_scope")
     );
 }
+
+#[tokio::test]
+async fn programs_in_browsers_can_read_why_they_are_told_nothing() {
+    let (server, _user, tokens, mut browser) = start("openid").await;
+    let own = ("origin", "http://127.0.0.1");
+    let foreign = ("origin", "https://evil.example");
+    let expired = format!("Bearer {}", text(&tokens, "access_token"));
+    let ask = async |browser: &mut Browser, headers: &[(&str, &str)]| {
+        let path = "/oauth2/userinfo";
+        browser
+            .send(Method::GET, path, headers, Body::empty())
+            .await
+    };
+    let good = ask(&mut browser, &[own, ("authorization", &expired)]).await;
+    assert_eq!(good.status, StatusCode::OK);
+    assert_eq!(good.header("access-control-allow-origin"), own.1);
+    let good = ask(&mut browser, &[foreign, ("authorization", &expired)]).await;
+    assert_eq!(good.header("access-control-allow-origin"), "");
+    server.pass(3_600_000);
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let both = [own, form, ("authorization", expired.as_str())];
+    for refused in [
+        ask(&mut browser, &[own, ("authorization", &expired)]).await,
+        ask(&mut browser, &[foreign, ("authorization", "Bearer x")]).await,
+        ask(&mut browser, &[own]).await,
+        post(&server, &both, "access_token=x".to_owned()).await,
+    ] {
+        assert!(refused.status.is_client_error(), "{}", refused.text);
+        assert_eq!(refused.header("access-control-allow-origin"), "*");
+        assert_eq!(refused.header("access-control-allow-credentials"), "");
+        let exposed = refused.header("access-control-expose-headers");
+        assert!(exposed.contains("www-authenticate"), "{exposed}");
+        assert!(exposed.contains("dpop-nonce"), "{exposed}");
+        assert_ne!(refused.header("www-authenticate"), "");
+    }
+}

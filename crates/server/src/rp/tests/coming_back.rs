@@ -251,7 +251,7 @@ async fn ac_075_a_target_elsewhere_becomes_ours_and_is_written_down() {
             .await;
         stub.note(&sent);
         let back = browser.get(&callback("corp", &sent, "&code=good")).await;
-        assert_eq!(back.location(), "/", "{target}");
+        assert_eq!(back.location(), "/account", "{target}");
     }
     let history = server
         .registry()
@@ -335,4 +335,25 @@ async fn trips_that_fail_are_counted() {
     let line = |line: &&str| line.contains("provider") && line.contains("failure");
     let line = text.lines().find(line).unwrap_or_default();
     assert!(line.ends_with(" 1"), "{text}");
+}
+
+#[tokio::test]
+async fn a_trip_without_a_target_and_one_that_fails_end_at_pages_that_are_there() {
+    let (server, stub) = (TestServer::start().await, Stub::start().await);
+    server.add_user("ada@example.org", &[]).await;
+    stub.add(&server, "corp", "openid").await;
+    let mut browser = server.browser();
+    let sent = browser.get("/rp/authorize?idp=corp").await;
+    stub.note(&sent);
+    let back = browser.get(&callback("corp", &sent, "&code=good")).await;
+    assert_eq!(back.location(), "/account", "{}", back.text);
+    let page = browser.get(back.location()).await;
+    assert_eq!(page.status, StatusCode::OK, "{}", page.text);
+    // No transaction, no provider: the way back is the sign-in page, and from there the same page.
+    for path in ["/rp/callback/corp?state=x&code=y", "/rp/authorize?idp=none"] {
+        let failed = server.browser().get(path).await;
+        assert!(failed.status.is_client_error(), "{path}");
+        let way = "href=\"/sign-in?return_to=%2Faccount\"";
+        assert!(failed.text.contains(way), "{path} {}", failed.text);
+    }
 }

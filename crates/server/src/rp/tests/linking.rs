@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::stub::{Stub, callback};
 use crate::settings::SignUp;
+use crate::sign_in::tests::give_codes;
 use crate::test_support::{Answer, Browser, TestServer};
 
 /// Where the page that goes on leads to.
@@ -298,5 +299,50 @@ async fn google_vouches_for_its_own_addresses_and_keeps_to_a_domain() {
     assert_eq!(
         stub.trip(&mut server.browser(), "google").await.location(),
         "/dashboard"
+    );
+}
+
+#[tokio::test]
+async fn an_identity_more_needs_a_proof_of_these_minutes() {
+    let (server, stub) = (TestServer::start().await, Stub::start().await);
+    let ben = server.add_user("ben@example.org", &[]).await;
+    stub.add(&server, "corp", "openid").await;
+    let none_is_linked = async || {
+        let linked = server.registry().list_identities(&ben.id).await.unwrap();
+        linked.is_empty()
+    };
+    // The page was shown in time, the trip began in time, and both end too late.
+    let mut browser = server.sign_in_as(&ben).await;
+    let form = browser.get("/rp/link?idp=corp").await;
+    let token = form.field("csrf_token").unwrap();
+    let fields = [("idp", "corp"), ("csrf_token", token.as_str())];
+    server.pass(300_000);
+    let page = browser.post("/rp/link", &fields).await;
+    let sent = goes_to(&page);
+    stub.note(&sent);
+    server.pass(300_000);
+    let mut late = browser.clone();
+    let back = late.get(&callback("corp", &sent, "&code=good")).await;
+    assert_eq!(back.status, StatusCode::FORBIDDEN, "{}", back.text);
+    assert!(back.text.contains("fresh_sign_in_required"));
+    assert!(none_is_linked().await);
+    let started = browser.post("/rp/link", &fields).await;
+    assert_eq!(started.status, StatusCode::SEE_OTHER, "{}", started.text);
+    assert_eq!(
+        started.location(),
+        "/sign-in?return_to=%2Faccount%2Fsign-in&again=1"
+    );
+    let asked = browser.get("/rp/link?idp=corp").await;
+    assert_eq!(
+        asked.location(),
+        "/sign-in?return_to=%2Frp%2Flink%3Fidp%3Dcorp&again=1"
+    );
+    // Whoever has a second factor proves that too.
+    let mut browser = server.sign_in_as(&ben).await;
+    give_codes(&server, &ben).await;
+    let asked = browser.get("/rp/link?idp=corp").await;
+    assert_eq!(
+        asked.location(),
+        "/sign-in?return_to=%2Frp%2Flink%3Fidp%3Dcorp&acr=aal2"
     );
 }

@@ -178,3 +178,42 @@ async fn s67_what_a_provider_gave_goes_to_nobody() {
     }
     assert!(bytes > 10_000, "nothing was looked at");
 }
+
+#[tokio::test]
+async fn a_new_proof_by_a_provider_goes_on_in_the_session_that_is_there() {
+    let (server, stub) = (TestServer::start().await, Stub::start().await);
+    server.add_client("app", None, |_| {}).await;
+    let ada = server.add_user("ada@example.org", &[]).await;
+    let ben = server.add_user("ben@example.org", &[]).await;
+    stub.add(&server, "corp", "openid").await;
+    let mut browser = server.sign_in_as(&ada).await;
+    let code = testing::code(&mut browser, &[]).await;
+    let tokens = testing::exchange(&server, &code, &[]).await;
+    let before = browser.cookie("session").unwrap().to_owned();
+    server.pass(1_000);
+    let sent = again(&stub, &mut browser, "corp").await;
+    let back = browser.get(&callback("corp", &sent, "&code=good")).await;
+    assert_eq!(back.location(), "/dashboard", "{}", back.text);
+    assert_ne!(browser.cookie("session").unwrap(), before, "AC-107");
+    let sessions = server.registry().list_sessions(&ada.id, true, None, 9);
+    let sessions = sessions.await.unwrap().items;
+    assert_eq!(sessions.len(), 1);
+    assert_eq!(sessions[0].authenticated_at, START + 1_000);
+    assert_eq!(&*sessions[0].amr, "fed");
+    // What the application was given in it is good still.
+    let token = testing::text(&tokens, "refresh_token");
+    let next = testing::refresh(&server, &token, &[]).await;
+    assert_eq!(next.status, StatusCode::OK, "{}", next.text);
+    // Another person's session ends.
+    let mut other = server.sign_in_as(&ben).await;
+    let sent = again(&stub, &mut other, "corp").await;
+    other.get(&callback("corp", &sent, "&code=good")).await;
+    let left = server.registry().list_sessions(&ben.id, false, None, 9);
+    assert!(
+        left.await
+            .unwrap()
+            .items
+            .iter()
+            .all(|one| one.ended_at.is_some())
+    );
+}

@@ -4,6 +4,7 @@ use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
 
 use super::{code, give_codes, history, is_signed_in, sign_in};
+use crate::oauth2::testing::{authorize_path, consent};
 use crate::sign_in::recovery;
 use crate::test_support::{PASSWORD, TestServer};
 
@@ -16,7 +17,7 @@ async fn a_password_alone_is_not_enough_and_a_code_counts_once() {
     give_codes(&server, &ada).await;
     let mut browser = server.browser();
     let answer = sign_in(&mut browser, ADA, PASSWORD).await;
-    assert_eq!(answer.location(), "/sign-in/code");
+    assert_eq!(answer.location(), "/sign-in/code?return_to=%2Faccount");
     assert!(browser.cookie("session").is_none());
     assert!(!is_signed_in(&mut browser).await);
     assert_eq!(browser.get("/sign-in/code").await.status, StatusCode::OK);
@@ -221,4 +222,59 @@ async fn ac_107_a_step_up_makes_the_same_session_stronger_under_another_token() 
     assert_eq!(sessions.items[0].acr, "aal2");
     let answer = browser.get("/sign-in?return_to=/x&acr=aal2").await;
     assert_eq!(answer.location(), "/x");
+}
+
+#[tokio::test]
+async fn a_long_authorization_request_comes_through_a_second_factor() {
+    let server = TestServer::start().await;
+    server.add_client("app", None, |_| {}).await;
+    let ada = server.add_user(ADA, &[]).await;
+    give_codes(&server, &ada).await;
+    let mut browser = server.browser();
+    let state = "s".repeat(1_800);
+    let asked = browser.get(&authorize_path(&[("state", &state)])).await;
+    let page = browser.get(asked.location()).await;
+    let return_to = page.field("return_to").unwrap();
+    assert!(return_to.starts_with("/oauth2/authorize/resume?request="));
+    let fields = [
+        ("email", ADA),
+        ("password", PASSWORD),
+        ("return_to", return_to.as_str()),
+    ];
+    let answer = browser.post("/sign-in", &fields).await;
+    // What browsers keep (RFC 6265bis §5.6: name and value, 4096 bytes).
+    for cookie in answer.headers.get_all("set-cookie") {
+        assert!(cookie.len() < 1_000, "{}", cookie.len());
+    }
+    let page = browser.get(answer.location()).await;
+    assert_eq!(page.field("return_to").as_deref(), Some(&*return_to));
+    // A code that is wrong loses nothing either.
+    let typed = |code: &str| [("code", code.to_owned()), ("return_to", return_to.clone())];
+    let wrong = typed("000000");
+    let wrong: Vec<_> = wrong.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    let page = browser.post("/sign-in/code", &wrong).await;
+    assert_eq!(page.field("return_to").as_deref(), Some(&*return_to));
+    let right = typed(&code(&server, 0));
+    let right: Vec<_> = right.iter().map(|(n, v)| (*n, v.as_str())).collect();
+    let answer = browser.post("/sign-in/code", &right).await;
+    assert_eq!(answer.location(), return_to);
+    let page = browser.get(answer.location()).await;
+    let answer = consent(&mut browser, &page, "allow").await;
+    assert_eq!(answer.location_param("state"), Some(state));
+    assert!(answer.location_param("code").is_some());
+}
+
+#[tokio::test]
+async fn ac_075_a_code_leads_nowhere_else() {
+    let server = TestServer::start().await;
+    let ada = server.add_user(ADA, &[]).await;
+    give_codes(&server, &ada).await;
+    let mut browser = server.browser();
+    sign_in(&mut browser, ADA, PASSWORD).await;
+    let page = browser.get("/sign-in/code?return_to=https://evil").await;
+    assert_eq!(page.field("return_to").as_deref(), Some("/account"));
+    let right = code(&server, 0);
+    let fields = [("code", right.as_str()), ("return_to", "//evil")];
+    let answer = browser.post("/sign-in/code", &fields).await;
+    assert_eq!(answer.location(), "/account");
 }

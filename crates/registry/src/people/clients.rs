@@ -76,6 +76,7 @@ impl LocalRegistry {
                 insert(unit, client, secret.as_ref(), secret_id).await?;
                 let event = about_client(AuditAction::ClientAdded, client, "added");
                 unit.audit(actor, event);
+                unit.made(&client.id);
                 Ok(client.clone())
             })
         })
@@ -280,6 +281,7 @@ impl LocalRegistry {
                 }
                 let secret = NewClientSecret::Random(*digest);
                 insert_secret(unit, id, secret_id, &secret).await?;
+                unit.made(id);
                 let action = AuditAction::ClientSecretRotated;
                 let mut event = about_client(action, &client, "given another secret");
                 event.details.push(("overlap_ms", overlap.to_string()));

@@ -75,10 +75,25 @@ impl LocalRegistry {
                 event.details.push(("max_uses", uses));
                 event.details.push(("until", token.expires_at.to_string()));
                 unit.audit(actor, event);
+                unit.made(id);
                 Ok(token)
             })
         })
         .await
+    }
+
+    /// The registration token with this id, however it stands.
+    ///
+    /// # Errors
+    /// [`PeopleError::RegistrationTokenNotFound`].
+    pub async fn read_registration_token(
+        &self,
+        id: &str,
+    ) -> Result<RegistrationToken, RegistryError> {
+        let connection = &mut *self.shared.pool.acquire().await?;
+        store::people::registration_tokens::find(connection, id)
+            .await?
+            .ok_or_else(|| PeopleError::RegistrationTokenNotFound.into())
     }
 
     /// The registration token with this digest, as long as it can make a client.

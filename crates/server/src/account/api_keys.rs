@@ -17,7 +17,7 @@ use crate::pages::{Page, dates};
 use crate::problem::Problem;
 use crate::server::App;
 
-pub(super) const PAGE: &str = "/account/api-keys";
+pub(super) const KEYS_PAGE: &str = "/account/api-keys";
 const KEYS: u32 = 50;
 /// Characters.
 const LONGEST_REASON: usize = 500;
@@ -41,7 +41,7 @@ async fn render(app: &App, visitor: &Visitor) -> Result<Response, Problem> {
     let revoked = visitor.query.get("done") == Some("revoked");
     let content = html! {
         h1 { "API keys" }
-        (tabs(app, PAGE))
+        (tabs(app, KEYS_PAGE))
         @if revoked {
             p.notice.ok role="status" {
                 "The key is revoked. This server refuses it from now on, each of its nodes within a second."
@@ -54,7 +54,7 @@ async fn render(app: &App, visitor: &Visitor) -> Result<Response, Problem> {
             ul.rows {
                 @for key in &page.items { (row(app, key)) }
             }
-            (further(&app.settings.path(PAGE), page.next_cursor.as_deref()))
+            (further(&app.settings.path(KEYS_PAGE), page.next_cursor.as_deref()))
         }
         p.muted { "Times are UTC." }
     };
@@ -62,7 +62,7 @@ async fn render(app: &App, visitor: &Visitor) -> Result<Response, Problem> {
 }
 
 fn row(app: &App, key: &ApiKeySummary) -> Markup {
-    let path = app.settings.path(&format!("{PAGE}/{}/revoke", key.id));
+    let path = app.settings.path(&format!("{KEYS_PAGE}/{}/revoke", key.id));
     html! {
         li {
             div {
@@ -140,7 +140,7 @@ fn form(
     wrong: Option<&str>,
     status: StatusCode,
 ) -> Response {
-    let action = app.settings.path(&format!("{PAGE}/{}/revoke", key.id));
+    let action = app.settings.path(&format!("{KEYS_PAGE}/{}/revoke", key.id));
     let content = html! {
         h1 { "Revoke “" (key.name) "”?" }
         p {
@@ -157,7 +157,7 @@ fn form(
             p.hint id="hint" { "It is kept with the key, for whoever looks into it later." }
             div.actions {
                 button.danger type="submit" { "Revoke the key" }
-                a.button href=(app.settings.path(PAGE)) { "Keep it" }
+                a.button href=(app.settings.path(KEYS_PAGE)) { "Keep it" }
             }
         }
     };
@@ -188,7 +188,7 @@ pub(super) async fn revoke(
             .await
             .map_err(problem)?;
         Ok(see_other(
-            &app.settings.path(&format!("{PAGE}?done=revoked")),
+            &app.settings.path(&format!("{KEYS_PAGE}?done=revoked")),
         ))
     };
     or_page(&app, revoke.await)

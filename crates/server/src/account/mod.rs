@@ -36,7 +36,7 @@ pub(crate) fn routes() -> Router<App> {
             "/account/applications/{client_id}/remove",
             post(applications::remove),
         )
-        .route(api_keys::PAGE, get(api_keys::show))
+        .route(api_keys::KEYS_PAGE, get(api_keys::show))
         .route(
             "/account/api-keys/{id}/revoke",
             get(api_keys::ask).post(api_keys::revoke),
@@ -48,7 +48,7 @@ pub(crate) fn routes() -> Router<App> {
 const PAGES: [(&str, &str); 5] = [
     ("/account", "Overview"),
     ("/account/applications", "Applications"),
-    (api_keys::PAGE, "API keys"),
+    (api_keys::KEYS_PAGE, "API keys"),
     ("/account/history", "History"),
     ("/account/sign-in", "Ways to sign in"),
 ];

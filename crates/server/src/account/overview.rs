@@ -189,7 +189,7 @@ pub(super) async fn ask_end_everything(State(app): State<App>, visitor: Visitor)
         p {
             "You are signed out of all browsers, this one too, and no application keeps access to your \
              account. Programs that you signed in must be signed in again. Your "
-            a href=(app.settings.path(super::api_keys::PAGE)) { "API keys" }
+            a href=(app.settings.path(super::api_keys::KEYS_PAGE)) { "API keys" }
             " stay as they are: each is revoked by itself."
         }
         p {

@@ -16,6 +16,7 @@ use super::views::{
 };
 use super::{ClientChanges, READ, WRITE};
 use crate::keys::manager::Manager;
+use crate::once::{Done, Once, done, gone, replayed};
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sessions;
@@ -78,19 +79,22 @@ pub(crate) async fn list(
 /// itself by a secret, the answer holds it, this once.
 #[utoipa::path(
     post, path = "/api/v1/clients", tag = "clients", request_body = ClientToAdd,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again")),
     responses(
+        (status = 200, description = "Added before by the same request; the secret is not shown again", body = ClientMade),
         (status = 201, description = "Added; the secret is shown once", body = ClientMade),
         (status = 400, description = "`invalid_client_metadata`, `invalid_redirect_uri`, `invalid_name`"),
         (status = 403, description = "`insufficient_scope`, `exceeds_own_permissions`"),
-        (status = 409, description = "`client_id_taken`"),
+        (status = 409, description = "`client_id_taken`, `idempotency_key_reused`"),
     )
 )]
 pub(crate) async fn add(
     State(app): State<App>,
     manager: Manager,
-    Body(asked): Body<ClientToAdd>,
+    Once { name, body }: Once<Body<ClientToAdd>>,
 ) -> Result<Response, Problem> {
     manager.require(WRITE)?;
+    let Body(asked) = body;
     let id = asked
         .client_id
         .unwrap_or_else(|| random_id(&mut rand::rng()));
@@ -101,13 +105,16 @@ pub(crate) async fn add(
         .needs_secret()
         .then(|| random_token(&mut rand::rng()));
     let digest = secret.as_ref().map(TokenDigest::of);
-    let client = app
-        .registry
-        .add_client(&manager.actor, &id, &new, digest.as_ref())
-        .await?;
+    let registry = name.registry(&app, &manager.actor);
+    let added = registry.add_client(&manager.actor, &id, &new, digest.as_ref());
+    let client = match done(added.await)? {
+        Done::Now(client) => client,
+        Done::Before(id) => return made_before(&app, &id).await,
+    };
     let mut response = private(&ClientMade {
         client: (&client).into(),
         client_secret: secret.map(|secret| secret.expose().to_owned()),
+        secret_was_shown: false,
     });
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)
@@ -173,6 +180,7 @@ pub(crate) async fn change(
     Ok(private(&ClientMade {
         client: (&client).into(),
         client_secret,
+        secret_was_shown: false,
     }))
 }
 
@@ -222,21 +230,23 @@ pub(crate) async fn enable(
 /// `clients:write`, and every permission that the client may ask for.
 #[utoipa::path(
     post, path = "/api/v1/clients/{id}/rotate-secret", tag = "clients", request_body = SecretToRotate,
-    params(("id" = String, Path, description = "`client_id`")),
+    params(("id" = String, Path, description = "`client_id`"), ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again")),
     responses(
         (status = 200, description = "The secret is shown once", body = ClientMade),
         (status = 400, description = "`invalid_overlap`; `invalid_client_metadata`: it has no secrets"),
         (status = 403, description = "`insufficient_scope`, `exceeds_own_permissions`"),
         (status = 404, description = "`client_not_found`"),
+        (status = 409, description = "`idempotency_key_reused`"),
     )
 )]
 pub(crate) async fn rotate_secret(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
-    Body(asked): Body<SecretToRotate>,
+    Once { name, body }: Once<Body<SecretToRotate>>,
 ) -> Result<Response, Problem> {
     manager.require(WRITE)?;
+    let Body(asked) = body;
     let overlap = asked
         .overlap_ms
         .unwrap_or(if asked.compromised { 0 } else { DAY_MS });
@@ -249,19 +259,36 @@ pub(crate) async fn rotate_secret(
     require_holds(&manager, &client.settings)?;
     let secret = random_token(&mut rand::rng());
     let digest = TokenDigest::of(&secret);
-    let (registry, actor) = (&app.registry, &manager.actor);
-    if asked.compromised {
-        registry.replace_client_secret(actor, &id, &digest).await?;
-        sessions::catch_up(&app).await?;
+    let (registry, actor) = (name.registry(&app, &manager.actor), &manager.actor);
+    let rotated = if asked.compromised {
+        let replaced = registry.replace_client_secret(actor, &id, &digest);
+        replaced.await.map(drop)
     } else {
         let rotated = registry.rotate_client_secret(actor, &id, &digest, overlap);
-        rotated.await?;
+        rotated.await
+    };
+    if let Done::Before(id) = done(rotated)? {
+        return made_before(&app, &id).await;
     }
-    let client = registry.find_client(&id).await?;
+    if asked.compromised {
+        sessions::catch_up(&app).await?;
+    }
+    let client = app.registry.find_client(&id).await?;
     Ok(private(&ClientMade {
         client: client.as_ref().into(),
         client_secret: Some(secret.expose().to_owned()),
+        secret_was_shown: false,
     }))
+}
+
+/// A client whose secret an earlier answer to the same request held.
+async fn made_before(app: &App, id: &str) -> Result<Response, Problem> {
+    let client = app.registry.find_client(id).await.map_err(gone)?;
+    Ok(replayed(private(&ClientMade {
+        client: client.as_ref().into(),
+        client_secret: None,
+        secret_was_shown: client.settings.auth_method.needs_secret(),
+    })))
 }
 
 /// Ends all that a client was given, and leaves the client: its refresh families are revoked, and its

@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::{READ, WRITE};
 use crate::keys::manager::Manager;
+use crate::once::{Done, Once, done, gone, replayed};
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sessions::api::{Body, PageAsked, private};
@@ -86,7 +87,11 @@ pub(crate) struct RegistrationTokenList {
 pub(crate) struct RegistrationTokenMade {
     #[serde(flatten)]
     registration_token: RegistrationTokenView,
-    token: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+    /// The same request made it before, and its answer held the token.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    secret_was_shown: bool,
 }
 
 /// A registration token that is to be made.
@@ -141,7 +146,10 @@ pub(crate) async fn list(
 #[utoipa::path(
     post, path = "/api/v1/registration-tokens", tag = "clients",
     request_body = RegistrationTokenToMake,
+    params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again")),
     responses(
+        (status = 200, description = "Made before by the same request; the token is not shown again", body = RegistrationTokenMade),
+        (status = 409, description = "`idempotency_key_reused`"),
         (status = 201, description = "Made; the token is shown once", body = RegistrationTokenMade),
         (status = 400, description = "`invalid_lifetime`, `invalid_max_uses`, `note_too_long`"),
     )
@@ -149,9 +157,10 @@ pub(crate) async fn list(
 pub(crate) async fn make(
     State(app): State<App>,
     manager: Manager,
-    Body(asked): Body<RegistrationTokenToMake>,
+    Once { name, body }: Once<Body<RegistrationTokenToMake>>,
 ) -> Result<Response, Problem> {
     manager.require(WRITE)?;
+    let Body(asked) = body;
     let refuse = |code, why: String| Err(Problem::bad_request(code, why));
     if !(1..=LONGEST_DAYS).contains(&asked.expires_in_days) {
         let why = format!("expires_in_days is 1 to {LONGEST_DAYS}");
@@ -166,13 +175,23 @@ pub(crate) async fn make(
     }
     let lifetime = asked.expires_in_days * DAY_MS;
     let (token, new) = new_registration_token(&asked.note, lifetime, asked.max_uses);
-    let registry = &app.registry;
-    let made = registry
-        .add_registration_token(&manager.actor, &new)
-        .await?;
+    let registry = name.registry(&app, &manager.actor);
+    let made = registry.add_registration_token(&manager.actor, &new);
+    let made = match done(made.await)? {
+        Done::Now(made) => made,
+        Done::Before(id) => {
+            let before = app.registry.read_registration_token(&id).await;
+            return Ok(replayed(private(&RegistrationTokenMade {
+                registration_token: before.map_err(gone)?.into(),
+                token: None,
+                secret_was_shown: true,
+            })));
+        }
+    };
     let mut response = private(&RegistrationTokenMade {
         registration_token: made.into(),
-        token: token.expose().to_owned(),
+        token: Some(token.expose().to_owned()),
+        secret_was_shown: false,
     });
     *response.status_mut() = StatusCode::CREATED;
     Ok(response)

@@ -102,6 +102,9 @@ pub(crate) struct ClientMade {
     pub(crate) client: ClientView,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) client_secret: Option<String>,
+    /// The same request made it before, and its answer held the secret.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) secret_was_shown: bool,
 }
 
 /// One page of clients, by name.

@@ -139,6 +139,7 @@ pub(crate) async fn put(
 pub(crate) async fn delete(connection: &mut AnyConnection, id: &str) -> Result<(), RegistryError> {
     let all = [
         "DELETE FROM client_secrets WHERE client_id = $1",
+        "DELETE FROM consent_resources WHERE client_id = $1",
         "DELETE FROM consents WHERE client_id = $1",
         "DELETE FROM clients WHERE id = $1",
     ];

@@ -10,12 +10,15 @@ use crate::keys::tests::{root, wish};
 use crate::test_support::{Answer, Browser, TestServer};
 
 /// Addresses where a state that was seen means nothing, or that have their own way.
-const WITHOUT: [&str; 7] = [
+const WITHOUT: [&str; 9] = [
     // A key's number of its last change, with tests of its own: `keys::tests`.
     "/api/v1/keys/{id}",
     // Said as a whole each time; nothing else is lost by it.
     "/api/v1/scopes",
+    // Judged by what it read; who changed it meanwhile is heard (`changed_meanwhile`).
+    "/api/v1/clients/{id}",
     // Ended or taken back: there is only one state to come to.
+    "/api/v1/registration-tokens/{id}",
     "/api/v1/sessions/{id}",
     "/api/v1/applications/{client_id}",
     "/api/v1/users/{id}/sessions/{session_id}",

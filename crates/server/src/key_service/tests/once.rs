@@ -12,7 +12,7 @@ use crate::test_support::{Answer, Browser, TestServer};
 
 /// Routes that make nothing which a second request would make twice: they read, bring a thing into a
 /// state where a second time changes nothing, or are refused a second time.
-const MAKES_NOTHING: [&str; 20] = [
+const MAKES_NOTHING: [&str; 24] = [
     "/api/v1/keys/verify",
     "/api/v1/keys/{id}/revoke",
     "/api/v1/keys/{id}/disable",
@@ -30,6 +30,11 @@ const MAKES_NOTHING: [&str; 20] = [
     "/api/v1/users/{id}/disable",
     "/api/v1/users/{id}/enable",
     "/api/v1/users/{id}/sessions/revoke-all",
+    "/api/v1/clients/{id}/disable",
+    "/api/v1/clients/{id}/enable",
+    "/api/v1/clients/{id}/revoke-tokens",
+    // Again, it ends what was issued since.
+    "/api/v1/owners/{id}/revoke-keys",
     "/auth/signOut",
     // By their own way, with tests of their own: `resources`, `keys::tests`.
     "/api/v1/keys",
@@ -133,6 +138,10 @@ impl World {
             other,
             makes_another,
         };
+        let client = |name: &str| json!({ "client_name": name, "grant_types": ["client_credentials"], "redirect_uris": [] });
+        let mut machine = client("Machine");
+        machine["client_id"] = json!("machine");
+        fine(&self.root.post("/api/v1/clients", machine).await);
         let hook = |text: &str| json!({ "url": "https://hooks.example.org/a", "events": ["*"], "description": text });
         vec![
             case(
@@ -241,6 +250,27 @@ impl World {
                 true,
             ),
             case(
+                "/api/v1/clients",
+                "/api/v1/clients",
+                client("one"),
+                client("two"),
+                true,
+            ),
+            case(
+                "/api/v1/clients/{id}/rotate-secret",
+                "/api/v1/clients/machine/rotate-secret",
+                json!({}),
+                json!({ "overlap_ms": 0 }),
+                true,
+            ),
+            case(
+                "/api/v1/registration-tokens",
+                "/api/v1/registration-tokens",
+                json!({ "note": "one" }),
+                json!({ "note": "two" }),
+                true,
+            ),
+            case(
                 "/api/v1/keys/{id}/schedule/{step}",
                 &format!("{path}/run-now"),
                 Value::Null,
@@ -264,7 +294,7 @@ impl World {
 
 /// What an answer must not say twice.
 fn secrets(answer: &Value) -> Vec<String> {
-    ["secret", "link"]
+    ["secret", "link", "client_secret", "token"]
         .iter()
         .filter_map(|name| answer[name].as_str())
         .map(str::to_owned)
@@ -303,7 +333,7 @@ async fn a_retry_under_one_name_never_makes_a_second_one() {
                 let was_shown = [&said["secret_was_shown"], &said["link_was_shown"]];
                 assert!(was_shown.contains(&&json!(true)), "{route}: {said}");
             }
-            for id in ["id", "webhook", "invitation"] {
+            for id in ["id", "webhook", "invitation", "client_id"] {
                 let of = |view: &Value| match &view[id] {
                     Value::Object(inner) => inner["id"].clone(),
                     other => other.clone(),

@@ -330,6 +330,8 @@ fn path_of(name: &str, file: &Path, texts: &[(PathBuf, String)]) -> String {
         assert!(known.contains(&made), "{}: {name}", file.display());
         return made.to_owned();
     }
+    // Of another module, said with its name.
+    let name = name.rsplit("::").next().unwrap();
     let definition = format!("const {name}: &str = \"");
     let value = |text: &str| {
         let (_, rest) = text.split_once(definition.as_str())?;

@@ -401,7 +401,7 @@ async fn a_key_from_the_future_is_not_taken() -> Result<()> {
             &AcceptOptions::default(),
         )
         .await?;
-    assert_eq!(report.accepted, [ahead.key.id.clone()]);
+    assert_eq!(report.accepted, std::slice::from_ref(&ahead.key.id));
     assert_eq!(report.refused.len(), 2);
     for one in &report.refused {
         assert_eq!(one.code, "created_in_future", "{one:?}");

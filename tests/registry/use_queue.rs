@@ -214,7 +214,7 @@ async fn callers_are_bounded(kind: Kind) -> Result<()> {
     let networks = NetworkList::new(["10.0.0.0/8"])?;
     let change = ProposedChange::Networks(networks);
     let preview = registry
-        .preview_change(&[busy.key.id.clone()], &change, 7)
+        .preview_change(std::slice::from_ref(&busy.key.id), &change, 7)
         .await?;
     ensure!(preview.uncertain == 600 - 256 + 400, "{preview:?}");
 

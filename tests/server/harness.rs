@@ -318,6 +318,10 @@ impl ServerProcess {
 }
 
 impl Drop for ServerProcess {
+    #[expect(
+        clippy::panic,
+        reason = "it is how a test fails, and only tests have one"
+    )]
     fn drop(&mut self) {
         if let Some(process) = &mut self.process {
             let _ = process.start_kill();

@@ -235,13 +235,15 @@ pub(crate) async fn retire_secrets(
     Ok(())
 }
 
+type SecretRow = (String, Vec<u8>, i64, i64, Option<String>);
+
 /// Those that still work, newest first.
 pub(crate) async fn list_secrets(
     connection: &mut AnyConnection,
     client_id: &str,
     now: i64,
 ) -> Result<Vec<ClientSecretRecord>, RegistryError> {
-    let rows: Vec<(String, Vec<u8>, i64, i64, Option<String>)> = sqlx::query_as(
+    let rows: Vec<SecretRow> = sqlx::query_as(
         "SELECT id, digest, created_at, expires_at, hash FROM client_secrets \
          WHERE client_id = $1 AND expires_at > $2 ORDER BY expires_at DESC, created_at DESC",
     )

@@ -1,0 +1,243 @@
+//! Which secret a presented text is, if any: from memory where it is fresh, else from the database.
+
+use std::time::Duration;
+
+use keywright_domain::api_keys::{
+    KeyDigest, KeyMac, PresentedForeignKey, PresentedKey, RateLimit, Refusal,
+};
+use keywright_index::{Lookup, PackedKid, Snapshot};
+
+use super::{ABSENT_MS, COMMIT_WAIT, FAILURES_LIMIT, Match, Verification, VerifyRequest, micros};
+use crate::peppers::Peppers;
+use crate::store::{self, images};
+use crate::{LocalRegistry, RegistryError, freshness};
+
+impl LocalRegistry {
+    /// Failures from one place are few; who makes many is refused before anybody is asked. Such a place
+    /// may be a gateway with strangers and good clients behind it, so a key of ours whose secret
+    /// matches what is in memory is no guess, and is let through: see [`Self::match_in_memory`].
+    pub(super) fn throttled(
+        &self,
+        request: &VerifyRequest<'_>,
+        plain: Option<&PresentedKey<'_>>,
+        now: i64,
+    ) -> Option<Verification> {
+        let address = request.caller.address?;
+        let retry_after_ms = self.shared.throttle.check(address, micros(now)).err()?;
+        let kid = plain.map(|plain| plain.kid().to_string());
+        let refusal = Refusal::RateLimited {
+            limit: FAILURES_LIMIT.to_owned(),
+            retry_after_ms: i64::try_from(retry_after_ms).unwrap_or(i64::MAX),
+        };
+        let (count, period) = (
+            keywright_index::FAILURES,
+            keywright_index::FAILURES_PERIOD_MS,
+        );
+        Some(Verification {
+            limit: RateLimit::new(FAILURES_LIMIT, count, period, 0, false).ok(),
+            limit_left: Some(0),
+            limit_reset_ms: Some(retry_after_ms),
+            ..Verification::refused(kid, refusal)
+        })
+    }
+
+    pub(super) fn count_failure(&self, request: &VerifyRequest<'_>, now: i64) {
+        if let Some(address) = request.caller.address {
+            self.shared.throttle.fail(address, micros(now));
+        }
+    }
+
+    /// A key of ours, if memory alone proves that it is one. Nobody is asked, and nothing is computed for
+    /// a kid that is not in memory.
+    pub(super) fn match_in_memory(
+        &self,
+        plain: &PresentedKey<'_>,
+        peppers: &Peppers,
+        now: i64,
+    ) -> Option<Match> {
+        let found = self
+            .shared
+            .index
+            .lookup(PackedKid::parse(plain.kid())?, now);
+        // After the lookup, as always.
+        match found {
+            Lookup::Found(snapshot) if freshness::is_trusted(&self.shared) => {
+                self.match_from_throttled(plain, snapshot, peppers, now)
+            }
+            _ => None,
+        }
+    }
+
+    /// The same of what was looked up. A secret of ours has 190 bits, which nobody guesses at any speed;
+    /// what guesses cost is bounded all the same, by kid.
+    pub(super) fn match_from_throttled(
+        &self,
+        plain: &PresentedKey<'_>,
+        snapshot: Snapshot,
+        peppers: &Peppers,
+        now: i64,
+    ) -> Option<Match> {
+        let kid = snapshot.kid;
+        let guesses = &self.shared.guesses;
+        guesses.check_kid(kid, micros(now)).ok()?;
+        let found = self.match_snapshot(plain, kid, Some(snapshot), peppers);
+        let found = found.ok().flatten();
+        if found.is_none() {
+            guesses.fail_kid(kid, micros(now));
+        }
+        found
+    }
+
+    pub(super) async fn match_ours(
+        &self,
+        plain: &PresentedKey<'_>,
+        peppers: &Peppers,
+        now: i64,
+    ) -> Result<Option<Match>, RegistryError> {
+        let Some(kid) = PackedKid::parse(plain.kid()) else {
+            return Ok(None);
+        };
+        let snapshot = self.snapshot(kid, plain.kid(), now).await?;
+        self.match_snapshot(plain, kid, snapshot, peppers)
+    }
+
+    /// Compares a key with what is known of its kid.
+    pub(super) fn match_snapshot(
+        &self,
+        plain: &PresentedKey<'_>,
+        kid: PackedKid,
+        snapshot: Option<Snapshot>,
+        peppers: &Peppers,
+    ) -> Result<Option<Match>, RegistryError> {
+        let digest = KeyDigest::of_presented(plain);
+        let Some(snapshot) = snapshot else {
+            // The same work as for a wrong secret, so that time does not tell which kids exist.
+            let mac = peppers.current().pepper.mac(&digest);
+            let _ = std::hint::black_box(mac.matches(&KeyMac::from_bytes([0; 32])));
+            return Ok(None);
+        };
+        let pepper_id = self.shared.index.text(snapshot.pepper);
+        let pepper = pepper_id
+            .and_then(|id| peppers.find(id))
+            .ok_or(RegistryError::PepperMissing)?;
+        if !snapshot.mac.matches(&pepper.pepper.mac(&digest)) {
+            return Ok(None);
+        }
+        let current = peppers.current();
+        if pepper.id != current.id && snapshot.state.verifies() {
+            self.rewrite_mac(
+                plain.kid(),
+                &pepper.id,
+                current.pepper.mac(&digest),
+                &current.id,
+            );
+        }
+        Ok(Some(Match { kid, snapshot }))
+    }
+
+    /// What does not look like ours may be a key that was imported.
+    pub(super) async fn match_foreign(
+        &self,
+        presented: &str,
+        peppers: &Peppers,
+        now: i64,
+    ) -> Result<Option<Match>, RegistryError> {
+        if !self.has_foreign_keys() {
+            return Ok(None);
+        }
+        freshness::ensure(&self.shared).await?;
+        let Some(foreign) = PresentedForeignKey::parse(presented) else {
+            return Ok(None);
+        };
+        let digests = std::iter::once(&foreign.whole)
+            .chain(foreign.prefixed.as_ref().map(|token| &token.digest));
+        for digest in digests {
+            for pepper in peppers.iter() {
+                let mac = pepper.pepper.mac(digest);
+                // Any text that is not ours comes here: what memory rules out asks nobody.
+                if matches!(self.shared.index.lookup_mac(&mac), Lookup::Unknown) {
+                    continue;
+                }
+                let mut connection = self.shared.pool.acquire().await?;
+                let Some(kid) = images::of_foreign_mac(&mut connection, &mac).await? else {
+                    continue;
+                };
+                drop(connection);
+                let Some(packed) = PackedKid::parse(&kid) else {
+                    continue;
+                };
+                let Some(snapshot) = self.snapshot(packed, &kid, now).await? else {
+                    continue;
+                };
+                if snapshot.mac.matches(&mac) {
+                    let current = peppers.current();
+                    if pepper.id != current.id && snapshot.state.verifies() {
+                        let mac = current.pepper.mac(digest);
+                        self.rewrite_mac(&kid, &pepper.id, mac, &current.id);
+                    }
+                    return Ok(Some(Match {
+                        kid: packed,
+                        snapshot,
+                    }));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// What is known of a kid: from memory if it is fresh, else from the database.
+    pub(super) async fn snapshot(
+        &self,
+        kid: PackedKid,
+        text: &str,
+        now: i64,
+    ) -> Result<Option<Snapshot>, RegistryError> {
+        let index = &self.shared.index;
+        let mut is_exact = freshness::is_exact(&self.shared);
+        // Only for who may have to wait: a clock costs as much as a lookup.
+        let since = (!is_exact).then(freshness::moment);
+        let mut started = None;
+        loop {
+            // Freshness is checked after the lookup: a process that was frozen in between must not
+            // answer with what it knew before.
+            let found = index.lookup(kid, now);
+            if !freshness::is_trusted(&self.shared) {
+                freshness::ensure(&self.shared).await?;
+                continue;
+            }
+            match found {
+                Lookup::Found(snapshot) => return Ok(Some(snapshot)),
+                Lookup::Unknown => {
+                    let Some(since) = since.filter(|_| !is_exact) else {
+                        return Ok(None);
+                    };
+                    // Another node may have issued it a moment ago.
+                    freshness::ensure_since(&self.shared, since).await?;
+                    is_exact = true;
+                    continue;
+                }
+                Lookup::AskDatabase => {}
+            }
+            let started = *started.get_or_insert_with(std::time::Instant::now);
+            let question = index.ask(kid);
+            self.shared.reader.load(text).await?;
+            if !matches!(index.lookup(kid, now), Lookup::AskDatabase) {
+                continue;
+            }
+            let mut connection = self.shared.pool.acquire().await?;
+            if store::secrets::find_key_id(&mut connection, text)
+                .await?
+                .is_none()
+            {
+                index.note_absent(question, now.saturating_add(ABSENT_MS));
+                return Ok(None);
+            }
+            drop(connection);
+            // A change of it is being committed: its answer is a moment away.
+            if started.elapsed() > COMMIT_WAIT {
+                return Err(RegistryError::Locked);
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}

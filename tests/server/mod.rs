@@ -14,6 +14,7 @@ mod pages;
 mod process;
 mod restore;
 mod schema;
+mod soak;
 mod third_party;
 mod traces;
 mod upstream;

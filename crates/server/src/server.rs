@@ -203,6 +203,15 @@ impl Server {
         key_service::start_background_work(&self.app);
     }
 
+    /// Does what is due once: pruning, rotations that ended, retention. [`Self::start_background_work`] does
+    /// the same again and again; this is for programs that keep time in another way.
+    ///
+    /// # Errors
+    /// [`RegistryError`](keywright_registry::RegistryError) of the first job that failed.
+    pub async fn do_due_work(&self) -> Result<(), keywright_registry::RegistryError> {
+        nodes::background::turn(&self.app).await
+    }
+
     /// Makes a new signing key for an algorithm (`RS256`, `ES256`, `EdDSA`) and returns its id. It is
     /// published first and signs when everybody can know it; `at_once` is for a leak.
     ///

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue, header};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use url::Url;
@@ -17,6 +18,23 @@ const BODY_LIMIT: usize = 1024 * 1024;
 
 /// Why there is no answer: for the log, without address details or anything that was sent.
 pub(crate) type NoAnswer = &'static str;
+
+/// What a browser says of itself that the server wants to know of the browser, and not of who asks for it.
+const OF_THE_BROWSER: [&str; 5] = [
+    "cookie",
+    "user-agent",
+    "x-forwarded-for",
+    "origin",
+    "sec-fetch-site",
+];
+
+/// A whole answer, whatever it says.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) set_cookies: Vec<HeaderValue>,
+    pub(crate) body: Vec<u8>,
+}
 
 /// Carries requests to one issuer.
 #[derive(Clone, Debug)]
@@ -105,6 +123,37 @@ impl Fetch {
         }
     }
 
+    /// A request for a browser, with what it sent of itself.
+    pub(crate) fn for_browser(
+        &self,
+        method: reqwest::Method,
+        url: &Url,
+        browser: &HeaderMap,
+    ) -> reqwest::RequestBuilder {
+        let mut own = HeaderMap::new();
+        for name in OF_THE_BROWSER {
+            for value in browser.get_all(name) {
+                own.append(name, value.clone());
+            }
+        }
+        self.client.request(method, url.clone()).headers(own)
+    }
+
+    /// The answer, whatever it says, with the cookies that it sets.
+    pub(crate) async fn answer(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<Answered, NoAnswer> {
+        let request = request.header("Accept", "application/json");
+        let mut response = request.send().await.map_err(reason)?;
+        let set_cookies = response.headers().get_all(header::SET_COOKIE);
+        Ok(Answered {
+            status: response.status().as_u16(),
+            set_cookies: set_cookies.iter().cloned().collect(),
+            body: whole(&mut response).await?,
+        })
+    }
+
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<Map<String, Value>, NoAnswer> {
         let request = request.header("Accept", "application/json");
         let mut response = request.send().await.map_err(reason)?;
@@ -114,15 +163,20 @@ impl Fetch {
             401 | 403 => return Err("it does not accept this service's credentials"),
             _ => return Err("it answered with a failure"),
         }
-        let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(reason)? {
-            if body.len() + chunk.len() > BODY_LIMIT {
-                return Err("its answer is enormous");
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let body = whole(&mut response).await?;
         serde_json::from_slice(&body).map_err(|_| "its answer is no JSON object")
     }
+}
+
+async fn whole(response: &mut reqwest::Response) -> Result<Vec<u8>, NoAnswer> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(reason)? {
+        if body.len() + chunk.len() > BODY_LIMIT {
+            return Err("its answer is enormous");
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 fn reason(error: reqwest::Error) -> NoAnswer {

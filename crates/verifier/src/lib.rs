@@ -4,7 +4,8 @@
 //! [`Offline`] checks a token by the issuer's published keys: no request per token, and a token that
 //! was revoked is good until it ends. [`Online`] asks the issuer: revocation is seen at once, or
 //! after the few seconds that answers are remembered. [`Gate`] puts either of them before any
-//! `tower` service. [`ApiKeys`] and [`KeyGate`] do the same for API keys. No token or key is ever written to a log or into an error.
+//! `tower` service. [`ApiKeys`] and [`KeyGate`] do the same for API keys. [`WebSessions`] tells web
+//! applications who is signed in. No token or key is ever written to a log or into an error.
 
 mod access_token;
 mod api_keys;
@@ -22,6 +23,7 @@ mod jwks;
 mod jws;
 mod metadata;
 mod strict_json;
+mod web_session;
 
 #[cfg(test)]
 mod tests;
@@ -36,3 +38,4 @@ pub use self::claims::Claims;
 pub use self::error::{SetupError, TokenError};
 pub use self::gate::{Check, Gate, Gated, Refusal};
 pub use self::introspection::Online;
+pub use self::web_session::{CsrfToken, WebSession, WebSessionError, WebSessions, WebUser};

@@ -1,3 +1,4 @@
+mod beside;
 mod elsewhere;
 
 use axum::body::Body;

@@ -234,8 +234,11 @@ impl HttpRegistry {
             .await?;
         let rotations = remote.list_rotations(id).await?.value;
         let mut own = rotations.into_iter();
-        let own = own.find(|rotation| rotation.id == rotation_id);
-        Ok((key, own.expect("the rotation that was carried out")))
+        // The server has an id of its own for it; the caller's name is the caller's.
+        let own = own.find(|rotation| rotation.new == secret.kid);
+        let own = own.expect("the rotation that was carried out");
+        let id = rotation_id.to_owned();
+        Ok((key, Rotation { id, ..own }))
     }
 
     pub(crate) async fn step_rotation(

@@ -1,7 +1,8 @@
 //! Rotation: a new secret for a key, and the steps that a person may take while both work.
 
+use keywright_domain::SecretText;
 use keywright_domain::api_keys::{
-    self as domain, ApiKey, OverlapClock, Rotation, RotationRequest, SecretState,
+    self as domain, ApiKey, OverlapClock, PlainKey, Rotation, RotationRequest, SecretState,
 };
 use keywright_protocol::api_keys::{
     self as protocol, ApiKeyView, IssuedApiKeyView, RotateApiKeyRequest, RotationView,
@@ -82,15 +83,20 @@ impl App {
     pub(crate) async fn cancel_rotation_of(
         &self,
         origin: &Origin,
+        secret: &SecretText,
     ) -> Result<Option<ApiKey>, AppError> {
         let registry = self.keys_of(origin.account_id.as_deref()).await?;
-        let Some(id) = &origin.rotation_id else {
+        let Ok(plain) = PlainKey::parse(secret.expose()) else {
             return Ok(None);
         };
+        if origin.rotation_id.is_none() {
+            return Ok(None);
+        }
         let (key, _) = registry.find_api_key(&origin.key_id).await?.value;
         let rotations = registry.list_rotations(&origin.key_id).await?;
         let pending = under_way(&key, &rotations, now_ms()).is_some_and(|(rotation, state)| {
-            rotation.id == *id && state == protocol::RotationState::Pending
+            // A server has ids of its own for rotations: what both know is the secret's kid.
+            rotation.new == *plain.kid() && state == protocol::RotationState::Pending
         });
         if !pending {
             return Ok(None);

@@ -95,7 +95,7 @@ impl App {
         if let Some((target, _)) = &run.failed {
             tracing::warn!(code = "hook_failed", "a delivery failed");
             cancelled = self
-                .cancel_rotation_of(&origin)
+                .cancel_rotation_of(&origin, &secret)
                 .await
                 .unwrap_or_else(|error| {
                     tracing::error!(code = error.code(), target, "a rotation was not taken back");

@@ -11,8 +11,8 @@ use keywright_domain::scopes::Scope;
 
 use super::description::ClientError;
 use super::views::{
-    ClientList, ClientMade, ClientSaid, ClientToAdd, ClientWithSecrets, SecretToRotate, SecretView,
-    TokensEnded,
+    ClientList, ClientMade, ClientSaid, ClientSecretView, ClientToAdd, ClientWithSecrets,
+    SecretToRotate, TokensEnded,
 };
 use super::{ClientChanges, READ, WRITE};
 use crate::keys::manager::Manager;
@@ -136,7 +136,7 @@ pub(crate) async fn read(
     let secrets = app.registry.list_client_secrets(&id).await?;
     Ok(private(&ClientWithSecrets {
         client: client.as_ref().into(),
-        secrets: secrets.into_iter().map(SecretView::from).collect(),
+        secrets: secrets.into_iter().map(ClientSecretView::from).collect(),
     }))
 }
 

@@ -10,7 +10,7 @@ use super::ClientChanges;
 
 /// A client.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct ClientView {
+pub(crate) struct ClientRecordView {
     client_id: String,
     /// Shown to people.
     client_name: String,
@@ -40,7 +40,7 @@ pub(crate) struct ClientView {
     registered_by: Option<String>,
 }
 
-impl From<&Client> for ClientView {
+impl From<&Client> for ClientRecordView {
     fn from(client: &Client) -> Self {
         let own = &client.settings;
         let jwks = own.jwks.as_deref();
@@ -69,14 +69,14 @@ impl From<&Client> for ClientView {
 
 /// A secret of a client, without the secret.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct SecretView {
+pub(crate) struct ClientSecretView {
     id: String,
     created_at: i64,
     /// Until when it works; none for no end.
     expires_at: Option<i64>,
 }
 
-impl From<ClientSecretRecord> for SecretView {
+impl From<ClientSecretRecord> for ClientSecretView {
     fn from(secret: ClientSecretRecord) -> Self {
         Self {
             id: secret.id,
@@ -90,16 +90,16 @@ impl From<ClientSecretRecord> for SecretView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ClientWithSecrets {
     #[serde(flatten)]
-    pub(crate) client: ClientView,
+    pub(crate) client: ClientRecordView,
     /// Newest first.
-    pub(crate) secrets: Vec<SecretView>,
+    pub(crate) secrets: Vec<ClientSecretView>,
 }
 
 /// A client, with its secret where one was made just now: it is shown once and stored nowhere.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ClientMade {
     #[serde(flatten)]
-    pub(crate) client: ClientView,
+    pub(crate) client: ClientRecordView,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) client_secret: Option<String>,
     /// The same request made it before, and its answer held the secret.
@@ -110,7 +110,7 @@ pub(crate) struct ClientMade {
 /// One page of clients, by name.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct ClientList {
-    pub(crate) items: Vec<ClientView>,
+    pub(crate) items: Vec<ClientRecordView>,
     /// For the next page; none at the end.
     pub(crate) next_cursor: Option<String>,
 }

@@ -57,7 +57,7 @@ impl FromRequest<App> for ReissueBody {
 
 /// One attempt to deliver a new secret. Times are Unix ms.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct DeliveryView {
+pub(crate) struct RotationDeliveryView {
     id: String,
     rotation_id: String,
     kid: String,
@@ -67,7 +67,7 @@ pub(crate) struct DeliveryView {
     at: i64,
 }
 
-impl From<Delivery> for DeliveryView {
+impl From<Delivery> for RotationDeliveryView {
     fn from(delivery: Delivery) -> Self {
         Self {
             id: delivery.id,
@@ -83,8 +83,8 @@ impl From<Delivery> for DeliveryView {
 
 /// A page of the deliveries of a rotation, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct DeliveryList {
-    items: Vec<DeliveryView>,
+pub(crate) struct RotationDeliveryList {
+    items: Vec<RotationDeliveryView>,
     /// Pass it back as `cursor` for the next page; absent on the last.
     next_cursor: Option<String>,
 }
@@ -92,7 +92,7 @@ pub(crate) struct DeliveryList {
 /// A delivery that was written down, and the rotation as it stands now.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeliveredView {
-    delivery: DeliveryView,
+    delivery: RotationDeliveryView,
     rotation: RotationView,
     /// Which nodes refuse the new secret, where the failure cancelled it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -113,7 +113,7 @@ async fn check(app: &App, key_id: &str, rotation_id: &str) -> Result<(), Problem
 #[utoipa::path(
     get, path = "/api/v1/keys/{id}/rotations/{rotation_id}/deliveries", tag = "keys",
     params(("id" = String, Path, description = "The key"), ("rotation_id" = String, Path, description = "One of its rotations"), ("cursor" = Option<String>, Query, description = "next_cursor of the page before"), ("limit" = Option<u32>, Query, description = "1 to 100; 100 if it is left out")),
-    responses((status = 200, description = "A page", body = DeliveryList))
+    responses((status = 200, description = "A page", body = RotationDeliveryList))
 )]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -130,8 +130,12 @@ pub(crate) async fn list(
         .registry
         .list_deliveries(&rotation_id, cursor, limit)
         .await?;
-    Ok(answer(DeliveryList {
-        items: page.items.into_iter().map(DeliveryView::from).collect(),
+    Ok(answer(RotationDeliveryList {
+        items: page
+            .items
+            .into_iter()
+            .map(RotationDeliveryView::from)
+            .collect(),
         next_cursor: page.next_cursor,
     }))
 }

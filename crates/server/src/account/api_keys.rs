@@ -48,15 +48,19 @@ async fn render(app: &App, visitor: &Visitor) -> Result<Response, Problem> {
             }
         }
         @if page.items.is_empty() && query.cursor.is_none() {
-            p { "You have no API keys." }
+            p {
+                "You have no API keys. Programs issue them ("
+                a href=(app.settings.path("/api/docs")) { "how" }
+                "), and so does the Keywright desktop that is signed in here."
+            }
         } @else {
             p { "Whoever has one of these keys acts in your name, as far as the key allows it." }
             ul.rows {
                 @for key in &page.items { (row(app, key)) }
             }
             (further(&app.settings.path(KEYS_PAGE), page.next_cursor.as_deref()))
+            p.muted { "Times are UTC." }
         }
-        p.muted { "Times are UTC." }
     };
     Ok(visitor.page(app, Page::new("API keys", content).wide()))
 }

@@ -59,6 +59,10 @@ export const commands = {
 	defineScope: (scope: ScopeView) => __TAURI_INVOKE<ScopeView>("define_scope", { scope }),
 	/**  One page of the audit trail, newest first. */
 	listAuditEvents: (request: AuditListRequest) => __TAURI_INVOKE<AuditPageView>("list_audit_events", { request }),
+	/**  All flows, in order. */
+	listFlows: () => __TAURI_INVOKE<FlowView[]>("list_flows"),
+	/**  The last real sign-ins and refreshes of this run, newest first. */
+	listFlowTraces: () => __TAURI_INVOKE<FlowTraceView[]>("list_flow_traces"),
 	/**  The registry in use, and those that could be. */
 	listRegistries: () => __TAURI_INVOKE<RegistriesView>("list_registries"),
 	/**  Works with another registry from now on; absent is this device. */
@@ -1147,3 +1151,9 @@ function makeEvent<TListen, TEmit = TListen>(name: string, serialize?: (payload:
     return Object.assign(fn, base);
 }
 
+
+export type FlowView = { id: string, title: string, summary: string, lanes: string[], steps: FlowStepView[], failures: FlowFailureView[], note: string, practices: string[], seeAlso: string[] };
+export type FlowStepView = { n: number, from: string, to: string, title: string, detail: string };
+export type FlowFailureView = { step: number, code: string, title: string, detail: string };
+export type FlowTraceView = { id: number, flow: string, providerName: string, startedAt: number, running: boolean, events: FlowEventView[], leftOut: number };
+export type FlowEventView = { step: number, afterMs: number, code: string | null, ended: boolean };

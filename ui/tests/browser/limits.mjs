@@ -37,7 +37,7 @@ test("nothing is stored in the web view", async (open) => {
   await page.click(id("theme-dark"));
   await issueKey(page);
   await takeSecret(page);
-  for (const nav of ["nav-accounts", "nav-sessions", "nav-activity", "nav-settings", "nav-keys"])
+  for (const nav of ["nav-accounts", "nav-sessions", "nav-activity", "nav-flows", "nav-settings", "nav-keys"])
     await page.click(id(nav));
   const stored = await page.evaluate(async () => ({
     local: localStorage.length,
@@ -74,6 +74,7 @@ for (const [name, hash] of Object.entries({
   accounts: "#/accounts",
   sessions: "#/sessions",
   activity: "#/activity",
+  flows: "#/flows",
   settings: "#/settings",
 })) {
   test(`a small window: ${name} fits without sideways scrolling`, async (open) => {

@@ -309,7 +309,11 @@ impl Flow<'_> {
             return self.trace.next();
         };
         match error {
-            SignInError::AccessDenied => step::PERSON,
+            SignInError::AccessDenied | SignInError::LoginTimeout(_) => step::PERSON,
+            // While the browser is asked for; the link may have been taken elsewhere.
+            SignInError::LoginCancelled | SignInError::LoginSuperseded => {
+                self.trace.next().max(step::PERSON)
+            }
             SignInError::LoginExpired
             | SignInError::IssuerMismatch
             | SignInError::InvalidCallback(_) => step::ANSWER,

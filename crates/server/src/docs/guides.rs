@@ -47,7 +47,10 @@ pub(super) const GUIDES: [Guide; 12] = [
         "Found keys: who reports them, and what happens then."
     ),
     guide!("scanning.md", "Find keys that lie about in code and logs."),
-    guide!("nodes.md", "Several servers over one database."),
+    guide!(
+        "nodes.md",
+        "What servers share, what each does by itself, and restarts one after the other."
+    ),
     guide!(
         "remote-registry.md",
         "The desktop app with the keys of a server."

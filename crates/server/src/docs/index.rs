@@ -86,7 +86,7 @@ fn ask(settings: &Settings, question: &Question) -> Markup {
 fn table() -> Markup {
     html! {
         table.stacked {
-            thead { tr { th {} th { "Session" } th { "Access token" } } }
+            thead { tr { td {} th { "Session" } th { "Access token" } } }
             tbody {
                 @for [about, session, token] in SESSIONS_AND_TOKENS {
                     tr {

@@ -136,7 +136,7 @@ test("the app's own build contains no mock host and stays small", async () => {
     for (const word of ["keywright-mock-host", "Ada Lovelace", "mockIPC"])
       assert(!text.includes(word), `${name} contains ${word}`);
   }
-  assert(size < 145_000, `${size} bytes of gzipped JavaScript`);
+  assert(size < 148_000, `${size} bytes of gzipped JavaScript`);
   const html = readFileSync(`${root}dist/index.html`, "utf8");
   assert(!/<script(?![^>]*src=)/.test(html) && !html.includes("<style"), "index.html has nothing inline");
   console.log(`      JavaScript: ${(size / 1000).toFixed(1)} kB gzipped`);

@@ -8,7 +8,7 @@ use specta::Type;
 use specta_typescript::Typescript;
 use tauri_specta::{Builder, ErrorHandlingMode, Event, collect_commands, collect_events};
 
-use crate::commands::{accounts, activity, api_keys, registries, sessions, settings};
+use crate::commands::{accounts, activity, api_keys, flows, registries, sessions, settings};
 
 /// A pending sign-in went a step further.
 #[derive(Clone, Debug, Serialize, Deserialize, Type, Event)]
@@ -59,6 +59,8 @@ pub(crate) fn builder() -> Builder<tauri::Wry> {
             api_keys::list_scopes,
             api_keys::define_scope,
             activity::list_audit_events,
+            flows::list_flows,
+            flows::list_flow_traces,
             registries::list_registries,
             registries::choose_registry,
             registries::retry_revocations,

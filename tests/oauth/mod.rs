@@ -8,6 +8,7 @@
 )]
 
 mod faults;
+mod flows;
 mod keychain;
 mod loopback;
 mod pending;

@@ -99,6 +99,37 @@ async function device() {
 }
 
 const scenarios = {
+  // The documentation: every page that its list of flows leads to, gone through by its own links.
+  async docs() {
+    const { page, look } = await visitor();
+    await page.goto(at('/docs'));
+    await look('docs', 200);
+    await page.getByRole('link', { name: 'Flows', exact: true }).click();
+    await page.waitForURL(at('/docs/flows'));
+    await look('docs-flows', 200);
+    const flows = await page.locator('main ul.rows a').evaluateAll((links) => links.map((link) => link.href));
+    for (const flow of flows) {
+      await page.goto(flow);
+      await look(`docs-flow-${flow.split('/').at(-1)}`, 200);
+      // What an arrow shows is what its words say, and it ends inside its diagram.
+      const outside = await page.locator('.flow').evaluate((diagram) => {
+        const { left, right } = diagram.getBoundingClientRect();
+        return [...diagram.querySelectorAll('.arrow')].filter((arrow) => {
+          const box = arrow.getBoundingClientRect();
+          return box.left < left - 1 || box.right > right + 1;
+        }).length;
+      });
+      if (outside > 0) found.push(`${flow}: ${outside} arrows leave their diagram`);
+    }
+    // Its own address of a step leads there.
+    await page.goto(`${flows[0]}#step-6`);
+    await look('docs-flow-step', 200);
+    assert.ok(await page.locator('#step-6 .step').evaluate((step) => step.getBoundingClientRect().top < innerHeight));
+    const missing = await page.goto(at('/docs/flows/nonesuch'));
+    assert.equal(missing.status(), 404);
+    await look('docs-flow-missing', 404);
+  },
+
   // The first owner, by the code that the terminal shows.
   async set_up() {
     const { page, look } = await visitor();

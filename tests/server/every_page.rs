@@ -84,3 +84,9 @@ async fn ac_196_providers_and_what_goes_wrong_with_them() -> Result<()> {
     let more = json!({ "provider": provider.issuer });
     run(&server, "providers", 13, more).await
 }
+
+#[tokio::test]
+async fn ac_196_s0_02_the_documentation_without_scripts() -> Result<()> {
+    let server = ServerProcess::start().await?;
+    run(&server, "docs", 11, json!({})).await
+}

@@ -1,6 +1,6 @@
 //! The TypeScript side of the commands, generated from the Rust types.
 
-use std::{fs, path::Path};
+use std::{fs, path::PathBuf};
 
 use anyhow::{Result, bail};
 
@@ -9,34 +9,37 @@ use crate::{
     tools::{self, Need},
 };
 
-const FILE: &str = "ui/src/lib/bindings.ts";
+/// The commands and types; and the flows, for the mock host.
+const FILES: [&str; 2] = ["ui/src/lib/bindings.ts", "ui/src/mock/flows.json"];
 
 /// `cargo xtask bindings`.
 pub(crate) fn write() -> Result<()> {
     tools::ensure(&[Need::Build])?;
     npm::ensure_ui()?;
-    let file = crate::root().join(FILE);
-    process::step("generate the bindings", || generate(&file))?;
-    println!("wrote {FILE}");
+    let files = FILES.map(|file| crate::root().join(file));
+    process::step("generate the bindings", || generate(&files))?;
+    println!("wrote {}", FILES.join(" and "));
     Ok(())
 }
 
-/// Fails if the file in the tree is not what the Rust types say.
+/// Fails if a file in the tree is not what the Rust types say.
 pub(crate) fn check() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let fresh = folder.path().join("bindings.ts");
+    let fresh = ["bindings.ts", "flows.json"].map(|name| folder.path().join(name));
     generate(&fresh)?;
-    let (fresh, ours) = (
-        fs::read_to_string(fresh)?,
-        fs::read_to_string(crate::root().join(FILE))?,
-    );
-    if let Some(line) = first_difference(&fresh, &ours) {
-        bail!("{FILE} is out of date from line {line}\nhint: cargo xtask bindings");
+    for (fresh, file) in fresh.iter().zip(FILES) {
+        let (fresh, ours) = (
+            fs::read_to_string(fresh)?,
+            fs::read_to_string(crate::root().join(file))?,
+        );
+        if let Some(line) = first_difference(&fresh, &ours) {
+            bail!("{file} is out of date from line {line}\nhint: cargo xtask bindings");
+        }
     }
     Ok(())
 }
 
-fn generate(file: &Path) -> Result<()> {
+fn generate(files: &[PathBuf]) -> Result<()> {
     let mut cargo = process::cargo();
     cargo.args([
         "run",
@@ -47,7 +50,7 @@ fn generate(file: &Path) -> Result<()> {
         "bindings",
         "--",
     ]);
-    process::run(cargo.arg(file))
+    process::run(cargo.args(files))
 }
 
 fn first_difference(left: &str, right: &str) -> Option<usize> {

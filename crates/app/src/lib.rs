@@ -9,6 +9,7 @@ mod clipboard;
 mod clock;
 mod delivery;
 mod error;
+mod flows;
 mod home;
 mod http;
 mod info;
@@ -29,6 +30,7 @@ use keywright_domain::audit::Actor;
 use keywright_protocol::accounts::SignInProgressView;
 
 pub use error::AppError;
+pub use flows::list_flows;
 pub use home::{Home, HomeError};
 pub use sessions::SessionsError;
 pub use settings::SettingsError;
@@ -36,6 +38,7 @@ pub use settings::SettingsError;
 use accounts::AccountsState;
 use api_keys::Reveals;
 use clipboard::Clipboard;
+use flows::FlowTraces;
 use pepper::PepperCell;
 use registry_slot::RegistrySlot;
 use remote::RemoteSlots;
@@ -73,6 +76,7 @@ pub(crate) struct Inner {
     pub(crate) reveals: Reveals,
     pub(crate) clipboard: Clipboard,
     pub(crate) accounts: AccountsState,
+    pub(crate) flows: FlowTraces,
     pub(crate) events: Arc<dyn EventListener>,
 }
 
@@ -100,6 +104,7 @@ impl App {
             reveals: Reveals::default(),
             clipboard: Clipboard::default(),
             accounts: AccountsState::default(),
+            flows: FlowTraces::default(),
             events,
             home,
         };

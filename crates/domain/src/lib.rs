@@ -8,6 +8,7 @@ pub mod api_keys;
 pub mod audit;
 pub mod audit_chain;
 pub mod base62;
+pub mod flows;
 pub mod id_token;
 pub mod issuer;
 pub mod people;

@@ -8,6 +8,7 @@ pub mod accounts;
 pub mod activity;
 pub mod api_keys;
 pub mod error;
+pub mod flows;
 pub mod promotion;
 pub mod registries;
 pub mod sessions;

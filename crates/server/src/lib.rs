@@ -6,6 +6,7 @@ mod account;
 mod browser_session;
 mod caller;
 mod clients;
+mod docs;
 mod etags;
 mod http;
 mod key_service;

@@ -14,8 +14,8 @@ use crate::secrets::{SecretsError, ServerSecrets};
 use crate::settings::{SettingError, Settings};
 use crate::signing::{Alg, SigningKeys};
 use crate::{
-    account, clients, key_service, keys, leaks, nodes, notices, oauth2, operations, pages, rp,
-    sessions, sign_in, users, webhooks,
+    account, clients, docs, key_service, keys, leaks, nodes, notices, oauth2, operations, pages,
+    rp, sessions, sign_in, users, webhooks,
 };
 
 const SETTLE_EVERY: Duration = Duration::from_millis(SETTLE_KEYS_MS.unsigned_abs());
@@ -171,6 +171,7 @@ impl Server {
             .merge(leaks::routes())
             .merge(key_service::routes())
             .merge(operations::routes())
+            .merge(docs::routes())
             .merge(pages::routes());
         let based = match app.settings.base_path.as_str() {
             "" => routes,

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod activity;
 pub mod api_keys;
+pub mod flows;
 pub mod registries;
 pub mod sessions;
 pub mod settings;

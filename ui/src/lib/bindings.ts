@@ -59,6 +59,10 @@ export const commands = {
 	defineScope: (scope: ScopeView) => __TAURI_INVOKE<ScopeView>("define_scope", { scope }),
 	/**  One page of the audit trail, newest first. */
 	listAuditEvents: (request: AuditListRequest) => __TAURI_INVOKE<AuditPageView>("list_audit_events", { request }),
+	/**  All flows, in order. */
+	listFlows: () => __TAURI_INVOKE<FlowView[]>("list_flows"),
+	/**  The last real sign-ins and refreshes of this run, newest first. */
+	listFlowTraces: () => __TAURI_INVOKE<FlowTraceView[]>("list_flow_traces"),
 	/**  The registry in use, and those that could be. */
 	listRegistries: () => __TAURI_INVOKE<RegistriesView>("list_registries"),
 	/**  Works with another registry from now on; absent is this device. */
@@ -585,6 +589,87 @@ export type ErrorView = {
 	hint: string | null,
 	/**  Whether the same call may work if it is simply tried again. */
 	retryable: boolean,
+};
+
+/**  What happened at a step. */
+export type FlowEventView = {
+	/**  [`FlowStepView::n`]. */
+	step: number,
+	/**  How long after the beginning. */
+	afterMs: number,
+	/**  What was wrong; none where the step was done. */
+	code: string | null,
+	/**  Whether the flow ended with it. An answer with another `state` is wrong and ends nothing. */
+	ended: boolean,
+};
+
+/**  What goes wrong at a step. */
+export type FlowFailureView = {
+	/**  The step that fails. */
+	step: number,
+	/**  Stable code of the error. */
+	code: string,
+	/**  What happened. */
+	title: string,
+	/**  What follows from it. */
+	detail: string,
+};
+
+/**  One step. */
+export type FlowStepView = {
+	/**  From 1, without gaps. */
+	n: number,
+	/**  One of the lanes. */
+	from: string,
+	/**  One of the lanes; the same where nothing is sent. */
+	to: string,
+	/**  What happens, for people. */
+	title: string,
+	/**  What happens, exactly. */
+	detail: string,
+};
+
+/**
+ *  A real sign-in or refresh of this app, since it was started. No secret is ever recorded: codes, tokens and
+ *  verifiers have no place in it.
+ */
+export type FlowTraceView = {
+	/**  Tells traces of one run of the app apart. */
+	id: number,
+	/**  [`FlowView::id`]. */
+	flow: string,
+	/**  The provider's name, or its issuer's host. */
+	providerName: string,
+	/**  When it began. */
+	startedAt: number,
+	/**  It goes on; more may come. */
+	running: boolean,
+	/**  In order of time. */
+	events: FlowEventView[],
+	/**  Further answers that were not ours; they were counted and not kept. */
+	leftOut: number,
+};
+
+/**  A flow. In its texts, code stands between backticks. */
+export type FlowView = {
+	/**  Stable: `authorization-code`, `relying-party`, `refresh-token`, … */
+	id: string,
+	/**  Its name. */
+	title: string,
+	/**  One sentence: what it is for. */
+	summary: string,
+	/**  Who takes part, from left to right. */
+	lanes: string[],
+	/**  In order. */
+	steps: FlowStepView[],
+	/**  What goes wrong, by step. */
+	failures: FlowFailureView[],
+	/**  What surprises people. */
+	note: string,
+	/**  What to do, one line each. */
+	practices: string[],
+	/**  Ids of flows that belong to it. */
+	seeAlso: string[],
 };
 
 /**  Issues a key. */

@@ -1,5 +1,6 @@
-// Routes in the hash: #/keys, #/keys/<id>, #/accounts, #/sessions, #/activity, #/settings.
-export const PAGES = ["keys", "accounts", "sessions", "activity", "settings"] as const;
+// Routes in the hash: #/keys, #/keys/<id>, #/accounts, #/sessions, #/activity,
+// #/flows, #/flows/<id>, #/settings.
+export const PAGES = ["keys", "accounts", "sessions", "activity", "flows", "settings"] as const;
 export type PageId = (typeof PAGES)[number];
 
 export interface Route {

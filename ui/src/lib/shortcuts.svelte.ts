@@ -24,6 +24,7 @@ export const PAGE_TITLES: Record<PageId, string> = {
   accounts: "Accounts",
   sessions: "Sessions",
   activity: "Activity",
+  flows: "Flows",
   settings: "Settings",
 };
 const SECOND_KEY: Record<string, PageId> = {
@@ -31,6 +32,7 @@ const SECOND_KEY: Record<string, PageId> = {
   a: "accounts",
   e: "sessions",
   y: "activity",
+  f: "flows",
   s: "settings",
 };
 
@@ -41,11 +43,11 @@ export const SHORTCUT_LINES: { title: string; lines: ShortcutLine[] }[] = [
     title: "Anywhere",
     lines: [
       { keys: [MOD, "K"], text: "Command palette" },
-      { keys: [MOD, "1"], text: "API keys (2 Accounts, 3 Sessions, 4 Activity, 5 Settings)" },
+      { keys: [MOD, "1"], text: "API keys (2 Accounts, 3 Sessions, 4 Activity, 5 Flows, 6 Settings)" },
       { keys: ["Esc"], text: "Close what is on top" },
       {
         keys: ["G", "K"],
-        text: "Go to API keys (A Accounts, E Sessions, Y Activity, S Settings)",
+        text: "Go to API keys (A Accounts, E Sessions, Y Activity, F Flows, S Settings)",
         single: true,
       },
       { keys: ["N"], text: "Issue a key", single: true },
@@ -61,6 +63,10 @@ export const SHORTCUT_LINES: { title: string; lines: ShortcutLine[] }[] = [
       { keys: ["Enter"], text: "Open the key" },
       { keys: ["Shift", "F10"], text: "Actions of the key" },
     ],
+  },
+  {
+    title: "In a flow",
+    lines: [{ keys: ["↑", "↓"], text: "Step back and forth (←, →, Home, End)" }],
   },
 ];
 

@@ -1,10 +1,11 @@
 // A pretended host for plain browsers: it answers the same calls as the app, from memory.
-// Never part of the app's own build. `?mock=empty,many,hostile,keychain-locked,registry-damaged,slow,never,offline,keywright`.
+// Never part of the app's own build. `?mock=empty,many,hostile,keychain-locked,registry-damaged,slow,never,offline,keywright,traces,both-places`.
 import { emit } from "@tauri-apps/api/event";
 import { mockIPC } from "@tauri-apps/api/mocks";
 import type { ApiKeyView, AuditListRequest, ErrorView, ScopeView, Settings } from "../lib/host";
 import { MockAccounts, PRESETS } from "./accounts";
 import { fail } from "./fail";
+import { MockFlows } from "./flows";
 import { MockKeys } from "./keys";
 import { MockRegistries } from "./registries";
 import { MockSessions } from "./sessions";
@@ -84,6 +85,7 @@ export function installMockHost(): void {
   );
 
   const sessions = new MockSessions(world);
+  const flows = new MockFlows(world);
   const registries = new MockRegistries(world, () => accounts.list());
 
   const registry = () => ({
@@ -132,6 +134,8 @@ export function installMockHost(): void {
     finish_sign_in: ({ signInId, pastedUrl }) => accounts.finish(signInId, pastedUrl),
     refresh_account: ({ accountId }) => accounts.refresh(accountId),
     sign_out: ({ accountId }) => accounts.signOut(accountId),
+    list_flows: () => flows.list(),
+    list_flow_traces: () => flows.traces(),
     list_registries: () => registries.view(),
     choose_registry: ({ accountId }) => registries.choose(accountId),
     retry_revocations: () => registries.view(),

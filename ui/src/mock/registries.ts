@@ -1,5 +1,5 @@
 // The pretended choice of registries: a server for every account at one. `?mock=keywright,stale` shows a
-// server that went away while a revocation waits.
+// server that went away while a revocation waits; `?mock=keywright,both-places` moves a key that is revoked here meanwhile.
 import type { AccountView, PromotionRequest, PromotionView, RegistriesView } from "../lib/host";
 import { KEYWRIGHT } from "../lib/sessions.svelte";
 import { MINUTE, type World } from "./world";
@@ -50,16 +50,24 @@ export class MockRegistries {
     const asked = this.world.keys.filter(({ view }) => request.keyIds.includes(view.id));
     const name = ({ view }: (typeof asked)[number]) => ({ keyId: view.id, name: view.name });
     const taken = asked.length > 1 ? asked.slice(0, -1) : asked;
-    if (!request.dryRun) for (const { view } of taken) view.movedTo = "https://id.example.com";
+    // What was revoked here on its way: the server took it, and this device did not leave it.
+    const both = !request.dryRun && this.world.scenario.has("both-places") ? taken.slice(0, 2) : [];
+    const moved = taken.slice(both.length);
+    if (!request.dryRun) for (const { view } of moved) view.movedTo = "https://id.example.com";
+    for (const { view } of both) view.state = "revoked";
     return {
       dryRun: request.dryRun,
-      moved: taken.map(name),
+      moved: moved.map(name),
       refused: asked.slice(taken.length).map((key) => ({
         ...name(key),
         code: "key_exists",
         message: "another key here has this id",
       })),
-      inBothPlaces: [],
+      inBothPlaces: both.map((key) => ({
+        ...name(key),
+        code: "key_revoked",
+        message: "the key is revoked; a revoked key cannot be rotated or re-enabled",
+      })),
     };
   }
 

@@ -3,6 +3,7 @@ import type { Component } from "svelte";
 import type { PageId } from "../lib/router.svelte";
 import AccountsPage from "./accounts/AccountsPage.svelte";
 import ActivityPage from "./activity/ActivityPage.svelte";
+import FlowsPage from "./flows/FlowsPage.svelte";
 import SessionsPage from "./sessions/SessionsPage.svelte";
 import SettingsPage from "./settings/SettingsPage.svelte";
 
@@ -10,5 +11,6 @@ export const laterPages: Record<Exclude<PageId, "keys">, Component> = {
   accounts: AccountsPage,
   sessions: SessionsPage,
   activity: ActivityPage,
+  flows: FlowsPage,
   settings: SettingsPage,
 };

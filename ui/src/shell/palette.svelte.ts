@@ -10,6 +10,7 @@ import ScanSearch from "@lucide/svelte/icons/scan-search";
 import Settings from "@lucide/svelte/icons/settings";
 import ShieldCheck from "@lucide/svelte/icons/shield-check";
 import Sun from "@lucide/svelte/icons/sun";
+import Workflow from "@lucide/svelte/icons/workflow";
 import UserRound from "@lucide/svelte/icons/user-round";
 import UsersRound from "@lucide/svelte/icons/users-round";
 import { accounts } from "../lib/accounts.svelte";
@@ -43,6 +44,7 @@ const pageIcons = {
   accounts: UsersRound,
   sessions: MonitorSmartphone,
   activity: History,
+  flows: Workflow,
   settings: Settings,
 };
 

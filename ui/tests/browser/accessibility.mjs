@@ -19,6 +19,11 @@ async function check(page) {
   assert(violations.length === 0, violations.join("\n"));
 }
 
+const happened = async (page, trace) => {
+  await page.click(id("mode-happened"));
+  await page.selectOption(id("flow-traces"), trace);
+};
+
 const scenes = {
   "API keys": {},
   "API keys, none": { mock: "empty" },
@@ -154,6 +159,7 @@ const scenes = {
     },
   },
   "move dialog, done": { mock: "keywright", run: move },
+  "move dialog, live in both places": { mock: "keywright,both-places", run: move },
   "a moved key": {
     mock: "keywright",
     run: openMoved,
@@ -175,6 +181,15 @@ const scenes = {
   "sign-out dialog": { hash: "#/accounts", run: (page) => page.click(`${id("sign-out")} >> nth=0`) },
   Activity: { hash: "#/activity", run: (page) => page.click(`${id("activity-row")} >> nth=1 >> button`) },
   "Activity, none": { hash: "#/activity", mock: "empty" },
+  Flows: { hash: "#/flows" },
+  "Flows, a step further": { hash: "#/flows/relying-party", run: (page) => page.click(id("flow-next")) },
+  "Flows, what happened": { hash: "#/flows", mock: "traces", run: (page) => page.click(id("mode-happened")) },
+  "Flows, an answer that was ignored": {
+    hash: "#/flows",
+    mock: "traces",
+    run: (page) => happened(page, "1"),
+  },
+  "Flows, declined": { hash: "#/flows", mock: "traces", run: (page) => happened(page, "2") },
   Settings: { hash: "#/settings" },
   "vault dialog, making": { mock: "no-keychain", run: (page) => page.click(id("create-vault")) },
   "vault dialog, unlocking": {

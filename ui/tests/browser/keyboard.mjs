@@ -27,6 +27,7 @@ for (const [name, options] of Object.entries({
   Accounts: { hash: "#/accounts" },
   Sessions: { hash: "#/sessions", mock: "keywright" },
   Activity: { hash: "#/activity" },
+  Flows: { hash: "#/flows" },
   Settings: { hash: "#/settings" },
 })) {
   test(`keyboard: ${name} is walked through, with a visible focus and no trap`, async (open) => {
@@ -59,7 +60,14 @@ for (const [name, options] of Object.entries({
     }
     assert(ended, "the focus never came around");
     assert(seen.size >= 10, `only ${seen.size} stops`);
-    for (const nav of ["nav-keys", "nav-accounts", "nav-sessions", "nav-activity", "nav-settings"])
+    for (const nav of [
+      "nav-keys",
+      "nav-accounts",
+      "nav-sessions",
+      "nav-activity",
+      "nav-flows",
+      "nav-settings",
+    ])
       await tabTo(page, nav);
   });
 }
@@ -173,7 +181,7 @@ test("keyboard: activity is filtered and opened, settings are changed", async (o
   await tabTo(page, "activity-row");
   await press(page, "Enter");
   await page.waitForSelector(id("activity-details"));
-  await press(page, "Control+5");
+  await press(page, "Control+6");
   await page.waitForSelector(id("settings"));
   await tabTo(page, "setting-theme-system");
   await press(page, "ArrowRight");
@@ -197,6 +205,8 @@ test("keyboard: shortcuts work, and single keys can be switched off", async (ope
   await until(() => hash() === "#/accounts", "g a");
   await press(page, "g", "y");
   await until(() => hash() === "#/activity", "g y");
+  await press(page, "g", "f");
+  await until(() => hash() === "#/flows", "g f");
   await press(page, "Control+1");
   await until(() => hash() === "#/keys", "Ctrl+1");
   await press(page, "/");
@@ -244,4 +254,113 @@ test("keyboard: keys are moved to a server, and its registry is chosen", async (
   await tabTo(page, "registry-device", { key: "Shift+Tab" });
   await press(page, "ArrowRight");
   await page.waitForSelector(`${id("registry-switch")}:not([data-current=device])`);
+});
+
+test("keyboard: a key that is live in both places is read, and its copy is not counted as ended", async (open) => {
+  const page = await open({ mock: "keywright,both-places" });
+  await tabTo(page, "promote-keys");
+  await press(page, "Enter");
+  await page.waitForSelector(id("promote-dialog"));
+  await tabTo(page, "promote-check");
+  await press(page, "Enter");
+  await page.waitForSelector(id("promote-preview"));
+  equal(await page.locator(id("promote-in-both-places")).count(), 0, "nothing is in both places yet");
+  await tabTo(page, "promote-submit");
+  await press(page, "Enter");
+  await page.waitForSelector(id("promote-done"));
+  const told = page.locator(`${id("promote-in-both-places")} li`);
+  equal(await told.count(), 2, "keys that are live in both places");
+  equal(await told.first().getAttribute("data-error-code"), "key_revoked");
+  assert((await told.first().textContent()).includes("the server still accepts it"), "what is wrong is told");
+  assert(await page.isVisible("text=revoke at the server what was revoked here"), "what to do is told");
+  // None of them is among the copies that are still to be ended.
+  const moved = Number(await page.getAttribute(id("promote-moved"), "data-count"));
+  assert((await page.textContent(id("promote-end-copies"))).includes(String(moved)), "copies of what moved");
+  await tabTo(page, "promote-close");
+  await press(page, "Enter");
+  await page.waitForSelector(id("promote-dialog"), { state: "detached" });
+  await until(async () => (await focused(page)) === "promote-keys", "the focus is back where it was");
+});
+
+test("keyboard: a flow is stepped through, and played", async (open) => {
+  const page = await open({ hash: "#/flows", mock: "traces" });
+  const position = () => page.textContent(id("flow-position"));
+  const current = () =>
+    page.evaluate(() => document.activeElement.closest("[data-step]")?.dataset.step ?? null);
+  await tabTo(page, "flow-relying-party");
+  await press(page, "Enter");
+  await until(
+    async () => (await page.textContent(id("flow-title"))).includes("another provider"),
+    "the flow",
+  );
+  await tabTo(page, "flow-next");
+  await press(page, "Enter", "Enter");
+  assert((await position()).startsWith("Step 3 of 10"), await position());
+  await tabTo(page, "flow-previous", { key: "Shift+Tab" });
+  await press(page, "Enter");
+  assert((await position()).startsWith("Step 2 of 10"), await position());
+  await tabTo(page, "flow-step");
+  equal(await current(), "2", "the current step is the one stop of the list");
+  await press(page, "ArrowDown");
+  await until(async () => (await current()) === "3", "one further");
+  await press(page, "End");
+  await until(async () => (await current()) === "10", "the last step");
+  await press(page, "ArrowDown");
+  await until(async () => (await current()) === "10", "no further");
+  await press(page, "Home", "ArrowRight", "ArrowLeft");
+  await until(async () => (await current()) === "1", "back");
+  equal(await page.locator(id("flow-detail")).count(), 1, "one step tells its details");
+  await tabTo(page, "flow-play", { key: "Shift+Tab" });
+  await press(page, "Enter");
+  await until(async () => (await position()).startsWith("Step 2 of 10"), "it plays");
+  equal(await page.getAttribute(id("flow-play"), "aria-label"), "Pause");
+  await press(page, "Enter");
+  const stopped = await position();
+  await page.waitForTimeout(2000);
+  equal(await position(), stopped, "it stays where it was paused");
+});
+
+test("ac_195 keyboard: what happened is replayed, and the step that failed is marked", async (open) => {
+  const page = await open({ hash: "#/flows", mock: "traces" });
+  const marks = () =>
+    page.locator(id("flow-step")).evaluateAll((steps) => steps.map((step) => step.dataset.mark));
+  const detail = () => page.textContent(id("flow-detail"));
+  await tabTo(page, "mode-explained");
+  await press(page, "ArrowRight");
+  await page.waitForSelector(id("flow-trace"));
+  equal(await marks(), Array(8).fill("done"), "a sign-in that went well");
+  // Sign-ins of AC-005, AC-008 and AC-051, newest first.
+  const expected = [
+    ["1", 5, "missed", 3, "ignored"],
+    ["2", 4, "failed", 3, "with the right"],
+    ["3", 6, "failed", 5, "burned"],
+  ];
+  await tabTo(page, "flow-traces");
+  for (const [trace, step, mark, at, words] of expected) {
+    await press(page, "ArrowDown");
+    await until(async () => (await page.inputValue(id("flow-traces"))) === trace, `sign-in ${trace}`);
+    if (mark === "failed") {
+      await until(async () => (await marks())[step - 1] === mark, `${mark} at ${step}`);
+      equal((await marks()).slice(step), Array(8 - step).fill("none"), "nothing came after it");
+    } else {
+      equal(await marks(), Array(8).fill("done"), "it succeeded in the end");
+      // Back to the answer that was ignored: then the steps after it had not been done.
+      await tabTo(page, "flow-step");
+      await press(page, "Home");
+      for (let n = 0; n < at; n++) await press(page, "ArrowDown");
+      await until(async () => (await marks())[step - 1] === mark, `${mark} at ${step}`);
+      equal((await marks())[3], "none", "the person had not answered then");
+    }
+    assert((await detail()).includes(words), await detail());
+    await tabTo(page, "flow-traces", { key: "Shift+Tab" });
+  }
+  // AC-085.
+  await tabTo(page, "flow-refresh-token", { key: "Shift+Tab" });
+  await press(page, "Enter");
+  await until(async () => (await page.textContent(id("flow-title"))) === "Refresh token", "the other flow");
+  await tabTo(page, "flow-traces");
+  await press(page, "ArrowDown");
+  await until(async () => (await marks())[2] === "failed", "the rotation failed");
+  equal(await marks(), ["done", "done", "failed", "none"]);
+  assert((await detail()).includes("whole family"), await detail());
 });

@@ -190,6 +190,7 @@ const scenes = {
     },
   },
   "promote-done": { mock: "keywright", run: move },
+  "promote-both-places": { mock: "keywright,both-places", run: move },
   "key-moved": {
     mock: "keywright",
     run: openMoved,
@@ -200,6 +201,18 @@ const scenes = {
   },
   activity: { hash: "#/activity" },
   "activity-open": { hash: "#/activity", run: (p) => p.click(`${id("activity-row")} >> nth=1 >> button`) },
+  flows: { hash: "#/flows", mock: "traces" },
+  "flows-relying-party": { hash: "#/flows/relying-party", run: (p) => step(p, 5) },
+  "flows-refresh": { hash: "#/flows/refresh-token", run: (p) => step(p, 2) },
+  "flows-rotation": {
+    hash: "#/flows/key-rotation",
+    run: (p) => p.locator(id("flow-see-also")).scrollIntoViewIfNeeded(),
+  },
+  "flows-happened": { hash: "#/flows", mock: "traces", run: (p) => p.click(id("mode-happened")) },
+  "flows-state": { hash: "#/flows", mock: "traces", run: (p) => happened(p, "1") },
+  "flows-denied": { hash: "#/flows", mock: "traces", run: (p) => happened(p, "2") },
+  "flows-pkce": { hash: "#/flows", mock: "traces", run: (p) => happened(p, "3") },
+  "flows-reuse": { hash: "#/flows/refresh-token", mock: "traces", run: (p) => happened(p, "11") },
   settings: { hash: "#/settings" },
   "settings-end": {
     hash: "#/settings",
@@ -220,6 +233,13 @@ async function issue(page) {
   await page.press(id("key-scopes"), "Enter");
   await page.click(id("key-submit"));
   await page.waitForSelector(id("reveal-dialog"));
+}
+async function step(page, times) {
+  for (let n = 0; n < times; n++) await page.click(id("flow-next"));
+}
+async function happened(page, trace) {
+  await page.click(id("mode-happened"));
+  await page.selectOption(id("flow-traces"), trace);
 }
 async function signIn(page, client) {
   await page.click(id("add-account"));

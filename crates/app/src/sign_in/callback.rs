@@ -1,14 +1,16 @@
 //! The authorization response (RFC 6749 §4.1.2, RFC 9207): which one is ours, and what it says.
 //! Whatever does not carry the right `state` is ignored; it can neither end nor steer a sign-in.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use keywright_domain::SecretText;
+use keywright_domain::flows::sign_in_step;
 use keywright_domain::issuer::IssuerRule;
 use tokio::sync::oneshot;
 use url::form_urlencoded;
 
 use super::error::{SignInError, tame};
+use crate::flows::FlowTrace;
 
 /// A `state` older than this is not accepted (AC-018).
 pub(crate) const STATE_LIFE_MS: i64 = 600_000;
@@ -41,6 +43,8 @@ pub(crate) struct Expectation {
     pub(crate) iss_required: bool,
     /// When the state was made.
     pub(crate) created_at: i64,
+    /// Where it is told what came.
+    pub(crate) trace: Arc<FlowTrace>,
 }
 
 impl Inbox {
@@ -63,6 +67,8 @@ impl Inbox {
                 code = "state_mismatch",
                 "an answer without the right state was ignored"
             );
+            let trace = &self.expected.trace;
+            trace.missed(sign_in_step::ANSWER, SignInError::StateMismatch.code());
             return Verdict::Ignored;
         };
         // One use: a replay finds nobody waiting.
@@ -167,6 +173,7 @@ mod tests {
     use tokio::sync::oneshot::Receiver;
 
     use super::{CallbackResult, Expectation, Inbox, STATE_LIFE_MS, Verdict, pasted_query};
+    use crate::flows::FlowTraces;
 
     fn inbox(iss_required: bool) -> Result<(Inbox, Receiver<CallbackResult>), anyhow::Error> {
         Ok(Inbox::new(Expectation {
@@ -174,6 +181,7 @@ mod tests {
             issuer: IssuerRule::Exact(Issuer::parse("https://id.example.com")?),
             iss_required,
             created_at: 0,
+            trace: FlowTraces::default().begin("authorization-code", String::new()),
         }))
     }
 

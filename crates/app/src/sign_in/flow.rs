@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use keywright_domain::SecretText;
 use keywright_domain::accounts::Account;
+use keywright_domain::flows::sign_in_step as step;
 use keywright_protocol::accounts::{SignInProgressView, SignInRequest, SignInStep};
 use keywright_protocol::settings::Settings;
 use tokio::sync::oneshot;
@@ -14,7 +15,7 @@ use super::authorization::{Attempt, AuthorizationRequest};
 use super::callback::{CallbackResult, Expectation, Inbox};
 use super::discovery::Metadata;
 use super::error::SignInError;
-use super::exchange::{TokenEndpoint, Tokens};
+use super::exchange::{TokenEndpoint, Tokens, is_invalid_grant};
 use super::loopback::{BoundPort, Listener};
 use super::pages::Ending;
 use super::pending::{PendingSignIn, SameSignIn};
@@ -24,6 +25,7 @@ use super::redeem::{Check, give_back, redeem};
 use super::request::CheckedRequest;
 use crate::browser::open_url;
 use crate::clock::now_ms;
+use crate::flows::FlowTrace;
 use crate::http::HttpClient;
 use crate::{AppError, Inner};
 
@@ -51,6 +53,8 @@ struct Flow<'a> {
     account: Option<Account>,
     pending: Arc<PendingSignIn>,
     expires_at: i64,
+    /// What happened, for who wants to see it. Nothing secret is told.
+    trace: Arc<FlowTrace>,
 }
 
 /// Runs a sign-in to its end; `store` keeps the account once all is well.
@@ -84,6 +88,7 @@ where
     let flow = Flow {
         inner,
         http,
+        trace: inner.flows.begin("authorization-code", provider.name()),
         provider,
         client_id,
         client_secret: request
@@ -98,8 +103,13 @@ where
         settings,
     };
     let result = flow.run(store).await;
-    if let Err(error) = &result {
-        tracing::info!(code = error.code(), "sign-in ended");
+    match &result {
+        Ok(_) => flow.trace.succeeded(step::USERINFO),
+        Err(error) => {
+            tracing::info!(code = error.code(), "sign-in ended");
+            flow.trace
+                .failed(flow.failed_step(error), trace_code(error));
+        }
     }
     flow.progress(SignInStep::Ended, None);
     result
@@ -114,6 +124,9 @@ impl Flow<'_> {
         self.inner.registry.get().await?;
         self.progress(SignInStep::Discovering, None);
         let port = self.bind().await?;
+        self.trace.done(step::LOGIN);
+        let attempt = Attempt::new();
+        self.trace.done(step::PKCE);
         let metadata = self
             .unless_cancelled(
                 self.inner
@@ -123,7 +136,6 @@ impl Flow<'_> {
             )
             .await?;
         let redirect_uri = port.redirect_uri();
-        let attempt = Attempt::new();
         let url = AuthorizationRequest {
             endpoint: &metadata.authorization_endpoint,
             client_id: &self.client_id,
@@ -139,6 +151,7 @@ impl Flow<'_> {
             issuer: self.provider.rule.clone(),
             iss_required: metadata.answers_carry_iss,
             created_at: now_ms(),
+            trace: Arc::clone(&self.trace),
         });
         let inbox = Arc::new(inbox);
         let listener = port.serve(Arc::clone(&inbox));
@@ -146,6 +159,7 @@ impl Flow<'_> {
         let answered = self.wait_for_browser(url.to_string(), answer).await;
         let result = match answered {
             Ok(code) => {
+                self.trace.done(step::ANSWER);
                 self.finish(&code, &attempt, &redirect_uri, &metadata, store)
                     .await
             }
@@ -181,9 +195,13 @@ impl Flow<'_> {
         self.progress(SignInStep::WaitingForBrowser, None);
         let browser = self.inner.accounts.browser();
         let opened = async {
-            if let Err(reason) = open_url(browser, url).await {
-                tracing::warn!("no browser could be opened");
-                self.progress(SignInStep::BrowserNotOpened, Some(reason));
+            match open_url(browser, url).await {
+                Ok(()) => self.trace.done(step::AUTHORIZE),
+                Err(reason) => {
+                    tracing::warn!("no browser could be opened");
+                    self.trace.missed(step::AUTHORIZE, "browser_open_failed");
+                    self.progress(SignInStep::BrowserNotOpened, Some(reason));
+                }
             }
             std::future::pending::<CallbackResult>().await
         };
@@ -228,6 +246,7 @@ impl Flow<'_> {
         let tokens = self
             .unless_cancelled(redeem(&endpoint, code, attempt, redirect_uri))
             .await?;
+        self.trace.done(step::EXCHANGE);
         let check = Check {
             endpoint: &endpoint,
             keys: &self.inner.accounts.keys,
@@ -243,6 +262,7 @@ impl Flow<'_> {
                     return Err(error.into());
                 }
             };
+        self.trace.done(step::TOKENS);
         self.progress(SignInStep::Storing, None);
         store(SignedIn {
             provider: self.provider.clone(),
@@ -283,6 +303,32 @@ impl Flow<'_> {
         tokio::spawn(listener.finish(ending, hurry));
     }
 
+    /// Where a sign-in ended: at what the error is about, else at the step after the last one done.
+    fn failed_step(&self, error: &AppError) -> u8 {
+        let AppError::SignIn(error) = error else {
+            return self.trace.next();
+        };
+        match error {
+            SignInError::AccessDenied | SignInError::LoginTimeout(_) => step::PERSON,
+            // While the browser is asked for; the link may have been taken elsewhere.
+            SignInError::LoginCancelled | SignInError::LoginSuperseded => {
+                self.trace.next().max(step::PERSON)
+            }
+            SignInError::LoginExpired
+            | SignInError::IssuerMismatch
+            | SignInError::InvalidCallback(_) => step::ANSWER,
+            // By the browser, in place of a code.
+            SignInError::ProviderRefused { .. } if self.trace.next() < step::EXCHANGE => {
+                step::ANSWER
+            }
+            SignInError::InvalidTokenResponse(_) => step::TOKENS,
+            SignInError::SubjectMismatch
+            | SignInError::UserinfoFailed(_)
+            | SignInError::AccountMismatch(_) => step::USERINFO,
+            _ => self.trace.next(),
+        }
+    }
+
     fn progress(&self, step: SignInStep, browser_error: Option<String>) {
         self.inner.events.sign_in_progressed(SignInProgressView {
             sign_in_id: self.pending.id.clone(),
@@ -291,5 +337,13 @@ impl Flow<'_> {
             expires_at: self.expires_at,
             browser_error,
         });
+    }
+}
+
+/// What is recorded of an error: never the provider's own text.
+fn trace_code(error: &AppError) -> &'static str {
+    match error {
+        AppError::SignIn(refused) if is_invalid_grant(refused) => "invalid_grant",
+        _ => error.code(),
     }
 }

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use keywright_domain::SecretText;
 use keywright_domain::accounts::{Account, AccountChange};
 use keywright_domain::audit::Actor;
+use keywright_domain::flows::refresh_step as step;
 
 use super::lock::RefreshLock;
 use super::{TokenLife, Trouble};
 use crate::clock::now_ms;
+use crate::flows::FlowTrace;
 use crate::http::HttpClient;
 use crate::secret_store::KeychainError;
 use crate::sign_in::{
@@ -58,11 +60,25 @@ pub(crate) async fn refresh_now(inner: &Arc<Inner>, account_id: &str) -> Result<
 
 async fn refresh_and_note(inner: Arc<Inner>, account: Account) -> Result<(), AppError> {
     let id = account.id.clone();
-    let result = Refresh::of(&inner, account).await;
+    let provider_name = provider_of(&account).map(|provider| provider.name());
+    let trace = inner
+        .flows
+        .begin("refresh-token", provider_name.unwrap_or_default());
+    trace.done(step::DUE);
+    let result = Refresh::of(&inner, account, &trace).await;
     let outcome = match result {
-        Ok(()) => Ok(()),
+        Ok(()) => {
+            trace.succeeded(step::REPLACE);
+            Ok(())
+        }
         Err(trouble) => {
             let error = trouble.clone().into_error();
+            match &trouble {
+                Trouble::SignInNeeded(ReauthReason::EndedByProvider) => {
+                    trace.failed(step::ROTATE, "invalid_grant");
+                }
+                _ => trace.failed(trace.next(), error.code()),
+            }
             tracing::warn!(code = error.code(), "an account was not refreshed");
             inner.accounts.sessions.with(&id, |session| match trouble {
                 Trouble::SignInNeeded(reason) => session.end(reason),
@@ -85,10 +101,11 @@ struct Refresh<'a> {
     entry: String,
     provider: Provider,
     http: HttpClient,
+    trace: &'a FlowTrace,
 }
 
 impl Refresh<'_> {
-    async fn of(inner: &Arc<Inner>, account: Account) -> Result<(), Trouble> {
+    async fn of(inner: &Arc<Inner>, account: Account, trace: &FlowTrace) -> Result<(), Trouble> {
         let entry = refresh_entry(&account);
         let unsaved = inner
             .accounts
@@ -114,6 +131,7 @@ impl Refresh<'_> {
             entry,
             provider,
             http,
+            trace,
         }
         .run(unsaved)
         .await
@@ -142,7 +160,12 @@ impl Refresh<'_> {
         let (tokens, used) = self
             .ask(&metadata, client_secret.as_ref(), refresh_token)
             .await?;
+        self.trace.done(step::ROTATE);
         let kept = self.keep(&tokens, used, was_unsaved).await;
+        if let Err(error) = &kept {
+            // The only copy is in memory now; the refresh itself succeeded.
+            self.trace.missed(step::REPLACE, error.code());
+        }
         self.check(&tokens, &metadata)
             .await
             .map_err(Trouble::Offline)?;

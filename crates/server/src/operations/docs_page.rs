@@ -35,6 +35,7 @@ pub(super) async fn page(State(app): State<App>) -> Response {
         @for (name, schema) in members(&document["components"]["schemas"]) {
             (body(name, schema))
         }
+        (crate::docs::foot(&app.settings))
     };
     Page::new("API", content)
         .wide()

@@ -108,7 +108,7 @@ impl Server {
             cargo.args(["--rounds", &rounds.to_string()]);
         }
         if lines.smoke {
-            cargo.args(["--requests", "20000"]);
+            cargo.args(["--small", "--requests", "20000"]);
         }
         cargo
     }

@@ -56,6 +56,8 @@ const INDEX_BUILT: &str = "search_index_built";
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() -> Result<()> {
+    // The registry does so when it opens; here connections come first.
+    sqlx::any::install_default_drivers();
     let mut words: Vec<String> = std::env::args().skip(1).collect();
     if let [word, file, what, rest @ ..] = words.as_slice() {
         match (word.as_str(), rest) {
@@ -284,7 +286,7 @@ fn tell(
         "{}",
         json!({
             "bench": "lists", "case": format!("{case}_{place}_{label}"), "value": round(median), "unit": "ms",
-            "p99": round(p99), "baseline": before.map(round), "baseline_is": before.map(|_| "the same with 100 k keys"),
+            "p99": round(p99), "baseline": before.map(round), "baseline_is": before.map(|_| "the same with the first size's keys"),
             "ratio": before.map(|before| round(median / before)), "note": note,
         })
     );

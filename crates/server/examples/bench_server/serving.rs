@@ -59,8 +59,17 @@ pub(crate) struct Facts {
     pub(crate) cold: bool,
 }
 
+/// What is served.
+pub(crate) struct How {
+    /// A registry; without one there is one of its own.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) cold: bool,
+    /// Only the keys that are asked for, in one of its own.
+    pub(crate) small: bool,
+}
+
 /// Serves until the input ends.
-pub(crate) async fn serve(file: Option<PathBuf>, cold: bool) -> Result<()> {
+pub(crate) async fn serve(How { file, cold, small }: How) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
@@ -102,7 +111,7 @@ pub(crate) async fn serve(file: Option<PathBuf>, cold: bool) -> Result<()> {
     } else {
         registry.index_statistics().keys
     };
-    if file.is_none() {
+    if file.is_none() && !small {
         issue(&registry, &peppers, KEYS - KNOWN, &NewApiKey::default()).await?;
         size = KEYS;
     }

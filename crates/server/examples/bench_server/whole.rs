@@ -194,7 +194,7 @@ async fn use_lost() -> Result<()> {
 async fn killed(after: Duration) -> Result<(i64, i64, f64)> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("registry.db");
-    let mut server = Serving::start(Some(file.to_str().context("no path")?), None, false)?;
+    let mut server = Serving::start(Some(file.to_str().context("no path")?), None, &[])?;
     let asking = tokio::spawn(uses(
         server.facts.address.clone(),
         server.facts.keys[0].clone(),
@@ -209,7 +209,7 @@ async fn killed(after: Duration) -> Result<(i64, i64, f64)> {
 async fn in_order() -> Result<(i64, i64, f64)> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("registry.db");
-    let mut server = Serving::start(Some(file.to_str().context("no path")?), None, false)?;
+    let mut server = Serving::start(Some(file.to_str().context("no path")?), None, &[])?;
     let asking = tokio::spawn(uses(
         server.facts.address.clone(),
         server.facts.keys[0].clone(),

@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use crate::bench_rows::{self, Row};
+
 /// The text of `cargo xtask help`.
 pub(crate) const HELP: &str = "\
 Usage: cargo xtask COMMAND [FLAGS]
@@ -18,9 +20,13 @@ Usage: cargo xtask COMMAND [FLAGS]
   scenarios           write the table of scenarios and their tests (docs/scenarios.md)
   bundle [server]     release build and packages, of the app or of the server
       --verify          install the package and start it
-  bench [WHICH]       measure: registry, server, desktop or all (the default); of the server also one part:
-                      server-requests, server-sizes, server-nodes or server-starts
+  bench [WHICH]       measure: registry, server, desktop or all (the default); of these also one part:
+                      server-requests, server-sizes, server-nodes, server-starts, registry-lists or
+                      registry-instructions; or one row of the design (`cargo xtask bench --help` lists them)
       --json            only JSON lines, no table
+      --rounds N        how often the server's cases take turns (times four); without it five
+      --file FILE       a registry that is filled already, for the rows with 10 M keys
+      --smoke           debug builds and small sizes: to see that it works, not to measure
   fuzz [TARGET]       throw inputs at the parsers, each target in turn or this one
       --seconds N       how long each; without it a minute
       --input FILE      only this input, to see a crash again
@@ -31,16 +37,23 @@ Each command first installs what it needs and is missing, and says so.
 ";
 
 /// One command with its flags.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Command {
     Help,
     Run(Run),
     Test(Test),
-    Check { fix: bool },
+    Check {
+        fix: bool,
+    },
     Bindings,
     Scenarios,
-    Bundle { verify: bool, server: bool },
-    Bench { which: Bench, json: bool },
+    Bundle {
+        verify: bool,
+        server: bool,
+    },
+    Bench(Bench),
+    /// `bench --help`: its rows as well.
+    BenchHelp,
     Fuzz(Fuzz),
     Postgres,
 }
@@ -68,13 +81,29 @@ pub(crate) struct Fuzz {
     pub(crate) input: Option<PathBuf>,
 }
 
+/// Flags of `bench`.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Bench {
+    pub(crate) which: Which,
+    pub(crate) json: bool,
+    pub(crate) smoke: bool,
+    pub(crate) rounds: Option<usize>,
+    pub(crate) file: Option<PathBuf>,
+}
+
 /// What to measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bench {
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Which {
     Registry,
+    /// Lists of keys, on both databases.
+    Lists,
+    /// Instructions of the paths in process.
+    Instructions,
     /// All of the server's, or one part of it.
     Server(ServerBench),
     Desktop,
+    /// One row of the design.
+    Row(&'static Row),
     All,
 }
 
@@ -112,6 +141,9 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, Wrong> {
         return Ok(Command::Help);
     };
     if rest.iter().any(|word| word == "--help" || word == "-h") {
+        if name == "bench" {
+            return Ok(Command::BenchHelp);
+        }
         return known(name)
             .then_some(Command::Help)
             .ok_or_else(|| Wrong::Command(name.clone()));
@@ -140,10 +172,13 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, Wrong> {
             verify: rest.flag("--verify"),
             server: rest.flag("server"),
         },
-        "bench" => Command::Bench {
+        "bench" => Command::Bench(Bench {
             json: rest.flag("--json"),
+            smoke: rest.flag("--smoke"),
+            rounds: rest.value("--rounds", parse_rounds)?,
+            file: rest.value("--file", |word| Some(word.into()))?,
             which: rest.which()?,
-        },
+        }),
         "fuzz" => Command::Fuzz(Fuzz {
             seconds: rest.value("--seconds", parse_seconds)?.unwrap_or(60),
             input: rest.value("--input", |word| Some(word.into()))?,
@@ -174,6 +209,10 @@ fn known(name: &str) -> bool {
 
 fn parse_seconds(word: &str) -> Option<u64> {
     word.parse().ok().filter(|seconds| *seconds > 0)
+}
+
+fn parse_rounds(word: &str) -> Option<usize> {
+    word.parse().ok().filter(|rounds| *rounds > 0)
 }
 
 /// Words not yet understood.
@@ -214,18 +253,26 @@ impl Rest<'_> {
         Some(self.words.remove(at))
     }
 
-    fn which(&mut self) -> Result<Bench, Wrong> {
-        match self.word().as_deref() {
-            None | Some("all") => Ok(Bench::All),
-            Some("registry") => Ok(Bench::Registry),
-            Some("server") => Ok(Bench::Server(ServerBench::All)),
-            Some("server-requests") => Ok(Bench::Server(ServerBench::Requests)),
-            Some("server-sizes") => Ok(Bench::Server(ServerBench::Sizes)),
-            Some("server-nodes") => Ok(Bench::Server(ServerBench::Nodes)),
-            Some("server-starts") => Ok(Bench::Server(ServerBench::Starts)),
-            Some("desktop") => Ok(Bench::Desktop),
-            Some(other) => Err(self.wrong(other)),
-        }
+    fn which(&mut self) -> Result<Which, Wrong> {
+        let Some(word) = self.word() else {
+            return Ok(Which::All);
+        };
+        Ok(match word.as_str() {
+            "all" => Which::All,
+            "registry" => Which::Registry,
+            "registry-lists" => Which::Lists,
+            "registry-instructions" => Which::Instructions,
+            "server" => Which::Server(ServerBench::All),
+            "server-requests" => Which::Server(ServerBench::Requests),
+            "server-sizes" => Which::Server(ServerBench::Sizes),
+            "server-nodes" => Which::Server(ServerBench::Nodes),
+            "server-starts" => Which::Server(ServerBench::Starts),
+            "desktop" => Which::Desktop,
+            other => match bench_rows::named(other) {
+                Some(row) => Which::Row(row),
+                None => return Err(self.wrong(other)),
+            },
+        })
     }
 
     fn end(&self) -> Result<(), Wrong> {
@@ -260,15 +307,7 @@ mod tests {
 
     #[test]
     fn help_in_every_way() {
-        for line in [
-            "",
-            "help",
-            "--help",
-            "-h",
-            "run --help",
-            "bench desktop -h",
-            "postgres -h",
-        ] {
+        for line in ["", "help", "--help", "-h", "run --help", "postgres -h"] {
             check(line, Ok(Command::Help));
         }
     }
@@ -308,46 +347,62 @@ mod tests {
         check("postgres", Ok(Command::Postgres));
     }
 
-    #[test]
-    fn bench_defaults_to_all() {
-        check(
-            "bench",
-            Ok(Command::Bench {
-                which: Bench::All,
-                json: false,
-            }),
-        );
-        check(
-            "bench --json desktop",
-            Ok(Command::Bench {
-                which: Bench::Desktop,
-                json: true,
-            }),
-        );
-        check(
-            "bench server",
-            Ok(Command::Bench {
-                which: Bench::Server(ServerBench::All),
-                json: false,
-            }),
-        );
+    fn bench(which: Which) -> Bench {
+        Bench {
+            which,
+            json: false,
+            smoke: false,
+            rounds: None,
+            file: None,
+        }
     }
 
     #[test]
-    fn bench_takes_a_part_of_the_server() {
+    fn bench_defaults_to_all() {
+        check("bench", Ok(Command::Bench(bench(Which::All))));
+        let json = Bench {
+            json: true,
+            ..bench(Which::Desktop)
+        };
+        check("bench --json desktop", Ok(Command::Bench(json)));
+        for line in ["bench --help", "bench desktop -h"] {
+            check(line, Ok(Command::BenchHelp));
+        }
+    }
+
+    #[test]
+    fn bench_takes_a_part() {
+        let server = |part| Which::Server(part);
         for (word, part) in [
-            ("requests", ServerBench::Requests),
-            ("sizes", ServerBench::Sizes),
-            ("nodes", ServerBench::Nodes),
-            ("starts", ServerBench::Starts),
+            ("server", server(ServerBench::All)),
+            ("server-requests", server(ServerBench::Requests)),
+            ("server-sizes", server(ServerBench::Sizes)),
+            ("server-nodes", server(ServerBench::Nodes)),
+            ("server-starts", server(ServerBench::Starts)),
+            ("registry", Which::Registry),
+            ("registry-lists", Which::Lists),
+            ("registry-instructions", Which::Instructions),
         ] {
-            check(
-                &format!("bench server-{word}"),
-                Ok(Command::Bench {
-                    which: Bench::Server(part),
-                    json: false,
-                }),
-            );
+            check(&format!("bench {word}"), Ok(Command::Bench(bench(part))));
+        }
+    }
+
+    #[test]
+    fn bench_takes_every_row_by_its_name() {
+        for row in bench_rows::ROWS {
+            let expected = Bench {
+                rounds: Some(2),
+                file: Some("a.db".into()),
+                smoke: true,
+                ..bench(Which::Row(row))
+            };
+            let line = format!("bench {} --rounds 2 --file a.db --smoke", row.name);
+            check(&line, Ok(Command::Bench(expected)));
+        }
+        check("bench verify", wrong("bench", "verify"));
+        for line in ["bench --rounds 0", "bench --rounds many"] {
+            let flag = "--rounds".to_owned();
+            check(line, Err(Wrong::Value { flag }));
         }
     }
 

@@ -11,14 +11,18 @@
 mod args;
 mod bench;
 mod bench_desktop;
+mod bench_registry;
+mod bench_rows;
 mod bench_server;
 mod bindings;
 mod bundle;
 mod bundle_server;
 mod check;
 mod count;
+mod foreign;
 mod fuzz;
 mod house;
+mod instructions;
 mod memory;
 mod npm;
 mod postgres;
@@ -67,7 +71,11 @@ fn main() -> ExitCode {
         Command::Bundle { verify, .. } => bundle::run(verify),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Postgres => postgres::run(),
-        Command::Bench { which, json } => bench::run(which, json),
+        Command::Bench(options) => bench::run(&options),
+        Command::BenchHelp => {
+            print!("{}\n{}", args::HELP, bench_rows::list());
+            Ok(())
+        }
     });
     let Err(error) = result else {
         return ExitCode::SUCCESS;

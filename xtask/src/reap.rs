@@ -42,6 +42,22 @@ pub(crate) fn tree_of(root: u32) -> Vec<u32> {
     descendants(&processes(), &[root])
 }
 
+/// Whatever this process or a program that carries `mark` started; not this process itself.
+pub(crate) fn of_this_run(mark: &str) -> Vec<u32> {
+    let processes = processes();
+    let mut roots = marked(&processes, mark);
+    let own = std::process::id();
+    roots.extend(
+        processes
+            .iter()
+            .filter(|(_, process)| process.parent == own)
+            .map(|(pid, _)| *pid),
+    );
+    roots.sort_unstable();
+    roots.dedup();
+    descendants(&processes, &roots)
+}
+
 fn end_all(find: impl Fn(&BTreeMap<u32, Process>) -> Vec<u32>, mut reap: impl FnMut()) {
     for (signal, grace) in [
         (Signal::TERM, GRACE),

@@ -30,6 +30,8 @@ const COUNTER: &[&str] = &["redis-server"];
 const PYTHON: &[&str] = &["python3", "python3-venv"];
 /// To put packages together and look into them.
 const PACK: &[&str] = &["dpkg", "file"];
+/// To count instructions.
+const COUNT: &[&str] = &["valgrind"];
 
 const NODE: (u32, u32) = (20, 19);
 const CARGO_DENY: &str = "0.20.2";
@@ -47,6 +49,7 @@ pub(crate) enum Need {
     Counter,
     Python,
     Pack,
+    Count,
 }
 
 /// Installs the system packages that are missing.
@@ -61,6 +64,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
         Need::Counter => COUNTER,
         Need::Python => PYTHON,
         Need::Pack => PACK,
+        Need::Count => COUNT,
     });
     let wanted: Vec<&str> = wanted.copied().collect();
     if !on_path("dpkg-query") || !on_path("apt-get") {

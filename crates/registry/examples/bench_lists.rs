@@ -1,11 +1,13 @@
 //! Measures lists of keys in process: pages of 50 at any depth, filters, searches, counts, and what
 //! the search index adds to issuing. With `KEYWRIGHT_TEST_POSTGRES` set, on PostgreSQL too.
-//! One JSON object a line; `ratio` is the time with 1 M (or 10 M) keys to the time with 100 k.
+//! One JSON object a line; `ratio` is the time with 1 M (or 10 M) keys to the time with 100 k (the first
+//! size). At the end of a size, `page_depth_…` is the worst order's deep page and `search_…_p99_ms` the worst search.
 //!
-//! `bench_lists [sqlite] [postgres] [issue] [10m]`: without words, everything but the largest size,
-//! which takes long to fill.
-//! `bench_lists fill FILE SIZE` adds keys for about a minute and fails until all are there and
-//! indexed; `bench_lists file FILE (pages|filters)` then measures half of it, beside 100 k keys.
+//! `bench_lists [sqlite] [postgres] [issue] [10m|small]`: without words, everything but the largest size,
+//! which takes long to fill; `small` is 1 k and 10 k keys, to see that it works.
+//! `bench_lists fill FILE SIZE [whole]` adds keys for about a minute and fails until all are there and
+//! indexed (`whole`: for as long as it takes); `bench_lists file FILE (pages|filters|searches|all)` then measures
+//! it, beside a small file: 100 k keys, a tenth of FILE's if that is less.
 
 #![allow(
     clippy::print_stdout,
@@ -29,6 +31,7 @@ use serde_json::json;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection};
 
 const SIZES: [(&str, i64); 3] = [("100k", 100_000), ("1m", 1_000_000), ("10m", 10_000_000)];
+const SMALL: [(&str, i64); 2] = [("1k", 1_000), ("10k", 10_000)];
 const ORDERS: [ApiKeyOrder; 8] = [
     ApiKeyOrder::CreatedDesc,
     ApiKeyOrder::CreatedAsc,
@@ -43,24 +46,42 @@ const CALLS: usize = 200;
 /// At most so far down is a deep page: the way there takes long, the page itself does not.
 const DEEP: i64 = 1_000_000;
 
+/// Medians of the first size by case, and the worst of each size.
 type Known = HashMap<String, f64>;
+
+const WORST_PAGE: &str = "worst page ";
+const WORST_DEPTH: &str = "worst depth ";
+const WORST_SEARCH: &str = "worst search ";
+const INDEX_BUILT: &str = "search_index_built";
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 1)]
 async fn main() -> Result<()> {
+    // The registry does so when it opens; here connections come first.
+    sqlx::any::install_default_drivers();
     let mut words: Vec<String> = std::env::args().skip(1).collect();
-    let given = words.len();
-    words.retain(|word| word != "10m");
-    let sizes = if words.len() < given {
-        &SIZES[..]
-    } else {
-        &SIZES[..2]
-    };
-    if let [word, file, what] = words.as_slice() {
-        return match word.as_str() {
-            "fill" => fill_file(file, what.parse()?).await,
-            _ => measure_file(file, what).await,
-        };
+    if let [word, file, what, rest @ ..] = words.as_slice() {
+        match (word.as_str(), rest) {
+            ("fill", []) => return fill_file(file, what.parse()?, TURN).await,
+            ("fill", [whole]) if whole == "whole" => {
+                return fill_file(file, what.parse()?, Duration::MAX).await;
+            }
+            ("file", []) => return measure_file(file, what).await,
+            _ => {}
+        }
     }
+    let has = |wanted: &str| words.iter().any(|word| word == wanted);
+    let sizes = match (has("small"), has("10m")) {
+        (true, _) => &SMALL[..],
+        (_, true) => &SIZES[..],
+        _ => &SIZES[..2],
+    };
+    words.retain(|word| word != "10m" && word != "small");
+    anyhow::ensure!(
+        words
+            .iter()
+            .all(|word| ["sqlite", "postgres", "issue"].contains(&word.as_str())),
+        "these words are not understood: {words:?}"
+    );
     let wanted = |word: &str| words.is_empty() || words.iter().any(|given| given == word);
     if wanted("issue") {
         issue().await?;
@@ -73,11 +94,15 @@ async fn main() -> Result<()> {
             let registry = LocalRegistry::open(&file, Clock::system()).await?;
             let url = format!("sqlite://{}", file.display());
             prepare("sqlite", label, size, &url, &mut known).await?;
-            measure("sqlite", label, size, &registry, &mut known, "").await?;
+            measure("sqlite", label, size, &registry, &mut known, "all").await?;
             registry.close().await;
         }
     }
     let server = std::env::var("KEYWRIGHT_TEST_POSTGRES").ok();
+    anyhow::ensure!(
+        server.is_some() || words.is_empty() || !wanted("postgres"),
+        "KEYWRIGHT_TEST_POSTGRES is not set"
+    );
     if let Some(server) = server.filter(|_| wanted("postgres")) {
         let mut known = Known::new();
         for &(label, size) in sizes {
@@ -88,7 +113,7 @@ async fn main() -> Result<()> {
             let url = format!("{base}/{name}");
             let registry = LocalRegistry::open_postgres(&url, Clock::system()).await?;
             prepare("postgres", label, size, &url, &mut known).await?;
-            measure("postgres", label, size, &registry, &mut known, "").await?;
+            measure("postgres", label, size, &registry, &mut known, "all").await?;
             registry.close().await;
             run(&mut admin, format!("DROP DATABASE {name} WITH (FORCE)")).await?;
         }
@@ -111,7 +136,7 @@ fn now() -> i64 {
 /// How long one call of `fill` works: whoever waits for the machine gets it then.
 const TURN: Duration = Duration::from_secs(50);
 
-async fn fill_file(file: &str, size: i64) -> Result<()> {
+async fn fill_file(file: &str, size: i64, turn: Duration) -> Result<()> {
     let began = Instant::now();
     let registry = LocalRegistry::open(std::path::Path::new(file), Clock::system()).await?;
     let mut connection = AnyConnection::connect(&format!("sqlite://{file}")).await?;
@@ -127,7 +152,7 @@ async fn fill_file(file: &str, size: i64) -> Result<()> {
         owners(&mut connection).await?;
     }
     while there < size {
-        anyhow::ensure!(began.elapsed() < TURN, "{there} of {size} keys are there");
+        anyhow::ensure!(began.elapsed() < turn, "{there} of {size} keys are there");
         let until = (there + 200_000).min(size);
         fill(&mut connection, (there + 1, until), size).await?;
         there = until;
@@ -140,24 +165,44 @@ async fn fill_file(file: &str, size: i64) -> Result<()> {
             registry.close().await;
             return Ok(());
         }
-        anyhow::ensure!(began.elapsed() < TURN, "{waiting} keys wait for the index");
+        anyhow::ensure!(began.elapsed() < turn, "{waiting} keys wait for the index");
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
 }
 
 async fn measure_file(file: &str, what: &str) -> Result<()> {
+    anyhow::ensure!(
+        ["pages", "filters", "searches", "all"].contains(&what),
+        "what is {what}?"
+    );
+    let large = LocalRegistry::open(std::path::Path::new(file), Clock::system()).await?;
+    let mut connection = AnyConnection::connect(&format!("sqlite://{file}")).await?;
+    let size: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM api_keys")
+        .fetch_one(&mut connection)
+        .await?;
+    connection.close().await?;
+    anyhow::ensure!(size >= 10, "{file} has {size} keys");
+    let beside = (size / 10).min(100_000);
     let mut known = Known::new();
     let folder = tempfile::tempdir()?;
     let small = folder.path().join("registry.db");
     let registry = LocalRegistry::open(&small, Clock::system()).await?;
     let url = format!("sqlite://{}", small.display());
-    prepare("sqlite", "100k", 100_000, &url, &mut known).await?;
-    measure("sqlite", "100k", 100_000, &registry, &mut known, what).await?;
+    let label = label(beside);
+    prepare("sqlite", &label, beside, &url, &mut known).await?;
+    measure("sqlite", &label, beside, &registry, &mut known, what).await?;
     registry.close().await;
-    let registry = LocalRegistry::open(std::path::Path::new(file), Clock::system()).await?;
-    measure("sqlite", "10m", 10_000_000, &registry, &mut known, what).await?;
-    registry.close().await;
+    measure("sqlite", &self::label(size), size, &large, &mut known, what).await?;
+    large.close().await;
     Ok(())
+}
+
+fn label(size: i64) -> String {
+    match size {
+        1_000_000.. => format!("{}m", size / 1_000_000),
+        1_000.. => format!("{}k", size / 1_000),
+        _ => size.to_string(),
+    }
 }
 
 async fn owners(connection: &mut AnyConnection) -> Result<()> {
@@ -225,11 +270,23 @@ fn tell(
     let round = |value: f64| (value * 1000.0).round() / 1000.0;
     let before = known.get(case).copied();
     known.entry(case.to_owned()).or_insert(median);
+    let worst = |known: &mut Known, name: &str, value: f64| {
+        let worst = known.entry(format!("{name}{place}_{label}")).or_insert(0.0);
+        *worst = worst.max(value);
+    };
+    if case.starts_with("page_deep_") {
+        worst(known, WORST_PAGE, median);
+        if let Some(before) = before {
+            worst(known, WORST_DEPTH, median / before);
+        }
+    } else if case.starts_with("search_") && case != INDEX_BUILT {
+        worst(known, WORST_SEARCH, p99);
+    }
     println!(
         "{}",
         json!({
             "bench": "lists", "case": format!("{case}_{place}_{label}"), "value": round(median), "unit": "ms",
-            "p99": round(p99), "baseline": before.map(round), "baseline_is": before.map(|_| "the same with 100 k keys"),
+            "p99": round(p99), "baseline": before.map(round), "baseline_is": before.map(|_| "the same with the first size's keys"),
             "ratio": before.map(|before| round(median / before)), "note": note,
         })
     );
@@ -259,7 +316,7 @@ async fn prepare(place: &str, label: &str, size: i64, url: &str, known: &mut Kno
     tell(
         place,
         label,
-        "search_index_built",
+        INDEX_BUILT,
         (indexed, indexed),
         known,
         "in the background",
@@ -270,7 +327,7 @@ async fn prepare(place: &str, label: &str, size: i64, url: &str, known: &mut Kno
     Ok(())
 }
 
-/// Pages or filters, or both.
+/// Pages, filters, searches or all of them.
 async fn measure(
     place: &str,
     label: &str,
@@ -279,13 +336,64 @@ async fn measure(
     known: &mut Known,
     what: &str,
 ) -> Result<()> {
-    if what != "filters" {
+    if what == "pages" || what == "all" {
         pages(place, label, size, registry, known).await?;
     }
-    if what == "pages" {
-        return Ok(());
+    if what != "pages" {
+        narrowed(place, label, registry, known, what).await?;
     }
+    tell_worst(place, label, known);
+    Ok(())
+}
+
+/// The rows of the design: nothing for the first size, which the others are compared with.
+fn tell_worst(place: &str, label: &str, known: &Known) {
+    // SQLite is where 10 M keys are measured, and has the names of the design.
+    let at = if place == "sqlite" {
+        label.to_owned()
+    } else {
+        format!("{place}_{label}")
+    };
+    let round = |value: f64| (value * 1000.0).round() / 1000.0;
+    let worst = |name: &str| known.get(&format!("{name}{place}_{label}")).copied();
+    if let (Some(page), Some(depth)) = (worst(WORST_PAGE), worst(WORST_DEPTH)) {
+        println!(
+            "{}",
+            json!({
+                "bench": "lists", "case": format!("page_depth_{at}"), "value": round(page), "unit": "ms",
+                "ratio": round(depth), "baseline_is": "the same order with the first size's keys",
+                "note": "the worst of eight orders: its time, and its ratio",
+            })
+        );
+    }
+    if let Some(p99) = worst(WORST_SEARCH) {
+        println!(
+            "{}",
+            json!({
+                "bench": "lists", "case": format!("search_{at}_p99_ms"), "value": round(p99), "unit": "ms",
+                "note": "the worst p99 of all searches",
+            })
+        );
+    }
+}
+
+/// Filters and searches, or searches alone.
+async fn narrowed(
+    place: &str,
+    label: &str,
+    registry: &LocalRegistry,
+    known: &mut Known,
+    what: &str,
+) -> Result<()> {
+    let wanted = |case: &str| match what {
+        "searches" => case.starts_with("search_"),
+        "filters" => case.starts_with("filter_"),
+        _ => true,
+    };
     for (case, filter, order) in filters() {
+        if !wanted(case) {
+            continue;
+        }
         let query = ApiKeyQuery {
             filter,
             order,
@@ -322,6 +430,9 @@ async fn measure(
                 "second page, without a total",
             );
         }
+    }
+    if what == "searches" {
+        return Ok(());
     }
     // Later calls would be answered from memory for some seconds.
     let began = Instant::now();

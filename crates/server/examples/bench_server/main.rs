@@ -2,12 +2,17 @@
 //! open. Every case takes turns of 250 ms with a bare axum route of the same process. One JSON object a
 //! line.
 //!
-//! `bench_server [--registry FILE] [--beside FILE] [--server PROGRAM] [--rounds N] [--alone] [CASE…]`: cases by
-//! the beginning of their names; without any, all. `--alone` leaves the baselines out, for a profiler. FILE is
-//! a registry of a wanted size (`bench_registry fill FILE SIZE`); without one it has 100,000 keys. `--beside`
-//! measures the processor time of a verification at both sizes too. `--server` asks the serving
-//! half of another build: before and after, by the same asking side. Needs `taskset`. With `KEYWRIGHT_BENCH_PEER`, the address of another provider
-//! (tests/peers/bench-provider.mjs), token requests are measured beside it too.
+//! `bench_server [--registry FILE] [--beside FILE] [--cold] [--small] [--server PROGRAM] [--rounds N] [--requests N] [--alone]
+//! [CASE…]`: cases by the beginning of their names; without any, all. `--alone` leaves the baselines out, for a
+//! profiler. FILE is a registry of a wanted size (`bench_registry fill FILE SIZE`, or that of a server's folder: its
+//! secrets are then taken from beside it); without one it has 100,000 keys. Each run adds a root key and a thousand keys
+//! to FILE. `--beside` measures the processor time of a verification at both sizes too. `--cold` keeps the memory of
+//! keys empty: every verification asks the database (twenty thousand more keys). `--small` makes do with a thousand keys. `--server` asks the serving half of
+//! another build: before and after, by the same asking side. `--requests` is how long the soak is. Needs `taskset`.
+//!
+//! With `KEYWRIGHT_BENCH_PEER`, the address of another provider (tests/peers/bench-provider.mjs), token requests are
+//! measured beside it too; with `KEYWRIGHT_BENCH_BETTER_AUTH` (tests/peers/better-auth/bench.mjs) verification and
+//! sessions beside that.
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -17,8 +22,10 @@
     reason = "a bench, not the product"
 )]
 
+mod better_auth;
 mod browser;
 mod cases;
+mod cold;
 mod serving;
 mod soak;
 mod whole;
@@ -35,13 +42,25 @@ use mimalloc::MiMalloc;
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
+/// Keeps the memory of keys empty.
+const COLD: &str = "--cold";
+/// A thousand keys of its own, not a hundred thousand.
+const SMALL: &str = "--small";
+
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == "serve") {
-        let file = words.get(1).map(PathBuf::from);
-        return runtime()?.block_on(serving::serve(file));
+        let has = |flag: &str| words.iter().any(|word| word == flag);
+        let file = words.get(1).filter(|word| !word.starts_with("--"));
+        let how = serving::How {
+            file: file.map(PathBuf::from),
+            cold: has(COLD),
+            small: has(SMALL),
+        };
+        return runtime()?.block_on(serving::serve(how));
     }
     let (mut file, mut rounds, mut wanted, mut alone) = (None, 5, Vec::new(), false);
+    let (mut flags, mut requests) = (Vec::new(), soak::REQUESTS);
     let (mut beside, mut program) = (None, None);
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
@@ -50,16 +69,23 @@ fn main() -> Result<()> {
             "--beside" => beside = Some(words.next().context("--beside FILE")?),
             "--server" => program = Some(words.next().context("--server PROGRAM")?),
             "--rounds" => rounds = words.next().context("--rounds N")?.parse()?,
+            "--requests" => requests = words.next().context("--requests N")?.parse()?,
             "--alone" => alone = true,
+            COLD | SMALL => flags.push(word),
             _ => wanted.push(word),
         }
     }
-    let server = Serving::start(file.as_deref(), program.as_deref())?;
-    let there = beside.map(|file| Serving::start(Some(&file), program.as_deref()));
+    let server = Serving::start(file.as_deref(), program.as_deref(), &flags)?;
+    let there = beside.map(|file| Serving::start(Some(&file), program.as_deref(), &[]));
     let there = there.transpose()?;
     pin_to("1")?;
-    let run = cases::run(&server, there.as_ref(), rounds, &wanted, alone);
-    runtime()?.block_on(run)
+    let how = cases::How {
+        rounds,
+        requests,
+        wanted: &wanted,
+        alone,
+    };
+    runtime()?.block_on(cases::run(&server, there.as_ref(), how))
 }
 
 /// One worker: it has one core.
@@ -91,14 +117,14 @@ struct Serving {
 
 impl Serving {
     /// With a registry's file, or one of its own; this program's serving half, or another's.
-    fn start(file: Option<&str>, program: Option<&str>) -> Result<Self> {
+    fn start(file: Option<&str>, program: Option<&str>, flags: &[String]) -> Result<Self> {
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]);
         match program {
             Some(program) => command.arg(program),
             None => command.arg(std::env::current_exe()?),
         };
-        command.arg("serve").args(file);
+        command.arg("serve").args(file).args(flags);
         // It ends when its input does, however this process ends.
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().context("taskset is needed (util-linux)")?;

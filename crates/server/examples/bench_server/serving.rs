@@ -16,10 +16,14 @@ use keywright_domain::api_keys::{
     DAY_MS, KeySettings, NetworkList, NewApiKey, Pepper, RateLimit, RateLimits,
 };
 use keywright_domain::audit::Actor;
-use keywright_domain::people::{AuthMethod, ClientType, NewClient, OAuthScopes, TokenDigest};
-use keywright_registry::{Clock, LocalRegistry, PepperKey, Peppers};
+use keywright_domain::people::{
+    AuthMethod, ClientType, NewClient, OAuthScopes, PeopleError, TokenDigest,
+};
+use keywright_registry::{ApiKeyQuery, Clock, LocalRegistry, PepperKey, Peppers, RegistryError};
 use keywright_server::settings::Settings;
-use keywright_server::{FirstOwner, PasswordHasher, Server, ServerSecrets, serve as take, set_up};
+use keywright_server::{
+    FirstOwner, PasswordHasher, Server, ServerSecrets, is_empty, serve as take, set_up,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -31,6 +35,10 @@ pub(crate) const PASSWORD: &str = "correct horse battery";
 pub(crate) const CALLBACK: &str = "http://127.0.0.1:1/callback";
 pub(crate) const ALGS: [&str; 3] = ["RS256", "ES256", "EdDSA"];
 const KNOWN: usize = 1_000;
+/// More than are asked for between two times that memory is emptied: each is asked for once.
+const KNOWN_COLD: usize = 20_000;
+/// So long nothing is read into memory.
+const DAY: Duration = Duration::from_secs(86_400);
 const KEYS: usize = 100_000;
 
 /// What the asking half has to know.
@@ -46,10 +54,22 @@ pub(crate) struct Facts {
     pub(crate) size: usize,
     /// How long it took until all were in memory, in milliseconds.
     pub(crate) loaded_ms: f64,
+    /// Whether memory holds no key but those that were asked for, until a bare route empties it.
+    #[serde(default)]
+    pub(crate) cold: bool,
+}
+
+/// What is served.
+pub(crate) struct How {
+    /// A registry; without one there is one of its own.
+    pub(crate) file: Option<PathBuf>,
+    pub(crate) cold: bool,
+    /// Only the keys that are asked for, in one of its own.
+    pub(crate) small: bool,
 }
 
 /// Serves until the input ends.
-pub(crate) async fn serve(file: Option<PathBuf>) -> Result<()> {
+pub(crate) async fn serve(How { file, cold, small }: How) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?.to_string();
@@ -57,23 +77,41 @@ pub(crate) async fn serve(file: Option<PathBuf>) -> Result<()> {
     let database = file.as_deref().unwrap_or(&own);
     let began = std::time::Instant::now();
     let registry = LocalRegistry::open(database, Clock::system()).await?;
-    while file.is_some() && !registry.index_is_complete() {
+    if cold {
+        registry.forget_index(DAY).await;
+    }
+    while file.is_some() && !cold && !registry.index_is_complete() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let loaded_ms = began.elapsed().as_secs_f64() * 1e3;
-    let secrets = ServerSecrets::create(&folder.path().join("secrets"))?;
+    let loaded_ms = if cold {
+        0.0
+    } else {
+        began.elapsed().as_secs_f64() * 1e3
+    };
+    // A file that is used again needs the secrets of the first time.
+    let own = folder.path().join("secrets");
+    let place = file
+        .as_deref()
+        .map_or(own, |file| file.with_file_name("secrets"));
+    let secrets = ServerSecrets::create(&place)?;
     // The one of `bench_registry fill`: nobody presents its keys, so any bytes will do.
-    if registry.pepper_id().await?.as_deref() == Some("pepper") {
+    if registry.pepper_id().await?.as_deref() == Some("pepper") && secrets.pepper("pepper").is_err()
+    {
         secrets.keep_pepper(&PepperKey {
             id: "pepper".into(),
             pepper: Pepper::generate(&mut rand::rng()),
         })?;
     }
     let (server, root_key) = build(&address, folder.path(), &registry, secrets).await?;
-    let peppers = Arc::new(server_peppers(&registry, folder.path()).await?);
-    let keys = issue(&registry, &peppers, KNOWN, &everything()?).await?;
-    let mut size = registry.index_statistics().keys;
-    if file.is_none() {
+    let peppers = Arc::new(server_peppers(&registry, &place).await?);
+    let known = if cold { KNOWN_COLD } else { KNOWN };
+    let keys = issue(&registry, &peppers, known, &everything()?).await?;
+    let mut size = if cold {
+        count(&registry).await?
+    } else {
+        registry.index_statistics().keys
+    };
+    if file.is_none() && !small {
         issue(&registry, &peppers, KEYS - KNOWN, &NewApiKey::default()).await?;
         size = KEYS;
     }
@@ -89,15 +127,24 @@ pub(crate) async fn serve(file: Option<PathBuf>) -> Result<()> {
         keys,
         size,
         loaded_ms,
+        cold,
     };
     let answer =
         json!({"valid": true, "code": "valid", "key_id": "k".repeat(20), "scopes": ["keys:read"]});
     // What sign-ins can reach at most: the same hashes on the same core, by as many workers.
     let hasher = PasswordHasher::new(1)?;
     let signer = Arc::new(RsaKeyPair::generate(KeySize::Rsa2048)?);
+    let forgetful = registry.clone();
     let router = Router::new()
         .route("/", get(async || "ok\n"))
         .route("/rs256", get(async move || Json(signatures(&signer))))
+        .route(
+            "/forget",
+            get(async move || {
+                forgetful.forget_index(DAY).await;
+                Json(json!(true))
+            }),
+        )
         .route(
             "/json",
             post(async move |Json(_): Json<Value>| Json(answer.clone())),
@@ -180,7 +227,12 @@ async fn build(
         name: "Owner".into(),
         password_hash: hasher.hash(&SecretText::new(PASSWORD.into())).await?,
     };
-    let root = set_up(registry, &secrets, &owner).await?;
+    // A file that is used again is set up already.
+    let root = if is_empty(registry).await? {
+        set_up(registry, &secrets, &owner).await?
+    } else {
+        another_root_key(registry, &secrets).await?
+    };
     let digest = TokenDigest::of(&SecretText::new(SECRET.into()));
     for alg in ALGS {
         let client = NewClient {
@@ -200,16 +252,47 @@ async fn build(
             require_dpop: false,
             fapi: false,
         };
-        registry
+        let added = registry
             .add_client(&Actor::keywright(), alg, &client, Some(&digest))
-            .await?;
+            .await;
+        match added {
+            Err(RegistryError::People(PeopleError::ClientIdTaken)) => {}
+            other => drop(other?),
+        }
     }
     let server = Server::build(settings, registry.clone(), secrets, Clock::system()).await?;
     server.start_background_work();
     Ok((server, root))
 }
 
-async fn server_peppers(registry: &LocalRegistry, data: &Path) -> Result<Peppers> {
+async fn another_root_key(registry: &LocalRegistry, secrets: &ServerSecrets) -> Result<SecretText> {
+    let ids = [registry.pepper_id().await?.context("no pepper")?];
+    let peppers = secrets.peppers(&ids)?.context("no pepper")?;
+    let wish = NewApiKey {
+        name: "Root key of a bench".into(),
+        prefix: "kw_root".into(),
+        scopes: vec!["*:*".into()],
+        lifetime_ms: Some(DAY_MS),
+        management: true,
+        ..NewApiKey::default()
+    };
+    let issued = registry
+        .issue_api_key(&Actor::keywright(), &wish, &peppers)
+        .await?;
+    Ok(issued.plain.text().clone())
+}
+
+/// How many keys there are: about so many, beyond ten thousand.
+async fn count(registry: &LocalRegistry) -> Result<usize> {
+    let query = ApiKeyQuery {
+        limit: 1,
+        ..ApiKeyQuery::default()
+    };
+    let total = registry.list_api_keys(&query).await?.total;
+    Ok(usize::try_from(total.context("no total")?.count)?)
+}
+
+async fn server_peppers(registry: &LocalRegistry, secrets: &Path) -> Result<Peppers> {
     let ids: Vec<String> = registry
         .list_peppers()
         .await?
@@ -217,7 +300,7 @@ async fn server_peppers(registry: &LocalRegistry, data: &Path) -> Result<Peppers
         .take(1)
         .map(|pepper| pepper.id)
         .collect();
-    ServerSecrets::open(&data.join("secrets"))?
+    ServerSecrets::open(secrets)?
         .peppers(&ids)?
         .context("no pepper")
 }

@@ -11,7 +11,8 @@ use crate::browser::Browser;
 use crate::cases::{Bench, CONNECTIONS, JSON, ask, by_client, one, round, round2, tell};
 use crate::wire::{Connection, request};
 
-const REQUESTS: usize = 1_000_000;
+/// As many as the row's name says.
+pub(crate) const REQUESTS: usize = 1_000_000;
 /// Memory is read after each tenth.
 const PARTS: usize = 10;
 /// Everything has been used once by then, and what is kept for a while is as full as it gets.
@@ -46,7 +47,7 @@ impl Bench<'_> {
         }
         let (began, mut memory) = (Instant::now(), Vec::new());
         for _ in 0..PARTS {
-            let left = Arc::new(AtomicUsize::new(REQUESTS / PARTS));
+            let left = Arc::new(AtomicUsize::new(self.requests / PARTS));
             let mut tasks = tokio::task::JoinSet::new();
             for mut line in lines.drain(..) {
                 let left = Arc::clone(&left);
@@ -71,11 +72,15 @@ impl Bench<'_> {
             memory.last().copied().unwrap_or(f64::NAN),
             memory.get(WARM - 1).copied().unwrap_or(f64::NAN),
         );
+        let case = if self.requests == REQUESTS {
+            "soak_1m".to_owned()
+        } else {
+            format!("soak_{}", self.requests) // not the row of the design
+        };
         tell(json!({
-            "case": "soak_1m", "value": round2(value), "unit": "MiB", "baseline": round2(baseline),
+            "case": case, "value": round2(value), "unit": "MiB", "baseline": round2(baseline),
             "baseline_is": "what the server held after three tenths of them", "ratio": round2(value / baseline),
-            "goal": 1.1, "met": value / baseline <= 1.1, "errors": 0, "requests": REQUESTS,
-            "per_second": round(REQUESTS as f64 / took),
+            "errors": 0, "requests": self.requests, "per_second": round(self.requests as f64 / took),
             "mib_by_tenths": memory.iter().map(|one| round(*one)).collect::<Vec<_>>(),
         }));
         Ok(())
@@ -167,7 +172,7 @@ impl Line {
         }
         match (ask, status) {
             (95..97, _) => self.refresh = text(&self.answer()?, "refresh_token")?,
-            (_, 201) => self.issued = Some(text(&self.answer()?["api_key"], "id")?),
+            (_, 201) => self.issued = Some(text(&self.answer()?["key"], "id")?),
             _ => {}
         }
         Ok(())

@@ -68,8 +68,7 @@ impl Bench<'_> {
         let (value, baseline) = (median(&mut busy), median(&mut quiet));
         tell(json!({
             "case": "verify_p99_during_issue", "value": round(value), "unit": "us", "baseline": round(baseline),
-            "baseline_is": "p99 at 2,000/s without it", "ratio": round2(value / baseline), "gate": 2.0,
-            "goal": 1.3, "met": value / baseline <= 1.3, "issued_a_second": round(median(&mut rates)),
+            "baseline_is": "p99 at 2,000/s without it", "ratio": round2(value / baseline), "issued_a_second": round(median(&mut rates)),
         }));
         Ok(())
     }
@@ -97,7 +96,7 @@ impl Bench<'_> {
         tell(json!({
             "case": "goodput_overload", "value": round(value), "unit": "/s", "baseline": round(baseline),
             "baseline_is": "32 connections, each asking when it was answered", "ratio": round2(value / baseline),
-            "gate": 0.8, "goal": 0.95, "met": value / baseline >= 0.95, "offered_a_second": round(median(&mut offered)),
+            "offered_a_second": round(median(&mut offered)),
             "server_busy": round2(median(&mut busy)),
         }));
         Ok(())
@@ -134,7 +133,7 @@ impl Bench<'_> {
             tell(json!({
                 "case": case, "value": round2(value), "unit": "us", "baseline": round2(baseline),
                 "baseline_is": format!("processor time of one among {} keys", there.facts.size),
-                "ratio": round2(value / baseline), "gate": 1.15, "goal": 1.1, "met": value / baseline <= 1.1,
+                "ratio": round2(value / baseline),
                 "keys": self.facts.size,
             }));
         }
@@ -142,7 +141,7 @@ impl Bench<'_> {
     }
 }
 
-fn label(size: usize) -> String {
+pub(crate) fn label(size: usize) -> String {
     match size {
         1_000_000.. => format!("{}m", size / 1_000_000),
         _ => format!("{}k", size / 1_000),
@@ -181,7 +180,7 @@ async fn use_lost() -> Result<()> {
         rates.push(rate);
     }
     tell(json!({
-        "case": "use_lost_s", "value": round2(worst), "unit": "s", "gate": 2.0, "goal": 1.0, "met": worst <= 1.0,
+        "case": "use_lost_s", "value": round2(worst), "unit": "s",
         "note": format!("the worst of 4 kills, at {} uses a second; never more counted than asked", round(median(&mut rates))),
     }));
     let (answered, counted, _) = in_order().await?;
@@ -195,7 +194,7 @@ async fn use_lost() -> Result<()> {
 async fn killed(after: Duration) -> Result<(i64, i64, f64)> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("registry.db");
-    let mut server = Serving::start(Some(file.to_str().context("no path")?), None)?;
+    let mut server = Serving::start(Some(file.to_str().context("no path")?), None, &[])?;
     let asking = tokio::spawn(uses(
         server.facts.address.clone(),
         server.facts.keys[0].clone(),
@@ -210,7 +209,7 @@ async fn killed(after: Duration) -> Result<(i64, i64, f64)> {
 async fn in_order() -> Result<(i64, i64, f64)> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("registry.db");
-    let mut server = Serving::start(Some(file.to_str().context("no path")?), None)?;
+    let mut server = Serving::start(Some(file.to_str().context("no path")?), None, &[])?;
     let asking = tokio::spawn(uses(
         server.facts.address.clone(),
         server.facts.keys[0].clone(),
@@ -308,8 +307,7 @@ async fn revoke_owner() -> Result<()> {
     let (value, baseline) = (median(&mut all), median(&mut one));
     let line: Value = json!({
         "case": "revoke_owner_100k", "value": round(value), "unit": "us", "baseline": round(baseline),
-        "baseline_is": "revoking one key", "ratio": round2(value / baseline), "gate": 10.0, "goal": 2.0,
-        "met": value / baseline <= 2.0, "keys": OWNED,
+        "baseline_is": "revoking one key", "ratio": round2(value / baseline), "keys": OWNED,
     });
     tell(line);
     Ok(())

@@ -56,7 +56,7 @@ async fn judge_all(app: &AppWindow, theme: &str, findings: &mut Vec<String>) -> 
     app.click(&format!("theme-{theme}")).await?;
     let set = format!("document.documentElement.dataset.theme === '{theme}'");
     app.until("the theme", &set).await?;
-    for page in ["accounts", "activity", "settings", "keys"] {
+    for page in ["accounts", "activity", "flows", "settings", "keys"] {
         app.go(page).await?;
         judge(app, &format!("{page}, {theme}"), findings).await?;
     }
@@ -127,7 +127,7 @@ async fn ac_196_axe_finds_nothing_where_something_is_wrong() -> Result<()> {
     app.see("keychain-banner").await?;
     for theme in ["light", "dark"] {
         app.click(&format!("theme-{theme}")).await?;
-        for page in ["accounts", "activity", "settings", "keys"] {
+        for page in ["accounts", "activity", "flows", "settings", "keys"] {
             app.go(page).await?;
             judge(&app, &format!("{page} in trouble, {theme}"), &mut findings).await?;
         }

@@ -62,7 +62,7 @@ async fn ac_196_every_page_is_reached_by_tab_and_enter() -> Result<()> {
     app.press(&[key::ENTER]).await?;
     let heading = "document.activeElement?.hasAttribute('data-page-heading')";
     app.until("the heading has the focus", heading).await?;
-    for page in ["accounts", "activity", "settings", "keys"] {
+    for page in ["accounts", "activity", "flows", "settings", "keys"] {
         tab_to(&app, &format!("nav-{page}")).await?;
         app.press(&[key::ENTER]).await?;
         app.see(&format!("page-{page}")).await?;
@@ -73,6 +73,7 @@ async fn ac_196_every_page_is_reached_by_tab_and_enter() -> Result<()> {
     for (second, page) in [
         ('a', "accounts"),
         ('y', "activity"),
+        ('f', "flows"),
         ('s', "settings"),
         ('k', "keys"),
     ] {

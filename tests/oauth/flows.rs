@@ -88,6 +88,10 @@ async fn ac_195_a_sign_in_is_recorded_step_by_step() -> Result<()> {
 async fn ac_195_ac_005_an_answer_with_another_state_is_marked_and_the_sign_in_goes_on() -> Result<()>
 {
     let waiting = Waiting::new().await?;
+    // The browser has the link before the sign-in knows that it was opened.
+    while told(&newest(&waiting.test, "authorization-code")?).len() < 3 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
     let answer = waiting
         .get("/callback?code=at-canary-code&state=canary")
         .await?;
@@ -239,9 +243,28 @@ async fn ac_195_ac_014_without_a_browser_the_sign_in_is_shown_as_waiting() -> Re
     test.app.cancel_sign_in(step.sign_in_id)?;
     running.await?.expect_err("it was cancelled");
     let trace = newest(&test, "authorization-code")?;
-    assert_eq!(
-        told(&trace).last().map(String::as_str),
-        Some("4 login_cancelled end")
-    );
+    let expected = ["1", "2", "3 browser_open_failed", "4 login_cancelled end"];
+    assert_eq!(told(&trace), expected);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ac_195_ac_011_a_sign_in_that_is_cancelled_before_there_is_a_link_sent_nobody_anywhere()
+-> Result<()> {
+    // A provider that takes the connection and says nothing.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let issuer = format!("http://{}", silent.local_addr()?);
+    let test = TestApp::new(Person::Approves("ada"))?;
+    let running = test.start(request(&issuer));
+    let discovering = keywright_protocol::accounts::SignInStep::Discovering;
+    let step = test.step(discovering, 0).await?;
+    // The pair for PKCE is made after that was told.
+    while told(&newest(&test, "authorization-code")?).len() < 2 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    test.app.cancel_sign_in(step.sign_in_id)?;
+    running.await?.expect_err("it was cancelled");
+    let trace = newest(&test, "authorization-code")?;
+    assert_eq!(told(&trace), ["1", "2", "3 login_cancelled end"]);
     Ok(())
 }

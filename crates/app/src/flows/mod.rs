@@ -7,7 +7,7 @@ use keywright_protocol::flows::{FlowFailureView, FlowStepView, FlowTraceView, Fl
 
 use crate::{App, AppError};
 
-pub(crate) use trace::{FlowTrace, FlowTraces};
+pub(crate) use trace::{FlowTrace, FlowTraces, UntilOver};
 
 /// All flows, in order.
 #[must_use]

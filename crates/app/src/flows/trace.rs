@@ -2,6 +2,7 @@
 //! program's own (`&'static str`), so that nothing which came over a wire can be recorded, secret or not.
 
 use std::collections::VecDeque;
+use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -53,6 +54,23 @@ impl FlowTraces {
     }
 }
 
+/// A trace that is over at the latest when this is dropped, by a panic or by whoever waited no longer.
+pub(crate) struct UntilOver(Arc<FlowTrace>);
+
+impl Deref for UntilOver {
+    type Target = Arc<FlowTrace>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl Drop for UntilOver {
+    fn drop(&mut self) {
+        self.0.failed(self.0.next(), "interrupted");
+    }
+}
+
 /// One sign-in or refresh.
 pub(crate) struct FlowTrace {
     id: u32,
@@ -79,6 +97,11 @@ struct Event {
 }
 
 impl FlowTrace {
+    /// Keeps it open for as long as somebody works on it.
+    pub(crate) fn until_over(self: Arc<Self>) -> UntilOver {
+        UntilOver(self)
+    }
+
     /// A step was done, and with it all before that nobody spoke of. Saying it twice changes nothing.
     pub(crate) fn done(&self, step: u8) {
         self.tell(|told, after_ms| told.done(step, after_ms));
@@ -96,10 +119,15 @@ impl FlowTrace {
         });
     }
 
-    /// The flow ended at a step, the ones before it were done.
+    /// The flow ended at a step; the ones before it were done where nothing else was said of them.
     pub(crate) fn failed(&self, step: u8, code: &'static str) {
         self.tell(|told, after_ms| {
-            told.done(step - 1, after_ms);
+            // What was missed and not done later stays missed: a browser that could not be opened.
+            for before in told.reached() + 1..step {
+                if !told.was_missed(before) {
+                    told.push(before, after_ms, None, false);
+                }
+            }
             told.push(step, after_ms, Some(code), true);
             told.over = true;
         });
@@ -156,6 +184,11 @@ impl Told {
         done.map(|event| event.step).max().unwrap_or(0)
     }
 
+    fn was_missed(&self, step: u8) -> bool {
+        let last = self.events.iter().rfind(|event| event.step == step);
+        last.is_some_and(|event| event.code.is_some())
+    }
+
     fn done(&mut self, step: u8, after_ms: i64) {
         for step in self.reached() + 1..=step {
             self.push(step, after_ms, None, false);
@@ -197,6 +230,7 @@ mod tests {
         trace.missed(5, "state_mismatch");
         trace.done(3);
         assert!(traces.views()[0].running);
+        trace.done(5);
         trace.failed(6, "invalid_grant");
         // A page that still asks, and a sign-in that is taken down.
         trace.missed(5, "state_mismatch");
@@ -213,6 +247,37 @@ mod tests {
         ];
         assert_eq!(told(&traces), expected);
         assert!(!traces.views()[0].running);
+    }
+
+    #[test]
+    fn ac_195_a_step_that_was_missed_is_not_done_because_the_flow_ended_later() {
+        let traces = FlowTraces::default();
+        let trace = traces.begin("authorization-code", String::new());
+        trace.done(2);
+        trace.missed(3, "browser_open_failed");
+        trace.failed(4, "login_cancelled");
+        let last: Vec<_> = told(&traces).into_iter().skip(2).collect();
+        let wrong = |code: &str| Some(code.to_owned());
+        assert_eq!(
+            last,
+            [
+                (3, wrong("browser_open_failed"), false),
+                (4, wrong("login_cancelled"), true)
+            ]
+        );
+    }
+
+    #[test]
+    fn ac_195_a_flow_that_is_dropped_is_over() {
+        let traces = FlowTraces::default();
+        drop(traces.begin("refresh-token", String::new()).until_over());
+        let view = traces.views().remove(0);
+        assert!(!view.running);
+        assert_eq!(told(&traces), [(1, Some("interrupted".to_owned()), true)]);
+        let whole = traces.begin("refresh-token", String::new()).until_over();
+        whole.succeeded(4);
+        drop(whole);
+        assert_eq!(told(&traces).len(), 4);
     }
 
     #[test]

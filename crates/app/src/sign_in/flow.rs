@@ -25,7 +25,7 @@ use super::redeem::{Check, give_back, redeem};
 use super::request::CheckedRequest;
 use crate::browser::open_url;
 use crate::clock::now_ms;
-use crate::flows::FlowTrace;
+use crate::flows::UntilOver;
 use crate::http::HttpClient;
 use crate::{AppError, Inner};
 
@@ -54,7 +54,7 @@ struct Flow<'a> {
     pending: Arc<PendingSignIn>,
     expires_at: i64,
     /// What happened, for who wants to see it. Nothing secret is told.
-    trace: Arc<FlowTrace>,
+    trace: UntilOver,
 }
 
 /// Runs a sign-in to its end; `store` keeps the account once all is well.
@@ -88,7 +88,10 @@ where
     let flow = Flow {
         inner,
         http,
-        trace: inner.flows.begin("authorization-code", provider.name()),
+        trace: inner
+            .flows
+            .begin("authorization-code", provider.name())
+            .until_over(),
         provider,
         client_id,
         client_secret: request
@@ -151,7 +154,7 @@ impl Flow<'_> {
             issuer: self.provider.rule.clone(),
             iss_required: metadata.answers_carry_iss,
             created_at: now_ms(),
-            trace: Arc::clone(&self.trace),
+            trace: Arc::clone(&*self.trace),
         });
         let inbox = Arc::new(inbox);
         let listener = port.serve(Arc::clone(&inbox));
@@ -310,8 +313,11 @@ impl Flow<'_> {
         };
         match error {
             SignInError::AccessDenied | SignInError::LoginTimeout(_) => step::PERSON,
-            // While the browser is asked for; the link may have been taken elsewhere.
-            SignInError::LoginCancelled | SignInError::LoginSuperseded => {
+            // While the browser is asked for; the link may have been taken elsewhere. Before there is a
+            // link nobody was sent anywhere.
+            SignInError::LoginCancelled | SignInError::LoginSuperseded
+                if self.pending.has_link() =>
+            {
                 self.trace.next().max(step::PERSON)
             }
             SignInError::LoginExpired

@@ -53,6 +53,11 @@ impl PendingSignIn {
         let _set_once = self.waiting.set((url, inbox));
     }
 
+    /// Whether anybody can be asked yet.
+    pub(crate) fn has_link(&self) -> bool {
+        self.waiting.get().is_some()
+    }
+
     pub(crate) fn url(&self) -> Result<String, SignInError> {
         self.waiting
             .get()

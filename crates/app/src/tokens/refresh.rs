@@ -63,7 +63,8 @@ async fn refresh_and_note(inner: Arc<Inner>, account: Account) -> Result<(), App
     let provider_name = provider_of(&account).map(|provider| provider.name());
     let trace = inner
         .flows
-        .begin("refresh-token", provider_name.unwrap_or_default());
+        .begin("refresh-token", provider_name.unwrap_or_default())
+        .until_over();
     trace.done(step::DUE);
     let result = Refresh::of(&inner, account, &trace).await;
     let outcome = match result {

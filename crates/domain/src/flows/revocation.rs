@@ -8,7 +8,7 @@ pub(super) const FLOW: Flow = Flow {
     summary: "An app signs out: its tokens end at the server, not only on the device.",
     learn: &[
         "what ends with a refresh token",
-        "who hears of it at once, and who when the token expires",
+        "who hears of it soon, and who when the token expires",
         "what stays: the session of the browser",
     ],
     lanes: &[Lane::App, Lane::Server, Lane::Api],
@@ -40,9 +40,9 @@ pub(super) const FLOW: Flow = Flow {
             n: 4,
             from: Lane::Server,
             to: Lane::Api,
-            title: "Who asks learns it at once",
-            detail: "This server’s API and `POST /oauth2/introspect` refuse the access tokens from now on, on every node. A service that \
-                     verifies offline takes them until they expire.",
+            title: "Who asks learns it",
+            detail: "This server’s API and `POST /oauth2/introspect` refuse the access tokens from now on: this node at once, the others \
+                     within a second, three at most. A service that verifies offline takes them until they expire.",
         },
         FlowStep {
             n: 5,

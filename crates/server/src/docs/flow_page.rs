@@ -30,10 +30,10 @@ pub(super) async fn list(State(app): State<App>) -> Response {
 pub(super) async fn show(State(app): State<App>, Path(id): Path<String>) -> Response {
     let settings = &app.settings;
     let Some(flow) = find(&id) else {
-        let advice = "All flows are listed at /docs/flows.";
+        let advice = format!("All flows are listed at {}.", settings.path("/docs/flows"));
         let happened = "There is no such flow";
         let status = StatusCode::NOT_FOUND;
-        return pages::error_page(settings, status, "flow_not_found", happened, advice);
+        return pages::error_page(settings, status, "flow_not_found", happened, &advice);
     };
     let trail = [("Documentation", "/docs"), ("Flows", "/docs/flows")];
     page(settings, flow.title, &trail, of_flow(settings, flow)).into_response(settings)

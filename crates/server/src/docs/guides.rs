@@ -80,10 +80,10 @@ impl Guide {
 /// `/docs/guides/{name}`
 pub(super) async fn show(State(app): State<App>, Path(name): Path<String>) -> Response {
     let Some(guide) = GUIDES.iter().find(|guide| guide.name == name) else {
-        let advice = "All guides are listed at /docs.";
+        let advice = format!("All guides are listed at {}.", app.settings.path("/docs"));
         let happened = "There is no such guide";
         let status = StatusCode::NOT_FOUND;
-        return pages::error_page(&app.settings, status, "guide_not_found", happened, advice);
+        return pages::error_page(&app.settings, status, "guide_not_found", happened, &advice);
     };
     let headers = [
         // Not text/markdown: browsers would save it in place of showing it.

@@ -86,9 +86,24 @@ fn long(settings: &Settings) -> String {
     }
     for guide in &GUIDES {
         out.push('\n');
-        out.push_str(&guide.text());
+        out.push_str(&with_whole_addresses(settings, &guide.text()));
     }
     out
+}
+
+/// Guides name each other by their files, which lead nowhere from another address.
+pub(super) fn with_whole_addresses(settings: &Settings, text: &str) -> String {
+    let mut text = text.to_owned();
+    for guide in &GUIDES {
+        let address = settings.url(&format!("/docs/guides/{}", guide.name));
+        for end in [")", "#"] {
+            text = text.replace(
+                &format!("]({}{end}", guide.name),
+                &format!("]({address}{end}"),
+            );
+        }
+    }
+    text
 }
 
 fn ask(out: &mut String, question: &Question, depth: usize) {

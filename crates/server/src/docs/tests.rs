@@ -5,6 +5,7 @@ use axum::http::{Method, StatusCode};
 use keywright_domain::flows::{FLOWS, pieces};
 
 use super::guides::{GUIDES, is_served, without_unserved_links};
+use super::llms::with_whole_addresses;
 use crate::test_support::{Answer, Browser, TestServer};
 
 /// The pages, and the texts.
@@ -138,7 +139,25 @@ async fn s0_01_llms_txt_lists_everything_and_the_full_one_says_it() {
     }
     for guide in &GUIDES {
         assert!(short.contains(&format!("/docs/guides/{}): ", guide.name)));
-        assert!(full.contains(&guide.text()), "{}", guide.name);
+        let text = with_whole_addresses(server.server.settings(), &guide.text());
+        assert!(full.contains(&text), "{}", guide.name);
+    }
+    // Read from there, what is beside a guide is not beside it.
+    let ends = full
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| rest.split(')').next());
+    let targets: Vec<&str> = ends.collect();
+    assert!(
+        targets
+            .iter()
+            .any(|target| target.contains("/docs/guides/nodes.md#"))
+    );
+    for target in targets {
+        assert!(
+            target.starts_with("http") || target.starts_with('#'),
+            "{target}"
+        );
     }
     // Every link leads somewhere.
     for part in short.split("](http://127.0.0.1:8377").skip(1) {

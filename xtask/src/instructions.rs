@@ -17,11 +17,11 @@ const MOST: f64 = 1.1;
 
 /// A path, with how often the shorter run takes it (so often that what set-up swings by is small beside it), and
 /// what one call took when it was written down (release build, x86-64, valgrind 3.19): change that only together with
-/// what changed it. `None`: nobody wrote it down yet, and nothing is guarded.
+/// what changed it. `None`: nobody wrote it down yet, and nothing is guarded. A verification from memory is not among
+/// them: the registry reads a clock by rustix, which takes the kernel's page for it (vDSO) where valgrind has none.
 const PATHS: &[(&str, u64, Option<f64>)] = &[
     ("parse", 20_000, None),
     ("hmac", 20_000, None),
-    ("verify_warm", 50_000, None),
     ("jwt_verify_eddsa", 500, None),
     ("jwt_verify_es256", 500, None),
 ];
@@ -40,6 +40,7 @@ pub(crate) fn run(lines: &mut Lines) -> Result<()> {
     let program = crate::target().join(kind).join("examples/instructions");
     let mut grown = Vec::new();
     for &(case, calls, before) in PATHS {
+        let calls = if lines.smoke { calls / 100 } else { calls };
         let [once, twice] = [calls, 2 * calls].map(|calls| count(&program, case, calls));
         let each = (twice?.saturating_sub(once?)) as f64 / calls as f64;
         let ratio = before.map(|before| each / before);

@@ -1,11 +1,5 @@
 //! The paths that run in process, for an instruction counter: `instructions CASE N` does the same N times.
 //! `cargo xtask bench registry-instructions` runs it under valgrind.
-#![allow(
-    clippy::print_stderr,
-    clippy::expect_used,
-    reason = "a bench, not the product"
-)]
-
 use std::hint::black_box;
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -16,13 +10,10 @@ use aws_lc_rs::signature::{
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use keywright_domain::SecretText;
-use keywright_domain::api_keys::{DAY_MS, KeyDigest, NewApiKey, Pepper, PlainKey, Prefix};
-use keywright_domain::audit::Actor;
+use keywright_domain::api_keys::{KeyDigest, Pepper, PlainKey, Prefix};
 use keywright_domain::id_token::Expected;
 use keywright_domain::issuer::{Issuer, IssuerRule};
-use keywright_domain::scopes::ScopeRequirement;
 use keywright_jose::{UncheckedIdToken, choose_key, read_keys};
-use keywright_registry::{Clock, LocalRegistry, PepperKey, Peppers, VerifyRequest};
 use serde_json::{Value, json};
 
 fn main() -> Result<()> {
@@ -32,10 +23,6 @@ fn main() -> Result<()> {
     match case.as_str() {
         "parse" => parse(calls),
         "hmac" => hmac(calls),
-        "verify_warm" => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(verify_warm(calls)),
         "jwt_verify_eddsa" => jwt_verify(calls, &ed25519()?),
         "jwt_verify_es256" => jwt_verify(calls, &p256()?),
         _ => bail!("there is no case `{case}`"),
@@ -70,42 +57,6 @@ fn hmac(calls: u32) -> Result<()> {
         let mac = black_box(&pepper).mac(&KeyDigest::of(black_box(&key)));
         ensure!(mac.matches(&stored), "another mac");
     }
-    Ok(())
-}
-
-/// A verification that memory answers.
-async fn verify_warm(calls: u32) -> Result<()> {
-    let folder = tempfile::tempdir()?;
-    let file = folder.path().join("registry.db");
-    let registry = LocalRegistry::open(&file, Clock::system()).await?;
-    let actor = Actor::keywright();
-    let id = registry.adopt_pepper(&actor, "instructions").await?;
-    let peppers = Peppers::new(PepperKey {
-        id,
-        pepper: pepper(),
-    });
-    let wish = NewApiKey {
-        name: "counted".into(),
-        prefix: "sk_live".into(),
-        scopes: vec!["keys:read".into()],
-        lifetime_ms: Some(90 * DAY_MS),
-        ..NewApiKey::default()
-    };
-    let issued = registry.issue_api_key(&actor, &wish, &peppers).await?;
-    while !registry.index_is_complete() {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    let requirement = ScopeRequirement::parse("keys:read")?;
-    for _ in 0..=calls {
-        let request = VerifyRequest {
-            presented: black_box(issued.plain.text().expose()),
-            requirement: Some(&requirement),
-            ..VerifyRequest::default()
-        };
-        let answer = registry.verify_api_key(&request, &peppers).await?;
-        ensure!(answer.verdict.is_ok(), "refused: {}", answer.code());
-    }
-    registry.close().await;
     Ok(())
 }
 

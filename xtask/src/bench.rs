@@ -3,6 +3,7 @@
 //! Each line is judged here: what gate and goal its row has, and whether somebody else's work was measured as well.
 
 use std::{
+    ffi::OsStr,
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -143,13 +144,13 @@ impl Lines {
 
     /// Runs a bench and passes its lines on.
     pub(crate) fn pass_on(&mut self, cargo: &mut Command) -> Result<()> {
+        build_first(cargo)?;
+        self.begin();
         let mut child = cargo
             .stdout(Stdio::piped())
             .spawn()
             .context("cannot start cargo")?;
         let output = stream::lines_of(child.stdout.take().context("no output")?);
-        // What it builds first is not measured.
-        self.foreign = Foreign::new();
         for line in output {
             match serde_json::from_str(&line) {
                 Ok(value) => self.tell(value),
@@ -161,6 +162,11 @@ impl Lines {
             bail!("the bench failed ({status})");
         }
         Ok(())
+    }
+
+    /// What was done until now, building and filling, is not measured.
+    pub(crate) fn begin(&mut self) {
+        self.foreign = Foreign::new();
     }
 
     /// Fails unless a row was measured: in a smoke run under the name of a smaller size.
@@ -176,6 +182,18 @@ impl Lines {
         let void = |line: &&Value| line.get("void").is_some() && line["smoke"] != true;
         self.told.iter().filter(void).count()
     }
+}
+
+/// Builds what `cargo run` would build, so that nothing is left but to measure.
+fn build_first(cargo: &Command) -> Result<()> {
+    let mut words = cargo.get_args();
+    if words.next() != Some(OsStr::new("run")) {
+        return Ok(());
+    }
+    let mut build = process::cargo();
+    build.arg("build");
+    build.args(words.take_while(|word| *word != OsStr::new("--")));
+    process::run(&mut build)
 }
 
 fn table(lines: &[Value]) -> String {

@@ -34,6 +34,7 @@ pub(crate) fn run(lines: &mut Lines) -> Result<()> {
     let session = process::step("start a private session", || Session::start(None))?;
     let mut ours = Contender::new(app, session.folder().join("app"));
     let mut blank = Contender::new(blank, session.folder().join("blank"));
+    lines.begin();
     process::step(&format!("measure the desktop, {ROUNDS} rounds"), || {
         // The first start makes the registry, and reads libraries from the disk.
         for contender in [&mut ours, &mut blank] {

@@ -6,6 +6,7 @@
 
 use std::{
     fs,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,15 +14,17 @@ use crate::{process, reap};
 
 /// More than this of one core makes a figure void.
 pub(crate) const MOST: f64 = 0.25;
+/// The worst stretch of this length decides: an average over a long run hides who was busy while a figure was taken.
+const STRETCH: usize = 10;
 /// Less time than this says nothing: clocks of processes count in hundredths of a second.
-const SHORTEST: Duration = Duration::from_secs(1);
+const EVERY: Duration = Duration::from_secs(1);
 /// Ticks a second in `/proc` (USER_HZ), the same on every Linux of today.
 const TICKS: f64 = 100.0;
 
-/// Watches from one line of a bench to the next.
+/// Watches from one line of a bench to the next, each second, in a thread of its own.
 pub(crate) struct Foreign {
-    since: Instant,
-    at: Option<Ticks>,
+    /// Cores that others used, second by second since it was asked last.
+    seconds: Arc<Mutex<Vec<f64>>>,
     last: f64,
 }
 
@@ -33,35 +36,56 @@ struct Ticks {
 
 impl Foreign {
     pub(crate) fn new() -> Self {
-        Self {
-            since: Instant::now(),
-            at: Ticks::now(),
-            last: 0.0,
-        }
+        let seconds = Arc::new(Mutex::new(Vec::new()));
+        let weak = Arc::downgrade(&seconds);
+        // It ends when nobody asks any more.
+        std::thread::spawn(move || {
+            let (mut since, mut before) = (Instant::now(), Ticks::now());
+            loop {
+                std::thread::sleep(EVERY);
+                let Some(seconds) = weak.upgrade() else {
+                    return;
+                };
+                let (took, now) = (since.elapsed(), Ticks::now());
+                if let (Some(before), Some(now)) = (before, now) {
+                    let mut seconds = seconds.lock().unwrap_or_else(PoisonError::into_inner);
+                    seconds.push(cores(before, now, took));
+                }
+                (since, before) = (Instant::now(), now);
+            }
+        });
+        Self { seconds, last: 0.0 }
     }
 
     /// What was found already.
     #[cfg(test)]
     pub(crate) fn found(cores: f64) -> Self {
         Self {
+            seconds: Arc::default(),
             last: cores,
-            ..Self::new()
         }
     }
 
-    /// Cores that others used since this was asked last. Lines that follow each other at once were measured
-    /// together, and share what was found.
+    /// Cores that others used in the worst ten seconds since this was asked last, or in all of a shorter time. Lines
+    /// that follow each other at once were measured together, and share what was found.
     pub(crate) fn cores(&mut self) -> f64 {
-        let took = self.since.elapsed();
-        if took >= SHORTEST {
-            let now = Ticks::now();
-            if let (Some(before), Some(now)) = (self.at, now) {
-                self.last = cores(before, now, took);
-            }
-            (self.since, self.at) = (Instant::now(), now);
+        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(worst) = worst(&seconds) {
+            self.last = (worst * 100.0).round() / 100.0;
         }
+        seconds.clear();
         self.last
     }
+}
+
+/// The highest average of [`STRETCH`] seconds in a row.
+fn worst(seconds: &[f64]) -> Option<f64> {
+    let length = STRETCH.min(seconds.len());
+    if length == 0 {
+        return None;
+    }
+    let average = |stretch: &[f64]| stretch.iter().sum::<f64>() / length as f64;
+    seconds.windows(length).map(average).max_by(f64::total_cmp)
 }
 
 impl Ticks {
@@ -81,8 +105,7 @@ impl Ticks {
 fn cores(before: Ticks, now: Ticks, took: Duration) -> f64 {
     let all = now.all.saturating_sub(before.all);
     let ours = now.ours.saturating_sub(before.ours);
-    let foreign = all.saturating_sub(ours) as f64 / TICKS / took.as_secs_f64();
-    (foreign * 100.0).round() / 100.0
+    all.saturating_sub(ours) as f64 / TICKS / took.as_secs_f64()
 }
 
 /// Ticks that all processes used: user, nice and system of the line for all processors.
@@ -132,6 +155,15 @@ mod tests {
     }
 
     #[test]
+    fn a_short_neighbour_is_not_averaged_away() {
+        assert_eq!(worst(&[]), None);
+        assert_eq!(worst(&[0.5, 0.25]), Some(0.375));
+        let mut seconds = vec![0.0; 200];
+        seconds[90..100].fill(1.0);
+        assert_eq!(worst(&seconds), Some(1.0));
+    }
+
+    #[test]
     fn fields_of_proc() {
         assert_eq!(all("cpu  10 20 30 40 50\ncpu0 1 2 3"), Some(60));
         assert_eq!(all("intr 5"), None);
@@ -157,9 +189,9 @@ mod tests {
             }
             let mut foreign = Foreign::new();
             let mut child = command
-                .args(["1.6", "sh", "-c", "while :; do :; done"])
+                .args(["3.6", "sh", "-c", "while :; do :; done"])
                 .spawn()?;
-            std::thread::sleep(Duration::from_millis(1_500));
+            std::thread::sleep(Duration::from_millis(3_500));
             let found = foreign.cores();
             let _ = child.wait()?;
             std::thread::sleep(Duration::from_millis(400));

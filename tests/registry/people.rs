@@ -48,11 +48,21 @@ pub(crate) async fn person(fixture: &Fixture, name: &str, roles: &[&str]) -> Res
 }
 
 pub(crate) async fn session(fixture: &Fixture, user: &User, cookie: &str) -> Result<Session> {
+    session_by(fixture, user, cookie, "pwd").await
+}
+
+/// The same, proven in this way.
+pub(crate) async fn session_by(
+    fixture: &Fixture,
+    user: &User,
+    cookie: &str,
+    amr: &str,
+) -> Result<Session> {
     let new = NewSession {
         digest: token(cookie),
         user_id: user.id.clone(),
         acr: "1".to_owned(),
-        amr: "pwd".to_owned(),
+        amr: amr.to_owned(),
         proven_at: Some(fixture.now()),
         user_agent: "Firefox\u{7}".to_owned(),
         network: "192.0.2.1".to_owned(),

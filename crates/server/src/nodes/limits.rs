@@ -1,4 +1,4 @@
-//! Rate limits of keys, and guesses, counted by Redis for all nodes. Limits: the arithmetic of the domain (GCRA) in one
+//! Rate limits of keys, and guesses, counted by Redis for all nodes. Of limits: the arithmetic of the domain (GCRA) in one
 //! script, which Redis runs as a whole, by Redis's own clock. While Redis does not answer, nobody
 //! waits for it: each request is answered as the settings say, and it is looked for in the background.
 

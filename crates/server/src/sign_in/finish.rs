@@ -71,11 +71,11 @@ const OURS: [&str; 4] = [
 /// and browsers hold our form's policy against that: there a page goes on.
 pub(super) fn after_a_form(app: &App, to: &str, headers: HeaderMap) -> Response {
     let path = to.split(['?', '#']).next().unwrap_or(to);
-    let below = |place: &&str| {
-        path.strip_prefix(app.settings.path(place).as_str())
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    if OURS.iter().any(|place| below(&place)) {
+    let is_ours = OURS.iter().any(|place| {
+        let below = path.strip_prefix(app.settings.path(place).as_str());
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    if is_ours {
         return go(to, headers);
     }
     let address = format!("{}{to}", app.settings.origin());

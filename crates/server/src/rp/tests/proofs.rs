@@ -75,26 +75,9 @@ async fn s65_a_silent_sign_in_at_a_provider_is_no_proof() {
         assert!(asks(&browser.get(LINK).await));
         assert_eq!(stub.trip(&mut browser, id).await.location(), "/dashboard");
         assert!(asks(&browser.get(LINK).await), "{id}");
+        let facts = |one: &Session| (one.authenticated_at, one.proven_at, one.amr.clone());
         let after = session(&server, &browser).await;
-        let last_seen_at = after.last_seen_at;
-        assert_eq!(
-            after,
-            Session {
-                last_seen_at,
-                ..before
-            }
-        );
-        // Nor for the other ways to sign in.
-        let page = browser.get("/account/sign-in").await;
-        let token = page.field("csrf_token").unwrap();
-        let fields = [("csrf_token", token.as_str())];
-        let codes = browser.post("/account/sign-in/codes", &fields).await;
-        assert!(
-            codes.location().contains("again=1"),
-            "{} {}",
-            codes.status,
-            codes.text
-        );
+        assert_eq!(facts(&after), facts(&before));
     }
 }
 

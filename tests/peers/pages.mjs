@@ -20,7 +20,7 @@ async function signIn(page, where = '/account') {
 }
 
 const authorize = () => at(`/oauth2/authorize?${new URLSearchParams({
-  client_id: input.client, redirect_uri: input.redirect ?? 'http://127.0.0.1:9999/callback', response_type: 'code',
+  client_id: input.client, redirect_uri: input.redirect ?? `${input.client_origin ?? 'http://127.0.0.1:9999'}/callback`, response_type: 'code',
   scope: 'openid profile email', state: 's', nonce: 'n', code_challenge_method: 'S256',
   code_challenge: 'E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM',
 })}`);
@@ -149,6 +149,80 @@ const scenarios = {
       await context.close();
     }
     return { posts };
+  },
+
+  // A client whose callback leads on to another origin, as many do: after a sign-in, a yes, a no, an
+  // answer by form and a sign-out. Browsers hold `form-action` against every redirect that follows a form.
+  async callback_leads_on() {
+    const elsewhere = createServer((_request, response) => response.end('landed'));
+    await new Promise((resolve) => elsewhere.listen(0, '127.0.0.1', resolve));
+    const landing = `http://localhost:${elsewhere.address().port}/landed`;
+    const asked = [];
+    const client = createServer((request, response) => {
+      const url = new URL(request.url, input.client_origin);
+      if (!['/callback', '/bye'].includes(url.pathname)) return response.writeHead(404).end();
+      let body = '';
+      request.on('data', (part) => { body += part; });
+      request.on('end', () => {
+        const fields = request.method === 'POST' ? new URLSearchParams(body) : url.searchParams;
+        asked.push({
+          method: request.method, path: url.pathname, code: fields.has('code'), error: fields.get('error'),
+          state: fields.get('state'), iss: fields.get('iss'), referrer: request.headers.referer ?? null,
+        });
+        response.writeHead(302, { location: landing }).end();
+      });
+    });
+    await new Promise((resolve) => client.listen(new URL(input.client_origin).port, '127.0.0.1', resolve));
+    const found = {};
+    for (const javaScriptEnabled of [false, true]) {
+      const context = await browser.newContext({ javaScriptEnabled });
+      const page = await context.newPage();
+      const stuck = [];
+      const titles = new Set();
+      page.on('console', (message) => { if (/Content Security Policy/.test(message.text())) stuck.push(message.text()); });
+      page.on('response', async (response) => {
+        if (!response.url().startsWith(input.issuer)) return;
+        const title = /<title>(.*?)<\/title>/.exec(await response.text().catch(() => ''));
+        if (title) titles.add(title[1]);
+      });
+      const steps = [];
+      const step = async (name, act) => {
+        asked.length = 0;
+        await act();
+        await page.waitForURL(landing, { timeout: 8000 }).catch(() => {});
+        steps.push({ name, landed: page.url() === landing, asked: [...asked] });
+      };
+      const fill = async () => {
+        await page.locator('input[name=email]').fill(input.person.email);
+        await page.locator('input[type=password]').fill(input.person.password);
+        await page.locator('form:has(input[type=password]) button[type=submit]').click();
+      };
+      const ask = (more = '') => page.goto(`${authorize()}${more}`);
+      await ask('&prompt=consent');
+      await fill();
+      await step('no', () => page.getByRole('button', { name: /^deny/i }).click());
+      await ask('&prompt=consent');
+      await step('yes', () => page.getByRole('button', { name: /^allow/i }).click());
+      // Allowed already: the sign-in's form alone leads to the client.
+      await ask('&prompt=login');
+      await step('sign-in', fill);
+      await ask('&prompt=consent&response_mode=form_post');
+      await step('by form', async () => {
+        await page.getByRole('button', { name: /^allow/i }).click();
+        if (!javaScriptEnabled) await page.getByRole('button', { name: 'Continue' }).click();
+      });
+      // No form before it: a redirect as ever.
+      await step('silent', () => ask('&prompt=none').catch(() => {}));
+      await page.goto(at(`/oauth2/end_session?${new URLSearchParams({
+        client_id: input.client, post_logout_redirect_uri: `${input.client_origin}/bye`, state: 's',
+      })}`));
+      await step('sign-out', () => page.getByRole('button', { name: 'Sign out' }).click());
+      found[javaScriptEnabled ? 'with' : 'without'] = { steps, stuck, titles: [...titles] };
+      await context.close();
+    }
+    client.close();
+    elsewhere.close();
+    return found;
   },
 
   // Another site tries to show our pages in a frame.

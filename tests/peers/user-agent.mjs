@@ -35,6 +35,14 @@ export class UserAgent {
         headers: { ...this.headers, ...headers, cookie: this.#header(next) },
       });
       this.#keep(next, response.headers.getSetCookie());
+      // A page at the end of a form's redirects goes on by itself, with a GET and no end to its redirects.
+      const refresh = /^0; url=(.*)$/.exec(response.headers.get('refresh') ?? '')?.[1];
+      if (refresh && response.status === 200) {
+        await response.arrayBuffer();
+        next = new URL(refresh, next);
+        [method, body, headers] = ['GET', undefined, undefined];
+        continue;
+      }
       const location = response.headers.get('location');
       if (!location || response.status < 300 || response.status > 399) {
         return { url: next, status: response.status, headers: response.headers, body: await response.text() };

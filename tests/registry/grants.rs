@@ -101,6 +101,7 @@ fn refresh(presented: &str, successor: &str) -> RefreshRequest {
         dpop_jkt: None,
         scopes: None,
         lives: RefreshLives::default(),
+        rotate: true,
         network: "192.0.2.1".to_owned(),
     }
 }
@@ -137,6 +138,7 @@ pub(crate) async fn grant_of(
 fn name(outcome: &RefreshOutcome) -> &'static str {
     match outcome {
         RefreshOutcome::Rotated { .. } => "rotated",
+        RefreshOutcome::Kept { .. } => "kept",
         RefreshOutcome::Replayed { .. } => "replayed",
         RefreshOutcome::Reused { .. } => "reused",
         RefreshOutcome::Refused(refusal) => refusal.code(),
@@ -344,6 +346,42 @@ async fn ac_083_ac_085_reuse_outside_the_grace_ends_the_family_and_nothing_else(
             .await?
             .iter()
             .any(|one| one == "grant.refresh_reuse")
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn fapi_a_token_that_is_not_rotated_stays_and_lives_on() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let grant = granted(&fixture, &ada, None).await?;
+    let stays = |presented: &str| RefreshRequest {
+        rotate: false,
+        network: "198.51.100.1".to_owned(),
+        ..refresh(presented, "x")
+    };
+    let lives = RefreshLives::default();
+    for round in 1..=3 {
+        fixture.set_clock(START + round * (lives.idle_ms - 1));
+        let kept = fixture.registry.refresh_grant(&stays("r0")).await?;
+        assert_eq!(name(&kept), "kept", "{round}");
+    }
+    let used = fixture.registry.find_grant(&grant.id).await?;
+    assert_eq!(used.last_used_at, fixture.now());
+    assert_eq!(used.network, "198.51.100.1");
+    assert_eq!(used.sign_in, grant.sign_in);
+    // Nobody has the successor that was brought along.
+    assert_eq!(refreshed(&fixture, "x", "y").await?, "unknown");
+    // A client that rotates from now on goes on with it, and then it is used.
+    assert_eq!(refreshed(&fixture, "r0", "r1").await?, "rotated");
+    fixture.set_clock(fixture.now() + lives.grace_ms);
+    let gone = fixture.registry.refresh_grant(&stays("r0")).await?;
+    assert_eq!(name(&gone), "reused");
+    // What was silent for too long is over.
+    grant_of(&fixture, &ada, "second", "q0", None).await?;
+    fixture.set_clock(fixture.now() + lives.idle_ms);
+    assert_eq!(
+        name(&fixture.registry.refresh_grant(&stays("q0")).await?),
+        "idle"
     );
     Ok(())
 }

@@ -13,7 +13,7 @@ use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, Connection};
 
 use super::model::{check_chain, folder};
-use super::on_sqlite::grants;
+use super::on_sqlite::{grants, people};
 use super::{Fixture, Kind, START, pepper, rand_text};
 use crate::support::postgres::Database;
 
@@ -416,7 +416,7 @@ async fn ac_154_schema_2_is_migrated_after_a_backup() -> Result<()> {
 #[test]
 fn every_schema_that_landed_has_its_test() {
     // 3 and 4 landed together, and so does what comes after 4: the versions before are 1, 2 and 4.
-    assert_eq!(LocalRegistry::newest_schema(), 14);
+    assert_eq!(LocalRegistry::newest_schema(), 15);
 }
 
 /// The names in the first column.
@@ -502,6 +502,8 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
     registry
         .give_consent(actor, &ada.id, "app", None, &allowed)
         .await?;
+    people::session_by(&fixture, &ada, "own", "pwd").await?;
+    people::session_by(&fixture, &ada, "theirs", "fed").await?;
     fixture.registry.close().await;
     let file = fixture.file();
     back_to_4(&file, &file.with_file_name("four.db")).await?;
@@ -522,6 +524,17 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
             .find_consented_scopes(&ada.id, "app", resource)
             .await?;
         assert_eq!(found.is_some(), allowed, "{resource:?}");
+    }
+    // 15: what was proven here is proven; of what a provider said nothing is known.
+    for (cookie, is_proven) in [("own", true), ("theirs", false)] {
+        let found = opened.find_session(&people::token(cookie)).await?;
+        let (session, _) = found.context("no session")?;
+        let proven_at = if is_proven {
+            session.authenticated_at
+        } else {
+            0
+        };
+        assert_eq!(session.proven_at, proven_at, "{cookie}");
     }
     assert!(opened.use_once("dpop", "k", "p", fixture.now() + 1).await?);
     opened.close().await;

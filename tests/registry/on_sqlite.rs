@@ -38,7 +38,7 @@ mod lists_plans;
 #[path = "outbox.rs"]
 mod outbox;
 #[path = "people.rs"]
-mod people;
+pub(crate) mod people;
 #[path = "portable.rs"]
 mod portable;
 #[path = "promotion.rs"]

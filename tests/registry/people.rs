@@ -48,11 +48,22 @@ pub(crate) async fn person(fixture: &Fixture, name: &str, roles: &[&str]) -> Res
 }
 
 pub(crate) async fn session(fixture: &Fixture, user: &User, cookie: &str) -> Result<Session> {
+    session_by(fixture, user, cookie, "pwd").await
+}
+
+/// The same, proven in this way.
+pub(crate) async fn session_by(
+    fixture: &Fixture,
+    user: &User,
+    cookie: &str,
+    amr: &str,
+) -> Result<Session> {
     let new = NewSession {
         digest: token(cookie),
         user_id: user.id.clone(),
         acr: "1".to_owned(),
-        amr: "pwd".to_owned(),
+        amr: amr.to_owned(),
+        proven_at: Some(fixture.now()),
         user_agent: "Firefox\u{7}".to_owned(),
         network: "192.0.2.1".to_owned(),
         lives: SessionLives::default(),
@@ -374,7 +385,13 @@ async fn ac_107_ac_108_a_renewed_or_ended_session_leaves_no_good_token() -> Resu
     let ada = person(&fixture, "ada", &[]).await?;
     let first = session(&fixture, &ada, "before").await?;
     let renewed = registry
-        .renew_session(actor, &token("before"), &token("after"), "2", "pwd otp")
+        .renew_session(
+            actor,
+            &token("before"),
+            &token("after"),
+            ("2", "pwd otp"),
+            None,
+        )
         .await?;
     assert_eq!(
         (renewed.id.as_str(), renewed.acr.as_str()),
@@ -382,7 +399,7 @@ async fn ac_107_ac_108_a_renewed_or_ended_session_leaves_no_good_token() -> Resu
     );
     assert_eq!(state_of(&fixture, "before").await?, None);
     let again = registry
-        .renew_session(actor, &token("before"), &token("x"), "2", "")
+        .renew_session(actor, &token("before"), &token("x"), ("2", ""), None)
         .await;
     assert_eq!(code_of(again), "session_not_found");
     let ended = registry

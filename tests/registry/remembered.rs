@@ -48,6 +48,7 @@ async fn start_session(
         user_id: user.to_owned(),
         acr: "aal1".to_owned(),
         amr: "pwd".to_owned(),
+        proven_at: None,
         user_agent: "Firefox".to_owned(),
         network: "192.0.2.1".to_owned(),
         lives: SessionLives {
@@ -248,6 +249,7 @@ fn refresh(presented: &str, successor: &str) -> RefreshRequest {
         dpop_jkt: None,
         scopes: None,
         lives: RefreshLives::default(),
+        rotate: true,
         network: "192.0.2.1".to_owned(),
     }
 }

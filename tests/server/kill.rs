@@ -125,7 +125,7 @@ async fn read(response: reqwest::Response) -> Result<Answer> {
     let headers = response.headers();
     let answer = Answer {
         status: response.status().as_u16(),
-        location: headers.get("location").map_or_else(String::new, text),
+        location: leads_to(headers),
         cookies: headers.get_all("set-cookie").iter().map(text).collect(),
         body: serde_json::from_str(&response.text().await?).unwrap_or(Value::Null),
     };
@@ -133,6 +133,15 @@ async fn read(response: reqwest::Response) -> Result<Answer> {
     log_scan::keep_out_of_address(&answer.location);
     log_scan::keep_out_of_cookies(&answer.cookies);
     Ok(answer)
+}
+
+/// Where a browser goes on by itself: `Location`, or a page with `Refresh`.
+fn leads_to(headers: &reqwest::header::HeaderMap) -> String {
+    let refresh = |text: &str| text.strip_prefix("0; url=").unwrap_or(text).to_owned();
+    let value = headers.get("location").or_else(|| headers.get("refresh"));
+    value
+        .and_then(|value| value.to_str().ok())
+        .map_or_else(String::new, refresh)
 }
 
 async fn all(mut victim: Victim, cases: &[cases::One]) -> Result<()> {

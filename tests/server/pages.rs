@@ -55,6 +55,63 @@ async fn s11_s14_an_answer_by_form_with_and_without_scripts() -> Result<()> {
 }
 
 #[tokio::test]
+async fn s13_s14_a_callback_that_leads_on_to_another_origin() -> Result<()> {
+    // An address of logout is held to its port, so the port is known before the client listens there.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?
+        .local_addr()?
+        .port();
+    let origin = format!("http://127.0.0.1:{port}");
+    let (callback, bye) = (format!("{origin}/callback"), format!("{origin}/bye"));
+    let server = ServerProcess::start().await?;
+    let addresses = [
+        "--redirect-uri",
+        &callback,
+        "--post-logout-redirect-uri",
+        &bye,
+    ];
+    server.add_client("third", None, &addresses).await?;
+    let input = json!({
+        "scenario": "callback_leads_on", "issuer": server.issuer, "client": "third", "person": owner(),
+        "client_origin": origin,
+    });
+    let result = peer("pages.mjs", &input).await?;
+    let at_client = |method: &str, code: bool, error: Value| {
+        json!([{
+            "method": method, "path": "/callback", "code": code, "error": error, "state": "s",
+            "iss": server.issuer, "referrer": null,
+        }])
+    };
+    let code = at_client("GET", true, Value::Null);
+    let wanted = [
+        ("no", at_client("GET", false, json!("access_denied"))),
+        ("yes", code.clone()),
+        ("sign-in", code.clone()),
+        ("by form", at_client("POST", true, Value::Null)),
+        ("silent", code),
+        (
+            "sign-out",
+            json!([{
+                "method": "GET", "path": "/bye", "code": false, "error": null, "state": "s", "iss": null,
+                "referrer": null,
+            }]),
+        ),
+    ];
+    let wanted: Vec<Value> = wanted
+        .into_iter()
+        .map(|(name, asked)| json!({ "name": name, "landed": true, "asked": asked }))
+        .collect();
+    for scripts in ["without", "with"] {
+        let found = &result[scripts];
+        ensure!(found["steps"] == json!(wanted), "{scripts}: {found:#}");
+        ensure!(found["stuck"] == json!([]), "{scripts}: {found:#}");
+        let title = json!("Back to the application · Keywright");
+        let titles = found["titles"].as_array().cloned().unwrap_or_default();
+        ensure!(titles.contains(&title), "{scripts}: {titles:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn ac_196_signing_in_by_keyboard() -> Result<()> {
     let server = ServerProcess::start().await?;
     let result = run(&server, "keyboard").await?;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result, bail};
 use keywright_app::browser::OpenBrowser;
-use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
+use reqwest::header::{COOKIE, LOCATION, REFRESH, SET_COOKIE};
 use tokio::sync::watch;
 use url::Url;
 
@@ -133,6 +133,12 @@ pub(crate) async fn visit(url: &str, person: &Person, extra_ca: Option<&[u8]>) -
         cookies.keep(&url, response.headers());
         if let Some(location) = response.headers().get(LOCATION) {
             next = (url.join(location.to_str()?)?, None);
+            continue;
+        }
+        // A page of ours at the end of a form's redirects goes on by itself.
+        if let Some(refresh) = response.headers().get(REFRESH) {
+            let address = refresh.to_str()?.strip_prefix("0; url=");
+            next = (url.join(address.context("another form of Refresh")?)?, None);
             continue;
         }
         let body = response.text().await?;

@@ -245,6 +245,8 @@ pub enum AuditAction {
     GrantBegun,
     /// A refresh token was rotated.
     GrantRefreshed,
+    /// A grant was used from elsewhere by another program, or far too often.
+    GrantUnusual,
     /// A refresh token gave nothing.
     RefreshRefused,
     /// A rotated refresh token came again: its family is revoked.
@@ -401,6 +403,7 @@ impl AuditAction {
             Self::CodeReplayed => "grant.code_replay",
             Self::GrantBegun => "grant.begun",
             Self::GrantRefreshed => "grant.refreshed",
+            Self::GrantUnusual => "grant.unusual_use",
             Self::RefreshRefused => "grant.refresh_refused",
             Self::RefreshReused => "grant.refresh_reuse",
             Self::GrantRevoked => "grant.revoked",

@@ -112,6 +112,9 @@ pub(crate) struct Proof<'a> {
     pub(crate) method: &'a str,
     /// What was typed, or what the provider said.
     pub(crate) identifier: &'a str,
+    /// When the person gave it (Unix ms). None where a provider signed them in and does not say when it
+    /// asked them last: that is a sign-in, and no proof that it is them who sit there now.
+    pub(crate) proven_at: Option<i64>,
 }
 
 /// A session that began.
@@ -147,6 +150,7 @@ pub(crate) async fn begin(
         user_id: user_id.to_owned(),
         acr: proof.acr.to_owned(),
         amr: proof.amr.to_owned(),
+        proven_at: proof.proven_at,
         user_agent: peer.user_agent.clone(),
         network: peer.network(),
         lives: app.settings.sessions,
@@ -179,7 +183,8 @@ pub(crate) async fn begin(
     Ok(Begun { headers })
 }
 
-/// Gives a session another token after a further proof (step-up, AC-107).
+/// Gives a session another token after a further proof (step-up, AC-107). `proven_at`: when it was given
+/// (Unix ms); none leaves what is known of an earlier one.
 ///
 /// # Errors
 /// [`Problem`].
@@ -188,13 +193,14 @@ pub(crate) async fn renew(
     signed_in: &SignedIn,
     amr: &str,
     acr: &str,
+    proven_at: Option<i64>,
 ) -> Result<(Session, HeaderMap), Problem> {
     let token = random_token(&mut rand::rng());
     let actor = signed_in.actor();
     let (old, new) = (&signed_in.digest, TokenDigest::of(&token));
     let session = app
         .registry
-        .renew_session(&actor, old, &new, acr, amr)
+        .renew_session(&actor, old, &new, (acr, amr), proven_at)
         .await?;
     let mut headers = HeaderMap::new();
     set_session_cookie(app, &token, &mut headers);

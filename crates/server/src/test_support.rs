@@ -221,6 +221,7 @@ impl TestServer {
             acr: browser_session::ACR_ONE,
             method: "password",
             identifier: user.email.as_ref().map_or("", Email::as_str),
+            proven_at: Some(self.server.app().now()),
         };
         let app = self.server.app();
         let cookies = Cookies::read(&HeaderMap::new());
@@ -281,10 +282,18 @@ impl Answer {
         self.header("location")
     }
 
-    /// A parameter of the address in `Location`.
+    /// Where a browser goes on by itself: `Location`, or a page with `Refresh`.
+    pub(crate) fn leads_to(&self) -> &str {
+        match self.header("refresh") {
+            "" => self.location(),
+            refresh => refresh.strip_prefix("0; url=").unwrap(),
+        }
+    }
+
+    /// A parameter of the address that a browser goes on to.
     pub(crate) fn location_param(&self, name: &str) -> Option<String> {
         let base = url::Url::parse("http://127.0.0.1:8377").unwrap();
-        let url = base.join(self.location()).unwrap();
+        let url = base.join(self.leads_to()).unwrap();
         url.query_pairs()
             .find(|(own, _)| own == name)
             .map(|(_, value)| value.into_owned())

@@ -16,7 +16,7 @@ use crate::support::certificates::certificates;
 use crate::support::postgres::Database;
 
 /// A Redis on a port of its own; it ends with this value.
-struct Redis {
+pub(super) struct Redis {
     port: u16,
     folder: tempfile::TempDir,
     process: Child,
@@ -24,7 +24,7 @@ struct Redis {
 }
 
 impl Redis {
-    async fn start() -> Result<Self> {
+    pub(super) async fn start() -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let folder = tempfile::tempdir()?;
         let process = spawn(port, &folder)?;
@@ -86,7 +86,7 @@ impl Redis {
         Ok(())
     }
 
-    async fn kill(&mut self) -> Result<()> {
+    pub(super) async fn kill(&mut self) -> Result<()> {
         Ok(self.process.kill().await?)
     }
 
@@ -100,7 +100,16 @@ impl Redis {
         Ok(())
     }
 
-    async fn again(&mut self) -> Result<()> {
+    /// The names of all that it holds, a line each.
+    pub(super) async fn names(&self) -> Result<String> {
+        let mut ask = Command::new("redis-cli");
+        ask.args(["-p", &self.port.to_string(), "--raw", "keys", "*"]);
+        let said = ask.output().await.context("redis-cli is missing")?;
+        ensure!(said.status.success());
+        Ok(String::from_utf8(said.stdout)?)
+    }
+
+    pub(super) async fn again(&mut self) -> Result<()> {
         self.process = spawn(self.port, &self.folder)?;
         self.answers().await
     }
@@ -150,7 +159,7 @@ async fn spread(three: &Three, secret: &str, tries: usize) -> Result<(usize, usi
 }
 
 /// Three nodes that count by this Redis.
-async fn three_on(redis: &Redis, database: &Database, settings: &str) -> Result<Three> {
+pub(super) async fn three_on(redis: &Redis, database: &Database, settings: &str) -> Result<Three> {
     let settings = format!("redis_url = \"{}\"\n{settings}", redis.url());
     let options = Options {
         settings: Box::leak(settings.into_boxed_str()),
@@ -270,7 +279,7 @@ async fn counts_together(three: &Three, many: u32) -> Result<String> {
     anyhow::bail!("let through in place of {many}: {seen:?}")
 }
 
-async fn all_count_by_redis(three: &Three) -> Result<()> {
+pub(super) async fn all_count_by_redis(three: &Three) -> Result<()> {
     for node in 0..3 {
         let address = three.caller(node).at("");
         crate::support::until("the node counts by Redis", async || {

@@ -46,8 +46,11 @@ pub struct Session {
     pub user_id: String,
     /// When it began (Unix ms).
     pub created_at: i64,
-    /// When the person last proved who they are (`auth_time`).
+    /// When the person last signed in (`auth_time`).
     pub authenticated_at: i64,
+    /// Latest proof of who they are whose moment is known (Unix ms), 0 for none: a provider may sign
+    /// somebody in without asking them, and need not say when it asked.
+    pub proven_at: i64,
     /// Latest request, exact to [`TOUCH_EVERY_MS`].
     pub last_seen_at: i64,
     /// How long it lives without a request (ms).
@@ -193,6 +196,7 @@ mod tests {
             user_id: "u".into(),
             created_at: 0,
             authenticated_at: 0,
+            proven_at: 0,
             last_seen_at: 1_000,
             idle_ms: 100_000,
             expires_at: 1_000_000,

@@ -7,7 +7,7 @@ use keywright_domain::people::{
     TokenDigest,
 };
 
-use super::grants::{self, Grant, GrantOrigin};
+use super::grants::{self, Grant, GrantOrigin, GrantSignIn};
 use super::{about, clients, foreign, new_id, users};
 use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError, store};
@@ -247,6 +247,11 @@ async fn redeem(
         dpop_jkt: request.dpop_jkt.clone(),
         user_agent: foreign(&request.user_agent),
         network: foreign(&request.network),
+        sign_in: Some(GrantSignIn {
+            authenticated_at: code.authenticated_at,
+            acr: code.acr.clone(),
+            amr: code.amr.clone(),
+        }),
         created_at: now,
         last_used_at: now,
         expires_at: now.saturating_add(request.lives.absolute_ms),

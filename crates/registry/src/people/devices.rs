@@ -7,7 +7,7 @@ use keywright_domain::people::{
     RefreshLives, Session, TokenDigest, UserCode,
 };
 
-use super::grants::{self, Grant, GrantOrigin};
+use super::grants::{self, Grant, GrantOrigin, GrantSignIn};
 use super::{about, clients, foreign, new_id, users};
 use crate::store::audit::NewEvent;
 use crate::writer::Unit;
@@ -110,14 +110,12 @@ pub struct DevicePoll {
 /// What a device is given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeviceGrant {
-    /// The grant.
+    /// The grant. Its sign-in is that of the session in which the device was let in, as it was at that
+    /// moment; none if the person signed in again since, or the session is not kept any more.
     pub grant: Grant,
     /// Whether the refresh token that the request brought is good: where `offline_access` was granted and
     /// the client may refresh.
     pub offline: bool,
-    /// The session in which the device was let in, as it was at that moment: how its person had proven who
-    /// they are. None if they proved it again since, or the session is not kept any more.
-    pub let_in: Option<Session>,
 }
 
 /// What a device is told.
@@ -349,6 +347,7 @@ async fn redeem(
     if !store::people::devices::consume(unit.write(), &poll.digest).await? {
         return Ok(DeviceOutcome::Refused(GrantRefusal::Unknown));
     }
+    let let_in = session.filter(|session| session.authenticated_at <= decided_at);
     let grant = Grant {
         id: grant_id.to_owned(),
         user_id: user.id,
@@ -361,6 +360,7 @@ async fn redeem(
         dpop_jkt: poll.dpop_jkt.clone(),
         user_agent: request.user_agent,
         network: request.network,
+        sign_in: let_in.as_ref().map(GrantSignIn::of),
         created_at: now,
         last_used_at: now,
         expires_at: now.saturating_add(poll.lives.absolute_ms),
@@ -379,7 +379,6 @@ async fn redeem(
     Ok(DeviceOutcome::Redeemed(Box::new(DeviceGrant {
         grant,
         offline,
-        let_in: session.filter(|session| session.authenticated_at <= decided_at),
     })))
 }
 

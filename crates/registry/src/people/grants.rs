@@ -15,6 +15,9 @@ use crate::store::people::grants::Revoked;
 use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError, store};
 
+/// Unusual use of a grant is written down this often at most.
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+
 /// A grant, without its tokens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Grant {
@@ -38,6 +41,8 @@ pub struct Grant {
     pub user_agent: String,
     /// Where it was last used from.
     pub network: String,
+    /// The sign-in that it came from; none where that is not known.
+    pub sign_in: Option<GrantSignIn>,
     /// Unix ms.
     pub created_at: i64,
     /// Latest refresh.
@@ -50,6 +55,29 @@ pub struct Grant {
     pub revoked_by: Option<String>,
     /// Why.
     pub revoke_reason: Option<EndReason>,
+}
+
+/// The sign-in that a grant came from: what tokens say of it, at each refresh too (OpenID Connect Core
+/// §12.2, RFC 9068 §2.2.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrantSignIn {
+    /// When (Unix ms).
+    pub authenticated_at: i64,
+    /// At which level.
+    pub acr: String,
+    /// In which ways (RFC 8176), separated by single spaces.
+    pub amr: String,
+}
+
+impl GrantSignIn {
+    /// Of a session as it is now.
+    pub(super) fn of(session: &Session) -> Self {
+        Self {
+            authenticated_at: session.authenticated_at,
+            acr: session.acr.clone(),
+            amr: session.amr.clone(),
+        }
+    }
 }
 
 /// How a grant came about.
@@ -174,6 +202,7 @@ impl LocalRegistry {
                     dpop_jkt: None,
                     user_agent: session.user_agent.clone(),
                     network: session.network.clone(),
+                    sign_in: Some(GrantSignIn::of(&session)),
                     created_at: now,
                     last_used_at: now,
                     expires_at: now.saturating_add(new.lives.absolute_ms),
@@ -274,6 +303,44 @@ impl LocalRegistry {
                 })
             },
         )
+        .await
+    }
+
+    /// Writes down that a grant is used in an unusual way, once a day. Returns whether it was written. The
+    /// grant goes on.
+    ///
+    /// # Errors
+    /// [`PeopleError::GrantNotFound`].
+    pub async fn note_unusual_use(
+        &self,
+        actor: &Actor,
+        id: &str,
+        reasons: &str,
+        user_agent: &str,
+    ) -> Result<bool, RegistryError> {
+        let said = (id.to_owned(), reasons.to_owned(), foreign(user_agent));
+        let input = (actor.clone(), said);
+        self.write(input, |unit, (actor, (id, reasons, user_agent))| {
+            Box::pin(async move {
+                let now = unit.now();
+                let grant = find(unit, id).await?;
+                let since = now.saturating_sub(DAY_MS);
+                let connection = unit.write_beside();
+                if !store::people::grants::mark_unusual(connection, id, now, since).await? {
+                    return Ok(false);
+                }
+                let action = AuditAction::GrantUnusual;
+                let mut event = about_grant(action, &grant, "used in an unusual way");
+                event.details.push(("reasons", reasons.clone()));
+                event.details.push(("user_agent", user_agent.clone()));
+                event.details.push(("last_network", grant.network.clone()));
+                event
+                    .details
+                    .push(("first_user_agent", grant.user_agent.clone()));
+                unit.audit(actor, event);
+                Ok(true)
+            })
+        })
         .await
     }
 

@@ -30,6 +30,8 @@ pub struct RefreshRequest {
     pub scopes: Option<OAuthScopes>,
     /// How long refresh tokens live.
     pub lives: RefreshLives,
+    /// Whether the token is followed by another. Without that it stays good, and `successor` is for nothing.
+    pub rotate: bool,
     /// Where from.
     pub network: String,
 }
@@ -39,6 +41,13 @@ pub struct RefreshRequest {
 pub enum RefreshOutcome {
     /// The successor that the request brought is the token now.
     Rotated {
+        /// The grant.
+        grant: Box<Grant>,
+        /// What the access token allows.
+        scopes: OAuthScopes,
+    },
+    /// The token that came stays good.
+    Kept {
         /// The grant.
         grant: Box<Grant>,
         /// What the access token allows.
@@ -63,7 +72,7 @@ pub enum RefreshOutcome {
 }
 
 impl LocalRegistry {
-    /// Rotates a refresh token.
+    /// Rotates a refresh token, or uses it without.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be written; what is wrong with the token is an outcome.
@@ -113,6 +122,18 @@ async fn refresh(
         .clone()
         .unwrap_or_else(|| grant.scopes.clone());
     match (verdict, token.sealed_successor) {
+        (RefreshVerdict::Rotate, _) if !request.rotate => {
+            let idle_expires_at = now.saturating_add(request.lives.idle_ms);
+            let token = (&request.presented, idle_expires_at);
+            let used = (&*grant.id, now, foreign(&request.network));
+            unit.keep_token(token, used).await?;
+            let action = AuditAction::GrantRefreshed;
+            unit.audit(&actor, grants::about_grant(action, &grant, "refreshed"));
+            Ok(RefreshOutcome::Kept {
+                grant: Box::new(grant),
+                scopes,
+            })
+        }
         (RefreshVerdict::Rotate, _) => {
             unit.rotate_token(Rotated {
                 presented: request.presented,

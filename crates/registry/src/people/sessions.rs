@@ -27,6 +27,8 @@ pub struct NewSession {
     pub acr: String,
     /// Ways of the proof (RFC 8176), separated by single spaces.
     pub amr: String,
+    /// When it was given (Unix ms), where that is known; no later than now.
+    pub proven_at: Option<i64>,
     /// What the browser says it is.
     pub user_agent: String,
     /// Where from.
@@ -147,7 +149,8 @@ impl LocalRegistry {
     }
 
     /// Gives a session another token, at a sign-in or when it is to be trusted more (AC-107). The
-    /// old token is worth nothing at once.
+    /// old token is worth nothing at once. `proven_at`: when the proof was given (Unix ms); none leaves what
+    /// is known of an earlier one.
     ///
     /// # Errors
     /// [`PeopleError::SessionNotFound`] unless the session is good.
@@ -156,11 +159,12 @@ impl LocalRegistry {
         actor: &Actor,
         old: &TokenDigest,
         new: &TokenDigest,
-        acr: &str,
-        amr: &str,
+        (acr, amr): (&str, &str),
+        proven_at: Option<i64>,
     ) -> Result<Session, RegistryError> {
-        let input = (actor.clone(), *old, *new, acr.to_owned(), amr.to_owned());
-        self.write(input, |unit, (actor, old, new, acr, amr)| {
+        let how = (acr.to_owned(), amr.to_owned(), proven_at);
+        let input = (actor.clone(), *old, *new, how);
+        self.write(input, |unit, (actor, old, new, (acr, amr, proven_at))| {
             Box::pin(async move {
                 let now = unit.now();
                 let mut session = store::people::sessions::find_by_digest(unit.read(), old)
@@ -169,6 +173,8 @@ impl LocalRegistry {
                     .ok_or(PeopleError::SessionNotFound)?;
                 (session.authenticated_at, session.last_seen_at) = (now, now);
                 (session.acr, session.amr) = (acr.clone(), amr.clone());
+                let proven_at = proven_at.unwrap_or(0).min(now);
+                session.proven_at = session.proven_at.max(proven_at);
                 if !store::people::sessions::renew(unit.write(), old, new, &session, now).await? {
                     return Err(PeopleError::SessionNotFound.into());
                 }
@@ -357,6 +363,7 @@ pub(super) async fn begin(
         user_id: user.id,
         created_at: now,
         authenticated_at: now,
+        proven_at: new.proven_at.unwrap_or(0).min(now),
         last_seen_at: now,
         idle_ms: new.lives.idle_ms,
         expires_at: now.saturating_add(new.lives.absolute_ms),

@@ -123,6 +123,19 @@ impl Unit {
         }
     }
 
+    /// Uses a token without putting another behind it: it, and when it is too idle (Unix ms); its grant, when
+    /// it was used and where from.
+    pub(crate) async fn keep_token(
+        &mut self,
+        token: (&TokenDigest, i64),
+        used: (&str, i64, String),
+    ) -> Result<(), RegistryError> {
+        self.wrote = true;
+        self.tokens_ahead.tokens.remove(token.0);
+        self.tokens_ahead.grants.remove(used.0);
+        rows::keep_token(&mut self.connection, token, used).await
+    }
+
     /// Writes what waits.
     pub(crate) async fn flush_rotated(&mut self) -> Result<(), RegistryError> {
         let rotated = std::mem::take(&mut self.rotated);

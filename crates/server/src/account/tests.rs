@@ -55,6 +55,7 @@ async fn ac_113_the_page_shows_where_one_is_signed_in_and_escapes_what_browsers_
         acr: "aal2",
         method: "password",
         identifier: "ada",
+        proven_at: Some(server.server.app().now()),
     };
     let app = server.server.app();
     browser_session::begin(app, &Cookies::default(), &peer, &user.id, &proof)

@@ -237,6 +237,7 @@ mod tests {
                 user_id: user.id.clone(),
                 acr: "1".into(),
                 amr: "pwd".into(),
+                proven_at: None,
                 user_agent: String::new(),
                 network: String::new(),
                 lives: settings.sessions,

@@ -35,6 +35,16 @@ impl Failures {
         }
     }
 
+    /// How many are allowed in a window.
+    pub(crate) fn allowed(&self) -> u32 {
+        self.allowed
+    }
+
+    /// How long a window is.
+    pub(crate) fn window_ms(&self) -> i64 {
+        self.window_ms
+    }
+
     /// Refuses an attempt after too many failures of this source at this target.
     ///
     /// # Errors
@@ -50,9 +60,7 @@ impl Failures {
                 if until <= now {
                     return Ok(());
                 }
-                Err(Waits {
-                    seconds: u64::try_from((until - now + 999) / 1000).unwrap_or(1),
-                })
+                Err(Waits::for_ms(until - now))
             }
             _ => Ok(()),
         }
@@ -93,7 +101,8 @@ impl Failures {
     }
 }
 
-fn name(source: IpAddr, target: &str) -> String {
+/// A source, as a network, and a target.
+pub(crate) fn name(source: IpAddr, target: &str) -> String {
     let target: String = target.chars().take(200).collect();
     format!("{} {target}", network(source))
 }
@@ -103,6 +112,16 @@ fn name(source: IpAddr, target: &str) -> String {
 pub(crate) struct Waits {
     /// How long.
     pub(crate) seconds: u64,
+}
+
+impl Waits {
+    /// So many milliseconds, in whole seconds and one at least.
+    pub(crate) fn for_ms(ms: i64) -> Self {
+        let seconds = u64::try_from(ms.saturating_add(999) / 1000).unwrap_or(1);
+        Self {
+            seconds: seconds.max(1),
+        }
+    }
 }
 
 impl From<Waits> for Problem {

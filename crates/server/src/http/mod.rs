@@ -4,6 +4,7 @@ pub(crate) mod cookies;
 pub(crate) mod csrf;
 pub(crate) mod failures;
 mod forwarded;
+pub(crate) mod going_on;
 pub(crate) mod headers;
 pub(crate) mod local_path;
 pub(crate) mod once_more;

@@ -1,4 +1,4 @@
-//! Rate limits of keys, counted by Redis for all nodes: the arithmetic of the domain (GCRA) in one
+//! Rate limits of keys, and guesses, counted by Redis for all nodes. Of limits: the arithmetic of the domain (GCRA) in one
 //! script, which Redis runs as a whole, by Redis's own clock. While Redis does not answer, nobody
 //! waits for it: each request is answered as the settings say, and it is looked for in the background.
 
@@ -12,6 +12,7 @@ use std::time::Duration;
 use keywright_registry::{LimitAnswer, LimitAsk, LimitsAnswer, SharedLimits};
 use redis::aio::MultiplexedConnection;
 use redis::{AsyncConnectionConfig, Client, IntoConnectionInfo as _, Script, TlsCertificates};
+use tokio::time::error::Elapsed;
 
 use crate::settings::SettingError;
 
@@ -228,10 +229,84 @@ impl Redis {
         }
     }
 
-    async fn count(&self, ask: &LimitAsk) -> LimitsAnswer {
+    /// The connection; none while nobody asks it.
+    fn connected(&self) -> Option<MultiplexedConnection> {
         let connection = self.connection.read();
-        let connection = connection.unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(mut connection) = connection else {
+        connection.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What became of a question; none for no answer.
+    fn settle<T>(&self, answer: Result<redis::RedisResult<T>, Elapsed>) -> Option<T> {
+        match answer {
+            Ok(Ok(answer)) => {
+                self.waits.store(0, Ordering::Relaxed);
+                Some(answer)
+            }
+            Ok(Err(error)) => {
+                // The kind only: what it says may quote its configuration.
+                self.lost(&format!("{:?}", error.kind()));
+                None
+            }
+            Err(_) => {
+                if self.waits.fetch_add(1, Ordering::Relaxed) + 1 >= WAITS {
+                    self.lost("it takes too long");
+                } else {
+                    self.failures.fetch_add(1, Ordering::Relaxed);
+                }
+                None
+            }
+        }
+    }
+
+    /// How many guesses all nodes counted under a name, and for how long they count (ms); none while
+    /// Redis does not answer: then each node goes by what it knows, whatever the settings say of limits.
+    pub(crate) async fn guesses(&self, name: &str) -> Option<(u64, i64)> {
+        let mut connection = self.connected()?;
+        let key = self.guess(name);
+        let mut pipe = redis::pipe();
+        pipe.get(&key).pttl(&key);
+        let asked = pipe.query_async::<(Option<u64>, i64)>(&mut connection);
+        let (count, left) = self.settle(tokio::time::timeout(ANSWER_WITHIN, asked).await)?;
+        Some((count.unwrap_or(0), left))
+    }
+
+    /// Counts one more guess under a name, which is forgotten `window_ms` after the first. Returns how many
+    /// there are now, and for how long they count (ms); none while Redis does not answer.
+    pub(crate) async fn count_guess(&self, name: &str, window_ms: i64) -> Option<(u64, i64)> {
+        let mut connection = self.connected()?;
+        let key = self.guess(name);
+        let mut pipe = redis::pipe();
+        // One transaction: a count without an end would never be forgotten.
+        pipe.atomic();
+        pipe.cmd("SET")
+            .arg(&key)
+            .arg(0)
+            .arg("PX")
+            .arg(window_ms)
+            .arg("NX")
+            .ignore();
+        pipe.incr(&key, 1).pttl(&key);
+        let asked = pipe.query_async::<(u64, i64)>(&mut connection);
+        self.settle(tokio::time::timeout(ANSWER_WITHIN, asked).await)
+    }
+
+    /// Forgets the guesses under a name, if Redis answers.
+    pub(crate) async fn forget_guesses(&self, name: &str) {
+        let Some(mut connection) = self.connected() else {
+            return;
+        };
+        let mut forget = redis::cmd("DEL");
+        forget.arg(self.guess(name));
+        let asked = forget.query_async::<i64>(&mut connection);
+        self.settle(tokio::time::timeout(ANSWER_WITHIN, asked).await);
+    }
+
+    fn guess(&self, name: &str) -> String {
+        format!("{}:guesses:{name}", self.prefix)
+    }
+
+    async fn count(&self, ask: &LimitAsk) -> LimitsAnswer {
+        let Some(mut connection) = self.connected() else {
             return self.away();
         };
         let mut call = self.script.prepare_invoke();
@@ -244,25 +319,9 @@ impl Redis {
             call.arg(word.gcra.emission_us).arg(word.gcra.tolerance_us);
         }
         let asked = call.invoke_async::<Answer>(&mut connection);
-        match tokio::time::timeout(ANSWER_WITHIN, asked).await {
-            Ok(Ok(answer)) => {
-                self.waits.store(0, Ordering::Relaxed);
-                read(answer).map_or_else(|| self.away(), LimitsAnswer::Counted)
-            }
-            Ok(Err(error)) => {
-                // The kind only: what it says may quote its configuration.
-                self.lost(&format!("{:?}", error.kind()));
-                self.away()
-            }
-            Err(_) => {
-                if self.waits.fetch_add(1, Ordering::Relaxed) + 1 >= WAITS {
-                    self.lost("it takes too long");
-                } else {
-                    self.failures.fetch_add(1, Ordering::Relaxed);
-                }
-                self.away()
-            }
-        }
+        let answer = self.settle(tokio::time::timeout(ANSWER_WITHIN, asked).await);
+        let answer = answer.and_then(read);
+        answer.map_or_else(|| self.away(), LimitsAnswer::Counted)
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub(crate) mod background;
 pub(crate) mod clocks;
+pub(crate) mod guesses;
 pub(crate) mod limits;
 pub(crate) mod receipts;
 

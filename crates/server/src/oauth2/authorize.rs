@@ -24,6 +24,7 @@ pub(crate) use self::decide::Run;
 pub(crate) use self::parked::Parked;
 use super::authorization_request::{self, Target};
 use super::consent;
+use crate::http::going_on::after_a_form;
 use crate::http::{Cookies, Params, Peer, once_more};
 use crate::pages;
 use crate::problem::{OAuthError, Problem};
@@ -129,7 +130,7 @@ async fn by_form(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Res
     }
 }
 
-/// Where a browser goes on after it signed in.
+/// Where a browser goes on after it signed in: what led here may have been a form.
 async fn resume(
     State(app): State<App>,
     peer: Peer,
@@ -143,7 +144,8 @@ async fn resume(
         Some(parked) => run(&app, &peer, &cookies, parked, None).await,
         None => Err(over()),
     };
-    done.unwrap_or_else(|stopped| stopped.into_response(&app))
+    let response = done.unwrap_or_else(|stopped| stopped.into_response(&app));
+    after_a_form(&app, response)
 }
 
 /// A parked request that is too old, or none of ours.
@@ -154,8 +156,9 @@ pub(crate) fn over() -> Stopped {
     )
 }
 
-/// Where a form on a page of ours may lead in the end, if it leads back to a request that is parked:
-/// browsers apply `form-action` to every redirect after a form. `return_to` is a path of ours.
+/// The scheme of a program's own to which a form on a page of ours may lead in the end, if it leads back to
+/// a request that is parked: browsers hold `form-action` against redirects too. `return_to` is a path of
+/// ours.
 pub(crate) fn form_target(app: &App, return_to: &str) -> Option<String> {
     let (path, query) = return_to.split_once('?')?;
     if path != app.settings.path("/oauth2/authorize/resume") {
@@ -163,7 +166,7 @@ pub(crate) fn form_target(app: &App, return_to: &str) -> Option<String> {
     }
     let parked = Parked::open(app, Params::parse(query).ok()?.get("request")?)?;
     let params = Params::parse(&parked.params).ok()?;
-    redirect::form_target(params.get("redirect_uri")?)
+    redirect::own_scheme(params.get("redirect_uri")?)
 }
 
 /// Takes a request in: the pushed one where it names one.

@@ -72,7 +72,7 @@ async fn judge(app: &App, client: &Client, assertion: &str) -> Option<()> {
     let begins = |claim: &str| jws.seconds(claim).is_none_or(|at| at <= now + LEEWAY_S);
     let good = is_client("iss")
         && is_client("sub")
-        && is_for_us(app, jws.claims.get("aud")?)
+        && is_for_us(app, client, jws.claims.get("aud")?)
         && exp + LEEWAY_S > now
         && exp <= now + LONGEST_S
         && begins("nbf")
@@ -88,8 +88,13 @@ async fn judge(app: &App, client: &Client, assertion: &str) -> Option<()> {
     first.then_some(())
 }
 
-/// The issuer, or the endpoint that older clients name (RFC 7523 §3, RFC 9126 §2).
-fn is_for_us(app: &App, aud: &Value) -> bool {
+/// The issuer, or the endpoint that older clients name (RFC 7523 §3, RFC 9126 §2). FAPI 2.0 Security Profile
+/// §5.3.2.1: the issuer alone, as one text. An assertion that names several could have been made for
+/// another server.
+fn is_for_us(app: &App, client: &Client, aud: &Value) -> bool {
+    if client.settings.fapi {
+        return aud.as_str() == Some(app.settings.issuer.as_str());
+    }
     let own = |text: &str| {
         text == app.settings.issuer.as_str()
             || text == app.settings.url("/oauth2/token")

@@ -47,11 +47,16 @@ pub(crate) async fn authenticate(
             super::client_assertion::issuer_of(assertion.expose()).ok_or_else(refused)?
         }
     };
-    app.oauth2.failures.check(peer.address, &id, app.now())?;
+    let failures = &app.oauth2.failures;
+    if let Presented::Nothing(_) = presented {
+        failures.check_here(app, peer.address, &id)?;
+    } else {
+        failures.check(app, peer.address, &id).await?;
+    }
     let client = match app.registry.find_client(&id).await {
         Ok(client) if client.disabled_at.is_none() => client,
         Ok(_) | Err(RegistryError::People(PeopleError::ClientNotFound)) => {
-            app.oauth2.failures.count(peer.address, &id, app.now());
+            failures.count(app, peer.address, &id).await;
             return Err(refused());
         }
         Err(error) => return Err(error.into()),
@@ -70,7 +75,7 @@ pub(crate) async fn authenticate(
     if proven {
         return Ok(client);
     }
-    app.oauth2.failures.count(peer.address, &id, app.now());
+    failures.count(app, peer.address, &id).await;
     Err(refused())
 }
 

@@ -8,6 +8,7 @@ use maud::{Markup, html};
 
 use super::authorize::{self, Parked, Stopped};
 use crate::browser_session::{self, Found, SignedIn};
+use crate::http::going_on::after_a_form;
 use crate::http::params::FormParams;
 use crate::http::{Cookies, Params, Peer, csrf};
 use crate::pages::Page;
@@ -73,8 +74,8 @@ pub(crate) fn page(run: &authorize::Run<'_>, signed_in: &SignedIn, cookies: &Coo
     }
     let title = format!("Allow {}", client.settings.name);
     let mut page = Page::new(title, content).with_headers(headers);
-    if let Some(target) = authorize::redirect::form_target(&run.target.redirect_uri) {
-        page = page.with_form_target(target);
+    if let Some(scheme) = authorize::redirect::own_scheme(&run.target.redirect_uri) {
+        page = page.with_form_target(&scheme);
     }
     page.into_response(&app.settings)
 }
@@ -104,9 +105,10 @@ pub(crate) async fn answer(
     headers: HeaderMap,
     FormParams(params): FormParams,
 ) -> Response {
-    decide(&app, &peer, &cookies, &headers, &params)
+    let response = decide(&app, &peer, &cookies, &headers, &params)
         .await
-        .unwrap_or_else(|stopped| stopped.into_response(&app))
+        .unwrap_or_else(|stopped| stopped.into_response(&app));
+    after_a_form(&app, response)
 }
 
 async fn decide(

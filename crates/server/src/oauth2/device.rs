@@ -140,7 +140,9 @@ pub(crate) async fn grant(
         DeviceOutcome::Redeemed(given) => given,
         other => return Err(refusal(&other)),
     };
-    let (grant, let_in) = (&given.grant, given.let_in.as_ref());
+    let grant = &given.grant;
+    // How the person who let it in had proven who they are.
+    let sign_in = grant.sign_in.as_ref();
     let granted = Granted {
         client,
         user_id: &grant.user_id,
@@ -153,10 +155,9 @@ pub(crate) async fn grant(
         jkt: grant.dpop_jkt.as_deref(),
         access_jti: new_jti(),
         refresh_token: given.offline.then_some(refresh_token),
-        // How the person who let it in had proven who they are.
-        authenticated_at: let_in.map(|session| session.authenticated_at),
-        acr: let_in.map(|session| session.acr.as_str()),
-        amr: let_in.map(|session| session.amr.as_str()),
+        authenticated_at: sign_in.map(|one| one.authenticated_at),
+        acr: sign_in.map(|one| one.acr.as_str()),
+        amr: sign_in.map(|one| one.amr.as_str()),
         nonce: None,
     };
     tokens::answer(app, granted).await

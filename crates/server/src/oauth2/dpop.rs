@@ -11,6 +11,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use keywright_domain::people::Client;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -33,12 +34,27 @@ const NONCE_S: i64 = 150;
 pub(crate) struct Proof {
     /// Thumbprint of its key.
     pub(crate) jkt: String,
+    alg: String,
     jti: String,
     /// Unix ms.
     until: i64,
 }
 
 impl Proof {
+    /// Refuses a proof by an algorithm that its client may not use: FAPI 2.0 Security Profile §5.4.1 forbids
+    /// PKCS #1 v1.5.
+    ///
+    /// # Errors
+    /// `invalid_dpop_proof`.
+    pub(crate) fn check_algorithm(&self, client: &Client) -> Result<(), OAuthError> {
+        if client.settings.fapi && self.alg == "RS256" {
+            return Err(invalid(
+                "FAPI 2.0 forbids RS256: sign with ES256, EdDSA or PS256",
+            ));
+        }
+        Ok(())
+    }
+
     /// Refuses one that this node knows as used, and remembers nothing: what costs nothing to make
     /// must not fill our memory.
     ///
@@ -139,6 +155,7 @@ pub(crate) fn read(
     };
     Ok(Some(Proof {
         jkt,
+        alg: jws.alg.clone(),
         jti: form.jti.to_owned(),
         until: now.saturating_add((life + 1) * 1000),
     }))

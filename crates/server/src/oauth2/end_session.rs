@@ -17,10 +17,11 @@ use keywright_domain::people::{Client, EndReason, PeopleError};
 use keywright_registry::RegistryError;
 use maud::html;
 
-use super::authorize::redirect::{form_target, see_other};
+use super::authorize::redirect::{own_scheme, see_other};
 use super::id_token::{self, Hint};
 use crate::browser_session::{self, Found, SignedIn};
 use crate::http::cookies::{self, Name};
+use crate::http::going_on::after_a_form;
 use crate::http::params::FormParams;
 use crate::http::{Cookies, Params, Peer, csrf};
 use crate::pages::{self, Page};
@@ -226,8 +227,8 @@ fn ask(app: &App, cookies: &Cookies, signed_in: Option<&SignedIn>, asked: &Asked
         headers.append(header::SET_COOKIE, cookie);
     }
     let mut page = Page::new("Sign out", content).with_headers(headers);
-    if let Some(target) = asked.back.as_deref().and_then(form_target) {
-        page = page.with_form_target(target);
+    if let Some(scheme) = asked.back.as_deref().and_then(own_scheme) {
+        page = page.with_form_target(&scheme);
     }
     page.into_response(&app.settings)
 }
@@ -240,7 +241,8 @@ async fn confirmed(
     headers: HeaderMap,
     FormParams(params): FormParams,
 ) -> Response {
-    respond(&app, settle(&app, &params, &peer, &cookies, &headers).await)
+    let response = respond(&app, settle(&app, &params, &peer, &cookies, &headers).await);
+    after_a_form(&app, response)
 }
 
 async fn settle(

@@ -6,6 +6,7 @@ use axum::Router;
 use super::client_jws::Used;
 use super::{back_channel, device, end_session, introspect, pushed_requests, register, revoke};
 use crate::http::failures::Failures;
+use crate::nodes::guesses::Guesses;
 use crate::server::App;
 use crate::settings::Settings;
 
@@ -20,7 +21,7 @@ pub(crate) struct State {
     /// Client assertions that were used.
     pub(crate) assertions: Used,
     /// Wrong user codes (AC-171).
-    pub(crate) guesses: Failures,
+    pub(crate) guesses: Guesses,
     /// Device requests that were begun.
     pub(crate) devices: Failures,
     /// Clients that were registered, and tokens for it that were wrong.
@@ -36,7 +37,7 @@ impl State {
             proofs: Used::new(200_000),
             pushed_proofs: Used::new(20_000),
             assertions: Used::new(200_000),
-            guesses: Failures::new(5, 600_000),
+            guesses: Guesses::new("user codes", 5, 600_000),
             devices: Failures::new(60, 60_000),
             registrations: Failures::new(20, 60_000),
             logouts: back_channel::Hurry::new(),

@@ -26,15 +26,18 @@ pub(crate) mod resource;
 pub(crate) mod revoke;
 pub(crate) mod token;
 pub(crate) mod tokens;
+pub(crate) mod unusual;
 pub(crate) mod user_claims;
 pub(crate) mod userinfo;
 
+#[cfg(test)]
+mod fapi;
 #[cfg(test)]
 pub(crate) mod testing;
 
 use axum::Router;
 
-use crate::http::failures::Failures;
+use crate::nodes::guesses::Guesses;
 use crate::server::{App, BuildError};
 use crate::settings::Settings;
 
@@ -42,7 +45,9 @@ use crate::settings::Settings;
 #[derive(Debug)]
 pub(crate) struct State {
     /// Clients that did not prove themselves.
-    pub(crate) failures: Failures,
+    pub(crate) failures: Guesses,
+    /// Refreshes, for what is unusual about them.
+    pub(crate) unusual: unusual::State,
     /// Secrets that people chose and that were right a moment ago.
     pub(crate) chosen_secrets: chosen_secrets::ChosenSecrets,
     /// Access tokens whose signature was checked.
@@ -55,7 +60,8 @@ impl State {
     /// Nothing remembered yet.
     pub(crate) fn new(settings: &Settings) -> Result<Self, BuildError> {
         Ok(Self {
-            failures: Failures::new(20, 60_000),
+            failures: Guesses::new("clients", 20, 60_000),
+            unusual: unusual::State::new(),
             chosen_secrets: chosen_secrets::ChosenSecrets::default(),
             opened: opened::Opened::default(),
             extensions: extensions::State::new(settings),

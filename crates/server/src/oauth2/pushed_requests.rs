@@ -53,6 +53,7 @@ async fn answer(
     // A proof here binds the code as `dpop_jkt` does (RFC 9449 §10.1).
     if let Some(proof) = dpop::read(app, headers, &Method::POST, PATH, None)? {
         let used = &app.oauth2.extensions.pushed_proofs;
+        proof.check_algorithm(&client)?;
         proof.use_up(app, used).await?;
         let jkt = proof.jkt;
         match params.get("dpop_jkt") {

@@ -75,10 +75,9 @@ pub(crate) async fn authorize(browser: &mut Browser, changes: &[(&str, &str)]) -
 /// A code.
 pub(crate) async fn code(browser: &mut Browser, changes: &[(&str, &str)]) -> String {
     let answer = authorize(browser, changes).await;
-    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
     answer
         .location_param("code")
-        .unwrap_or_else(|| panic!("{}", answer.location()))
+        .unwrap_or_else(|| panic!("{} {}", answer.status, answer.text))
 }
 
 /// `Authorization: Basic`.

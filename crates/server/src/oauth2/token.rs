@@ -88,6 +88,7 @@ async fn answer(
     let proof = dpop::read(app, headers, &Method::POST, path, None)?;
     if let Some(proof) = &proof {
         proof.check_unused(app, used)?;
+        proof.check_algorithm(&client)?;
     }
     if proof.is_none() && (client.settings.require_dpop || client.settings.fapi) {
         let text = "tokens of this client are bound to a key: send a DPoP proof";

@@ -68,10 +68,10 @@ impl Page {
         self
     }
 
-    /// Lets a form's answer lead to another origin: browsers apply `form-action` to redirects too, and
-    /// consent ends at the client's address.
-    pub(crate) fn with_form_target(mut self, origin: String) -> Self {
-        self.form_targets.push(origin);
+    /// Lets a form's answer lead to a source elsewhere (CSP3 `form-action`), beside our own pages: a
+    /// program's own scheme, or what a form of an answer is posted to.
+    pub(crate) fn with_form_target(mut self, source: &str) -> Self {
+        self.form_targets.push(source.to_owned());
         self
     }
 

@@ -12,9 +12,10 @@ use keywright_registry::people::{IdentityOutcome, LoginOutcome, LoginTransaction
 
 use super::authorize::HOME;
 use super::discovery::Metadata;
-use super::exchange::{self, Sent};
+use super::exchange::{self, Came, Sent};
 use super::failure::{Failure, tame};
 use super::kept::Kept;
+use super::link::WAYS;
 use super::presets::Provider;
 use super::{Face, load};
 use crate::account::guard;
@@ -181,23 +182,23 @@ async fn finish(
                 .with_advice("Sign in once more, then link it again."));
         }
     }
-    let claims = exchange::who(app, provider, &metadata, &code, &sent).await?;
+    let Came { claims, proven_at } = exchange::who(app, provider, &metadata, &code, &sent).await?;
     let roles = sign_up_roles(app)?;
     let outcome = app
         .registry
         .accept_identity(&claims, login.user_id.as_deref(), roles.as_deref())
         .await?;
-    let user_id = match outcome {
+    let user_id = match &outcome {
         IdentityOutcome::SignedIn(id)
         | IdentityOutcome::Linked(id)
-        | IdentityOutcome::Created(id) => id,
+        | IdentityOutcome::Created(id) => id.clone(),
         IdentityOutcome::UserDisabled => {
             let happened = PeopleError::UserDisabled;
             return Err(Failure::new(happened.code(), "This account is disabled")
                 .with_status(StatusCode::FORBIDDEN)
                 .with_advice("Ask whoever runs this site."));
         }
-        IdentityOutcome::Refused(refusal) => return Err(refused_here(provider, refusal)),
+        IdentityOutcome::Refused(refusal) => return Err(refused_here(provider, *refusal)),
     };
     if login.user_id.is_some() {
         return Ok(HeaderMap::new());
@@ -206,15 +207,83 @@ async fn finish(
         .email
         .as_ref()
         .map_or(claims.subject.as_str(), |email| email.as_str());
+    let trip = Finished {
+        again: kept.again,
+        proven_at,
+        is_new: matches!(outcome, IdentityOutcome::Created(_)),
+    };
     let proof = Proof {
         amr: AMR,
         acr: ACR_ONE,
         method: &provider.id,
         identifier,
+        proven_at: trip
+            .counts(app, provider, &user_id, &login.redirect_to)
+            .await?,
     };
-    // The session of the same person goes on: what applications were given in it stays good.
+    // The session of the same person goes on: what applications were given in it stays good. A trip on which
+    // nobody was to be asked adds nothing to it, neither trust nor a moment.
     let current = current.as_deref();
+    if !kept.again && current.is_some_and(|current| current.user.id == user_id) {
+        return Ok(HeaderMap::new());
+    }
     Ok(sign_in::finish_session(app, cookies, peer, current, &user_id, &proof).await?)
+}
+
+/// What is known of a trip that ended well.
+struct Finished {
+    /// The provider was to ask the person anew.
+    again: bool,
+    /// When it says that it asked them (Unix ms).
+    proven_at: Option<i64>,
+    /// There is an account of theirs since this moment.
+    is_new: bool,
+}
+
+impl Finished {
+    /// The moment for which the trip counts as a proof of who sits there; none if it does not. Without the
+    /// provider's word on when it asked, and signed, it does not: whoever has a password or a passkey here
+    /// proves that instead, and is told so where they are on the way to something that needs it. For people
+    /// who have neither, that they were to be asked anew has to do, since nothing better is to be had. An
+    /// account that began just now has nothing yet that could be taken.
+    async fn counts(
+        &self,
+        app: &App,
+        provider: &Provider,
+        user_id: &str,
+        target: &str,
+    ) -> Result<Option<i64>, Failure> {
+        if self.proven_at.is_some() {
+            return Ok(self.proven_at);
+        }
+        if self.is_new {
+            return Ok(Some(app.now()));
+        }
+        if !self.again {
+            return Ok(None);
+        }
+        let user = app.registry.find_user(user_id).await?;
+        let has_own = user.has_password || !app.registry.list_passkeys(user_id).await?.is_empty();
+        if !has_own {
+            return Ok(Some(app.now()));
+        }
+        let path = target.split('?').next().unwrap_or(target);
+        let needs_proof = [WAYS, "/rp/link"].map(|place| app.settings.path(place));
+        if needs_proof
+            .iter()
+            .any(|place| path.starts_with(place.as_str()))
+        {
+            let name = &provider.name;
+            let happened = format!("{name} does not say that you proved who you are just now");
+            return Err(Failure::new("fresh_sign_in_required", &happened)
+                .with_status(StatusCode::FORBIDDEN)
+                .with_advice(
+                    "Go back and use your password or your passkey of this site. If you know it no longer, \
+                     ask whoever runs this site for a link to choose another password.",
+                ));
+        }
+        Ok(None)
+    }
 }
 
 /// RFC 9207: an answer from elsewhere is refused, and so is one without `iss` where the provider said

@@ -26,6 +26,15 @@ pub(super) struct Sent<'a> {
     pub(super) proven_since: Option<i64>,
 }
 
+/// Who came.
+pub(super) struct Came {
+    /// As the provider says.
+    pub(super) claims: IdentityClaims,
+    /// When the person proved themselves there (Unix ms), where the provider says it. Signed: GitHub says
+    /// nothing, and others need not.
+    pub(super) proven_at: Option<i64>,
+}
+
 /// Exchanges a code, and finds out who came.
 ///
 /// # Errors
@@ -36,7 +45,7 @@ pub(super) async fn who(
     metadata: &Metadata,
     code: &SecretText,
     sent: &Sent<'_>,
-) -> Result<IdentityClaims, Failure> {
+) -> Result<Came, Failure> {
     let http = &app.rp.http;
     let tokens = redeem(app, provider, metadata, code, sent).await?;
     let text = |name: &str| tokens.get(name).and_then(Value::as_str);
@@ -49,7 +58,11 @@ pub(super) async fn who(
         return Err(unusable("the access token is of another type"));
     }
     if provider.kind == Kind::GitHub {
-        return profile::from_github(http, metadata, provider, &access_token).await;
+        let claims = profile::from_github(http, metadata, provider, &access_token).await?;
+        return Ok(Came {
+            claims,
+            proven_at: None,
+        });
     }
     let id_token = text("id_token").ok_or_else(|| unusable("there is no ID token"))?;
     let id_token = SecretText::new(id_token.to_owned());
@@ -78,23 +91,33 @@ pub(super) async fn who(
         now_s: now.div_euclid(1000),
     };
     let claims = unchecked.verify(&key, expected, &access_token)?.claims;
-    check_proven(&claims, sent.proven_since)?;
+    let proven_at = check_proven(&claims, sent.proven_since, now.div_euclid(1000))?;
     let who = profile::from_id_token(http, metadata, provider, claims, &access_token).await?;
     if !is_subject(&who.subject) {
         return Err(unusable("there is no subject"));
     }
-    Ok(who)
+    Ok(Came {
+        claims: who,
+        proven_at,
+    })
 }
 
-/// Where a new proof was asked for, a provider that says when it was given must say that it is new.
-/// One that does not say is taken at its word: it was asked for one.
-fn check_proven(claims: &Map<String, Value>, since: Option<i64>) -> Result<(), Failure> {
+/// When the proof was given, if the provider says it (`auth_time`, Unix ms). Where a new one was asked for
+/// and the provider says when it was given, that must be new. One that does not say signs in all the same,
+/// and proves nothing by it; so does one that names a moment which is still to come.
+fn check_proven(
+    claims: &Map<String, Value>,
+    since: Option<i64>,
+    now_s: i64,
+) -> Result<Option<i64>, Failure> {
     let at = claims.get("auth_time").and_then(seconds);
+    let at = at.filter(|at| *at <= now_s.saturating_add(LEEWAY_S));
+    let said = at.map(|at| at.saturating_mul(1000));
     let (Some(since), Some(at)) = (since, at) else {
-        return Ok(());
+        return Ok(said);
     };
     if at.saturating_add(LEEWAY_S) >= since.div_euclid(1000) {
-        return Ok(());
+        return Ok(said);
     }
     let happened = "You were to prove anew who you are, and the provider did not ask you";
     Err(Failure::new("idp_proof_too_old", happened).with_advice("Sign out there, and try again."))

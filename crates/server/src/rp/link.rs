@@ -12,7 +12,7 @@ use super::{Face, load};
 use crate::account::guard;
 use crate::browser_session::{self, Found, SignedIn};
 use crate::http::params::FormParams;
-use crate::http::{Cookies, Params, Peer, csrf, once_more};
+use crate::http::{Cookies, Params, Peer, csrf, going_on};
 use crate::pages::{self, Page};
 use crate::server::App;
 use crate::sign_in::{self, Asked};
@@ -101,7 +101,7 @@ pub(super) async fn start(
         send(&app, &cookies, &peer, Face::Rp, &trip).await
     };
     match result.await {
-        Ok((url, headers)) => once_more::go_on(&app, "On to the provider", &url, headers),
+        Ok((url, headers)) => going_on::go_on(&app, "On to the provider", url.as_str(), headers),
         Err(failure) => failure.page(&app, &ways, HeaderMap::new()),
     }
 }

@@ -380,6 +380,7 @@ async fn ac_107_a_sign_in_in_the_same_browser_ends_the_session_before() {
         acr: "aal1",
         method: "password",
         identifier: "ada",
+        proven_at: Some(app.now()),
     };
     let cookies = crate::http::Cookies::read(&headers);
     let begun = crate::browser_session::begin(app, &cookies, &peer, &user.id, &proof)

@@ -33,6 +33,7 @@ use crate::http::cookies::{self, Name};
 use crate::http::{Cookies, Peer, csrf};
 use crate::oauth2::access_token;
 use crate::oauth2::tokens::{self, Granted};
+use crate::oauth2::unusual;
 use crate::problem::{OAuthError, Problem, store_unavailable};
 use crate::server::App;
 use crate::sessions;
@@ -128,6 +129,7 @@ pub(crate) async fn login(
             user_id: user_id.clone(),
             acr: acr.to_owned(),
             amr: amr.to_owned(),
+            proven_at: Some(app.now()),
             user_agent: peer.user_agent.clone(),
             network: peer.network(),
             lives: SessionLives::of_refresh(app.settings.refresh),
@@ -191,11 +193,17 @@ pub(crate) async fn refresh(
         dpop_jkt: None,
         scopes: None,
         lives: app.settings.refresh,
+        rotate: true,
         network: peer.network(),
     };
     let client = client(&app).await?;
     match app.registry.refresh_grant(&request).await? {
+        RefreshOutcome::Kept { grant, .. } => {
+            let session = session_of(&app, &grant, &peer).await?;
+            answer(&app, &client, &grant, presented, session.as_deref()).await
+        }
         RefreshOutcome::Rotated { grant, .. } => {
+            unusual::look(&app, &grant, &peer).await;
             let session = session_of(&app, &grant, &peer).await?;
             answer(&app, &client, &grant, &successor, session.as_deref()).await
         }

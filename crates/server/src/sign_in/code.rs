@@ -96,8 +96,8 @@ fn form(
     let mut page = Page::new("Enter your code", content)
         .with_script(passkeys::SCRIPT)
         .with_headers(super::page::set_cookie(&token));
-    if let Some(origin) = authorize::form_target(app, return_to) {
-        page = page.with_form_target(origin);
+    if let Some(scheme) = authorize::form_target(app, return_to) {
+        page = page.with_form_target(&scheme);
     }
     if wrong.is_some() {
         page = page.with_status(StatusCode::UNAUTHORIZED);
@@ -159,7 +159,8 @@ async fn take(
         acr: ACR_TWO,
         method: "password",
         identifier: &pending.identifier,
+        proven_at: Some(app.now()),
     };
     let headers = finish::session(app, cookies, peer, current, &pending.user_id, &proof).await?;
-    Ok(finish::go(&return_to, headers))
+    Ok(finish::after_a_form(app, &return_to, headers))
 }

@@ -7,7 +7,7 @@ use keywright_registry::people::NewSignIn;
 use super::pending::Pending;
 use crate::browser_session::{self, Proof, SignedIn};
 use crate::http::local_path::LocalPath;
-use crate::http::{Cookies, Peer};
+use crate::http::{Cookies, Peer, going_on};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -41,7 +41,8 @@ pub(crate) async fn session(
         return Ok(begun.headers);
     };
     // Level and moment belong together: a weaker proof makes a weaker session of now.
-    let (session, mut headers) = browser_session::renew(app, current, proof.amr, proof.acr).await?;
+    let (session, mut headers) =
+        browser_session::renew(app, current, proof.amr, proof.acr, proof.proven_at).await?;
     app.registry
         .record_sign_in(&NewSignIn {
             user_id: Some(user_id.to_owned()),
@@ -56,6 +57,29 @@ pub(crate) async fn session(
     app.operations.metrics.count_sign_in(proof.method, true);
     Pending::clear(app, &mut headers);
     Ok(headers)
+}
+
+/// Our own places that a form leads to: they answer with a page, whatever comes after.
+const OURS: [&str; 4] = [
+    "/account",
+    "/device",
+    "/oauth2/authorize/resume",
+    "/rp/link",
+];
+
+/// Goes to `to`, a path of this origin, after a form. What is not ours may lead on to another site at once,
+/// and browsers hold our form's policy against that: there a page goes on.
+pub(super) fn after_a_form(app: &App, to: &str, headers: HeaderMap) -> Response {
+    let path = to.split(['?', '#']).next().unwrap_or(to);
+    let is_ours = OURS.iter().any(|place| {
+        let below = path.strip_prefix(app.settings.path(place).as_str());
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    });
+    if is_ours {
+        return go(to, headers);
+    }
+    let address = format!("{}{to}", app.settings.origin());
+    going_on::go_on(app, "Signed in", &address, headers)
 }
 
 /// 303 with cookies.

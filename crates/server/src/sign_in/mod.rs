@@ -16,7 +16,7 @@ pub(crate) mod totp;
 use axum::Router;
 use axum::http::StatusCode;
 
-use crate::http::failures::Failures;
+use crate::nodes::guesses::Guesses;
 use crate::passwords::PasswordError;
 use crate::problem::Problem;
 use crate::server::{App, BuildError};
@@ -31,11 +31,11 @@ const QUARTER_HOUR_MS: i64 = 15 * 60 * 1000;
 #[derive(Debug)]
 pub(crate) struct State {
     /// By source and account (AC-180).
-    accounts: Failures,
+    accounts: Guesses,
     /// By source alone: one source does not try one password at everybody.
-    sources: Failures,
+    sources: Guesses,
     /// Second factors, by person alone: whoever gets here has the password already.
-    codes: Failures,
+    codes: Guesses,
     /// Challenges of passkeys that were answered.
     answered: passkeys::Answered,
     /// The first set-up.
@@ -46,9 +46,9 @@ impl State {
     /// Nothing remembered yet.
     pub(crate) fn new(_settings: &Settings) -> Result<Self, BuildError> {
         Ok(Self {
-            accounts: Failures::new(10, QUARTER_HOUR_MS),
-            sources: Failures::new(50, QUARTER_HOUR_MS),
-            codes: Failures::new(10, QUARTER_HOUR_MS),
+            accounts: Guesses::new("accounts", 10, QUARTER_HOUR_MS),
+            sources: Guesses::new("sources", 50, QUARTER_HOUR_MS),
+            codes: Guesses::new("codes", 10, QUARTER_HOUR_MS),
             answered: passkeys::Answered::default(),
             set_up: set_up::State::default(),
         })

@@ -126,8 +126,8 @@ async fn form(
     let mut page = Page::new("Sign in", content)
         .with_script(passkeys::SCRIPT)
         .with_headers(set_cookie(&token));
-    if let Some(origin) = authorize::form_target(app, &wish.return_to) {
-        page = page.with_form_target(origin);
+    if let Some(scheme) = authorize::form_target(app, &wish.return_to) {
+        page = page.with_form_target(&scheme);
     }
     if wrong.is_some() {
         page = page.with_status(StatusCode::UNAUTHORIZED);
@@ -233,7 +233,8 @@ async fn take(
         acr: ACR_ONE,
         method: "password",
         identifier: &proven.identifier,
+        proven_at: Some(app.now()),
     };
     let headers = finish::session(app, cookies, peer, current, &proven.user_id, &proof).await?;
-    Ok(finish::go(&wish.return_to, headers))
+    Ok(finish::after_a_form(app, &wish.return_to, headers))
 }

@@ -52,10 +52,10 @@ pub(crate) async fn check(
     let now = app.now();
     let identifier: String = email.trim().to_lowercase().chars().take(254).collect();
     let (accounts, sources) = (&app.sign_in.accounts, &app.sign_in.sources);
-    accounts.check(peer.address, &identifier, now)?;
-    sources.check(peer.address, "", now)?;
+    accounts.check(app, peer.address, &identifier).await?;
+    sources.check(app, peer.address, "").await?;
     // Counted before the work, so that many at once are not more than one after the other.
-    accounts.count(peer.address, &identifier, now);
+    accounts.count_first(app, peer.address, &identifier).await?;
     let credentials = match Email::new(&identifier) {
         Ok(email) => app.registry.find_credentials(&email).await?,
         Err(_) => None,
@@ -69,7 +69,7 @@ pub(crate) async fn check(
         let waits = found.locked_until.is_some_and(|until| until > now)
             && !knows_network(app, &found.user_id, peer).await?;
         if checked.matches && !found.disabled && !waits {
-            accounts.forget(peer.address, &identifier);
+            accounts.forget(app, peer.address, &identifier).await;
             if let Some(stronger) = &checked.upgraded {
                 app.registry
                     .upgrade_password_hash(&found.user_id, stronger)
@@ -91,7 +91,7 @@ pub(crate) async fn check(
             whose = Some(found.user_id);
         }
     }
-    sources.count(peer.address, "", now);
+    sources.count(app, peer.address, "").await;
     record_failure(app, peer, whose, &identifier, "password", failure).await?;
     Ok(Attempt::Refused)
 }

@@ -47,8 +47,8 @@ pub(crate) async fn is_set_up(app: &App, user_id: &str) -> Result<bool, Problem>
 /// 429 after too many wrong ones.
 pub(crate) async fn accept(app: &App, user_id: &str, given: &str) -> Result<bool, Problem> {
     let failures = &app.sign_in.codes;
-    failures.check(ANYWHERE, user_id, app.now())?;
-    failures.count(ANYWHERE, user_id, app.now());
+    failures.check(app, ANYWHERE, user_id).await?;
+    failures.count_first(app, ANYWHERE, user_id).await?;
     let text: String = given
         .chars()
         .filter(|c| !c.is_whitespace())
@@ -60,7 +60,7 @@ pub(crate) async fn accept(app: &App, user_id: &str, given: &str) -> Result<bool
         recovery::accept(app, user_id, &text).await?
     };
     if good {
-        failures.forget(ANYWHERE, user_id);
+        failures.forget(app, ANYWHERE, user_id).await;
     }
     Ok(good)
 }
@@ -71,8 +71,8 @@ pub(crate) async fn accept(app: &App, user_id: &str, given: &str) -> Result<bool
 /// 429 after too many wrong ones.
 pub(crate) async fn confirm(app: &App, user_id: &str, given: &str) -> Result<bool, Problem> {
     let failures = &app.sign_in.codes;
-    failures.check(ANYWHERE, user_id, app.now())?;
-    failures.count(ANYWHERE, user_id, app.now());
+    failures.check(app, ANYWHERE, user_id).await?;
+    failures.count_first(app, ANYWHERE, user_id).await?;
     let text: String = given
         .chars()
         .filter(|c| !c.is_whitespace())
@@ -80,7 +80,7 @@ pub(crate) async fn confirm(app: &App, user_id: &str, given: &str) -> Result<boo
         .collect();
     let good = totp::looks_like_code(&text) && accept_step(app, user_id, &text, false).await?;
     if good {
-        failures.forget(ANYWHERE, user_id);
+        failures.forget(app, ANYWHERE, user_id).await;
     }
     Ok(good)
 }

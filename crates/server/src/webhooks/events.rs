@@ -35,7 +35,7 @@ impl Event {
 }
 
 /// What is told of the audit trail.
-pub(crate) const OF_AUDIT: [(AuditAction, &str); 18] = [
+pub(crate) const OF_AUDIT: [(AuditAction, &str); 20] = [
     (AuditAction::ApiKeyIssued, "key.issued"),
     (AuditAction::ApiKeyChanged, "key.changed"),
     (AuditAction::ApiKeyRotated, "key.rotated"),
@@ -54,6 +54,8 @@ pub(crate) const OF_AUDIT: [(AuditAction, &str); 18] = [
     (AuditAction::PrincipalKeysRevoked, "owner.keys_revoked"),
     (AuditAction::AuditCheckpointed, "audit.checkpoint"),
     (AuditAction::WebhookDisabled, "webhook.disabled"),
+    (AuditAction::RefreshReused, "grant.reused"),
+    (AuditAction::GrantUnusual, "grant.unusual_use"),
 ];
 
 /// What is told of alerts, notices and overlaps, and by request.

@@ -7,15 +7,15 @@ use super::super::many;
 use super::super::secrets::damaged;
 use super::{blob, digest, scopes};
 use crate::RegistryError;
-use crate::people::grants::{Denial, DenialKind, Grant, GrantOrigin};
+use crate::people::grants::{Denial, DenialKind, Grant, GrantOrigin, GrantSignIn};
 use crate::people::page::Position;
 use crate::writer::Rotated;
 
 macro_rules! columns {
     () => {
         "SELECT id, user_id, client_id, session_id, origin, scopes, resource, dpop_jkt, user_agent, \
-         network, created_at, last_used_at, expires_at, revoked_at, revoked_by, revoke_reason \
-         FROM grants WHERE "
+         network, created_at, last_used_at, expires_at, revoked_at, revoked_by, revoke_reason, \
+         authenticated_at, acr, amr FROM grants WHERE "
     };
 }
 
@@ -37,6 +37,9 @@ struct GrantRow {
     revoked_at: Option<i64>,
     revoked_by: Option<String>,
     revoke_reason: Option<String>,
+    authenticated_at: Option<i64>,
+    acr: Option<String>,
+    amr: Option<String>,
 }
 
 impl GrantRow {
@@ -53,6 +56,11 @@ impl GrantRow {
             dpop_jkt: self.dpop_jkt,
             user_agent: self.user_agent,
             network: self.network,
+            sign_in: self.authenticated_at.map(|authenticated_at| GrantSignIn {
+                authenticated_at,
+                acr: self.acr.unwrap_or_default(),
+                amr: self.amr.unwrap_or_default(),
+            }),
             created_at: self.created_at,
             last_used_at: self.last_used_at,
             expires_at: self.expires_at,
@@ -67,10 +75,11 @@ pub(crate) async fn insert(
     connection: &mut AnyConnection,
     grant: &Grant,
 ) -> Result<(), RegistryError> {
+    let sign_in = grant.sign_in.as_ref();
     sqlx::query(
         "INSERT INTO grants (id, user_id, client_id, session_id, origin, scopes, resource, dpop_jkt, \
-         user_agent, network, created_at, last_used_at, expires_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+         user_agent, network, created_at, last_used_at, expires_at, authenticated_at, acr, amr) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)",
     )
     .bind(grant.id.clone())
     .bind(grant.user_id.clone())
@@ -85,6 +94,9 @@ pub(crate) async fn insert(
     .bind(grant.created_at)
     .bind(grant.last_used_at)
     .bind(grant.expires_at)
+    .bind(sign_in.map(|one| one.authenticated_at))
+    .bind(sign_in.map(|one| one.acr.clone()))
+    .bind(sign_in.map(|one| one.amr.clone()))
     .execute(connection)
     .await?;
     Ok(())
@@ -339,6 +351,47 @@ pub(crate) async fn insert_token(
     .bind(idle_expires_at)
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Marks a grant, if it was not since a moment. True for who was first.
+pub(crate) async fn mark_unusual(
+    connection: &mut AnyConnection,
+    id: &str,
+    now: i64,
+    since: i64,
+) -> Result<bool, RegistryError> {
+    let done: Option<String> = sqlx::query_scalar(
+        "UPDATE grants SET unusual_at = $1 WHERE id = $2 \
+         AND (unusual_at IS NULL OR unusual_at <= $3) RETURNING id",
+    )
+    .bind(now)
+    .bind(id.to_owned())
+    .bind(since)
+    .fetch_optional(connection)
+    .await?;
+    Ok(done.is_some())
+}
+
+/// Uses a token that stays: it, and when it is too idle; its grant, when it was used and where from.
+pub(crate) async fn keep_token(
+    connection: &mut AnyConnection,
+    (token, idle_expires_at): (&TokenDigest, i64),
+    (grant_id, now, network): (&str, i64, String),
+) -> Result<(), RegistryError> {
+    let sql =
+        "UPDATE refresh_tokens SET idle_expires_at = $1 WHERE digest = $2 AND rotated_at IS NULL";
+    sqlx::query(sql)
+        .bind(idle_expires_at)
+        .bind(blob(token))
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query("UPDATE grants SET last_used_at = $1, network = $2 WHERE id = $3")
+        .bind(now)
+        .bind(network)
+        .bind(grant_id.to_owned())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::people::page::Position;
 
 macro_rules! columns {
     () => {
-        "SELECT id, user_id, created_at, authenticated_at, last_seen_at, idle_ms, expires_at, acr, amr, \
+        "SELECT id, user_id, created_at, authenticated_at, proven_at, last_seen_at, idle_ms, expires_at, acr, amr, \
          user_agent, network, ended_at, ended_by, end_reason FROM sessions WHERE "
     };
 }
@@ -22,6 +22,7 @@ struct SessionRow {
     user_id: String,
     created_at: i64,
     authenticated_at: i64,
+    proven_at: i64,
     last_seen_at: i64,
     idle_ms: i64,
     expires_at: i64,
@@ -42,6 +43,7 @@ impl SessionRow {
             user_id: self.user_id,
             created_at: self.created_at,
             authenticated_at: self.authenticated_at,
+            proven_at: self.proven_at,
             last_seen_at: self.last_seen_at,
             idle_ms: self.idle_ms,
             expires_at: self.expires_at,
@@ -63,8 +65,8 @@ pub(crate) async fn insert(
 ) -> Result<(), RegistryError> {
     sqlx::query(
         "INSERT INTO sessions (id, digest, user_id, created_at, authenticated_at, last_seen_at, \
-         idle_ms, expires_at, gone_at, acr, amr, user_agent, network) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+         idle_ms, expires_at, gone_at, acr, amr, user_agent, network, proven_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
     )
     .bind(session.id.clone())
     .bind(blob(digest))
@@ -79,6 +81,7 @@ pub(crate) async fn insert(
     .bind(session.amr.clone())
     .bind(session.user_agent.clone())
     .bind(session.network.clone())
+    .bind(session.proven_at)
     .execute(connection)
     .await?;
     Ok(())
@@ -138,7 +141,7 @@ pub(crate) async fn renew(
 ) -> Result<bool, RegistryError> {
     let done: Option<String> = sqlx::query_scalar(
         "UPDATE sessions SET digest = $1, acr = $2, amr = $3, authenticated_at = $4, \
-         last_seen_at = $5, gone_at = $6 WHERE digest = $7 AND ended_at IS NULL AND gone_at > $5 \
+         last_seen_at = $5, gone_at = $6, proven_at = $8 WHERE digest = $7 AND ended_at IS NULL AND gone_at > $5 \
          RETURNING id",
     )
     .bind(blob(new))
@@ -148,6 +151,7 @@ pub(crate) async fn renew(
     .bind(now)
     .bind(session.runs_out_at())
     .bind(blob(old))
+    .bind(session.proven_at)
     .fetch_optional(connection)
     .await?;
     Ok(done.is_some())

@@ -67,12 +67,14 @@ pub(super) fn done(app: &App, what: &str, headers: HeaderMap) -> Response {
     sign_in::go(&app.settings.path(&format!("{PAGE}?done={what}")), headers)
 }
 
-/// Whether the person proved themselves lately, with all factors they have; otherwise what to ask for.
+/// Whether the person proved themselves lately, with all factors they have; otherwise what to ask for. Being
+/// signed in by a provider that asked nobody is no proof: whoever sits at a browser that is signed in there
+/// could have that at any time.
 pub(crate) async fn lately(
     app: &App,
     current: &SignedIn,
 ) -> Result<Result<(), Asked<'static>>, Problem> {
-    let age = app.now().saturating_sub(current.session.authenticated_at);
+    let age = app.now().saturating_sub(current.session.proven_at);
     let again = age >= LATELY_MS;
     let one_factor = current.session.acr != ACR_TWO;
     let two_factors = one_factor && second_factor::is_set_up(app, &current.user.id).await?;

@@ -179,7 +179,7 @@ async fn confirm(State(app): State<App>, form: Form) -> Response {
         }
         let codes = recovery::give(&app, &form.current.actor(), user_id).await?;
         let amr = second_factor::added_to(&form.current.session.amr);
-        let (_, headers) = browser_session::renew(&app, &form.current, &amr, ACR_TWO).await?;
+        let (_, headers) = browser_session::renew(&app, &form.current, &amr, ACR_TWO, None).await?;
         Ok(show_recovery_codes(&app, &codes, headers))
     };
     match confirmed.await {

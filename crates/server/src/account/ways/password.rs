@@ -30,6 +30,7 @@ async fn change(State(app): State<App>, form: Form) -> Response {
 async fn take(app: &App, form: &Form) -> Result<Response, Problem> {
     let current = &form.current;
     let user = &current.user;
+    let mut proven_at = None;
     if let Err(asked) = guard::lately(app, current).await? {
         // The old password is as good as a sign-in; it stands for one factor only.
         let old = form.params.secret("current");
@@ -41,6 +42,7 @@ async fn take(app: &App, form: &Form) -> Result<Response, Problem> {
             let text = "The password of now is not right. After several tries, wait a few minutes.";
             return wrong(app, form, text, StatusCode::FORBIDDEN).await;
         }
+        proven_at = Some(app.now());
     }
     let Some(new) = form.params.secret("password") else {
         return wrong(app, form, "Type a new password.", StatusCode::BAD_REQUEST).await;
@@ -61,7 +63,7 @@ async fn take(app: &App, form: &Form) -> Result<Response, Problem> {
         .await?;
     sessions::ended_elsewhere(app, &ended).await?;
     let (amr, acr) = (&current.session.amr, &current.session.acr);
-    let (_, headers) = browser_session::renew(app, current, amr, acr).await?;
+    let (_, headers) = browser_session::renew(app, current, amr, acr, proven_at).await?;
     Ok(guard::done(app, "password", headers))
 }
 

@@ -17,6 +17,8 @@ use crate::problem::OAuthError;
 use crate::server::App;
 use crate::sign_in::{self, Asked};
 
+const MINUTE_MS: i64 = 60_000;
+
 /// One request that is being answered.
 pub(crate) struct Run<'a> {
     pub(crate) app: &'a App,
@@ -155,6 +157,16 @@ impl Run<'_> {
             .map(|_| ())
     }
 
+    /// How long a code is good (ms): FAPI 2.0 Security Profile §5.3.2.1 allows a minute, whatever is set.
+    fn code_life(&self) -> i64 {
+        let set = self.app.settings.code_ms;
+        if self.client.settings.fapi {
+            set.min(MINUTE_MS)
+        } else {
+            set
+        }
+    }
+
     async fn give_code(&self, signed_in: &SignedIn) -> Result<Response, Stopped> {
         let code: SecretText = random_token(&mut rand::rng());
         let (request, session) = (self.request, &signed_in.session);
@@ -177,7 +189,7 @@ impl Run<'_> {
             acr: acr.to_owned(),
             amr: session.amr.clone(),
             offline: request.offline,
-            lifetime_ms: self.app.settings.code_ms,
+            lifetime_ms: self.code_life(),
         };
         let actor = signed_in.actor();
         self.app.registry.issue_code(&actor, &new).await?;

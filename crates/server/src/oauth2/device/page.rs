@@ -72,14 +72,13 @@ async fn find(
     code: &UserCode,
 ) -> Result<Option<DeviceRequest>, Problem> {
     let guesses = &app.oauth2.extensions.guesses;
-    let now = app.now();
-    guesses.check(peer.address, "device", now)?;
-    guesses.check(EVERYWHERE, &signed_in.user.id, now)?;
+    guesses.check(app, peer.address, "device").await?;
+    guesses.check(app, EVERYWHERE, &signed_in.user.id).await?;
     match app.registry.find_device(code).await {
         Ok(request) => Ok(Some(request)),
         Err(RegistryError::People(PeopleError::UserCode)) => {
-            guesses.count(peer.address, "device", now);
-            guesses.count(EVERYWHERE, &signed_in.user.id, now);
+            guesses.count(app, peer.address, "device").await;
+            guesses.count(app, EVERYWHERE, &signed_in.user.id).await;
             Ok(None)
         }
         Err(error) => Err(error.into()),

@@ -437,13 +437,41 @@ async fn the_tokens_of_a_device_say_how_its_person_proved_who_they_are() {
     let actor = keywright_domain::audit::Actor::person(&user.id);
     server
         .registry()
-        .renew_session(&actor, &old, &new, "aal2", "pwd otp mfa")
+        .renew_session(&actor, &old, &new, ("aal2", "pwd otp mfa"), None)
         .await
         .unwrap();
     let tokens = poll(&server, &device_code).await;
     let claims = testing::part(&text(&tokens, "id_token"), 1);
     for name in ["auth_time", "acr", "amr"] {
         assert!(claims.get(name).is_none(), "{name}: {claims}");
+    }
+}
+
+#[tokio::test]
+async fn the_refreshed_tokens_of_a_device_say_it_too() {
+    let (server, user, _) = start().await;
+    let mut browser = server.sign_in_by(&user, "pwd otp mfa").await;
+    let proven_s = server.server.app().now() / 1000;
+    server.pass(60_000);
+    let tokens = let_in(&server, &mut browser, "tv", "openid offline_access").await;
+    let first = testing::part(&text(&tokens, "id_token"), 1);
+    let mut token = text(&tokens, "refresh_token");
+    // Whatever becomes of the browser that let it in: its sign-in was the one it was.
+    let out = browser.post("/auth/signOut", &[]).await;
+    assert_eq!(out.status, StatusCode::OK);
+    server.sign_in_by(&user, "hwk").await;
+    for _ in 0..2 {
+        server.pass(3_600_000);
+        let next = testing::refresh(&server, &token, &[("client_id", "tv")]).await;
+        assert_eq!(next.status, StatusCode::OK, "{}", next.text);
+        token = text(&next, "refresh_token");
+        for name in ["id_token", "access_token"] {
+            let claims = testing::part(&text(&next, name), 1);
+            assert_eq!(claims["auth_time"], proven_s, "{name}: {claims}");
+            assert_eq!(claims["acr"], first["acr"], "{name}: {claims}");
+            assert_eq!(claims["amr"], first["amr"], "{name}: {claims}");
+            assert!(claims.get("sid").is_none(), "{name}: {claims}");
+        }
     }
 }
 

@@ -1,18 +1,17 @@
 //! `grant_type=refresh_token` (RFC 6749 §6, RFC 9700 §4.14.2).
 
-use std::sync::Arc;
-
 use axum::response::Response;
 use keywright_domain::SecretText;
-use keywright_domain::people::{GrantRefusal, OAuthScopes, PeopleError, Session, TokenDigest};
+use keywright_domain::people::{GrantRefusal, OAuthScopes, PeopleError, TokenDigest};
 use keywright_domain::pkce::random_token;
 use keywright_registry::RegistryError;
-use keywright_registry::people::{Grant, RefreshOutcome, RefreshRequest};
+use keywright_registry::people::{Grant, GrantSignIn, RefreshOutcome, RefreshRequest};
 
 use super::Request;
 use crate::oauth2::access_token::new_jti;
 use crate::oauth2::resource;
 use crate::oauth2::tokens::{self, Granted};
+use crate::oauth2::unusual;
 use crate::problem::OAuthError;
 use crate::server::App;
 use crate::sessions;
@@ -33,11 +32,18 @@ pub(super) async fn grant(request: Request<'_>) -> Result<Response, OAuthError> 
             dpop_jkt: request.jkt.clone(),
             scopes: read_scopes(params.get("scope"))?,
             lives: app.settings.refresh,
+            // FAPI 2.0 Security Profile §5.3.2.1: no rotation. The token is worth nothing without the
+            // client's key, and a rotation whose answer is lost costs an honest client its access.
+            rotate: !request.client.settings.fapi,
             network: request.peer.network(),
         })
         .await?;
+    if let RefreshOutcome::Rotated { grant, .. } | RefreshOutcome::Kept { grant, .. } = &outcome {
+        unusual::look(app, grant, request.peer).await;
+    }
     let (grant, scopes, refresh_token) = match outcome {
-        RefreshOutcome::Rotated { grant, scopes } => (grant, scopes, successor),
+        RefreshOutcome::Rotated { grant, scopes } => (grant, scopes, Some(successor)),
+        RefreshOutcome::Kept { grant, scopes } => (grant, scopes, None),
         RefreshOutcome::Replayed {
             grant,
             scopes,
@@ -48,7 +54,7 @@ pub(super) async fn grant(request: Request<'_>) -> Result<Response, OAuthError> 
                 tracing::error!(%error, "the successor of a refresh token cannot be read");
                 refused(GrantRefusal::Unknown)
             })?;
-            (grant, scopes, first)
+            (grant, scopes, Some(first))
         }
         RefreshOutcome::Reused { grant } => {
             sessions::catch_up(app).await?;
@@ -61,7 +67,7 @@ pub(super) async fn grant(request: Request<'_>) -> Result<Response, OAuthError> 
         }
         RefreshOutcome::Refused(refusal) => return Err(refused(refusal)),
     };
-    let session = sign_in_of(app, &grant).await?;
+    let sign_in = sign_in_of(app, &grant).await?;
     let granted = Granted {
         client: request.client,
         user_id: &grant.user_id,
@@ -71,10 +77,11 @@ pub(super) async fn grant(request: Request<'_>) -> Result<Response, OAuthError> 
         resource: grant.resource.as_deref(),
         jkt: request.jkt.as_deref(),
         access_jti: new_jti(),
-        refresh_token: Some(refresh_token),
-        authenticated_at: session.as_ref().map(|session| session.authenticated_at),
-        acr: session.as_ref().map(|session| session.acr.as_str()),
-        amr: session.as_ref().map(|session| session.amr.as_str()),
+        // None where the one that came stays good (RFC 6749 §6).
+        refresh_token,
+        authenticated_at: sign_in.as_ref().map(|one| one.authenticated_at),
+        acr: sign_in.as_ref().map(|one| one.acr.as_str()),
+        amr: sign_in.as_ref().map(|one| one.amr.as_str()),
         // The ID token of a refresh has none (OpenID Connect Core §12.2).
         nonce: None,
     };
@@ -105,13 +112,23 @@ fn read_scopes(asked: Option<&str>) -> Result<Option<OAuthScopes>, OAuthError> {
 }
 
 /// The sign-in that the grant came from. A later one in the same session is another sign-in:
-/// `auth_time` has to be that of the first (OpenID Connect Core §12.2).
-async fn sign_in_of(app: &App, grant: &Grant) -> Result<Option<Arc<Session>>, OAuthError> {
+/// `auth_time` has to be that of the first (OpenID Connect Core §12.2). Grants of older versions do not
+/// know theirs: it is their session's, if nobody signed in in it since.
+async fn sign_in_of(app: &App, grant: &Grant) -> Result<Option<GrantSignIn>, OAuthError> {
+    if let Some(sign_in) = &grant.sign_in {
+        return Ok(Some(sign_in.clone()));
+    }
     let Some(id) = &grant.session_id else {
         return Ok(None);
     };
     match app.registry.find_session_by_id(id).await {
-        Ok(session) => Ok(Some(session).filter(|one| one.authenticated_at <= grant.created_at)),
+        Ok(session) => Ok(Some(session)
+            .filter(|one| one.authenticated_at <= grant.created_at)
+            .map(|one| GrantSignIn {
+                authenticated_at: one.authenticated_at,
+                acr: one.acr.clone(),
+                amr: one.amr.clone(),
+            })),
         Err(RegistryError::People(PeopleError::SessionNotFound)) => Ok(None),
         Err(error) => Err(error.into()),
     }

@@ -86,7 +86,7 @@ async fn answer(
     let current = current.as_deref();
     check_csrf(&app, &headers, &cookies, current)?;
     let sources = &app.sign_in.sources;
-    sources.check(peer.address, "", app.now())?;
+    sources.check(&app, peer.address, "").await?;
     let Json(answer) = body.map_err(|_| refused())?;
     match accept(&app, &cookies, current, &rp_id, &answer).await? {
         Ok((user_id, amr)) => {
@@ -97,13 +97,14 @@ async fn answer(
                 acr: ACR_TWO,
                 method: "passkey",
                 identifier,
+                proven_at: Some(app.now()),
             };
             let headers = finish::session(&app, &cookies, &peer, current, &user_id, &proof).await?;
             let to = finish::return_to(&app, answer.return_to.as_deref());
             Ok((headers, Json(json!({"location": to}))).into_response())
         }
         Err(Fault(why)) => {
-            sources.count(peer.address, "", app.now());
+            sources.count(&app, peer.address, "").await;
             // Nobody's account waits for this: a credential id is no secret.
             password::record_failure(&app, &peer, None, "", "passkey", why).await?;
             Err(refused())

@@ -184,6 +184,7 @@ async fn sign_in(app: &App, cookies: &Cookies, peer: &Peer, email: &Email) -> He
             acr: ACR_ONE,
             method: "password",
             identifier: email.as_str(),
+            proven_at: Some(app.now()),
         };
         let begun = browser_session::begin(app, cookies, peer, &credentials.user_id, &proof);
         Ok(begun.await?.headers)

@@ -151,6 +151,7 @@ pub(crate) async fn accept(
         acr: ACR_ONE,
         method: "invitation",
         identifier: invitation.email.as_str(),
+        proven_at: Some(app.now()),
     };
     match browser_session::begin(&app, &cookies, &peer, &user.id, &proof).await {
         Ok(begun) => {

@@ -38,6 +38,32 @@ async fn s22_s23_ac_083_a_refresh_token_is_followed_by_another() {
 }
 
 #[tokio::test]
+async fn refreshed_tokens_keep_their_sign_in_when_its_person_signs_in_anew() {
+    let (server, user, mut browser) = start().await;
+    let tokens = signed_in_tokens(&server, &mut browser).await;
+    let first = part(&text(&tokens, "id_token"), 1);
+    server.pass(60_000);
+    // Another proof in the same session.
+    let old = keywright_domain::SecretText::new(browser.cookie("session").unwrap().to_owned());
+    let old = keywright_domain::people::TokenDigest::of(&old);
+    let new: keywright_domain::SecretText = keywright_domain::pkce::random_token(&mut rand::rng());
+    let new = keywright_domain::people::TokenDigest::of(&new);
+    let actor = keywright_domain::audit::Actor::person(&user.id);
+    let (how, at) = (("aal2", "pwd otp mfa"), Some(server.server.app().now()));
+    let registry = server.registry();
+    registry
+        .renew_session(&actor, &old, &new, how, at)
+        .await
+        .unwrap();
+    let next = refresh(&server, &text(&tokens, "refresh_token"), &[]).await;
+    let claims = part(&text(&next, "id_token"), 1);
+    for same in ["auth_time", "acr", "amr", "sid"] {
+        assert_eq!(claims[same], first[same], "{same}: {claims}");
+    }
+    assert!(claims["auth_time"].is_i64());
+}
+
+#[tokio::test]
 async fn s24_ac_084_a_retry_within_ten_seconds_gets_the_same_successor() {
     let (server, _user, mut browser) = start().await;
     let old = text(

@@ -61,7 +61,7 @@ impl LocalRegistry {
                 let prefix = find(unit, id).await?.prefix;
                 let plain = PlainKey::generate(&prefix, &mut rand::rng());
                 let secret = NewSecret::of_plain(&plain, pepper);
-                let wish = RotationWish::from(&*request);
+                let wish = RotationWish::from(request);
                 let (key, _) = rotate(unit, actor, id, wish, rotation_id, &secret).await?;
                 Ok(Issued { key, plain })
             })

@@ -3,13 +3,16 @@
 use std::fs;
 
 use anyhow::{Context as _, Result};
+use keywright_protocol::accounts::SignInRequest;
 use keywright_protocol::api_keys::{
     CommandRequest, DeliverSecretRequest, DeliveryState, DeliveryTarget, DeliveryView,
     IssueApiKeyRequest, IssuedApiKeyView, OverlapClock, RotateApiKeyRequest, ScopeView,
     VerifyApiKeyRequest,
 };
+use serde_json::{Value, json};
 
-use crate::support::app::{TestApp, lookup};
+use crate::server::{OWNER, PASSWORD, ServerProcess};
+use crate::support::app::{TestApp, lookup, request};
 use crate::support::browser::Person;
 use crate::support::session::in_session;
 
@@ -20,18 +23,22 @@ async fn issue(test: &TestApp) -> Result<IssuedApiKeyView> {
         low_risk: false,
     };
     test.app.define_scope(scope).await?;
+    issue_with(test, "a:b").await
+}
+
+async fn issue_with(test: &TestApp, scope: &str) -> Result<IssuedApiKeyView> {
     let request = IssueApiKeyRequest {
         name: "delivered".to_owned(),
         prefix: "sk_live".to_owned(),
-        scopes: vec!["a:b".to_owned()],
+        scopes: vec![scope.to_owned()],
         expires_in_days: Some(90),
         settings: None,
     };
     Ok(test.app.issue_api_key(request).await?)
 }
 
-async fn rotate(test: &TestApp, id: &str) -> Result<IssuedApiKeyView> {
-    let request = RotateApiKeyRequest {
+fn rotation(id: &str) -> RotateApiKeyRequest {
+    RotateApiKeyRequest {
         id: id.to_owned(),
         overlap_ms: 3_600_000,
         clock: OverlapClock::FromFirstUse,
@@ -39,8 +46,11 @@ async fn rotate(test: &TestApp, id: &str) -> Result<IssuedApiKeyView> {
         compromised: None,
         expires_in_days: None,
         idempotency_key: "rotation".to_owned(),
-    };
-    Ok(test.app.rotate_api_key(request).await?)
+    }
+}
+
+async fn rotate(test: &TestApp, id: &str) -> Result<IssuedApiKeyView> {
+    Ok(test.app.rotate_api_key(rotation(id)).await?)
 }
 
 async fn deliver(
@@ -159,5 +169,81 @@ async fn a_failed_delivery_of_a_secret_in_use_takes_nothing_back() -> Result<()>
     let view = deliver(&test, &rotated.reveal_id, vec![program("exit 1")]).await?;
     assert!(view.problem.is_some() && !view.rotation_cancelled);
     assert_eq!(verified(&test, &new).await?, "valid");
+    Ok(())
+}
+
+/// An app that works with the registry of a server.
+async fn at(server: &ServerProcess) -> Result<TestApp> {
+    let test = TestApp::new(Person::Allows(OWNER, PASSWORD))?;
+    let wish = SignInRequest {
+        provider_id: "keywright".to_owned(),
+        client_id: "keywright-desktop".to_owned(),
+        ..request(&server.issuer)
+    };
+    let account = test.app.sign_in(wish).await?;
+    let chosen = test.app.choose_registry(Some(account.id.clone())).await?;
+    assert_eq!(chosen.current, Some(account.id));
+    Ok(test)
+}
+
+/// What the server itself says, asked by its root key.
+async fn asked(server: &ServerProcess, path: &str, body: Option<Value>) -> Result<Value> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let request = match body {
+        None => client.get(server.at(path)),
+        Some(body) => client
+            .post(server.at(path))
+            .header("content-type", "application/json")
+            .body(body.to_string()),
+    };
+    let answer = request.bearer_auth(&server.root_key).send().await?;
+    Ok(serde_json::from_str(&answer.text().await?)?)
+}
+
+async fn code(server: &ServerProcess, key: &str) -> Result<Value> {
+    let verify = "/api/v1/keys/verify";
+    Ok(asked(server, verify, Some(json!({ "key": key }))).await?["code"].clone())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_delivery_takes_a_rotation_at_a_server_back_unless_its_secret_is_used()
+-> Result<()> {
+    in_session!(Unlocked);
+    let server = ServerProcess::start().await?;
+    let test = at(&server).await?;
+    // The app may not add to a server's scopes: one that each server has.
+    let issued = issue_with(&test, "keys:read").await?;
+    let old = test.app.reveal_secret(issued.reveal_id)?.secret;
+    let rotated = rotate(&test, &issued.key.id).await?;
+    let new = test.app.reveal_secret(rotated.reveal_id.clone())?.secret;
+    let list = format!("/api/v1/keys/{}/rotations", issued.key.id);
+    let rotations = asked(&server, &list, None).await?;
+    assert_eq!(rotations["items"][0]["state"], "pending", "{rotations}");
+
+    let failing = || vec![program("cat > /dev/null; exit 7")];
+    let view = deliver(&test, &rotated.reveal_id, failing()).await?;
+    assert_eq!(
+        view.problem.context("it was delivered")?.code,
+        "hook_failed"
+    );
+    assert!(view.rotation_cancelled);
+    let rotations = asked(&server, &list, None).await?;
+    assert_eq!(rotations["items"][0]["state"], "cancelled", "{rotations}");
+    assert_ne!(code(&server, &new).await?, "valid");
+    assert_eq!(code(&server, &old).await?, "valid");
+    let gone = deliver(&test, &rotated.reveal_id, failing()).await;
+    assert!(gone.is_err_and(|error| error.to_string().contains("no longer kept")));
+
+    // The next one is in use somewhere before its delivery fails: nothing is taken from who uses it.
+    let wish = RotateApiKeyRequest {
+        idempotency_key: "rotation-2".to_owned(),
+        ..rotation(&issued.key.id)
+    };
+    let rotated = test.app.rotate_api_key(wish).await?;
+    let new = test.app.reveal_secret(rotated.reveal_id.clone())?.secret;
+    assert_eq!(code(&server, &new).await?, "valid");
+    let view = deliver(&test, &rotated.reveal_id, failing()).await?;
+    assert!(view.problem.is_some() && !view.rotation_cancelled);
+    assert_eq!(code(&server, &new).await?, "valid");
     Ok(())
 }

@@ -13,6 +13,8 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
 
 #[path = "audit.rs"]
 mod audit;
+#[path = "campaigns.rs"]
+mod campaigns;
 #[path = "clients.rs"]
 mod clients;
 #[path = "contract.rs"]

@@ -2,6 +2,7 @@
 //! provider behind it, Chromium, PostgreSQL, signals.
 
 mod commands;
+mod delivering;
 mod every_page;
 mod gateway;
 mod harness;

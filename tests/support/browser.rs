@@ -14,6 +14,8 @@ use url::Url;
 pub(crate) enum Person {
     /// Signs in under this name and agrees.
     Approves(&'static str),
+    /// Signs in at our own server's page with an e-mail address and a password, and allows what is asked.
+    Allows(&'static str, &'static str),
     /// Signs in and declines.
     Declines,
     /// Does nothing; the test has the address.
@@ -89,7 +91,7 @@ impl OpenBrowser for TestBrowser {
         match person {
             Person::HasNone => return Err("no program to open a browser was found".to_owned()),
             Person::Looks => {}
-            Person::Approves(_) | Person::Declines => {
+            Person::Approves(_) | Person::Allows(..) | Person::Declines => {
                 let (url, pages, extra_ca) = (
                     url.to_owned(),
                     Arc::clone(&self.pages),
@@ -152,6 +154,9 @@ pub(crate) async fn visit(url: &str, person: &Person, extra_ca: Option<&[u8]>) -
 
 /// What the person does with a page of the provider; `None` where there is nothing to do.
 fn fill_in(url: &Url, body: &str, person: &Person) -> Result<Option<(Url, Option<String>)>> {
+    if let Person::Allows(email, password) = person {
+        return ours(url, body, email, password);
+    }
     let Some(action) =
         between(body, "action=\"", "\"").filter(|_| body.contains("name=\"prompt\""))
     else {
@@ -183,9 +188,42 @@ fn fill_in(url: &Url, body: &str, person: &Person) -> Result<Option<(Url, Option
             let address = abort().context("no way to decline")?;
             return Ok(Some((url.join(&format!("{address}/abort"))?, None)));
         }
-        Person::Looks | Person::HasNone => return Ok(None),
+        Person::Allows(..) | Person::Looks | Person::HasNone => return Ok(None),
     };
     Ok(Some((action, Some(form))))
+}
+
+/// A page of our server: its form for a password, or for a consent.
+fn ours(
+    url: &Url,
+    body: &str,
+    email: &str,
+    password: &str,
+) -> Result<Option<(Url, Option<String>)>> {
+    let plain = |text: &str| {
+        let text = text.replace("&quot;", "\"").replace("&lt;", "<");
+        text.replace("&gt;", ">").replace("&amp;", "&")
+    };
+    for form in body.split("<form ").skip(1) {
+        let form = form.split("</form>").next().unwrap_or_default();
+        let chosen = if form.contains("type=\"password\"") {
+            vec![("email", email), ("password", password)]
+        } else if form.contains("value=\"allow\"") {
+            vec![("decision", "allow")]
+        } else {
+            continue;
+        };
+        let action = between(form, "action=\"", "\"").context("a form without an address")?;
+        let mut fields = url::form_urlencoded::Serializer::new(String::new());
+        for hidden in form.split("type=\"hidden\"").skip(1) {
+            let name = between(hidden, "name=\"", "\"").context("a field without a name")?;
+            let value = between(hidden, "value=\"", "\"").context("a field without a value")?;
+            fields.append_pair(name, &plain(value));
+        }
+        fields.extend_pairs(chosen);
+        return Ok(Some((url.join(&plain(action))?, Some(fields.finish()))));
+    }
+    Ok(None)
 }
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {

@@ -291,6 +291,14 @@ pub enum AuditAction {
     BulkBegun,
     /// That was cancelled.
     BulkCancelled,
+    /// Owners were asked to keep or to retire keys.
+    HygieneCampaignBegun,
+    /// That was called off.
+    HygieneCampaignCancelled,
+    /// Its due date came, and what was decided was done.
+    HygieneCampaignClosed,
+    /// An owner decided about a key, and nothing happens to it now.
+    HygieneAnswered,
     /// What is over was removed by its retention.
     Pruned,
     /// Somebody said where a key was seen, without its secret.
@@ -426,6 +434,10 @@ impl AuditAction {
             Self::AccessRefused => "user.access_refused",
             Self::BulkBegun => "registry.bulk_begun",
             Self::BulkCancelled => "registry.bulk_cancelled",
+            Self::HygieneCampaignBegun => "hygiene.campaign_begun",
+            Self::HygieneCampaignCancelled => "hygiene.campaign_cancelled",
+            Self::HygieneCampaignClosed => "hygiene.campaign_closed",
+            Self::HygieneAnswered => "hygiene.answered",
             Self::Pruned => "registry.pruned",
             Self::ApiKeyReported => "api_key.reported",
             Self::WebhookAdded => "webhook.added",

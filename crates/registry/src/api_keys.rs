@@ -280,8 +280,9 @@ impl LocalRegistry {
     }
 }
 
+/// What happens to a key as a whole.
 #[derive(Clone, Copy)]
-enum End {
+pub(crate) enum End {
     Revoke,
     Disable,
     Enable,
@@ -537,6 +538,18 @@ async fn end_key(
     reason: &str,
     end: End,
 ) -> Result<ApiKey, RegistryError> {
+    end_key_for(unit, actor, id, reason, end, Vec::new()).await
+}
+
+/// The same, as part of something else: `more` is written down with it.
+pub(crate) async fn end_key_for(
+    unit: &mut Unit,
+    actor: &Actor,
+    id: &str,
+    reason: &str,
+    end: End,
+    more: Vec<(&'static str, String)>,
+) -> Result<ApiKey, RegistryError> {
     let now = unit.now();
     let mut key = find(unit, id).await?;
     // Where its text was seen is worth knowing wherever the key is kept.
@@ -568,7 +581,8 @@ async fn end_key(
         End::Expose => (AuditAction::ApiKeyExposed, "seen where no key belongs"),
     };
     let kept: String = reason.trim().chars().take(500).collect();
-    let details = vec![("reason", kept)];
+    let mut details = vec![("reason", kept)];
+    details.extend(more);
     unit.audit(actor, about_key(action, &key, verb, details));
     Ok(key)
 }

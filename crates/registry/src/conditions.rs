@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keywright_domain::api_keys::PolicyEnvironment;
 use keywright_domain::audit::Actor;
-use keywright_domain::people::RoleName;
+use keywright_domain::people::{Client, RoleName};
 
 use crate::idempotency::IdempotencyKey;
 use crate::outbox::Webhook;
-use crate::people::{IdentityProvider, Role, User};
+use crate::people::{ClientSecretRecord, IdentityProvider, Role, User};
 use crate::schedules::KeySchedule;
 use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError, idempotency, store};
@@ -32,6 +32,8 @@ pub enum Thing {
     Webhook(String),
     /// An identity provider, disabled ones too.
     Provider(String),
+    /// A client, with its secrets.
+    Client(String),
 }
 
 /// A thing as it stands in the transaction.
@@ -49,6 +51,8 @@ pub enum Seen {
     Webhook(Webhook),
     /// An identity provider.
     Provider(IdentityProvider),
+    /// A client with the secrets that work now, newest first.
+    Client(Box<Client>, Vec<ClientSecretRecord>),
 }
 
 /// Whether a state is one that the caller saw; none where the thing is not there.
@@ -187,6 +191,14 @@ async fn find(unit: &mut Unit, thing: &Thing) -> Result<Option<Seen>, RegistryEr
         Thing::Provider(id) => {
             let found = store::people::providers::find(connection, id).await?;
             found.map(Seen::Provider)
+        }
+        Thing::Client(id) => {
+            let Some(client) = store::people::clients::find(connection, id).await? else {
+                return Ok(None);
+            };
+            let now = unit.now();
+            let secrets = store::people::clients::list_secrets(unit.read(), id, now).await?;
+            Some(Seen::Client(Box::new(client), secrets))
         }
     })
 }

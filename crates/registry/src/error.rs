@@ -87,6 +87,24 @@ pub enum RegistryError {
     /// No such operation.
     #[error("there is no operation with this id")]
     OperationNotFound,
+    /// No such campaign of hygiene.
+    #[error("there is no campaign with this id")]
+    CampaignNotFound,
+    /// A campaign that does not ask about this key.
+    #[error("this campaign does not ask about this key")]
+    QuestionNotFound,
+    /// Scopes are to be narrowed to a proposal that is another one by now.
+    #[error("what is proposed for this key is something else by now: read it again")]
+    ProposalChanged,
+    /// Scopes are to be narrowed to what was used, and some uses named none.
+    #[error("some uses of this key named no scope: look at the proposal and accept it by its id")]
+    UsesUnnamed,
+    /// A campaign that was closed or called off.
+    #[error("this campaign is over")]
+    CampaignOver,
+    /// What was decided about the key was done.
+    #[error("the key was retired already: nothing is left to be decided")]
+    QuestionSettled,
     /// A number or a list outside its bounds; the text says which.
     #[error("{0}")]
     Bounds(&'static str),
@@ -186,6 +204,12 @@ impl RegistryError {
             Self::RequestUnderWay => "request_under_way",
             Self::Precondition => "precondition_failed",
             Self::OperationNotFound => "operation_not_found",
+            Self::CampaignNotFound => "campaign_not_found",
+            Self::QuestionNotFound => "question_not_found",
+            Self::ProposalChanged => "proposal_changed",
+            Self::UsesUnnamed => "uses_without_scope",
+            Self::CampaignOver => "campaign_over",
+            Self::QuestionSettled => "question_settled",
             Self::Bounds(_) => "out_of_bounds",
             Self::CheckpointKeyMissing => "checkpoint_key_missing",
             Self::Cursor => "invalid_cursor",

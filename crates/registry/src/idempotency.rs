@@ -14,7 +14,7 @@ use crate::store::idempotency::Row;
 use crate::writer::{Unit, Wants};
 use crate::{LocalRegistry, RegistryError, store};
 
-pub use self::rotations::RotatedOnce;
+pub use self::rotations::{RotatedOnce, RotationWish};
 /// Whoever carries a request out says so before this is over; then another may take it up.
 const CLAIM_MS: i64 = 30_000;
 

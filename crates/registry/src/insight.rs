@@ -24,7 +24,7 @@ pub struct CallerIdentity {
 }
 
 /// The beginning of the hour of a moment.
-fn hour_of(at: i64) -> i64 {
+pub(crate) fn hour_of(at: i64) -> i64 {
     at.div_euclid(HOUR_MS) * HOUR_MS
 }
 

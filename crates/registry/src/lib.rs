@@ -9,6 +9,7 @@ mod audit;
 pub mod audit_export;
 mod audit_trail;
 mod bulk;
+mod campaigns;
 mod changes;
 mod conditions;
 mod error;
@@ -19,6 +20,7 @@ mod idempotency;
 mod insight;
 mod limits;
 mod listing;
+mod narrowing;
 mod nodes;
 mod open;
 pub mod outbox;
@@ -52,10 +54,16 @@ pub use api_keys::{
 };
 pub use audit::{AuditEvent, AuditPage, AuditQuery, SubjectFilter};
 pub use bulk::{BulkFailure, BulkOperation, BulkProgress, BulkState, NewBulk};
+pub use campaigns::{
+    Answer, Answered, Campaign, CampaignFilter, CampaignProgress, Candidate, MOST_QUESTIONS,
+    NewCampaign, Question, QuestionQuery, QuestionState, Unanswered, UntoldQuestions,
+};
 pub use changes::{Change, ChangedSubject, Changes};
 pub use conditions::{Conditions, Seen, Thing};
 pub use error::RegistryError;
-pub use idempotency::{Claim, ClaimedRequest, IdempotencyKey, IssuedOnce, RotatedOnce};
+pub use idempotency::{
+    Claim, ClaimedRequest, IdempotencyKey, IssuedOnce, RotatedOnce, RotationWish,
+};
 pub use insight::CallerIdentity;
 pub use insight::hygiene::{
     HygieneCounts, HygieneFinding, HygieneItem, HygienePage, HygieneQuery, HygieneRules,
@@ -65,6 +73,7 @@ pub use insight::preview::{Preview, PreviewEffect, PreviewLine, ProposedChange};
 pub use insight::stragglers::{LateCaller, OverlapWarning, Progress, Straggler, Stragglers, Trend};
 pub use keywright_index::LimitAnswer;
 pub use limits::{LimitAsk, LimitWord, LimitsAnswer, SharedLimits};
+pub use narrowing::NarrowScopes;
 pub use nodes::{NodeReceipt, NodeStatistics, RECEIPT_BOUND, Receipt};
 pub use open::{Clock, Place};
 pub use peppers::{PepperKey, PepperUse, Peppers};

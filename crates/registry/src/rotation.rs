@@ -4,15 +4,17 @@ use keywright_domain::api_keys::{
     ApiKey, KeyError, Kid, PlainKey, Rotation, RotationRequest, RotationState, Secret,
 };
 use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::scopes::ScopeSet;
 
 use crate::api_keys::{
     ClientSecret, Issued, NewSecret, about_key, find, policy_of, secret_details,
 };
+use crate::idempotency::RotationWish;
 use crate::peppers::Peppers;
 use crate::store::api_keys::Extent;
 use crate::store::secrets::SecretInsert;
 use crate::writer::{Subject, Unit, Wants};
-use crate::{LocalRegistry, RegistryError, store};
+use crate::{LocalRegistry, RegistryError, narrowing, store};
 
 /// What a person may do to a rotation that is under way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +61,8 @@ impl LocalRegistry {
                 let prefix = find(unit, id).await?.prefix;
                 let plain = PlainKey::generate(&prefix, &mut rand::rng());
                 let secret = NewSecret::of_plain(&plain, pepper);
-                let (key, _) = rotate(unit, actor, id, request, rotation_id, &secret).await?;
+                let wish = RotationWish::from(request);
+                let (key, _) = rotate(unit, actor, id, wish, rotation_id, &secret).await?;
                 Ok(Issued { key, plain })
             })
         })
@@ -108,7 +111,7 @@ impl LocalRegistry {
             input,
             wants,
             |unit, (actor, id, request, rotation_id, secret)| {
-                Box::pin(rotate(unit, actor, id, request, rotation_id, secret))
+                Box::pin(rotate(unit, actor, id, request.into(), rotation_id, secret))
             },
         )
         .await
@@ -154,9 +157,24 @@ impl LocalRegistry {
         key_id: &str,
         step: RotationStep,
     ) -> Result<(ApiKey, Rotation), RegistryError> {
-        let input = (actor.clone(), key_id.to_owned(), step);
-        self.write(input, |unit, (actor, key_id, step)| {
-            Box::pin(take_step(unit, actor, key_id, *step))
+        self.step_rotation_by(actor, key_id, step, None).await
+    }
+
+    /// The same by somebody who holds no more than `held`: scopes that the rotation took from the key
+    /// come back with its end, and nobody gives out more than they hold.
+    ///
+    /// # Errors
+    /// As [`Self::step_rotation`]; [`KeyError::ScopeExceedsCreator`].
+    pub async fn step_rotation_by(
+        &self,
+        actor: &Actor,
+        key_id: &str,
+        step: RotationStep,
+        held: Option<&ScopeSet>,
+    ) -> Result<(ApiKey, Rotation), RegistryError> {
+        let input = (actor.clone(), key_id.to_owned(), step, held.cloned());
+        self.write(input, |unit, (actor, key_id, step, held)| {
+            Box::pin(take_step(unit, actor, key_id, *step, held.as_ref()))
         })
         .await
     }
@@ -216,7 +234,7 @@ pub(crate) async fn rotate(
     unit: &mut Unit,
     actor: &Actor,
     id: &str,
-    request: &RotationRequest,
+    RotationWish { request, narrow }: RotationWish<'_>,
     rotation_id: &str,
     new: &NewSecret,
 ) -> Result<(ApiKey, Rotation), RegistryError> {
@@ -252,6 +270,20 @@ pub(crate) async fn rotate(
         return Err(KeyError::ClientSecret.into());
     }
     let before = key.secrets.clone();
+    let scopes_before = key.scopes.clone();
+    // What a pending rotation took does not come back by another one, which hands out a secret: that one
+    // takes it over, and gives it back with its own end.
+    let taken_over = match &earlier {
+        Some(earlier) if earlier.state == RotationState::Pending => {
+            narrowing::taken_by(unit, &key, &earlier.id).await?
+        }
+        _ => None,
+    };
+    if let Some(narrow) = narrow
+        && let Some(scopes) = narrowing::narrowed(unit, &key, narrow).await?
+    {
+        key.scopes = scopes;
+    }
     let rotation = key.rotate(
         rotation_id,
         request,
@@ -264,14 +296,19 @@ pub(crate) async fn rotate(
         earlier.supersede(now);
         earlier
     }));
-    save_of(
-        unit,
-        (&mut key, Extent::Secrets),
-        &before,
-        Some(new),
-        rotations,
-    )
-    .await?;
+    let extent = match key.scopes == scopes_before {
+        true => Extent::Secrets,
+        false => Extent::Whole,
+    };
+    save_of(unit, (&mut key, extent), &before, Some(new), rotations).await?;
+    let narrowed = key.scopes != scopes_before;
+    if narrowed || taken_over.is_some() {
+        // Its row may wait to be written with others.
+        unit.settle(&key.id, rotation_id).await?;
+        let before = taken_over.as_ref().unwrap_or(&scopes_before).to_string();
+        let after = key.scopes.to_string();
+        store::rotations::keep_scopes(unit.write(), rotation_id, &before, &after).await?;
+    }
     let secret = &key.secrets[key.secrets.len() - 1];
     let mut details = secret_details(secret);
     details.push(("rotation", rotation.id.clone()));
@@ -282,6 +319,10 @@ pub(crate) async fn rotate(
     }
     if let Some(reason) = &rotation.reason {
         details.push(("compromised", reason.clone()));
+    }
+    if narrowed {
+        details.push(("scopes_before", scopes_before.to_string()));
+        details.push(("scopes", key.scopes.to_string()));
     }
     unit.audit(
         actor,
@@ -323,6 +364,7 @@ async fn take_step(
     actor: &Actor,
     key_id: &str,
     step: RotationStep,
+    held: Option<&ScopeSet>,
 ) -> Result<(ApiKey, Rotation), RegistryError> {
     let now = unit.now();
     let mut key = find(unit, key_id).await?;
@@ -357,12 +399,28 @@ async fn take_step(
             (AuditAction::RotationFinished, "left by its old secret")
         }
     };
+    let details = taken_back(unit, &mut key, &rotation, held).await?;
     save(unit, &mut key, &before, None, vec![rotation.clone()]).await?;
-    unit.audit(
-        actor,
-        about_key(action, &key, verb, rotation_details(&rotation)),
-    );
+    unit.audit(actor, about_key(action, &key, verb, details));
     Ok((key, rotation))
+}
+
+/// What is written down of a rotation; with the scopes that the key gets back, where it was taken back.
+async fn taken_back(
+    unit: &mut Unit,
+    key: &mut ApiKey,
+    rotation: &Rotation,
+    held: Option<&ScopeSet>,
+) -> Result<Vec<(&'static str, String)>, RegistryError> {
+    let mut details = rotation_details(rotation);
+    let is_back = matches!(
+        rotation.state,
+        RotationState::Cancelled | RotationState::RolledBack
+    );
+    if is_back && narrowing::give_back(unit, key, &rotation.id, held).await? {
+        details.push(("scopes", key.scopes.to_string()));
+    }
+    Ok(details)
 }
 
 async fn settle(unit: &mut Unit, key_id: &str) -> Result<bool, RegistryError> {
@@ -375,6 +433,7 @@ async fn settle(unit: &mut Unit, key_id: &str) -> Result<bool, RegistryError> {
     if !key.settle_rotation(&mut rotation, now) {
         return Ok(false);
     }
+    let details = taken_back(unit, &mut key, &rotation, None).await?;
     save(unit, &mut key, &before, None, vec![rotation.clone()]).await?;
     let (action, verb) = match rotation.state {
         RotationState::Cancelled => (
@@ -383,10 +442,7 @@ async fn settle(unit: &mut Unit, key_id: &str) -> Result<bool, RegistryError> {
         ),
         _ => (AuditAction::RotationFinished, "left by its old secret"),
     };
-    unit.audit(
-        &Actor::keywright(),
-        about_key(action, &key, verb, rotation_details(&rotation)),
-    );
+    unit.audit(&Actor::keywright(), about_key(action, &key, verb, details));
     Ok(true)
 }
 
@@ -407,6 +463,9 @@ async fn revoke_secret(
     }
     let settled = rotation
         .and_then(|mut rotation| key.settle_rotation(&mut rotation, now).then_some(rotation));
+    if let Some(rotation) = &settled {
+        taken_back(unit, &mut key, rotation, None).await?;
+    }
     save(unit, &mut key, &before, None, settled.into_iter().collect()).await?;
     let details = vec![
         ("kid", kid.to_string()),

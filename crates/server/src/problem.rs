@@ -194,6 +194,8 @@ fn status_of(error: &RegistryError) -> StatusCode {
         | RegistryError::ScopeNotFound
         | RegistryError::NoticeNotFound
         | RegistryError::OperationNotFound
+        | RegistryError::CampaignNotFound
+        | RegistryError::QuestionNotFound
         | RegistryError::AccountNotFound => StatusCode::NOT_FOUND,
         RegistryError::People(
             PeopleError::LastOwner
@@ -208,6 +210,10 @@ fn status_of(error: &RegistryError) -> StatusCode {
             | PeopleError::ProviderTaken,
         )
         | RegistryError::Changed
+        | RegistryError::CampaignOver
+        | RegistryError::ProposalChanged
+        | RegistryError::UsesUnnamed
+        | RegistryError::QuestionSettled
         | RegistryError::OwnerExists
         | RegistryError::IdempotencyKeyReused
         | RegistryError::ScopeInUse(_)

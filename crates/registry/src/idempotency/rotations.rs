@@ -10,7 +10,25 @@ use crate::api_keys::{ClientSecret, NewSecret, find};
 use crate::peppers::{PepperKey, Peppers};
 use crate::rotation::rotate;
 use crate::writer::{Unit, Wants};
-use crate::{LocalRegistry, RegistryError, store};
+use crate::{LocalRegistry, NarrowScopes, RegistryError, store};
+
+/// A rotation that is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct RotationWish<'a> {
+    /// How the secrets change.
+    pub request: &'a RotationRequest,
+    /// How the key's scopes are narrowed with it; none to leave them.
+    pub narrow: Option<&'a NarrowScopes>,
+}
+
+impl<'a> From<&'a RotationRequest> for RotationWish<'a> {
+    fn from(request: &'a RotationRequest) -> Self {
+        Self {
+            request,
+            narrow: None,
+        }
+    }
+}
 
 /// What came of a rotation that may have been asked for before.
 #[derive(Debug)]
@@ -39,19 +57,25 @@ impl LocalRegistry {
     /// carried out each time.
     ///
     /// # Errors
-    /// [`RegistryError::IdempotencyKeyReused`] for the same name with another request; otherwise as
+    /// [`RegistryError::IdempotencyKeyReused`] for the same name with another request;
+    /// [`RegistryError::ProposalChanged`], [`RegistryError::UsesUnnamed`]; otherwise as
     /// [`Self::rotate_api_key`] and [`Self::rotate_api_key_to`].
     pub async fn rotate_api_key_once(
         &self,
         actor: &Actor,
         id: &str,
-        request: &RotationRequest,
+        wish: impl Into<RotationWish<'_>>,
         client: Option<&ClientSecret>,
         once: Option<&IdempotencyKey>,
         peppers: &Peppers,
     ) -> Result<RotatedOnce, RegistryError> {
         if let Some(client) = client {
             client.check()?;
+        }
+        let RotationWish { request, narrow } = wish.into();
+        if narrow.is_some() {
+            // Uses that wait in memory are uses.
+            self.flush_uses().await?;
         }
         let rotation_id = random_id(&mut rand::rng());
         let wants = Wants {
@@ -62,6 +86,7 @@ impl LocalRegistry {
             actor: actor.clone(),
             id: id.to_owned(),
             request: request.clone(),
+            narrow: narrow.cloned(),
             rotation_id,
             client: client.cloned(),
             once: once.cloned(),
@@ -79,6 +104,7 @@ struct Input {
     actor: Actor,
     id: String,
     request: RotationRequest,
+    narrow: Option<NarrowScopes>,
     rotation_id: String,
     client: Option<ClientSecret>,
     once: Option<IdempotencyKey>,
@@ -110,7 +136,11 @@ async fn rotate_once(unit: &mut Unit, input: &Input) -> Result<RotatedOnce, Regi
             (Some(plain), secret)
         }
     };
-    let (id, wish, rotation_id) = (&input.id, &input.request, &input.rotation_id);
+    let (id, rotation_id) = (&input.id, &input.rotation_id);
+    let wish = RotationWish {
+        request: &input.request,
+        narrow: input.narrow.as_ref(),
+    };
     let (key, rotation) = rotate(unit, actor, id, wish, rotation_id, &secret).await?;
     if let Some(once) = &input.once {
         let now = unit.now();

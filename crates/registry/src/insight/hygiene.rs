@@ -300,6 +300,29 @@ impl LocalRegistry {
     }
 }
 
+impl LocalRegistry {
+    /// What is the matter with some keys now; those with nothing are left out.
+    pub(crate) async fn findings_of(
+        &self,
+        rules: &HygieneRules,
+        key_ids: &[String],
+    ) -> Result<HashMap<String, Vec<HygieneFinding>>, RegistryError> {
+        rules.check()?;
+        self.flush_before_telling().await;
+        let mut connection = self.shared.pool.acquire().await?;
+        let policies = store::policies::list(&mut connection).await?;
+        let judge = Judge {
+            rules,
+            policies: &policies,
+            now: self.now(),
+        };
+        let rows = store::hygiene::of_keys(&mut connection, key_ids).await?;
+        let found = judge.examine(&mut connection, rows, None).await?;
+        let found = found.into_iter().flatten();
+        Ok(found.map(|item| (item.key_id, item.findings)).collect())
+    }
+}
+
 impl Judge<'_> {
     fn idle_before(&self) -> i64 {
         self.now
@@ -447,7 +470,7 @@ impl Judge<'_> {
 /// The scopes that the uses asked for, if the key holds more. None where nothing named a scope,
 /// where something that was asked for cannot be read any more, or where nothing could be dropped:
 /// a proposal never holds less than what was used.
-fn right_size(granted: &ScopeSet, used: &[UsageRow]) -> Option<ScopeProposal> {
+pub(crate) fn right_size(granted: &ScopeSet, used: &[UsageRow]) -> Option<ScopeProposal> {
     let (mut needed, mut unnamed_uses) = (Vec::new(), 0_i64);
     for (_, _, requirement, uses) in used {
         if requirement.is_empty() {

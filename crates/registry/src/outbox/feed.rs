@@ -141,6 +141,18 @@ async fn enqueue(
             }
             store::notices::mark_sent(unit.write(), id, channel, now).await?;
         }
+        MadeOf::Questions {
+            campaign_id,
+            key_ids,
+        } => {
+            for key_id in key_ids {
+                let (write, now) = (unit.write(), now);
+                if !store::campaigns::mark_told(write, campaign_id, key_id, now).await? {
+                    // Another node tells of it, and of all that it read with it.
+                    return Err(RegistryError::Changed);
+                }
+            }
+        }
         MadeOf::Else if messages.is_empty() => return Ok(true),
         MadeOf::Else => {}
     }

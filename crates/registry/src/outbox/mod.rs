@@ -84,6 +84,13 @@ pub enum MadeOf {
         /// How it was sent.
         channel: String,
     },
+    /// Questions of a hygiene campaign to one owner.
+    Questions {
+        /// The campaign.
+        campaign_id: String,
+        /// The keys.
+        key_ids: Vec<String>,
+    },
     /// Something that nothing is written down of.
     Else,
 }

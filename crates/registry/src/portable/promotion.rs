@@ -36,8 +36,9 @@ pub struct AcceptOptions {
     pub dry_run: bool,
     /// Who they belong to here; none: the owner that the bundle names, who must be known here.
     pub owner: Option<Owner>,
-    /// The principal that takes them and whose permissions bound them from now on; none: the one
-    /// that the bundle names, where it names one.
+    /// The principal that takes them and whose permissions bound them from now on; none where it is
+    /// a program, as for keys that it issues. Whom the bundle names is not believed: it would let its
+    /// sender act in the name of anybody here.
     pub creator: Option<String>,
     /// What whoever asks holds: no key may do more. None for no bound.
     pub held: Option<ScopeSet>,
@@ -251,7 +252,7 @@ fn read(from: &BundledKey, origin: &str, options: &AcceptOptions) -> Option<Arri
             Some(owner) => owner.clone(),
             None => Owner::parse(&from.owner).ok()?,
         },
-        creator: options.creator.clone().or_else(|| from.creator.clone()),
+        creator: options.creator.clone(),
         scopes: ScopeSet::parse(&from.scopes).ok()?,
         settings,
         epoch: 0,

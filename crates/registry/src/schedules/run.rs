@@ -231,7 +231,7 @@ async fn carry_out(
     let request = request(&key, &policy, now);
     // One name for one due moment: whatever happens, it is not rotated twice for it.
     let rotation_id = format!("{}-{}", schedule.id, schedule.next_due_at);
-    match rotation::rotate(unit, actor, &key.id, &request, &rotation_id, new).await {
+    match rotation::rotate(unit, actor, &key.id, (&request).into(), &rotation_id, new).await {
         Ok((key, rotation)) => {
             let next = schedule.next_after(now, now);
             move_on(unit, &schedule, next).await?;

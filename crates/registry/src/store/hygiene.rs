@@ -96,6 +96,33 @@ pub(crate) async fn walk(
         .await?)
 }
 
+/// Some keys, in no order.
+pub(crate) async fn of_keys(
+    connection: &mut AnyConnection,
+    key_ids: &[String],
+) -> Result<Vec<HygieneRow>, RegistryError> {
+    let mut found = Vec::new();
+    for part in key_ids.chunks(many::MOST) {
+        let count = many::padded(part.len());
+        let sql = many::list(
+            "SELECT k.id, k.name, k.prefix, k.environment, k.owner_id, k.scopes, k.created_at, k.exposed_at, \
+             k.expires_order, k.last_used_order, k.revoked_at, s.created_at AS secret_created_at, \
+             p.id AS owner_known, p.disabled_at AS owner_disabled_at \
+             FROM api_keys k JOIN secrets s ON s.kid = k.kid LEFT JOIN principals p ON p.id = k.owner_id \
+             WHERE k.id IN ",
+            count,
+            "",
+        );
+        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+        for id in many::padding(part, count) {
+            query = query.bind(id.clone());
+        }
+        let rows: Vec<HygieneRow> = query.fetch_all(&mut *connection).await?;
+        found.extend(rows);
+    }
+    Ok(found)
+}
+
 /// Key id, network, what was required, uses.
 pub(crate) type UsageRow = (String, String, String, i64);
 

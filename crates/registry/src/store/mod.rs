@@ -6,6 +6,7 @@ pub(crate) mod alerts;
 pub(crate) mod api_keys;
 pub(crate) mod audit;
 pub(crate) mod bulk;
+pub(crate) mod campaigns;
 pub(crate) mod checkpoints;
 pub(crate) mod credits;
 pub(crate) mod deliveries;

@@ -6,11 +6,13 @@ use crate::RegistryError;
 
 /// Rows of one key that go before its own row does, each by key ($1) and number ($2), in an order
 /// in which nothing refers to what is gone.
-pub(crate) const OF_KEY: [&str; 5] = [
+pub(crate) const OF_KEY: [&str; 6] = [
     "DELETE FROM use_rollups WHERE (kid, hour, client_label, network, agent, route, scope, origin) IN \
      (SELECT r.kid, r.hour, r.client_label, r.network, r.agent, r.route, r.scope, r.origin FROM use_rollups r \
      JOIN secrets s ON s.kid = r.kid WHERE s.key_id = $1 LIMIT $2)",
     "DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE key_id = $1 LIMIT $2)",
+    "DELETE FROM hygiene_questions WHERE (campaign_id, key_id) IN \
+     (SELECT campaign_id, key_id FROM hygiene_questions WHERE key_id = $1 LIMIT $2)",
     "DELETE FROM deliveries WHERE id IN (SELECT d.id FROM deliveries d \
      JOIN rotations r ON r.idempotency_key = d.rotation_id WHERE r.key_id = $1 LIMIT $2)",
     "DELETE FROM rotations WHERE idempotency_key IN \

@@ -266,3 +266,35 @@ pub(crate) async fn find_both(
     }
     Ok((by_id, open))
 }
+
+/// Writes which scopes a rotation took from its key: what it had, and what was left.
+pub(crate) async fn keep_scopes(
+    connection: &mut AnyConnection,
+    id: &str,
+    before: &str,
+    after: &str,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE rotations SET scopes_before = $1, scopes_after = $2 WHERE idempotency_key = $3",
+    )
+    .bind(before.to_owned())
+    .bind(after.to_owned())
+    .bind(id.to_owned())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The scopes that a rotation took from its key, as [`keep_scopes`] wrote them.
+pub(crate) async fn scopes_of(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<Option<(String, String)>, RegistryError> {
+    let row: Option<(Option<String>, Option<String>)> = sqlx::query_as(
+        "SELECT scopes_before, scopes_after FROM rotations WHERE idempotency_key = $1",
+    )
+    .bind(id.to_owned())
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.and_then(|(before, after)| before.zip(after)))
+}

@@ -8,6 +8,7 @@ use keywright_domain::api_keys::{ApiKey, ApiKeyState};
 use keywright_registry::{ApiKeyFilter, ApiKeyOrder, ApiKeyQuery, ApiKeySummary};
 use maud::{Markup, html};
 
+use super::questions;
 use super::visitor::{Visitor, or_page, see_other};
 use super::{csrf_field, further, tabs};
 use crate::http::params::FormParams;
@@ -20,7 +21,7 @@ use crate::server::App;
 pub(super) const KEYS_PAGE: &str = "/account/api-keys";
 const KEYS: u32 = 50;
 /// Characters.
-const LONGEST_REASON: usize = 500;
+pub(super) const LONGEST_REASON: usize = 500;
 
 /// The page.
 pub(super) async fn show(State(app): State<App>, visitor: Visitor) -> Response {
@@ -39,9 +40,11 @@ async fn render(app: &App, visitor: &Visitor) -> Result<Response, Problem> {
     };
     let page = app.registry.list_api_keys(&query).await?;
     let revoked = visitor.query.get("done") == Some("revoked");
+    let asked = questions::hint(app, visitor).await?;
     let content = html! {
         h1 { "API keys" }
         (tabs(app, KEYS_PAGE))
+        (asked)
         @if revoked {
             p.notice.ok role="status" {
                 "The key is revoked. This server refuses it from now on, each of its nodes within a second."
@@ -114,7 +117,7 @@ fn state(state: ApiKeyState) -> Markup {
 }
 
 /// The key, if it is the visitor's own: others are not there.
-async fn own(app: &App, visitor: &Visitor, id: &str) -> Result<ApiKey, Problem> {
+pub(super) async fn own(app: &App, visitor: &Visitor, id: &str) -> Result<ApiKey, Problem> {
     let (key, _) = app.registry.find_api_key(id).await?;
     if Manager::owns(visitor.user_id(), &key.owner) {
         Ok(key)

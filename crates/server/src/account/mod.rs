@@ -5,6 +5,7 @@ mod applications;
 mod history;
 mod new_devices;
 mod overview;
+mod questions;
 mod visitor;
 mod ways;
 
@@ -40,6 +41,11 @@ pub(crate) fn routes() -> Router<App> {
         .route(
             "/account/api-keys/{id}/revoke",
             get(api_keys::ask).post(api_keys::revoke),
+        )
+        .route(questions::QUESTIONS_PAGE, get(questions::show))
+        .route(
+            "/account/api-keys/questions/{campaign}/{key}",
+            get(questions::ask).post(questions::answer),
         )
         .route("/account/history", get(history::show))
         .merge(ways::routes())

@@ -5,9 +5,11 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use keywright_domain::base62::random_id;
-use keywright_domain::people::{NewClient, TokenDigest};
+use keywright_domain::people::{Client, NewClient, TokenDigest};
 use keywright_domain::pkce::random_token;
 use keywright_domain::scopes::Scope;
+use keywright_registry::people::ClientSecretRecord;
+use keywright_registry::{Seen, Thing};
 
 use super::description::ClientError;
 use super::views::{
@@ -15,6 +17,7 @@ use super::views::{
     SecretToRotate, TokensEnded,
 };
 use super::{ClientChanges, READ, WRITE};
+use crate::etags::{IfSeen, tag_of, tagged};
 use crate::keys::manager::Manager;
 use crate::once::{Done, Once, done, gone, replayed};
 use crate::problem::Problem;
@@ -123,21 +126,33 @@ pub(crate) async fn add(
 /// One client, with its secrets that work now, without the secrets. Needs `clients:read`.
 #[utoipa::path(
     get, path = "/api/v1/clients/{id}", tag = "clients",
-    params(("id" = String, Path, description = "`client_id`")),
-    responses((status = 200, description = "The client", body = ClientWithSecrets), (status = 404, description = "`client_not_found`"))
+    params(("id" = String, Path, description = "`client_id`"), ("If-None-Match" = Option<String>, Header, description = "ETag that the caller has: 304 if it is so still")),
+    responses((status = 304, description = "As the caller has it"), (status = 200, description = "The client", body = ClientWithSecrets), (status = 404, description = "`client_not_found`"))
 )]
 pub(crate) async fn read(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    seen: IfSeen,
 ) -> Result<Response, Problem> {
     manager.require(READ)?;
     let client = app.registry.find_client(&id).await?;
     let secrets = app.registry.list_client_secrets(&id).await?;
-    Ok(private(&ClientWithSecrets {
-        client: client.as_ref().into(),
+    seen.show(&with_secrets(&client, secrets))
+}
+
+fn with_secrets(client: &Client, secrets: Vec<ClientSecretRecord>) -> ClientWithSecrets {
+    ClientWithSecrets {
+        client: client.into(),
         secrets: secrets.into_iter().map(ClientSecretView::from).collect(),
-    }))
+    }
+}
+
+fn tag(seen: &Seen) -> Option<String> {
+    match seen {
+        Seen::Client(client, secrets) => Some(tag_of(&with_secrets(client, secrets.clone()))),
+        _ => None,
+    }
 }
 
 /// Changes a client; what is left out stays. Needs `clients:write`, and every permission that it may
@@ -145,8 +160,9 @@ pub(crate) async fn read(
 /// secret from now on gets one, shown this once. What it was given stays: `revoke-tokens` ends it.
 #[utoipa::path(
     patch, path = "/api/v1/clients/{id}", tag = "clients", request_body = ClientSaid,
-    params(("id" = String, Path, description = "`client_id`")),
+    params(("id" = String, Path, description = "`client_id`"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still")),
     responses(
+        (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
         (status = 200, description = "Changed", body = ClientMade),
         (status = 400, description = "`invalid_client_metadata`, `invalid_redirect_uri`, `invalid_name`"),
         (status = 403, description = "`insufficient_scope`, `exceeds_own_permissions`"),
@@ -158,6 +174,7 @@ pub(crate) async fn change(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    seen: IfSeen,
     Body(said): Body<ClientSaid>,
 ) -> Result<Response, Problem> {
     manager.require(WRITE)?;
@@ -165,8 +182,8 @@ pub(crate) async fn change(
     require_holds(&manager, &before.settings)?;
     let new = ClientChanges::from(said).apply(before.settings.clone())?;
     require_holds(&manager, &new)?;
-    let client = app
-        .registry
+    let client = seen
+        .registry(&app, Thing::Client(id.clone()), tag)
         .change_client_since(&manager.actor, &id, &new, Some(&before))
         .await?;
     let mut client_secret = None;
@@ -177,11 +194,15 @@ pub(crate) async fn change(
             .await?;
         client_secret = Some(secret.expose().to_owned());
     }
-    Ok(private(&ClientMade {
+    // Of the client as this request left it: what somebody changed since is another state.
+    let secrets = app.registry.list_client_secrets(&id).await?;
+    let tag = tag_of(&with_secrets(&client, secrets));
+    let response = private(&ClientMade {
         client: (&client).into(),
         client_secret,
         secret_was_shown: false,
-    }))
+    });
+    Ok(tagged(response, &tag))
 }
 
 /// Disables a client: it gets nothing more, its refresh families are revoked, and its live access
@@ -313,8 +334,9 @@ pub(crate) async fn revoke_tokens(
 /// disabled. Its id is free again. Needs `clients:write`.
 #[utoipa::path(
     delete, path = "/api/v1/clients/{id}", tag = "clients",
-    params(("id" = String, Path, description = "`client_id`")),
+    params(("id" = String, Path, description = "`client_id`"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still")),
     responses(
+        (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
         (status = 204, description = "Removed"),
         (status = 404, description = "`client_not_found`"),
         (status = 409, description = "`client_built_in`: it came with the server, and can be disabled"),
@@ -324,6 +346,7 @@ pub(crate) async fn remove(
     State(app): State<App>,
     manager: Manager,
     Path(id): Path<String>,
+    seen: IfSeen,
 ) -> Result<StatusCode, Problem> {
     manager.require(WRITE)?;
     if id == BROWSER_CLIENT || id == DESKTOP_CLIENT {
@@ -331,7 +354,8 @@ pub(crate) async fn remove(
         let status = StatusCode::CONFLICT;
         return Err(Problem::new(status, "client_built_in", detail));
     }
-    app.registry.remove_client(&manager.actor, &id).await?;
+    let registry = seen.registry(&app, Thing::Client(id.clone()), tag);
+    registry.remove_client(&manager.actor, &id).await?;
     sessions::catch_up(&app).await?;
     Ok(StatusCode::NO_CONTENT)
 }

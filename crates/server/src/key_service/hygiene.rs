@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use keywright_registry::{HygieneFinding, HygieneItem, HygieneQuery, HygieneRules};
+use keywright_registry::{HygieneFinding, HygieneItem, HygieneQuery, HygieneRules, ScopeProposal};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -47,13 +47,19 @@ pub(crate) struct HygieneView {
     networks: u32,
 }
 
-impl From<HygieneItem> for HygieneView {
-    fn from(item: HygieneItem) -> Self {
-        let proposal = item.proposal.map(|proposal| ProposalView {
+impl From<ScopeProposal> for ProposalView {
+    fn from(proposal: ScopeProposal) -> Self {
+        Self {
             scopes: texts(proposal.scopes.as_slice()),
             dropped: texts(&proposal.dropped),
             unnamed_uses: proposal.unnamed_uses,
-        });
+        }
+    }
+}
+
+impl From<HygieneItem> for HygieneView {
+    fn from(item: HygieneItem) -> Self {
+        let proposal = item.proposal.map(ProposalView::from);
         Self {
             key_id: item.key_id,
             name: item.name,

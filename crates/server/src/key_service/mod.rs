@@ -6,6 +6,7 @@ pub(crate) mod alerts;
 pub(crate) mod audit;
 pub(crate) mod bulk;
 mod bulk_run;
+pub(crate) mod campaigns;
 pub(crate) mod deliveries;
 pub(crate) mod events;
 pub(crate) mod export;
@@ -17,6 +18,7 @@ pub(crate) mod preview;
 pub(crate) mod promotions;
 pub(crate) mod rotations;
 pub(crate) mod schedules;
+pub(crate) mod scope_proposals;
 pub(crate) mod stragglers;
 mod stream;
 
@@ -96,7 +98,29 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/alerts/{id}/seen", post(alerts::seen))
         .route("/api/v1/hygiene", get(hygiene::counts))
         .route("/api/v1/hygiene/{finding}", get(hygiene::list))
+        .route(
+            "/api/v1/hygiene/campaigns",
+            get(campaigns::list).post(campaigns::begin),
+        )
+        .route("/api/v1/hygiene/campaigns/{id}", get(campaigns::read))
+        .route(
+            "/api/v1/hygiene/campaigns/{id}/cancel",
+            post(campaigns::cancel),
+        )
+        .route(
+            "/api/v1/hygiene/campaigns/{id}/questions",
+            get(campaigns::questions),
+        )
+        .route(
+            "/api/v1/hygiene/campaigns/{id}/questions/{key_id}",
+            post(campaigns::answer),
+        )
+        .route("/api/v1/hygiene/questions", get(campaigns::waiting))
         .route("/api/v1/keys/{id}/preview", post(preview::preview))
+        .route(
+            "/api/v1/keys/{id}/scope-proposal",
+            get(scope_proposals::read),
+        )
         .route("/api/v1/export", get(export::export))
         .route(
             "/api/v1/import",

@@ -1,10 +1,12 @@
 //! The key service on a real registry.
 
 mod bulk;
+mod campaigns;
 mod delivery;
 mod etags;
 mod events;
 mod moving;
+mod narrowing;
 mod once;
 mod resources;
 mod table;
@@ -76,4 +78,18 @@ pub(super) async fn narrow(server: &TestServer, root: &mut Program, scopes: &[&s
         browser: server.browser(),
         key: secret_of(&issued),
     }
+}
+
+/// A campaign that asks about a key, which was exposed for it.
+pub(super) async fn asked_about(server: &TestServer, root: &mut Program, key: &str) -> String {
+    let actor = keywright_domain::audit::Actor::person("test");
+    let exposed = server.registry().mark_api_key_exposed(&actor, key, "a log");
+    exposed.await.unwrap();
+    let due_at = server.server.app().now() + 10 * 24 * 60 * 60 * 1000;
+    let asked = serde_json::json!({
+        "name": "n", "findings": ["exposed"], "due_at": due_at, "unanswered": "leave",
+    });
+    let begun = root.post("/api/v1/hygiene/campaigns", asked).await;
+    assert_eq!(begun.status, 201, "{}", begun.text);
+    begun.json()["id"].as_str().unwrap().to_owned()
 }

@@ -5,8 +5,11 @@ use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use keywright_domain::api_keys::format::ROOT_PREFIX;
 use keywright_domain::api_keys::{ApiKey, Kid, OverlapClock, Rotation, RotationRequest};
-use keywright_registry::{IdempotencyKey, RegistryError, RotatedOnce, RotationStep};
+use keywright_registry::{
+    IdempotencyKey, NarrowScopes, RegistryError, RotatedOnce, RotationStep, RotationWish,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use utoipa::ToSchema;
@@ -15,6 +18,7 @@ use super::change::{ReasonBody, key_for};
 use super::issue::body;
 use super::manager::{Manager, peppers};
 use super::views::{ClientSecretBody, IssuedView, KeyView, RotationView, problem};
+use crate::key_service::scope_proposals::USUAL_DAYS;
 use crate::nodes::receipts::{self, ReceiptView, Wait};
 use crate::problem::Problem;
 use crate::server::App;
@@ -35,6 +39,36 @@ pub(crate) struct RotateBody {
     compromised: Option<String>,
     /// A secret that the caller made; we make one otherwise.
     client_secret: Option<ClientSecretBody>,
+    /// Leave the key the scopes alone that it used in `narrow_days`: never more than it has. What cannot
+    /// be judged stays. Taken back with the rotation, unless somebody changed the scopes since.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    narrow_scopes: bool,
+    /// 1 to 365; 90 if it is left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    narrow_days: Option<u32>,
+    /// The same, by the `id` of `GET …/scope-proposal` that somebody looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    scope_proposal: Option<String>,
+}
+
+/// How the key's scopes are narrowed, if at all.
+fn narrow(asked: &RotateBody) -> Result<Option<NarrowScopes>, Problem> {
+    match (
+        asked.narrow_scopes,
+        asked.narrow_days,
+        &asked.scope_proposal,
+    ) {
+        (false, None, None) => Ok(None),
+        (true, days, None) => Ok(Some(NarrowScopes::ToUses {
+            days: days.unwrap_or(USUAL_DAYS),
+        })),
+        (false, None, Some(id)) => Ok(Some(NarrowScopes::Accepted(id.clone()))),
+        _ => {
+            let detail =
+                "scopes are narrowed by narrow_scopes, with narrow_days, or by scope_proposal";
+            Err(Problem::bad_request("invalid_body", detail))
+        }
+    }
 }
 
 /// What a step came to.
@@ -131,7 +165,7 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     responses(
         (status = 201, description = "Rotated", body = IssuedView),
         (status = 200, description = "It was carried out before; its secret is not shown again", body = IssuedView),
-        (status = 409, description = "Somebody else rotated meanwhile, the key was revoked, or the Idempotency-Key was used with another request"),
+        (status = 409, description = "Somebody else rotated meanwhile, the key was revoked, or the Idempotency-Key was used with another request; `proposal_changed`; `uses_without_scope`: accept a proposal by its id"),
     )
 )]
 pub(crate) async fn rotate(
@@ -155,14 +189,19 @@ pub(crate) async fn rotate(
         }),
         None => None,
     };
-    let wish = request(&asked)?;
+    let (wish, narrow) = (request(&asked)?, narrow(&asked)?);
+    let wish = RotationWish {
+        request: &wish,
+        narrow: narrow.as_ref(),
+    };
+    let before = key.scopes;
     let client = asked.client_secret.as_ref().map(|secret| secret.read());
     let client = client.transpose()?;
     let peppers = peppers(&app)?;
     let (actor, client) = (&manager.actor, client.as_ref());
     let rotated =
         app.registry
-            .rotate_api_key_once(actor, &id, &wish, client, once.as_ref(), &peppers);
+            .rotate_api_key_once(actor, &id, wish, client, once.as_ref(), &peppers);
     let (status, key, rotation, plain) = match rotated.await.map_err(problem)? {
         RotatedOnce::Now {
             key,
@@ -176,7 +215,7 @@ pub(crate) async fn rotate(
     let mut view = IssuedView::of(&key, plain.as_ref(), now);
     view.secret_was_shown = status == StatusCode::OK && client.is_none();
     // Only what was taken away with it has a receipt, whatever was asked for.
-    if ended_at_once(&key, &rotation, now) {
+    if ended_at_once(&key, &rotation, now) || !key.scopes.covers_all(&before) {
         view.receipt = receipts::of(&app, key.epoch, wait).await;
     }
     view.rotation_id = Some(rotation.id);
@@ -207,10 +246,11 @@ pub(crate) async fn step(
             return Err(Problem::not_found("step_not_found", detail));
         }
     };
-    key_for(&app, &manager, &id, "keys:write").await?;
+    let key = key_for(&app, &manager, &id, "keys:write").await?;
+    let held = manager.held(key.prefix.as_str() == ROOT_PREFIX);
     let (key, rotation) = app
         .registry
-        .step_rotation(&manager.actor, &id, step)
+        .step_rotation_by(&manager.actor, &id, step, Some(held))
         .await
         .map_err(problem)?;
     Ok(Json(SteppedView::of(&app, &key, rotation, wait).await))

@@ -19,6 +19,7 @@ type Job = (&'static str, i64);
 const PEOPLE: Job = ("prune_people", 10 * MINUTE_MS);
 const USED: Job = ("prune_used", MINUTE_MS);
 const ROTATIONS: Job = ("settle_rotations", MINUTE_MS);
+const CAMPAIGNS: Job = ("hygiene_campaigns", MINUTE_MS);
 const RETENTION: Job = ("retention", 24 * 60 * MINUTE_MS);
 
 /// Starts it, until the server is dropped.
@@ -60,6 +61,9 @@ pub(crate) async fn turn(app: &App) -> Result<(), RegistryError> {
     }
     if registry.claim_job(ROTATIONS.0, ROTATIONS.1).await? {
         registry.settle_rotations().await?;
+    }
+    if registry.claim_job(CAMPAIGNS.0, CAMPAIGNS.1).await? {
+        registry.settle_campaigns(&Actor::keywright()).await?;
     }
     if registry.claim_job(PEOPLE.0, PEOPLE.1).await? {
         for _ in 0..BATCHES {

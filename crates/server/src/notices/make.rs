@@ -11,6 +11,7 @@ use crate::webhooks::events::{self, Event};
 const PARTS: usize = 20;
 const ALERTS: u32 = 100;
 const NOTICES: u32 = 100;
+const QUESTIONS: u32 = 500;
 /// How often it is looked for what becomes due by itself.
 const LOOK_EVERY_MS: i64 = 60_000;
 /// AC-139: in the last hour of an overlap.
@@ -24,6 +25,7 @@ pub(super) async fn all(app: &App) -> Result<(), RegistryError> {
     let webhooks = app.registry.list_webhooks().await?;
     of_audit(app, &webhooks).await?;
     of_alerts(app, &webhooks).await?;
+    of_campaigns(app, &webhooks).await?;
     let now = app.now();
     if State::is_time(&app.notices.looked_at, now, LOOK_EVERY_MS) {
         of_notices(app, &webhooks).await?;
@@ -102,6 +104,24 @@ async fn of_alerts(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError>
             count: alert.count,
         };
         app.registry.enqueue(of, made).await?;
+    }
+    Ok(())
+}
+
+/// Owners are asked by campaigns. Where nobody can be told, the questions are listed all the same.
+async fn of_campaigns(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> {
+    for asked in app.registry.untold_questions(QUESTIONS).await? {
+        let event = events::of_questions(&asked, app.now());
+        let made = messages(app, webhooks, &event).await?;
+        let of = MadeOf::Questions {
+            campaign_id: asked.campaign.id,
+            key_ids: asked.keys.into_iter().map(|(id, _)| id).collect(),
+        };
+        match app.registry.enqueue(of, made).await {
+            // Another node was faster.
+            Ok(_) | Err(RegistryError::Changed) => {}
+            Err(error) => return Err(error),
+        }
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use keywright_registry::outbox::{Channel, MadeOf, NewMessage};
 
 use super::words;
 use crate::server::App;
-use crate::webhooks::events::Event;
+use crate::webhooks::events::{self, Event};
 
 /// What mail is sealed for: invitations have a link that whoever reads it can use.
 pub(crate) const MAIL_PURPOSE: &str = "mail";
@@ -25,8 +25,12 @@ enum Audience {
 
 fn audience(kind: &str) -> Option<Audience> {
     Some(match kind {
-        "key.expiring" | "rotation.due" | "rotation.pending" | "overlap.closing"
-        | "delivery.failed" => Audience::Owner,
+        "key.expiring"
+        | "rotation.due"
+        | "rotation.pending"
+        | "overlap.closing"
+        | "delivery.failed"
+        | events::HYGIENE_ASKED => Audience::Owner,
         "key.exposed" | "key.reported" | "secret.retired_used" | "canary.used" => {
             Audience::OwnerAndAdministrators
         }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::pages::dates::shown;
 use crate::server::App;
 use crate::sessions::user_agent;
-use crate::webhooks::events::Event;
+use crate::webhooks::events::{Event, HYGIENE_ASKED};
 
 /// A mail without an address.
 #[derive(Clone, Serialize, Deserialize)]
@@ -70,6 +70,10 @@ fn advice(kind: &str) -> &'static str {
         "canary.used" => "Find out how it got there: whoever has this key may have more.",
         "delivery.failed" => {
             "The old secret goes on. See why the new one could not be delivered, and deliver it again."
+        }
+        HYGIENE_ASKED => {
+            "Answer for each of them, with “API keys” of your account, or by \
+             POST /api/v1/hygiene/campaigns/{id}/questions/{key_id}."
         }
         "webhook.disabled" => "Mend the receiver, then switch the webhook on again.",
         _ => "",

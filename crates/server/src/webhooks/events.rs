@@ -2,10 +2,16 @@
 
 use keywright_domain::api_keys::{ApiKey, Rotation};
 use keywright_domain::audit::AuditAction;
-use keywright_registry::{Alert, AlertKind, AuditEvent, Notice, NoticeSubject, OverlapWarning};
+use keywright_registry::{
+    Alert, AlertKind, AuditEvent, Notice, NoticeSubject, OverlapWarning, Unanswered,
+    UntoldQuestions,
+};
 use serde_json::{Value, json};
 
 use crate::pages::dates::iso;
+
+/// Keys that a message to a person names.
+const MOST_NAMED: usize = 20;
 
 /// Something that others may be told of.
 #[derive(Clone, Debug)]
@@ -59,11 +65,12 @@ pub(crate) const OF_AUDIT: [(AuditAction, &str); 20] = [
 ];
 
 /// What is told of alerts, notices and overlaps, and by request.
-const OTHERS: [&str; 8] = [
+const OTHERS: [&str; 9] = [
     "secret.retired_used",
     "canary.used",
     "key.expiring",
     "rotation.due",
+    HYGIENE_ASKED,
     "rotation.pending",
     DELIVERY_DUE,
     "overlap.closing",
@@ -72,6 +79,9 @@ const OTHERS: [&str; 8] = [
 
 /// For a program that brings new secrets to where they are needed.
 pub(crate) const DELIVERY_DUE: &str = "delivery.due";
+
+/// An owner is asked to keep or to retire keys.
+pub(crate) const HYGIENE_ASKED: &str = "hygiene.asked";
 
 /// Sent by request.
 pub(crate) const TEST: &str = "webhook.test";
@@ -194,6 +204,45 @@ pub(crate) fn of_notice(notice: &Notice) -> Event {
             "kid": notice.kid,
             "due_at": iso(notice.due_at),
             "urgency": urgency,
+        }),
+    }
+}
+
+/// Questions of a campaign to one owner. `at`: now.
+pub(crate) fn of_questions(asked: &UntoldQuestions, at: i64) -> Event {
+    let campaign = &asked.campaign;
+    let first = asked.keys.first().map(|(id, _)| id.clone());
+    let names = asked.keys.iter().map(|(_, name)| format!("Key: {name}"));
+    let mut lines: Vec<_> = names.take(MOST_NAMED).collect();
+    if asked.keys.len() > MOST_NAMED {
+        lines.push(format!("and {} more", asked.keys.len() - MOST_NAMED));
+    }
+    lines.push(format!("Until: {}", iso(campaign.due_at)));
+    if campaign.unanswered == Unanswered::Disable {
+        lines.push("Keys without an answer are suspended then.".to_owned());
+    }
+    let keys = asked.keys.iter();
+    let keys: Vec<_> = keys
+        .map(|(id, name)| json!({ "id": id, "name": name }))
+        .collect();
+    Event {
+        id: format!("hyg_{}_{}", campaign.id, first.as_deref().unwrap_or("")),
+        kind: HYGIENE_ASKED,
+        at,
+        // All of them have the same owner.
+        key_id: first,
+        summary: format!(
+            "You are asked to keep or to retire {} of your API keys: “{}”",
+            asked.keys.len(),
+            campaign.name
+        ),
+        lines,
+        data: json!({
+            "about": { "kind": "hygiene_campaign", "id": campaign.id, "name": campaign.name },
+            "owner_id": asked.owner_id,
+            "keys": keys,
+            "due_at": iso(campaign.due_at),
+            "unanswered": campaign.unanswered.as_str(),
         }),
     }
 }

@@ -3,6 +3,9 @@
 use axum::http::{Method, StatusCode};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use keywright_domain::api_keys::{KeySettings, NewApiKey, OwnerKind};
+use keywright_domain::audit::Actor;
+use keywright_domain::scopes::ScopeSet;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -212,6 +215,65 @@ async fn ac_155_a_key_moves_and_its_string_works_before_during_and_after() {
     let there = there.again().await;
     let mut to = root(&there).await;
     assert_eq!(verdict(&mut to, &key).await["code"], "valid");
+}
+
+#[tokio::test]
+async fn whom_a_bundle_names_as_the_creator_is_not_believed() {
+    let (here, there) = (TestServer::start().await, TestServer::start().await);
+    let (mut from, mut to) = (root(&here).await, root(&there).await);
+    // Whoever makes a bundle can name anybody: here somebody who is known at the other end.
+    let all = ScopeSet::parse("orders:*").unwrap();
+    let mut ids = Vec::new();
+    for server in [&here, &there] {
+        let (registry, actor) = (server.registry(), Actor::person("test"));
+        let made = registry.create_principal(&actor, "victim", OwnerKind::Service, "Victim", &all);
+        made.await.unwrap();
+    }
+    for _ in 0..2 {
+        let wish = NewApiKey {
+            name: "Named".into(),
+            prefix: "sk_live".into(),
+            scopes: vec!["orders:read".into()],
+            lifetime_ms: Some(90 * 24 * 60 * 60 * 1000),
+            allow_never_expires: false,
+            environment: None,
+            owner: None,
+            creator: Some("victim".into()),
+            not_before: None,
+            settings: KeySettings::default(),
+            management: false,
+        };
+        let (actor, peppers) = (Actor::person("test"), here.server.app().peppers().unwrap());
+        let issued = here.registry().issue_api_key(&actor, &wish, &peppers).await;
+        ids.push(issued.unwrap().key.id);
+    }
+    let creator = async |id: &str| {
+        let (key, _) = there.registry().find_api_key(id).await.unwrap();
+        key.creator
+    };
+    // A program takes it: there is no person whose name it could use, as for keys that it issues.
+    let moved = bundle(&mut from, &mut to, &ids[..1]).await;
+    let named = &moved.bundle["body"]["keys"][0]["creator"];
+    assert_eq!(
+        named, "victim",
+        "the bundle names nobody: the test shows nothing"
+    );
+    let taken = fine(&to.post("/api/v1/promotions", body(&moved, false)).await);
+    assert_eq!(taken["accepted"], json!([ids[0]]), "{taken}");
+    assert_eq!(creator(&ids[0]).await, None);
+    // A person takes it: it is theirs to answer for.
+    let moved = bundle(&mut from, &mut to, &ids[1..]).await;
+    let bob = there.add_user("bob@example.org", &["owner"]).await;
+    let mut browser = there.sign_in_as(&bob).await;
+    let csrf = browser.cookie("csrf_token").unwrap().to_owned();
+    let headers = [
+        ("content-type", "application/json"),
+        ("x-csrf-token", csrf.as_str()),
+    ];
+    let text = body(&moved, false).to_string();
+    let taken = browser.send(Method::POST, "/api/v1/promotions", &headers, text.into());
+    assert_eq!(fine(&taken.await)["accepted"], json!([ids[1]]));
+    assert_eq!(creator(&ids[1]).await, Some(bob.id));
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::moving::{body as promotion, bundle, hash};
 use super::table::TABLE;
-use super::{fine, id_of, refused};
+use super::{asked_about, fine, id_of, refused};
 use crate::keys::tests::{Program, root, wish};
 use crate::test_support::{Answer, Browser, TestServer};
 
@@ -124,6 +124,10 @@ impl World {
         let mut another = promotion(&moved, false);
         another["never_expires"] = json!(true);
         let leaving = id_of(&self.root.issue(wish()).await);
+        let campaign = asked_about(&self.server, &mut self.root, &scheduled).await;
+        let off = asked_about(&self.server, &mut self.root, &leaving).await;
+        let due_at = self.server.server.app().now() + 10 * 86_400_000;
+        let asking = |name: &str| json!({ "name": name, "findings": ["orphaned"], "due_at": due_at, "unanswered": "leave" });
         let line = |key: &str| {
             json!({ "name": "Old", "hash": hash(key), "scopes": ["orders:read"], "expires_at": 1_830_000_000_000_i64 }).to_string()
         };
@@ -199,6 +203,27 @@ impl World {
                 json!({ "operation": "tag", "tag": "a", "ids": [] }),
                 json!({ "operation": "tag", "tag": "b", "ids": [] }),
                 true,
+            ),
+            case(
+                "/api/v1/hygiene/campaigns",
+                "/api/v1/hygiene/campaigns",
+                asking("one"),
+                asking("two"),
+                true,
+            ),
+            case(
+                "/api/v1/hygiene/campaigns/{id}/questions/{key_id}",
+                &format!("/api/v1/hygiene/campaigns/{campaign}/questions/{scheduled}"),
+                json!({ "answer": "retire", "how": "disable" }),
+                json!({ "answer": "retire", "how": "revoke" }),
+                true,
+            ),
+            case(
+                "/api/v1/hygiene/campaigns/{id}/cancel",
+                &format!("/api/v1/hygiene/campaigns/{off}/cancel"),
+                Value::Null,
+                Value::Null,
+                false,
             ),
             case(
                 "/api/v1/import",

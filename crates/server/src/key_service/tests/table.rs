@@ -12,7 +12,7 @@ use keywright_domain::people::OAuthScopes;
 use keywright_registry::people::User;
 use serde_json::{Value, json};
 
-use super::{id_of, narrow, secret_of};
+use super::{asked_about, id_of, narrow, secret_of};
 use crate::keys::tests::{Program, root};
 use crate::sessions::tests::give_access;
 use crate::test_support::{Answer, Browser, TestServer};
@@ -141,6 +141,7 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
         r#"{"revoke":true}"#,
         SEE,
     ),
+    ("GET", "/api/v1/keys/{id}/scope-proposal", "", SEE),
     ("POST", "/api/v1/keys/{id}/end-copy", "{}", CHANGE),
     // Somebody's who is none of the callers; nobody learns whether there is such a person.
     (
@@ -172,6 +173,34 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     ("GET", "/api/v1/hygiene", "", KEYS_READ),
     ("GET", "/api/v1/hygiene/{finding}", "", KEYS_READ),
+    ("GET", "/api/v1/hygiene/campaigns", "", KEYS_READ),
+    (
+        "POST",
+        "/api/v1/hygiene/campaigns",
+        r#"{"name":"n","findings":["idle"],"due_at":1,"unanswered":"leave"}"#,
+        KEYS_WRITE,
+    ),
+    ("GET", "/api/v1/hygiene/campaigns/{id}", "", KEYS_READ),
+    (
+        "GET",
+        "/api/v1/hygiene/campaigns/{id}/questions",
+        "",
+        KEYS_READ,
+    ),
+    // About a key of the third column's.
+    (
+        "POST",
+        "/api/v1/hygiene/campaigns/{id}/questions/{key_id}",
+        r#"{"answer":"retire","how":"disable"}"#,
+        CHANGE,
+    ),
+    (
+        "POST",
+        "/api/v1/hygiene/campaigns/{id}/cancel",
+        "",
+        KEYS_WRITE,
+    ),
+    ("GET", "/api/v1/hygiene/questions", "", LIST),
     // It names people too.
     ("GET", "/api/v1/export", "", WATCH),
     ("POST", "/api/v1/import", "{}", KEYS_WRITE),
@@ -435,6 +464,8 @@ struct World {
     app: String,
     people: [User; 5],
     bulk: String,
+    /// A campaign, and the holder's key that it asks about.
+    asked: (String, String),
     local: String,
     /// Signed in already; for routes that end no session.
     browsers: BTreeMap<usize, Browser>,
@@ -512,10 +543,15 @@ impl World {
             app: String::new(),
             people,
             bulk,
+            asked: (String::new(), String::new()),
             browsers: BTreeMap::new(),
             expired: BTreeMap::new(),
         };
         world.renew().await;
+        let holder = world.people[1].id.clone();
+        let key = world.issue(&holder, &json!({})).await;
+        let campaign = asked_about(&world.server, &mut world.root, &key).await;
+        world.asked = (campaign, key);
         world
     }
 
@@ -674,6 +710,8 @@ async fn routes_without_a_key_answer_each_caller_as_the_table_says() {
         }
         let asked = path
             .replace("/bulk/{id}", &format!("/bulk/{}", world.bulk))
+            .replace("/campaigns/{id}", &format!("/campaigns/{}", world.asked.0))
+            .replace("{key_id}", &world.asked.1)
             .replace("/users/{id}", &format!("/users/{}", victim.id))
             .replace("/owners/{id}", &format!("/owners/{}", victim.id))
             .replace("{environment}", "live")

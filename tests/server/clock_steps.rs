@@ -1,5 +1,5 @@
-//! The wall clock of a running server is put forward and back: what is over is refused at its second, what
-//! was revoked stays revoked, what is done once is done once, and the trail stays whole.
+//! The wall clock of a running server is put forward and back: what was revoked stays revoked, what was used up
+//! stays used up, and the trail stays whole.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -16,7 +16,6 @@ use super::kill::{Answer, Victim};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
-const DAY: i64 = 24 * HOUR;
 /// Longer than any turn of what goes on beside requests.
 const A_TURN: Duration = Duration::from_secs(70);
 
@@ -61,12 +60,6 @@ async fn userinfo(victim: &Victim, access: &str) -> Result<u16> {
     Ok(fine(victim, request.bearer_auth(access)).await?.status)
 }
 
-/// Whether the server says that it can work.
-async fn is_ready(victim: &Victim) -> Result<bool> {
-    let request = victim.client.get(victim.server.at("/readyz"));
-    Ok(victim.send(request).await?.status == 200)
-}
-
 /// The trail, and all that it hangs on.
 async fn is_whole(victim: &Victim) -> Result<()> {
     let verdict = keys::get(victim, "/api/v1/audit/verify").await?;
@@ -96,104 +89,6 @@ async fn walk(victim: &Victim, path: &str, name: &str) -> Result<BTreeSet<String
             None => return Ok(found),
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ac_035_ac_128_ac_143_a_clock_put_forward_ends_at_the_second_and_does_nothing_twice()
--> Result<()> {
-    let victim = start().await?;
-    let clock = victim.server.clock()?;
-    let tokens = family(&victim).await?;
-    let (access, refresh) = (tokens.text("access_token")?, tokens.text("refresh_token")?);
-    let person = Person::signed_in(&victim, PASSWORD).await?;
-    let (scheduled, _) = issued(&victim).await?;
-    let schedule = json!({ "every_ms": DAY * 1000, "mode": "issue_pending" });
-    let path = format!("/api/v1/keys/{scheduled}/schedule");
-    let set = victim.client.put(victim.server.at(&path));
-    let set = set.bearer_auth(&victim.server.root_key).json(&schedule);
-    ensure!(fine(&victim, set).await?.status == 200);
-    let wish = json!({
-        "name": "an hour and a bit", "prefix": "sk_live", "scopes": ["keys:read"],
-        "lifetime_ms": (HOUR + 8) * 1000,
-    });
-    let short = fine(&victim, keys::request(&victim, "/api/v1/keys", &wish)).await?;
-    ensure!(short.status == 201, "{}", short.body);
-    let secret = short.text("secret")?;
-    let expires_at = short.body["key"]["expires_at"]
-        .as_i64()
-        .context("no expiry")?;
-    ensure!(userinfo(&victim, access).await? == 200);
-
-    clock.put(HOUR)?;
-    ensure!(
-        userinfo(&victim, access).await? == 401,
-        "good an hour after its end"
-    );
-    ensure!(
-        person.is_signed_in(&victim).await?,
-        "a session lives for days"
-    );
-    // The key ends at its second, not before and not after.
-    let (mut before, mut after) = (0, 0);
-    while after < 3 {
-        let asked = clock.now_ms()?;
-        let code = verdict(&victim, secret).await?;
-        let answered = clock.now_ms()?;
-        if answered < expires_at {
-            ensure!(
-                code == "valid",
-                "{code} {} ms before its end",
-                expires_at - asked
-            );
-            before += 1;
-        }
-        if asked >= expires_at {
-            ensure!(
-                code == "expired",
-                "{code} {} ms after its end",
-                answered - expires_at
-            );
-            after += 1;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    ensure!(
-        before > 0,
-        "it was over before anybody asked: the test shows nothing"
-    );
-    ensure!(is_ready(&victim).await?);
-
-    // The schedule has its turn once, however often the day comes.
-    let rotations = async || -> Result<usize> {
-        let path = format!("/api/v1/keys/{scheduled}/rotations");
-        let list = keys::get(&victim, &path).await?;
-        Ok(list.body["items"].as_array().context("no items")?.len())
-    };
-    ensure!(rotations().await? == 0, "not due");
-    clock.put(DAY + MINUTE)?;
-    in_a_turn("the schedule", async || Ok(rotations().await? == 1)).await?;
-    let turns = [0, DAY + MINUTE, -DAY, DAY + 2 * MINUTE];
-    for ahead in turns {
-        clock.put(ahead)?;
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        ensure!(rotations().await? == 1, "done twice at {ahead}");
-    }
-    // A whole turn of what carries schedules out.
-    tokio::time::sleep(Duration::from_secs(31)).await;
-    ensure!(rotations().await? == 1, "done twice");
-
-    clock.put(40 * DAY)?;
-    ensure!(!person.is_signed_in(&victim).await?, "a session for ever");
-    ensure!(
-        refresh_with(&victim, refresh).await?.status == 400,
-        "a grant for ever"
-    );
-    let again = Person::signed_in(&victim, PASSWORD).await?;
-    ensure!(again.is_signed_in(&victim).await?);
-    ensure!(family(&victim).await?.status == 200);
-    clock.put(0)?;
-    ensure!(is_ready(&victim).await?);
-    is_whole(&victim).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

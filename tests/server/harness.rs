@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
+use super::clock::WallClock;
 use super::log_scan;
 
 /// The owner of every server.
@@ -30,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) settings: &'static str,
     /// Certificate and key: https.
     pub(crate) tls: Option<(PathBuf, PathBuf)>,
+    /// Its wall clock can be put.
+    pub(crate) own_clock: bool,
 }
 
 impl Default for Options {
@@ -39,6 +42,7 @@ impl Default for Options {
             database: None,
             settings: "",
             tls: None,
+            own_clock: false,
         }
     }
 }
@@ -54,6 +58,7 @@ pub(crate) struct ServerProcess {
     listen: String,
     options: Options,
     folder: TempDir,
+    clock: Option<WallClock>,
     process: Option<Child>,
 }
 
@@ -112,12 +117,18 @@ impl ServerProcess {
         } else {
             "http"
         };
+        let folder = tempfile::tempdir()?;
+        let clock = match options.own_clock {
+            true => Some(WallClock::new(folder.path())?),
+            false => None,
+        };
         Ok(Self {
             issuer: format!("{scheme}://{}:{port}", options.host),
             root_key: String::new(),
             listen: format!("127.0.0.1:{port}"),
             options,
-            folder: tempfile::tempdir()?,
+            folder,
+            clock,
             process: None,
         })
     }
@@ -130,6 +141,11 @@ impl ServerProcess {
     /// From the next start on it serves from this PostgreSQL.
     pub(crate) fn set_database(&mut self, url: String) {
         self.options.database = Some(url);
+    }
+
+    /// The wall clock of the process, where it has one of its own.
+    pub(crate) fn clock(&self) -> Result<&WallClock> {
+        self.clock.as_ref().context("it has this machine's clock")
     }
 
     /// A file beside the data folder.
@@ -224,6 +240,9 @@ impl ServerProcess {
                 .arg(cert)
                 .arg("--tls-key")
                 .arg(key);
+        }
+        if let Some(clock) = &self.clock {
+            command.envs(clock.variables());
         }
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(

@@ -6,8 +6,8 @@ pub(super) mod access;
 mod accounts;
 mod cases;
 mod key_changes;
-mod keys;
-mod person;
+pub(super) mod keys;
+pub(super) mod person;
 
 use std::time::Duration;
 
@@ -47,7 +47,7 @@ impl Answer {
 /// A server that is killed, and how often it was before and after it answered.
 pub(super) struct Victim {
     pub(super) server: ServerProcess,
-    client: reqwest::Client,
+    pub(super) client: reqwest::Client,
     answered: u32,
     lost: u32,
 }
@@ -61,7 +61,7 @@ impl Victim {
         .await
     }
 
-    async fn with(options: Options) -> Result<Self> {
+    pub(super) async fn with(options: Options) -> Result<Self> {
         let client = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())

@@ -1,6 +1,8 @@
 //! The server as a process of its own, met by other people's programs: a certified client, a certified
 //! provider behind it, Chromium, PostgreSQL, signals.
 
+mod clock;
+mod clock_steps;
 mod commands;
 mod delivering;
 mod every_page;

@@ -61,6 +61,7 @@ fn set_up(quick: bool) -> Result<()> {
         Need::Database,
         Need::Gateway,
         Need::Counter,
+        Need::Clock,
     ])?;
     if !quick {
         tools::ensure(&[Need::Drive, Need::Browser, Need::Python])?;

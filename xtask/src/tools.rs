@@ -28,6 +28,8 @@ const GATEWAY: &[&str] = &["nginx-light", "caddy"];
 const COUNTER: &[&str] = &["redis-server"];
 /// To install the program that throws requests at every route of the API.
 const PYTHON: &[&str] = &["python3", "python3-venv"];
+/// Puts the wall clock of a process, and of no other.
+const CLOCK: &[&str] = &["libfaketime"];
 /// To put packages together and look into them.
 const PACK: &[&str] = &["dpkg", "file"];
 /// To count instructions.
@@ -47,6 +49,7 @@ pub(crate) enum Need {
     Database,
     Gateway,
     Counter,
+    Clock,
     Python,
     Pack,
     Count,
@@ -62,6 +65,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
         Need::Database => postgres::PACKAGES,
         Need::Gateway => GATEWAY,
         Need::Counter => COUNTER,
+        Need::Clock => CLOCK,
         Need::Python => PYTHON,
         Need::Pack => PACK,
         Need::Count => COUNT,

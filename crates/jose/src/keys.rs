@@ -1,5 +1,7 @@
 //! Public keys as an issuer publishes them (RFC 7517), and which of them a token can mean.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use keywright_domain::id_token::IdTokenProblem;
 use serde_json::Value;
@@ -8,6 +10,10 @@ use crate::jwk::is_private;
 
 /// So many keys of one document are read.
 const MOST_KEYS: usize = 100;
+/// Shorter RSA keys are not trusted (RFC 7518 §3.3, §3.5), in octets; nobody has longer ones.
+const RSA_OCTETS: std::ops::RangeInclusive<usize> = 2048 / 8..=8192 / 8;
+/// Of a coordinate on P-256 (RFC 7518 §6.2.1.2) and of an Ed25519 key (RFC 8037 §2).
+const POINT_OCTETS: usize = 32;
 
 /// A key that may sign ID tokens, and the algorithms that it may be used with: nothing a token says
 /// adds to them.
@@ -35,16 +41,18 @@ impl VerificationKey {
         if text("use").is_some_and(|usage| usage != "sig") || is_private(jwk) {
             return None;
         }
+        let octets = |name: &str| URL_SAFE_NO_PAD.decode(text(name)?).ok();
+        let is_point = |name: &str| octets(name).is_some_and(|x| x.len() == POINT_OCTETS);
         let (decoding, possible) = match (text("kty")?, text("crv")) {
-            ("RSA", _) => (
+            ("RSA", _) if is_rsa_modulus(&octets("n")?) => (
                 DecodingKey::from_rsa_components(text("n")?, text("e")?).ok()?,
                 vec![Algorithm::RS256, Algorithm::PS256],
             ),
-            ("EC", Some("P-256")) => (
+            ("EC", Some("P-256")) if is_point("x") && is_point("y") => (
                 DecodingKey::from_ec_components(text("x")?, text("y")?).ok()?,
                 vec![Algorithm::ES256],
             ),
-            ("OKP", Some("Ed25519")) => (
+            ("OKP", Some("Ed25519")) if is_point("x") => (
                 DecodingKey::from_ed_components(text("x")?).ok()?,
                 vec![Algorithm::EdDSA],
             ),
@@ -63,6 +71,12 @@ impl VerificationKey {
             algorithms,
         })
     }
+}
+
+/// Whether a number is as long as an RSA key's; zeros before it do not count.
+fn is_rsa_modulus(n: &[u8]) -> bool {
+    let zeros = n.iter().take_while(|octet| **octet == 0).count();
+    RSA_OCTETS.contains(&(n.len() - zeros))
 }
 
 /// The keys of one document; what signs no ID token is left out. None if it is no such document.

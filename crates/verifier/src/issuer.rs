@@ -1,5 +1,6 @@
 //! The issuer: one text, compared byte for byte, and addresses below it that may be asked.
 
+use serde_json::{Map, Value};
 use url::{Host, Url};
 
 use crate::error::SetupError;
@@ -11,9 +12,26 @@ pub(crate) struct Issuer {
     loopback: bool,
 }
 
+/// Addresses of an issuer.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    /// Its keys.
+    pub(crate) jwks_uri: Option<Url>,
+    /// Where it says whether a token is good (RFC 7662).
+    pub(crate) introspection_endpoint: Option<Url>,
+}
+
 impl Issuer {
     /// Takes the text as it is.
     pub(crate) fn parse(text: &str) -> Result<Self, SetupError> {
+        // What an address's parser leaves out of sight would be compared all the same.
+        let foreign = |c: char| c.is_whitespace() || c.is_control() || "?#@\\\"<>".contains(c);
+        let begins = ["https://", "http://"]
+            .iter()
+            .any(|one| text.starts_with(one));
+        if !begins || text.contains(foreign) {
+            return Err(SetupError::Issuer);
+        }
         let url = Url::parse(text).map_err(|_| SetupError::Issuer)?;
         let loopback = is_loopback(&url);
         let plain = url.query().is_none() && url.fragment().is_none() && has_no_user(&url);
@@ -41,6 +59,17 @@ impl Issuer {
     pub(crate) fn discovery_url(&self) -> Option<Url> {
         let base = self.text.strip_suffix('/').unwrap_or(&self.text);
         Url::parse(&format!("{base}/.well-known/openid-configuration")).ok()
+    }
+
+    /// What its metadata say; none if they are of another issuer. An address that may not be asked counts
+    /// as none.
+    pub(crate) fn metadata(&self, document: &Map<String, Value>) -> Option<Metadata> {
+        let text = |name: &str| document.get(name).and_then(Value::as_str);
+        let endpoint = |name: &str| text(name).and_then(|address| self.endpoint(address));
+        (text("issuer") == Some(self.as_str())).then(|| Metadata {
+            jwks_uri: endpoint("jwks_uri"),
+            introspection_endpoint: endpoint("introspection_endpoint"),
+        })
     }
 
     /// An address that the metadata name: https, or http to this machine where the issuer is on it.

@@ -5,15 +5,13 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, DecodingKey};
-use serde_json::{Map, Value};
+use jsonwebtoken::Algorithm;
 use tokio::sync::Mutex;
 
 use crate::clock::Clock;
 use crate::error::TokenError;
 use crate::fetch::NoAnswer;
+use crate::jwk::{VerificationKey, choose, read_keys};
 use crate::metadata::Discovery;
 
 /// Keys this old are fetched again, so that withdrawn ones disappear.
@@ -22,94 +20,6 @@ const FRESH_FOR: Duration = Duration::from_secs(600);
 const PAUSE: Duration = Duration::from_secs(30);
 /// After a fetch that failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(5);
-const MOST_KEYS: usize = 100;
-/// Shorter RSA keys are not trusted (RFC 7518 §3.3).
-const SHORTEST_RSA: usize = 2048 / 8;
-const LONGEST_RSA: usize = 8192 / 8;
-
-/// A key that may sign access tokens.
-#[derive(Clone)]
-pub(crate) struct VerificationKey {
-    key_id: Option<String>,
-    /// What it may be used with; nothing that a token says adds to it.
-    algorithms: Vec<Algorithm>,
-    decoding: DecodingKey,
-}
-
-impl VerificationKey {
-    /// Whether the key may be used with this algorithm.
-    pub(crate) fn allows(&self, algorithm: Algorithm) -> bool {
-        self.algorithms.contains(&algorithm)
-    }
-
-    /// For the check of a signature.
-    pub(crate) fn decoding(&self) -> &DecodingKey {
-        &self.decoding
-    }
-
-    /// Reads a JWK; `None` for what signs no access token: secrets, encryption keys, unknown types.
-    fn from_jwk(jwk: &Value) -> Option<Self> {
-        let text = |name: &str| jwk.get(name).and_then(Value::as_str);
-        if text("use").is_some_and(|usage| usage != "sig") || jwk.get("d").is_some() {
-            return None;
-        }
-        let (decoding, possible) = match (text("kty")?, text("crv")) {
-            ("RSA", _) => {
-                let length = URL_SAFE_NO_PAD.decode(text("n")?).ok()?.len();
-                if !(SHORTEST_RSA..=LONGEST_RSA).contains(&length) {
-                    return None;
-                }
-                let key = DecodingKey::from_rsa_components(text("n")?, text("e")?).ok()?;
-                (key, vec![Algorithm::RS256, Algorithm::PS256])
-            }
-            ("EC", Some("P-256")) => {
-                let key = DecodingKey::from_ec_components(text("x")?, text("y")?).ok()?;
-                (key, vec![Algorithm::ES256])
-            }
-            ("OKP", Some("Ed25519")) => {
-                let key = DecodingKey::from_ed_components(text("x")?).ok()?;
-                (key, vec![Algorithm::EdDSA])
-            }
-            _ => return None,
-        };
-        let algorithms: Vec<Algorithm> = match text("alg") {
-            None => possible,
-            Some(alg) => possible
-                .into_iter()
-                .filter(|one| format!("{one:?}") == alg)
-                .collect(),
-        };
-        (!algorithms.is_empty()).then(|| Self {
-            key_id: text("kid").map(str::to_owned),
-            algorithms,
-            decoding,
-        })
-    }
-}
-
-fn read_keys(document: &Map<String, Value>) -> Option<Vec<VerificationKey>> {
-    let keys = document.get("keys")?.as_array()?;
-    let keys = keys.iter().take(MOST_KEYS);
-    Some(keys.filter_map(VerificationKey::from_jwk).collect())
-}
-
-/// The one key that a token can mean. One that names none must fit exactly one.
-fn choose(
-    keys: &[VerificationKey],
-    key_id: Option<&str>,
-    algorithm: Algorithm,
-) -> Option<VerificationKey> {
-    if key_id.is_some() {
-        let named = || keys.iter().filter(|key| key.key_id.as_deref() == key_id);
-        let fitting = named().find(|key| key.allows(algorithm));
-        return fitting.or_else(|| named().next()).cloned();
-    }
-    let mut fitting = keys.iter().filter(|key| key.allows(algorithm));
-    match (fitting.next(), fitting.next()) {
-        (Some(only), None) => Some(only.clone()),
-        _ => None,
-    }
-}
 
 #[derive(Clone, Default)]
 struct Known {

@@ -7,7 +7,7 @@ use jsonwebtoken::{Algorithm, crypto};
 use serde_json::{Map, Value};
 
 use crate::error::TokenError;
-use crate::jwks::VerificationKey;
+use crate::jwk::VerificationKey;
 use crate::strict_json::read_object;
 
 /// No access token is longer: it has to fit into a header.

@@ -19,6 +19,7 @@ mod fetch;
 mod gate;
 mod introspection;
 mod issuer;
+mod jwk;
 mod jwks;
 mod jws;
 mod metadata;

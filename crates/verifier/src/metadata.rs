@@ -3,20 +3,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::Value;
-use url::Url;
-
 use crate::fetch::{Fetch, NoAnswer};
-use crate::issuer::Issuer;
-
-/// Addresses of an issuer.
-#[derive(Debug)]
-pub(crate) struct Metadata {
-    /// Its keys.
-    pub(crate) jwks_uri: Option<Url>,
-    /// Where it says whether a token is good (RFC 7662).
-    pub(crate) introspection_endpoint: Option<Url>,
-}
+use crate::issuer::{Issuer, Metadata};
 
 /// Metadata, read once and again after [`Discovery::forget`].
 #[derive(Debug)]
@@ -46,15 +34,8 @@ impl Discovery {
             .discovery_url()
             .ok_or("the issuer has no address for its metadata")?;
         let document = self.fetch.get(&url).await?;
-        let text = |name: &str| document.get(name).and_then(Value::as_str);
-        if text("issuer") != Some(self.issuer.as_str()) {
-            return Err("its metadata are of another issuer");
-        }
-        let endpoint = |name: &str| text(name).and_then(|address| self.issuer.endpoint(address));
-        let metadata = Arc::new(Metadata {
-            jwks_uri: endpoint("jwks_uri"),
-            introspection_endpoint: endpoint("introspection_endpoint"),
-        });
+        let metadata = self.issuer.metadata(&document);
+        let metadata = Arc::new(metadata.ok_or("its metadata are of another issuer")?);
         *self.known() = Some(Arc::clone(&metadata));
         Ok(metadata)
     }

@@ -6,7 +6,11 @@ use serde_json::{Value, json};
 
 use super::{Answer, Victim};
 
-pub(super) fn request(victim: &Victim, path: &str, body: &Value) -> reqwest::RequestBuilder {
+pub(in crate::server) fn request(
+    victim: &Victim,
+    path: &str,
+    body: &Value,
+) -> reqwest::RequestBuilder {
     let request = victim.client.post(victim.server.at(path));
     let request = request.bearer_auth(&victim.server.root_key);
     request
@@ -14,7 +18,7 @@ pub(super) fn request(victim: &Victim, path: &str, body: &Value) -> reqwest::Req
         .body(body.to_string())
 }
 
-pub(super) async fn get(victim: &Victim, path: &str) -> Result<Answer> {
+pub(in crate::server) async fn get(victim: &Victim, path: &str) -> Result<Answer> {
     let request = victim.client.get(victim.server.at(path));
     let answer = victim
         .send(request.bearer_auth(&victim.server.root_key))
@@ -24,7 +28,7 @@ pub(super) async fn get(victim: &Victim, path: &str) -> Result<Answer> {
 }
 
 /// What a verification says of a key.
-pub(super) async fn verdict(victim: &Victim, secret: &str) -> Result<String> {
+pub(in crate::server) async fn verdict(victim: &Victim, secret: &str) -> Result<String> {
     let asked = request(victim, "/api/v1/keys/verify", &json!({ "key": secret }));
     let answer = victim.send(asked).await?;
     ensure!(answer.status == 200, "{} {}", answer.status, answer.body);
@@ -35,7 +39,7 @@ fn wish(name: &str) -> Value {
     json!({ "name": name, "prefix": "sk_live", "scopes": ["keys:read"] })
 }
 
-pub(super) async fn issued(victim: &Victim) -> Result<(String, String)> {
+pub(in crate::server) async fn issued(victim: &Victim) -> Result<(String, String)> {
     let name = random_id(&mut rand::rng());
     let answer = victim
         .send(request(victim, "/api/v1/keys", &wish(&name)))

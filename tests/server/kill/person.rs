@@ -8,13 +8,13 @@ use super::{Answer, Victim};
 use crate::server::harness::OWNER;
 
 /// Fields as a form sends them.
-pub(super) fn form(fields: &[(&str, &str)]) -> String {
+pub(in crate::server) fn form(fields: &[(&str, &str)]) -> String {
     let mut form = url::form_urlencoded::Serializer::new(String::new());
     form.extend_pairs(fields).finish()
 }
 
 /// A parameter of an address.
-pub(super) fn parameter(address: &str, name: &str) -> Option<String> {
+pub(in crate::server) fn parameter(address: &str, name: &str) -> Option<String> {
     let url = url::Url::parse(address).ok()?;
     let mut pairs = url.query_pairs();
     pairs
@@ -23,18 +23,22 @@ pub(super) fn parameter(address: &str, name: &str) -> Option<String> {
 }
 
 #[derive(Clone, Default)]
-pub(super) struct Person {
+pub(in crate::server) struct Person {
     cookies: BTreeMap<String, String>,
 }
 
 impl Person {
     /// The owner, signed in.
-    pub(super) async fn signed_in(victim: &Victim, password: &str) -> Result<Self> {
+    pub(in crate::server) async fn signed_in(victim: &Victim, password: &str) -> Result<Self> {
         Self::signed_in_as(victim, OWNER, password).await
     }
 
     /// Somebody who signed in.
-    pub(super) async fn signed_in_as(victim: &Victim, email: &str, password: &str) -> Result<Self> {
+    pub(in crate::server) async fn signed_in_as(
+        victim: &Victim,
+        email: &str,
+        password: &str,
+    ) -> Result<Self> {
         let mut person = Self::default();
         let request = person.fill_in(victim, email, password).await?;
         let answer = victim.send(request).await?;
@@ -49,7 +53,7 @@ impl Person {
     }
 
     /// The form of the sign-in page, filled in by the owner.
-    pub(super) async fn fill_in_sign_in(
+    pub(in crate::server) async fn fill_in_sign_in(
         &mut self,
         victim: &Victim,
         password: &str,
@@ -73,7 +77,7 @@ impl Person {
     }
 
     /// A page of ours, as text.
-    pub(super) async fn page(&mut self, victim: &Victim, path: &str) -> Result<String> {
+    pub(in crate::server) async fn page(&mut self, victim: &Victim, path: &str) -> Result<String> {
         let response = self.get(victim, path).send().await?;
         let lines = response.headers().get_all("set-cookie").iter();
         let lines: Vec<String> = lines
@@ -83,13 +87,13 @@ impl Person {
         Ok(response.text().await?)
     }
 
-    pub(super) fn get(&self, victim: &Victim, path: &str) -> reqwest::RequestBuilder {
+    pub(in crate::server) fn get(&self, victim: &Victim, path: &str) -> reqwest::RequestBuilder {
         let request = victim.client.get(victim.server.at(path));
         request.header("cookie", self.header())
     }
 
     /// A form of ours, with its token.
-    pub(super) fn post(
+    pub(in crate::server) fn post(
         &self,
         victim: &Victim,
         path: &str,
@@ -108,7 +112,7 @@ impl Person {
     }
 
     /// A request of a page of ours to the API.
-    pub(super) fn json(
+    pub(in crate::server) fn json(
         &self,
         victim: &Victim,
         method: reqwest::Method,
@@ -127,14 +131,14 @@ impl Person {
     }
 
     /// Whether the session of this browser is good.
-    pub(super) async fn is_signed_in(&self, victim: &Victim) -> Result<bool> {
+    pub(in crate::server) async fn is_signed_in(&self, victim: &Victim) -> Result<bool> {
         let answer = victim.send(self.get(victim, "/auth/session")).await?;
         ensure!(matches!(answer.status, 200 | 401), "{}", answer.status);
         Ok(answer.status == 200)
     }
 
     /// Takes the cookies of an answer.
-    pub(super) fn keep(&mut self, answer: &Answer) {
+    pub(in crate::server) fn keep(&mut self, answer: &Answer) {
         self.keep_lines(&answer.cookies);
     }
 
@@ -153,12 +157,12 @@ impl Person {
     }
 
     /// Has a cookie that another program obtained.
-    pub(super) fn set(&mut self, name: &str, value: &str) {
+    pub(in crate::server) fn set(&mut self, name: &str, value: &str) {
         self.cookies.insert(name.to_owned(), value.to_owned());
     }
 
     /// All cookies, as they are sent.
-    pub(super) fn header(&self) -> String {
+    pub(in crate::server) fn header(&self) -> String {
         let pairs = self
             .cookies
             .iter()
@@ -168,7 +172,7 @@ impl Person {
 }
 
 /// The value of a hidden field.
-pub(super) fn field(page: &str, name: &str) -> Result<String> {
+pub(in crate::server) fn field(page: &str, name: &str) -> Result<String> {
     let at = page.find(&format!("name=\"{name}\""));
     let rest = at
         .map(|at| &page[at..])

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value};
+use keywright_jose::{MetadataProblem, ProviderMetadata};
 use url::Url;
 
 use super::error::{SignInError, tame};
@@ -78,71 +78,33 @@ async fn fetch(http: &HttpClient, provider: &Provider) -> Result<Metadata, SignI
         status @ (429 | 500..=599) => return Err(SignInError::ProviderUnavailable(status)),
         status => return Err(failed(format!("it answered with status {status}"))),
     }
-    let Ok(Value::Object(document)) = serde_json::from_slice::<Value>(&answer.body) else {
-        return Err(failed(format!("it answered with {}", answer.describe())));
-    };
-    let mut metadata = read(provider, &document)?;
-    metadata.clock_offset_ms = answer.clock_offset_ms;
-    Ok(metadata)
-}
-
-fn read(provider: &Provider, document: &Map<String, Value>) -> Result<Metadata, SignInError> {
-    let text = |name: &str| document.get(name).and_then(Value::as_str);
-    let got = text("issuer").unwrap_or("");
-    if !provider.rule.accepts_metadata(got) {
-        return Err(SignInError::DiscoveryIssuerMismatch {
+    let read = ProviderMetadata::read(
+        &answer.body,
+        &provider.issuer,
+        &provider.rule,
+        check_endpoint,
+    );
+    let metadata = read.map_err(|problem| match problem {
+        MetadataProblem::NoObject => failed(format!("it answered with {}", answer.describe())),
+        MetadataProblem::Issuer(got) => SignInError::DiscoveryIssuerMismatch {
             expected: provider.issuer.to_string(),
-            got: tame(got, 120),
-        });
-    }
-    let endpoint = |name: &'static str| match text(name) {
-        None => Ok(None),
-        Some(address) => read_endpoint(provider, address).map(Some),
-    };
-    let required = |name: &'static str| {
-        endpoint(name)?.ok_or_else(|| SignInError::DiscoveryFailed {
-            issuer: provider.issuer.to_string(),
-            detail: format!("it names no {name}"),
-        })
-    };
+            got: tame(&got, 120),
+        },
+        MetadataProblem::Missing(name) => failed(format!("it names no {name}")),
+        MetadataProblem::Unusable(_) => failed("one of its endpoints is no address".to_owned()),
+        MetadataProblem::Plain(url) => {
+            HttpError::InsecureEndpoint(url.origin().ascii_serialization()).into()
+        }
+        MetadataProblem::Refused(error) => error.into(),
+    })?;
     Ok(Metadata {
-        authorization_endpoint: required("authorization_endpoint")?,
-        token_endpoint: required("token_endpoint")?,
-        jwks_uri: Some(required("jwks_uri")?),
-        userinfo_endpoint: endpoint("userinfo_endpoint")?,
-        revocation_endpoint: endpoint("revocation_endpoint")?,
-        answers_carry_iss: document
-            .get("authorization_response_iss_parameter_supported")
-            .and_then(Value::as_bool)
-            .unwrap_or(false),
-        secret_in_body: only_in_body(document),
-        clock_offset_ms: None,
+        authorization_endpoint: metadata.authorization_endpoint,
+        token_endpoint: metadata.token_endpoint,
+        jwks_uri: Some(metadata.jwks_uri),
+        userinfo_endpoint: metadata.userinfo_endpoint,
+        revocation_endpoint: metadata.revocation_endpoint,
+        answers_carry_iss: metadata.answers_carry_iss,
+        secret_in_body: metadata.secret_in_body,
+        clock_offset_ms: answer.clock_offset_ms,
     })
-}
-
-/// Basic is the default and what every server must know (RFC 6749 §2.3.1).
-fn only_in_body(document: &Map<String, Value>) -> bool {
-    let methods = document
-        .get("token_endpoint_auth_methods_supported")
-        .and_then(Value::as_array);
-    let offers =
-        |name: &str| methods.is_some_and(|methods| methods.iter().any(|method| method == name));
-    offers("client_secret_post") && !offers("client_secret_basic")
-}
-
-/// https; plain http only where the issuer itself is on this machine.
-fn read_endpoint(provider: &Provider, address: &str) -> Result<Url, SignInError> {
-    let unusable = || SignInError::DiscoveryFailed {
-        issuer: provider.issuer.to_string(),
-        detail: "one of its endpoints is no address".to_owned(),
-    };
-    let url = Url::parse(address).map_err(|_| unusable())?;
-    check_endpoint(&url)?;
-    if url.scheme() == "http" && !provider.issuer.is_loopback() {
-        return Err(HttpError::InsecureEndpoint(url.origin().ascii_serialization()).into());
-    }
-    if !url.username().is_empty() || url.password().is_some() || url.fragment().is_some() {
-        return Err(unusable());
-    }
-    Ok(url)
 }

@@ -60,6 +60,10 @@ impl fmt::Display for OAuthScopes {
 /// No access token lives longer than this (ms).
 pub const LONGEST_ACCESS_MS: i64 = 60 * 60 * 1000;
 
+/// How far the clocks of servers that decide together may be apart (ms). A moment that is further ahead than
+/// this was written by a clock that was wrong, or was put back since: how long ago it was cannot be told.
+pub const CLOCKS_APART_MS: i64 = 5_000;
+
 /// How far clocks may differ (ms): an access token is taken for so long after its `exp`.
 pub const ACCESS_LEEWAY_MS: i64 = 30 * 1000;
 
@@ -266,10 +270,11 @@ impl RefreshFacts<'_> {
             .scopes
             .1
             .is_some_and(|asked| !self.scopes.0.contains_all(asked));
+        // A clock that was put back does not give the token before its time again.
+        let is_retry =
+            |at: i64| (-CLOCKS_APART_MS..self.grace_ms).contains(&now.saturating_sub(at));
         match self.rotated_at {
-            Some(at) if !self.successor_is_current || now >= at.saturating_add(self.grace_ms) => {
-                RefreshVerdict::Reuse
-            }
+            Some(at) if !self.successor_is_current || !is_retry(at) => RefreshVerdict::Reuse,
             None if self.idle_expires_at <= now => RefreshVerdict::Refuse(GrantRefusal::Idle),
             _ if too_wide => RefreshVerdict::Refuse(GrantRefusal::Scope),
             Some(_) => RefreshVerdict::Replay,
@@ -308,6 +313,9 @@ mod tests {
         };
         assert_eq!(rotated.judge(109), RefreshVerdict::Replay);
         assert_eq!(rotated.judge(110), RefreshVerdict::Reuse);
+        // Another server rotated it, whose clock is ahead; a clock was put back.
+        assert_eq!(rotated.judge(100 - CLOCKS_APART_MS), RefreshVerdict::Replay);
+        assert_eq!(rotated.judge(99 - CLOCKS_APART_MS), RefreshVerdict::Reuse);
         let older = RefreshFacts {
             successor_is_current: false,
             ..rotated

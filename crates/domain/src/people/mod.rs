@@ -18,8 +18,8 @@ pub use device::{DeviceStatus, PollRule, UserCode};
 pub use digest::{Sealed, TokenDigest};
 pub use error::PeopleError;
 pub use grants::{
-    ACCESS_KEPT_MS, ACCESS_LEEWAY_MS, CodeFacts, GrantRefusal, LONGEST_ACCESS_MS, OAuthScopes,
-    RefreshFacts, RefreshLives, RefreshVerdict, SETTLE_KEYS_MS,
+    ACCESS_KEPT_MS, ACCESS_LEEWAY_MS, CLOCKS_APART_MS, CodeFacts, GrantRefusal, LONGEST_ACCESS_MS,
+    OAuthScopes, RefreshFacts, RefreshLives, RefreshVerdict, SETTLE_KEYS_MS,
 };
 pub use linking::{LinkDecision, LinkFacts, LinkRefusal};
 pub use redirects::{RedirectUri, RedirectUriError};

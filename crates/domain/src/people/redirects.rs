@@ -136,6 +136,15 @@ fn check_private_scheme(scheme: &str, rest: &str) -> Result<(), RedirectUriError
     if rest.is_empty() {
         return Err(RedirectUriError::Malformed);
     }
+    let authority = rest.strip_prefix("//").unwrap_or("");
+    if authority
+        .split(['/', '?'])
+        .next()
+        .unwrap_or("")
+        .contains('@')
+    {
+        return Err(RedirectUriError::UserInfo);
+    }
     Ok(())
 }
 
@@ -159,6 +168,7 @@ mod tests {
             "http://127.0.0.1:1234/callback",
             "http://[::1]/callback",
             "com.example.app:/callback",
+            "com.example.app://callback/@",
         ] {
             assert!(RedirectUri::new(good).is_ok(), "{good}");
         }
@@ -173,6 +183,7 @@ mod tests {
             ("https://app.example.com/\\x", RedirectUriError::Malformed),
             ("https://app.example.com/cb#", RedirectUriError::Fragment),
             ("https://a@app.example.com/cb", RedirectUriError::UserInfo),
+            ("com.example.app://a@cb", RedirectUriError::UserInfo),
             ("https://*.example.com/cb", RedirectUriError::Wildcard),
             ("http://app.example.com/cb", RedirectUriError::Insecure),
             ("http://localhost/cb", RedirectUriError::Insecure),

@@ -7,6 +7,9 @@ use crate::store::people::retention::{Pruned, prune};
 use crate::{LocalRegistry, RegistryError, store};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+/// What is denied stays for so long after the last token that it is about: a clock that was put forward and
+/// back again must not make good again what was revoked.
+const DENIALS_MS: i64 = DAY_MS;
 
 /// How long what is over is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +73,7 @@ impl LocalRegistry {
                     (Pruned::DeviceCodes, codes),
                     (Pruned::PushedRequests, now),
                     (Pruned::Logins, now),
-                    (Pruned::Denials, now),
+                    (Pruned::Denials, now - DENIALS_MS),
                     (Pruned::ClientSecrets, now),
                     // Older than its idle life, a token gives nothing and proves nothing.
                     (Pruned::RefreshTokens, now),

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use cookie::{Cookie, SameSite as CookieSameSite, time::Duration};
 use keywright_domain::SecretText;
 
+pub(crate) use super::cookie_header::Cookies;
 use crate::settings::{SameSite, Settings};
 
 /// Which of our cookies.
@@ -96,33 +97,16 @@ fn header_value(cookie: &Cookie<'_>) -> HeaderValue {
     value
 }
 
-/// The cookies of a request.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Cookies(Vec<(String, SecretText)>);
-
 impl Cookies {
-    /// Reads them. One that comes twice counts as absent: which of the two a neighbour planted cannot
-    /// be told.
+    /// Reads them; a line that is no text has none.
     pub(crate) fn read(headers: &HeaderMap) -> Self {
-        let mut cookies = Vec::new();
-        for value in headers.get_all(header::COOKIE) {
-            let Ok(text) = value.to_str() else { continue };
-            for cookie in Cookie::split_parse(text).flatten() {
-                let value = SecretText::new(cookie.value().to_owned());
-                cookies.push((cookie.name().to_owned(), value));
-            }
-        }
-        Self(cookies)
+        let lines = headers.get_all(header::COOKIE).iter();
+        Self::of(lines.filter_map(|line| line.to_str().ok()))
     }
 
     /// One of ours.
     pub(crate) fn get(&self, settings: &Settings, name: Name) -> Option<&SecretText> {
-        let text = name.text(settings);
-        let mut found = self.0.iter().filter(|(own, _)| *own == text);
-        match (found.next(), found.next()) {
-            (Some((_, value)), None) if !value.expose().is_empty() => Some(value),
-            _ => None,
-        }
+        self.named(&name.text(settings))
     }
 }
 

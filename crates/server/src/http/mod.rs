@@ -1,5 +1,6 @@
 //! What handlers need of HTTP: who asks, cookies, forms, CSRF, headers of every answer.
 
+mod cookie_header;
 pub(crate) mod cookies;
 pub(crate) mod csrf;
 pub(crate) mod failures;

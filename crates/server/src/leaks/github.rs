@@ -1,18 +1,16 @@
 //! `/github/secret-scanning`: GitHub's reports of keys that were pushed to it (secret scanning partner
 //! program). Each is signed over its raw body (ECDSA, P-256, SHA-256) by a key that GitHub publishes.
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use keywright_domain::SecretText;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
+use super::github_form::{BadReport, MOST_TOKENS, is_signed, read_report};
 use super::github_keys::Key;
 use super::report;
 use crate::http::Peer;
@@ -21,24 +19,10 @@ use crate::server::App;
 
 const KEY_ID: &str = "github-public-key-identifier";
 const SIGNATURE: &str = "github-public-key-signature";
-/// Keys in one report.
-const MOST: usize = 1_000;
 /// A body that was seen to is remembered for so long, in the database: by all nodes, over restarts.
 const REMEMBERED_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 /// What it is remembered as.
 pub(super) const SEEN: &str = "GitHub report";
-
-/// One key that was found.
-#[derive(Deserialize)]
-struct Match {
-    token: String,
-    #[serde(rename = "type")]
-    kind: String,
-    #[serde(default)]
-    url: Option<String>,
-    #[serde(default)]
-    source: Option<String>,
-}
 
 /// What we say of it.
 #[derive(Serialize)]
@@ -97,23 +81,22 @@ pub(super) async fn take(
         Key::NotPublished => return Err(unsigned()),
         Key::Unknown(retry_after_s) => return Err(keys_unavailable(retry_after_s)),
     };
-    let signature = STANDARD.decode(signature).map_err(|_| unsigned())?;
-    UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &point)
-        .verify(&body, &signature)
-        .map_err(|_| unsigned())?;
+    if !is_signed(&point, signature, &body) {
+        return Err(unsigned());
+    }
     let digest = hex(&Sha256::digest(&body));
     let registry = &app.registry;
     let was_seen_to = registry.was_used(SEEN, key_id, &digest).await?;
-    let matches: Vec<Match> = serde_json::from_slice(&body).map_err(|_| {
-        Problem::bad_request(
+    let matches = read_report(&body).map_err(|bad| match bad {
+        BadReport::Malformed => Problem::bad_request(
             "invalid_body",
             "the body is a list of tokens with their types",
-        )
+        ),
+        BadReport::TooMany => {
+            let detail = format!("at most {MOST_TOKENS} tokens in one report");
+            Problem::bad_request("too_many_tokens", detail)
+        }
     })?;
-    if matches.len() > MOST {
-        let detail = format!("at most {MOST} tokens in one report");
-        return Err(Problem::bad_request("too_many_tokens", detail));
-    }
     let mut labelled = Vec::with_capacity(matches.len());
     for found in matches {
         let token_hash = hex(&Sha256::digest(found.token.as_bytes()));

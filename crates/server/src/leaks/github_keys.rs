@@ -2,12 +2,10 @@
 
 use std::collections::HashMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use serde::Deserialize;
 use tokio::sync::Mutex;
 use url::Url;
 
+use super::github_form::read_keys;
 use crate::rp::outbound::Outbound;
 
 const KEPT_MS: i64 = 60 * 60 * 1000;
@@ -18,23 +16,6 @@ const AGAIN_MS: i64 = 60 * 1000;
 const KEPT_WHILE_FAILING_MS: i64 = 24 * 60 * 60 * 1000;
 /// After it was asked in vain GitHub is left alone for so long.
 const AFTER_FAILURE_MS: i64 = 15 * 1000;
-const MOST: usize = 50;
-/// What stands before the point in the SPKI of a P-256 key (RFC 5480), as everybody writes it.
-const SPKI: [u8; 26] = [
-    0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a,
-    0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
-];
-
-#[derive(Deserialize)]
-struct Published {
-    public_keys: Vec<PublishedKey>,
-}
-
-#[derive(Deserialize)]
-struct PublishedKey {
-    key_identifier: String,
-    key: String,
-}
 
 #[derive(Debug, Default)]
 struct Known {
@@ -91,23 +72,22 @@ impl Keys {
 impl Known {
     /// None where GitHub has to be asked.
     fn without_asking(&self, key_id: &str, now: i64) -> Option<Key> {
-        let age = self.at.map(|at| now.saturating_sub(at));
+        let is_within = |at: Option<i64>, ms: i64| at.is_some_and(|at| is_within(at, now, ms));
         match self.points.get(key_id) {
-            Some(point) if age.is_some_and(|age| age < KEPT_MS) => {
+            Some(point) if is_within(self.at, KEPT_MS) => {
                 return Some(Key::Point(point.clone()));
             }
-            None if age.is_some_and(|age| age < AGAIN_MS) => return Some(Key::NotPublished),
+            None if is_within(self.at, AGAIN_MS) => return Some(Key::NotPublished),
             _ => {}
         }
-        let failed = self.failed_at.map(|at| now.saturating_sub(at));
-        let is_asked_again = failed.is_none_or(|age| age >= AFTER_FAILURE_MS);
-        (!is_asked_again).then(|| self.while_failing(key_id, now))
+        let failed_lately = is_within(self.failed_at, AFTER_FAILURE_MS);
+        failed_lately.then(|| self.while_failing(key_id, now))
     }
 
     fn while_failing(&self, key_id: &str, now: i64) -> Key {
-        let age = self.at.map(|at| now.saturating_sub(at));
+        let at = self.at;
         match self.points.get(key_id) {
-            Some(point) if age.is_some_and(|age| age < KEPT_WHILE_FAILING_MS) => {
+            Some(point) if at.is_some_and(|at| is_within(at, now, KEPT_WHILE_FAILING_MS)) => {
                 Key::Point(point.clone())
             }
             _ => {
@@ -122,6 +102,11 @@ impl Known {
     }
 }
 
+/// Whether a moment is less than so long ago. One that is ahead is not: a clock was put back since.
+fn is_within(at: i64, now: i64, ms: i64) -> bool {
+    (0..ms).contains(&now.saturating_sub(at))
+}
+
 async fn fetch(http: &Outbound, url: &Url) -> Result<HashMap<String, Vec<u8>>, String> {
     let answer = http
         .get(url, None)
@@ -130,29 +115,7 @@ async fn fetch(http: &Outbound, url: &Url) -> Result<HashMap<String, Vec<u8>>, S
     if answer.status != 200 {
         return Err(format!("it answered {}", answer.status));
     }
-    read(&answer.body).ok_or_else(|| "it gave no list with a key that we can use".to_owned())
-}
-
-/// None if there is no key to be read.
-fn read(body: &[u8]) -> Option<HashMap<String, Vec<u8>>> {
-    let published = serde_json::from_slice::<Published>(body).ok()?;
-    let keys = published.public_keys.into_iter().take(MOST);
-    let points: HashMap<_, _> = keys
-        .filter_map(|one| Some((one.key_identifier, point(&one.key)?)))
-        .collect();
-    (!points.is_empty()).then_some(points)
-}
-
-/// The point in a PEM of a P-256 public key.
-fn point(pem: &str) -> Option<Vec<u8>> {
-    let base64: String = pem
-        .lines()
-        .filter(|line| !line.starts_with("-----"))
-        .map(str::trim)
-        .collect();
-    let der = STANDARD.decode(base64).ok()?;
-    let point = der.strip_prefix(&SPKI)?;
-    (point.len() == 65 && point[0] == 4).then(|| point.to_vec())
+    read_keys(&answer.body).ok_or_else(|| "it gave no list with a key that we can use".to_owned())
 }
 
 #[cfg(test)]
@@ -160,21 +123,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_p256_keys_are_read() {
-        let mut der = SPKI.to_vec();
-        der.push(4);
-        der.extend([7; 64]);
-        let pem = |der: &[u8]| {
-            format!(
-                "-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n",
-                STANDARD.encode(der)
-            )
+    fn a_clock_that_was_put_back_has_github_asked_again() {
+        let known = Known {
+            points: HashMap::from([("a".to_owned(), vec![4; 65])]),
+            at: Some(1_000_000),
+            failed_at: None,
         };
-        assert_eq!(point(&pem(&der)).map(|point| point.len()), Some(65));
-        assert_eq!(point(&pem(&der[..90])), None);
-        der[20] ^= 1;
-        assert_eq!(point(&pem(&der)), None);
-        assert_eq!(point("-----BEGIN PUBLIC KEY-----\n!\n"), None);
-        assert!(read(b"[]").is_none() && read(b"{\"public_keys\":[]}").is_none());
+        let point = Some(Key::Point(vec![4; 65]));
+        assert_eq!(known.without_asking("a", 1_000_000 + KEPT_MS - 1), point);
+        assert_eq!(known.without_asking("a", 1_000_000 + KEPT_MS), None);
+        assert_eq!(known.without_asking("a", 999_999), None);
+        assert_eq!(
+            known.without_asking("b", 1_000_000),
+            Some(Key::NotPublished)
+        );
+        assert_eq!(known.without_asking("b", 999_999), None);
+        // Of keys from the future nobody can say that they are younger than a day.
+        assert_eq!(known.while_failing("a", 999_999), Key::Unknown(15));
     }
 }

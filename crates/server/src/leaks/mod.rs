@@ -3,6 +3,7 @@
 
 mod door;
 mod github;
+mod github_form;
 mod github_keys;
 mod report;
 mod rules;

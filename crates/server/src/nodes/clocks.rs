@@ -1,10 +1,12 @@
 //! Nodes decide by their own clocks: when a key expires, a token begins, an overlap ends. How far a
 //! node's clock may be from the database's, which all share.
 
+use keywright_domain::people::CLOCKS_APART_MS;
+
 /// Further apart than this is said in the log.
 pub(crate) const WARN_MS: i64 = 1000;
 /// Further apart than this, a node is not ready: what it decides by time may be wrong by as much.
-pub(crate) const REFUSE_MS: i64 = 5000;
+pub(crate) const REFUSE_MS: i64 = CLOCKS_APART_MS;
 
 /// What a difference of clocks comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

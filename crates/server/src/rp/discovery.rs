@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use serde_json::{Map, Value};
+use keywright_jose::{MetadataProblem, ProviderMetadata};
 use url::Url;
 
 use super::failure::{Failure, tame};
@@ -104,55 +104,31 @@ async fn fetch(http: &Outbound, provider: &Provider) -> Result<Metadata, Failure
     if answer.status != 200 {
         return Err(unusable(&format!("status {}", answer.status)));
     }
-    let Ok(Value::Object(document)) = serde_json::from_slice::<Value>(&answer.body) else {
-        return Err(unusable("no JSON object"));
-    };
-    let text = |name: &str| document.get(name).and_then(Value::as_str);
-    let got = text("issuer").unwrap_or("");
-    if !provider.rule.accepts_metadata(got) {
-        let detail = format!("{} says it is {}", provider.issuer, tame(got, 120));
-        return Err(Failure::provider("idp_issuer_mismatch", detail));
-    }
-    let endpoint = |name: &str| -> Result<Option<Url>, Failure> {
-        let Some(address) = text(name) else {
-            return Ok(None);
-        };
-        let bad = || unusable(&format!("{name} is no address"));
-        let url = Url::parse(address).map_err(|_| bad())?;
-        http.check(&url)?;
-        // An https issuer has no plain endpoints, not even on this machine.
-        let plain = url.scheme() == "http" && !provider.issuer.is_loopback();
-        let odd =
-            !url.username().is_empty() || url.password().is_some() || url.fragment().is_some();
-        if plain || odd {
-            return Err(bad());
+    let read = ProviderMetadata::read(&answer.body, &provider.issuer, &provider.rule, |url| {
+        http.check(url)
+    });
+    let metadata = read.map_err(|problem| match problem {
+        MetadataProblem::NoObject => unusable("no JSON object"),
+        MetadataProblem::Issuer(got) => {
+            let detail = format!("{} says it is {}", provider.issuer, tame(&got, 120));
+            Failure::provider("idp_issuer_mismatch", detail)
         }
-        Ok(Some(url))
-    };
-    let required =
-        |name: &str| endpoint(name)?.ok_or_else(|| unusable(&format!("{name} is missing")));
+        MetadataProblem::Missing(name) => unusable(&format!("{name} is missing")),
+        MetadataProblem::Unusable(name) => unusable(&format!("{name} is no address")),
+        // An https issuer has no plain endpoints, not even on this machine.
+        MetadataProblem::Plain(_) => unusable("an endpoint does not use https"),
+        MetadataProblem::Refused(error) => error.into(),
+    })?;
     Ok(Metadata {
-        authorization_endpoint: required("authorization_endpoint")?,
-        token_endpoint: required("token_endpoint")?,
-        jwks_uri: Some(required("jwks_uri")?),
-        userinfo_endpoint: endpoint("userinfo_endpoint")?,
-        answers_carry_iss: document
-            .get("authorization_response_iss_parameter_supported")
-            .and_then(Value::as_bool)
-            .unwrap_or(false),
-        token_auth: token_auth(&document),
+        authorization_endpoint: metadata.authorization_endpoint,
+        token_endpoint: metadata.token_endpoint,
+        jwks_uri: Some(metadata.jwks_uri),
+        userinfo_endpoint: metadata.userinfo_endpoint,
+        answers_carry_iss: metadata.answers_carry_iss,
+        token_auth: if metadata.secret_in_body {
+            TokenAuth::ClientSecretPost
+        } else {
+            TokenAuth::ClientSecretBasic
+        },
     })
-}
-
-/// Basic is the default, and what every server must know (RFC 6749 §2.3.1).
-fn token_auth(document: &Map<String, Value>) -> TokenAuth {
-    let methods = document
-        .get("token_endpoint_auth_methods_supported")
-        .and_then(Value::as_array);
-    let offers = |name: &str| methods.is_some_and(|all| all.iter().any(|method| method == name));
-    if offers("client_secret_post") && !offers("client_secret_basic") {
-        TokenAuth::ClientSecretPost
-    } else {
-        TokenAuth::ClientSecretBasic
-    }
 }

@@ -28,6 +28,8 @@ struct Known {
     grants: HashSet<String>,
     /// When the read that brought it began; none before the first.
     since: Option<Instant>,
+    /// What the clock said then, in Unix ms. Denials that were over are not among what is known.
+    read_at: i64,
     /// There is more than memory holds.
     partial: bool,
 }
@@ -40,12 +42,14 @@ pub(super) struct Denials {
 }
 
 impl Denials {
-    /// Whether one of these is denied; none if memory cannot tell.
-    pub(super) fn knows(&self, jti: &str, sid: &str, gid: &str) -> Option<bool> {
-        self.knows_at(jti, sid, gid, Instant::now())
+    /// Whether one of these is denied at `now_ms`; none if memory cannot tell. A clock that was put back
+    /// may make good again what was over when memory was read, and its denial is not known here.
+    pub(super) fn knows(&self, jti: &str, sid: &str, gid: &str, now_ms: i64) -> Option<bool> {
+        self.knows_at([jti, sid, gid], Instant::now(), now_ms)
     }
 
-    fn knows_at(&self, jti: &str, sid: &str, gid: &str, now: Instant) -> Option<bool> {
+    fn knows_at(&self, ids: [&str; 3], now: Instant, now_ms: i64) -> Option<bool> {
+        let [jti, sid, gid] = ids;
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
         if known.tokens.contains(jti) || known.sessions.contains(sid) || known.grants.contains(gid)
         {
@@ -53,12 +57,16 @@ impl Denials {
         }
         let since = known.since?;
         let fresh = now.saturating_duration_since(since) <= TRUSTED_FOR;
-        (fresh && !known.partial).then_some(false)
+        (fresh && !known.partial && now_ms >= known.read_at).then_some(false)
     }
 
     /// Reads everything anew. What was committed before the call is known after it: one read at a
     /// time, and a read that began after the call serves it too.
-    pub(super) async fn refresh(&self, registry: &LocalRegistry) -> Result<(), RegistryError> {
+    pub(super) async fn refresh(
+        &self,
+        registry: &LocalRegistry,
+        now_ms: impl Fn() -> i64,
+    ) -> Result<(), RegistryError> {
         let asked = Instant::now();
         let _reading = self.reading.lock().await;
         let since = self
@@ -69,15 +77,16 @@ impl Denials {
         if since.is_some_and(|since| since > asked) {
             return Ok(());
         }
-        let known = read(registry).await?;
+        let known = read(registry, now_ms).await?;
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(())
     }
 }
 
-async fn read(registry: &LocalRegistry) -> Result<Known, RegistryError> {
+async fn read(registry: &LocalRegistry, now_ms: impl Fn() -> i64) -> Result<Known, RegistryError> {
     let mut known = Known {
         since: Some(Instant::now()),
+        read_at: now_ms(),
         ..Known::default()
     };
     let (mut cursor, mut count) = (None, 0);
@@ -92,6 +101,8 @@ async fn read(registry: &LocalRegistry) -> Result<Known, RegistryError> {
             };
             set.insert(denial.value);
         }
+        // The latest of all pages: what each left out was over by then.
+        known.read_at = known.read_at.max(now_ms());
         cursor = page.next_cursor;
         if cursor.is_none() {
             return Ok(known);
@@ -107,6 +118,8 @@ async fn read(registry: &LocalRegistry) -> Result<Known, RegistryError> {
 mod tests {
     use super::*;
 
+    const READ_AT: i64 = 1_000_000;
+
     fn known(since: Option<Instant>, partial: bool) -> Denials {
         let denials = Denials::default();
         *denials.known.write().unwrap() = Known {
@@ -114,32 +127,38 @@ mod tests {
             sessions: HashSet::from(["s".to_owned()]),
             grants: HashSet::from(["g".to_owned()]),
             since,
+            read_at: READ_AT,
             partial,
         };
         denials
     }
 
     #[test]
+    fn a_clock_that_was_put_back_is_not_answered_from_memory() {
+        let start = Instant::now();
+        let denials = known(Some(start), false);
+        let asked = |now_ms| denials.knows_at(["x", "", ""], start, now_ms);
+        assert_eq!(asked(READ_AT + 1), Some(false));
+        // What was over then may be good again now, and was denied before.
+        assert_eq!(asked(READ_AT - 1), None);
+        assert_eq!(denials.knows_at(["t", "", ""], start, 0), Some(true));
+    }
+
+    #[test]
     fn ac_204_memory_answers_while_it_is_fresh_and_whole() {
         let start = Instant::now();
         let denials = known(Some(start), false);
-        for (jti, sid, gid) in [("t", "", ""), ("x", "s", ""), ("x", "x", "g")] {
-            assert_eq!(denials.knows(jti, sid, gid), Some(true));
+        let knows = |ids: [&str; 3], now: Instant| denials.knows_at(ids, now, READ_AT);
+        for ids in [["t", "", ""], ["x", "s", ""], ["x", "x", "g"]] {
+            assert_eq!(knows(ids, start), Some(true));
         }
         // Kinds are not mixed up.
-        assert_eq!(denials.knows_at("s", "g", "t", start), Some(false));
+        assert_eq!(knows(["s", "g", "t"], start), Some(false));
         let old = start + TRUSTED_FOR + Duration::from_millis(1);
-        assert_eq!(
-            denials.knows_at("x", "", "", start + TRUSTED_FOR),
-            Some(false)
-        );
-        assert_eq!(
-            denials.knows_at("x", "", "", old),
-            None,
-            "too old to say no"
-        );
-        assert_eq!(denials.knows_at("t", "", "", old), Some(true));
-        assert_eq!(known(None, false).knows("x", "", ""), None);
-        assert_eq!(known(Some(start), true).knows("x", "", ""), None);
+        assert_eq!(knows(["x", "", ""], start + TRUSTED_FOR), Some(false));
+        assert_eq!(knows(["x", "", ""], old), None, "too old to say no");
+        assert_eq!(knows(["t", "", ""], old), Some(true));
+        assert_eq!(known(None, false).knows("x", "", "", READ_AT), None);
+        assert_eq!(known(Some(start), true).knows("x", "", "", READ_AT), None);
     }
 }

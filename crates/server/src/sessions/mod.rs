@@ -94,7 +94,11 @@ pub(crate) fn routes() -> Router<App> {
 
 /// Reads what must be known before the first request.
 pub(crate) async fn load(app: &App) -> Result<(), BuildError> {
-    Ok(app.sessions.denials.refresh(&app.registry).await?)
+    Ok(app
+        .sessions
+        .denials
+        .refresh(&app.registry, || app.now())
+        .await?)
 }
 
 /// Starts what goes on beside requests.
@@ -107,7 +111,7 @@ pub(crate) fn start_background_work(app: &App) {
             let _ = tokio::time::timeout(denials::REFRESH_EVERY, heard.changed()).await;
             heard.mark_unchanged();
             let Some(app) = weak.upgrade() else { return };
-            let read = app.sessions.denials.refresh(&app.registry);
+            let read = app.sessions.denials.refresh(&app.registry, || app.now());
             let read = app.registry.while_reachable(read).await;
             if let Err(error) = read.and_then(|read| read) {
                 tracing::warn!(code = error.code(), "denials could not be read");
@@ -126,7 +130,7 @@ pub(crate) fn start_background_work(app: &App) {
 pub(crate) async fn is_denied(app: &App, claims: &AccessClaims) -> Result<bool, Problem> {
     let sid = claims.sid.as_deref().unwrap_or("");
     let gid = claims.gid.as_deref().unwrap_or("");
-    match app.sessions.denials.knows(&claims.jti, sid, gid) {
+    match app.sessions.denials.knows(&claims.jti, sid, gid, app.now()) {
         Some(denied) => Ok(denied),
         None => Ok(app.registry.is_access_denied(&claims.jti, sid, gid).await?),
     }
@@ -227,7 +231,11 @@ pub(crate) async fn active(app: &App, user_id: &str) -> Result<Vec<Session>, Pro
 /// # Errors
 /// [`Problem`] if that cannot be read.
 pub(crate) async fn catch_up(app: &App) -> Result<(), Problem> {
-    Ok(app.sessions.denials.refresh(&app.registry).await?)
+    Ok(app
+        .sessions
+        .denials
+        .refresh(&app.registry, || app.now())
+        .await?)
 }
 
 /// A session began: notices of new devices, and an end to the oldest where there are too many.

@@ -492,6 +492,10 @@ fn issuers_must_be_https_or_on_this_machine() {
         "https://id.example.com#x",
         "ftp://id.example.com",
         "id.example.com",
+        "HTTPS://id.example.com",
+        " https://id.example.com",
+        "https://id.example.com/\n",
+        "http://127.0.0.1\u{0}",
         "",
     ] {
         let refused = Offline::new(bad, AUDIENCE).err();

@@ -4,6 +4,8 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 
+use keywright_domain::people::CLOCKS_APART_MS;
+
 use super::PAGE;
 use crate::browser_session::{ACR_TWO, MaybeSignedIn, SignedIn};
 use crate::http::params::FormParams;
@@ -75,7 +77,8 @@ pub(crate) async fn lately(
     current: &SignedIn,
 ) -> Result<Result<(), Asked<'static>>, Problem> {
     let age = app.now().saturating_sub(current.session.proven_at);
-    let again = age >= LATELY_MS;
+    // A proof of the future is none of lately: a clock was put back since.
+    let again = !(-CLOCKS_APART_MS..LATELY_MS).contains(&age);
     let one_factor = current.session.acr != ACR_TWO;
     let two_factors = one_factor && second_factor::is_set_up(app, &current.user.id).await?;
     if again || two_factors {

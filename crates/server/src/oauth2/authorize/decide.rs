@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use keywright_domain::SecretText;
-use keywright_domain::people::{Client, TokenDigest};
+use keywright_domain::people::{CLOCKS_APART_MS, Client, TokenDigest};
 use keywright_domain::pkce::random_token;
 use keywright_registry::RegistryError;
 use keywright_registry::people::NewCode;
@@ -86,7 +86,10 @@ impl Run<'_> {
     fn wants_proof(&self, signed_in: &SignedIn) -> bool {
         let prompt = self.request.prompt;
         let age = self.app.now() - signed_in.session.authenticated_at;
-        let too_old = |seconds: i64| seconds == 0 || age > seconds.saturating_mul(1000);
+        // Of one from the future nobody can say how old it is: a clock was put back since.
+        let too_old = |seconds: i64| {
+            seconds == 0 || !(-CLOCKS_APART_MS..=seconds.saturating_mul(1000)).contains(&age)
+        };
         prompt.login || prompt.select_account || self.request.max_age.is_some_and(too_old)
     }
 

@@ -16,8 +16,11 @@ use super::kill::{Answer, Victim};
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
 /// Longer than any turn of what goes on beside requests.
 const A_TURN: Duration = Duration::from_secs(70);
+/// Schedules are looked at every half minute.
+const A_LOOK: Duration = Duration::from_secs(35);
 
 async fn start() -> Result<Victim> {
     let victim = Victim::with(Options {
@@ -211,13 +214,14 @@ async fn ac_204_what_was_removed_while_the_clock_was_ahead_is_not_good_again() -
     sqlx::any::install_default_drivers();
     let address = format!("sqlite://{}", database.display());
     let mut connection = AnyConnection::connect(&address).await?;
-    // Something that is over for longer than anything is kept: when it is gone, the removing took place.
-    let marker = "INSERT INTO oauth_denials (kind, subject, expires_at) VALUES ('jti', 'marker', 1)";
-    sqlx::query(marker).execute(&mut connection).await?;
     // Long after its end what is over is removed.
     clock.put(3 * HOUR)?;
+    // Something that is over for longer than anything is kept: when it is gone, the removing took place.
+    let marker =
+        "INSERT INTO denials (kind, value, denied_at, expires_at) VALUES ('jti', 'marker', 1, 1)";
+    sqlx::query(marker).execute(&mut connection).await?;
     let mut is_gone = async || -> Result<bool> {
-        let sql = "SELECT COUNT(*) FROM oauth_denials WHERE subject = 'marker'";
+        let sql = "SELECT COUNT(*) FROM denials WHERE value = 'marker'";
         let left: i64 = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
         Ok(left == 0)
     };
@@ -230,4 +234,106 @@ async fn ac_204_what_was_removed_while_the_clock_was_ahead_is_not_good_again() -
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     is_whole(&victim).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ac_035_ac_128_ac_143_a_clock_put_forward_ends_at_the_second_and_does_nothing_twice()
+-> Result<()> {
+    let victim = start().await?;
+    let clock = victim.server.clock()?;
+    let tokens = family(&victim).await?;
+    let (access, refresh) = (tokens.text("access_token")?, tokens.text("refresh_token")?);
+    let person = Person::signed_in(&victim, PASSWORD).await?;
+    let (scheduled, _) = issued(&victim).await?;
+    let schedule = json!({ "every_ms": 2 * DAY * 1000, "mode": "issue_pending" });
+    let path = format!("/api/v1/keys/{scheduled}/schedule");
+    let set = victim.client.put(victim.server.at(&path));
+    let set = set.bearer_auth(&victim.server.root_key).json(&schedule);
+    ensure!(fine(&victim, set).await?.status == 200);
+    let wish = json!({
+        "name": "a day and a bit", "prefix": "sk_live", "scopes": ["keys:read"],
+        "lifetime_ms": (DAY + MINUTE) * 1000,
+    });
+    let short = fine(&victim, keys::request(&victim, "/api/v1/keys", &wish)).await?;
+    ensure!(short.status == 201, "{}", short.body);
+    let secret = short.text("secret")?;
+    let expires_at = short.body["key"]["secrets"][0]["expires_at"]
+        .as_i64()
+        .context("no expiry")?;
+    ensure!(userinfo(&victim, access).await? == 200);
+
+    clock.put(HOUR)?;
+    ensure!(
+        userinfo(&victim, access).await? == 401,
+        "good an hour after its end"
+    );
+    ensure!(
+        person.is_signed_in(&victim).await?,
+        "a session lives for days"
+    );
+    let left = (expires_at - clock.now_ms()?) / 1000;
+    clock.put(HOUR + left - 5)?;
+    // The key ends at its second, not before and not after.
+    let (mut before, mut after) = (0, 0);
+    while after < 3 {
+        let asked = clock.now_ms()?;
+        let code = verdict(&victim, secret).await?;
+        let answered = clock.now_ms()?;
+        if answered < expires_at {
+            ensure!(
+                code == "valid",
+                "{code} {} ms before its end",
+                expires_at - asked
+            );
+            before += 1;
+        }
+        if asked >= expires_at {
+            ensure!(
+                code == "expired",
+                "{code} {} ms after its end",
+                answered - expires_at
+            );
+            after += 1;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    ensure!(
+        before > 0,
+        "it was over before anybody asked: the test shows nothing"
+    );
+    ensure!(is_ready(&victim).await?);
+
+    // The schedule has its turn once, however often the day comes.
+    let rotations = async || -> Result<usize> {
+        let path = format!("/api/v1/keys/{scheduled}/rotations");
+        let list = keys::get(&victim, &path).await?;
+        Ok(list.body["items"].as_array().context("no items")?.len())
+    };
+    ensure!(rotations().await? == 0, "not due");
+    clock.put(2 * DAY + MINUTE)?;
+    in_a_turn("the schedule", async || Ok(rotations().await? == 1)).await?;
+    for ahead in [-DAY, 2 * DAY + 2 * MINUTE] {
+        clock.put(ahead)?;
+        tokio::time::sleep(A_LOOK).await;
+        ensure!(rotations().await? == 1, "done twice at {ahead}");
+    }
+
+    clock.put(40 * DAY)?;
+    ensure!(!person.is_signed_in(&victim).await?, "a session for ever");
+    ensure!(
+        refresh_with(&victim, refresh).await?.status == 400,
+        "a grant for ever"
+    );
+    let again = Person::signed_in(&victim, PASSWORD).await?;
+    ensure!(again.is_signed_in(&victim).await?);
+    ensure!(family(&victim).await?.status == 200);
+    clock.put(0)?;
+    ensure!(is_ready(&victim).await?);
+    is_whole(&victim).await
+}
+
+/// Whether the server says that it can work.
+async fn is_ready(victim: &Victim) -> Result<bool> {
+    let request = victim.client.get(victim.server.at("/readyz"));
+    Ok(victim.send(request).await?.status == 200)
 }

@@ -22,7 +22,8 @@ fuzz_target!(|data: &[u8]| {
         let all = loose["keys"].as_array().expect("keys");
         assert!(keys.len() <= all.len().min(100));
         let private = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
-        let is_private = |key: &serde_json::Value| private.iter().any(|name| key.get(name).is_some());
+        let is_private =
+            |key: &serde_json::Value| private.iter().any(|name| key.get(name).is_some());
         let public = all.iter().filter(|key| !is_private(key)).count();
         assert!(keys.len() <= public);
     }

@@ -8,7 +8,10 @@ use keywright_domain::api_keys::{
     DAY_MS, KeyDigest, OverlapClock, Pepper, PlainKey, Prefix, RotationState, SecretState,
 };
 use keywright_domain::audit::Actor;
-use keywright_registry::{Clock, LocalRegistry, Peppers, RotationStep, VerifyRequest};
+use keywright_registry::{
+    CampaignFilter, Clock, HygieneFinding, HygieneRules, LocalRegistry, NewCampaign, Peppers,
+    QuestionState, RotationStep, Unanswered, VerifyRequest,
+};
 use sqlx::migrate::Migrator;
 use sqlx::{AnyConnection, Connection};
 
@@ -504,6 +507,8 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
         .await?;
     people::session_by(&fixture, &ada, "own", "pwd").await?;
     people::session_by(&fixture, &ada, "theirs", "fed").await?;
+    let open = fixture.issue("open").await?.key;
+    fixture.rotate(&open.id, DAY_MS).await?;
     fixture.registry.close().await;
     let file = fixture.file();
     back_to_4(&file, &file.with_file_name("four.db")).await?;
@@ -537,6 +542,36 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
         assert_eq!(session.proven_at, proven_at, "{cookie}");
     }
     assert!(opened.use_once("dpop", "k", "p", fixture.now() + 1).await?);
+    // 16: a rotation from before it took no scopes, and gives none back; campaigns begin with nothing.
+    let (key, rotation) = opened
+        .step_rotation(&fixture.actor, &open.id, RotationStep::Cancel)
+        .await?;
+    assert_eq!(
+        (rotation.state, key.scopes),
+        (RotationState::Cancelled, open.scopes)
+    );
+    fixture.set_clock(fixture.now() + 2 * DAY_MS);
+    let new = NewCampaign {
+        name: "Autumn cleaning".into(),
+        filter: CampaignFilter {
+            findings: vec![HygieneFinding::NeverUsed],
+            rules: HygieneRules {
+                idle_days: 1,
+                ..HygieneRules::default()
+            },
+            environment: None,
+        },
+        due_at: fixture.now() + 10 * DAY_MS,
+        unanswered: Unanswered::Leave,
+    };
+    let candidates = opened.campaign_candidates(&new.filter).await?;
+    let campaign = opened
+        .begin_campaign(&fixture.actor, &new, candidates)
+        .await?;
+    let (_, progress) = opened.find_campaign(&campaign.id).await?;
+    assert_eq!(progress.asked, 1);
+    let asked = opened.find_question(&campaign.id, &open.id).await?;
+    assert_eq!(asked.state, QuestionState::Open);
     opened.close().await;
     Ok(())
 }

@@ -37,6 +37,8 @@ mod lists;
 mod lists_model;
 #[path = "lists_plans.rs"]
 mod lists_plans;
+#[path = "narrowing.rs"]
+mod narrowing;
 #[path = "outbox.rs"]
 mod outbox;
 #[path = "people.rs"]

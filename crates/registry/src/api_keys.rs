@@ -449,6 +449,15 @@ pub(crate) fn check_held(
     }
 }
 
+/// Nobody is handed a secret of a management key that may do more than they hold.
+pub(crate) fn check_secret_of(key: &ApiKey, held: &ScopeSet) -> Result<(), RegistryError> {
+    if key.prefix.as_str() == keywright_domain::api_keys::format::ROOT_PREFIX {
+        check_held(Some(held), &key.scopes, &ScopeSet::default())
+    } else {
+        Ok(())
+    }
+}
+
 /// The policy in force for an environment.
 pub(crate) async fn policy_of(
     unit: &mut Unit,

@@ -1,6 +1,6 @@
 //! What a write depends on beside the rules of its use case: the name that the caller gave the request
-//! (`Idempotency-Key`), and the state that the caller saw (`If-Match`, RFC 9110 §13). Both are looked
-//! at in the transaction that writes, so that it holds on several nodes and after a crash.
+//! (`Idempotency-Key`), the state that the caller saw (`If-Match`, RFC 9110 §13), and whether the caller
+//! may have the secret that it hands out. All are looked at in the transaction that writes, so that it holds on several nodes and after a crash.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use keywright_domain::api_keys::PolicyEnvironment;
 use keywright_domain::audit::Actor;
 use keywright_domain::people::{Client, RoleName};
+use keywright_domain::scopes::ScopeSet;
 
+use crate::api_keys::check_secret_of;
 use crate::idempotency::IdempotencyKey;
 use crate::outbox::Webhook;
 use crate::people::{ClientSecretRecord, IdentityProvider, Role, User};
@@ -63,6 +65,7 @@ type Holds = Arc<dyn Fn(Option<&Seen>) -> bool + Send + Sync>;
 pub struct Conditions {
     once: Option<(Actor, IdempotencyKey)>,
     state: Option<(Thing, Holds)>,
+    secret_of: Option<(String, ScopeSet)>,
 }
 
 impl Conditions {
@@ -84,6 +87,17 @@ impl Conditions {
         self
     }
 
+    /// It hands out a secret of this key to somebody who holds no more than `held`. Of a management key
+    /// that may do more than that it fails with [`KeyError::ScopeExceedsCreator`]; its scopes may have
+    /// become more since the caller was let in.
+    ///
+    /// [`KeyError::ScopeExceedsCreator`]: keywright_domain::api_keys::KeyError::ScopeExceedsCreator
+    #[must_use]
+    pub fn secret_of(mut self, key_id: &str, held: &ScopeSet) -> Self {
+        self.secret_of = Some((key_id.to_owned(), held.clone()));
+        self
+    }
+
     /// Before the use case: nothing is written yet.
     pub(crate) async fn before(&self, unit: &mut Unit) -> Result<(), RegistryError> {
         unit.forget_made();
@@ -98,6 +112,12 @@ impl Conditions {
             if !holds(seen.as_ref()) {
                 return Err(RegistryError::Precondition);
             }
+        }
+        // A key that is not there is the use case's to refuse.
+        if let Some((key_id, held)) = &self.secret_of
+            && let Some(key) = unit.key(key_id).await?
+        {
+            check_secret_of(&key, held)?;
         }
         Ok(())
     }
@@ -117,6 +137,7 @@ impl fmt::Debug for Conditions {
         f.debug_struct("Conditions")
             .field("once", &self.once.is_some())
             .field("state", &self.state.as_ref().map(|(thing, _)| thing))
+            .field("secret_of", &self.secret_of)
             .finish()
     }
 }

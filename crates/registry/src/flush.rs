@@ -37,7 +37,11 @@ impl LocalRegistry {
         }
         // A task of its own: what was taken is put back where it cannot be written, whether or not
         // whoever asked still waits.
-        let registry = self.clone();
+        // Not the write that a request's conditions are for.
+        let registry = Self {
+            shared: Arc::clone(&self.shared),
+            conditions: None,
+        };
         let written = tokio::spawn(async move {
             let uses = &registry.shared.uses;
             let input = (Arc::clone(&waiting), Arc::clone(&uses.room));

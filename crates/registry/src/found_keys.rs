@@ -4,6 +4,7 @@ use keywright_domain::api_keys::{DAY_MS, Kid};
 use keywright_domain::audit::{Actor, AuditAction};
 
 use crate::api_keys::{about_key, find};
+use crate::narrowing::GiveBack;
 use crate::rotation::save;
 use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError, store};
@@ -83,12 +84,17 @@ async fn secret(
     }
     let settled = rotation
         .and_then(|mut rotation| key.settle_rotation(&mut rotation, now).then_some(rotation));
-    save(unit, &mut key, &before, None, settled.into_iter().collect()).await?;
-    let details = vec![
+    // Nobody asks for the scopes that come back, and nobody is given a secret: as where time ends it.
+    let ended = settled
+        .as_ref()
+        .map(|rotation| (rotation, GiveBack::Freely));
+    let given_back = save(unit, &mut key, &before, None, ended).await?;
+    let mut details = vec![
         ("kid", kid.to_string()),
         ("reason", seen_in.to_owned()),
         ("secret_revoked", revoked.to_string()),
     ];
+    details.extend(given_back);
     let verb = if revoked {
         "found where no key belongs, and the secret that was found ended"
     } else {

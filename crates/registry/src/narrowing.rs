@@ -2,7 +2,7 @@
 //! the rest away in its own transaction. It never adds one. Whoever takes the rotation back gets the
 //! scopes back too, unless somebody decided about them since.
 
-use keywright_domain::api_keys::{ApiKey, DAY_MS, KeyError};
+use keywright_domain::api_keys::{ApiKey, DAY_MS, KeyError, Rotation, RotationState};
 use keywright_domain::scopes::ScopeSet;
 use sha2::{Digest as _, Sha256};
 
@@ -15,8 +15,9 @@ use crate::{LocalRegistry, RegistryError, store};
 /// How a rotation narrows its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum NarrowScopes {
-    /// To what was used in so many days (1 to 365), if that is certain: a key whose uses named no scope
-    /// is refused, and one that cannot be judged, or has nothing to lose, keeps its scopes.
+    /// To what was used in so many days (1 to 365), if that is certain: a key some or all of whose uses
+    /// named no scope is refused. One that was not used, is too young to be judged, or has nothing to lose
+    /// keeps its scopes.
     ToUses {
         /// So many.
         days: u32,
@@ -94,6 +95,14 @@ pub(crate) async fn narrowed(
     } else {
         let ids = [key.id.clone()];
         let used = store::hygiene::usage(unit.read(), &ids, hour_of(since)).await?;
+        let mut requirements = used.iter().map(|(_, _, requirement, _)| requirement);
+        // Nothing is proposed for such a key; but whoever asks must not believe that it needs all it has.
+        if matches!(narrow, NarrowScopes::ToUses { .. })
+            && !used.is_empty()
+            && requirements.all(String::is_empty)
+        {
+            return Err(RegistryError::UsesUnnamed);
+        }
         right_size(&key.scopes, &used)
     };
     let proposal = match (narrow, proposal) {
@@ -146,20 +155,38 @@ pub(crate) async fn taken_by(
     Ok((key.scopes == after).then_some(before))
 }
 
-/// Gives a key the scopes back that a rotation took from it, since that is taken back. Not if somebody
-/// changed them meanwhile, nor what a key may not have any more. Returns whether it did.
+/// What becomes of scopes that a rotation took, where it ends without its new secret.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum GiveBack<'a> {
+    /// They come back: nobody asks for it. Time is over, or a secret was found.
+    Freely,
+    /// No more than this, what whoever asks holds (none for no bound); more is refused.
+    OrRefuse(Option<&'a ScopeSet>),
+    /// The same for what must not be refused, as the end of a secret: then they stay away.
+    OrLeave(Option<&'a ScopeSet>),
+}
+
+/// Gives a key the scopes back that a rotation took from it, if that ended without its new secret. Not if
+/// somebody changed them meanwhile, nor what a key may not have any more. Returns what to write down.
 ///
 /// # Errors
-/// [`KeyError::ScopeExceedsCreator`] for more than `held`, what whoever asks holds; none for no bound.
+/// [`KeyError::ScopeExceedsCreator`], by [`GiveBack::OrRefuse`].
 pub(crate) async fn give_back(
     unit: &mut Unit,
     key: &mut ApiKey,
-    rotation_id: &str,
-    held: Option<&ScopeSet>,
-) -> Result<bool, RegistryError> {
-    let Some(before) = taken_by(unit, key, rotation_id).await? else {
-        return Ok(false);
+    rotation: &Rotation,
+    how: GiveBack<'_>,
+) -> Result<Vec<(&'static str, String)>, RegistryError> {
+    if !matches!(
+        rotation.state,
+        RotationState::Cancelled | RotationState::RolledBack
+    ) {
+        return Ok(Vec::new());
+    }
+    let Some(before) = taken_by(unit, key, &rotation.id).await? else {
+        return Ok(Vec::new());
     };
+    let left = vec![("scopes_not_given_back", before.to_string())];
     match check(unit, key, &before).await {
         Ok(()) => {}
         Err(error) if error.is_of_the_database() => return Err(error),
@@ -169,10 +196,28 @@ pub(crate) async fn give_back(
                 key = key.id,
                 "scopes that a rotation took do not come back"
             );
-            return Ok(false);
+            return Ok(left);
         }
     }
-    check_held(held, &before, &key.scopes)?;
+    match how {
+        GiveBack::Freely => {}
+        GiveBack::OrRefuse(held) => check_held(held, &before, &key.scopes)?,
+        GiveBack::OrLeave(held) if check_held(held, &before, &key.scopes).is_err() => {
+            return Ok(left);
+        }
+        GiveBack::OrLeave(_) => {}
+    }
     key.scopes = before;
-    Ok(true)
+    Ok(vec![("scopes", key.scopes.to_string())])
+}
+
+/// Whether whoever holds this may take a rotation back, with the scopes that it took.
+pub(crate) async fn may_give_back(
+    unit: &mut Unit,
+    key: &ApiKey,
+    rotation_id: &str,
+    held: Option<&ScopeSet>,
+) -> Result<bool, RegistryError> {
+    let taken = taken_by(unit, key, rotation_id).await?;
+    Ok(taken.is_none_or(|before| check_held(held, &before, &key.scopes).is_ok()))
 }

@@ -10,6 +10,7 @@ use crate::api_keys::{
     ClientSecret, Issued, NewSecret, about_key, find, policy_of, secret_details,
 };
 use crate::idempotency::RotationWish;
+use crate::narrowing::GiveBack;
 use crate::peppers::Peppers;
 use crate::store::api_keys::Extent;
 use crate::store::secrets::SecretInsert;
@@ -190,14 +191,33 @@ impl LocalRegistry {
         kid: &Kid,
         reason: &str,
     ) -> Result<ApiKey, RegistryError> {
+        self.revoke_secret_by(actor, key_id, kid, reason, None)
+            .await
+    }
+
+    /// The same by somebody who holds no more than `held`. The end of a pending secret ends its rotation;
+    /// scopes that this took from the key do not come back then, if they are more. The trail says so.
+    ///
+    /// # Errors
+    /// As [`Self::revoke_secret`].
+    pub async fn revoke_secret_by(
+        &self,
+        actor: &Actor,
+        key_id: &str,
+        kid: &Kid,
+        reason: &str,
+        held: Option<&ScopeSet>,
+    ) -> Result<ApiKey, RegistryError> {
         let input = (
             actor.clone(),
             key_id.to_owned(),
             kid.clone(),
             reason.to_owned(),
+            held.cloned(),
         );
-        self.write(input, |unit, (actor, key_id, kid, reason)| {
-            Box::pin(revoke_secret(unit, actor, key_id, kid, reason))
+        self.write(input, |unit, (actor, key_id, kid, reason, held)| {
+            let held = held.as_ref();
+            Box::pin(revoke_secret(unit, actor, (key_id, kid), reason, held))
         })
         .await
     }
@@ -345,7 +365,9 @@ pub(crate) async fn reissue(
     key.check_is_kept_here()?;
     let before = key.secrets.clone();
     key.reissue(&mut rotation, new.kid.clone(), &new.last_four, now)?;
-    save(unit, &mut key, &before, Some(new), vec![rotation.clone()]).await?;
+    // It goes on: nothing comes back.
+    let goes_on = Some((&rotation, GiveBack::OrLeave(None)));
+    save(unit, &mut key, &before, Some(new), goes_on).await?;
     let details = secret_details(&key.secrets[key.secrets.len() - 1]);
     unit.audit(
         actor,
@@ -399,28 +421,11 @@ async fn take_step(
             (AuditAction::RotationFinished, "left by its old secret")
         }
     };
-    let details = taken_back(unit, &mut key, &rotation, held).await?;
-    save(unit, &mut key, &before, None, vec![rotation.clone()]).await?;
+    let mut details = rotation_details(&rotation);
+    let ended = Some((&rotation, GiveBack::OrRefuse(held)));
+    details.extend(save(unit, &mut key, &before, None, ended).await?);
     unit.audit(actor, about_key(action, &key, verb, details));
     Ok((key, rotation))
-}
-
-/// What is written down of a rotation; with the scopes that the key gets back, where it was taken back.
-async fn taken_back(
-    unit: &mut Unit,
-    key: &mut ApiKey,
-    rotation: &Rotation,
-    held: Option<&ScopeSet>,
-) -> Result<Vec<(&'static str, String)>, RegistryError> {
-    let mut details = rotation_details(rotation);
-    let is_back = matches!(
-        rotation.state,
-        RotationState::Cancelled | RotationState::RolledBack
-    );
-    if is_back && narrowing::give_back(unit, key, &rotation.id, held).await? {
-        details.push(("scopes", key.scopes.to_string()));
-    }
-    Ok(details)
 }
 
 async fn settle(unit: &mut Unit, key_id: &str) -> Result<bool, RegistryError> {
@@ -433,8 +438,9 @@ async fn settle(unit: &mut Unit, key_id: &str) -> Result<bool, RegistryError> {
     if !key.settle_rotation(&mut rotation, now) {
         return Ok(false);
     }
-    let details = taken_back(unit, &mut key, &rotation, None).await?;
-    save(unit, &mut key, &before, None, vec![rotation.clone()]).await?;
+    let mut details = rotation_details(&rotation);
+    let ended = Some((&rotation, GiveBack::Freely));
+    details.extend(save(unit, &mut key, &before, None, ended).await?);
     let (action, verb) = match rotation.state {
         RotationState::Cancelled => (
             AuditAction::RotationCancelled,
@@ -449,9 +455,9 @@ async fn settle(unit: &mut Unit, key_id: &str) -> Result<bool, RegistryError> {
 async fn revoke_secret(
     unit: &mut Unit,
     actor: &Actor,
-    key_id: &str,
-    kid: &Kid,
+    (key_id, kid): (&str, &Kid),
     reason: &str,
+    held: Option<&ScopeSet>,
 ) -> Result<ApiKey, RegistryError> {
     let now = unit.now();
     let mut key = find(unit, key_id).await?;
@@ -463,14 +469,14 @@ async fn revoke_secret(
     }
     let settled = rotation
         .and_then(|mut rotation| key.settle_rotation(&mut rotation, now).then_some(rotation));
-    if let Some(rotation) = &settled {
-        taken_back(unit, &mut key, rotation, None).await?;
-    }
-    save(unit, &mut key, &before, None, settled.into_iter().collect()).await?;
-    let details = vec![
+    let ended = settled
+        .as_ref()
+        .map(|rotation| (rotation, GiveBack::OrLeave(held)));
+    let mut details = vec![
         ("kid", kid.to_string()),
         ("reason", reason.trim().to_owned()),
     ];
+    details.extend(save(unit, &mut key, &before, None, ended).await?);
     unit.audit(
         actor,
         about_key(
@@ -493,7 +499,8 @@ pub(crate) async fn first_use(unit: &mut Unit, kid: &str, at: i64) -> Result<boo
     if let Some(mut rotation) = rotation.filter(|rotation| rotation.new.as_str() == kid) {
         let before = key.secrets.clone();
         if key.activate(&mut rotation, at) {
-            save(unit, &mut key, &before, None, vec![rotation]).await?;
+            let goes_on = Some((&rotation, GiveBack::OrLeave(None)));
+            save(unit, &mut key, &before, None, goes_on).await?;
         }
     }
     let event = crate::store::audit::NewEvent {
@@ -529,7 +536,7 @@ pub(crate) async fn only_use(unit: &mut Unit, kid: &str, at: i64) -> Result<bool
     let mut key = find(unit, &key_id).await?;
     let before = key.secrets.clone();
     key.end_one_time(now);
-    save(unit, &mut key, &before, None, Vec::new()).await?;
+    save(unit, &mut key, &before, None, None).await?;
     if let Some(mut rotation) = store::rotations::find_open(unit.read(), &key_id).await? {
         rotation.supersede(now);
         store::rotations::update(unit.write(), &rotation).await?;
@@ -557,18 +564,30 @@ pub(crate) async fn rewrite_mac(
     Ok(())
 }
 
-/// Writes the key, its new secret, those of the others that changed, and rotations.
+/// Writes the key, its new secret, those of the others that changed, and its rotation. Whoever ends one
+/// comes through here and says what becomes of scopes that it took, so that none is forgotten. Returns
+/// what is written down of that.
+///
+/// # Errors
+/// [`KeyError::ScopeExceedsCreator`], by [`GiveBack::OrRefuse`].
 pub(crate) async fn save(
     unit: &mut Unit,
     key: &mut ApiKey,
     before: &[Secret],
     new: Option<&NewSecret>,
-    rotations: Vec<Rotation>,
-) -> Result<(), RegistryError> {
-    save_of(unit, (key, Extent::Whole), before, new, rotations).await
+    rotation: Option<(&Rotation, GiveBack<'_>)>,
+) -> Result<Vec<(&'static str, String)>, RegistryError> {
+    let details = match rotation {
+        Some((rotation, how)) => narrowing::give_back(unit, key, rotation, how).await?,
+        None => Vec::new(),
+    };
+    let rotations = rotation.map(|(rotation, _)| rotation.clone());
+    let rotations = rotations.into_iter().collect();
+    save_of(unit, (key, Extent::Whole), before, new, rotations).await?;
+    Ok(details)
 }
 
-/// The same, with so much of the key.
+/// Writes so much of the key, its new secret, those of the others that changed, and rotations.
 async fn save_of(
     unit: &mut Unit,
     (key, extent): (&mut ApiKey, Extent),

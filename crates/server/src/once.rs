@@ -111,11 +111,21 @@ impl Name {
     pub(crate) fn registry(&self, app: &App, actor: &Actor) -> LocalRegistry {
         match &self.0 {
             None => app.registry.clone(),
-            Some(key) => {
-                let once = Conditions::default().once(actor, key.clone());
-                app.registry.under(once)
-            }
+            Some(_) => self.registry_under(app, actor, Conditions::default()),
         }
+    }
+
+    /// The same, if these conditions hold too.
+    pub(crate) fn registry_under(
+        &self,
+        app: &App,
+        actor: &Actor,
+        conditions: Conditions,
+    ) -> LocalRegistry {
+        app.registry.under(match &self.0 {
+            None => conditions,
+            Some(key) => conditions.once(actor, key.clone()),
+        })
     }
 
     /// Carries out what takes several writes, each of which may come twice, and answers with what

@@ -4,9 +4,11 @@
 use keywright_domain::api_keys::Rotation;
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::base62::random_id;
+use keywright_domain::scopes::ScopeSet;
 
 use super::notices::short;
 use crate::api_keys::{about_key, find};
+use crate::narrowing::{self, GiveBack};
 use crate::people::page::{self, Page, Position};
 use crate::rotation::save;
 use crate::uses::{AlertKind, PendingAlert};
@@ -32,8 +34,8 @@ pub enum DeliveryOutcome {
 pub enum AfterFailure {
     /// The new secret waits for another attempt; the old one lives on until the new one is used.
     Hold,
-    /// The rotation is taken back, if its new secret reached nobody and the old one works. Held
-    /// otherwise.
+    /// The rotation is taken back, if its new secret reached nobody, the old one works, and the caller
+    /// may give the key back what the rotation took from it. Held otherwise.
     Cancel,
 }
 
@@ -69,6 +71,23 @@ impl LocalRegistry {
         target: &str,
         outcome: &DeliveryOutcome,
     ) -> Result<(Delivery, Rotation), RegistryError> {
+        self.record_delivery_by(actor, rotation_id, target, outcome, None)
+            .await
+    }
+
+    /// The same by somebody who holds no more than `held`: a rotation that took more from its key is held,
+    /// not taken back.
+    ///
+    /// # Errors
+    /// As [`Self::record_delivery`].
+    pub async fn record_delivery_by(
+        &self,
+        actor: &Actor,
+        rotation_id: &str,
+        target: &str,
+        outcome: &DeliveryOutcome,
+        held: Option<&ScopeSet>,
+    ) -> Result<(Delivery, Rotation), RegistryError> {
         let delivery = Delivery {
             id: random_id(&mut rand::rng()),
             rotation_id: rotation_id.to_owned(),
@@ -85,9 +104,9 @@ impl LocalRegistry {
             DeliveryOutcome::Delivered => None,
             DeliveryOutcome::Failed { then, .. } => Some(*then),
         };
-        let input = (actor.clone(), delivery, then);
-        self.write(input, |unit, (actor, delivery, then)| {
-            Box::pin(record(unit, actor, delivery, *then))
+        let input = (actor.clone(), delivery, then, held.cloned());
+        self.write(input, |unit, (actor, delivery, then, held)| {
+            Box::pin(record(unit, actor, delivery, *then, held.as_ref()))
         })
         .await
     }
@@ -131,6 +150,7 @@ async fn record(
     actor: &Actor,
     told: &Delivery,
     then: Option<AfterFailure>,
+    held: Option<&ScopeSet>,
 ) -> Result<(Delivery, Rotation), RegistryError> {
     let now = unit.now();
     let mut rotation = store::rotations::find(unit.read(), &told.rotation_id)
@@ -159,16 +179,20 @@ async fn record(
     };
     let arrived = store::deliveries::has_arrived(unit.read(), &rotation.id, &delivery.kid).await?;
     let before = key.secrets.clone();
-    let cancel = then == AfterFailure::Cancel && !arrived && key.old_secret_works(&rotation, now);
+    let cancel = then == AfterFailure::Cancel
+        && !arrived
+        && key.old_secret_works(&rotation, now)
+        && narrowing::may_give_back(unit, &key, &rotation.id, held).await?;
     if cancel
         && key
             .cancel_rotation(&mut rotation, actor.as_str(), now)
             .is_ok()
     {
-        save(unit, &mut key, &before, None, vec![rotation.clone()]).await?;
+        let ended = Some((&rotation, GiveBack::OrRefuse(held)));
+        details.extend(save(unit, &mut key, &before, None, ended).await?);
         details.push(("then", "cancelled".to_owned()));
     } else if key.hold_rotation(&mut rotation, now) {
-        save(unit, &mut key, &before, None, Vec::new()).await?;
+        save(unit, &mut key, &before, None, None).await?;
         store::deliveries::update_clock(unit.write(), &rotation.id, &rotation.clock.to_text())
             .await?;
         details.push(("then", "held".to_owned()));

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use keywright_domain::api_keys::{ApiKey, RotationRequest, Tags};
 use keywright_registry::{
-    ApiKeyChange, BulkFailure, BulkProgress, BulkState, ClientSecret, RegistryError,
+    ApiKeyChange, BulkFailure, BulkProgress, BulkState, ClientSecret, Conditions, RegistryError,
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -136,7 +136,6 @@ async fn one(app: &App, order: &Order, id: &str) -> Result<i64, Problem> {
             secrets,
             overlap_ms,
         } => {
-            order.manager.check_secret_of(&key)?;
             let secret = secrets.get(id).ok_or_else(|| {
                 Problem::bad_request("invalid_client_secret", "there is no secret for this key")
             })?;
@@ -148,6 +147,8 @@ async fn one(app: &App, order: &Order, id: &str) -> Result<i64, Problem> {
             // One operation rotates a key once, also if it is begun again with the same secrets.
             let rotation_id = format!("bulk-{}", secret.kid);
             let peppers = peppers(app)?;
+            let conditions = order.manager.secret_of(&key, Conditions::default());
+            let registry = registry.under(conditions);
             let rotated =
                 registry.rotate_api_key_to(actor, id, &wish, &rotation_id, secret, &peppers);
             rotated.await.map(|(key, _)| key)

@@ -6,7 +6,8 @@ use axum::extract::{FromRequest, Path, Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use keywright_domain::api_keys::RotationState;
-use keywright_registry::{AfterFailure, Delivery, DeliveryOutcome};
+use keywright_domain::api_keys::format::ROOT_PREFIX;
+use keywright_registry::{AfterFailure, Conditions, Delivery, DeliveryOutcome};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -155,7 +156,7 @@ pub(crate) async fn report(
     once: Once<Result<Json<DeliveryBody>, JsonRejection>>,
 ) -> Result<Response, Problem> {
     let told = body(once.body)?;
-    key_for(&app, &manager, &id, "keys:write").await?;
+    let key = key_for(&app, &manager, &id, "keys:write").await?;
     check(&app, &id, &rotation_id).await?;
     let then = match told.then.as_deref() {
         None | Some("hold") => AfterFailure::Hold,
@@ -174,7 +175,9 @@ pub(crate) async fn report(
         }
     };
     let registry = once.name.registry(&app, &manager.actor);
-    let recorded = registry.record_delivery(&manager.actor, &rotation_id, &told.target, &outcome);
+    let held = Some(manager.held(key.prefix.as_str() == ROOT_PREFIX));
+    let (actor, target) = (&manager.actor, &told.target);
+    let recorded = registry.record_delivery_by(actor, &rotation_id, target, &outcome, held);
     let ((delivery, rotation), is_new) = match done(recorded.await).map_err(problem)? {
         Done::Now(now) => (now, true),
         Done::Before(id) => (app.registry.find_delivery(&id).await.map_err(gone)?, false),
@@ -210,12 +213,12 @@ pub(crate) async fn reissue(
     Once { name, body }: Once<ReissueBody>,
 ) -> Result<Response, Problem> {
     let key = key_for(&app, &manager, &id, "keys:write").await?;
-    manager.check_secret_of(&key)?;
     check(&app, &id, &rotation_id).await?;
     let client = body.client_secret.as_ref().map(ClientSecretBody::read);
     let client = client.transpose()?;
     let peppers = peppers(&app)?;
-    let (registry, actor) = (name.registry(&app, &manager.actor), &manager.actor);
+    let (actor, conditions) = (&manager.actor, Conditions::default());
+    let registry = name.registry_under(&app, actor, manager.secret_of(&key, conditions));
     let made = match &client {
         Some(secret) => registry
             .reissue_secret_to(actor, &rotation_id, secret, &peppers)

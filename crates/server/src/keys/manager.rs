@@ -12,7 +12,7 @@ use keywright_domain::audit::Actor;
 use keywright_domain::people::{OAuthScopes, PeopleError, SessionState};
 use keywright_domain::scopes::{Scope, ScopeSet};
 use keywright_registry::{
-    Caller as KeyCaller, Peppers, RegistryError, Verification, VerifyRequest,
+    Caller as KeyCaller, Conditions, Peppers, RegistryError, Verification, VerifyRequest,
 };
 
 use super::bearer::{self, Presented};
@@ -212,19 +212,15 @@ impl Manager {
         }
     }
 
-    /// Refuses to hand out a secret of a management key that may do more than the caller. What the
-    /// scopes of other keys open is not this registry's, and `keys:write` says that it gives them out.
-    ///
-    /// # Errors
-    /// 403 `scope_exceeds_creator`.
-    pub(crate) fn check_secret_of(&self, key: &ApiKey) -> Result<(), Problem> {
-        if key.prefix.as_str() != ROOT_PREFIX {
-            return Ok(());
-        }
-        let mut scopes = key.scopes.as_slice().iter();
-        match scopes.find(|scope| !self.permissions.covers(scope)) {
-            Some(scope) => Err(exceeds(scope.as_str())),
-            None => Ok(()),
+    /// What handing out a secret of a key depends on: of a management key that may do more than the caller
+    /// it is refused (403 `scope_exceeds_creator`), in the transaction that hands it out, since its scopes
+    /// may come back meanwhile. What the scopes of other keys open is not this registry's, and
+    /// `keys:write` says that it gives them out.
+    pub(crate) fn secret_of(&self, key: &ApiKey, conditions: Conditions) -> Conditions {
+        if key.prefix.as_str() == ROOT_PREFIX {
+            conditions.secret_of(&key.id, &self.permissions)
+        } else {
+            conditions
         }
     }
 

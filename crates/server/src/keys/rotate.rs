@@ -8,7 +8,8 @@ use axum::response::{IntoResponse, Response};
 use keywright_domain::api_keys::format::ROOT_PREFIX;
 use keywright_domain::api_keys::{ApiKey, Kid, OverlapClock, Rotation, RotationRequest};
 use keywright_registry::{
-    IdempotencyKey, NarrowScopes, RegistryError, RotatedOnce, RotationStep, RotationWish,
+    Conditions, IdempotencyKey, NarrowScopes, RegistryError, RotatedOnce, RotationStep,
+    RotationWish,
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -181,7 +182,6 @@ pub(crate) async fn rotate(
         given => body(given)?,
     };
     let key = key_for(&app, &manager, &id, "keys:write").await?;
-    manager.check_secret_of(&key)?;
     let once = match idempotency_key(&headers)? {
         Some(name) => Some(IdempotencyKey {
             name,
@@ -194,14 +194,15 @@ pub(crate) async fn rotate(
         request: &wish,
         narrow: narrow.as_ref(),
     };
+    let registry = app
+        .registry
+        .under(manager.secret_of(&key, Conditions::default()));
     let before = key.scopes;
     let client = asked.client_secret.as_ref().map(|secret| secret.read());
     let client = client.transpose()?;
     let peppers = peppers(&app)?;
     let (actor, client) = (&manager.actor, client.as_ref());
-    let rotated =
-        app.registry
-            .rotate_api_key_once(actor, &id, wish, client, once.as_ref(), &peppers);
+    let rotated = registry.rotate_api_key_once(actor, &id, wish, client, once.as_ref(), &peppers);
     let (status, key, rotation, plain) = match rotated.await.map_err(problem)? {
         RotatedOnce::Now {
             key,
@@ -270,12 +271,13 @@ pub(crate) async fn revoke_secret(
     wait: Wait,
     super::change::Reason(reason): super::change::Reason,
 ) -> Result<Response, Problem> {
-    key_for(&app, &manager, &id, "keys:write").await?;
+    let key = key_for(&app, &manager, &id, "keys:write").await?;
     let kid = Kid::new(&kid)
         .map_err(|_| Problem::not_found("unknown_kid", "this key has no such secret"))?;
+    let held = manager.held(key.prefix.as_str() == ROOT_PREFIX);
     let key = app
         .registry
-        .revoke_secret(&manager.actor, &id, &kid, &reason)
+        .revoke_secret_by(&manager.actor, &id, &kid, &reason, Some(held))
         .await
         .map_err(problem)?;
     Ok(receipts::ended(&app, &key, wait).await)

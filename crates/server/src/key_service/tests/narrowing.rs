@@ -259,3 +259,163 @@ async fn a_management_keys_scopes_do_not_come_back_in_the_hand_of_somebody_with_
         "scope_exceeds_creator",
     );
 }
+
+async fn trail(server: &TestServer, action: &str) -> Vec<Vec<(String, String)>> {
+    let query = keywright_registry::AuditQuery {
+        limit: 100,
+        ..Default::default()
+    };
+    let trail = server.registry().list_audit_events(query).await.unwrap();
+    let of = trail.items.into_iter().filter(|one| one.action == action);
+    // Newest first.
+    of.map(|one| one.details).collect()
+}
+
+fn says(details: &[(String, String)], name: &str) -> Option<String> {
+    let mut found = details.iter().filter(|(named, _)| named == name);
+    found.next().map(|(_, value)| value.clone())
+}
+
+#[tokio::test]
+async fn a_delivery_that_failed_gives_the_scopes_back_if_its_reporter_may() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let (id, old) = over_scoped(&server, &mut root).await;
+    let mut helper = narrow(&server, &mut root, &["keys:write", "keys:read"]).await;
+    let both = json!(["orders:read", "orders:write"]);
+    let path = format!("/api/v1/keys/{id}/rotations");
+    let body = json!({ "narrow_scopes": true, "narrow_days": 30 });
+    let rotation = fine(&root.post(&path, body).await)["rotation_id"].clone();
+    let rotation = rotation.as_str().unwrap();
+    let told = format!("{path}/{rotation}/deliveries");
+    let failed = json!({ "target": "vault", "delivered": false, "error": "x", "then": "cancel" });
+    // Held: the scopes are not the helper's to give, and must not be lost.
+    let held = fine(&helper.post(&told, failed.clone()).await);
+    assert_eq!(held["rotation"]["state"], "pending", "{held}");
+    assert_eq!(scopes(&mut root, &id).await, json!(["orders:read"]));
+    let cancelled = fine(&root.post(&told, failed).await);
+    assert_eq!(cancelled["rotation"]["state"], "cancelled", "{cancelled}");
+    assert_eq!(scopes(&mut root, &id).await, both);
+    assert_eq!(used(&mut root, &old, "orders:write").await["code"], "valid");
+    let trail = trail(&server, "api_key.delivery_failed").await;
+    let told = |at: usize, name: &str| says(&trail[at], name);
+    assert_eq!(
+        told(0, "scopes").as_deref(),
+        Some("orders:read orders:write")
+    );
+    assert_eq!(told(0, "then").as_deref(), Some("cancelled"));
+    assert_eq!(told(1, "scopes"), None);
+    assert_ne!(told(1, "then").as_deref(), Some("cancelled"));
+}
+
+#[tokio::test]
+async fn the_end_of_a_pending_secret_gives_the_scopes_back_to_who_holds_them() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let (id, old) = over_scoped(&server, &mut root).await;
+    let mut helper = narrow(&server, &mut root, &["keys:write", "keys:read"]).await;
+    let both = json!(["orders:read", "orders:write"]);
+    let (own, path) = (
+        format!("/api/v1/keys/{id}"),
+        format!("/api/v1/keys/{id}/rotations"),
+    );
+    let body = json!({ "narrow_scopes": true, "narrow_days": 30 });
+    for by_root in [false, true] {
+        let rotated = fine(&root.post(&path, body.clone()).await);
+        let new = secret_of(&rotated);
+        let kid = keywright_domain::api_keys::PresentedKey::parse(&new).unwrap();
+        let revoke = format!("{own}/secrets/{}/revoke", kid.kid());
+        let caller = if by_root { &mut root } else { &mut helper };
+        // It is never refused: a secret that others know ends.
+        fine(&caller.post(&revoke, json!({ "reason": "leaked" })).await);
+        assert_eq!(
+            used(&mut root, &new, "orders:read").await["code"],
+            "revoked"
+        );
+        let (now, named) = match by_root {
+            true => (both.clone(), "scopes"),
+            false => (json!(["orders:read"]), "scopes_not_given_back"),
+        };
+        assert_eq!(scopes(&mut root, &id).await, now);
+        let newest = trail(&server, "api_key.secret_revoked")
+            .await
+            .swap_remove(0);
+        assert_eq!(
+            says(&newest, named).as_deref(),
+            Some("orders:read orders:write"),
+            "{newest:?}"
+        );
+        let patch = json!({ "scopes": both });
+        fine(&root.send(Method::PATCH, &own, patch).await);
+    }
+    // Found where no key belongs: nobody asks for the scopes, as where time is over.
+    let rotated = fine(&root.post(&path, body).await);
+    let new = secret_of(&rotated);
+    let kind = [("content-type", "application/json")];
+    let found = axum::body::Body::from(json!({ "key": new }).to_string());
+    server
+        .browser()
+        .send(Method::POST, "/found-key", &kind, found)
+        .await;
+    for _ in 0..200 {
+        if scopes(&mut root, &id).await == both {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    assert_eq!(scopes(&mut root, &id).await, both);
+    assert_eq!(
+        used(&mut root, &new, "orders:read").await["code"],
+        "revoked"
+    );
+    assert_eq!(used(&mut root, &old, "orders:write").await["code"], "valid");
+    let newest = trail(&server, "api_key.exposed").await.swap_remove(0);
+    assert_eq!(
+        says(&newest, "scopes").as_deref(),
+        Some("orders:read orders:write"),
+        "{newest:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_key_whose_uses_all_named_no_scope_is_refused() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let wish =
+        json!({ "name": "Orders", "prefix": "sk_live", "scopes": ["orders:read", "orders:write"] });
+    let issued = root.issue(wish).await;
+    server.pass(31 * DAY_MS);
+    assert_eq!(
+        used(&mut root, &secret_of(&issued), "").await["code"],
+        "valid"
+    );
+    let path = format!("/api/v1/keys/{}/rotations", id_of(&issued));
+    let body = json!({ "narrow_scopes": true, "narrow_days": 30 });
+    refused(&root.post(&path, body).await, 409, "uses_without_scope");
+}
+
+/// Each way to a secret of a management key is looked at in the transaction that hands it out.
+#[tokio::test]
+async fn no_way_leads_to_a_secret_of_a_management_key_that_may_do_more() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let wish = json!({ "name": "Boss", "prefix": "kw_root", "scopes": ["keys:read", "keys:write", "policies:write"] });
+    let scope = json!({ "name": "policies:write" });
+    fine(&root.send(Method::PUT, "/api/v1/scopes", scope).await);
+    let id = id_of(&root.issue(wish).await);
+    let mut helper = narrow(&server, &mut root, &["keys:read", "keys:write"]).await;
+    let path = format!("/api/v1/keys/{id}/rotations");
+    let name = [("idempotency-key", "their-secret")];
+    let rotated = fine(&root.post(&path, json!({})).await);
+    let anew = format!(
+        "{path}/{}/reissue",
+        rotated["rotation_id"].as_str().unwrap()
+    );
+    for path in [&path, &anew] {
+        for headers in [&name[..], &[]] {
+            let answer = helper.send_with(Method::POST, path, json!({}), headers);
+            refused(&answer.await, 403, "scope_exceeds_creator");
+        }
+    }
+    fine(&root.post(&anew, json!({})).await);
+}

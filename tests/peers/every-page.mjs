@@ -88,6 +88,32 @@ async function linksOf(invited, forgetful) {
   return { invitation, reset };
 }
 
+// A campaign that asks a person about two keys of theirs, one with a name as long as names get.
+async function campaign() {
+  const page = await (await browser.newContext()).newPage();
+  await signIn(page, input.person);
+  const me = await page.evaluate(async () => (await (await fetch('/api/v1/users')).json()).items[0].id);
+  const post = async (path, body, method = 'POST') => {
+    const response = await fetch(at(path), {
+      method, body: JSON.stringify(body),
+      headers: { 'content-type': 'application/json', authorization: `Bearer ${input.root}` },
+    });
+    assert.ok(response.ok, `${path}: ${await response.clone().text()}`);
+    return response.json();
+  };
+  await post('/api/v1/scopes', { name: 'orders:read', low_risk: true }, 'PUT');
+  for (const name of ['Orders', 'The-yearly-close-of-the-accounts-'.repeat(3)]) {
+    await post('/api/v1/keys', {
+      name, prefix: 'sk_live', scopes: ['orders:read'], owner: { kind: 'person', id: me }, never_expires: true,
+    });
+  }
+  const begun = await post('/api/v1/hygiene/campaigns', {
+    name: 'Cleaning up before the winter: '.repeat(3).trim(), findings: ['never_expires'],
+    due_at: Date.now() + 10 * 86_400_000, unanswered: 'disable',
+  });
+  assert.equal(begun.asked, 2, JSON.stringify(begun));
+}
+
 async function device() {
   const response = await fetch(at('/oauth2/device_authorization'), {
     method: 'POST',
@@ -225,6 +251,36 @@ const scenarios = {
     await page.waitForURL(at('/account'));
     await page.goto(at('/account/history'));
     await look('history-with-failures', 200);
+  },
+
+  // What hygiene campaigns ask, and the answer to one of two questions.
+  async questions() {
+    const { page, look } = await visitor();
+    await signIn(page, input.person);
+    await page.goto(at('/account/api-keys/questions'));
+    assert.ok((await page.locator('main').textContent()).includes('Nobody asks about your API keys.'));
+    await campaign();
+    await page.goto(at('/account/api-keys'));
+    await look('keys-that-are-asked-about', 200);
+    await page.getByRole('link', { name: 'answer', exact: true }).click();
+    await page.waitForURL(at('/account/api-keys/questions'));
+    await look('questions', 200);
+    await page.getByRole('link', { name: /^Answer for The-yearly/ }).click();
+    await look('question', 200);
+    const fill = async (why) => {
+      await page.getByLabel('What becomes of it').selectOption({ label: 'Keep it, and ask again after 90 days' });
+      await page.getByLabel('Why').fill(why);
+      await press(page, 'Answer');
+    };
+    await fill('');
+    await look('question-without-a-reason', 400);
+    assert.equal(await page.getByLabel('What becomes of it').inputValue(), 'keep_90');
+    await fill('the yearly close');
+    await page.waitForURL(at('/account/api-keys/questions?done=answered'));
+    await look('questions-answered', 200);
+    const rows = await page.locator('ul.rows li').allTextContents();
+    assert.equal(rows.length, 2);
+    assert.deepEqual(rows.map((row) => row.includes('Kept') && row.includes('the yearly close')).sort(), [false, true]);
   },
 
   // Devices, and the end of everything.

@@ -3,11 +3,14 @@
 
 use anyhow::{Context as _, Result, ensure};
 use keywright_domain::api_keys::DAY_MS;
-use keywright_registry::outbox::MadeOf;
+use keywright_registry::outbox::{Channel, MadeOf, NewMessage};
 use keywright_registry::{
     Answer, Campaign, CampaignFilter, HygieneFinding, HygieneRules, LocalRegistry, NewCampaign,
-    QuestionQuery, QuestionState, RegistryError, RetentionPolicy, Unanswered,
+    QuestionQuery, QuestionState, RegistryError, RetentionPolicy, Told, Unanswered,
 };
+
+use keywright_server::settings::Settings;
+use keywright_server::{Server, ServerSecrets};
 
 use super::Fixture;
 
@@ -36,6 +39,27 @@ async fn begin(fixture: &Fixture, unanswered: Unanswered) -> Result<Campaign> {
         .await?)
 }
 
+/// Tells owners what they are asked, or finds that nobody can be told.
+async fn tell(fixture: &Fixture, can_be_told: bool) -> Result<()> {
+    let registry = &fixture.registry;
+    for asked in registry.untold_questions(500).await? {
+        let message = NewMessage {
+            event_id: format!("{} {}", asked.campaign.id, fixture.now()),
+            event_type: "hygiene.asked".into(),
+            channel: Channel::Mail,
+            target: "owner@example.org".into(),
+            body: b"{}".to_vec(),
+        };
+        let messages = can_be_told.then_some(message).into_iter().collect();
+        let of = MadeOf::Questions {
+            campaign_id: asked.campaign.id,
+            key_ids: asked.keys.into_iter().map(|(id, _)| id).collect(),
+        };
+        ensure!(registry.enqueue(of, messages).await?);
+    }
+    Ok(())
+}
+
 async fn count(fixture: &Fixture, action: &str) -> Result<usize> {
     let actions = fixture.actions().await?;
     Ok(actions.iter().filter(|one| *one == action).count())
@@ -55,6 +79,7 @@ async fn nodes_that_settle_at_the_same_moment_do_so_once() -> Result<()> {
     }
     fixture.set_clock(fixture.now() + 2 * DAY_MS);
     let campaign = begin(&fixture, Unanswered::Disable).await?;
+    tell(&fixture, true).await?;
     let (_, progress) = fixture.registry.find_campaign(&campaign.id).await?;
     ensure!(progress.asked == 60, "{progress:?}");
     let retire = Answer::Retire {
@@ -147,6 +172,7 @@ async fn a_use_clears_a_key_and_what_is_over_is_forgotten_with_it() -> Result<()
     let (used, silent) = (fixture.issue("Used").await?, fixture.issue("Silent").await?);
     fixture.set_clock(fixture.now() + 2 * DAY_MS);
     let campaign = begin(&fixture, Unanswered::Disable).await?;
+    tell(&fixture, true).await?;
     fixture.set_clock(campaign.due_at - 1);
     ensure!(fixture.code(&used).await? == "valid");
     fixture.set_clock(campaign.due_at);
@@ -176,5 +202,135 @@ async fn a_use_clears_a_key_and_what_is_over_is_forgotten_with_it() -> Result<()
     begin(&fixture, Unanswered::Leave).await?;
     let gone = registry.find_campaign(&campaign.id).await;
     ensure!(matches!(gone, Err(RegistryError::CampaignNotFound)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn nobodys_key_is_suspended_before_they_had_a_days_notice() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let mut keys = Vec::new();
+    // Those that wait do not hide those behind them.
+    for _ in 0..60 {
+        keys.push(fixture.issue("Unused").await?);
+    }
+    keys.sort_by(|one, two| one.key.id.cmp(&two.key.id));
+    let (silent, kept) = (&keys[0], &keys[59]);
+    fixture.set_clock(fixture.now() + 2 * DAY_MS);
+    let campaign = begin(&fixture, Unanswered::Disable).await?;
+    let (actor, registry) = (&fixture.actor, &fixture.registry);
+    let keep = Answer::Keep {
+        until: campaign.due_at + 60 * DAY_MS,
+        reason: "the yearly close".into(),
+    };
+    let (id, kept_id) = (&campaign.id, &kept.key.id);
+    registry.answer_question(actor, id, kept_id, &keep).await?;
+    // The server slept from the beginning to the due date, and woke.
+    fixture.set_clock(campaign.due_at + DAY_MS);
+    ensure!(registry.settle_campaigns(actor).await? == 0);
+    ensure!(state(registry, &campaign, &silent.key.id).await? == QuestionState::Open);
+    // Looked at, and not verified: a use would clear it.
+    let (key, _) = registry.find_api_key(&silent.key.id).await?;
+    ensure!(key.disabled_at.is_none());
+    // What was decided is done, and can be decided no more: nobody would do it.
+    let settled = registry.find_question(id, kept_id).await?;
+    ensure!(settled.settled_at.is_some() && settled.told == Told::NotYet);
+    let retire = Answer::Retire {
+        revoke: true,
+        at_once: false,
+        reason: String::new(),
+    };
+    let late = registry.answer_question(actor, id, kept_id, &retire).await;
+    ensure!(
+        matches!(late, Err(RegistryError::QuestionSettled)),
+        "{late:?}"
+    );
+    ensure!(state(registry, &campaign, kept_id).await? == QuestionState::Keep);
+    // They are told now, and have their day.
+    tell(&fixture, true).await?;
+    let told_at = fixture.now();
+    ensure!(campaign.answers_until(told_at) == told_at + DAY_MS);
+    for at in [told_at, told_at + DAY_MS - 1] {
+        fixture.set_clock(at);
+        ensure!(registry.settle_campaigns(actor).await? == 0);
+    }
+    ensure!(state(registry, &campaign, &silent.key.id).await? == QuestionState::Open);
+    // In that day they can answer.
+    let answered = &keys[1].key.id;
+    registry
+        .answer_question(actor, id, answered, &retire)
+        .await?;
+    fixture.set_clock(told_at + DAY_MS);
+    ensure!(registry.settle_campaigns(actor).await? == 1);
+    let (closed, progress) = registry.find_campaign(id).await?;
+    ensure!(closed.state() == "closed");
+    ensure!(progress.by_state["disabled"] == 58, "{progress:?}");
+    ensure!(progress.by_state["retired"] == 1 && progress.by_state["keep"] == 1);
+    ensure!(fixture.code(silent).await? == "disabled");
+    Ok(())
+}
+
+#[tokio::test]
+async fn where_nobody_can_be_told_nobodys_key_is_suspended() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let silent = fixture.issue("Silent").await?;
+    fixture.set_clock(fixture.now() + 2 * DAY_MS);
+    let campaign = begin(&fixture, Unanswered::Disable).await?;
+    tell(&fixture, false).await?;
+    let (actor, registry) = (&fixture.actor, &fixture.registry);
+    ensure!(registry.untold_questions(500).await?.is_empty());
+    let question = registry.find_question(&campaign.id, &silent.key.id).await?;
+    ensure!(question.told == Told::Nobody);
+    fixture.set_clock(campaign.due_at);
+    ensure!(registry.settle_campaigns(actor).await? == 1);
+    ensure!(state(registry, &campaign, &silent.key.id).await? == QuestionState::Unanswered);
+    ensure!(fixture.code(&silent).await? == "valid");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_campaign_that_cannot_be_settled_holds_no_other_and_no_other_job() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (one, two) = (fixture.issue("One").await?, fixture.issue("Two").await?);
+    fixture.set_clock(fixture.now() + 2 * DAY_MS);
+    let (actor, registry) = (&fixture.actor, &fixture.registry);
+    let mut campaigns = Vec::new();
+    for key in [&one, &two] {
+        let new = NewCampaign {
+            name: "Autumn cleaning".into(),
+            filter: unused(),
+            due_at: fixture.now() + 10 * DAY_MS,
+            unanswered: Unanswered::Disable,
+        };
+        let mut candidates = registry.campaign_candidates(&new.filter).await?;
+        candidates.retain(|found| found.key_id == key.key.id);
+        campaigns.push(registry.begin_campaign(actor, &new, candidates).await?);
+    }
+    tell(&fixture, true).await?;
+    campaigns.sort_by(|one, two| one.id.cmp(&two.id));
+    let mut stranger = fixture.stranger().await?;
+    let damaged = "UPDATE hygiene_campaigns SET unanswered = 'burn' WHERE id = $1";
+    sqlx::query(damaged)
+        .bind(campaigns[0].id.clone())
+        .execute(&mut stranger)
+        .await?;
+    fixture.set_clock(campaigns[1].due_at);
+    let folder = tempfile::tempdir()?;
+    let secrets = ServerSecrets::create(&folder.path().join("secrets"))?;
+    // A pepper under the fixture's name: nothing is verified here.
+    let pepper = |id: &str| folder.path().join(format!("secrets/pepper-{id}.key"));
+    let peppers = registry.pepper_id().await?.context("a pepper")?;
+    std::fs::rename(pepper(&secrets.new_pepper()?), pepper(&peppers))?;
+    let settings = Settings::new("http://127.0.0.1:1", folder.path().to_owned())?;
+    let server = Server::build(settings, registry.clone(), secrets, fixture.clock()).await?;
+    ensure!(server.do_due_work().await.is_err());
+    let taken: Vec<String> = sqlx::query_scalar("SELECT name FROM jobs ORDER BY name")
+        .fetch_all(&mut stranger)
+        .await?;
+    for behind in ["prune_people", "retention"] {
+        ensure!(taken.iter().any(|name| name == behind), "{taken:?}");
+    }
+    let (second, progress) = registry.find_campaign(&campaigns[1].id).await?;
+    ensure!(second.state() == "closed");
+    ensure!(progress.by_state["disabled"] == 1, "{progress:?}");
     Ok(())
 }

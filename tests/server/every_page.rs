@@ -90,3 +90,9 @@ async fn ac_196_s0_02_the_documentation_without_scripts() -> Result<()> {
     let server = ServerProcess::start().await?;
     run(&server, "docs", 11, json!({})).await
 }
+
+#[tokio::test]
+async fn ac_196_what_campaigns_ask_of_owners_and_an_answer_without_scripts() -> Result<()> {
+    let server = ServerProcess::start().await?;
+    run(&server, "questions", 5, json!({ "root": server.root_key })).await
+}

@@ -19,7 +19,7 @@ use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError, store};
 
 pub use answers::{Answer, Answered};
-pub use questions::{Question, QuestionQuery, QuestionState, UntoldQuestions};
+pub use questions::{Question, QuestionQuery, QuestionState, Told, UntoldQuestions};
 
 /// Keys that one campaign asks about at most.
 pub const MOST_QUESTIONS: usize = 5000;
@@ -127,6 +127,16 @@ impl Campaign {
             (Some(_), _) => "cancelled",
             (None, Some(_)) => "closed",
             (None, None) => "running",
+        }
+    }
+
+    /// Until when somebody can answer who is told of it only at `told_at` (Unix ms): nobody's key is
+    /// suspended without a day's notice, however late the server was to give it.
+    #[must_use]
+    pub fn answers_until(&self, told_at: i64) -> i64 {
+        match self.unanswered {
+            Unanswered::Leave => self.due_at,
+            Unanswered::Disable => self.due_at.max(told_at.saturating_add(SHORTEST_NOTICE_MS)),
         }
     }
 

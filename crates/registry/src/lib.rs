@@ -56,7 +56,7 @@ pub use audit::{AuditEvent, AuditPage, AuditQuery, SubjectFilter};
 pub use bulk::{BulkFailure, BulkOperation, BulkProgress, BulkState, NewBulk};
 pub use campaigns::{
     Answer, Answered, Campaign, CampaignFilter, CampaignProgress, Candidate, MOST_QUESTIONS,
-    NewCampaign, Question, QuestionQuery, QuestionState, Unanswered, UntoldQuestions,
+    NewCampaign, Question, QuestionQuery, QuestionState, Told, Unanswered, UntoldQuestions,
 };
 pub use changes::{Change, ChangedSubject, Changes};
 pub use conditions::{Conditions, Seen, Thing};

@@ -49,7 +49,7 @@ impl LocalRegistry {
     ///
     /// # Errors
     /// [`RegistryError::QuestionNotFound`], [`RegistryError::CampaignOver`];
-    /// [`RegistryError::QuestionSettled`] once the key was retired;
+    /// [`RegistryError::QuestionSettled`] once the key was retired, or its due date was seen to;
     /// [`RegistryError::Bounds`]; [`RegistryError::Key`] if a reason is missing or the key is not kept here.
     pub async fn answer_question(
         &self,
@@ -85,7 +85,8 @@ async fn give(
     if !campaign.is_running() {
         return Err(RegistryError::CampaignOver);
     }
-    if !question.state.waits() {
+    // A key that its owner kept is settled as `keep`: nothing more would be done of another answer.
+    if question.settled_at.is_some() || !question.state.waits() {
         return Err(RegistryError::QuestionSettled);
     }
     let key = crate::api_keys::find(unit, key_id).await?;

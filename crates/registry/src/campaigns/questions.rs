@@ -71,6 +71,17 @@ impl QuestionState {
     }
 }
 
+/// Whether an owner knows of a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// Not yet.
+    NotYet,
+    /// There was nobody to tell: no address, and no webhook that wants it.
+    Nobody,
+    /// Messages were written then (Unix ms).
+    At(i64),
+}
+
 /// A question to the owner of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Question {
@@ -92,6 +103,8 @@ pub struct Question {
     pub state: QuestionState,
     /// When it was asked (Unix ms).
     pub asked_at: i64,
+    /// Whether its owner knows.
+    pub told: Told,
     /// When it was answered (Unix ms).
     pub answered_at: Option<i64>,
     /// By whom.

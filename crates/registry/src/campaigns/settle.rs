@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use keywright_domain::audit::{Actor, AuditAction};
 
-use super::questions::{Question, QuestionState};
+use super::questions::{Question, QuestionState, Told};
 use super::{Campaign, Unanswered, about, answers, find, store};
 use crate::api_keys::{End, end_key_for};
 use crate::insight::hygiene::HygieneFinding;
@@ -20,33 +20,46 @@ type Findings = HashMap<String, Vec<HygieneFinding>>;
 
 impl LocalRegistry {
     /// Does what is due of campaigns: keys are retired as their owners decided; keys that nobody
-    /// answered for are suspended where the campaign says so and something is still the matter with
-    /// them. Returns how many campaigns were closed.
+    /// answered for are suspended where the campaign says so, something is still the matter with
+    /// them and their owners had a day's notice. What waits for that notice has its turn later, and the
+    /// campaign goes on until then. Returns how many campaigns were closed.
     ///
     /// # Errors
-    /// [`RegistryError`] if nothing can be read or written: the rest has its turn the next time.
+    /// [`RegistryError`] of the first campaign that could not be settled: it has its turn the next time.
+    /// The others were settled all the same.
     pub async fn settle_campaigns(&self, actor: &Actor) -> Result<usize, RegistryError> {
-        let mut closed = 0;
-        loop {
-            let mut connection = self.shared.pool.acquire().await?;
-            let due = store::campaigns::due(&mut connection, self.now()).await?;
-            drop(connection);
-            let Some(campaign) = due else {
-                return Ok(closed);
-            };
-            self.settle_campaign(actor, &campaign).await?;
-            closed += 1;
+        let mut connection = self.shared.pool.acquire().await?;
+        let due = store::campaigns::due(&mut connection, self.now()).await?;
+        drop(connection);
+        let (mut closed, mut failed) = (0, None);
+        for id in due {
+            match self.settle_campaign(actor, &id).await {
+                Ok(is_closed) => closed += usize::from(is_closed),
+                Err(error) => {
+                    tracing::warn!(
+                        campaign = id,
+                        code = error.code(),
+                        "a campaign waits for its next turn"
+                    );
+                    failed = failed.or(Some(error));
+                }
+            }
         }
+        failed.map_or(Ok(closed), Err)
     }
 
-    async fn settle_campaign(
-        &self,
-        actor: &Actor,
-        campaign: &Campaign,
-    ) -> Result<(), RegistryError> {
+    /// Returns whether it was closed here.
+    async fn settle_campaign(&self, actor: &Actor, id: &str) -> Result<bool, RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        let campaign = store::campaigns::find(&mut connection, id).await?;
+        drop(connection);
+        let Some(campaign) = campaign else {
+            return Ok(false);
+        };
+        let mut after = String::new();
         loop {
             let mut connection = self.shared.pool.acquire().await?;
-            let found = store::campaigns::unsettled(&mut connection, &campaign.id, CHUNK).await?;
+            let found = store::campaigns::unsettled(&mut connection, id, &after, CHUNK).await?;
             drop(connection);
             let ids: Vec<String> = found
                 .iter()
@@ -59,34 +72,51 @@ impl LocalRegistry {
                 }
                 _ => Findings::new(),
             };
-            let input = (actor.clone(), campaign.id.clone(), found, findings);
-            let more = self
+            let last = found.last().map(|one| one.key_id.clone());
+            let input = (actor.clone(), id.to_owned(), found, findings);
+            let step = self
                 .write(input, |unit, (actor, id, found, findings)| {
                     Box::pin(settle(unit, actor, id, found, findings))
                 })
                 .await?;
-            if !more {
-                return Ok(());
+            match (step, last) {
+                (Step::GoesOn, Some(last)) => after = last,
+                (step, _) => return Ok(step == Step::Closed),
             }
         }
     }
 }
 
-/// Settles these questions; closes the campaign where there are none. Returns whether it goes on.
+/// What came of a part of a campaign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// There may be more.
+    GoesOn,
+    /// Questions are left that wait for their owners' notice; or another node was faster.
+    Left,
+    /// That was all.
+    Closed,
+}
+
+/// Settles these questions; where there are none, closes the campaign unless some wait.
 async fn settle(
     unit: &mut Unit,
     actor: &Actor,
     id: &str,
     found: &[Question],
     findings: &Findings,
-) -> Result<bool, RegistryError> {
+) -> Result<Step, RegistryError> {
     let now = unit.now();
     let mut campaign = find(unit, id).await?;
     // Somebody was faster, or called it off.
     if !campaign.is_running() || campaign.due_at > now {
-        return Ok(false);
+        return Ok(Step::Left);
     }
     if found.is_empty() {
+        let waiting = store::campaigns::unsettled(unit.read(), id, "", 1).await?;
+        if !waiting.is_empty() {
+            return Ok(Step::Left);
+        }
         campaign.closed_at = Some(now);
         store::campaigns::update(unit.write(), &campaign).await?;
         let counts = store::campaigns::count_by_state(unit.read(), id).await?;
@@ -94,7 +124,7 @@ async fn settle(
         let details = counts.map(|(state, count)| (state.as_str(), count.to_string()));
         let action = AuditAction::HygieneCampaignClosed;
         unit.audit(actor, about(action, &campaign, "closed", details.collect()));
-        return Ok(false);
+        return Ok(Step::Closed);
     }
     for question in found {
         // As it stands here: its owner may have answered since it was read.
@@ -103,14 +133,17 @@ async fn settle(
             continue;
         };
         let change = settle_one(unit, actor, &campaign, &mut question, findings).await?;
+        if question.settled_at.is_none() {
+            continue;
+        }
         campaign.last_change = campaign.last_change.max(change);
         store::campaigns::update_question(unit.write(), &question).await?;
     }
     store::campaigns::update(unit.write(), &campaign).await?;
-    Ok(true)
+    Ok(Step::GoesOn)
 }
 
-/// Returns the number of the change of the key; 0 for none.
+/// Returns the number of the change of the key; 0 for none. A question that waits is left as it is.
 async fn settle_one(
     unit: &mut Unit,
     actor: &Actor,
@@ -140,6 +173,18 @@ async fn settle_one(
     if !still.is_some_and(|now| now.iter().any(|one| campaign.filter.findings.contains(one))) {
         question.state = QuestionState::Cleared;
         return Ok(0);
+    }
+    match question.told {
+        Told::At(at) if campaign.answers_until(at) <= unit.now() => {}
+        // Silence of somebody who could not be told says nothing.
+        Told::Nobody => {
+            question.state = QuestionState::Unanswered;
+            return Ok(0);
+        }
+        Told::At(_) | Told::NotYet => {
+            question.settled_at = None;
+            return Ok(0);
+        }
     }
     let reason = format!("nobody answered for it, asked by “{}”", campaign.name);
     let more = vec![("campaign", campaign.id.clone())];

@@ -145,8 +145,10 @@ async fn enqueue(
             campaign_id,
             key_ids,
         } => {
+            // Whoever was not told has not been silent: nothing is done to their keys.
+            let told_at = (!messages.is_empty()).then_some(now);
             for key_id in key_ids {
-                let (write, now) = (unit.write(), now);
+                let (write, now) = (unit.write(), told_at);
                 if !store::campaigns::mark_told(write, campaign_id, key_id, now).await? {
                     // Another node tells of it, and of all that it read with it.
                     return Err(RegistryError::Changed);

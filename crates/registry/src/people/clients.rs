@@ -200,6 +200,22 @@ impl LocalRegistry {
         new: &NewClient,
         seen: Option<&Client>,
     ) -> Result<Client, RegistryError> {
+        let changed = self.change_client_whole(actor, id, new, seen).await;
+        changed.map(|(client, _)| client)
+    }
+
+    /// The same, with the secrets that worked at that moment, newest first: client and secrets as they
+    /// stood together.
+    ///
+    /// # Errors
+    /// As [`Self::change_client_since`].
+    pub async fn change_client_whole(
+        &self,
+        actor: &Actor,
+        id: &str,
+        new: &NewClient,
+        seen: Option<&Client>,
+    ) -> Result<(Client, Vec<ClientSecretRecord>), RegistryError> {
         let settings = new.clone().check()?;
         let input = (actor.clone(), id.to_owned(), settings, seen.cloned());
         self.write(input, |unit, (actor, id, settings, seen)| {
@@ -211,17 +227,19 @@ impl LocalRegistry {
                 if client.settings.client_type != settings.client_type {
                     return Err(PeopleError::Client("it stays public or confidential").into());
                 }
+                let now = unit.now();
+                let secrets = store::people::clients::list_secrets(unit.read(), id, now).await?;
                 if client.settings == *settings {
-                    return Ok(client);
+                    return Ok((client, secrets));
                 }
                 client.settings = settings.clone();
-                client.changed_at = unit.now();
+                client.changed_at = now;
                 store::people::clients::put(unit.write(), &client).await?;
                 unit.audit(
                     actor,
                     about_client(AuditAction::ClientChanged, &client, "changed"),
                 );
-                Ok(client)
+                Ok((client, secrets))
             })
         })
         .await

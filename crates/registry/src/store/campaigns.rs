@@ -8,7 +8,9 @@ use sqlx::AnyConnection;
 use super::many;
 use super::secrets::damaged;
 use crate::RegistryError;
-use crate::campaigns::{Campaign, CampaignFilter, Question, QuestionState, Unanswered, words};
+use crate::campaigns::{
+    Campaign, CampaignFilter, Question, QuestionState, Told, Unanswered, words,
+};
 use crate::insight::hygiene::{HygieneFinding, HygieneRules};
 
 #[derive(sqlx::FromRow)]
@@ -145,18 +147,18 @@ pub(crate) async fn list(
     rows.into_iter().map(CampaignRow::into_campaign).collect()
 }
 
-/// The campaign that has been due for longest.
+/// Ids of the campaigns that are due, those first that have been so for longest.
 pub(crate) async fn due(
     connection: &mut AnyConnection,
     now: i64,
-) -> Result<Option<Campaign>, RegistryError> {
-    let row: Option<CampaignRow> = sqlx::query_as(select!(
-        "WHERE closed_at IS NULL AND cancelled_at IS NULL AND due_at <= $1 ORDER BY due_at, id LIMIT 1"
-    ))
+) -> Result<Vec<String>, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT id FROM hygiene_campaigns WHERE closed_at IS NULL AND cancelled_at IS NULL AND due_at <= $1 \
+         ORDER BY due_at, id",
+    )
     .bind(now)
-    .fetch_optional(connection)
-    .await?;
-    row.map(CampaignRow::into_campaign).transpose()
+    .fetch_all(connection)
+    .await?)
 }
 
 /// Removes campaigns that were over before a moment.
@@ -267,6 +269,7 @@ struct QuestionRow {
     findings: String,
     state: String,
     asked_at: i64,
+    told_at: Option<i64>,
     answered_at: Option<i64>,
     answered_by: Option<String>,
     reason: String,
@@ -287,6 +290,11 @@ impl QuestionRow {
             key_name: self.key_name,
             owner_id: self.owner_id,
             asked_at: self.asked_at,
+            told: match self.told_at {
+                None => Told::NotYet,
+                Some(TOLD_NOBODY) => Told::Nobody,
+                Some(at) => Told::At(at),
+            },
             answered_at: self.answered_at,
             answered_by: self.answered_by,
             reason: self.reason,
@@ -301,7 +309,7 @@ macro_rules! questions {
     ($rest:literal) => {
         concat!(
             "SELECT q.campaign_id, c.name AS campaign_name, c.due_at, q.key_id, k.name AS key_name, q.owner_id, \
-             q.findings, q.state, q.asked_at, q.answered_at, q.answered_by, q.reason, q.keep_until, q.how, \
+             q.findings, q.state, q.asked_at, q.told_at, q.answered_at, q.answered_by, q.reason, q.keep_until, q.how, \
              q.settled_at FROM hygiene_questions q JOIN hygiene_campaigns c ON c.id = q.campaign_id \
              JOIN api_keys k ON k.id = q.key_id ",
             $rest
@@ -373,16 +381,18 @@ pub(crate) async fn list_waiting(
     read(rows)
 }
 
-/// Questions of a campaign of which something is to be done at its due date.
+/// Questions of a campaign of which something is to be done at its due date, of keys behind this one.
 pub(crate) async fn unsettled(
     connection: &mut AnyConnection,
     campaign_id: &str,
+    after: &str,
     limit: i64,
 ) -> Result<Vec<Question>, RegistryError> {
     let rows: Vec<QuestionRow> = sqlx::query_as(questions!(
-        "WHERE q.campaign_id = $1 AND q.settled_at IS NULL ORDER BY q.key_id LIMIT $2"
+        "WHERE q.campaign_id = $1 AND q.settled_at IS NULL AND q.key_id > $2 ORDER BY q.key_id LIMIT $3"
     ))
     .bind(campaign_id.to_owned())
+    .bind(after.to_owned())
     .bind(limit)
     .fetch_all(connection)
     .await?;
@@ -404,17 +414,21 @@ pub(crate) async fn untold(
     .await?)
 }
 
-/// Writes down that its owner was told of a question. Returns whether nobody had been.
+/// Stands in `told_at` where there was nobody to tell.
+const TOLD_NOBODY: i64 = 0;
+
+/// Writes down that its owner was told of a question, or that there was nobody to tell (`now`: none).
+/// Returns whether that was not known before.
 pub(crate) async fn mark_told(
     connection: &mut AnyConnection,
     campaign_id: &str,
     key_id: &str,
-    now: i64,
+    now: Option<i64>,
 ) -> Result<bool, RegistryError> {
     let result = sqlx::query(
         "UPDATE hygiene_questions SET told_at = $1 WHERE campaign_id = $2 AND key_id = $3 AND told_at IS NULL",
     )
-    .bind(now)
+    .bind(now.unwrap_or(TOLD_NOBODY))
     .bind(campaign_id.to_owned())
     .bind(key_id.to_owned())
     .execute(connection)

@@ -182,9 +182,9 @@ pub(crate) async fn change(
     require_holds(&manager, &before.settings)?;
     let new = ClientChanges::from(said).apply(before.settings.clone())?;
     require_holds(&manager, &new)?;
-    let client = seen
+    let (client, secrets) = seen
         .registry(&app, Thing::Client(id.clone()), tag)
-        .change_client_since(&manager.actor, &id, &new, Some(&before))
+        .change_client_whole(&manager.actor, &id, &new, Some(&before))
         .await?;
     let mut client_secret = None;
     if new.auth_method.needs_secret() && !before.settings.auth_method.needs_secret() {
@@ -194,15 +194,18 @@ pub(crate) async fn change(
             .await?;
         client_secret = Some(secret.expose().to_owned());
     }
-    // Of the client as this request left it: what somebody changed since is another state.
-    let secrets = app.registry.list_client_secrets(&id).await?;
-    let tag = tag_of(&with_secrets(&client, secrets));
+    let given = client_secret.is_some();
     let response = private(&ClientMade {
         client: (&client).into(),
         client_secret,
         secret_was_shown: false,
     });
-    Ok(tagged(response, &tag))
+    // The secret was written after the client: what else was changed in between, nobody here has seen.
+    if given {
+        return Ok(response);
+    }
+    // Of the client and its secrets as this request left them: what somebody changed since is another state.
+    Ok(tagged(response, &tag_of(&with_secrets(&client, secrets))))
 }
 
 /// Disables a client: it gets nothing more, its refresh families are revoked, and its live access

@@ -14,13 +14,23 @@ const MINUTE_MS: i64 = 60_000;
 /// Batches one turn removes at most; the rest waits for the next.
 const BATCHES: usize = 50;
 
-/// A job: its name, and how often it is done.
-type Job = (&'static str, i64);
-const PEOPLE: Job = ("prune_people", 10 * MINUTE_MS);
-const USED: Job = ("prune_used", MINUTE_MS);
-const ROTATIONS: Job = ("settle_rotations", MINUTE_MS);
-const CAMPAIGNS: Job = ("hygiene_campaigns", MINUTE_MS);
-const RETENTION: Job = ("retention", 24 * 60 * MINUTE_MS);
+#[derive(Clone, Copy)]
+enum Job {
+    Used,
+    Rotations,
+    Campaigns,
+    People,
+    Retention,
+}
+
+/// Each with its name, and how often it is done.
+const JOBS: [(Job, &str, i64); 5] = [
+    (Job::Used, "prune_used", MINUTE_MS),
+    (Job::Rotations, "settle_rotations", MINUTE_MS),
+    (Job::Campaigns, "hygiene_campaigns", MINUTE_MS),
+    (Job::People, "prune_people", 10 * MINUTE_MS),
+    (Job::Retention, "retention", 24 * 60 * MINUTE_MS),
+];
 
 /// Starts it, until the server is dropped.
 pub(crate) fn start(app: &App) {
@@ -46,44 +56,63 @@ pub(crate) fn start(app: &App) {
     });
 }
 
-/// Does what is due and what no other node does.
+/// Does what is due and what no other node does. A job that fails keeps none of the others from their turn.
 ///
 /// # Errors
-/// [`RegistryError`] of the first that failed; the others had no turn.
+/// [`RegistryError`] of the first that failed; all that failed are logged, and have their turn the next
+/// time.
 pub(crate) async fn turn(app: &App) -> Result<(), RegistryError> {
+    let mut outcome = Ok(());
+    for (job, name, every_ms) in JOBS {
+        let done = match app.registry.claim_job(name, every_ms).await {
+            Ok(true) => work(app, job).await,
+            Ok(false) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = done {
+            tracing::warn!(job = name, code = error.code(), "a job failed");
+            outcome = outcome.and(Err(error));
+        }
+    }
+    outcome
+}
+
+async fn work(app: &App, job: Job) -> Result<(), RegistryError> {
     let (registry, retention) = (&app.registry, &app.settings.retention);
-    if registry.claim_job(USED.0, USED.1).await? {
-        for _ in 0..BATCHES {
-            if !registry.prune_used().await? {
-                break;
+    match job {
+        Job::Used => {
+            for _ in 0..BATCHES {
+                if !registry.prune_used().await? {
+                    break;
+                }
             }
         }
-    }
-    if registry.claim_job(ROTATIONS.0, ROTATIONS.1).await? {
-        registry.settle_rotations().await?;
-    }
-    if registry.claim_job(CAMPAIGNS.0, CAMPAIGNS.1).await? {
-        registry.settle_campaigns(&Actor::keywright()).await?;
-    }
-    if registry.claim_job(PEOPLE.0, PEOPLE.1).await? {
-        for _ in 0..BATCHES {
-            if !registry.prune_people(&retention.people).await?.more {
-                break;
+        Job::Rotations => {
+            registry.settle_rotations().await?;
+        }
+        Job::Campaigns => {
+            registry.settle_campaigns(&Actor::keywright()).await?;
+        }
+        Job::People => {
+            for _ in 0..BATCHES {
+                if !registry.prune_people(&retention.people).await?.more {
+                    break;
+                }
             }
         }
-    }
-    if registry.claim_job(RETENTION.0, RETENTION.1).await? {
-        // The audit trail is only cut behind a signature.
-        let key = app.secrets.checkpoint_key();
-        registry
-            .run_retention(
-                &Actor::keywright(),
-                &retention.keys,
-                Some(&key),
-                &[],
-                &|_| {},
-            )
-            .await?;
+        Job::Retention => {
+            // The audit trail is only cut behind a signature.
+            let key = app.secrets.checkpoint_key();
+            registry
+                .run_retention(
+                    &Actor::keywright(),
+                    &retention.keys,
+                    Some(&key),
+                    &[],
+                    &|_| {},
+                )
+                .await?;
+        }
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 
 mod client_credentials;
 mod code;
-mod refresh;
+pub(crate) mod refresh;
 
 #[cfg(test)]
 mod tests;

@@ -20,10 +20,18 @@ const WINDOW_MS: i64 = 60_000;
 /// Counted by grant alone.
 const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
+/// It is written down so often for a grant at most.
+const NOTED_MS: i64 = 24 * 60 * 60_000;
+/// Where another node wrote it down, nobody here knows when: it is asked again after this time.
+const ASKED_AGAIN_MS: i64 = 60 * 60_000;
+
 /// What is kept in memory.
 #[derive(Debug)]
 pub(crate) struct State {
     refreshes: Failures,
+    /// Grants of which it is written down: the database is not asked for each refresh. Bounded as
+    /// failures are; one that was dropped is asked about again.
+    noted: Failures,
 }
 
 impl State {
@@ -31,22 +39,38 @@ impl State {
     pub(crate) fn new() -> Self {
         Self {
             refreshes: Failures::new(MOST, WINDOW_MS),
+            noted: Failures::new(1, NOTED_MS),
         }
+    }
+
+    /// Counts a refresh. What is unusual about it; nothing where that is written down already.
+    fn reasons(&self, grant: &Grant, peer: &Peer, now: i64) -> Vec<&'static str> {
+        let mut reasons = Vec::new();
+        if is_elsewhere(grant, peer) {
+            reasons.push("another network and another program");
+        }
+        if self.refreshes.check(ANYWHERE, &grant.id, now).is_err() {
+            reasons.push("refreshed too often");
+        }
+        self.refreshes.count(ANYWHERE, &grant.id, now);
+        if self.noted.check(ANYWHERE, &grant.id, now).is_err() {
+            reasons.clear();
+        }
+        reasons
+    }
+
+    /// `since`: when it was written down.
+    fn note(&self, grant_id: &str, since: i64) {
+        self.noted.forget(ANYWHERE, grant_id);
+        self.noted.count(ANYWHERE, grant_id, since);
     }
 }
 
 /// Looks at a refresh that was done. `grant`: as it was before. What cannot be written down is logged: the
 /// answer does not depend on it.
 pub(crate) async fn look(app: &App, grant: &Grant, peer: &Peer) {
-    let mut reasons = Vec::new();
-    if is_elsewhere(grant, peer) {
-        reasons.push("another network and another program");
-    }
-    let (refreshes, now) = (&app.oauth2.unusual.refreshes, app.now());
-    if refreshes.check(ANYWHERE, &grant.id, now).is_err() {
-        reasons.push("refreshed too often");
-    }
-    refreshes.count(ANYWHERE, &grant.id, now);
+    let (state, now) = (&app.oauth2.unusual, app.now());
+    let reasons = state.reasons(grant, peer, now);
     if reasons.is_empty() {
         return;
     }
@@ -57,6 +81,7 @@ pub(crate) async fn look(app: &App, grant: &Grant, peer: &Peer) {
         .await;
     match written {
         Ok(true) => {
+            state.note(&grant.id, now);
             tracing::warn!(
                 client = grant.client_id,
                 grant = grant.id,
@@ -65,7 +90,7 @@ pub(crate) async fn look(app: &App, grant: &Grant, peer: &Peer) {
             );
             app.notices.wake();
         }
-        Ok(false) => {}
+        Ok(false) => state.note(&grant.id, now - NOTED_MS + ASKED_AGAIN_MS),
         Err(error) => tracing::warn!(code = error.code(), "unusual use was not written down"),
     }
 }

@@ -17,7 +17,7 @@ use axum::{Json, Router};
 use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
 use keywright_domain::people::{
-    Client, EndReason, GrantRefusal, PeopleError, Session, SessionLives, TokenDigest,
+    Client, EndReason, GrantRefusal, PeopleError, SessionLives, TokenDigest,
 };
 use keywright_domain::pkce::random_token;
 use keywright_registry::RegistryError;
@@ -32,6 +32,7 @@ use crate::browser_session::{ACR_ONE, ACR_TWO};
 use crate::http::cookies::{self, Name};
 use crate::http::{Cookies, Peer, csrf};
 use crate::oauth2::access_token;
+use crate::oauth2::token::refresh::sign_in_of;
 use crate::oauth2::tokens::{self, Granted};
 use crate::oauth2::unusual;
 use crate::problem::{OAuthError, Problem, store_unavailable};
@@ -157,7 +158,7 @@ pub(crate) async fn login(
         .await?;
     app.operations.metrics.count_sign_in("password", true);
     sessions::began(&app, &session, standing.new_device).await?;
-    let mut response = answer(&app, &client, &grant, &token, Some(&session)).await?;
+    let mut response = answer(&app, &client, &grant, &token).await?;
     let age = (session.expires_at - app.now()) / 1000;
     let named = own_page::cookie(&app, &session.id, age);
     response.headers_mut().append(header::SET_COOKIE, named);
@@ -199,13 +200,13 @@ pub(crate) async fn refresh(
     let client = client(&app).await?;
     match app.registry.refresh_grant(&request).await? {
         RefreshOutcome::Kept { grant, .. } => {
-            let session = session_of(&app, &grant, &peer).await?;
-            answer(&app, &client, &grant, presented, session.as_deref()).await
+            see(&app, &grant, &peer).await?;
+            answer(&app, &client, &grant, presented).await
         }
         RefreshOutcome::Rotated { grant, .. } => {
             unusual::look(&app, &grant, &peer).await;
-            let session = session_of(&app, &grant, &peer).await?;
-            answer(&app, &client, &grant, &successor, session.as_deref()).await
+            see(&app, &grant, &peer).await?;
+            answer(&app, &client, &grant, &successor).await
         }
         RefreshOutcome::Replayed {
             grant,
@@ -216,8 +217,8 @@ pub(crate) async fn refresh(
                 .secrets
                 .unseal_under(presented, &sealed_successor)
                 .map_err(|_| store_unavailable())?;
-            let session = session_of(&app, &grant, &peer).await?;
-            answer(&app, &client, &grant, &first, session.as_deref()).await
+            see(&app, &grant, &peer).await?;
+            answer(&app, &client, &grant, &first).await
         }
         RefreshOutcome::Reused { grant } => {
             match &grant.session_id {
@@ -256,25 +257,21 @@ async fn client(app: &App) -> Result<Arc<Client>, Problem> {
     Ok(client)
 }
 
-/// The session of a sign-in, seen now; none for one that an earlier version began.
-async fn session_of(
-    app: &App,
-    grant: &Grant,
-    peer: &Peer,
-) -> Result<Option<Arc<Session>>, Problem> {
+/// Writes down that the session of a sign-in was seen now; one that an earlier version began has none.
+async fn see(app: &App, grant: &Grant, peer: &Peer) -> Result<(), Problem> {
     let Some(id) = &grant.session_id else {
-        return Ok(None);
+        return Ok(());
     };
     let session = match app.registry.find_session_by_id(id).await {
         Ok(session) => session,
-        Err(RegistryError::People(PeopleError::SessionNotFound)) => return Ok(None),
+        Err(RegistryError::People(PeopleError::SessionNotFound)) => return Ok(()),
         Err(error) => return Err(error.into()),
     };
     // Seen or not is a record, not a condition; the token is rotated already.
     if let Err(error) = app.registry.touch_session(&session, &peer.network()).await {
         tracing::warn!(code = error.code(), "a session was not written as seen");
     }
-    Ok(Some(session))
+    Ok(())
 }
 
 /// The token endpoint's answer, with the refresh token as a cookie in place of a member.
@@ -283,8 +280,9 @@ async fn answer(
     client: &Client,
     grant: &Grant,
     refresh_token: &SecretText,
-    session: Option<&Session>,
 ) -> Result<Response, Problem> {
+    let sign_in = sign_in_of(app, grant).await.map_err(problem)?;
+    let sign_in = sign_in.as_ref();
     let granted = Granted {
         client,
         user_id: &grant.user_id,
@@ -295,9 +293,9 @@ async fn answer(
         jkt: None,
         access_jti: access_token::new_jti(),
         refresh_token: None,
-        authenticated_at: session.map(|session| session.authenticated_at),
-        acr: session.map(|session| session.acr.as_str()),
-        amr: session.map(|session| session.amr.as_str()),
+        authenticated_at: sign_in.map(|one| one.authenticated_at),
+        acr: sign_in.map(|one| one.acr.as_str()),
+        amr: sign_in.map(|one| one.amr.as_str()),
         nonce: None,
     };
     let mut response = tokens::answer(app, granted).await.map_err(problem)?;

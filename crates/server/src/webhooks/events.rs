@@ -211,13 +211,15 @@ pub(crate) fn of_notice(notice: &Notice) -> Event {
 /// Questions of a campaign to one owner. `at`: now.
 pub(crate) fn of_questions(asked: &UntoldQuestions, at: i64) -> Event {
     let campaign = &asked.campaign;
+    // Later than the campaign is due where this is told so late that they had no notice.
+    let until = iso(campaign.answers_until(at));
     let first = asked.keys.first().map(|(id, _)| id.clone());
     let names = asked.keys.iter().map(|(_, name)| format!("Key: {name}"));
     let mut lines: Vec<_> = names.take(MOST_NAMED).collect();
     if asked.keys.len() > MOST_NAMED {
         lines.push(format!("and {} more", asked.keys.len() - MOST_NAMED));
     }
-    lines.push(format!("Until: {}", iso(campaign.due_at)));
+    lines.push(format!("Until: {until}"));
     if campaign.unanswered == Unanswered::Disable {
         lines.push("Keys without an answer are suspended then.".to_owned());
     }
@@ -241,7 +243,7 @@ pub(crate) fn of_questions(asked: &UntoldQuestions, at: i64) -> Event {
             "about": { "kind": "hygiene_campaign", "id": campaign.id, "name": campaign.name },
             "owner_id": asked.owner_id,
             "keys": keys,
-            "due_at": iso(campaign.due_at),
+            "due_at": until,
             "unanswered": campaign.unanswered.as_str(),
         }),
     }

@@ -242,6 +242,41 @@ async fn owners_are_asked_and_what_they_decide_is_done_once_also_after_a_sleep()
 }
 
 #[tokio::test]
+async fn whoever_is_told_late_has_a_day_and_whoever_is_not_told_keeps_the_key() {
+    for hooked in [true, false] {
+        let server = TestServer::start().await;
+        let mut root = root(&server).await;
+        let ann = server.add_user("ann@example.org", &[]).await;
+        let (receiver, url) = Receiver::listen().await;
+        if hooked {
+            let hook = json!({ "url": url, "events": ["hygiene.asked"] });
+            fine(&root.post("/api/v1/webhooks", hook).await);
+        }
+        let silent = key(&mut root, &ann.id).await;
+        server.pass(2 * DAY_MS);
+        let begun = begin(&mut root, campaign(&server, "disable")).await;
+        // It slept from here to the due date and longer.
+        server.pass(11 * DAY_MS);
+        receiver.take();
+        run(&server).await;
+        assert_eq!(state(&mut root, &begun, &silent).await, "open");
+        let told = receiver.take();
+        assert_eq!(told.len(), usize::from(hooked));
+        if let Some(told) = told.first() {
+            let until = server.server.app().now() + DAY_MS;
+            let until = crate::pages::dates::iso(until);
+            assert_eq!(told.json()["data"]["due_at"], until);
+        }
+        server.pass(DAY_MS);
+        run(&server).await;
+        let expected = if hooked { "disabled" } else { "unanswered" };
+        assert_eq!(state(&mut root, &begun, &silent).await, expected);
+        let code = if hooked { "disabled" } else { "valid" };
+        assert_eq!(verdict(&mut root, &silent.text).await["code"], code);
+    }
+}
+
+#[tokio::test]
 async fn a_campaign_is_begun_once_under_its_name_cancelled_and_answered_by_nobody_else() {
     let server = TestServer::start().await;
     let mut root = root(&server).await;

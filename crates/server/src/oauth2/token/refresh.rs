@@ -114,7 +114,10 @@ fn read_scopes(asked: Option<&str>) -> Result<Option<OAuthScopes>, OAuthError> {
 /// The sign-in that the grant came from. A later one in the same session is another sign-in:
 /// `auth_time` has to be that of the first (OpenID Connect Core §12.2). Grants of older versions do not
 /// know theirs: it is their session's, if nobody signed in in it since.
-async fn sign_in_of(app: &App, grant: &Grant) -> Result<Option<GrantSignIn>, OAuthError> {
+pub(crate) async fn sign_in_of(
+    app: &App,
+    grant: &Grant,
+) -> Result<Option<GrantSignIn>, OAuthError> {
     if let Some(sign_in) = &grant.sign_in {
         return Ok(Some(sign_in.clone()));
     }

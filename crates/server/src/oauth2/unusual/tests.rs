@@ -114,6 +114,36 @@ async fn s1_18_an_impossible_rate_is_written_down_and_refuses_nobody() {
 }
 
 #[tokio::test]
+async fn s1_18_what_is_written_down_is_not_asked_about_again_for_each_refresh() {
+    let (server, mut browser) = start().await;
+    let app = server.server.app();
+    let state = &app.oauth2.unusual;
+    let (one, two) = (
+        grant(&server, &mut browser).await,
+        grant(&server, &mut browser).await,
+    );
+    let thief = peer("198.51.100.7", "curl/8.5.0");
+    let reasons = |grant| state.reasons(grant, &thief, app.now()).len();
+    assert_eq!(reasons(&one), 1);
+    look(app, &one, &thief).await;
+    assert_eq!((reasons(&one), reasons(&two)), (0, 1));
+    server.pass(NOTED_MS - 1);
+    assert_eq!(reasons(&one), 0);
+    server.pass(1);
+    assert_eq!(reasons(&one), 1);
+    // Written down by another node at a time that is not known here.
+    let actor = Actor::person("another node");
+    let written = server.registry();
+    let written = written.note_unusual_use(&actor, &two.id, "reasons", "curl");
+    assert!(written.await.unwrap());
+    look(app, &two, &thief).await;
+    assert_eq!(noted(&server).await.len(), 2);
+    assert_eq!(reasons(&two), 0);
+    server.pass(ASKED_AGAIN_MS);
+    assert_eq!(reasons(&two), 1);
+}
+
+#[tokio::test]
 async fn s1_18_what_is_unusual_is_told_to_webhooks() {
     use crate::webhooks::events;
     let kinds: Vec<_> = events::types().collect();

@@ -55,6 +55,18 @@ fn asks(answer: &Answer) -> bool {
     asks
 }
 
+/// The same before they set up one-time codes.
+async fn codes_ask(browser: &mut Browser) -> bool {
+    let page = browser.get("/account/sign-in").await;
+    let csrf = page.field("csrf_token").unwrap();
+    let form = [("csrf_token", csrf.as_str())];
+    let answer = browser.post("/account/sign-in/codes", &form).await;
+    let asks = answer.location() == "/sign-in?return_to=%2Faccount%2Fsign-in&again=1";
+    let begun = answer.location() == "/account/sign-in/codes";
+    assert!(asks || begun, "{} {}", answer.location(), answer.text);
+    asks
+}
+
 #[tokio::test]
 async fn s65_a_silent_sign_in_at_a_provider_is_no_proof() {
     for id in ["corp", "github"] {
@@ -65,16 +77,19 @@ async fn s65_a_silent_sign_in_at_a_provider_is_no_proof() {
         let begun = session(&server, &browser).await;
         assert_eq!((begun.proven_at, &*begun.amr), (0, "fed"));
         assert!(asks(&browser.get(LINK).await), "{id}");
+        assert!(codes_ask(&mut browser).await, "{id}");
         // Or on top of a session whose proof is old: nothing of it is new afterwards.
         let ada = begun.user_id.clone();
         let ada = server.registry().find_user(&ada).await.unwrap();
         let mut browser = server.sign_in_as(&ada).await;
         assert!(!asks(&browser.get(LINK).await), "a password is one");
+        assert!(!codes_ask(&mut browser).await, "a password is one");
         let before = session(&server, &browser).await;
         server.pass(600_000);
         assert!(asks(&browser.get(LINK).await));
         assert_eq!(stub.trip(&mut browser, id).await.location(), "/dashboard");
         assert!(asks(&browser.get(LINK).await), "{id}");
+        assert!(codes_ask(&mut browser).await, "{id}");
         let facts = |one: &Session| (one.authenticated_at, one.proven_at, one.amr.clone());
         let after = session(&server, &browser).await;
         assert_eq!(facts(&after), facts(&before));

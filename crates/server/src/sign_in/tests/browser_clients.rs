@@ -1,6 +1,9 @@
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
+use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
+use keywright_domain::people::{SessionLives, TokenDigest};
+use keywright_registry::people::{NewGrant, NewSession};
 use serde_json::json;
 
 use super::{code, give_codes, history};
@@ -465,4 +468,78 @@ async fn the_session_of_a_page_lives_as_long_as_its_refresh_tokens() {
     server.pass(2 * DAY_MS);
     assert_eq!(active().await, 0);
     assert_eq!(refresh(&mut browser).await.status, 401);
+}
+
+/// Decision 0027: who signs in anew in the session, or proves more in it, is no part of what the grant tells.
+#[tokio::test]
+async fn what_a_refreshed_token_says_of_the_sign_in_is_the_grants_own() {
+    let server = TestServer::start().await;
+    let registry = server.registry();
+    let owner = owner(&server).await;
+    let actor = Actor::person(&owner.id);
+    let token = |text: &str| TokenDigest::of(&SecretText::new(text.to_owned()));
+    let client = registry.find_client(BROWSER_CLIENT).await.unwrap();
+    let lives = server.server.app().settings.refresh;
+    let new = NewGrant {
+        session: NewSession {
+            digest: token("session"),
+            user_id: owner.id.clone(),
+            acr: "aal1".to_owned(),
+            amr: "pwd".to_owned(),
+            proven_at: None,
+            user_agent: "Test browser".to_owned(),
+            network: String::new(),
+            lives: SessionLives::of_refresh(lives),
+        },
+        client_id: BROWSER_CLIENT.to_owned(),
+        scopes: client.settings.scopes.clone(),
+        refresh_token: token("refresh"),
+        lives,
+    };
+    let (session, _) = registry.begin_grant(&actor, &new).await.unwrap();
+    server.pass(60_000);
+    let (old, fresh) = (token("session"), token("another"));
+    let how = ("aal2", "pwd otp");
+    let renewed = registry.renew_session(&actor, &old, &fresh, how, None);
+    let renewed = renewed.await.unwrap();
+    assert_ne!(renewed.authenticated_at, session.authenticated_at);
+    let mut browser = server.browser();
+    let cookie = [("cookie", "refresh_token=refresh")];
+    let answer = browser
+        .send(Method::POST, "/auth/refresh", &cookie, Body::empty())
+        .await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    for _ in 0..2 {
+        let answer = refresh(&mut browser).await;
+        let claims = testing::part(answer.json()["access_token"].as_str().unwrap(), 1);
+        assert_eq!(
+            (&claims["auth_time"], &claims["acr"], &claims["amr"]),
+            (
+                &json!(session.authenticated_at / 1000),
+                &json!("aal1"),
+                &json!(["pwd"])
+            ),
+            "{claims}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn s1_18_an_impossible_rate_of_the_cookie_is_written_down_and_refuses_nobody() {
+    let server = TestServer::start().await;
+    let (mut browser, _) = logged_in(&server).await;
+    let noted = async || {
+        let query = keywright_registry::AuditQuery {
+            limit: 500,
+            ..Default::default()
+        };
+        let page = server.registry().list_audit_events(query).await.unwrap();
+        let mut items = page.items.iter();
+        items.any(|one| one.action == "grant.unusual_use")
+    };
+    for round in 0..33 {
+        let answer = refresh(&mut browser).await;
+        assert_eq!(answer.status, StatusCode::OK, "{round}: {}", answer.text);
+        assert_eq!(noted().await, round >= 30, "{round}");
+    }
 }

@@ -38,7 +38,7 @@ pub use passwords::{PasswordError, PasswordHasher};
 pub use rp::{ProviderDescription, ProviderError, TokenAuth};
 pub use secrets::{SecretsError, ServerSecrets};
 pub use serve::{ServeError, TlsError, check_certificate, serve, serve_machines};
-pub use server::{BuildError, Server};
+pub use server::{BuildError, Server, peppers_of};
 pub use set_up::{
     BROWSER_CLIENT, DESKTOP_CLIENT, FirstOwner, SetUpError, is_empty, prepare, set_up,
 };

@@ -207,6 +207,40 @@ impl ServerSecrets {
         Ok(Some(peppers))
     }
 
+    /// The ids of all peppers in the folder, in force or in reserve.
+    ///
+    /// # Errors
+    /// [`SecretsError::File`].
+    pub fn pepper_ids(&self) -> Result<Vec<String>, SecretsError> {
+        let read = || {
+            let mut ids = Vec::new();
+            for entry in fs::read_dir(&self.folder)? {
+                let name = entry?.file_name();
+                let name = name.to_str().and_then(|name| name.strip_prefix(PEPPER));
+                ids.extend(
+                    name.and_then(|name| name.strip_suffix(".key"))
+                        .map(str::to_owned),
+                );
+            }
+            ids.sort_unstable();
+            Ok(ids)
+        };
+        read().map_err(|error| SecretsError::File(self.folder.clone(), error))
+    }
+
+    /// Deletes a pepper. Every key that is still stored under it is lost: whoever calls this has looked.
+    ///
+    /// # Errors
+    /// [`SecretsError::File`] if there is none.
+    pub fn remove_pepper(&self, id: &str) -> Result<(), SecretsError> {
+        // By its name in the folder: an id from a command line is no part of a path.
+        let path = self.pepper_path(id);
+        if !self.pepper_ids()?.iter().any(|known| known == id) {
+            return Err(SecretsError::File(path, io::ErrorKind::NotFound.into()));
+        }
+        fs::remove_file(&path).map_err(|error| SecretsError::File(path, error))
+    }
+
     /// Keeps a pepper that came from another registry with its keys. The same one again is no error.
     ///
     /// # Errors

@@ -120,14 +120,7 @@ impl Server {
         clock: Clock,
     ) -> Result<Self, BuildError> {
         let settings = settings.check()?;
-        let known = registry.list_peppers().await?;
-        let ids: Vec<String> = known
-            .into_iter()
-            .enumerate()
-            .filter(|(at, pepper)| *at == 0 || pepper.is_needed)
-            .map(|(_, pepper)| pepper.id)
-            .collect();
-        let peppers = secrets.peppers(&ids)?;
+        let peppers = peppers_of(&registry, &secrets).await?;
         let nodes = nodes::join(&settings, &registry).await?;
         let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
         let app = Arc::new(Parts {
@@ -193,6 +186,13 @@ impl Server {
                     .and_then(|settled| settled)
                 {
                     tracing::warn!(%error, "signing keys stay as they are until the next minute");
+                }
+                let settled = app.registry.while_reachable(settle_peppers(&app)).await;
+                if let Err(error) = settled
+                    .map_err(BuildError::from)
+                    .and_then(|settled| settled)
+                {
+                    tracing::warn!(%error, "peppers stay as they are until the next minute");
                 }
             }
         });
@@ -282,6 +282,53 @@ pub(crate) async fn settle_keys(app: &App) -> Result<(), BuildError> {
         .map_err(|error| BuildError::Keys(error.to_string()))
 }
 
+/// The peppers that a server works with: the one in force, those that live keys need, and what lies in the folder
+/// in reserve, so that a node knows a pepper before another one stores keys under it. None before the set-up.
+///
+/// # Errors
+/// [`BuildError`] if one that is needed is not in the folder, or the registry does not answer.
+pub async fn peppers_of(
+    registry: &LocalRegistry,
+    secrets: &ServerSecrets,
+) -> Result<Option<Peppers>, BuildError> {
+    let known = registry.list_peppers().await?.into_iter().enumerate();
+    let needed = known.filter(|(at, pepper)| *at == 0 || pepper.is_needed);
+    let ids: Vec<String> = needed.map(|(_, pepper)| pepper.id).collect();
+    let Some(mut peppers) = secrets.peppers(&ids)? else {
+        return Ok(None);
+    };
+    for id in secrets.pepper_ids()? {
+        if ids.contains(&id) {
+            continue;
+        }
+        // Nothing needs it yet: a server that works is not kept from it by a copy that went wrong.
+        match secrets.pepper(&id) {
+            Ok(pepper) => peppers = peppers.with_older(pepper),
+            Err(error) => tracing::warn!(%error, "a pepper in reserve cannot be used"),
+        }
+    }
+    Ok(Some(peppers))
+}
+
+/// Reads peppers again: one that came into force, and copies that were put into the folder. What is in memory
+/// and not in the folder stays: keys that came from elsewhere may need it.
+///
+/// # Errors
+/// [`BuildError`]; the peppers stay as they were.
+pub(crate) async fn settle_peppers(app: &App) -> Result<(), BuildError> {
+    let Some(mut read) = peppers_of(&app.registry, &app.secrets).await? else {
+        return Ok(());
+    };
+    let mut known = app.peppers.write().unwrap_or_else(PoisonError::into_inner);
+    for one in known.iter().flat_map(|known| known.iter()) {
+        if read.iter().all(|other| other.id != one.id) {
+            read = read.with_older(one.clone());
+        }
+    }
+    *known = Some(Arc::new(read));
+    Ok(())
+}
+
 impl std::fmt::Debug for Server {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Server")
@@ -312,5 +359,27 @@ mod tests {
         assert!(server.root_key.expose().starts_with("kw_root_"));
         let text = keys.to_string();
         assert!(!text.contains("\"d\""), "a private half is published");
+    }
+
+    #[tokio::test]
+    async fn ac_148_a_running_server_takes_up_a_newer_pepper_and_keeps_the_older() {
+        let server = TestServer::start().await;
+        let app = server.server.parts();
+        let old = app.peppers().unwrap().current().id.clone();
+        let new = app.secrets.new_pepper().unwrap();
+        super::settle_peppers(app).await.unwrap();
+        let peppers = app.peppers().unwrap();
+        assert_eq!(peppers.current().id, old, "in reserve");
+        assert!(peppers.iter().any(|one| one.id == new));
+        let actor = keywright_domain::audit::Actor::keywright();
+        app.registry.rotate_pepper(&actor, &new).await.unwrap();
+        super::settle_peppers(app).await.unwrap();
+        let ids: Vec<_> = app
+            .peppers()
+            .unwrap()
+            .iter()
+            .map(|one| one.id.clone())
+            .collect();
+        assert_eq!(ids, [new, old], "the root key needs the older one");
     }
 }

@@ -15,6 +15,7 @@ mod healthy;
 mod init;
 mod installation;
 mod migrate;
+mod peppers;
 mod providers;
 mod put_back;
 mod restore;
@@ -52,6 +53,9 @@ enum Command {
     /// Keys that sign tokens.
     #[command(subcommand)]
     SigningKeys(signing_keys::SigningKeys),
+    /// Peppers of API keys.
+    #[command(subcommand)]
+    Peppers(peppers::PepperCommand),
     /// Looks for what is wrong and says what to do.
     Doctor(doctor::Doctor),
     /// Asks the running server whether it runs.
@@ -81,6 +85,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Command::Users(users) => users.run().await,
             Command::Providers(providers) => providers.run().await,
             Command::SigningKeys(keys) => keys.run().await,
+            Command::Peppers(peppers) => peppers.run().await,
             Command::Doctor(doctor) => doctor.run().await,
             Command::Healthy(healthy) => healthy.run().await,
             Command::Migrate(migrate) => migrate.run().await,

@@ -52,7 +52,7 @@ pub enum ServeError {
 }
 
 /// Serves until `stop`, then lets requests in progress end. With a certificate in the settings it
-/// serves https. On SIGHUP it reads the certificate and the signing keys again.
+/// serves https. On SIGHUP it reads the certificate, the signing keys and the peppers again.
 ///
 /// # Errors
 /// [`ServeError`].
@@ -211,6 +211,10 @@ fn reload_on_hangup(
             match crate::server::settle_keys(&app).await {
                 Ok(()) => tracing::info!("the signing keys were read again"),
                 Err(error) => tracing::error!(%error, "the signing keys stay as they were"),
+            }
+            match crate::server::settle_peppers(&app).await {
+                Ok(()) => tracing::info!("the peppers were read again"),
+                Err(error) => tracing::error!(%error, "the peppers stay as they were"),
             }
         }
     });

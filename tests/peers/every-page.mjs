@@ -156,6 +156,18 @@ const scenarios = {
     await look('docs-flow-missing', 404);
   },
 
+  // Somebody without an account found a key of ours.
+  async found_key() {
+    const { page, look } = await visitor();
+    await page.goto(at('/found-key'));
+    await look('found-key', 200);
+    await page.getByLabel('The key, or the line that it is in').fill(`export TOKEN=${input.found} # do not commit`);
+    await page.getByLabel('Where it was').fill('https://forum.example/thread/7');
+    await press(page, 'Report');
+    await page.getByRole('heading', { name: 'Thank you' }).waitFor();
+    await look('found-key-thanks', 202);
+  },
+
   // The first owner, by the code that the terminal shows.
   async set_up() {
     const { page, look } = await visitor();

@@ -96,3 +96,30 @@ async fn ac_196_what_campaigns_ask_of_owners_and_an_answer_without_scripts() -> 
     let server = ServerProcess::start().await?;
     run(&server, "questions", 5, json!({ "root": server.root_key })).await
 }
+
+#[tokio::test]
+async fn ac_144_ac_196_a_stranger_reports_a_key_without_scripts() -> Result<()> {
+    let server = ServerProcess::start().await?;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let post = async |path: &str, body: Value| -> Result<Value> {
+        let request = client
+            .post(server.at(path))
+            .bearer_auth(&server.root_key)
+            .json(&body);
+        Ok(request.send().await?.error_for_status()?.json().await?)
+    };
+    let wish = json!({ "name": "leaked", "prefix": "sk_live", "scopes": ["keys:read"] });
+    let issued = post("/api/v1/keys", wish).await?;
+    let secret = issued["secret"].as_str().unwrap_or_default();
+    let verdict = async || post("/api/v1/keys/verify", json!({ "key": secret })).await;
+    ensure!(verdict().await?["code"] == "valid");
+    run(&server, "found_key", 2, json!({ "found": secret })).await?;
+    // It is seen to behind the answer, which tells nobody how long that took.
+    for _ in 0..50 {
+        if verdict().await?["code"] == "revoked" {
+            return Ok(());
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("the key still works: {}", verdict().await?)
+}

@@ -41,6 +41,7 @@ pub(crate) fn run(options: &Test) -> Result<()> {
     })?;
     let database = database.as_ref();
     report.stage("crates", |seen| crates(seen, filter, database))?;
+    report.stage("index under loom", |seen| loom(seen, filter))?;
     report.stage("interface", |seen| interface(seen, filter))?;
     if !options.quick {
         report.stage("interface in a browser", |seen| browser(seen, filter))?;
@@ -79,6 +80,21 @@ fn crates(seen: &mut Seen, filter: Option<&str>, database: Option<&Cluster>) -> 
     with_database(&mut cargo, database);
     cargo.args(["test", "--no-fail-fast", "--workspace", "--exclude", WHOLE]);
     cargo_test(&mut cargo, seen, filter)
+}
+
+/// Every order in which threads may meet at a row of the index. In a folder of its own: with this flag everything is
+/// compiled anew.
+fn loom(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
+    let mut cargo = process::cargo();
+    cargo.env("RUSTFLAGS", "--cfg loom");
+    cargo.args(["test", "--release", "--package", "keywright-index", "--lib"]);
+    cargo.arg("--target-dir").arg(crate::target().join("loom"));
+    // Whatever else the package tests knows nothing of loom.
+    match filter {
+        None => cargo_test(&mut cargo, seen, Some("loom_")),
+        Some(name) if name.starts_with("loom_") => cargo_test(&mut cargo, seen, filter),
+        Some(_) => Ok(()),
+    }
 }
 
 fn interface(seen: &mut Seen, filter: Option<&str>) -> Result<()> {

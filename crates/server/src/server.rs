@@ -361,6 +361,36 @@ mod tests {
         assert!(!text.contains("\"d\""), "a private half is published");
     }
 
+    /// S2-04, S2-15: the router stands in somebody else's program, under the path of its issuer.
+    #[tokio::test]
+    async fn s2_04_s2_15_the_router_is_merged_into_another_program() {
+        use axum::body::Body;
+        use axum::http::Request;
+        use tower::ServiceExt as _;
+        let server = TestServer::with(|settings| {
+            let data = settings.data.clone();
+            *settings = crate::settings::Settings::new("http://127.0.0.1:8377/id", data).unwrap();
+        })
+        .await;
+        let hello = axum::routing::get(async || "somebody else's");
+        let program = axum::Router::new()
+            .route("/hello", hello)
+            .merge(server.server.router());
+        let get = async |path: &str| {
+            let request = Request::get(path).body(Body::empty()).unwrap();
+            let answer = program.clone().oneshot(request).await.unwrap();
+            let body = axum::body::to_bytes(answer.into_body(), 1 << 20).await;
+            String::from_utf8(body.unwrap().to_vec()).unwrap()
+        };
+        assert_eq!(get("/hello").await, "somebody else's");
+        let metadata = get("/id/.well-known/openid-configuration").await;
+        assert!(
+            metadata.contains("http://127.0.0.1:8377/id/oauth2/token"),
+            "{metadata}"
+        );
+        assert!(get("/id/auth/csrfToken").await.contains("csrfToken"));
+    }
+
     #[tokio::test]
     async fn ac_148_a_running_server_takes_up_a_newer_pepper_and_keeps_the_older() {
         let server = TestServer::start().await;

@@ -271,10 +271,20 @@ async fn look_inside(
     Ok(())
 }
 
+/// Above the most that offline verification bears well (C-01 of the requirements).
+const LONG_ACCESS_MS: i64 = 900_000;
+
 async fn look_at_address(settings: &Settings, offline: bool, findings: &mut Findings) {
     if settings.is_https() && settings.tls.is_none() && settings.trusted_proxies.is_empty() {
         let text = "a proxy does TLS, and proxies.trusted is empty: every request seems to come from the proxy, so failures are counted for all people together";
         findings.warning("issuer", text);
+    }
+    if settings.access_ms > LONG_ACCESS_MS {
+        let text = format!(
+            "tokens.access_s is {} s: whoever verifies tokens offline lets a revoked one through for so long; 900 s is what we advise",
+            settings.access_ms / 1000
+        );
+        findings.warning("settings", text);
     }
     if settings.allow_private_addresses && settings.is_https() {
         let text = "allow_private_addresses is for development: clients and identity providers can make this server ask addresses inside your network";

@@ -72,6 +72,11 @@ impl Init {
         eprintln!("set up {} for {}", data.display(), self.issuer);
         eprintln!("the root key, shown once and stored nowhere:");
         println!("{}", root.expose());
+        eprintln!(
+            "whoever loses {} loses every key: `keywright-server escrow --data {} --out FILE --passphrase-file F` makes a copy",
+            secrets_path(data).display(),
+            data.display()
+        );
         Ok(())
     }
 }

@@ -289,12 +289,7 @@ mod tests {
             limit: 100,
             ..ApiKeyQuery::default()
         };
-        for key in registry
-            .list_api_keys(&all)
-            .await
-            .unwrap()
-            .items
-        {
+        for key in registry.list_api_keys(&all).await.unwrap().items {
             if key.id != issued.key.id {
                 registry
                     .revoke_api_key(&actor, &key.id, "test")

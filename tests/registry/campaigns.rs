@@ -2,7 +2,8 @@
 //! once by however many nodes.
 
 use anyhow::{Context as _, Result, ensure};
-use keywright_domain::api_keys::DAY_MS;
+use keywright_domain::api_keys::{DAY_MS, NewApiKey, Owner, OwnerKind};
+use keywright_domain::scopes::ScopeSet;
 use keywright_registry::outbox::{Channel, MadeOf, NewMessage};
 use keywright_registry::{
     Answer, Campaign, CampaignFilter, HygieneFinding, HygieneRules, LocalRegistry, NewCampaign,
@@ -11,8 +12,9 @@ use keywright_registry::{
 
 use keywright_server::settings::Settings;
 use keywright_server::{Server, ServerSecrets};
+use sqlx::AnyConnection;
 
-use super::Fixture;
+use super::{Fixture, Kind};
 
 fn unused() -> CampaignFilter {
     CampaignFilter {
@@ -246,13 +248,21 @@ async fn nobodys_key_is_suspended_before_they_had_a_days_notice() -> Result<()> 
     );
     ensure!(state(registry, &campaign, kept_id).await? == QuestionState::Keep);
     // They are told now, and have their day.
+    let waits = registry.find_question(id, &silent.key.id).await?;
+    ensure!((waits.told, waits.answers_until) == (Told::NotYet, campaign.due_at));
     tell(&fixture, true).await?;
     let told_at = fixture.now();
     ensure!(campaign.answers_until(told_at) == told_at + DAY_MS);
+    let waits = registry.find_question(id, &silent.key.id).await?;
+    ensure!((waits.due_at, waits.answers_until) == (campaign.due_at, told_at + DAY_MS));
+    let mut stranger = fixture.stranger().await?;
+    let before = written(&fixture, &mut stranger).await?;
     for at in [told_at, told_at + DAY_MS - 1] {
         fixture.set_clock(at);
         ensure!(registry.settle_campaigns(actor).await? == 0);
     }
+    // All wait, and nothing is written of that.
+    ensure!(written(&fixture, &mut stranger).await? == before);
     ensure!(state(registry, &campaign, &silent.key.id).await? == QuestionState::Open);
     // In that day they can answer.
     let answered = &keys[1].key.id;
@@ -266,6 +276,111 @@ async fn nobodys_key_is_suspended_before_they_had_a_days_notice() -> Result<()> 
     ensure!(progress.by_state["disabled"] == 58, "{progress:?}");
     ensure!(progress.by_state["retired"] == 1 && progress.by_state["keep"] == 1);
     ensure!(fixture.code(silent).await? == "disabled");
+    Ok(())
+}
+
+/// Another number after somebody wrote: anything in SQLite, a campaign in PostgreSQL.
+async fn written(fixture: &Fixture, stranger: &mut AnyConnection) -> Result<i64> {
+    let sql = match fixture.kind {
+        Kind::Sqlite => "PRAGMA data_version",
+        Kind::Postgres => "SELECT MAX(CAST(CAST(xmin AS TEXT) AS BIGINT)) FROM hygiene_campaigns",
+    };
+    Ok(sqlx::query_scalar(sql).fetch_one(stranger).await?)
+}
+
+#[tokio::test]
+async fn a_campaign_that_is_called_off_leaves_nobody_to_be_told() -> Result<()> {
+    let fixture = super::fixture().await?;
+    for _ in 0..3 {
+        fixture.issue("Unused").await?;
+    }
+    fixture.set_clock(fixture.now() + 2 * DAY_MS);
+    let campaign = begin(&fixture, Unanswered::Disable).await?;
+    let (actor, registry) = (&fixture.actor, &fixture.registry);
+    // One of them knows already.
+    let untold = registry.untold_questions(500).await?;
+    let (told, late) = (&untold[0].keys[0].0, &untold[0].keys[1].0);
+    let of = MadeOf::Questions {
+        campaign_id: campaign.id.clone(),
+        key_ids: vec![told.clone()],
+    };
+    let message = NewMessage {
+        event_id: "one".into(),
+        event_type: "hygiene.asked".into(),
+        channel: Channel::Mail,
+        target: "owner@example.org".into(),
+        body: b"{}".to_vec(),
+    };
+    ensure!(registry.enqueue(of, vec![message]).await?);
+    registry.cancel_campaign(actor, &campaign.id).await?;
+    // None is looked through for as long as campaigns are kept.
+    let mut stranger = fixture.stranger().await?;
+    let left: i64 =
+        sqlx::query_scalar("SELECT COUNT(*) FROM hygiene_questions WHERE told_at IS NULL")
+            .fetch_one(&mut stranger)
+            .await?;
+    ensure!(left == 0, "{left} are looked at each time");
+    let at = registry.find_question(&campaign.id, told).await?.told;
+    ensure!(at == Told::At(fixture.now()), "{at:?}");
+    let question = registry.find_question(&campaign.id, late).await?;
+    ensure!((question.told, question.state) == (Told::Nobody, QuestionState::Cancelled));
+    ensure!(question.answers_until == campaign.due_at);
+    // Whoever read it before it was called off tells nobody.
+    let of = MadeOf::Questions {
+        campaign_id: campaign.id.clone(),
+        key_ids: vec![late.clone()],
+    };
+    let told = registry.enqueue(of, Vec::new()).await;
+    ensure!(matches!(told, Err(RegistryError::Changed)), "{told:?}");
+    // And the keys are asked about anew.
+    fixture.set_clock(fixture.now() + DAY_MS);
+    begin(&fixture, Unanswered::Leave).await?;
+    ensure!(registry.untold_questions(500).await?[0].keys.len() == 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_owner_is_told_of_all_their_keys_at_once_however_pages_are_cut() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (actor, registry) = (&fixture.actor, &fixture.registry);
+    for (id, keys) in [("ann", 2), ("bob", 3), ("cat", 5)] {
+        let everything = ScopeSet::everything();
+        registry
+            .create_principal(actor, id, OwnerKind::Person, id, &everything)
+            .await?;
+        for _ in 0..keys {
+            let owner = Some(Owner::new(OwnerKind::Person, id)?);
+            fixture
+                .issue_as(&NewApiKey {
+                    owner,
+                    ..super::wish("Unused")
+                })
+                .await?;
+        }
+    }
+    fixture.set_clock(fixture.now() + 2 * DAY_MS);
+    begin(&fixture, Unanswered::Leave).await?;
+    // Four of a page are all of Ann's and two of Bob's; of Cat's alone, four are a page.
+    let mut told = Vec::new();
+    loop {
+        let page = registry.untold_questions(4).await?;
+        if page.is_empty() {
+            break;
+        }
+        for asked in page {
+            told.push((asked.owner_id, asked.keys.len()));
+            let of = MadeOf::Questions {
+                campaign_id: asked.campaign.id,
+                key_ids: asked.keys.into_iter().map(|(id, _)| id).collect(),
+            };
+            ensure!(registry.enqueue(of, Vec::new()).await?);
+        }
+    }
+    let told: Vec<_> = told.iter().map(|(id, keys)| (id.as_str(), *keys)).collect();
+    ensure!(
+        told == [("ann", 2), ("bob", 3), ("cat", 4), ("cat", 1)],
+        "{told:?}"
+    );
     Ok(())
 }
 

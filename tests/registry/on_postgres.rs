@@ -19,6 +19,8 @@ mod campaigns;
 mod clients;
 #[path = "contract.rs"]
 mod contract;
+#[path = "denials.rs"]
+mod denials;
 #[path = "grants.rs"]
 mod grants;
 #[path = "hygiene_sweep.rs"]

@@ -58,6 +58,14 @@ impl Unanswered {
             .into_iter()
             .find(|one| one.as_str() == text)
     }
+
+    /// [`Campaign::answers_until`], where the campaign itself is not at hand.
+    pub(crate) fn answers_until(self, due_at: i64, told_at: i64) -> i64 {
+        match self {
+            Self::Leave => due_at,
+            Self::Disable => due_at.max(told_at.saturating_add(SHORTEST_NOTICE_MS)),
+        }
+    }
 }
 
 /// Keys that a campaign is about.
@@ -134,10 +142,7 @@ impl Campaign {
     /// suspended without a day's notice, however late the server was to give it.
     #[must_use]
     pub fn answers_until(&self, told_at: i64) -> i64 {
-        match self.unanswered {
-            Unanswered::Leave => self.due_at,
-            Unanswered::Disable => self.due_at.max(told_at.saturating_add(SHORTEST_NOTICE_MS)),
-        }
+        self.unanswered.answers_until(self.due_at, told_at)
     }
 
     fn is_running(&self) -> bool {

@@ -1,8 +1,11 @@
 //! Guesses that processes count together by Redis, and each by itself without it: passwords (AC-180), user
 //! codes (AC-171), secrets of clients (S18).
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use super::parts::{Three, client};
 use super::redis::{Redis, all_count_by_redis, three_on};
@@ -189,6 +192,75 @@ async fn ac_180_ac_171_s18_guesses_are_counted_over_all_nodes_and_redis_may_go()
     redis.again().await?;
     all_count_by_redis(&three).await?;
     counts_together(&three, &Login("later@example.org", "wrong"), 401, 10).await?;
+    three.close().await?;
+    database.close().await
+}
+
+/// Guesses at the password of an account, all at once at one node. Returns how many were looked at, and how
+/// many were told to wait.
+async fn at_once(three: &Three, email: &str, many: usize) -> Result<(usize, usize)> {
+    let place = format!("{}/auth/login", three.caller(0).at(""));
+    let body = json!({ "email": email, "password": "wrong" });
+    // Made before: making one takes longer than a node waits for Redis.
+    let request = client()?.post(place).json(&body);
+    let mut all = JoinSet::new();
+    for _ in 0..many {
+        let request = request.try_clone().context("a body that is not at hand")?;
+        all.spawn(request.send());
+    }
+    let (mut looked_at, mut told) = (0, 0);
+    while let Some(answer) = all.join_next().await {
+        match answer??.status().as_u16() {
+            401 => looked_at += 1,
+            429 => told += 1,
+            status => anyhow::bail!("{status}"),
+        }
+    }
+    Ok((looked_at, told))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn ac_180_s18_a_redis_that_hangs_lets_no_more_through_and_is_not_asked_each_time()
+-> Result<()> {
+    let (redis, database) = (Redis::start().await?, Database::create().await?);
+    let three = three_on(&redis, &database, "").await?;
+    let flows = ["--grant", "client_credentials"];
+    three
+        .first()
+        .add_client("svc", Some(SECRET), &flows)
+        .await?;
+    all_count_by_redis(&three).await?;
+
+    // Right secrets: Redis is asked once a second, however many come.
+    let (right, third) = (Client(SECRET), three.caller(2).at(""));
+    let (before, begun) = (redis.asked().await?, Instant::now());
+    for _ in 0..20 {
+        ensure!(right.at(&third).await? == 200);
+    }
+    let (asked, seconds) = (redis.asked().await? - before, begun.elapsed().as_secs());
+    ensure!(
+        asked <= 1 + seconds && (asked > 0 || seconds > 0),
+        "asked {asked} times in {seconds} s"
+    );
+    // What other nodes counted meanwhile holds here a second later, for the right one too.
+    until_refused(&three, &Client("wrong"), 401).await?;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    third_refuses(&three, &right).await?;
+
+    // Its connections are open and it says nothing: all of these wait for it at the same time.
+    redis.signal("STOP")?;
+    let (looked_at, told) = at_once(&three, "hangs@example.org", 30).await?;
+    ensure!(
+        (looked_at, told) == (10, 20),
+        "{looked_at} looked at, {told} told"
+    );
+    // Nobody asks it any more.
+    let (looked_at, told) = at_once(&three, "gone@example.org", 30).await?;
+    ensure!(
+        (looked_at, told) == (10, 20),
+        "{looked_at} looked at, {told} told"
+    );
+    redis.signal("CONT")?;
     three.close().await?;
     database.close().await
 }

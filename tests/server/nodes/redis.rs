@@ -91,7 +91,7 @@ impl Redis {
     }
 
     /// It stands still, with its connections open.
-    fn signal(&self, name: &str) -> Result<()> {
+    pub(super) fn signal(&self, name: &str) -> Result<()> {
         let id = self.process.id().context("it ended")?.to_string();
         let status = std::process::Command::new("kill")
             .args([format!("-{name}"), id])
@@ -107,6 +107,18 @@ impl Redis {
         let said = ask.output().await.context("redis-cli is missing")?;
         ensure!(said.status.success());
         Ok(String::from_utf8(said.stdout)?)
+    }
+
+    /// How often it was asked how long a count goes on: once for each question about guesses.
+    pub(super) async fn asked(&self) -> Result<u64> {
+        let mut ask = Command::new("redis-cli");
+        ask.args(["-p", &self.port.to_string(), "info", "commandstats"]);
+        let said = ask.output().await.context("redis-cli is missing")?;
+        ensure!(said.status.success());
+        let said = String::from_utf8(said.stdout)?;
+        let calls = said.split("cmdstat_pttl:calls=").nth(1);
+        let calls = calls.and_then(|rest| rest.split(',').next());
+        Ok(calls.map_or(Ok(0), str::parse)?)
     }
 
     pub(super) async fn again(&mut self) -> Result<()> {

@@ -89,8 +89,11 @@ pub struct Question {
     pub campaign_id: String,
     /// Its name.
     pub campaign_name: String,
-    /// Until when an answer is expected (Unix ms).
+    /// Until when the campaign expects answers (Unix ms).
     pub due_at: i64,
+    /// Until when this one can be answered (Unix ms): `due_at`, or later where its owner was told late
+    /// ([`Campaign::answers_until`]).
+    pub answers_until: i64,
     /// The key.
     pub key_id: String,
     /// Its name now.
@@ -207,7 +210,8 @@ impl LocalRegistry {
             .ok_or(RegistryError::QuestionNotFound)
     }
 
-    /// Questions that nobody was told of, for one owner after another, `limit` (1 to 500) in all.
+    /// Questions that nobody was told of, for one owner after another, `limit` (1 to 500) in all: an
+    /// owner with all of theirs, unless these are more than `limit` alone.
     /// Written down as told by [`crate::outbox::MadeOf::Questions`].
     ///
     /// # Errors
@@ -219,6 +223,7 @@ impl LocalRegistry {
         let mut connection = self.shared.pool.acquire().await?;
         let limit = i64::from(limit.clamp(1, 500));
         let found = store::campaigns::untold(&mut connection, limit).await?;
+        let is_full = found.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
         let mut all: Vec<UntoldQuestions> = Vec::new();
         for (campaign_id, owner_id, key_id, name) in found {
             if let Some(last) = all.last_mut()
@@ -237,6 +242,10 @@ impl LocalRegistry {
                 owner_id,
                 keys: vec![(key_id, name)],
             });
+        }
+        // The last one may have more than this page shows: told the next time, of all at once.
+        if is_full && all.len() > 1 {
+            all.pop();
         }
         Ok(all)
     }

@@ -126,6 +126,7 @@ async fn settle(
         unit.audit(actor, about(action, &campaign, "closed", details.collect()));
         return Ok(Step::Closed);
     }
+    let mut settled = false;
     for question in found {
         // As it stands here: its owner may have answered since it was read.
         let seen = store::campaigns::find_question(unit.read(), id, &question.key_id).await?;
@@ -136,10 +137,14 @@ async fn settle(
         if question.settled_at.is_none() {
             continue;
         }
+        settled = true;
         campaign.last_change = campaign.last_change.max(change);
         store::campaigns::update_question(unit.write(), &question).await?;
     }
-    store::campaigns::update(unit.write(), &campaign).await?;
+    // Where all wait there is nothing to write, each minute until they had their notice.
+    if settled {
+        store::campaigns::update(unit.write(), &campaign).await?;
+    }
     Ok(Step::GoesOn)
 }
 

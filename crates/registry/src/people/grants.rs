@@ -454,7 +454,8 @@ impl LocalRegistry {
         store::people::grants::is_denied(connection, jti, sid, grant_id, now).await
     }
 
-    /// One page of the deny list, in the order of denial: what a verifier keeps in memory.
+    /// One page of the deny list, in the order in which it ends: what a verifier keeps in memory. One that
+    /// is made longer while pages are read may come twice.
     ///
     /// # Errors
     /// [`RegistryError::Cursor`].
@@ -467,8 +468,10 @@ impl LocalRegistry {
         let now = self.now();
         let connection = &mut *self.shared.pool.acquire().await?;
         let rows = store::people::grants::list_denials(connection, now, &after, limit + 1).await?;
-        Ok(page::cut(rows, limit, |one| {
-            Position::of(one.denied_at, &one.value)
+        Ok(page::cut(rows, limit, |one| Position {
+            number: one.expires_at,
+            text: one.kind.as_str().to_owned(),
+            id: one.value.clone(),
         }))
     }
 

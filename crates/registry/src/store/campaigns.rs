@@ -263,6 +263,7 @@ struct QuestionRow {
     campaign_id: String,
     campaign_name: String,
     due_at: i64,
+    unanswered: String,
     key_id: String,
     key_name: String,
     owner_id: String,
@@ -280,7 +281,17 @@ struct QuestionRow {
 
 impl QuestionRow {
     fn into_question(self) -> Result<Question, RegistryError> {
+        let unanswered = Unanswered::parse(&self.unanswered).ok_or_else(|| damaged("campaign"))?;
+        let told = match self.told_at {
+            None => Told::NotYet,
+            Some(TOLD_NOBODY) => Told::Nobody,
+            Some(at) => Told::At(at),
+        };
         Ok(Question {
+            answers_until: match told {
+                Told::At(at) => unanswered.answers_until(self.due_at, at),
+                Told::NotYet | Told::Nobody => self.due_at,
+            },
             findings: read_findings(&self.findings)?,
             state: QuestionState::parse(&self.state).ok_or_else(|| damaged("question"))?,
             campaign_id: self.campaign_id,
@@ -290,11 +301,7 @@ impl QuestionRow {
             key_name: self.key_name,
             owner_id: self.owner_id,
             asked_at: self.asked_at,
-            told: match self.told_at {
-                None => Told::NotYet,
-                Some(TOLD_NOBODY) => Told::Nobody,
-                Some(at) => Told::At(at),
-            },
+            told,
             answered_at: self.answered_at,
             answered_by: self.answered_by,
             reason: self.reason,
@@ -308,7 +315,7 @@ impl QuestionRow {
 macro_rules! questions {
     ($rest:literal) => {
         concat!(
-            "SELECT q.campaign_id, c.name AS campaign_name, c.due_at, q.key_id, k.name AS key_name, q.owner_id, \
+            "SELECT q.campaign_id, c.name AS campaign_name, c.due_at, c.unanswered, q.key_id, k.name AS key_name, q.owner_id, \
              q.findings, q.state, q.asked_at, q.told_at, q.answered_at, q.answered_by, q.reason, q.keep_until, q.how, \
              q.settled_at FROM hygiene_questions q JOIN hygiene_campaigns c ON c.id = q.campaign_id \
              JOIN api_keys k ON k.id = q.key_id ",
@@ -414,7 +421,7 @@ pub(crate) async fn untold(
     .await?)
 }
 
-/// Stands in `told_at` where there was nobody to tell.
+/// Stands in `told_at` where there was nobody to tell, or where nobody is told any more.
 const TOLD_NOBODY: i64 = 0;
 
 /// Writes down that its owner was told of a question, or that there was nobody to tell (`now`: none).
@@ -458,19 +465,21 @@ pub(crate) async fn update_question(
     Ok(())
 }
 
-/// Nothing of a campaign is done any more; what was decided to be kept is kept.
+/// Nothing of a campaign is done any more, and nobody is told of it who was not yet; what was decided to be
+/// kept is kept.
 pub(crate) async fn call_off(
     connection: &mut AnyConnection,
     campaign_id: &str,
     now: i64,
 ) -> Result<(), RegistryError> {
     sqlx::query(
-        "UPDATE hygiene_questions SET settled_at = $1, \
+        "UPDATE hygiene_questions SET settled_at = $1, told_at = COALESCE(told_at, $3), \
          state = CASE WHEN state = 'keep' THEN state ELSE 'cancelled' END \
          WHERE campaign_id = $2 AND settled_at IS NULL",
     )
     .bind(now)
     .bind(campaign_id.to_owned())
+    .bind(TOLD_NOBODY)
     .execute(connection)
     .await?;
     Ok(())

@@ -145,7 +145,7 @@ fn row(app: &App, question: &Question) -> Markup {
                 dl {
                     dt { "Asked by" } dd { (question.campaign_name) }
                     dt { "Because" } dd { (why(question)) }
-                    dt { "Until" } dd { (dates::shown(question.due_at)) }
+                    dt { "Until" } dd { (dates::shown(question.answers_until)) }
                     @if let Some(until) = question.keep_until {
                         dt { "Kept until" } dd { (dates::shown(until)) }
                     }
@@ -197,7 +197,7 @@ fn form(
 ) -> Response {
     let content = html! {
         h1 { "Keep or retire “" (question.key_name) "”?" }
-        p { "You are asked because " (why(question)) ". Answers are taken until " (dates::shown(question.due_at)) " UTC." }
+        p { "You are asked because " (why(question)) ". Answers are taken until " (dates::shown(question.answers_until)) " UTC." }
         form method="post" action=(path(app, question)) {
             (csrf_field(visitor.csrf()))
             label for="decision" { "What becomes of it" }

@@ -1,28 +1,63 @@
 //! Failed attempts, counted by source and by what they were at, so that neither can be guessed at
-//! speed. Bounded: what would not fit takes the place of the oldest.
+//! speed. Bounded: what would not fit takes the place of the older half.
 
 use std::collections::HashMap;
+use std::mem;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::peer::network;
 use crate::problem::{OAuthError, Problem};
 
-/// Most sources and targets that are remembered.
-const MOST: usize = 20_000;
+/// Most sources and targets that are remembered, in two generations: this many that were counted last are
+/// never forgotten, and twice as many are the most.
+const GENERATION: usize = 10_000;
 
 /// Counts failures in a sliding pair of windows.
 #[derive(Debug)]
 pub(crate) struct Failures {
     allowed: u32,
     window_ms: i64,
-    counts: Mutex<HashMap<String, Count>>,
+    counts: Mutex<Counts>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Count {
     since: i64,
     failures: u32,
+}
+
+/// Names that are counted come to the young ones. Once these are many, the old ones go as a whole: nobody
+/// looks for the oldest, and no count waits for that.
+#[derive(Debug, Default)]
+struct Counts {
+    young: HashMap<String, Count>,
+    old: HashMap<String, Count>,
+}
+
+impl Counts {
+    fn get(&self, name: &str) -> Option<&Count> {
+        self.young.get(name).or_else(|| self.old.get(name))
+    }
+
+    /// Makes room for one more. What is forgotten is returned: taking so much apart is not done under the
+    /// lock.
+    fn make_room(&mut self) -> Option<HashMap<String, Count>> {
+        if self.young.len() < GENERATION {
+            return None;
+        }
+        let older = mem::take(&mut self.young);
+        Some(mem::replace(&mut self.old, older))
+    }
+}
+
+/// What a count came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// Failures in this window, this one among them.
+    pub(crate) failures: u32,
+    /// Until the window ends.
+    pub(crate) left_ms: i64,
 }
 
 impl Failures {
@@ -50,8 +85,8 @@ impl Failures {
     /// # Errors
     /// [`Waits`].
     pub(crate) fn check(&self, source: IpAddr, target: &str, now: i64) -> Result<(), Waits> {
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.is_empty() {
+        let counts = self.lock();
+        if counts.young.is_empty() && counts.old.is_empty() {
             return Ok(());
         }
         match counts.get(&name(source, target)) {
@@ -66,25 +101,27 @@ impl Failures {
         }
     }
 
-    /// Counts a failure.
-    pub(crate) fn count(&self, source: IpAddr, target: &str, now: i64) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if counts.len() >= MOST {
-            let window_ms = self.window_ms;
-            counts.retain(|_, count| count.since + window_ms > now);
-            if counts.len() >= MOST
-                && let Some(oldest) = counts
-                    .iter()
-                    .min_by_key(|(_, count)| count.since)
-                    .map(|(name, _)| name.clone())
-            {
-                counts.remove(&oldest);
-            }
+    /// Counts a failure. Says how many there are with it: of many at once, no two get the same number.
+    pub(crate) fn count(&self, source: IpAddr, target: &str, now: i64) -> Counted {
+        let name = name(source, target);
+        let mut counts = self.lock();
+        if let Some(count) = counts.young.get_mut(&name) {
+            return self.one_more(count, now);
         }
-        let count = counts.entry(name(source, target)).or_insert(Count {
+        // Taken out before anything is forgotten: a name is not dropped by its own count.
+        let mut count = counts.old.remove(&name).unwrap_or(Count {
             since: now,
             failures: 0,
         });
+        let counted = self.one_more(&mut count, now);
+        let forgotten = counts.make_room();
+        counts.young.insert(name, count);
+        drop(counts);
+        drop(forgotten);
+        counted
+    }
+
+    fn one_more(&self, count: &mut Count, now: i64) -> Counted {
         if count.since + self.window_ms <= now {
             *count = Count {
                 since: now,
@@ -92,12 +129,22 @@ impl Failures {
             };
         }
         count.failures = count.failures.saturating_add(1);
+        Counted {
+            failures: count.failures,
+            left_ms: count.since + self.window_ms - now,
+        }
     }
 
     /// Forgets the failures of a source at a target, after a success.
     pub(crate) fn forget(&self, source: IpAddr, target: &str) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.remove(&name(source, target));
+        let name = name(source, target);
+        let mut counts = self.lock();
+        counts.young.remove(&name);
+        counts.old.remove(&name);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -168,12 +215,65 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn what_is_remembered_is_bounded_and_the_newest_are_in_it() {
         let failures = Failures::new(3, 1_000_000);
         let source = "192.0.2.1".parse().unwrap();
-        for n in 0..(MOST + 10) {
+        let many = 5 * GENERATION + 10;
+        for n in 0..many {
             failures.count(source, &n.to_string(), i64::try_from(n).unwrap());
+            let counts = failures.counts.lock().unwrap();
+            assert!(counts.young.len() + counts.old.len() <= 2 * GENERATION);
         }
-        assert!(failures.counts.lock().unwrap().len() <= MOST);
+        // Each is counted a second time: who is known, is so still.
+        for n in (many - GENERATION)..many {
+            let counted = failures.count(source, &n.to_string(), 0);
+            assert_eq!(counted.failures, 2, "{n}");
+        }
+        assert_eq!(failures.count(source, "0", 0).failures, 1);
+    }
+
+    #[test]
+    fn a_name_that_is_there_is_not_dropped_by_its_own_count() {
+        let failures = Failures::new(3, 1_000);
+        let source = "192.0.2.1".parse().unwrap();
+        assert_eq!(failures.count(source, "a", 7).failures, 1);
+        for n in 0..(2 * GENERATION - 1) {
+            failures.count(source, &n.to_string(), 7);
+        }
+        // It is among the old ones, and the young ones are full: the next name makes the old ones go.
+        {
+            let counts = failures.counts.lock().unwrap();
+            assert_eq!(counts.young.len(), GENERATION);
+            assert!(counts.old.keys().any(|name| name.ends_with(" a")));
+        }
+        let counted = failures.count(source, "a", 8);
+        let expected = Counted {
+            failures: 2,
+            left_ms: 999,
+        };
+        assert_eq!(counted, expected);
+        // One that is counted now and then stays, however many others come.
+        for n in 0..(5 * GENERATION) {
+            failures.count(source, &n.to_string(), 8);
+            if n % (GENERATION - 1) == 0 {
+                failures.count(source, "a", 8);
+            }
+        }
+        assert_eq!(failures.count(source, "a", 8).failures, 9);
+        failures.forget(source, "a");
+        assert_eq!(failures.count(source, "a", 8).failures, 1);
+    }
+
+    #[test]
+    fn many_at_once_get_different_numbers() {
+        let failures = Failures::new(3, 1_000);
+        let source = "192.0.2.1".parse().unwrap();
+        let mut numbers: Vec<u32> = std::thread::scope(|scope| {
+            let count = || failures.count(source, "a", 0).failures;
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(count)).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=8).collect::<Vec<_>>());
     }
 }

@@ -155,6 +155,9 @@ pub(crate) struct QuestionView {
     campaign_id: String,
     campaign_name: String,
     due_at: i64,
+    /// Until when it can be answered: `due_at`, or a day after its owner was told of it where that is later
+    /// and keys without an answer are suspended.
+    answers_until: i64,
     key_id: String,
     key_name: String,
     owner_id: String,
@@ -180,6 +183,7 @@ impl From<Question> for QuestionView {
             campaign_id: one.campaign_id,
             campaign_name: one.campaign_name,
             due_at: one.due_at,
+            answers_until: one.answers_until,
             key_id: one.key_id,
             key_name: one.key_name,
             owner_id: one.owner_id,

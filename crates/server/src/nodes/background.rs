@@ -42,18 +42,32 @@ pub(crate) fn start(app: &App) {
             tokio::time::sleep(LOOK_EVERY.mul_f64(0.75 + part / 2.0)).await;
             let Some(app) = weak.upgrade() else { return };
             let skew_ms = app.registry.node_statistics().clock_skew_ms;
-            if clocks::judge(skew_ms) != Skew::Fine {
-                tracing::warn!(
-                    skew_ms,
-                    "this machine's clock differs from the database's: mend it"
-                );
-            }
-            let done = app.registry.while_reachable(turn(&app)).await;
+            let done = app.registry.while_reachable(look(&app, skew_ms)).await;
             if let Err(error) = done.and_then(|done| done) {
                 tracing::warn!(code = error.code(), "a job waits for its next turn");
             }
         }
     });
+}
+
+/// Does what is due, unless the clock is too far from the database's: by such a clock keys would be suspended
+/// and rows removed before their time. Another node does it, or this one once its clock is mended.
+///
+/// # Errors
+/// As [`turn`].
+async fn look(app: &App, skew_ms: Option<i64>) -> Result<(), RegistryError> {
+    let skew = clocks::judge(skew_ms);
+    if skew != Skew::Fine {
+        tracing::warn!(
+            skew_ms,
+            jobs_are_left_to_others = skew == Skew::Refuse,
+            "this machine's clock differs from the database's: mend it"
+        );
+    }
+    if skew == Skew::Refuse {
+        return Ok(());
+    }
+    turn(app).await
 }
 
 /// Does what is due and what no other node does. A job that fails keeps none of the others from their turn.
@@ -115,4 +129,40 @@ async fn work(app: &App, job: Job) -> Result<(), RegistryError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nodes::clocks::{REFUSE_MS, WARN_MS};
+    use crate::test_support::TestServer;
+
+    /// Whether a job has waited for its turn until now.
+    async fn was_left(server: &TestServer, job: &'static str, every_ms: i64) -> bool {
+        let claimed = server.registry().claim_job(job, every_ms).await;
+        claimed.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_clock_is_wrong_leaves_the_jobs_to_others() {
+        let server = TestServer::start().await;
+        let app = server.server.app();
+        for apart in [REFUSE_MS + 1, -REFUSE_MS - 1, 400 * 24 * 60 * MINUTE_MS] {
+            look(app, Some(apart)).await.unwrap();
+            for (_, job, every_ms) in JOBS {
+                let left = was_left(&server, job, every_ms).await;
+                assert!(left, "{job} was done {apart} ms off");
+            }
+            server.pass(25 * 60 * MINUTE_MS);
+        }
+        // Once it is mended it has its turn, and a difference that is only told keeps nobody from it.
+        for apart in [None, Some(WARN_MS + 1), Some(-REFUSE_MS)] {
+            look(app, apart).await.unwrap();
+            for (_, job, every_ms) in JOBS {
+                let left = was_left(&server, job, every_ms).await;
+                assert!(!left, "{job} was left {apart:?} ms off");
+            }
+            server.pass(25 * 60 * MINUTE_MS);
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! of Redis, nobody guesses faster at one node than without it.
 
 use std::net::IpAddr;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,12 +11,19 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use crate::http::failures::{self, Failures, Waits};
 use crate::server::App;
 
+/// A node that asked for a name goes by the answer for so long where it need not know better.
+const CLEAR_MS: i64 = 1_000;
+
 /// One kind of guesses: so many in so long, for each source and each target.
 #[derive(Debug)]
 pub(crate) struct Guesses {
     /// Stable, a word in the names of Redis.
     kind: &'static str,
     own: Failures,
+    /// Names of which all nodes together know nothing that would refuse anybody. Kept by a clock that nobody
+    /// puts.
+    clear: Failures,
+    begun: Instant,
 }
 
 impl Guesses {
@@ -24,6 +32,8 @@ impl Guesses {
         Self {
             kind,
             own: Failures::new(allowed, window_ms),
+            clear: Failures::new(1, CLEAR_MS),
+            begun: Instant::now(),
         }
     }
 
@@ -45,6 +55,46 @@ impl Guesses {
         }
     }
 
+    /// The same for what is asked often and seldom guessed at: all nodes together are asked once a second
+    /// for a source and a target. Whoever does not guess does not wait for Redis in between; a lock-out at
+    /// another node holds here a second later. A failure here ends that second.
+    ///
+    /// # Errors
+    /// [`Waits`].
+    pub(crate) async fn check_within_a_second(
+        &self,
+        app: &App,
+        source: IpAddr,
+        target: &str,
+    ) -> Result<(), Waits> {
+        self.check_here(app, source, target)?;
+        let Some(redis) = &app.nodes.redis else {
+            return Ok(());
+        };
+        // One is allowed: who is refused is noted.
+        let is_clear = |at| self.clear.check(source, target, at).is_err();
+        if is_clear(self.elapsed_ms()) {
+            return Ok(());
+        }
+        // By when it was asked: an answer says nothing of what came later.
+        let asked_at = self.elapsed_ms();
+        match redis.guesses(&self.name(app, source, target)).await {
+            Some((count, left_ms)) if count >= u64::from(self.own.allowed()) => {
+                Err(Waits::for_ms(left_ms))
+            }
+            Some(_) => {
+                self.clear.forget(source, target);
+                self.clear.count(source, target, asked_at);
+                Ok(())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn elapsed_ms(&self) -> i64 {
+        i64::try_from(self.begun.elapsed().as_millis()).unwrap_or(i64::MAX)
+    }
+
     /// The same by what this node knows alone: for those who show nothing that could be guessed.
     ///
     /// # Errors
@@ -59,7 +109,8 @@ impl Guesses {
     }
 
     /// Counts an attempt before it is made: many at once, at several nodes, are no more than one after
-    /// the other.
+    /// the other. At this node that holds whatever becomes of Redis: its own number is looked at before
+    /// anybody is waited for.
     ///
     /// # Errors
     /// [`Waits`] if others took the last one since [`check`](Self::check).
@@ -69,10 +120,14 @@ impl Guesses {
         source: IpAddr,
         target: &str,
     ) -> Result<(), Waits> {
-        self.own.count(source, target, app.now());
+        let counted = self.own.count(source, target, app.now());
+        if counted.failures > self.own.allowed() {
+            return Err(Waits::for_ms(counted.left_ms));
+        }
         let Some(redis) = &app.nodes.redis else {
             return Ok(());
         };
+        self.clear.forget(source, target);
         let name = self.name(app, source, target);
         match redis.count_guess(&name, self.own.window_ms()).await {
             Some((count, left_ms)) if count > u64::from(self.own.allowed()) => {

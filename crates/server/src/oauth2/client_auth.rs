@@ -51,12 +51,14 @@ pub(crate) async fn authenticate(
     if let Presented::Nothing(_) = presented {
         failures.check_here(app, peer.address, &id)?;
     } else {
-        failures.check(app, peer.address, &id).await?;
+        failures
+            .check_within_a_second(app, peer.address, &id)
+            .await?;
     }
     let client = match app.registry.find_client(&id).await {
         Ok(client) if client.disabled_at.is_none() => client,
         Ok(_) | Err(RegistryError::People(PeopleError::ClientNotFound)) => {
-            failures.count(app, peer.address, &id).await;
+            failures.count_first(app, peer.address, &id).await?;
             return Err(refused());
         }
         Err(error) => return Err(error.into()),
@@ -73,9 +75,13 @@ pub(crate) async fn authenticate(
         _ => false,
     };
     if proven {
+        // Who guessed at many at once, and was refused for it meanwhile, is not told which was right.
+        if !matches!(presented, Presented::Nothing(_)) {
+            failures.check_here(app, peer.address, &id)?;
+        }
         return Ok(client);
     }
-    failures.count(app, peer.address, &id).await;
+    failures.count_first(app, peer.address, &id).await?;
     Err(refused())
 }
 

@@ -538,23 +538,30 @@ pub(crate) async fn count_denials(
     Ok(count)
 }
 
-/// What is denied at `now`, in the order in which it was denied.
+const LIST_DENIALS: &str = "SELECT kind, value, denied_at, expires_at FROM denials \
+     WHERE (expires_at, kind, value) > ($1, $2, $3) ORDER BY expires_at, kind, value LIMIT $4";
+
+/// What is denied at `now`, behind a place, in the order in which it ends. An end only moves away, so what
+/// moves while pages are read is found once more, and nothing that was there is missed.
 pub(crate) async fn list_denials(
     connection: &mut AnyConnection,
     now: i64,
     after: &Position,
     limit: i64,
 ) -> Result<Vec<Denial>, RegistryError> {
-    let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(
-        "SELECT kind, value, denied_at, expires_at FROM denials \
-         WHERE (denied_at, value) > ($1, $2) AND expires_at > $3 ORDER BY denied_at, value LIMIT $4",
-    )
-    .bind(after.number)
-    .bind(after.id.clone())
-    .bind(now)
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
+    // Kinds are never empty: the first of a moment is behind it.
+    let (from, kind, value) = if after.number > now {
+        (after.number, after.text.as_str(), after.id.as_str())
+    } else {
+        (now.saturating_add(1), "", "")
+    };
+    let rows: Vec<(String, String, i64, i64)> = sqlx::query_as(LIST_DENIALS)
+        .bind(from)
+        .bind(kind.to_owned())
+        .bind(value.to_owned())
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
     rows.into_iter()
         .map(|(kind, value, denied_at, expires_at)| {
             Ok(Denial {
@@ -565,4 +572,38 @@ pub(crate) async fn list_denials(
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AnyConnection, Connection as _};
+
+    use super::LIST_DENIALS;
+    use crate::{Clock, LocalRegistry};
+
+    /// Read each second: no row that is over, and none twice to put them in order.
+    #[tokio::test]
+    async fn denials_are_read_along_their_index() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("registry.db");
+        let registry = LocalRegistry::open(&file, Clock::from_fn(|| 0)).await?;
+        let mut stranger = AnyConnection::connect(&format!("sqlite://{}", file.display())).await?;
+        let sql = format!("EXPLAIN QUERY PLAN {LIST_DENIALS}");
+        let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            .bind(1_i64)
+            .bind("")
+            .bind("")
+            .bind(501_i64)
+            .fetch_all(&mut stranger)
+            .await?;
+        let [(.., step)] = &*plan else {
+            anyhow::bail!("{plan:?}");
+        };
+        anyhow::ensure!(
+            step.starts_with("SEARCH denials USING INDEX denials_by_expiry ("),
+            "{step}"
+        );
+        registry.close().await;
+        Ok(())
+    }
 }

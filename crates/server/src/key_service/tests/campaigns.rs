@@ -264,8 +264,21 @@ async fn whoever_is_told_late_has_a_day_and_whoever_is_not_told_keeps_the_key() 
         assert_eq!(told.len(), usize::from(hooked));
         if let Some(told) = told.first() {
             let until = server.server.app().now() + DAY_MS;
-            let until = crate::pages::dates::iso(until);
-            assert_eq!(told.json()["data"]["due_at"], until);
+            let iso = crate::pages::dates::iso(until);
+            assert_eq!(told.json()["data"]["due_at"], iso);
+            // The same on their page, in the form and for programs.
+            let list = fine(&root.get("/api/v1/hygiene/questions").await);
+            assert_eq!(list["items"][0]["answers_until"], until, "{list}");
+            assert_eq!(list["items"][0]["due_at"], begun["due_at"]);
+            let shown = crate::pages::dates::shown(until);
+            let due = crate::pages::dates::shown(begun["due_at"].as_i64().unwrap());
+            let mut browser = server.sign_in_as(&ann).await;
+            let page = "/account/api-keys/questions";
+            let form = format!("{page}/{}/{}", begun["id"].as_str().unwrap(), silent.id);
+            for path in [page, form.as_str()] {
+                let text = browser.get(path).await.text;
+                assert!(text.contains(&shown) && !text.contains(&due), "{text}");
+            }
         }
         server.pass(DAY_MS);
         run(&server).await;

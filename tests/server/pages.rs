@@ -104,9 +104,8 @@ async fn s13_s14_a_callback_that_leads_on_to_another_origin() -> Result<()> {
         let found = &result[scripts];
         ensure!(found["steps"] == json!(wanted), "{scripts}: {found:#}");
         ensure!(found["stuck"] == json!([]), "{scripts}: {found:#}");
-        let title = json!("Back to the application · Keywright");
-        let titles = found["titles"].as_array().cloned().unwrap_or_default();
-        ensure!(titles.contains(&title), "{scripts}: {titles:?}");
+        // No, yes, sign-in and sign-out: each form was answered by a page of ours that goes on.
+        ensure!(found["goOn"] == 4, "{scripts}: {found:#}");
     }
     Ok(())
 }

@@ -236,8 +236,15 @@ mod tests {
         assert_eq!((before.len(), before[0].1.as_str()), (1, "in_force"));
         let (registry, peppers) = served(data).await;
         let actor = Actor::keywright();
+        let wish = NewApiKey {
+            prefix: "sk_live".into(),
+            name: "of before".into(),
+            scopes: vec!["keys:read".into()],
+            lifetime_ms: Some(2 * 86_400_000),
+            ..NewApiKey::default()
+        };
         let issued = registry
-            .issue_api_key(&actor, &NewApiKey::default(), &peppers)
+            .issue_api_key(&actor, &wish, &peppers)
             .await
             .unwrap();
         registry.close().await;

@@ -56,6 +56,7 @@ impl Guess for Client<'_> {
 /// Guesses at two nodes in turn until one says that it is enough. Returns how many it took.
 async fn until_refused(three: &Three, guess: &impl Guess, wrong: u16) -> Result<usize> {
     for tries in 0..60 {
+        all_count_by_redis(three).await?;
         let status = guess.at(&three.caller(tries % 2).at("")).await?;
         match status {
             429 => return Ok(tries),
@@ -68,6 +69,8 @@ async fn until_refused(three: &Three, guess: &impl Guess, wrong: u16) -> Result<
 /// Whether a node that saw none of it says so too.
 async fn third_refuses(three: &Three, guess: &impl Guess) -> Result<()> {
     for _ in 0..LATE {
+        // One that waited for Redis in vain leaves it alone for a while, and says so.
+        all_count_by_redis(three).await?;
         if guess.at(&three.caller(2).at("")).await? == 429 {
             return Ok(());
         }

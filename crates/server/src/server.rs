@@ -339,7 +339,10 @@ impl std::fmt::Debug for Server {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use axum::http::StatusCode;
+    use keywright_registry::{PepperKey, Peppers};
 
     use crate::test_support::TestServer;
 
@@ -401,15 +404,52 @@ mod tests {
         let peppers = app.peppers().unwrap();
         assert_eq!(peppers.current().id, old, "in reserve");
         assert!(peppers.iter().any(|one| one.id == new));
+        // One that came with keys of another registry, and whose file is not there.
+        let foreign = PepperKey {
+            id: "foreign".into(),
+            pepper: app.peppers().unwrap().current().pepper.clone(),
+        };
+        app.add_pepper(foreign);
         let actor = keywright_domain::audit::Actor::keywright();
         app.registry.rotate_pepper(&actor, &new).await.unwrap();
         super::settle_peppers(app).await.unwrap();
-        let ids: Vec<_> = app
-            .peppers()
-            .unwrap()
-            .iter()
-            .map(|one| one.id.clone())
-            .collect();
-        assert_eq!(ids, [new, old], "the root key needs the older one");
+        let known = app.peppers().unwrap();
+        let ids: Vec<_> = known.iter().map(|one| one.id.clone()).collect();
+        assert_eq!(ids, [new.clone(), old, "foreign".to_owned()]);
+
+        // A node that has no copy of it says so, and judges no key that is stored under it.
+        let wish = serde_json::json!({
+            "name": "of now", "prefix": "sk_live", "scopes": ["keys:read"], "lifetime_ms": 172_800_000,
+        });
+        let mut browser = server.browser();
+        let bearer = format!("Bearer {}", server.root_key.expose());
+        let headers = [
+            ("authorization", bearer.as_str()),
+            ("content-type", "application/json"),
+        ];
+        let mut post = async |path: &str, body: &serde_json::Value| {
+            let body = axum::body::Body::from(body.to_string());
+            browser
+                .send(axum::http::Method::POST, path, &headers, body)
+                .await
+        };
+        let issued = post("/api/v1/keys", &wish).await.json();
+        let asked = serde_json::json!({ "key": issued["secret"] });
+        let verify = "/api/v1/keys/verify";
+        assert_eq!(post(verify, &asked).await.json()["code"], "valid");
+        let without = known.iter().filter(|one| one.id != new).cloned();
+        let mut without = without.collect::<Vec<_>>().into_iter();
+        let mut peppers = Peppers::new(without.next().unwrap());
+        for older in without {
+            peppers = peppers.with_older(older);
+        }
+        app.put_peppers(Some(Arc::new(peppers)));
+        let answer = post(verify, &asked).await;
+        assert_eq!(
+            answer.status,
+            StatusCode::SERVICE_UNAVAILABLE,
+            "{}",
+            answer.text
+        );
     }
 }

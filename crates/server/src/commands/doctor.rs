@@ -371,8 +371,20 @@ mod tests {
         assert_eq!(errors(&look(data).await), ["secrets"]);
         chmod(&data.join("secrets"), 0o700);
 
-        // Another master key: what was sealed does not open.
+        // Tokens that live longer than we advise: allowed, and told.
         let server_toml = fs::read_to_string(data.join("server.toml")).unwrap();
+        let long = format!("{server_toml}\n[tokens]\naccess_s = 3600\n");
+        let told = |found: &[(Level, &'static str, String)]| {
+            found.iter().any(|(level, _, text)| {
+                *level == Level::Warning && text.starts_with("tokens.access_s is 3600 s")
+            })
+        };
+        assert!(!told(&look(data).await));
+        fs::write(data.join("server.toml"), long).unwrap();
+        assert!(told(&look(data).await));
+        fs::write(data.join("server.toml"), &server_toml).unwrap();
+
+        // Another master key: what was sealed does not open.
         let key = fs::read(&master).unwrap();
         fs::remove_file(&master).unwrap();
         ServerSecrets::create(&data.join("secrets")).unwrap();

@@ -82,11 +82,16 @@ impl Seen {
 
     /// One fuzz target, a test of its own.
     pub(crate) fn fuzz_target(&mut self, name: &str, outcome: &anyhow::Result<()>) {
+        self.program(&format!("fuzz: {name}"), outcome);
+    }
+
+    /// A program that ran as a test.
+    pub(crate) fn program(&mut self, name: &str, outcome: &anyhow::Result<()>) {
         match outcome {
             Ok(()) => self.counts.passed += 1,
             Err(error) => {
                 self.counts.failed += 1;
-                self.failing.push(format!("fuzz: {name}: {error:#}"));
+                self.failing.push(format!("{name}: {error:#}"));
             }
         }
     }

@@ -26,6 +26,9 @@ const STAGE_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Tells tests where the program is that throws requests at every route.
 const SCHEMATHESIS: &str = "KEYWRIGHT_TEST_SCHEMATHESIS";
 
+/// What the smoke run of the bench is called among the tests.
+const BENCH: &str = "bench_server_smoke";
+
 /// The package with the whole-system tests.
 const WHOLE: &str = "keywright-tests";
 
@@ -79,7 +82,28 @@ fn crates(seen: &mut Seen, filter: Option<&str>, database: Option<&Cluster>) -> 
     let mut cargo = process::cargo();
     with_database(&mut cargo, database);
     cargo.args(["test", "--no-fail-fast", "--workspace", "--exclude", WHOLE]);
-    cargo_test(&mut cargo, seen, filter)
+    cargo_test(&mut cargo, seen, filter)?;
+    if filter.is_none_or(|filter| BENCH.contains(filter)) {
+        seen.program(BENCH, &process::step(BENCH, bench));
+    }
+    Ok(())
+}
+
+/// What the bench does as a person and a client does, once: it follows the same pages as everybody, and would otherwise
+/// be broken until somebody measures. The tests of the crates have compiled it.
+fn bench() -> Result<()> {
+    let mut bench = process::command(crate::target().join("debug/examples/bench_server"));
+    bench.args(["--small", "--rounds", "1"]);
+    // Beginnings of names.
+    bench.args([
+        "client_credentials_eddsa",
+        "introspection",
+        "session_list_to_bare",
+        "userinfo",
+        "refresh_rotation",
+        "password_sign_in",
+    ]);
+    process::run(&mut bench)
 }
 
 /// Every order in which threads may meet at a row of the index. In a folder of its own: with this flag everything is

@@ -30,10 +30,17 @@ fn pack<const N: usize>(text: &str) -> Option<u128> {
 }
 
 fn unpack<const N: usize>(mut number: u128) -> [u8; N] {
+    /// What ten digits count up to.
+    const TEN: u128 = 62_u128.pow(10);
     let mut text = [b'0'; N];
-    for digit in text.iter_mut().rev() {
-        *digit = ALPHABET[(number % 62) as usize];
-        number /= 62;
+    for half in text.rchunks_mut(10) {
+        // One wide division for every ten characters, as in packing.
+        let mut part = (number % TEN) as u64;
+        number /= TEN;
+        for digit in half.iter_mut().rev() {
+            *digit = ALPHABET[(part % 62) as usize];
+            part /= 62;
+        }
     }
     text
 }

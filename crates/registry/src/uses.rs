@@ -8,11 +8,12 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use hashbrown::HashTable;
 use keywright_domain::api_keys::network_of;
 use keywright_index::PackedKid;
 
@@ -104,7 +105,8 @@ impl CallerText {
     }
 }
 
-/// The same where it stands: most uses are like one that is counted already, and need no copies.
+/// The same where it stands: most uses are like one that is counted already, and need no copies. No part has a
+/// control character in it.
 #[derive(Debug, Hash)]
 struct CallerRef<'a> {
     client_label: Cow<'a, str>,
@@ -168,13 +170,37 @@ impl<'a> CallerRef<'a> {
         self.network.as_str().is_empty() && texts.iter().all(|text| text.is_empty())
     }
 
-    fn is(&self, text: &CallerText) -> bool {
-        self.network.as_str() == text.network
-            && self.client_label == text.client_label
-            && self.agent == text.agent
-            && self.route == text.route
-            && self.scope == text.scope
-            && self.origin == text.origin
+    /// The parts, in the order of [`Joined`].
+    fn parts(&self) -> [&str; 6] {
+        [
+            &self.client_label,
+            self.network.as_str(),
+            &self.agent,
+            &self.route,
+            &self.scope,
+            &self.origin,
+        ]
+    }
+
+    fn is(&self, joined: &Joined) -> bool {
+        let mut rest = joined.0.as_bytes();
+        for (at, part) in self.parts().into_iter().enumerate() {
+            if at > 0 {
+                let Some(after) = rest.strip_prefix(BETWEEN) else {
+                    return false;
+                };
+                rest = after;
+            }
+            let Some(after) = rest.strip_prefix(part.as_bytes()) else {
+                return false;
+            };
+            rest = after;
+        }
+        rest.is_empty()
+    }
+
+    fn joined(&self) -> Joined {
+        Joined(self.parts().join(BETWEEN_TEXT).into_boxed_str())
     }
 
     fn to_text(&self) -> CallerText {
@@ -189,11 +215,41 @@ impl<'a> CallerRef<'a> {
     }
 }
 
+/// Stands between the parts of a joined caller, which have no such character.
+const BETWEEN_TEXT: &str = "\n";
+const BETWEEN: &[u8] = BETWEEN_TEXT.as_bytes();
+
+/// A caller in one piece of memory: who is counted already is compared for every use, and six texts would be six
+/// places that are in no cache.
+#[derive(Debug)]
+struct Joined(Box<str>);
+
+impl Joined {
+    fn to_text(&self) -> CallerText {
+        let mut parts = self.0.split(BETWEEN_TEXT).map(str::to_owned);
+        let mut next = || parts.next().unwrap_or_default();
+        CallerText {
+            client_label: next(),
+            network: next(),
+            agent: next(),
+            route: next(),
+            scope: next(),
+            origin: next(),
+        }
+    }
+}
+
 /// What [`network_of`] says, without a place of its own in memory. IPv6 takes at most 43 characters.
-#[derive(Clone, Copy, Debug, Hash)]
+#[derive(Clone, Copy, Debug)]
 struct NetworkText {
     bytes: [u8; 48],
     length: usize,
+}
+
+impl Hash for NetworkText {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.as_str().hash(hasher);
+    }
 }
 
 impl NetworkText {
@@ -346,8 +402,10 @@ struct Counted {
     /// Since 1970.
     hour: i32,
     /// None where nothing is known of it.
-    caller: Option<Box<CallerText>>,
+    caller: Option<Joined>,
     count: u32,
+    /// Of kid, hour and caller.
+    hash: u64,
     last_at: i64,
 }
 
@@ -363,11 +421,11 @@ impl Counted {
     }
 }
 
-/// By the hash of kid, hour and caller; those of one hash stand together.
+/// Uses of some secrets.
 #[derive(Debug, Default)]
 struct Shard {
-    by_hash: HashMap<u64, Vec<Counted>>,
-    length: usize,
+    /// By the hash of kid, hour and caller.
+    counted: HashTable<Counted>,
     /// How many callers of a secret and hour are here, by the hash of these two.
     callers: HashMap<u64, Told>,
 }
@@ -496,11 +554,8 @@ impl UseRecorder {
         caller.hash(&mut hasher);
         let hash = hasher.finish();
         let mut shard = open(&self.shards[group as usize % SHARDS]);
-        let found = shard
-            .by_hash
-            .get_mut(&hash)
-            .and_then(|all| all.iter_mut().find(|one| one.is(kid, hour, caller)));
-        if let Some(counted) = found {
+        let same = |one: &Counted| one.is(kid, hour, caller);
+        if let Some(counted) = shard.counted.find_mut(hash, same) {
             counted.count = counted.count.saturating_add(count);
             counted.last_at = counted.last_at.max(at);
             return;
@@ -511,21 +566,22 @@ impl UseRecorder {
             self.add(kid, hour, &other, count, at);
             return;
         }
-        if shard.length >= CAPACITY / SHARDS {
+        if shard.counted.len() >= CAPACITY / SHARDS {
             self.dropped.fetch_add(u64::from(count), Ordering::Relaxed);
             return;
         }
         if let Some(caller) = caller {
             shard.callers.entry(group).or_default().count(caller);
         }
-        shard.length += 1;
-        shard.by_hash.entry(hash).or_default().push(Counted {
+        let counted = Counted {
             kid,
             hour,
-            caller: caller.map(|caller| Box::new(caller.to_text())),
+            caller: caller.map(CallerRef::joined),
             count,
+            hash,
             last_at: at,
-        });
+        };
+        shard.counted.insert_unique(hash, counted, |one| one.hash);
     }
 
     pub(crate) fn alert(
@@ -569,11 +625,15 @@ impl UseRecorder {
         let mut uses = Vec::new();
         for shard in &self.shards {
             let shard = std::mem::take(&mut *open(shard));
-            for counted in shard.by_hash.into_values().flatten() {
+            for counted in shard.counted {
                 uses.push(Use {
                     kid: String::from_utf8_lossy(&counted.kid.text()).into_owned(),
                     hour: i64::from(counted.hour) * HOUR_MS,
-                    caller: counted.caller.map(|caller| *caller).unwrap_or_default(),
+                    caller: counted
+                        .caller
+                        .as_ref()
+                        .map(Joined::to_text)
+                        .unwrap_or_default(),
                     count: i64::from(counted.count),
                     last_at: counted.last_at,
                 });
@@ -638,7 +698,11 @@ impl UseRecorder {
     pub(crate) fn statistics(&self) -> UseStatistics {
         UseStatistics {
             dropped: self.dropped.load(Ordering::Relaxed),
-            waiting: self.shards.iter().map(|shard| open(shard).length).sum(),
+            waiting: self
+                .shards
+                .iter()
+                .map(|shard| open(shard).counted.len())
+                .sum(),
             alerts_dropped: self.alerts_dropped.load(Ordering::Relaxed),
             alerts_waiting: open(&self.alerts).length,
             first_uses_waiting: open(&self.first_uses).len(),

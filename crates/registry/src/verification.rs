@@ -131,21 +131,25 @@ impl LocalRegistry {
         if let Some(refused) = self.throttled(request, plain.as_ref().ok(), now) {
             let known = plain.as_ref().ok();
             return match known.and_then(|plain| self.match_in_memory(plain, peppers, now)) {
-                Some(found) => self.judge_match(request, found, now).await,
+                Some(found) => self.judge_match(request, &found, now).await,
                 None => Ok(refused),
             };
         }
         let found = match &plain {
             Ok(plain) => self.match_ours(plain, peppers, now).await?,
-            Err(error) => match self.match_foreign(request.presented, peppers, now).await? {
-                Some(found) => Some(found),
-                None => {
-                    self.count_failure(request, now);
-                    return Ok(Verification::refused(None, Refusal::Malformed(*error)));
+            Err(error) => {
+                // Boxed, as all that is rare: what a request may need is moved about with every request.
+                let foreign = Box::pin(self.match_foreign(request.presented, peppers, now));
+                match foreign.await? {
+                    Some(found) => Some(found),
+                    None => {
+                        self.count_failure(request, now);
+                        return Ok(Verification::refused(None, Refusal::Malformed(*error)));
+                    }
                 }
-            },
+            }
         };
-        self.judge_found(request, plain.as_ref().ok(), found, now)
+        self.judge_found(request, plain.as_ref().ok(), found.as_ref(), now)
             .await
     }
 
@@ -153,7 +157,7 @@ impl LocalRegistry {
         &self,
         request: &VerifyRequest<'_>,
         plain: Option<&PresentedKey<'_>>,
-        found: Option<Match>,
+        found: Option<&Match>,
         now: i64,
     ) -> Result<Verification, RegistryError> {
         let Some(found) = found else {
@@ -189,7 +193,8 @@ impl LocalRegistry {
                 Vec::new()
             };
             if ahead.is_empty() {
-                answers.push(self.verify_api_key(request, peppers).await?);
+                let alone = Box::pin(self.verify_api_key(request, peppers));
+                answers.push(alone.await?);
                 if stops(&answers) {
                     return Ok(answers);
                 }
@@ -198,14 +203,15 @@ impl LocalRegistry {
                 let answer = match self.throttled(request, Some(&plain), now) {
                     Some(refused) => {
                         match self.match_from_throttled(&plain, snapshot, peppers, now) {
-                            Some(found) => self.judge_match(request, found, now).await?,
+                            Some(found) => self.judge_match(request, &found, now).await?,
                             None => refused,
                         }
                     }
                     None => {
                         let kid = snapshot.kid;
                         let found = self.match_snapshot(&plain, kid, Some(snapshot), peppers)?;
-                        self.judge_found(request, Some(&plain), found, now).await?
+                        self.judge_found(request, Some(&plain), found.as_ref(), now)
+                            .await?
                     }
                 };
                 answers.push(answer);
@@ -307,16 +313,16 @@ impl LocalRegistry {
     async fn judge_match(
         &self,
         request: &VerifyRequest<'_>,
-        found: Match,
+        found: &Match,
         now: i64,
     ) -> Result<Verification, RegistryError> {
         let Match { kid, snapshot } = found;
         let index = &self.shared.index;
         let kid_text = String::from_utf8_lossy(&kid.text()).into_owned();
         let key_id = String::from_utf8_lossy(&snapshot.key_id.text()).into_owned();
-        let scopes = self.effective_scopes(&snapshot);
+        let scopes = self.effective_scopes(snapshot);
         let rules = snapshot.rules.and_then(|id| index.rules(id));
-        let state = state_at(&snapshot, now);
+        let state = state_at(snapshot, now);
         let (no_networks, no_origins) = (NetworkList::default(), OriginList::default());
         let environment = index.text(snapshot.environment).map_or("", |text| text);
         let environment =
@@ -362,13 +368,13 @@ impl LocalRegistry {
                     .is_some_and(|rules| rules.has_credits || !rules.limits.as_slice().is_empty()),
         };
         if answer.verdict.is_ok() {
-            self.take_limits(request, &snapshot, rules.is_some(), now, &mut answer)
+            self.take_limits(request, snapshot, rules.is_some(), now, &mut answer)
                 .await?;
         }
         if answer.verdict.is_ok() && rules.is_some_and(|rules| rules.has_credits) {
-            self.take_credits(request, &mut answer).await?;
+            Box::pin(self.take_credits(request, &mut answer)).await?;
         }
-        self.record(request, kid, &snapshot, now, &mut answer)
+        self.record(request, *kid, snapshot, now, &mut answer)
             .await?;
         Ok(answer)
     }
@@ -547,13 +553,13 @@ impl LocalRegistry {
             return Ok(());
         }
         if snapshot.one_time {
-            let first = self.write_first_use(kid_text.clone(), now, true).await?;
+            let first = Box::pin(self.write_first_use(kid_text.clone(), now, true)).await?;
             if !first {
                 answer.verdict = Err(Refusal::Retired);
                 return Ok(());
             }
         } else if !snapshot.first_used && self.shared.index.claim_first_use(snapshot) {
-            let written = self.write_first_use(kid_text.clone(), now, false);
+            let written = Box::pin(self.write_first_use(kid_text.clone(), now, false));
             // AC-147: the verification stands even when this write fails or is slow. Writing it
             // twice does nothing, and a slow one may never have found a place in the queue.
             let written = tokio::time::timeout(FIRST_USE_WAIT, written).await;

@@ -35,6 +35,49 @@ fn foreign_text_is_capped_and_plain_text_is_not_copied() {
 }
 
 #[test]
+fn a_caller_in_one_piece_is_the_same_caller_and_no_other() {
+    let caller = |parts: [&str; 6]| {
+        let [client_label, network, agent, route, scope, origin] = parts.map(str::to_owned);
+        CallerText {
+            client_label,
+            network,
+            agent,
+            route,
+            scope,
+            origin,
+        }
+    };
+    let texts = [
+        ["", "", "", "", "", ""],
+        [
+            "shop",
+            "192.0.2.0/24",
+            "curl/8",
+            "GET /v1",
+            "a:b",
+            "https://a.example",
+        ],
+        ["ab", "", "c", "", "", ""],
+        ["a", "", "bc", "", "", ""],
+        ["", "", "abc", "", "", ""],
+        ["abc", "", "", "", "", ""],
+        ["", "", "", "", "", "abc"],
+        ["ü", "", "", "GET /ü", "", ""],
+    ]
+    .map(caller);
+    for (at, text) in texts.iter().enumerate() {
+        let joined = CallerRef::of_text(text).joined();
+        assert_eq!(joined.to_text(), *text);
+        for (other_at, other) in texts.iter().enumerate() {
+            assert_eq!(CallerRef::of_text(other).is(&joined), at == other_at);
+        }
+    }
+    // What stands between the parts cannot stand in one.
+    let text = kept(Some("a\nb"), 64);
+    assert!(!text.contains(BETWEEN_TEXT), "{text}");
+}
+
+#[test]
 fn uses_are_told_apart_by_secret_hour_and_caller_and_counted_together_otherwise() {
     let uses = UseRecorder::default();
     let (one, other) = (kid("AAAAAAAAAAAA"), kid("AAAAAAAAAAAB"));

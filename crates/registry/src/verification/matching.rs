@@ -192,6 +192,21 @@ impl LocalRegistry {
         text: &str,
         now: i64,
     ) -> Result<Option<Snapshot>, RegistryError> {
+        // Most are in memory, and memory is fresh: nothing of what comes else is needed.
+        if let Lookup::Found(snapshot) = self.shared.index.lookup(kid, now)
+            && freshness::is_trusted(&self.shared)
+        {
+            return Ok(Some(snapshot));
+        }
+        Box::pin(self.snapshot_in_time(kid, text, now)).await
+    }
+
+    async fn snapshot_in_time(
+        &self,
+        kid: PackedKid,
+        text: &str,
+        now: i64,
+    ) -> Result<Option<Snapshot>, RegistryError> {
         let index = &self.shared.index;
         let mut is_exact = freshness::is_exact(&self.shared);
         // Only for who may have to wait: a clock costs as much as a lookup.

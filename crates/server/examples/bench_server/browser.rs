@@ -107,12 +107,7 @@ impl Browser {
                 .send(self.post("/oauth2/authorize/consent", &form))
                 .await?;
         }
-        let location = answer
-            .headers()
-            .get(header::LOCATION)
-            .context("no redirect")?
-            .to_str()?;
-        let url = url::Url::parse(location)?;
+        let url = url::Url::parse(leads_to(&answer)?)?;
         let (_, code) = url
             .query_pairs()
             .find(|(name, _)| name == "code")
@@ -127,6 +122,19 @@ impl Browser {
         let answer = request.basic_auth(client_id, Some(SECRET)).send().await?;
         Ok(answer.error_for_status()?.json().await?)
     }
+}
+
+/// Where an answer leads, as a redirect or as a page that goes on.
+fn leads_to(answer: &reqwest::Response) -> Result<&str> {
+    let headers = answer.headers();
+    if let Some(refresh) = headers.get(header::REFRESH) {
+        let refresh = refresh.to_str()?;
+        return refresh.strip_prefix("0; url=").context("not at once");
+    }
+    Ok(headers
+        .get(header::LOCATION)
+        .context("no redirect")?
+        .to_str()?)
 }
 
 /// A hidden field's value.

@@ -9,7 +9,7 @@ mod tests;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -69,7 +69,10 @@ impl Front {
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         match self.ask(&request) {
-            Some(Ask::ForwardAuth) => self.forward_auth(connected, &request.into_parts().0).await,
+            Some(Ask::ForwardAuth) => {
+                let (parts, _) = request.into_parts();
+                self.forward_auth(connected, &parts).await
+            }
             Some(Ask::Verify(length)) => {
                 let (parts, body) = request.into_parts();
                 match self.verify(connected, &parts, body, length).await {
@@ -77,11 +80,12 @@ impl Front {
                     // Not in order, whatever it is: all of it is here.
                     Err(body) => {
                         let request = Request::from_parts(parts, body);
-                        self.by_router(connected, request).await
+                        Box::pin(self.by_router(connected, request)).await
                     }
                 }
             }
-            None => self.by_router(connected, request.map(Body::new)).await,
+            // Boxed, so that what is answered here does not carry what the router needs.
+            None => Box::pin(self.by_router(connected, request.map(Body::new))).await,
         }
     }
 
@@ -120,15 +124,17 @@ impl Front {
 
     async fn forward_auth(&self, connected: Option<SocketAddr>, parts: &Parts) -> Response {
         let begun = self.begin(connected, parts);
-        let answer = async {
-            let peer = Peer::at(begun.client(), &parts.headers);
-            forward_auth::answer(&self.app, &peer, &parts.uri, &parts.headers).await
-        };
         // Nothing is left to arrive.
         let arrived = AtomicBool::new(true);
-        let answer = within::guarded(self.limit, &arrived, answer)
-            .instrument(begun.span().clone())
-            .await;
+        let answer = {
+            let answer = pin!(async {
+                let peer = Peer::at(begun.client(), &parts.headers);
+                forward_auth::answer(&self.app, &peer, &parts.uri, &parts.headers).await
+            });
+            within::guarded(self.limit, &arrived, answer)
+                .instrument(begun.span().clone())
+                .await
+        };
         self.end(begun, &self.forward_auth, answer.flatten())
     }
 
@@ -146,19 +152,21 @@ impl Front {
     {
         let begun = self.begin(connected, parts);
         let arrived = AtomicBool::new(false);
-        let answer = async {
-            let body = whole(body, length).await?;
-            arrived.store(true, Ordering::Relaxed);
-            let Some(asked) = ByRootKey::read(&parts.headers, &body) else {
-                return Ok(Err(body));
-            };
-            let peer = Peer::at(begun.client(), &parts.headers);
-            let answer = asked.answer(&self.app, &peer, &parts.headers, begun.id());
-            answer.await.map(Ok)
+        let answer = {
+            let answer = pin!(async {
+                let body = whole(body, length).await?;
+                arrived.store(true, Ordering::Relaxed);
+                let Some(asked) = ByRootKey::read(&parts.headers, &body) else {
+                    return Ok(Err(body));
+                };
+                let peer = Peer::at(begun.client(), &parts.headers);
+                let answer = asked.answer(&self.app, &peer, &parts.headers, begun.id());
+                answer.await.map(Ok)
+            });
+            within::guarded(self.limit, &arrived, answer)
+                .instrument(begun.span().clone())
+                .await
         };
-        let answer = within::guarded(self.limit, &arrived, answer)
-            .instrument(begun.span().clone())
-            .await;
         match answer.flatten() {
             Ok(Ok(response)) => Ok(self.end(begun, &self.verify, Ok(response))),
             Ok(Err(body)) => Err(Body::from(body)),

@@ -82,7 +82,7 @@ pub async fn serve(
     let front = Arc::new(Front::new(server.parts(), server.router()));
     let answer = move |address, request| {
         let front = Arc::clone(&front);
-        async move { front.answer(Some(address), request).await }
+        async move { Ok(front.answer(Some(address), request).await) }
     };
     take(answer, listener, tls, refuse, CONNECTIONS, settings.drain).await;
     begin.abort();
@@ -96,10 +96,7 @@ pub async fn serve_machines(server: &Server, listener: TcpListener, stop: Cancel
     let answer = move |address, mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(address));
         let mut router = router.clone();
-        async move {
-            let answer: Result<Response, Infallible> = router.call(request).await;
-            answer.unwrap_or_else(|never| match never {})
-        }
+        router.call(request)
     };
     let drain = Duration::from_secs(1);
     take(answer, listener, None, stop, MACHINE_CONNECTIONS, drain).await;
@@ -114,7 +111,7 @@ async fn take<Answer, Reply>(
     drain: Duration,
 ) where
     Answer: Fn(SocketAddr, Request<Incoming>) -> Reply + Clone + Send + 'static,
-    Reply: Future<Output = Response> + Send + 'static,
+    Reply: Future<Output = Result<Response, Infallible>> + Send + 'static,
 {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(tokio::sync::Semaphore::new(most));
@@ -174,12 +171,9 @@ async fn connection<Answer, Reply>(
     watcher: Watcher,
 ) where
     Answer: Fn(SocketAddr, Request<Incoming>) -> Reply,
-    Reply: Future<Output = Response>,
+    Reply: Future<Output = Result<Response, Infallible>>,
 {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let reply = answer(address, request);
-        async move { Ok::<_, Infallible>(reply.await) }
-    });
+    let service = service_fn(move |request| answer(address, request));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_WITHIN)

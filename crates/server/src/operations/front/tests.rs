@@ -361,6 +361,16 @@ async fn what_is_common_does_not_need_the_router() {
     assert_eq!(key.secrets[0].use_count, 4);
 }
 
+/// What answers a request is moved as a whole before it begins, whatever it will need of it.
+#[tokio::test]
+async fn what_answers_before_the_router_is_small() {
+    let site = Site::new(|_| {}).await;
+    let front = site.front(Router::new());
+    let asked = request("POST", VERIFY, &[], "");
+    let size = size_of_val(&front.answer(None, asked));
+    assert!(size <= 4096, "{size} bytes");
+}
+
 #[tokio::test]
 async fn a_body_that_does_not_come_is_not_waited_for_without_end() {
     let site = Site::new(|_| {}).await;

@@ -42,13 +42,16 @@ async fn s2_35_s2_36_s2_48_a_sign_out_needs_no_body_and_takes_one_as_json() {
     let mut browser = server.sign_in_as(&user).await;
     for (body, code) in [
         (
-            "{\"token_type_hint\":\"id_token\"}",
+            json!({ "token_type_hint": "id_token" }),
             "unsupported_token_type",
         ),
-        ("{\"redirectTo\":\"//evil.example\"}", "invalid_redirect"),
-        ("{\"redirecTo\":\"/x\"}", "unknown_parameter"),
+        (
+            json!({ "redirectTo": "//evil.example" }),
+            "invalid_redirect",
+        ),
+        (json!({ "redirecTo": "/x" }), "unknown_parameter"),
     ] {
-        let answer = sign_out(&mut browser, &[JSON], body).await;
+        let answer = browser.json(Method::POST, "/auth/signOut", &body).await;
         assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
         assert_eq!(answer.json()["code"], code, "{body}");
     }

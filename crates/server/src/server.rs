@@ -395,6 +395,47 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn s2_07_one_call_makes_a_server_or_refuses_by_name() {
+        use super::{BuildError, Server};
+        use crate::settings::Settings;
+        use keywright_registry::{Clock, LocalRegistry};
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().to_owned();
+        let clock = Clock::system();
+        let file = data.join("registry.db");
+        let registry = LocalRegistry::open(&file, clock.clone()).await.unwrap();
+        let secrets = data.join("secrets");
+        crate::ServerSecrets::create(&secrets).unwrap();
+        let build = async |change: fn(&mut Settings)| {
+            let mut settings = Settings::new("http://127.0.0.1:8377", data.clone()).unwrap();
+            change(&mut settings);
+            let secrets = crate::ServerSecrets::open(&secrets).unwrap();
+            Server::build(settings, registry.clone(), secrets, clock.clone()).await
+        };
+        let refused: [(&str, fn(&mut Settings)); 4] = [
+            ("tokens.access_s", |settings| settings.access_ms = 1),
+            ("listen", |settings| {
+                settings.listen = ([0, 0, 0, 0], 80).into()
+            }),
+            ("sessions.max_age_s", |settings| {
+                settings.sessions.absolute_ms = 40 * 24 * 3_600_000;
+            }),
+            ("proxies.trusted", |settings| {
+                settings.trusted_proxies.push("0.0.0.0/0".parse().unwrap());
+            }),
+        ];
+        for (name, change) in refused {
+            match build(change).await {
+                Err(BuildError::Setting(error)) => assert_eq!(error.setting, name),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+        let server = build(|_| {}).await.unwrap();
+        assert_eq!(server.settings().access_ms, 900_000);
+        drop(server.router());
+    }
+
+    #[tokio::test]
     async fn ac_148_a_running_server_takes_up_a_newer_pepper_and_keeps_the_older() {
         let server = TestServer::start().await;
         let app = server.server.parts();

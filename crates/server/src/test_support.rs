@@ -50,17 +50,24 @@ impl TestServer {
 
     /// The same with other settings.
     pub(crate) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
-        Self::build(change, true).await
+        Self::build(change, true, START).await
+    }
+
+    /// The same by the time that it is: for others who look at their own clock.
+    pub(crate) async fn now(change: impl FnOnce(&mut Settings)) -> Self {
+        let since = std::time::UNIX_EPOCH.elapsed().unwrap();
+        let now = i64::try_from(since.as_millis()).unwrap();
+        Self::build(change, true, now).await
     }
 
     /// A server that nobody set up yet, as `serve` makes it of an empty folder.
     pub(crate) async fn empty() -> Self {
-        Self::build(|_| {}, false).await
+        Self::build(|_| {}, false, START).await
     }
 
-    async fn build(change: impl FnOnce(&mut Settings), with_owner: bool) -> Self {
+    async fn build(change: impl FnOnce(&mut Settings), with_owner: bool, start: i64) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let clock = Arc::new(AtomicI64::new(START));
+        let clock = Arc::new(AtomicI64::new(start));
         let shared = Arc::clone(&clock);
         let time = Clock::from_fn(move || shared.load(Ordering::Relaxed));
         let mut settings =
@@ -116,6 +123,24 @@ impl TestServer {
             server,
             ..self
         }
+    }
+
+    /// Another process over the same file and secrets, and a browser at it.
+    pub(crate) async fn beside(&self) -> (Server, Browser) {
+        let (settings, path) = (self.server.app().settings.clone(), self._folder.path());
+        let shared = Arc::clone(&self.clock);
+        let time = Clock::from_fn(move || shared.load(Ordering::Relaxed));
+        let database = path.join("db").join("registry.db");
+        let registry = LocalRegistry::open(&database, time.clone()).await.unwrap();
+        let secrets = ServerSecrets::open(&path.join("secrets")).unwrap();
+        let server = Server::build(settings, registry, secrets, time)
+            .await
+            .unwrap();
+        let browser = Browser {
+            router: as_served(&server),
+            cookies: Vec::new(),
+        };
+        (server, browser)
     }
 
     /// The registry behind it.
@@ -212,13 +237,18 @@ impl TestServer {
 
     /// The same by another way of RFC 8176.
     pub(crate) async fn sign_in_by(&self, user: &User, amr: &str) -> Browser {
+        self.sign_in_at(user, amr, browser_session::ACR_ONE).await
+    }
+
+    /// The same at another level.
+    pub(crate) async fn sign_in_at(&self, user: &User, amr: &str, acr: &str) -> Browser {
         let peer = Peer {
             address: std::net::Ipv4Addr::LOCALHOST.into(),
             user_agent: "Test browser".into(),
         };
         let proof = Proof {
             amr,
-            acr: browser_session::ACR_ONE,
+            acr,
             method: "password",
             identifier: user.email.as_ref().map_or("", Email::as_str),
             proven_at: Some(self.server.app().now()),

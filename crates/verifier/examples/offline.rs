@@ -15,15 +15,19 @@ async fn main() -> anyhow::Result<()> {
     let issuer = std::env::var("ISSUER").context("set ISSUER")?;
     let audience = std::env::var("AUDIENCE").context("set AUDIENCE")?;
     let listen = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3001".to_owned());
-    let gate = Gate::new(Offline::new(&issuer, &audience)?);
-    let service = Router::new()
-        .route("/notes", get(notes))
-        .route("/admin", get(admin).layer(gate.require("notes:admin")))
-        .layer(gate)
-        .route("/health", get(|| async { "ok" }));
+    let service = service(Gate::new(Offline::new(&issuer, &audience)?));
     let listener = tokio::net::TcpListener::bind(&listen).await?;
     axum::serve(listener, service).await?;
     Ok(())
+}
+
+/// What stands behind the gate, and what stands beside it.
+pub(crate) fn service(gate: Gate<Offline>) -> Router {
+    Router::new()
+        .route("/notes", get(notes))
+        .route("/admin", get(admin).layer(gate.require("notes:admin")))
+        .layer(gate)
+        .route("/health", get(|| async { "ok" }))
 }
 
 /// Everybody with a good token.

@@ -22,13 +22,18 @@ struct SignOut {
 async fn main() -> anyhow::Result<()> {
     let server = std::env::var("SERVER").context("set SERVER: the issuer")?;
     let listen = std::env::var("LISTEN").unwrap_or_else(|_| "127.0.0.1:3004".to_owned());
-    let application = Router::new()
-        .route("/", get(home))
-        .route("/sign-out", post(sign_out))
-        .with_state(WebSessions::new(&server)?);
+    let application = application(WebSessions::new(&server)?);
     let listener = tokio::net::TcpListener::bind(&listen).await?;
     axum::serve(listener, application).await?;
     Ok(())
+}
+
+/// Its two pages.
+pub(crate) fn application(sessions: WebSessions) -> Router {
+    Router::new()
+        .route("/", get(home))
+        .route("/sign-out", post(sign_out))
+        .with_state(sessions)
 }
 
 async fn home(State(sessions): State<WebSessions>, headers: HeaderMap) -> Response {

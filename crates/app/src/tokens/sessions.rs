@@ -34,7 +34,7 @@ impl TokenLife {
             token,
             issued_at: now,
             expires_at: life.map(|life| now + life),
-            refresh_at: life.map(|life| now + refresh_after(life)),
+            refresh_at: life.map(|life| now + some_earlier(refresh_after(life))),
             received: Instant::now(),
         }
     }
@@ -69,6 +69,11 @@ impl TokenLife {
 fn refresh_after(life_ms: i64) -> i64 {
     let share = life_ms / 5 * 4;
     share.min((life_ms - BEFORE_END_MS).max(share / 2))
+}
+
+/// Up to a twentieth earlier: devices that signed in at one moment do not all ask again at one moment (C-26).
+fn some_earlier(after_ms: i64) -> i64 {
+    after_ms - rand::random_range(0..=after_ms / 20)
 }
 
 /// What keeps an account from being fresh.
@@ -227,6 +232,7 @@ mod tests {
 
     use super::{
         AccessToken, LONGEST_PAUSE, Session, Sessions, TokenLife, Trouble, pause, refresh_after,
+        some_earlier,
     };
     use crate::secret_store::KeychainError;
     use crate::sign_in::SignInError;
@@ -250,8 +256,24 @@ mod tests {
         );
         assert!(refresh_after(30_000) > 0 && refresh_after(30_000) < 30_000);
         let life = life(300);
-        assert!(!life.is_due(1_000_000) && !life.is_due(1_239_999) && life.is_due(1_240_000));
+        assert!(!life.is_due(1_000_000) && !life.is_due(1_227_999) && life.is_due(1_240_000));
         assert!(!life.is_over(1_299_999) && life.is_over(1_300_000));
+    }
+
+    #[test]
+    fn s4_23_devices_do_not_all_refresh_at_one_moment() {
+        let mut moments = std::collections::BTreeSet::new();
+        for _ in 0..200 {
+            let at = life(900).refresh_at.unwrap() - 1_000_000;
+            // Never later than 80 % of the life, and never much earlier.
+            assert!((684_000..=720_000).contains(&at), "{at}");
+            moments.insert(at / 1000);
+        }
+        assert!(moments.len() > 10, "{moments:?}");
+        for short in 0..=40 {
+            let at = some_earlier(short);
+            assert!(at <= short && at >= short - short / 20, "{short}: {at}");
+        }
     }
 
     #[test]

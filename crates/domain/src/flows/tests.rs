@@ -161,6 +161,53 @@ fn ac_195_refresh_token_has_its_four_steps() {
 }
 
 #[test]
+fn s4_03_the_life_of_a_token_has_its_five_steps() {
+    use Lane::{Api, App, Server};
+    let wanted: [Wanted; 5] = [
+        (App, Server, &["`POST /oauth2/token`"]),
+        (Server, Server, &["Who asks", "scopes"]),
+        (Server, App, &["`exp`", "signature", "keeps no copy"]),
+        (App, App, &["Never", "keychain"]),
+        (
+            App,
+            Api,
+            &[
+                "`Authorization: Bearer`",
+                "by itself",
+                "signature",
+                "If one bit changes",
+            ],
+        ),
+    ];
+    is_as_wanted("token-life", &[App, Server, Api], &wanted);
+}
+
+/// The source draws seven nodes in a row: user, app, authorization server, consent, code, token, API. Those who
+/// act are lanes here, and what passes between them is what steps say, in that order.
+#[test]
+fn s4_20_who_acts_has_a_lane_and_what_passes_has_a_step() {
+    let signing_in = find("authorization-code").expect("the flow is there");
+    let using = find("token-life").expect("the flow is there");
+    let lanes = [Lane::Browser, Lane::App, Lane::Server];
+    assert!(lanes.iter().all(|lane| signing_in.lanes.contains(lane)));
+    assert!(using.lanes.contains(&Lane::Api));
+    let said = |words: &str| {
+        let mut steps = signing_in.steps.iter();
+        let step = steps.find(|step| step.detail.contains(words));
+        step.map_or_else(|| panic!("no step says {words}"), |step| step.n)
+    };
+    let order = [
+        said("allow or deny"),
+        said("To `redirect_uri` with `code`"),
+        said("`access_token` and `id_token`"),
+    ];
+    assert!(order.is_sorted_by(|one, other| one < other), "{order:?}");
+    let last = using.steps.last().expect("it has steps");
+    assert_eq!(last.to, Lane::Api);
+    assert!(using.see_also.contains(&"refresh-token"));
+}
+
+#[test]
 fn ac_195_steps_are_numbered_and_stay_in_their_lanes() {
     for flow in &FLOWS {
         let id = flow.id;

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
+use keywright_domain::flows::choosing::SESSIONS_AND_TOKENS;
 use keywright_domain::flows::{FLOWS, pieces};
 
 use super::guides::{GUIDES, is_served, without_unserved_links};
@@ -116,6 +117,33 @@ async fn ac_195_s0_03_a_flow_s_page_says_every_step() {
         ] {
             assert!(text.contains(title), "{}: {title}", flow.id);
         }
+    }
+}
+
+#[tokio::test]
+async fn s2_50_s4_04_the_first_page_says_what_one_learns_and_compares_sessions_and_tokens() {
+    let server = TestServer::start().await;
+    let text = server.browser().get("/docs").await.text;
+    for title in ["What you will learn", "On this page", "Guides", "Resources"] {
+        assert!(text.contains(title), "{title}");
+    }
+    // What the contents lead to is there.
+    let contents = text.split("<p>On this page</p>").nth(1).unwrap();
+    let contents = contents.split("</nav>").next().unwrap();
+    let leads: Vec<_> = contents.split("href=\"#").skip(1).collect();
+    assert!(leads.len() >= 5, "{contents}");
+    for lead in leads {
+        let id = lead.split('"').next().unwrap();
+        assert!(text.contains(&format!("id=\"{id}\"")), "{id}");
+    }
+    let text = text.replace("<code>", "`").replace("</code>", "`");
+    for [about, session, token] in SESSIONS_AND_TOKENS {
+        let heading = format!("<th scope=\"row\">{about}</th>");
+        let (_, rest) = text.split_once(&heading).unwrap();
+        let (row, _) = rest.split_once("</tr>").unwrap();
+        let cells: Vec<_> = row.split("</td>").collect();
+        assert!(cells[0].ends_with(&format!(">{session}")), "{row}");
+        assert!(cells[1].ends_with(&format!(">{token}")), "{row}");
     }
 }
 

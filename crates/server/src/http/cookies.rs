@@ -142,6 +142,57 @@ mod tests {
     }
 
     #[test]
+    fn s2_09_s2_15_s4_28_s4_29_s4_30_every_cookie_is_guarded_whatever_the_settings_say() {
+        use CookieSameSite::{Lax, Strict};
+        let all = [
+            (Name::Session, Lax),
+            (Name::Csrf, Strict),
+            (Name::Login, Lax),
+            (Name::Refresh, Strict),
+            (Name::SignIn, Strict),
+            (Name::Pending, Strict),
+        ];
+        for issuer in [
+            "http://127.0.0.1:1",
+            "https://id.example.com",
+            "https://id.example.com/one",
+        ] {
+            let mut settings = Settings::new(issuer, PathBuf::new()).unwrap();
+            for strict in [false, true] {
+                if strict {
+                    settings.same_site = SameSite::Strict;
+                }
+                for (name, usual) in all {
+                    let value = set(&settings, name, &SecretText::new("v".into()), None);
+                    let cookie = Cookie::parse(value.to_str().unwrap().to_owned()).unwrap();
+                    assert_eq!(cookie.http_only(), Some(true), "{issuer} {name:?}");
+                    assert_eq!(cookie.secure(), Some(true), "{issuer} {name:?}");
+                    assert_eq!(cookie.domain(), None, "{issuer} {name:?}");
+                    // What comes back from a provider's site stays lax whatever is set.
+                    let wanted = match name {
+                        Name::Session if strict => Strict,
+                        _ => usual,
+                    };
+                    assert_eq!(cookie.same_site(), Some(wanted), "{issuer} {name:?}");
+                    let path = match name {
+                        Name::Refresh => format!("{}/auth/refresh", settings.base_path),
+                        _ => "/".to_owned(),
+                    };
+                    assert_eq!(cookie.path(), Some(path.as_str()), "{issuer} {name:?}");
+                    let prefix = match (settings.is_https(), name) {
+                        (false, _) => "",
+                        (true, Name::Refresh) => "__Secure-",
+                        (true, _) => "__Host-",
+                    };
+                    let (prefixed, bare) = cookie.name().split_at(prefix.len());
+                    assert_eq!(prefixed, prefix, "{issuer} {name:?}");
+                    assert!(!bare.starts_with('_'), "{issuer} {name:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_cookie_that_comes_twice_is_none() {
         let settings = Settings::new("http://127.0.0.1:1", PathBuf::new()).unwrap();
         let mut headers = HeaderMap::new();

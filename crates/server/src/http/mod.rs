@@ -1,5 +1,6 @@
 //! What handlers need of HTTP: who asks, cookies, forms, CSRF, headers of every answer.
 
+pub(crate) mod close_names;
 mod cookie_header;
 pub(crate) mod cookies;
 pub(crate) mod csrf;

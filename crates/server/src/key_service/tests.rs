@@ -5,6 +5,7 @@ mod campaigns;
 mod delivery;
 mod etags;
 mod events;
+mod forged;
 mod moving;
 mod narrowing;
 mod once;

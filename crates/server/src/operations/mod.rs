@@ -3,6 +3,8 @@
 mod access_log;
 mod answers;
 mod docs_page;
+#[cfg(test)]
+mod every_route;
 pub(crate) mod front;
 mod health;
 pub(crate) mod metrics;

@@ -16,12 +16,16 @@ use super::presets::{Kind, Provider};
 use super::{Face, load};
 use crate::http::cookies::{self, Name};
 use crate::http::local_path::LocalPath;
-use crate::http::{Cookies, Params, Peer};
+use crate::http::{Cookies, Params, Peer, close_names};
 use crate::server::App;
 use crate::sign_in::{self, Asked};
 
 /// Where whoever names no target goes: a page that is there, which `/` need not be.
 pub(super) const HOME: &str = "/account";
+/// Where to go afterwards, as `/rp/authorize` calls it (C-32).
+const RP_TARGET: &str = "redirect_uri";
+/// The same, as `/auth/signIn/{provider}` calls it (C-17).
+const AUTH_TARGET: &str = "redirectTo";
 /// S0-34.
 const LIFETIME_MS: i64 = 600_000;
 
@@ -33,7 +37,7 @@ pub(super) async fn authorize(
     RawQuery(query): RawQuery,
 ) -> Response {
     let query = query.unwrap_or_default();
-    let asked = read(&query, "redirect_uri");
+    let asked = read(&query, RP_TARGET);
     let idp = asked.as_ref().ok().and_then(|asked| asked.idp.clone());
     begin(&app, &cookies, &peer, Face::Rp, idp, asked).await
 }
@@ -47,7 +51,7 @@ pub(super) async fn alias(
     RawQuery(query): RawQuery,
 ) -> Response {
     let query = query.unwrap_or_default();
-    let asked = read(&query, "redirectTo");
+    let asked = read(&query, AUTH_TARGET);
     begin(&app, &cookies, &peer, Face::Auth, Some(idp), asked).await
 }
 
@@ -63,6 +67,18 @@ fn read(query: &str, target: &str) -> Result<AskedFor, Failure> {
         Failure::new("repeated_parameter", "This address is not right")
             .with_detail(error.to_string())
     })?;
+    // Whoever ends elsewhere than they asked for would not know why (AC-119): a typing error is named, and so is
+    // the name that the other face has for it.
+    let targets = [RP_TARGET, AUTH_TARGET];
+    let mut names = params.iter().map(|(name, _)| name);
+    let foreign = names.find(|name| targets.contains(name) && *name != target);
+    let typed = close_names::meant(&params, &targets).map(|(name, _)| name);
+    if let Some(name) = typed.or_else(|| foreign.map(str::to_owned)) {
+        let advice = format!("The parameter {name} is not known here: did you mean {target}?");
+        return Err(
+            Failure::new("unknown_parameter", "This address is not right").with_advice(advice),
+        );
+    }
     let text = |name: &str| params.get(name).map(str::to_owned);
     Ok(AskedFor {
         idp: text("idp"),

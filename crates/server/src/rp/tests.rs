@@ -4,6 +4,7 @@
 mod coming_back;
 mod liars;
 mod linking;
+mod mounted;
 mod proofs;
 mod provider_api;
 mod stub;

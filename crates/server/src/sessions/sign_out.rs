@@ -2,17 +2,20 @@
 //! that hangs on it, the sign-in of a page of one's own too, and takes their cookies away.
 
 use axum::Json;
-use axum::extract::{RawQuery, State};
+use axum::body::Bytes;
+use axum::extract::{FromRequest, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywright_domain::people::EndReason;
+use keywright_jose::strict_json::read_object;
 use serde::Serialize;
 
+use super::api::is_json;
 use crate::browser_session::{self, Found};
 use crate::http::cookies::{self, Name};
 use crate::http::local_path::LocalPath;
 use crate::http::params::FormParams;
-use crate::http::{Cookies, Params, Peer, csrf};
+use crate::http::{Cookies, Params, Peer, close_names, csrf};
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sign_in::own_page;
@@ -41,7 +44,7 @@ pub(crate) struct SignedOut {
     responses(
         (status = 200, description = "Signed out", body = SignedOut),
         (status = 303, description = "Signed out; on to `redirectTo`"),
-        (status = 400, description = "`unknown_parameter`, `unsupported_token_type`, `invalid_redirect`"),
+        (status = 400, description = "`unknown_parameter`, `unsupported_token_type`, `invalid_redirect`, `invalid_body`"),
         (status = 403, description = "`csrf_missing`, `csrf_invalid`, `origin_rejected`"),
     )
 )]
@@ -51,7 +54,7 @@ pub(crate) async fn sign_out(
     cookies: Cookies,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
-    FormParams(form): FormParams,
+    Fields(form): Fields,
 ) -> Result<Response, Problem> {
     let query = Params::parse(query.as_deref().unwrap_or(""))
         .map_err(|error| Problem::bad_request("repeated_parameter", error.to_string()))?;
@@ -122,73 +125,49 @@ pub(crate) async fn sign_out(
     Ok(response)
 }
 
+/// The body: the fields of a form, or a JSON object with the same members. An empty one is fine as either: a
+/// sign-out says everything by its cookie (C-16).
+pub(crate) struct Fields(Params);
+
+impl<S: Send + Sync> FromRequest<S> for Fields {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        if !is_json(request.headers()) {
+            let FormParams(form) = FormParams::from_request(request, state).await?;
+            return Ok(Self(form));
+        }
+        let body = Bytes::from_request(request, state)
+            .await
+            .map_err(IntoResponse::into_response)?;
+        if body.is_empty() {
+            return Ok(Self(Params::default()));
+        }
+        members(&body)
+            .map(Self)
+            .map_err(IntoResponse::into_response)
+    }
+}
+
+/// The members of a JSON object, all of them texts.
+///
+/// # Errors
+/// 400 `invalid_body`; what was sent is not repeated.
+fn members(body: &[u8]) -> Result<Params, Problem> {
+    let bad = || Problem::bad_request("invalid_body", "the body is no JSON object of texts");
+    let object = read_object(body).ok_or_else(bad)?;
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in &object {
+        form.append_pair(name, value.as_str().ok_or_else(bad)?);
+    }
+    Params::parse(&form.finish()).map_err(|_| bad())
+}
+
 /// Unknown parameters are ignored, but not those that somebody meant as one of ours (AC-119).
 fn check_names(params: &Params) -> Result<(), Problem> {
-    for (name, _) in params.iter() {
-        if KNOWN.contains(&name) {
-            continue;
-        }
-        if let Some(meant) = KNOWN.into_iter().find(|known| is_close(name, known)) {
-            let shown: String = name.chars().take(40).collect();
-            let detail = format!("the parameter {shown} is not known: did you mean {meant}?");
-            return Err(Problem::bad_request("unknown_parameter", detail).with("suggestion", meant));
-        }
-    }
-    Ok(())
-}
-
-/// The same letters in another case or with other dashes, or two letters off.
-fn is_close(name: &str, known: &str) -> bool {
-    let plain = |text: &str| -> Vec<char> {
-        text.chars()
-            .filter(|c| c.is_alphanumeric())
-            .take(41)
-            .flat_map(char::to_lowercase)
-            .collect()
+    let Some((name, meant)) = close_names::meant(params, &KNOWN) else {
+        return Ok(());
     };
-    distance(&plain(name), &plain(known)) <= 2
-}
-
-/// Levenshtein's.
-fn distance(one: &[char], other: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (at, letter) in one.iter().enumerate() {
-        let mut before = at;
-        let mut next = vec![at + 1];
-        for (column, theirs) in other.iter().enumerate() {
-            let above = row.get(column + 1).copied().unwrap_or(usize::MAX - 1);
-            let left = next.last().copied().unwrap_or(usize::MAX - 1);
-            let changed = before + usize::from(letter != theirs);
-            next.push(changed.min(above + 1).min(left + 1));
-            before = above;
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or(usize::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ac_119_what_was_meant_is_named() {
-        for typo in [
-            "redirectto",
-            "redirect_to",
-            "RedirectTo",
-            "redirecTo",
-            "redirectTto",
-            "redirect",
-        ] {
-            assert!(is_close(typo, REDIRECT), "{typo}");
-        }
-        for other in ["state", "ui_locales", "id_token_hint", "redirect_uri_x"] {
-            assert!(!KNOWN.iter().any(|known| is_close(other, known)), "{other}");
-        }
-        assert!(is_close("token_type_hnt", HINT));
-        let chars = |text: &str| text.chars().collect::<Vec<_>>();
-        assert_eq!(distance(&chars("kitten"), &chars("sitting")), 3);
-        assert_eq!(distance(&[], &chars("ab")), 2);
-    }
+    let detail = format!("the parameter {name} is not known: did you mean {meant}?");
+    Err(Problem::bad_request("unknown_parameter", detail).with("suggestion", meant))
 }

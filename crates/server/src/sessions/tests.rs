@@ -1,5 +1,8 @@
 mod beside;
+mod bodies;
 mod elsewhere;
+mod examples;
+mod shared;
 
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
@@ -214,6 +217,7 @@ async fn s2_31_s2_32_s2_33_a_csrf_token_is_made_once_and_reused() {
     let token = first.json()["csrfToken"].as_str().unwrap().to_owned();
     assert_eq!(browser.cookie("csrf_token"), Some(token.as_str()));
     assert_eq!(first.header("cache-control"), "no-store");
+    assert_eq!(first.header("vary"), "Cookie", "S2-26");
     let again = browser.get("/auth/csrfToken").await;
     assert_eq!(again.json()["csrfToken"], token.as_str());
     assert!(set_cookies(&again).is_empty());

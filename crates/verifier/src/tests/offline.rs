@@ -106,6 +106,23 @@ async fn claims_that_are_wrong_or_missing_are_refused_by_name() -> anyhow::Resul
 }
 
 #[tokio::test]
+async fn s4_10_claims_that_nobody_knows_do_no_harm() -> anyhow::Result<()> {
+    let key = TestKey::new(Algorithm::ES256, "k1")?;
+    let issuer = TestIssuer::start(&[&key]).await?;
+    let (offline, _) = verifier(&issuer)?;
+    let mut claims = issuer.claims();
+    claims["role"] = "admin".into();
+    claims["https://example.com/own"] = json!({"a": [1, {"b": null}]});
+    let read = offline.check(&key.sign(&claims)).await?;
+    assert_eq!(read.sub, "u1");
+    // `role` is none of ours: what counts is `roles`.
+    assert!(read.has_role("admin") && !read.has_role("role"));
+    claims["roles"] = json!([]);
+    assert!(!offline.check(&key.sign(&claims)).await?.has_role("admin"));
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_token_ends_when_the_clock_says_so() -> anyhow::Result<()> {
     let key = TestKey::new(Algorithm::ES256, "k1")?;
     let issuer = TestIssuer::start(&[&key]).await?;

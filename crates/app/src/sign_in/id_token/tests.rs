@@ -122,6 +122,20 @@ fn every_allowed_algorithm_verifies() -> Result<(), anyhow::Error> {
 }
 
 #[test]
+fn s4_10_claims_and_header_members_that_nobody_knows_do_no_harm() -> Result<(), anyhow::Error> {
+    let key = TestKey::new(Algorithm::ES256, "k1")?;
+    let mut payload = payload();
+    payload["role"] = "admin".into();
+    payload["https://example.com/own"] = json!({"a": [1, {"b": null}]});
+    payload["iat"] = (NOW - 5).into();
+    let mut header: Value = serde_json::from_str(&key.header())?;
+    header["x-own"] = json!([true]);
+    let token = key.sign(&header.to_string(), &payload.to_string())?;
+    assert_eq!(code(&token, &key.keys()?), "ok");
+    Ok(())
+}
+
+#[test]
 fn ac_030_none_is_not_allowed_however_it_is_written() -> Result<(), anyhow::Error> {
     let key = TestKey::new(Algorithm::ES256, "k1")?;
     let body = URL_SAFE_NO_PAD.encode(payload().to_string());

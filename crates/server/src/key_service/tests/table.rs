@@ -60,7 +60,7 @@ const PEOPLE_READ: &str = "1333y113y3";
 /// People, changed.
 const PEOPLE_WRITE: &str = "13333113y3";
 /// For everybody.
-const PUBLIC: &str = "yyyyyyyyyy";
+pub(super) const PUBLIC: &str = "yyyyyyyyyy";
 
 /// Method, path, body, who may. `{id}` below `/api/v1/keys` is the key.
 pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[

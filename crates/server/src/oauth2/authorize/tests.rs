@@ -337,6 +337,35 @@ async fn ac_061_consent_is_asked_once_for_the_same_scopes() {
 }
 
 #[tokio::test]
+async fn s4_13_the_consent_page_has_a_line_for_each_scope_and_no_more() {
+    let (server, _user, mut browser) = start().await;
+    server
+        .add_client("keys", None, |new| {
+            new.name = "<i>Keys</i>".into();
+            new.scopes = OAuthScopes::parse("openid keys:read orders:write").unwrap();
+        })
+        .await;
+    for (client, scope) in [
+        ("app", "openid"),
+        ("app", "openid profile email offline_access account"),
+        ("keys", "keys:read openid orders:write"),
+    ] {
+        let changes = [("client_id", client), ("scope", scope)];
+        let page = browser.get(&authorize_path(&changes)).await;
+        let list = page.text.split("<ul class=\"scopes\">").nth(1).unwrap();
+        let list = list.split("</ul>").next().unwrap();
+        let lines: Vec<_> = list.split("<li>").skip(1).collect();
+        assert_eq!(lines.len(), scope.split(' ').count(), "{list}");
+        for scope in scope.split(' ') {
+            let line = format!("{}</li>", crate::oauth2::consent::line(scope));
+            assert!(lines.contains(&line.as_str()), "{scope}: {list}");
+        }
+        // Who asks is named, as text.
+        assert!(!page.text.contains("<i>Keys"), "{}", page.text);
+    }
+}
+
+#[tokio::test]
 async fn ac_008_a_no_goes_to_the_client_and_is_not_remembered() {
     let (_server, _user, mut browser) = start().await;
     let page = browser.get(&authorize_path(&[])).await;

@@ -1,3 +1,6 @@
+mod advertised;
+mod client_keys;
+
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 

@@ -1,3 +1,4 @@
+mod kept;
 mod refresh;
 
 use axum::body::Body;

@@ -170,6 +170,22 @@ async fn a_step_a_recovery_code_and_a_counter_are_good_once() -> Result<()> {
     assert_eq!(code_of(last), "last_sign_in_method");
     registry.remove_totp(actor, &ada.id).await?;
     assert_eq!(code_of(registry.find_totp(&ada.id).await), "totp_not_found");
+    // What stood in for them is gone with them, and comes with them.
+    assert!(registry.list_recovery_codes(&ada.id).await?.is_empty());
+    registry
+        .set_totp(actor, &ada.id, &Sealed::new(vec![4]))
+        .await?;
+    assert!(registry.confirm_totp(actor, &ada.id, 7, &hashes).await?);
+    let confirmed = registry.find_totp(&ada.id).await?;
+    assert_eq!(
+        (confirmed.confirmed_at, confirmed.last_step),
+        (Some(START), 7)
+    );
+    let codes = registry.list_recovery_codes(&ada.id).await?;
+    assert_eq!(codes.len(), 2);
+    // A step that was used replaces nothing.
+    assert!(!registry.confirm_totp(actor, &ada.id, 7, &[]).await?);
+    assert_eq!(registry.list_recovery_codes(&ada.id).await?.len(), 2);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The wall clock of a running server is put forward and back: what was revoked stays revoked, what was used up
-//! stays used up, and the trail stays whole.
+//! stays used up, and the trail stays whole. The clock of PostgreSQL stays right meanwhile: there a server knows
+//! that its own is wrong, says so, and leaves the removing to others.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -13,6 +14,7 @@ use super::kill::access::{family, prepare, refresh_with, revoke};
 use super::kill::keys::{self, issued, verdict};
 use super::kill::person::Person;
 use super::kill::{Answer, Victim};
+use crate::support::postgres::Database;
 
 const MINUTE: i64 = 60;
 const HOUR: i64 = 60 * MINUTE;
@@ -22,9 +24,10 @@ const A_TURN: Duration = Duration::from_secs(70);
 /// Schedules are looked at every half minute.
 const A_LOOK: Duration = Duration::from_secs(35);
 
-async fn start() -> Result<Victim> {
+async fn start(database: Option<&Database>) -> Result<Victim> {
     let victim = Victim::with(Options {
         own_clock: true,
+        database: database.map(|database| database.url().to_owned()),
         ..Options::default()
     })
     .await?;
@@ -94,9 +97,25 @@ async fn walk(victim: &Victim, path: &str, name: &str) -> Result<BTreeSet<String
     }
 }
 
+async fn on_postgresql(test: impl AsyncFn(Option<&Database>) -> Result<()>) -> Result<()> {
+    let database = Database::create().await?;
+    test(Some(&database)).await?;
+    database.close().await
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ac_084_ac_085_ac_138_s24_a_clock_put_back_makes_nothing_good_again() -> Result<()> {
-    let victim = start().await?;
+    put_back(None).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ac_084_ac_085_ac_138_s24_a_clock_put_back_makes_nothing_good_again_on_postgresql()
+-> Result<()> {
+    on_postgresql(put_back).await
+}
+
+async fn put_back(database: Option<&Database>) -> Result<()> {
+    let victim = start(database).await?;
     let clock = victim.server.clock()?;
     // All that is ended, with the clock as it is.
     let ended = family(&victim).await?;
@@ -203,7 +222,7 @@ async fn ac_084_ac_085_ac_138_s24_a_clock_put_back_makes_nothing_good_again() ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ac_204_what_was_removed_while_the_clock_was_ahead_is_not_good_again() -> Result<()> {
-    let victim = start().await?;
+    let victim = start(None).await?;
     let clock = victim.server.clock()?;
     let ended = family(&victim).await?;
     let access = ended.text("access_token")?;
@@ -237,9 +256,72 @@ async fn ac_204_what_was_removed_while_the_clock_was_ahead_is_not_good_again() -
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ac_204_on_postgresql_nothing_is_removed_by_a_clock_that_is_wrong() -> Result<()> {
+    on_postgresql(wrong_beside_a_right_database).await
+}
+
+async fn wrong_beside_a_right_database(database: Option<&Database>) -> Result<()> {
+    let victim = start(database).await?;
+    let clock = victim.server.clock()?;
+    let ended = family(&victim).await?;
+    let access = ended.text("access_token")?;
+    ensure!(userinfo(&victim, access).await? == 200);
+    ensure!(revoke(&victim, access).await?.status == 200);
+    sqlx::any::install_default_drivers();
+    let address = database.context("no database")?.url();
+    let mut connection = AnyConnection::connect(address).await?;
+    is_ready_or_not(&victim, true).await?;
+    clock.put(3 * HOUR)?;
+    is_ready_or_not(&victim, false).await?;
+    for sql in [
+        "INSERT INTO denials (kind, value, denied_at, expires_at) VALUES ('jti', 'marker', 1, 1)",
+        "UPDATE jobs SET next_at = 0, node = 'nobody'",
+    ] {
+        sqlx::query(sql).execute(&mut connection).await?;
+    }
+    let mut number = async |sql: &'static str| -> Result<i64> {
+        Ok(sqlx::query_scalar(sql).fetch_one(&mut connection).await?)
+    };
+    let taken = "SELECT COUNT(*) FROM jobs WHERE node <> 'nobody'";
+    let left = "SELECT COUNT(*) FROM denials WHERE value = 'marker'";
+    // Longer than it takes to look for jobs. What decides by its own clock alone goes on.
+    let end = Instant::now() + A_LOOK;
+    while Instant::now() < end {
+        ensure!(userinfo(&victim, access).await? == 401, "good again");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    ensure!(number(taken).await? == 0, "a job was done by a wrong clock");
+    ensure!(number(left).await? == 1, "removed by a wrong clock");
+    clock.put(0)?;
+    is_ready_or_not(&victim, true).await?;
+    in_a_turn("what is over is removed", async || {
+        Ok(number(left).await? == 0)
+    })
+    .await?;
+    for _ in 0..40 {
+        let status = userinfo(&victim, access).await?;
+        ensure!(status == 401, "revoked, and good again: {status}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    is_whole(&victim).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ac_035_ac_128_ac_143_a_clock_put_forward_ends_at_the_second_and_does_nothing_twice()
 -> Result<()> {
-    let victim = start().await?;
+    put_forward(None).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ac_035_ac_128_ac_143_a_clock_put_forward_ends_at_the_second_and_does_nothing_twice_on_postgresql()
+-> Result<()> {
+    on_postgresql(put_forward).await
+}
+
+async fn put_forward(database: Option<&Database>) -> Result<()> {
+    let victim = start(database).await?;
+    // A file has no clock of its own to compare with.
+    let is_told = database.is_some();
     let clock = victim.server.clock()?;
     let tokens = family(&victim).await?;
     let (access, refresh) = (tokens.text("access_token")?, tokens.text("refresh_token")?);
@@ -301,7 +383,7 @@ async fn ac_035_ac_128_ac_143_a_clock_put_forward_ends_at_the_second_and_does_no
         before > 0,
         "it was over before anybody asked: the test shows nothing"
     );
-    ensure!(is_ready(&victim).await?);
+    is_ready_or_not(&victim, !is_told).await?;
 
     // The schedule has its turn once, however often the day comes.
     let rotations = async || -> Result<usize> {
@@ -328,12 +410,15 @@ async fn ac_035_ac_128_ac_143_a_clock_put_forward_ends_at_the_second_and_does_no
     ensure!(again.is_signed_in(&victim).await?);
     ensure!(family(&victim).await?.status == 200);
     clock.put(0)?;
-    ensure!(is_ready(&victim).await?);
+    is_ready_or_not(&victim, true).await?;
     is_whole(&victim).await
 }
 
-/// Whether the server says that it can work.
-async fn is_ready(victim: &Victim) -> Result<bool> {
-    let request = victim.client.get(victim.server.at("/readyz"));
-    Ok(victim.send(request).await?.status == 200)
+/// Waits until the server says that it can work, or that it should not: clocks are compared each second.
+async fn is_ready_or_not(victim: &Victim, wanted: bool) -> Result<()> {
+    in_a_turn("readiness", async || {
+        let request = victim.client.get(victim.server.at("/readyz"));
+        Ok((victim.send(request).await?.status == 200) == wanted)
+    })
+    .await
 }

@@ -4,10 +4,14 @@
 
 pub(super) mod access;
 mod accounts;
+mod administration;
+mod authenticator;
 mod cases;
+mod factors;
 mod key_changes;
 pub(super) mod keys;
 pub(super) mod person;
+mod schedules;
 
 use std::time::Duration;
 
@@ -27,6 +31,8 @@ const DELAYS: [u64; 4] = [400, 2_500, 9_000, ANSWERED];
 const BULK_DELAYS: [u64; 4] = [2_500, 20_000, 60_000, ANSWERED];
 /// For those that hash a password first.
 const SLOW_DELAYS: [u64; 4] = [2_000, 60_000, 150_000, ANSWERED];
+/// For those that hash ten codes, or compare with ten.
+const CODES_DELAYS: [u64; 4] = [5_000, 300_000, 900_000, ANSWERED];
 
 /// What a request that was struck came to.
 pub(super) struct Answer {
@@ -34,6 +40,8 @@ pub(super) struct Answer {
     location: String,
     cookies: Vec<String>,
     pub(super) body: Value,
+    /// What it says, where that is a page.
+    page: String,
 }
 
 impl Answer {
@@ -123,11 +131,15 @@ impl Victim {
 async fn read(response: reqwest::Response) -> Result<Answer> {
     let text = |value: &reqwest::header::HeaderValue| value.to_str().unwrap_or("").to_owned();
     let headers = response.headers();
+    let (status, location) = (response.status().as_u16(), leads_to(headers));
+    let cookies = headers.get_all("set-cookie").iter().map(text).collect();
+    let page = response.text().await?;
     let answer = Answer {
-        status: response.status().as_u16(),
-        location: leads_to(headers),
-        cookies: headers.get_all("set-cookie").iter().map(text).collect(),
-        body: serde_json::from_str(&response.text().await?).unwrap_or(Value::Null),
+        status,
+        location,
+        cookies,
+        body: serde_json::from_str(&page).unwrap_or(Value::Null),
+        page,
     };
     log_scan::keep_out_of(&answer.body);
     log_scan::keep_out_of_address(&answer.location);
@@ -194,6 +206,30 @@ async fn of_accounts(database: Option<String>) -> Result<()> {
     all(victim, cases::OF_ACCOUNTS).await
 }
 
+async fn of_factors(database: Option<String>) -> Result<()> {
+    let options = Options {
+        database,
+        // Passkeys need a name.
+        host: "localhost",
+        ..Options::default()
+    };
+    all(Victim::with(options).await?, cases::OF_FACTORS).await
+}
+
+async fn of_administration(database: Option<String>) -> Result<()> {
+    all(Victim::start(database).await?, cases::OF_ADMINISTRATION).await
+}
+
+async fn of_schedules(database: Option<String>) -> Result<()> {
+    let options = Options {
+        database,
+        // Whoever is told is on this machine.
+        settings: "allow_private_addresses = true",
+        ..Options::default()
+    };
+    schedules::run(Victim::with(options).await?).await
+}
+
 async fn on_postgresql(test: impl AsyncFn(Option<String>) -> Result<()>) -> Result<()> {
     let database = Database::create().await?;
     test(Some(database.url().to_owned())).await?;
@@ -228,4 +264,34 @@ async fn ac_117_accounts_and_providers_killed_in_the_middle_on_sqlite() -> Resul
 #[tokio::test]
 async fn ac_117_accounts_and_providers_killed_in_the_middle_on_postgresql() -> Result<()> {
     on_postgresql(of_accounts).await
+}
+
+#[tokio::test]
+async fn ac_153_ways_to_sign_in_killed_in_the_middle_on_sqlite() -> Result<()> {
+    of_factors(None).await
+}
+
+#[tokio::test]
+async fn ac_153_ways_to_sign_in_killed_in_the_middle_on_postgresql() -> Result<()> {
+    on_postgresql(of_factors).await
+}
+
+#[tokio::test]
+async fn ac_153_administration_killed_in_the_middle_on_sqlite() -> Result<()> {
+    of_administration(None).await
+}
+
+#[tokio::test]
+async fn ac_153_administration_killed_in_the_middle_on_postgresql() -> Result<()> {
+    on_postgresql(of_administration).await
+}
+
+#[tokio::test]
+async fn ac_153_a_run_of_schedules_killed_in_the_middle_on_sqlite() -> Result<()> {
+    of_schedules(None).await
+}
+
+#[tokio::test]
+async fn ac_153_a_run_of_schedules_killed_in_the_middle_on_postgresql() -> Result<()> {
+    on_postgresql(of_schedules).await
 }

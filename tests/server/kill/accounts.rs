@@ -12,7 +12,7 @@ use crate::server::harness::{OWNER, PASSWORD, peer};
 
 const OTHER: &str = "an altogether different phrase";
 
-fn good(answer: &Answer) -> Result<()> {
+pub(super) fn good(answer: &Answer) -> Result<()> {
     ensure!(
         (200..400).contains(&answer.status),
         "{} {}",
@@ -46,7 +46,7 @@ fn address() -> String {
 }
 
 /// Somebody new: their id, their address.
-async fn somebody(victim: &Victim) -> Result<(String, String)> {
+pub(super) async fn somebody(victim: &Victim) -> Result<(String, String)> {
     let email = address();
     let file = victim.server.write("somebody.password", PASSWORD)?;
     let words = ["users", "add", "--email", &email, "--password-file", &file];

@@ -8,7 +8,10 @@ use serde_json::{Value, json};
 
 use super::access::{self, authorize, code_of, redeem, token};
 use super::person::{Person, field, form};
-use super::{BULK_DELAYS, DELAYS, SLOW_DELAYS, Victim, accounts, key_changes, keys};
+use super::{
+    BULK_DELAYS, CODES_DELAYS, DELAYS, SLOW_DELAYS, Victim, accounts, administration, factors,
+    key_changes, keys,
+};
 use crate::server::harness::{OWNER, PASSWORD};
 
 type Struck<'a> = Pin<Box<dyn Future<Output = Result<()>> + 'a>>;
@@ -174,6 +177,69 @@ pub(super) const OF_ACCOUNTS: &[One] = &[
     (
         "rotation of signing keys",
         |victim, at| Box::pin(accounts::signing_keys(victim, at)),
+        &DELAYS,
+    ),
+];
+
+/// Ways to sign in.
+pub(super) const OF_FACTORS: &[One] = &[
+    (
+        "passkey",
+        |victim, at| Box::pin(factors::passkey(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "one-time codes",
+        |victim, at| Box::pin(factors::one_time_codes(victim, at)),
+        &CODES_DELAYS,
+    ),
+    (
+        "recovery codes",
+        |victim, at| Box::pin(factors::recovery_codes(victim, at)),
+        &CODES_DELAYS,
+    ),
+    (
+        "step-up",
+        |victim, at| Box::pin(factors::step_up(victim, at)),
+        &DELAYS,
+    ),
+];
+
+/// What administrators do.
+pub(super) const OF_ADMINISTRATION: &[One] = &[
+    (
+        "roles",
+        |victim, at| Box::pin(administration::roles(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "secret of a client",
+        |victim, at| Box::pin(administration::client_secret(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "a client's way to prove itself",
+        |victim, at| Box::pin(administration::client_method(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "identity provider",
+        |victim, at| Box::pin(administration::identity_provider(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "promotion",
+        |victim, at| Box::pin(administration::promotion(victim, at)),
+        &BULK_DELAYS,
+    ),
+    (
+        "campaign",
+        |victim, at| Box::pin(administration::campaign(victim, at)),
+        &BULK_DELAYS,
+    ),
+    (
+        "all keys of an owner",
+        |victim, at| Box::pin(administration::owner(victim, at)),
         &DELAYS,
     ),
 ];

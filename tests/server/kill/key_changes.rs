@@ -20,7 +20,7 @@ fn good(answer: &Answer) -> Result<()> {
 }
 
 /// A request that changes with another method than POST.
-fn with(
+pub(super) fn with(
     victim: &Victim,
     method: reqwest::Method,
     path: &str,

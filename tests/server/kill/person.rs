@@ -61,7 +61,8 @@ impl Person {
         self.fill_in(victim, OWNER, password).await
     }
 
-    async fn fill_in(
+    /// The form of the sign-in page, filled in by somebody.
+    pub(in crate::server) async fn fill_in(
         &mut self,
         victim: &Victim,
         email: &str,

@@ -42,6 +42,17 @@ pub enum NewClientSecret {
     Chosen(SecretText),
 }
 
+/// A client that was changed.
+#[derive(Clone, Debug)]
+pub struct ChangedClient {
+    /// The client.
+    pub client: Client,
+    /// The secrets that work at that moment, newest first.
+    pub secrets: Vec<ClientSecretRecord>,
+    /// Whether the secret that came with the change is its one.
+    pub took_secret: bool,
+}
+
 impl LocalRegistry {
     /// Adds a client, with the digest of its secret if its method needs one.
     ///
@@ -216,32 +227,84 @@ impl LocalRegistry {
         new: &NewClient,
         seen: Option<&Client>,
     ) -> Result<(Client, Vec<ClientSecretRecord>), RegistryError> {
+        let changed = self.change_client_with(actor, id, new, seen, None).await?;
+        Ok((changed.client, changed.secrets))
+    }
+
+    /// The same. If the client proves itself by a secret from now on and did not before, this one is its only one:
+    /// it never stands without.
+    ///
+    /// # Errors
+    /// As [`Self::change_client_since`].
+    pub async fn change_client_with(
+        &self,
+        actor: &Actor,
+        id: &str,
+        new: &NewClient,
+        seen: Option<&Client>,
+        secret: Option<&TokenDigest>,
+    ) -> Result<ChangedClient, RegistryError> {
         let settings = new.clone().check()?;
         let input = (actor.clone(), id.to_owned(), settings, seen.cloned());
-        self.write(input, |unit, (actor, id, settings, seen)| {
-            Box::pin(async move {
-                let mut client = find(unit, id).await?;
-                if seen.as_ref().is_some_and(|seen| *seen != client) {
-                    return Err(RegistryError::Changed);
-                }
-                if client.settings.client_type != settings.client_type {
-                    return Err(PeopleError::Client("it stays public or confidential").into());
-                }
-                let now = unit.now();
-                let secrets = store::people::clients::list_secrets(unit.read(), id, now).await?;
-                if client.settings == *settings {
-                    return Ok((client, secrets));
-                }
-                client.settings = settings.clone();
-                client.changed_at = now;
-                store::people::clients::put(unit.write(), &client).await?;
-                unit.audit(
-                    actor,
-                    about_client(AuditAction::ClientChanged, &client, "changed"),
-                );
-                Ok((client, secrets))
-            })
-        })
+        let secret = secret.map(|digest| (new_id(), *digest));
+        self.write(
+            (input, secret),
+            |unit, ((actor, id, settings, seen), secret)| {
+                Box::pin(async move {
+                    let mut client = find(unit, id).await?;
+                    if seen.as_ref().is_some_and(|seen| *seen != client) {
+                        return Err(RegistryError::Changed);
+                    }
+                    if client.settings.client_type != settings.client_type {
+                        return Err(PeopleError::Client("it stays public or confidential").into());
+                    }
+                    let now = unit.now();
+                    let mut secrets =
+                        store::people::clients::list_secrets(unit.read(), id, now).await?;
+                    if client.settings == *settings {
+                        return Ok(ChangedClient {
+                            client,
+                            secrets,
+                            took_secret: false,
+                        });
+                    }
+                    let needed = client.settings.auth_method.needs_secret();
+                    client.settings = settings.clone();
+                    client.changed_at = now;
+                    store::people::clients::put(unit.write(), &client).await?;
+                    let given = secret.as_ref();
+                    let given = given.filter(|_| settings.auth_method.needs_secret() && !needed);
+                    if let Some((secret_id, digest)) = given {
+                        if let Some(newest) = secrets.first() {
+                            let (connection, newest) = (unit.write(), &newest.id);
+                            store::people::clients::retire_secrets(
+                                connection, id, newest, now, now,
+                            )
+                            .await?;
+                        }
+                        let given = NewClientSecret::Random(*digest);
+                        insert_secret(unit, id, secret_id, &given).await?;
+                        secrets =
+                            store::people::clients::list_secrets(unit.read(), id, now).await?;
+                    }
+                    let took_secret = given.is_some();
+                    let verb = if took_secret {
+                        "changed, and given a secret"
+                    } else {
+                        "changed"
+                    };
+                    unit.audit(
+                        actor,
+                        about_client(AuditAction::ClientChanged, &client, verb),
+                    );
+                    Ok(ChangedClient {
+                        client,
+                        secrets,
+                        took_secret,
+                    })
+                })
+            },
+        )
         .await
     }
 

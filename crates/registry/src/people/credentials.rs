@@ -115,7 +115,7 @@ impl LocalRegistry {
         .await
     }
 
-    /// Removes one-time codes.
+    /// Removes one-time codes, and the recovery codes that stand in for them.
     ///
     /// # Errors
     /// [`PeopleError::TotpNotFound`].
@@ -127,12 +127,52 @@ impl LocalRegistry {
                     store::people::credentials::find_totp(unit.read(), user_id)
                         .await?
                         .ok_or(PeopleError::TotpNotFound)?;
-                    store::people::credentials::delete_totp(unit.write(), user_id).await?;
+                    let now = unit.now();
+                    let connection = unit.write();
+                    store::people::credentials::delete_totp(connection, user_id).await?;
+                    store::people::credentials::put_recovery_codes(connection, user_id, &[], now)
+                        .await?;
                     let action = AuditAction::SecondFactorChanged;
                     audit(unit, actor, action, user_id, "left without one-time codes").await
                 })
             },
         )
+        .await
+    }
+
+    /// Confirms one-time codes by their first step, after the caller found its code right, and replaces all recovery
+    /// codes: whoever is asked for the one has the others. False for a step that was used before.
+    ///
+    /// # Errors
+    /// [`PeopleError::TotpNotFound`].
+    pub async fn confirm_totp(
+        &self,
+        actor: &Actor,
+        user_id: &str,
+        step: i64,
+        hashes: &[SecretText],
+    ) -> Result<bool, RegistryError> {
+        let codes: Vec<_> = hashes.iter().map(|hash| (new_id(), hash.clone())).collect();
+        let input = (actor.clone(), user_id.to_owned(), step, codes);
+        self.write(input, |unit, (actor, user_id, step, codes)| {
+            Box::pin(async move {
+                let now = unit.now();
+                store::people::credentials::find_totp(unit.read(), user_id)
+                    .await?
+                    .ok_or(PeopleError::TotpNotFound)?;
+                let connection = unit.write();
+                if !store::people::credentials::accept_step(connection, user_id, *step, now).await?
+                {
+                    return Ok(false);
+                }
+                store::people::credentials::put_recovery_codes(connection, user_id, codes, now)
+                    .await?;
+                let action = AuditAction::SecondFactorChanged;
+                let verb = "asked for one-time codes from now on, and given recovery codes";
+                audit(unit, actor, action, user_id, verb).await?;
+                Ok(true)
+            })
+        })
         .await
     }
 

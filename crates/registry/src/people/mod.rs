@@ -25,7 +25,7 @@ pub(crate) mod sign_ins;
 pub(crate) mod signing_keys;
 pub(crate) mod users;
 
-pub use clients::{ClientSecretRecord, NewClientSecret};
+pub use clients::{ChangedClient, ClientSecretRecord, NewClientSecret};
 pub use codes::{AuthorizationCode, CodeOutcome, CodeRequest, NewCode};
 pub use consents::Consent;
 pub use credentials::{NewPasskey, Passkey, PasskeyUse, RecoveryCode, Totp};

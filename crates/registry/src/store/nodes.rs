@@ -159,20 +159,35 @@ pub(crate) async fn take_job(
     Ok(())
 }
 
-/// Writes down that something was used. False if it was used before and that still counts.
+/// The row among those of what was used that says how far they were removed. All others are named by a digest.
+const FORGOTTEN: &str = "forgotten";
+
+/// Times of a use, in Unix ms.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct UseTimes {
+    pub(crate) expires_at: i64,
+    pub(crate) now: i64,
+    /// How far rows were removed counts if that is not after this moment; 0: it does not count.
+    pub(crate) counts_to: i64,
+}
+
+/// Writes down that something was used. False if it was used before and that still counts, or if it ended before
+/// what was removed.
 pub(crate) async fn use_once(
     connection: &mut AnyConnection,
     name: &str,
-    expires_at: i64,
-    now: i64,
+    times: UseTimes,
 ) -> Result<bool, RegistryError> {
     let written = sqlx::query(
-        "INSERT INTO used_once (name, expires_at) VALUES ($1, $2) ON CONFLICT (name) \
-         DO UPDATE SET expires_at = excluded.expires_at WHERE used_once.expires_at < $3",
+        "INSERT INTO used_once (name, expires_at) SELECT $1, $2 WHERE NOT EXISTS (SELECT 1 FROM used_once f \
+         WHERE f.name = $3 AND f.expires_at >= $2 AND f.expires_at <= $4) ON CONFLICT (name) \
+         DO UPDATE SET expires_at = excluded.expires_at WHERE used_once.expires_at < $5",
     )
     .bind(name)
-    .bind(expires_at)
-    .bind(now)
+    .bind(times.expires_at)
+    .bind(FORGOTTEN)
+    .bind(times.counts_to)
+    .bind(times.now)
     .execute(connection)
     .await?;
     Ok(written.rows_affected() == 1)
@@ -192,18 +207,47 @@ pub(crate) async fn was_used(
     Ok(found.is_some())
 }
 
-/// Removes a batch of what counts no longer. Returns how many rows went.
+/// Writes down how far rows will have been removed when all that ended before a moment is; what was written down
+/// and is after `counts_to` is dropped. Returns how far that is by now.
+pub(crate) async fn note_forgotten(
+    connection: &mut AnyConnection,
+    before: i64,
+    counts_to: i64,
+) -> Result<Option<i64>, RegistryError> {
+    sqlx::query("DELETE FROM used_once WHERE name = $1 AND expires_at > $2")
+        .bind(FORGOTTEN)
+        .bind(counts_to)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "INSERT INTO used_once (name, expires_at) SELECT $1, u.expires_at FROM used_once u \
+         WHERE u.expires_at < $2 AND u.name <> $1 ORDER BY u.expires_at DESC LIMIT 1 ON CONFLICT (name) \
+         DO UPDATE SET expires_at = excluded.expires_at WHERE used_once.expires_at < excluded.expires_at",
+    )
+    .bind(FORGOTTEN)
+    .bind(before)
+    .execute(&mut *connection)
+    .await?;
+    let to: Option<(i64,)> = sqlx::query_as("SELECT expires_at FROM used_once WHERE name = $1")
+        .bind(FORGOTTEN)
+        .fetch_optional(connection)
+        .await?;
+    Ok(to.map(|(to,)| to))
+}
+
+/// Removes a batch of what was over before a moment. Returns how many rows went.
 pub(crate) async fn prune_used(
     connection: &mut AnyConnection,
-    now: i64,
+    before: i64,
     limit: i64,
 ) -> Result<u64, RegistryError> {
     let gone = sqlx::query(
-        "DELETE FROM used_once WHERE name IN \
-         (SELECT name FROM used_once WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)",
+        "DELETE FROM used_once WHERE name IN (SELECT name FROM used_once \
+         WHERE expires_at < $1 AND name <> $3 ORDER BY expires_at LIMIT $2)",
     )
-    .bind(now)
+    .bind(before)
     .bind(limit)
+    .bind(FORGOTTEN)
     .execute(connection)
     .await?;
     Ok(gone.rows_affected())

@@ -182,28 +182,19 @@ pub(crate) async fn change(
     require_holds(&manager, &before.settings)?;
     let new = ClientChanges::from(said).apply(before.settings.clone())?;
     require_holds(&manager, &new)?;
-    let (client, secrets) = seen
+    // Written with the change: a client that needs a secret is never without.
+    let secret = random_token(&mut rand::rng());
+    let digest = TokenDigest::of(&secret);
+    let changed = seen
         .registry(&app, Thing::Client(id.clone()), tag)
-        .change_client_whole(&manager.actor, &id, &new, Some(&before))
+        .change_client_with(&manager.actor, &id, &new, Some(&before), Some(&digest))
         .await?;
-    let mut client_secret = None;
-    if new.auth_method.needs_secret() && !before.settings.auth_method.needs_secret() {
-        let secret = random_token(&mut rand::rng());
-        app.registry
-            .rotate_client_secret(&manager.actor, &id, &TokenDigest::of(&secret), 0)
-            .await?;
-        client_secret = Some(secret.expose().to_owned());
-    }
-    let given = client_secret.is_some();
+    let (client, secrets) = (changed.client, changed.secrets);
     let response = private(&ClientMade {
         client: (&client).into(),
-        client_secret,
+        client_secret: changed.took_secret.then(|| secret.expose().to_owned()),
         secret_was_shown: false,
     });
-    // The secret was written after the client: what else was changed in between, nobody here has seen.
-    if given {
-        return Ok(response);
-    }
     // Of the client and its secrets as this request left them: what somebody changed since is another state.
     Ok(tagged(response, &tag_of(&with_secrets(&client, secrets))))
 }

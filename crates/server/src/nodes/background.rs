@@ -1,7 +1,7 @@
 //! What one of the nodes does now and then: removing what is over. Each asks whether it is its turn;
 //! the registry gives a turn to one.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keywright_domain::audit::Actor;
 use keywright_registry::RegistryError;
@@ -56,6 +56,7 @@ pub(crate) fn start(app: &App) {
 /// # Errors
 /// As [`turn`].
 async fn look(app: &App, skew_ms: Option<i64>) -> Result<(), RegistryError> {
+    app.nodes.readings.take(Instant::now(), app.now());
     let skew = clocks::judge(skew_ms);
     if skew != Skew::Fine {
         tracing::warn!(
@@ -95,8 +96,12 @@ async fn work(app: &App, job: Job) -> Result<(), RegistryError> {
     let (registry, retention) = (&app.registry, &app.settings.retention);
     match job {
         Job::Used => {
+            // What was over by every reading of an hour: a clock that is ahead for less removes nothing early.
+            let Some(before) = app.nodes.readings.earliest(Instant::now()) else {
+                return Ok(());
+            };
             for _ in 0..BATCHES {
-                if !registry.prune_used().await? {
+                if !registry.prune_used(before).await? {
                     break;
                 }
             }

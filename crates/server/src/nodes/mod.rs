@@ -5,13 +5,14 @@ pub(crate) mod background;
 pub(crate) mod clocks;
 pub(crate) mod guesses;
 pub(crate) mod limits;
+pub(crate) mod readings;
 pub(crate) mod receipts;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
-use keywright_registry::LocalRegistry;
+use keywright_registry::{LocalRegistry, RegistryError};
 
 use crate::server::{App, BuildError};
 use crate::settings::{SettingError, Settings, WithoutRedis};
@@ -21,6 +22,8 @@ use crate::settings::{SettingError, Settings, WithoutRedis};
 pub(crate) struct State {
     /// Limits that all nodes count together; none for each by itself.
     pub(crate) redis: Option<Arc<limits::Redis>>,
+    /// What the clock said lately.
+    pub(crate) readings: readings::Readings,
 }
 
 /// Joins the nodes before anything is served.
@@ -51,7 +54,10 @@ pub(crate) async fn join(
     };
     let redis = limits::Redis::connect(at, &id, refuse).await?;
     registry.share_limits(Arc::<limits::Redis>::clone(&redis));
-    Ok(State { redis: Some(redis) })
+    Ok(State {
+        redis: Some(redis),
+        ..State::default()
+    })
 }
 
 /// Below the base path.
@@ -73,15 +79,32 @@ pub(crate) async fn first_use(
     if !app.registry.is_shared() {
         return true;
     }
-    match app.registry.use_once(kind, owner, text, until).await {
-        Ok(first) => first,
-        Err(error) => {
-            tracing::warn!(
-                code = error.code(),
-                kind,
-                "whether it was used is not known: refused"
-            );
-            false
-        }
+    known(kind, app.registry.use_once(kind, owner, text, until).await)
+}
+
+/// The same for what travels with each request and is easily kept by others: one whose row may have been removed,
+/// because the clock was ahead, counts as used as well. `until` is its own end, whenever it is shown.
+pub(crate) async fn first_proof(
+    app: &App,
+    kind: &'static str,
+    owner: &str,
+    text: &str,
+    until: i64,
+) -> bool {
+    if !app.registry.is_shared() {
+        return true;
     }
+    let used = app.registry.use_proof_once(kind, owner, text, until);
+    known(kind, used.await)
+}
+
+fn known(kind: &'static str, used: Result<bool, RegistryError>) -> bool {
+    used.unwrap_or_else(|error| {
+        tracing::warn!(
+            code = error.code(),
+            kind,
+            "whether it was used is not known: refused"
+        );
+        false
+    })
 }

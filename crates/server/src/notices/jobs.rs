@@ -4,18 +4,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use keywright_domain::api_keys::RotationState;
 use keywright_domain::audit::Actor;
-use keywright_registry::outbox::MadeOf;
-use keywright_registry::{AfterFailure, DeliveryOutcome, RegistryError, ScheduleRun, ScheduleWork};
+use keywright_domain::schedules::Mode;
+use keywright_registry::{AfterFailure, AuditEvent, DeliveryOutcome, RegistryError, ScheduleWork};
 
-use super::{State, make};
+use super::State;
+use crate::key_service::schedules::somebody_delivers;
 use crate::server::App;
-use crate::webhooks::events;
+use crate::webhooks::events::{self, Event};
 
 const LOOK_EVERY: Duration = Duration::from_secs(30);
 const LOOK_EVERY_MS: i64 = 30_000;
 /// Rotations at a time; the rest has its turn at once after.
 const RUNS: u32 = 50;
+/// Who the audit trail says it was.
+const ACTOR: &str = "schedule";
 
 pub(super) fn start(app: &App) {
     let weak = Arc::downgrade(app);
@@ -36,7 +40,7 @@ pub(super) async fn run(app: &App) {
         return;
     }
     let Some(peppers) = app.peppers() else { return };
-    let actor = Actor::person("schedule");
+    let actor = Actor::person(ACTOR);
     loop {
         let runs = match app.registry.run_due_schedules(&actor, &peppers, RUNS).await {
             Ok(runs) => runs,
@@ -47,12 +51,11 @@ pub(super) async fn run(app: &App) {
         };
         let more = runs.len() >= RUNS as usize;
         for run in runs {
-            let key = run.key_id.clone();
-            if let Err(error) = see_to(app, &actor, run).await {
+            if let ScheduleWork::Refused(error) = run.work {
                 tracing::warn!(
                     code = error.code(),
-                    key,
-                    "a scheduled rotation is half told"
+                    key = run.key_id,
+                    "a scheduled rotation is refused"
                 );
             }
         }
@@ -63,41 +66,69 @@ pub(super) async fn run(app: &App) {
     }
 }
 
-/// A server has no place of its own to bring a secret to: its owner takes it, made anew under the same
-/// rotation, or a program that a webhook tells makes its own and delivers it. Until then the old one
-/// goes on.
-async fn see_to(app: &App, actor: &Actor, run: ScheduleRun) -> Result<(), RegistryError> {
-    match run.work {
-        ScheduleWork::Take { rotation, issued } => {
-            let event = events::of_pending(&issued.key, &rotation, app.now());
-            make::tell(app, &event, MadeOf::Else).await
-        }
-        ScheduleWork::Deliver {
-            rotation,
-            target,
-            issued,
-        } => {
-            if crate::key_service::schedules::somebody_delivers(app).await? {
-                let event = events::of_delivery_due(&issued.key, &rotation, &target, app.now());
-                return make::tell(app, &event, MadeOf::Else).await;
-            }
-            let outcome = DeliveryOutcome::Failed {
-                error: "no webhook names delivery.due any more: take the new one by making it anew"
-                    .into(),
-                then: AfterFailure::Hold,
-            };
-            app.registry
-                .record_delivery(actor, &rotation.id, &target, &outcome)
-                .await?;
-            Ok(())
-        }
-        ScheduleWork::Refused(error) => {
-            tracing::warn!(
-                code = error.code(),
-                key = run.key_id,
-                "a scheduled rotation is refused"
-            );
-            Ok(())
-        }
+/// What is to be told of a rotation that the audit trail shows: whoever waits for its new secret, where a schedule
+/// made it and it still waits. It is read from the trail, so that a crash between the rotation and the telling loses
+/// nothing. A server has no place of its own to bring a secret to: its owner takes it, made anew under the same
+/// rotation, or a program that a webhook tells makes its own and delivers it. Until then the old one goes on.
+///
+/// # Errors
+/// [`RegistryError`] if it cannot be read, or a delivery that nobody makes cannot be written down.
+pub(super) async fn told_of(app: &App, event: &AuditEvent) -> Result<Option<Event>, RegistryError> {
+    let registry = &app.registry;
+    let detail = |wanted: &str| {
+        let mut all = event.details.iter();
+        all.find(|(name, _)| name == wanted)
+            .map(|(_, value)| value.as_str())
+    };
+    let (Some(rotation_id), Some(kid)) = (detail("rotation"), detail("kid")) else {
+        return Ok(None);
+    };
+    // The names of rotations that schedules make: the schedule's, and the moment that was due.
+    let Some((maker, due_at)) = rotation_id.rsplit_once('-') else {
+        return Ok(None);
+    };
+    if due_at.parse::<i64>().is_err() {
+        return Ok(None);
     }
+    let key_id = &event.target_id;
+    let schedule = match registry.find_schedule(key_id).await? {
+        Some(schedule) if schedule.id == maker => schedule,
+        _ => return Ok(None),
+    };
+    let rotation = match registry.find_rotation(key_id, rotation_id).await {
+        Ok(rotation) => rotation,
+        Err(RegistryError::RotationNotFound) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    // Somebody took it meanwhile, or it is over.
+    if rotation.state != RotationState::Pending || rotation.new.as_str() != kid {
+        return Ok(None);
+    }
+    let (key, _) = match registry.find_api_key(key_id).await {
+        Ok(found) => found,
+        Err(RegistryError::KeyNotFound) => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    if schedule.schedule.terms().mode != Mode::Automatic {
+        return Ok(Some(events::of_pending(&key, &rotation, event.at)));
+    }
+    let target = &schedule.delivery;
+    if somebody_delivers(app).await? {
+        let event = events::of_delivery_due(&key, &rotation, target, event.at);
+        return Ok(Some(event));
+    }
+    // Once, also where this was read before and the telling was lost.
+    let told = registry.list_deliveries(&rotation.id, None, 1).await?;
+    if told.items.is_empty() {
+        let outcome = DeliveryOutcome::Failed {
+            error: "no webhook names delivery.due any more: take the new one by making it anew"
+                .into(),
+            then: AfterFailure::Hold,
+        };
+        let actor = Actor::person(ACTOR);
+        registry
+            .record_delivery(&actor, &rotation.id, target, &outcome)
+            .await?;
+    }
+    Ok(None)
 }

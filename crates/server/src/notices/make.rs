@@ -1,9 +1,10 @@
 //! Messages are made here: of the audit trail, of alerts, of notices and of overlaps that end.
 
+use keywright_domain::audit::AuditAction;
 use keywright_registry::RegistryError;
 use keywright_registry::outbox::{Channel, MadeOf, NewMessage, Webhook};
 
-use super::{KEPT_MS, State, people};
+use super::{KEPT_MS, State, jobs, people};
 use crate::server::App;
 use crate::webhooks::events::{self, Event};
 
@@ -60,17 +61,6 @@ async fn messages(
     Ok(messages)
 }
 
-/// Tells an event to everybody who wants it.
-///
-/// # Errors
-/// [`RegistryError`] if nothing can be written.
-pub(super) async fn tell(app: &App, event: &Event, of: MadeOf) -> Result<(), RegistryError> {
-    let webhooks = app.registry.list_webhooks().await?;
-    let made = messages(app, &webhooks, event).await?;
-    app.registry.enqueue(of, made).await?;
-    Ok(())
-}
-
 async fn of_audit(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> {
     let actions = events::actions();
     for _ in 0..PARTS {
@@ -78,8 +68,15 @@ async fn of_audit(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> 
             return Ok(());
         };
         let mut made = Vec::new();
-        for event in feed.events.iter().filter_map(events::of_audit) {
-            made.extend(messages(app, webhooks, &event).await?);
+        for event in &feed.events {
+            if let Some(event) = events::of_audit(event) {
+                made.extend(messages(app, webhooks, &event).await?);
+            }
+            if event.action == AuditAction::ApiKeyRotated.as_str()
+                && let Some(waits) = jobs::told_of(app, event).await?
+            {
+                made.extend(messages(app, webhooks, &waits).await?);
+            }
         }
         let part = MadeOf::Audit {
             from: feed.from,

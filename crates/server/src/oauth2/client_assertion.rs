@@ -84,7 +84,7 @@ async fn judge(app: &App, client: &Client, assertion: &str) -> Option<()> {
     let until = (exp + LEEWAY_S).saturating_mul(1000);
     let used = &app.oauth2.extensions.assertions;
     let first = used.first_time(&client.id, jti, until, app.now())
-        && nodes::first_use(app, "assertion", &client.id, jti, until).await;
+        && nodes::first_proof(app, "assertion", &client.id, jti, until).await;
     first.then_some(())
 }
 

@@ -1,8 +1,5 @@
 //! Signed tokens that clients make: assertions (RFC 7523) and DPoP proofs (RFC 9449). Asymmetric
-//! algorithms only; the algorithm must be the key's own kind. And the memory of those that were used.
-
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+//! algorithms only; the algorithm must be the key's own kind.
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, RsaPublicKeyComponents};
 use base64::Engine as _;
@@ -107,63 +104,6 @@ pub(crate) fn thumbprint(jwk: &Map<String, Value>) -> Option<String> {
     Some(URL_SAFE_NO_PAD.encode(Sha256::digest(core.to_string())))
 }
 
-/// Tokens that were used, until they could not be used anyway. Bounded: when it is full of good ones,
-/// more are refused, since one that is forgotten could come again.
-#[derive(Debug)]
-pub(crate) struct Used {
-    most: usize,
-    until: Mutex<HashMap<[u8; 32], i64>>,
-}
-
-impl Used {
-    /// How many it remembers.
-    #[cfg(test)]
-    pub(crate) fn len(&self) -> usize {
-        self.until.lock().unwrap().len()
-    }
-
-    /// Room for so many.
-    pub(crate) fn new(most: usize) -> Self {
-        Self {
-            most,
-            until: Mutex::default(),
-        }
-    }
-
-    fn name(owner: &str, jti: &str) -> [u8; 32] {
-        let mut hash = Sha256::new();
-        hash.update((owner.len() as u64).to_be_bytes());
-        hash.update(owner);
-        hash.update(jti);
-        hash.finalize().into()
-    }
-
-    /// Whether a token was here before, without taking it in.
-    pub(crate) fn knows(&self, owner: &str, jti: &str, now: i64) -> bool {
-        let known = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        known
-            .get(&Self::name(owner, jti))
-            .is_some_and(|until| *until >= now)
-    }
-
-    /// Takes a token in; false if it was here before, or there is no room. Times in Unix ms.
-    pub(crate) fn first_time(&self, owner: &str, jti: &str, until: i64, now: i64) -> bool {
-        let name = Self::name(owner, jti);
-        let mut known = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.get(&name).is_some_and(|until| *until >= now) {
-            return false;
-        }
-        if known.len() >= self.most {
-            known.retain(|_, until| *until >= now);
-            if known.len() >= self.most {
-                return false;
-            }
-        }
-        known.insert(name, until);
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -178,16 +118,6 @@ mod tests {
         assert!(read(header, "{}").is_some());
         assert!(read(r#"{"alg":"none","alg":"ES256"}"#, "{}").is_none());
         assert!(read(header, r#"{"htm":"GET","htm":"POST"}"#).is_none());
-    }
-
-    #[test]
-    fn s58_what_was_used_is_remembered_and_memory_is_bounded() {
-        let used = Used::new(2);
-        assert!(used.first_time("k", "a", 10, 0));
-        assert!(!used.first_time("k", "a", 10, 10));
-        assert!(used.first_time("l", "a", 20, 0), "another key's");
-        assert!(!used.first_time("k", "b", 20, 5), "full: refused");
-        assert!(used.first_time("k", "b", 20, 11), "room again");
     }
 
     #[test]

@@ -15,7 +15,8 @@ use keywright_domain::people::Client;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::client_jws::{self, ClientJws, Used};
+use super::client_jws::{self, ClientJws};
+use super::used::Used;
 use crate::nodes;
 use crate::problem::{OAuthError, Problem};
 use crate::server::App;
@@ -36,7 +37,7 @@ pub(crate) struct Proof {
     pub(crate) jkt: String,
     alg: String,
     jti: String,
-    /// Unix ms.
+    /// When it ends, in Unix ms: its own, whenever it is shown.
     until: i64,
 }
 
@@ -61,7 +62,7 @@ impl Proof {
     /// # Errors
     /// `invalid_dpop_proof`.
     pub(crate) fn check_unused(&self, app: &App, used: &Used) -> Result<(), OAuthError> {
-        if used.knows(&self.jkt, &self.jti, app.now()) {
+        if used.knows(&self.jkt, &self.jti, self.until, app.now()) {
             return Err(used_already());
         }
         Ok(())
@@ -74,7 +75,7 @@ impl Proof {
     pub(crate) async fn use_up(&self, app: &App, used: &Used) -> Result<(), OAuthError> {
         let (jkt, jti, until) = (&self.jkt, &self.jti, self.until);
         if !used.first_time(jkt, jti, until, app.now())
-            || !nodes::first_use(app, "dpop", jkt, jti, until).await
+            || !nodes::first_proof(app, "dpop", jkt, jti, until).await
         {
             return Err(used_already());
         }
@@ -126,7 +127,8 @@ pub(crate) fn read(
     }
     // 10: our nonce, where there is one.
     let nonce = form.nonce;
-    if nonce.is_some_and(|nonce| !is_our_nonce(app, nonce)) {
+    let period = nonce.and_then(|nonce| period_of(app, nonce, now));
+    if nonce.is_some() && period.is_none() {
         let mut error = OAuthError::new("use_dpop_nonce", "use the nonce of this answer");
         error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S).into());
         return Err(error);
@@ -147,17 +149,17 @@ pub(crate) fn read(
         error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S).into());
         return Err(error);
     }
-    // And never twice, for as long as it would be good.
-    let life = if nonce.is_some() {
-        2 * NONCE_S
-    } else {
-        OLDEST_S + AHEAD_S
+    // And never twice. Its end is the proof's own and not counted from now: by it is told whether its use may have
+    // been forgotten.
+    let end_s = match period {
+        Some(period) => period.saturating_add(2).saturating_mul(NONCE_S),
+        None => form.iat.saturating_add(OLDEST_S + 1),
     };
     Ok(Some(Proof {
         jkt,
         alg: jws.alg.clone(),
         jti: form.jti.to_owned(),
-        until: now.saturating_add((life + 1) * 1000),
+        until: end_s.saturating_mul(1000),
     }))
 }
 
@@ -246,9 +248,10 @@ fn nonce_at(app: &App, period: i64) -> String {
     URL_SAFE_NO_PAD.encode(&tag[..16])
 }
 
-fn is_our_nonce(app: &App, nonce: &str) -> bool {
-    let period = app.now() / 1000 / NONCE_S;
+/// When a nonce of ours was given out; none for any other, and for one that is good no more.
+fn period_of(app: &App, nonce: &str, now: i64) -> Option<i64> {
+    let period = now / 1000 / NONCE_S;
     [period, period - 1]
         .into_iter()
-        .any(|period| bool::from(nonce_at(app, period).as_bytes().ct_eq(nonce.as_bytes())))
+        .find(|period| bool::from(nonce_at(app, *period).as_bytes().ct_eq(nonce.as_bytes())))
 }

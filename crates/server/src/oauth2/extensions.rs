@@ -3,7 +3,7 @@
 
 use axum::Router;
 
-use super::client_jws::Used;
+use super::used::Used;
 use super::{back_channel, device, end_session, introspect, pushed_requests, register, revoke};
 use crate::http::failures::Failures;
 use crate::nodes::guesses::Guesses;

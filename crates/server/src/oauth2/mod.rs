@@ -27,6 +27,7 @@ pub(crate) mod revoke;
 pub(crate) mod token;
 pub(crate) mod tokens;
 pub(crate) mod unusual;
+pub(crate) mod used;
 pub(crate) mod user_claims;
 pub(crate) mod userinfo;
 

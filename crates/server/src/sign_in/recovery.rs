@@ -15,6 +15,19 @@ const LENGTH: usize = 10;
 /// Crockford's alphabet: nothing in it looks like something else.
 const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
+/// New codes and their hashes, which are nobody's yet.
+///
+/// # Errors
+/// [`Problem`] where they cannot be hashed.
+pub(super) async fn make(app: &App) -> Result<(Vec<SecretText>, Vec<SecretText>), Problem> {
+    let codes: Vec<SecretText> = (0..COUNT).map(|_| new_code()).collect();
+    let mut hashes = Vec::with_capacity(COUNT);
+    for code in &codes {
+        hashes.push(app.passwords.hash_code(code).await.map_err(busy)?);
+    }
+    Ok((codes, hashes))
+}
+
 /// Replaces a person's codes. They are shown this once.
 ///
 /// # Errors
@@ -24,11 +37,7 @@ pub(crate) async fn give(
     actor: &Actor,
     user_id: &str,
 ) -> Result<Vec<SecretText>, Problem> {
-    let codes: Vec<SecretText> = (0..COUNT).map(|_| new_code()).collect();
-    let mut hashes = Vec::with_capacity(COUNT);
-    for code in &codes {
-        hashes.push(app.passwords.hash_code(code).await.map_err(busy)?);
-    }
+    let (codes, hashes) = make(app).await?;
     app.registry
         .set_recovery_codes(actor, user_id, &hashes)
         .await?;

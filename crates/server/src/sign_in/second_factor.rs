@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
 use keywright_domain::people::PeopleError;
 use keywright_registry::RegistryError;
@@ -55,7 +56,7 @@ pub(crate) async fn accept(app: &App, user_id: &str, given: &str) -> Result<bool
         .take(64)
         .collect();
     let good = if totp::looks_like_code(&text) {
-        accept_step(app, user_id, &text, true).await?
+        accept_step(app, user_id, &text).await?
     } else {
         recovery::accept(app, user_id, &text).await?
     };
@@ -65,11 +66,17 @@ pub(crate) async fn accept(app: &App, user_id: &str, given: &str) -> Result<bool
     Ok(good)
 }
 
-/// The first code of an app that was just set up.
+/// The first code of an app that was just set up. Returns the recovery codes that its person has from now on, to be
+/// shown this once; none for a code that does not count.
 ///
 /// # Errors
 /// 429 after too many wrong ones.
-pub(crate) async fn confirm(app: &App, user_id: &str, given: &str) -> Result<bool, Problem> {
+pub(crate) async fn confirm(
+    app: &App,
+    actor: &Actor,
+    user_id: &str,
+    given: &str,
+) -> Result<Option<Vec<SecretText>>, Problem> {
     let failures = &app.sign_in.codes;
     failures.check(app, ANYWHERE, user_id).await?;
     failures.count_first(app, ANYWHERE, user_id).await?;
@@ -78,22 +85,39 @@ pub(crate) async fn confirm(app: &App, user_id: &str, given: &str) -> Result<boo
         .filter(|c| !c.is_whitespace())
         .take(64)
         .collect();
-    let good = totp::looks_like_code(&text) && accept_step(app, user_id, &text, false).await?;
-    if good {
-        failures.forget(app, ANYWHERE, user_id).await;
+    let step = match totp::looks_like_code(&text) {
+        true => step_of(app, user_id, &text, false).await?,
+        false => None,
+    };
+    let Some(step) = step else { return Ok(None) };
+    // Hashed first: they come into force with the app, or neither does.
+    let (codes, hashes) = recovery::make(app).await?;
+    let confirmed = app.registry.confirm_totp(actor, user_id, step, &hashes);
+    if !confirmed.await? {
+        return Ok(None);
     }
-    Ok(good)
+    failures.forget(app, ANYWHERE, user_id).await;
+    Ok(Some(codes))
 }
 
-async fn accept_step(
+async fn accept_step(app: &App, user_id: &str, code: &str) -> Result<bool, Problem> {
+    let Some(step) = step_of(app, user_id, code, true).await? else {
+        return Ok(false);
+    };
+    let actor = Actor::person(user_id);
+    Ok(app.registry.accept_totp_step(&actor, user_id, step).await?)
+}
+
+/// The time step of a code that is right now; none for any other. Nothing is used up.
+async fn step_of(
     app: &App,
     user_id: &str,
     code: &str,
     only_confirmed: bool,
-) -> Result<bool, Problem> {
+) -> Result<Option<i64>, Problem> {
     let found = match app.registry.find_totp(user_id).await {
         Ok(found) if found.confirmed_at.is_some() || !only_confirmed => found,
-        Ok(_) | Err(RegistryError::People(PeopleError::TotpNotFound)) => return Ok(false),
+        Ok(_) | Err(RegistryError::People(PeopleError::TotpNotFound)) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let secret = app
@@ -103,9 +127,5 @@ async fn accept_step(
             tracing::error!(%error, "one-time codes of a person cannot be read");
             crate::problem::store_unavailable()
         })?;
-    let Some(step) = totp::step_of(&secret, code, app.now()) else {
-        return Ok(false);
-    };
-    let actor = Actor::person(user_id);
-    Ok(app.registry.accept_totp_step(&actor, user_id, step).await?)
+    Ok(totp::step_of(&secret, code, app.now()))
 }

@@ -172,12 +172,12 @@ async fn confirm(State(app): State<App>, form: Form) -> Response {
             return Ok(sign_in::go(&app.settings.path(PAGE), HeaderMap::new()));
         }
         let given = form.params.get("code").unwrap_or("");
-        if !second_factor::confirm(&app, user_id, given).await? {
+        let actor = form.current.actor();
+        let Some(codes) = second_factor::confirm(&app, &actor, user_id, given).await? else {
             let text =
                 "That code is not right. Look at the app and type the six digits it shows now.";
             return set_up(&app, &form.cookies, &form.current, Some(text)).await;
-        }
-        let codes = recovery::give(&app, &form.current.actor(), user_id).await?;
+        };
         let amr = second_factor::added_to(&form.current.session.amr);
         let (_, headers) = browser_session::renew(&app, &form.current, &amr, ACR_TWO, None).await?;
         Ok(show_recovery_codes(&app, &codes, headers))
@@ -228,9 +228,6 @@ async fn remove(State(app): State<App>, form: Form) -> Response {
         }
         let actor = form.current.actor();
         app.registry.remove_totp(&actor, user_id).await?;
-        app.registry
-            .set_recovery_codes(&actor, user_id, &[])
-            .await?;
         Ok::<_, Problem>(guard::done(&app, "codes-off", HeaderMap::new()))
     };
     match removed.await {

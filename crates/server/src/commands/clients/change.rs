@@ -103,15 +103,11 @@ async fn change(
     let actor = Actor::person("keywright-server clients change");
     let before = registry.find_client(id).await?;
     let new = said.apply(before.settings.clone())?;
-    let client = registry
-        .change_client_since(&actor, id, &new, Some(&before))
-        .await?;
-    if !new.auth_method.needs_secret() || before.settings.auth_method.needs_secret() {
-        return Ok((client, None));
-    }
     let secret = random_token(&mut rand::rng());
-    registry
-        .rotate_client_secret(&actor, id, &TokenDigest::of(&secret), 0)
+    let digest = TokenDigest::of(&secret);
+    let changed = registry
+        .change_client_with(&actor, id, &new, Some(&before), Some(&digest))
         .await?;
-    Ok((client, Some(secret.expose().to_owned())))
+    let shown = changed.took_secret.then(|| secret.expose().to_owned());
+    Ok((changed.client, shown))
 }

@@ -194,6 +194,56 @@ async fn s58_our_nonce_stands_for_the_clock() {
 }
 
 #[tokio::test]
+async fn s58_a_clock_put_forward_and_back_takes_no_proof_a_second_time() {
+    const AHEAD_MS: i64 = 3 * 3_600_000;
+    let server = TestServer::start().await;
+    let (app, key) = (server.server.app(), ClientKey::new());
+    let sign = |jti: &str, at_ms: i64, nonce: Option<&str>| {
+        let mut claims = claims(jti, "POST", "/oauth2/token");
+        claims["iat"] = (at_ms / 1000).into();
+        if let Some(nonce) = nonce {
+            claims["nonce"] = nonce.into();
+        }
+        key.sign(&key.header(), &claims)
+    };
+    let show = async |used: &Used, proof: &str| {
+        let mut headers = HeaderMap::new();
+        headers.insert("dpop", proof.parse().unwrap());
+        let proof = read(app, &headers, &Method::POST, "/oauth2/token", None)?.unwrap();
+        proof.check_unused(app, used)?;
+        proof.use_up(app, used).await
+    };
+    let nonce = nonce_at(app, START / 1000 / NONCE_S);
+    // By its own time, and by a nonce of ours; the ends of both are theirs, whenever they are shown.
+    for (nonce, end_ms) in [(None, 61_000), (Some(nonce.as_str()), 2 * NONCE_S * 1000)] {
+        let used = Used::new(8);
+        let kept = ["kept", "kept too"].map(|jti| sign(jti, START, nonce));
+        server.pass(5000);
+        for proof in &kept {
+            show(&used, proof).await.unwrap();
+        }
+        server.pass(AHEAD_MS);
+        for number in 0..7 {
+            let other = sign(&number.to_string(), START + AHEAD_MS, None);
+            show(&used, &other).await.unwrap();
+        }
+        assert_eq!(used.len(), 7, "the first two are forgotten");
+        server.pass(-AHEAD_MS);
+        for proof in &kept {
+            let refused = show(&used, proof).await.unwrap_err();
+            assert_eq!(refused.error, "invalid_dpop_proof", "{nonce:?}");
+        }
+        // A proof that was made at the same time may be one that was forgotten; later ones are none.
+        let refused = show(&used, &sign("unseen", START, nonce)).await;
+        assert_eq!(refused.unwrap_err().error, "invalid_dpop_proof");
+        server.pass(end_ms - 61_000);
+        let later = sign("later", START + end_ms - 60_000, None);
+        show(&used, &later).await.unwrap();
+        server.pass(-(end_ms - 61_000) - 5000);
+    }
+}
+
+#[tokio::test]
 async fn s58_a_clock_that_is_wrong_beside_another_fault_gets_no_nonce() {
     let server = TestServer::start().await;
     let key = ClientKey::new();

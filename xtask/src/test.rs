@@ -28,6 +28,14 @@ const SCHEMATHESIS: &str = "KEYWRIGHT_TEST_SCHEMATHESIS";
 
 /// What the smoke run of the bench is called among the tests.
 const BENCH: &str = "bench_server_smoke";
+const BENCH_CASES: [&str; 6] = [
+    "client_credentials_eddsa",
+    "introspection",
+    "session_list_to_bare",
+    "userinfo",
+    "refresh_rotation",
+    "password_sign_in",
+];
 
 /// The package with the whole-system tests.
 const WHOLE: &str = "keywright-tests";
@@ -93,17 +101,21 @@ fn crates(seen: &mut Seen, filter: Option<&str>, database: Option<&Cluster>) -> 
 /// be broken until somebody measures. The tests of the crates have compiled it.
 fn bench() -> Result<()> {
     let mut bench = process::command(crate::target().join("debug/examples/bench_server"));
-    bench.args(["--small", "--rounds", "1"]);
-    // Beginnings of names.
-    bench.args([
-        "client_credentials_eddsa",
-        "introspection",
-        "session_list_to_bare",
-        "userinfo",
-        "refresh_rotation",
-        "password_sign_in",
-    ]);
-    process::run(&mut bench)
+    bench.args(["--small", "--rounds", "1"]).args(BENCH_CASES);
+    for peer in ["KEYWRIGHT_BENCH_PEER", "KEYWRIGHT_BENCH_BETTER_AUTH"] {
+        bench.env_remove(peer);
+    }
+    let mut told = 0;
+    let status = stream::watch(&mut bench, STAGE_LIMIT, |line| {
+        stream::repeat(line);
+        let tells = |case: &&str| line.contains(&format!("\"case\":\"{case}\""));
+        told += usize::from(BENCH_CASES.iter().any(tells));
+    })?;
+    match status {
+        Some(status) if status.success() && told == BENCH_CASES.len() => Ok(()),
+        Some(status) => bail!("{told} of {} cases, {status}", BENCH_CASES.len()),
+        None => bail!("not done after {} minutes", STAGE_LIMIT.as_secs() / 60),
+    }
 }
 
 /// Every order in which threads may meet at a row of the index. In a folder of its own: with this flag everything is

@@ -329,7 +329,7 @@ impl LocalRegistry {
             Environment::new(environment).map_err(|_| store::secrets::damaged("environment"))?;
         let facts = Facts {
             secret: state,
-            revoked: is_revoked(&snapshot),
+            revoked: is_revoked(snapshot),
             disabled: snapshot.disabled,
             owner_disabled: snapshot.owner.is_none_or(|owner| owner.disabled),
             not_before: snapshot.not_before,

@@ -52,6 +52,15 @@ fn bad_routes(app: &App) -> Router {
             "/slow",
             get(async || tokio::time::sleep(Duration::from_secs(60)).await),
         )
+        .route(
+            "/busy",
+            get(async || {
+                loop {
+                    // Always ready, but for its turn being over.
+                    tokio::task::coop::consume_budget().await;
+                }
+            }),
+        )
         .route("/takes", post(async |body: Bytes| body.len().to_string()))
         .layer(axum::extract::DefaultBodyLimit::max(1000));
     super::around_with(app, routes, Duration::from_millis(300)).with_state(Arc::clone(app))
@@ -69,9 +78,11 @@ async fn a_panic_a_slow_answer_and_a_slow_request_have_clear_answers() {
     assert!(!answer.text.contains("canary"), "{}", answer.text);
     assert!(!answer.header("x-request-id").is_empty());
 
-    let answer = send(&router, from("127.0.0.1", "/slow", &[])).await;
-    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
-    assert_eq!(code(&answer), "timed_out");
+    for path in ["/slow", "/busy"] {
+        let answer = send(&router, from("127.0.0.1", path, &[])).await;
+        assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
+        assert_eq!(code(&answer), "timed_out");
+    }
 
     // A body that never ends.
     let (_writer, reader) = tokio::io::duplex(64);

@@ -14,6 +14,7 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Frame, SizeHint};
+use tokio::task::coop::{Unconstrained, unconstrained};
 
 use crate::problem::Problem;
 
@@ -61,7 +62,7 @@ pub(super) async fn guarded<T>(
     arrived: &AtomicBool,
     mut running: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Problem> {
-    let mut late = pin!(None::<tokio::time::Sleep>);
+    let mut late = pin!(None::<Unconstrained<tokio::time::Sleep>>);
     let ended = poll_fn(|context| {
         // A panic ends this request alone. Nothing that is shared is left half done: what handlers
         // change, they change in the registry's transactions.
@@ -70,9 +71,10 @@ pub(super) async fn guarded<T>(
             Ok(Poll::Pending) => {}
             Err(_) => return Poll::Ready(Ok(None)),
         }
-        // Most answers wait for nothing, and need no clock.
+        // Most answers wait for nothing, and need no clock. It is looked at even if what runs took all
+        // that tokio lets a task do in one turn.
         if late.is_none() {
-            late.set(Some(tokio::time::sleep(limit)));
+            late.set(Some(unconstrained(tokio::time::sleep(limit))));
         }
         match late.as_mut().as_pin_mut() {
             Some(late) => late.poll(context).map(|()| Err(())),

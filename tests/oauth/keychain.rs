@@ -349,6 +349,40 @@ async fn ac_168_c12_no_token_is_on_disk_in_logs_in_arguments_or_in_the_environme
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn s1_27_s1_28_the_keychain_has_the_refresh_token_and_no_access_token() -> Result<()> {
+    in_session!(Unlocked);
+    let issuer = BadIssuer::start().await?;
+    let test = TestApp::new(Person::Approves("ada"))?;
+    let account = test.sign_in(&issuer.issuer).await?;
+    for round in 0..3 {
+        let view = test.account().await?;
+        assert!(view.access_token.is_some(), "{round}: it is in memory");
+        let (names, secrets) = everything(&test.service).await?;
+        let name = format!("refresh:{} ada {}", issuer.issuer, account.client_id);
+        assert_eq!(names, [name], "{round}");
+        assert!(secrets.contains(&issuer.refresh_token()), "{round}");
+        assert!(!secrets.contains("at-canary"), "{round}: {secrets}");
+        test.app.refresh_account(account.id.clone()).await?;
+    }
+    Ok(())
+}
+
+/// All that the keychain holds under a service, as another program reads it: names, and the secrets.
+async fn everything(service: &str) -> Result<(Vec<String>, String)> {
+    let mut tool = tokio::process::Command::new("secret-tool");
+    let search = tool.args(["search", "--all", "service", service]);
+    let output = search.output().await?;
+    anyhow::ensure!(output.status.success(), "secret-tool search");
+    // It writes the attributes to standard error.
+    let said = String::from_utf8(output.stderr)?;
+    let names = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("attribute.username = "));
+    let names = names.map(str::to_owned).collect();
+    Ok((names, String::from_utf8(output.stdout)?))
+}
+
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    Said, bindings, house, npm, process, scenarios,
+    Said, bindings, house, npm, process, requirements, scenarios,
     tools::{self, Need},
 };
 
@@ -53,6 +53,10 @@ pub(crate) fn run(fix: bool) -> Result<()> {
     report.check("UI lints and format", || npm_run("lint"))?;
     report.check("bindings are fresh", bindings::check)?;
     report.check("scenarios are listed", scenarios::check)?;
+    report.check(
+        "requirements name tests that are there",
+        requirements::check,
+    )?;
     report.check("house rules", house::check)?;
     report.end()
 }

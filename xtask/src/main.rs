@@ -28,6 +28,7 @@ mod npm;
 mod postgres;
 mod process;
 mod reap;
+mod requirements;
 mod run;
 mod run_server;
 mod scenarios;

@@ -56,12 +56,20 @@ fn table() -> Result<String> {
     for folder in FOLDERS {
         let path = crate::root().join(folder);
         if path.is_dir() {
-            walk(&path, &mut found)?;
+            sources(&path, &mut |name, text| {
+                if name.ends_with(".rs") {
+                    rust(text, &mut found);
+                } else if name.ends_with(".test.ts") || name.ends_with(".spec.ts") {
+                    script(text, &mut found);
+                }
+            })?;
         }
     }
     let mut text = String::from(
         "# Scenarios and their tests\n\nWritten by `cargo xtask scenarios` from the tests' names; \
-         `cargo xtask check` compares. A scenario\nwithout a test is not shown by anything here.\n",
+         `cargo xtask check` compares. A scenario\nwithout a test is not shown by anything here.\n\n\
+         What each source asked for, row by row: [S0 and S1](requirements/s0-s1.md), \
+         [S2 and S4](requirements/s2-s4.md).\n",
     );
     for (title, first, last) in ACCEPTANCE {
         section(&mut text, title, &found, first..=last, |n| {
@@ -107,7 +115,8 @@ fn section(
     }
 }
 
-fn walk(folder: &Path, found: &mut Found) -> Result<()> {
+/// Every source below a folder, with its name and its text.
+pub(crate) fn sources(folder: &Path, each: &mut dyn FnMut(&str, &str)) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         let name = path
@@ -116,20 +125,19 @@ fn walk(folder: &Path, found: &mut Found) -> Result<()> {
             .unwrap_or("");
         if path.is_dir() {
             if !SKIPPED.contains(&name) {
-                walk(&path, found)?;
+                sources(&path, each)?;
             }
-        } else if name.ends_with(".rs") {
-            rust(&fs::read_to_string(&path)?, found);
-        } else if name.ends_with(".test.ts") || name.ends_with(".spec.ts") {
-            script(&fs::read_to_string(&path)?, found);
+        } else if [".rs", ".ts"].iter().any(|ending| name.ends_with(ending)) {
+            each(name, &fs::read_to_string(&path)?);
         }
     }
     Ok(())
 }
 
-/// Functions after a test attribute; other attributes may stand between.
-fn rust(text: &str, found: &mut Found) {
-    let mut is_test = false;
+/// The functions of a file, and whether a test attribute stands before each; other attributes may stand
+/// between.
+pub(crate) fn functions(text: &str) -> Vec<(String, bool)> {
+    let (mut found, mut is_test) = (Vec::new(), false);
     for line in text.lines().map(str::trim_start) {
         if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
             is_test = true;
@@ -141,13 +149,20 @@ fn rust(text: &str, found: &mut Found) {
             .chars()
             .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
             .collect();
+        found.push((name, is_test));
+        is_test = false;
+    }
+    found
+}
+
+fn rust(text: &str, found: &mut Found) {
+    for (name, is_test) in functions(text) {
         // Tests that a macro makes for two databases have no attribute of their own.
         if is_test || name.starts_with("ac_") {
             for id in ids(&name) {
                 found.entry(id).or_default().insert(name.clone());
             }
         }
-        is_test = false;
     }
 }
 

@@ -38,12 +38,24 @@ impl fmt::Debug for SecretText {
 
 #[cfg(test)]
 mod tests {
+    use zeroize::{Zeroize as _, ZeroizeOnDrop};
+
     use super::SecretText;
 
     #[test]
     fn debug_is_redacted() {
         let secret = SecretText::new("canary-9f2".to_owned());
         assert!(!format!("{secret:?} {:?}", Some(&secret)).contains("canary"));
+    }
+
+    #[test]
+    fn s1_23_it_is_wiped_when_it_is_dropped() {
+        fn is_wiped_on_drop<T: ZeroizeOnDrop>(_: &T) {}
+        let mut secret = SecretText::new("canary-9f2".to_owned());
+        is_wiped_on_drop(&secret);
+        // What a drop does.
+        secret.zeroize();
+        assert!(secret.matches(""));
     }
 
     #[test]

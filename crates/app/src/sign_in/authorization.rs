@@ -144,6 +144,19 @@ mod tests {
     }
 
     #[test]
+    fn s0_17_scopes_go_out_parted_by_plus() -> Result<(), anyhow::Error> {
+        let endpoint = Url::parse("https://id.example.com/auth")?;
+        let scopes = ["openid", "profile", "email"].map(str::to_owned);
+        let url = request(&endpoint, &scopes).url(&Attempt::new())?;
+        let mut pairs = url.query().unwrap_or_default().split('&');
+        assert!(
+            pairs.any(|pair| pair == "scope=openid+profile+email"),
+            "{url}"
+        );
+        Ok(())
+    }
+
+    #[test]
     fn ac_004_an_endpoint_with_our_parameters_is_refused() -> Result<(), anyhow::Error> {
         let endpoint = Url::parse("https://id.example.com/auth?client_id=evil")?;
         let refused = request(&endpoint, &[]).url(&Attempt::new());

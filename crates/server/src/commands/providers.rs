@@ -42,7 +42,7 @@ pub(crate) struct Add {
     /// Part of addresses: 1 to 40 small letters, digits, - or _.
     #[arg(long)]
     id: String,
-    /// `openid`, `github`, `google`, `gitlab` or `microsoft`.
+    /// `openid`, `github`, `google`, `gitlab`, `microsoft` or `facebook`.
     #[arg(long)]
     kind: String,
     /// Shown to people; the kind's name if it is left out.

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use keywright_domain::flows::choosing::SESSIONS_AND_TOKENS;
-use keywright_domain::flows::{FLOWS, pieces};
+use keywright_domain::flows::{FLOWS, find, pieces};
 
 use super::guides::{GUIDES, is_served, without_unserved_links};
 use super::llms::with_whole_addresses;
@@ -192,6 +192,30 @@ async fn s0_01_llms_txt_lists_everything_and_the_full_one_says_it() {
         let path = part.split([')', '#']).next().unwrap();
         assert_eq!(browser.get(path).await.status, StatusCode::OK, "{path}");
     }
+}
+
+#[tokio::test]
+async fn s1_19_s1_20_sessions_and_tokens_stand_beside_each_other_on_the_page_and_in_the_text() {
+    let server = TestServer::start().await;
+    let mut browser = server.browser();
+    let page = browser.get("/docs").await.text;
+    let page = page.replace("<code>", "`").replace("</code>", "`");
+    let full = browser.get("/llms-full.txt").await.text;
+    for cell in SESSIONS_AND_TOKENS.as_flattened() {
+        let escaped = cell.replace('&', "&amp;").replace('>', "&gt;");
+        assert!(page.contains(&escaped), "{cell}");
+        assert!(full.contains(cell), "{cell}");
+    }
+    let of_tokens = |about: &str| {
+        let mut rows = SESSIONS_AND_TOKENS.iter();
+        rows.find(|row| row[0] == about).unwrap()[2]
+    };
+    // Fast, and not to be ended early; what is renewed needs a safe place.
+    assert!(of_tokens("Speed").contains("without a network"));
+    assert!(of_tokens("Revoke").contains("A plain JWT ends when it expires"));
+    let practices = find("authorization-code").unwrap().practices;
+    let where_to = "refresh tokens in the system’s keychain";
+    assert!(practices.iter().any(|line| line.contains(where_to)));
 }
 
 #[tokio::test]

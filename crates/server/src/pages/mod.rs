@@ -2,6 +2,8 @@
 //! light and dark, and refuse to be framed. Everything foreign is escaped by `maud`.
 
 pub(crate) mod dates;
+#[cfg(test)]
+mod tests;
 
 use axum::Router;
 use axum::extract::Path;

@@ -244,10 +244,11 @@ fn more(provider: &Provider, nonce: &str, trip: &Trip<'_>, mut append: impl FnMu
         append("nonce", nonce);
     }
     if trip.again {
-        // OpenID Connect Core §3.1.2.1. GitHub has only the choice of an account; `max_age` makes the
-        // others say when the person proved it, and that is looked at.
+        // OpenID Connect Core §3.1.2.1. GitHub has only the choice of an account, Facebook a word of its own;
+        // `max_age` makes the others say when the person proved it, and that is looked at.
         match provider.kind {
             Kind::GitHub => append("prompt", "select_account"),
+            Kind::Facebook => append("auth_type", "reauthenticate"),
             _ => {
                 append("prompt", "login");
                 append("max_age", "0");

@@ -18,7 +18,7 @@ const MOST_SCOPES: usize = 20;
 pub struct ProviderDescription {
     /// Part of addresses.
     pub id: String,
-    /// `openid`, `github`, `google`, `gitlab` or `microsoft`.
+    /// `openid`, `github`, `google`, `gitlab`, `microsoft` or `facebook`.
     pub kind: String,
     /// Shown to people; the kind's name if it is left out.
     pub name: Option<String>,
@@ -68,8 +68,12 @@ impl ProviderDescription {
         secrets: &ServerSecrets,
         private_too: bool,
     ) -> Result<NewProvider, ProviderError> {
-        let kind = Kind::parse(&self.kind)
-            .ok_or_else(|| refuse("kind", "openid, github, google, gitlab or microsoft"))?;
+        let kind = Kind::parse(&self.kind).ok_or_else(|| {
+            refuse(
+                "kind",
+                "openid, github, google, gitlab, microsoft or facebook",
+            )
+        })?;
         let issuer = match self.issuer.as_deref().or(kind.issuer()) {
             Some(text) => text,
             None => return Err(refuse("issuer", "an OpenID provider needs one")),

@@ -9,7 +9,7 @@ use url::Url;
 
 use super::failure::{Failure, tame};
 use super::outbound::Outbound;
-use super::presets::{Kind, Provider, TokenAuth};
+use super::presets::{FACEBOOK, Kind, Provider, TokenAuth};
 
 const FRESH_FOR_MS: i64 = 600_000;
 const MOST: usize = 100;
@@ -46,8 +46,10 @@ impl MetadataCache {
         provider: &Provider,
         now: i64,
     ) -> Result<Metadata, Failure> {
-        if provider.kind == Kind::GitHub {
-            return github(provider);
+        match provider.kind {
+            Kind::GitHub => return github(provider),
+            Kind::Facebook => return facebook(provider),
+            _ => {}
         }
         let issuer = provider.issuer.as_str();
         if let Some(known) = self.remembered(issuer, now) {
@@ -80,9 +82,6 @@ fn github(provider: &Provider) -> Result<Metadata, Failure> {
     } else {
         format!("{base}/api/v3")
     };
-    let address = |text: String| {
-        Url::parse(&text).map_err(|_| Failure::provider("idp_metadata_unusable", "no address"))
-    };
     Ok(Metadata {
         authorization_endpoint: address(format!("{base}/login/oauth/authorize"))?,
         token_endpoint: address(format!("{base}/login/oauth/access_token"))?,
@@ -91,6 +90,29 @@ fn github(provider: &Provider) -> Result<Metadata, Failure> {
         answers_carry_iss: false,
         token_auth: TokenAuth::ClientSecretPost,
     })
+}
+
+/// Facebook speaks OpenID Connect, and publishes metadata in which the token endpoint is missing: its addresses
+/// are documented and fixed. Those without a version stand for the oldest that the application may use.
+fn facebook(provider: &Provider) -> Result<Metadata, Failure> {
+    let base = provider.issuer.as_str();
+    let api = if base == FACEBOOK {
+        "https://graph.facebook.com"
+    } else {
+        base
+    };
+    Ok(Metadata {
+        authorization_endpoint: address(format!("{base}/dialog/oauth"))?,
+        token_endpoint: address(format!("{api}/oauth/access_token"))?,
+        jwks_uri: Some(address(format!("{base}/.well-known/oauth/openid/jwks/"))?),
+        userinfo_endpoint: None,
+        answers_carry_iss: false,
+        token_auth: TokenAuth::ClientSecretPost,
+    })
+}
+
+fn address(text: String) -> Result<Url, Failure> {
+    Url::parse(&text).map_err(|_| Failure::provider("idp_metadata_unusable", "no address"))
 }
 
 async fn fetch(http: &Outbound, provider: &Provider) -> Result<Metadata, Failure> {

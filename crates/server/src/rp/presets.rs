@@ -13,6 +13,9 @@ use crate::secrets::ServerSecrets;
 /// tenant in `tid`.
 const MICROSOFT_TEMPLATE: &str = "https://login.microsoftonline.com/{tenantid}/v2.0";
 
+/// Facebook's issuer, which is also where browsers go; its API has an address of its own.
+pub(super) const FACEBOOK: &str = "https://www.facebook.com";
+
 /// How a provider is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -26,6 +29,8 @@ pub(crate) enum Kind {
     GitLab,
     /// OpenID; its common endpoints serve every tenant.
     Microsoft,
+    /// OpenID by codes and PKCE; its metadata name no token endpoint.
+    Facebook,
 }
 
 impl Kind {
@@ -37,6 +42,7 @@ impl Kind {
             "google" => Self::Google,
             "gitlab" => Self::GitLab,
             "microsoft" => Self::Microsoft,
+            "facebook" => Self::Facebook,
             _ => return None,
         })
     }
@@ -49,6 +55,7 @@ impl Kind {
             Self::Google => "Google",
             Self::GitLab => "GitLab",
             Self::Microsoft => "Microsoft",
+            Self::Facebook => "Facebook",
         }
     }
 
@@ -60,18 +67,22 @@ impl Kind {
             Self::Google => Some("https://accounts.google.com"),
             Self::GitLab => Some("https://gitlab.com"),
             Self::Microsoft => Some("https://login.microsoftonline.com/common/v2.0"),
+            Self::Facebook => Some(FACEBOOK),
         }
     }
 
     fn scopes(self) -> &'static [&'static str] {
         match self {
             Self::GitHub => &["read:user", "user:email"],
+            // It refuses `profile`; the name comes by a scope of its own.
+            Self::Facebook => &["openid", "email", "public_profile"],
             _ => &["openid", "profile", "email"],
         }
     }
 
     /// Whether its word on e-mail addresses is taken unless somebody says otherwise. Microsoft's
-    /// tenants choose their addresses freely, and of an unknown provider nothing is known.
+    /// tenants choose their addresses freely, Facebook says nothing of an address but what it is, and of an
+    /// unknown provider nothing is known.
     pub(crate) fn trusts_email(self, issuer: &str) -> bool {
         matches!(self, Self::GitHub | Self::Google | Self::GitLab) && self.issuer() == Some(issuer)
     }

@@ -28,7 +28,7 @@ pub(crate) const WRITE: &str = "providers:write";
 pub(crate) struct ProviderView {
     /// Part of addresses.
     id: String,
-    /// `openid`, `github`, `google`, `gitlab` or `microsoft`.
+    /// `openid`, `github`, `google`, `gitlab`, `microsoft` or `facebook`.
     kind: String,
     /// Shown to people.
     name: String,
@@ -85,7 +85,7 @@ pub(crate) struct ProviderList {
 #[derive(Deserialize, utoipa::ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProviderToPut {
-    /// `openid`, `github`, `google`, `gitlab` or `microsoft`.
+    /// `openid`, `github`, `google`, `gitlab`, `microsoft` or `facebook`.
     kind: String,
     /// Shown to people; the kind's name if it is left out.
     name: Option<String>,

@@ -1,3 +1,4 @@
+mod as_required;
 mod asked_anew;
 mod form_post;
 

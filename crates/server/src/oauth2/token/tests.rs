@@ -1,3 +1,4 @@
+mod at_rest;
 mod kept;
 mod refresh;
 
@@ -54,6 +55,7 @@ async fn s17_s20_s21_s40_ac_044_ac_065_the_answer_of_a_code() {
     // Access token: RFC 9068, nothing personal (AC-044, S1-07).
     let access = text(&answer, "access_token");
     assert_eq!(part(&access, 0)["typ"], ACCESS_TYPE);
+    assert_eq!(part(&access, 0)["alg"], "RS256", "s0_26");
     let claims = part(&access, 1);
     let mut names: Vec<_> = claims.as_object().unwrap().keys().cloned().collect();
     names.sort();

@@ -24,7 +24,7 @@ fn goes_to(answer: &Answer) -> Answer {
     }
 }
 
-async fn link(stub: &Stub, browser: &mut Browser, id: &str) -> Answer {
+pub(super) async fn link(stub: &Stub, browser: &mut Browser, id: &str) -> Answer {
     let asked = browser.get(&format!("/rp/link?idp={id}")).await;
     assert_eq!(asked.status, StatusCode::OK, "{}", asked.text);
     let token = asked.field("csrf_token").unwrap();

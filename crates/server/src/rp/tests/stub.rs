@@ -1,5 +1,5 @@
-//! A stub of identity providers on a loopback socket: it speaks as GitHub and as an OpenID provider, and
-//! lies where a test tells it to.
+//! A stub of identity providers on a loopback socket: it speaks as GitHub, as Facebook and as an OpenID
+//! provider, and lies where a test tells it to.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -115,6 +115,8 @@ impl Stub {
             .route("/token", post(token))
             .route("/userinfo", get(userinfo))
             .route("/login/oauth/access_token", post(token))
+            .route("/oauth/access_token", post(token))
+            .route("/.well-known/oauth/openid/jwks/", get(keys))
             .route("/api/v3/user", get(user))
             .route("/api/v3/user/emails", get(emails))
             .route("/elsewhere", get(elsewhere).post(elsewhere))
@@ -311,6 +313,11 @@ async fn userinfo(State(stub): Shared, headers: HeaderMap) -> Response {
 }
 
 async fn user(State(stub): Shared, headers: HeaderMap) -> Response {
+    // GitHub's API refuses who does not say their name (S0-43).
+    let named = headers.get(header::USER_AGENT);
+    if !named.is_some_and(|value| value.as_bytes().starts_with(b"Keywright/")) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
     answer_to(&headers, Some(stub.plan.lock().unwrap().user.clone()))
 }
 

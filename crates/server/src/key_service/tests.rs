@@ -7,6 +7,7 @@ mod etags;
 mod events;
 mod moving;
 mod narrowing;
+mod notices;
 mod once;
 mod resources;
 mod table;

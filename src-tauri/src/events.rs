@@ -1,11 +1,14 @@
 //! What the app tells without being asked, sent on to the web view.
 
-use keywright_app::EventListener;
+use keywright_app::{Arrived, EventListener};
 use keywright_protocol::accounts::SignInProgressView;
 use tauri::AppHandle;
 use tauri_specta::Event;
 
-use crate::ipc::{AccountsChanged, ClipboardCleared, RegistryChanged, SignInProgressed};
+use crate::ipc::{
+    AccountsChanged, ClipboardCleared, NoticesChanged, RegistryChanged, SignInProgressed,
+};
+use crate::notification;
 
 pub(crate) struct WindowEvents(pub(crate) AppHandle);
 
@@ -24,6 +27,14 @@ impl EventListener for WindowEvents {
 
     fn registry_changed(&self) {
         log_failure(RegistryChanged.emit(&self.0));
+    }
+
+    fn notices_changed(&self) {
+        log_failure(NoticesChanged.emit(&self.0));
+    }
+
+    fn notices_arrived(&self, arrived: &Arrived) {
+        notification::show(&self.0, arrived);
     }
 }
 

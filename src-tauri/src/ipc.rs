@@ -8,7 +8,9 @@ use specta::Type;
 use specta_typescript::Typescript;
 use tauri_specta::{Builder, ErrorHandlingMode, Event, collect_commands, collect_events};
 
-use crate::commands::{accounts, activity, api_keys, flows, registries, sessions, settings};
+use crate::commands::{
+    accounts, activity, api_keys, flows, notices, registries, sessions, settings,
+};
 
 /// A pending sign-in went a step further.
 #[derive(Clone, Debug, Serialize, Deserialize, Type, Event)]
@@ -25,6 +27,10 @@ pub struct ClipboardCleared;
 /// Revocations that waited for a server were done or refused.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, Type, Event)]
 pub struct RegistryChanged;
+
+/// There are new notices, or another number of them is unread.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, Type, Event)]
+pub struct NoticesChanged;
 
 /// All commands and events of the main window.
 pub(crate) fn builder() -> Builder<tauri::Wry> {
@@ -61,7 +67,11 @@ pub(crate) fn builder() -> Builder<tauri::Wry> {
             activity::list_audit_events,
             flows::list_flows,
             flows::list_flow_traces,
+            notices::list_notices,
+            notices::mark_notice_read,
+            notices::mark_notices_read_until,
             registries::list_registries,
+            registries::registry_permissions,
             registries::choose_registry,
             registries::retry_revocations,
             registries::discard_revocation,
@@ -84,7 +94,8 @@ pub(crate) fn builder() -> Builder<tauri::Wry> {
             SignInProgressed,
             AccountsChanged,
             ClipboardCleared,
-            RegistryChanged
+            RegistryChanged,
+            NoticesChanged
         ])
         .typ::<keywright_protocol::ErrorView>()
 }
@@ -99,4 +110,37 @@ pub fn export_bindings(path: &Path) -> anyhow::Result<()> {
         path,
     )?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    const BINDINGS: &str = include_str!("../../ui/src/lib/bindings.ts");
+    const BUILD: &str = include_str!("../build.rs");
+    const CAPABILITY: &str = include_str!("../capabilities/main.json");
+
+    /// What is in quotes behind a mark.
+    fn quoted<'a>(text: &'a str, mark: &str) -> BTreeSet<&'a str> {
+        let parts = text.split(mark).skip(1);
+        parts.filter_map(|part| part.split('"').next()).collect()
+    }
+
+    /// A command that is not declared, or that the window is not allowed, is refused there and nowhere else.
+    #[test]
+    fn ac_192_the_window_is_allowed_every_command_and_nothing_besides() {
+        let called = BINDINGS.split("__TAURI_INVOKE").skip(2);
+        let called: BTreeSet<&str> = called
+            .filter_map(|call| call.split_once("(\"")?.1.split('"').next())
+            .collect();
+        assert!(called.len() > 40 && called.contains("list_notices"), "{called:?}");
+        let (_, declared) = BUILD.split_once("COMMANDS: &[&str] = &[").unwrap_or_default();
+        assert_eq!(quoted(declared, "\n    \""), called, "build.rs");
+        let allowed: BTreeSet<String> = quoted(CAPABILITY, "\"allow-")
+            .into_iter()
+            .map(|name| name.replace('-', "_"))
+            .collect();
+        let called: BTreeSet<String> = called.into_iter().map(str::to_owned).collect();
+        assert_eq!(allowed, called, "capabilities/main.json");
+    }
 }

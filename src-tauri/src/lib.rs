@@ -5,6 +5,7 @@ pub mod commands;
 mod events;
 pub mod ipc;
 mod logging;
+mod notification;
 mod window;
 
 pub use ipc::export_bindings;

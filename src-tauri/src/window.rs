@@ -5,7 +5,7 @@ use keywright_protocol::settings::Theme;
 use tauri::utils::config::Color;
 use tauri::{App, AppHandle, Manager, WebviewUrl, WebviewWindowBuilder};
 
-const LABEL: &str = "main";
+pub(crate) const LABEL: &str = "main";
 
 pub(crate) fn open(tauri: &App, home: &Home, theme: Theme) -> tauri::Result<()> {
     let builder = WebviewWindowBuilder::new(tauri, LABEL, WebviewUrl::App("index.html".into()))

@@ -419,7 +419,7 @@ async fn ac_154_schema_2_is_migrated_after_a_backup() -> Result<()> {
 #[test]
 fn every_schema_that_landed_has_its_test() {
     // 3 and 4 landed together, and so does what comes after 4: the versions before are 1, 2 and 4.
-    assert_eq!(LocalRegistry::newest_schema(), 17);
+    assert_eq!(LocalRegistry::newest_schema(), 18);
 }
 
 /// The names in the first column.
@@ -572,6 +572,12 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
     assert_eq!(progress.asked, 1);
     let asked = opened.find_question(&campaign.id, &open.id).await?;
     assert_eq!(asked.state, QuestionState::Open);
+    // 18: the notice board begins with nothing, and what happens from here on is on it.
+    let reader = keywright_registry::BoardReader::of_this_device();
+    assert_eq!(opened.newest_notice().await?, 0);
+    fixture.set_clock(START + 80 * DAY_MS);
+    opened.post_notices().await?;
+    assert!(opened.count_unread_notices(&reader).await? > 0);
     opened.close().await;
     Ok(())
 }

@@ -13,6 +13,8 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
 
 #[path = "audit.rs"]
 mod audit;
+#[path = "board.rs"]
+mod board;
 #[path = "campaigns.rs"]
 mod campaigns;
 #[path = "clients.rs"]

@@ -14,7 +14,9 @@ mod home;
 mod http;
 mod info;
 mod keychain;
+mod notices;
 mod pepper;
+mod permissions;
 mod registry_slot;
 pub mod remote;
 pub mod secret_store;
@@ -23,7 +25,8 @@ mod settings;
 pub mod sign_in;
 mod tokens;
 
-use std::sync::{Arc, OnceLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Instant;
 
 use keywright_domain::audit::Actor;
@@ -32,6 +35,7 @@ use keywright_protocol::accounts::SignInProgressView;
 pub use error::AppError;
 pub use flows::list_flows;
 pub use home::{Home, HomeError};
+pub use notices::Arrived;
 pub use sessions::SessionsError;
 pub use settings::SettingsError;
 
@@ -55,6 +59,10 @@ pub trait EventListener: Send + Sync + 'static {
     fn clipboard_cleared(&self);
     /// Revocations that waited for a server were done or refused.
     fn registry_changed(&self) {}
+    /// There is something new among the notices, or another number of them is unread.
+    fn notices_changed(&self) {}
+    /// Something new is there. Each is told once on this device.
+    fn notices_arrived(&self, _arrived: &Arrived) {}
 }
 
 /// The application on this device. Cheap to clone.
@@ -77,6 +85,8 @@ pub(crate) struct Inner {
     pub(crate) clipboard: Clipboard,
     pub(crate) accounts: AccountsState,
     pub(crate) flows: FlowTraces,
+    /// How many notices were unread at the last look, by registry.
+    pub(crate) unread: Mutex<HashMap<String, i64>>,
     pub(crate) events: Arc<dyn EventListener>,
 }
 
@@ -105,6 +115,7 @@ impl App {
             clipboard: Clipboard::default(),
             accounts: AccountsState::default(),
             flows: FlowTraces::default(),
+            unread: Mutex::default(),
             events,
             home,
         };
@@ -115,6 +126,7 @@ impl App {
 
     /// Starts what goes on in the background: opening the registry, refreshing accounts.
     pub fn start(&self) {
+        self.watch_notices();
         let app = self.clone();
         tokio::spawn(async move {
             if let Err(error) = app.inner.registry.get().await {

@@ -112,6 +112,8 @@ pub struct ApiKeyView {
     /// The registry it was moved to, by its issuer. It is changed there; this copy goes on verifying until
     /// it is revoked, which ends the copy alone.
     pub moved_to: Option<String>,
+    /// Whether the person may change, rotate and end it: a server may let them see keys of others.
+    pub may_change: bool,
 }
 
 /// A key with its secrets, newest first, and its history.

@@ -9,6 +9,7 @@ pub mod activity;
 pub mod api_keys;
 pub mod error;
 pub mod flows;
+pub mod notices;
 pub mod promotion;
 pub mod registries;
 pub mod sessions;

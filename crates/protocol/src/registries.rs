@@ -51,3 +51,16 @@ pub struct QueuedRevocationView {
     /// What the server said when it refused; absent while it was not reached.
     pub refused: Option<ErrorView>,
 }
+
+/// What may be done with the registry in use, by the person's role and this sign-in. What of it concerns one
+/// key is with the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryPermissionsView {
+    /// Issue keys.
+    pub may_issue: bool,
+    /// Verify keys.
+    pub may_verify: bool,
+    /// Add scopes.
+    pub may_define_scopes: bool,
+}

@@ -8,6 +8,7 @@ mod api_keys;
 mod audit;
 pub mod audit_export;
 mod audit_trail;
+mod board;
 mod bulk;
 mod campaigns;
 mod changes;
@@ -53,6 +54,7 @@ pub use api_keys::{
     ApiKeyTotal, ClientSecret, Issued, LOCAL_PRINCIPAL, StateFilter,
 };
 pub use audit::{AuditEvent, AuditPage, AuditQuery, SubjectFilter};
+pub use board::{BoardKind, BoardNotice, BoardQuery, BoardReader};
 pub use bulk::{BulkFailure, BulkOperation, BulkProgress, BulkState, NewBulk};
 pub use campaigns::{
     Answer, Answered, Campaign, CampaignFilter, CampaignProgress, Candidate, MOST_QUESTIONS,

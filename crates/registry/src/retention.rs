@@ -29,7 +29,7 @@ pub struct RetentionPolicy {
     pub audit_days: Option<u32>,
     /// Alerts, seen or not, by their last time: 30 to 3650.
     pub alerts_days: Option<u32>,
-    /// Notices, once their secret is not the newest of its key: 30 to 3650.
+    /// Notices, once their secret is not the newest of its key, and what is on the notice board: 30 to 3650.
     pub notices_days: Option<u32>,
     /// So many of the newest changes are kept in the log: 100 to 100,000,000. A process that slept
     /// through more of them reads all keys anew.
@@ -160,12 +160,14 @@ impl LocalRegistry {
             (Aged::Rollups, policy.rollups_days),
             (Aged::Alerts, policy.alerts_days),
             (Aged::Notices, policy.notices_days),
+            (Aged::Board, policy.notices_days),
         ] {
             if let Some(days) = days {
                 self.purge_aged(what, before(days), &mut report, progress)
                     .await?;
             }
         }
+        self.purge_stale_reads().await?;
         self.purge_changes(policy.changes_kept, &mut report, progress)
             .await?;
         self.say_what_went(actor, &report).await?;
@@ -199,8 +201,27 @@ impl LocalRegistry {
                 Aged::Rollups => report.rollups += gone,
                 Aged::Alerts => report.alerts += gone,
                 Aged::Notices => report.notices += gone,
+                // Copies of what is counted elsewhere.
+                Aged::Board => {}
             }
             progress(report);
+            if gone < BATCH {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Marks of readers at what is on the notice board no more.
+    async fn purge_stale_reads(&self) -> Result<(), RegistryError> {
+        loop {
+            let gone = self
+                .write((), |unit, ()| {
+                    Box::pin(store::retention::delete_stale_reads(
+                        unit.write_beside(),
+                        BATCH,
+                    ))
+                })
+                .await?;
             if gone < BATCH {
                 return Ok(());
             }

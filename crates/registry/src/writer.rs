@@ -344,8 +344,14 @@ impl Unit {
         }
         let flush = async {
             self.flush().await?;
+            let before = self.head.audit_sequence;
             store::audit::insert_all(&mut self.connection, &mut self.head, self.now, &self.events)
                 .await?;
+            for ((_, event), sequence) in self.events.iter().zip(before + 1..) {
+                if let Some(post) = crate::board::of_event(event, sequence, self.now) {
+                    store::board::put_up(&mut self.connection, &post, self.now).await?;
+                }
+            }
             heads::insert_changes(&mut self.connection, self.now, &self.changes).await?;
             heads::update(&mut self.connection, &self.head).await?;
             // Last: from here to the end of the commit the database lets one of these through.

@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod activity;
 pub mod api_keys;
 pub mod flows;
+pub mod notices;
 pub mod registries;
 pub mod sessions;
 pub mod settings;

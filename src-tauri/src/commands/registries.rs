@@ -4,7 +4,7 @@ use keywright_app::App;
 use keywright_protocol::{
     ErrorView,
     promotion::{PromotionRequest, PromotionView},
-    registries::RegistriesView,
+    registries::{RegistriesView, RegistryPermissionsView},
 };
 use tauri::State;
 
@@ -15,6 +15,13 @@ type Answer<T> = Result<T, ErrorView>;
 #[specta::specta]
 pub async fn list_registries(app: State<'_, App>) -> Answer<RegistriesView> {
     Ok(app.list_registries().await?)
+}
+
+/// What may be done with the registry in use.
+#[tauri::command]
+#[specta::specta]
+pub async fn registry_permissions(app: State<'_, App>) -> Answer<RegistryPermissionsView> {
+    Ok(app.registry_permissions().await?)
 }
 
 /// Works with another registry from now on; absent is this device.

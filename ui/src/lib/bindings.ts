@@ -63,8 +63,16 @@ export const commands = {
 	listFlows: () => __TAURI_INVOKE<FlowView[]>("list_flows"),
 	/**  The last real sign-ins and refreshes of this run, newest first. */
 	listFlowTraces: () => __TAURI_INVOKE<FlowTraceView[]>("list_flow_traces"),
+	/**  One page of notices, newest first. */
+	listNotices: (request: NoticeListRequest) => __TAURI_INVOKE<NoticePageView>("list_notices", { request }),
+	/**  Marks a notice as read. */
+	markNoticeRead: (id: number) => __TAURI_INVOKE<UnreadNoticesView>("mark_notice_read", { id }),
+	/**  Marks all notices up to one as read: the newest that is shown. */
+	markNoticesReadUntil: (id: number) => __TAURI_INVOKE<UnreadNoticesView>("mark_notices_read_until", { id }),
 	/**  The registry in use, and those that could be. */
 	listRegistries: () => __TAURI_INVOKE<RegistriesView>("list_registries"),
+	/**  What may be done with the registry in use. */
+	registryPermissions: () => __TAURI_INVOKE<RegistryPermissionsView>("registry_permissions"),
 	/**  Works with another registry from now on; absent is this device. */
 	chooseRegistry: (accountId: string | null) => __TAURI_INVOKE<RegistriesView>("choose_registry", { accountId }),
 	/**  Tries revocations that wait for an account's server. */
@@ -105,6 +113,7 @@ export const commands = {
 export const events = {
 	accountsChanged: makeEvent<AccountsChanged, AccountsChanged>("accounts-changed"),
 	clipboardCleared: makeEvent<ClipboardCleared, ClipboardCleared>("clipboard-cleared"),
+	noticesChanged: makeEvent<NoticesChanged, NoticesChanged>("notices-changed"),
 	registryChanged: makeEvent<RegistryChanged, RegistryChanged>("registry-changed"),
 	signInProgressed: makeEvent<SignInProgressed, SignInProgressed>("sign-in-progressed"),
 };
@@ -356,6 +365,8 @@ export type ApiKeyView = {
 	 *  it is revoked, which ends the copy alone.
 	 */
 	movedTo: string | null,
+	/**  Whether the person may change, rotate and end it: a server may let them see keys of others. */
+	mayChange: boolean,
 };
 
 /**  About the app and its surroundings. */
@@ -744,6 +755,84 @@ export type NotPromotedView = {
 	message: string,
 };
 
+/**  What happened or will. */
+export type NoticeKind = 
+/**  The newest secret of a key expires. */
+"key_expiring" | 
+/**  A rotation is due. */
+"rotation_due" | 
+/**  A schedule made a secret that waits to be taken. */
+"rotation_pending" | 
+/**  An overlap ends while somebody uses the old secret. */
+"overlap_closing" | 
+/**  A new secret did not reach its place. */
+"delivery_failed" | 
+/**  A key was found where none belongs. */
+"key_exposed" | 
+/**  Somebody says so, and showed no whole key. */
+"key_reported" | 
+/**  A secret was used after its end. */
+"retired_secret_used" | 
+/**  A canary key was used. */
+"canary_used" | 
+/**  An owner is asked to keep or to retire keys. */
+"hygiene_asked" | 
+/**  A webhook was switched off. */
+"webhook_disabled" | 
+/**  All keys of somebody were revoked. */
+"owner_keys_revoked";
+
+/**  One page of notices, newest first. */
+export type NoticeListRequest = {
+	/**  Only what is neither read nor settled. */
+	unreadOnly: boolean,
+	/**  `next_cursor` of the page before. */
+	cursor: string | null,
+	/**  Rows wanted, 1 to 100. */
+	limit: number,
+};
+
+/**  A page of notices. */
+export type NoticePageView = {
+	/**  The rows. */
+	items: NoticeView[],
+	/**  Pass it back for the next page. */
+	nextCursor: string | null,
+	/**  How many in all are neither read nor settled; 100 for as many and more. */
+	unread: number,
+	/**  The server does not answer: this was so at this moment. Absent for what is so now. */
+	staleSince: number | null,
+};
+
+/**  A notice. */
+export type NoticeView = {
+	/**  Its id; later news of the same matter have a greater one, and take its place. */
+	id: number,
+	/**  What. */
+	kind: NoticeKind,
+	/**  When it was put up. */
+	at: number,
+	/**  The key that it is about. */
+	keyId: string | null,
+	/**  The key's name now, or that of what is no key. Hostile text: show as text. */
+	name: string,
+	/**  The public id of the secret that it is about. */
+	kid: string | null,
+	/**  When something ends or is due. */
+	dueAt: number | null,
+	/**  How many callers, uses or keys; 0 where nothing is counted. */
+	count: number,
+	/**  Who did it, or why it failed. Hostile text: show as text. */
+	detail: string,
+	/**  Nothing is left to do about it. */
+	settled: boolean,
+	/**  Whether the person has read it. */
+	read: boolean,
+};
+
+/**  There are new notices, or another number of them is unread. */
+export type NoticesChanged = null;
+
 /**  What starts the clock of an overlap, and what ends it. */
 export type OverlapClock = 
 /**  The first use of the new secret starts it. */
@@ -863,6 +952,19 @@ export type RegistriesView = {
 
 /**  Revocations that waited for a server were done or refused. */
 export type RegistryChanged = null;
+
+/**
+ *  What may be done with the registry in use, by the person's role and this sign-in. What of it concerns one
+ *  key is with the key.
+ */
+export type RegistryPermissionsView = {
+	/**  Issue keys. */
+	mayIssue: boolean,
+	/**  Verify keys. */
+	mayVerify: boolean,
+	/**  Add scopes. */
+	mayDefineScopes: boolean,
+};
 
 /**  A registry on a server, by one account. */
 export type RegistryServerView = {
@@ -1163,6 +1265,12 @@ export type Theme =
 "light" | 
 /**  Dark. */
 "dark";
+
+/**  What is left after something was marked as read. */
+export type UnreadNoticesView = {
+	/**  How many are neither read nor settled; 100 for as many and more. */
+	unread: number,
+};
 
 /**  Whether an encrypted file stands in for a keychain that this system does not have. */
 export type VaultState = 

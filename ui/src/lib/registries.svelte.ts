@@ -1,12 +1,24 @@
 // Which registry the Keys page works with: the one of this device, or one at a Keywright server.
 import { accounts } from "./accounts.svelte";
 import { app } from "./app.svelte";
-import { commands, type AccountView, type RegistriesView, type RegistryServerView } from "./host";
+import {
+  commands,
+  type AccountView,
+  type ApiKeyView,
+  type RegistriesView,
+  type RegistryPermissionsView,
+  type RegistryServerView,
+} from "./host";
 import { keys } from "./keys.svelte";
+import { notices } from "./notices.svelte";
 import { hostOf } from "./text";
+
+/** Until a server says otherwise; it refuses what it does not allow. */
+const EVERYTHING: RegistryPermissionsView = { mayIssue: true, mayVerify: true, mayDefineScopes: true };
 
 class RegistryChoice {
   #view = $state.raw<RegistriesView>({ current: null, servers: [] });
+  #may = $state.raw<RegistryPermissionsView>(EVERYTHING);
   busy = $state(false);
 
   get servers(): RegistryServerView[] {
@@ -23,9 +35,26 @@ class RegistryChoice {
     return accounts.items.find(({ id }) => id === this.#view.current) ?? null;
   }
 
-  /** Whether issuing, rotating and revoking may work here. What a person's role allows, a server says. */
+  /** Whether this sign-in may change anything here. What the person's role allows besides, the server says. */
   get mayWrite(): boolean {
     return this.server?.mayWrite ?? true;
+  }
+
+  get mayIssue(): boolean {
+    return this.mayWrite && this.#may.mayIssue;
+  }
+
+  get mayVerify(): boolean {
+    return this.#may.mayVerify;
+  }
+
+  get mayDefineScopes(): boolean {
+    return this.mayWrite && this.#may.mayDefineScopes;
+  }
+
+  /** Whether a key may be changed, rotated and ended. */
+  mayChange(key: ApiKeyView): boolean {
+    return this.mayWrite && key.mayChange;
   }
 
   /** Where a server is, for people. */
@@ -36,7 +65,23 @@ class RegistryChoice {
   async load(): Promise<void> {
     try {
       this.#view = await commands.listRegistries();
+      await this.#askWhatIsAllowed();
     } catch (thrown) {
+      app.note(thrown);
+    }
+  }
+
+  async #askWhatIsAllowed(): Promise<void> {
+    const asked = this.#view.current;
+    if (asked === null) {
+      this.#may = EVERYTHING;
+      return;
+    }
+    try {
+      const may = await commands.registryPermissions();
+      if (this.#view.current === asked) this.#may = may;
+    } catch (thrown) {
+      this.#may = EVERYTHING;
       app.note(thrown);
     }
   }
@@ -48,6 +93,7 @@ class RegistryChoice {
       this.#view = await commands.chooseRegistry(accountId);
       await keys.clear();
       await this.load();
+      void notices.clear();
     } catch (thrown) {
       throw app.note(thrown);
     } finally {

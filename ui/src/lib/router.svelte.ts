@@ -1,6 +1,6 @@
-// Routes in the hash: #/keys, #/keys/<id>, #/accounts, #/sessions, #/activity,
+// Routes in the hash: #/keys, #/keys/<id>, #/notices, #/accounts, #/sessions, #/activity,
 // #/flows, #/flows/<id>, #/settings.
-export const PAGES = ["keys", "accounts", "sessions", "activity", "flows", "settings"] as const;
+export const PAGES = ["keys", "notices", "accounts", "sessions", "activity", "flows", "settings"] as const;
 export type PageId = (typeof PAGES)[number];
 
 export interface Route {

@@ -1,6 +1,7 @@
 // Keyboard shortcuts of the whole app. Nothing is reachable by shortcut only.
 // Shortcuts of a single character can be switched off (WCAG 2.1.4).
 import { openDialog, dialog } from "./dialogs.svelte";
+import { registries } from "./registries.svelte";
 import { go, PAGES, type PageId } from "./router.svelte";
 
 let singleKeys = $state(true);
@@ -21,6 +22,7 @@ export interface ShortcutLine {
 
 export const PAGE_TITLES: Record<PageId, string> = {
   keys: "API keys",
+  notices: "Notices",
   accounts: "Accounts",
   sessions: "Sessions",
   activity: "Activity",
@@ -29,6 +31,7 @@ export const PAGE_TITLES: Record<PageId, string> = {
 };
 const SECOND_KEY: Record<string, PageId> = {
   k: "keys",
+  n: "notices",
   a: "accounts",
   e: "sessions",
   y: "activity",
@@ -43,11 +46,11 @@ export const SHORTCUT_LINES: { title: string; lines: ShortcutLine[] }[] = [
     title: "Anywhere",
     lines: [
       { keys: [MOD, "K"], text: "Command palette" },
-      { keys: [MOD, "1"], text: "API keys (2 Accounts, 3 Sessions, 4 Activity, 5 Flows, 6 Settings)" },
+      { keys: [MOD, "1"], text: "API keys (2 Notices, 3 Accounts, 4 Sessions, 5 Activity, 6 Flows, 7 Settings)" },
       { keys: ["Esc"], text: "Close what is on top" },
       {
         keys: ["G", "K"],
-        text: "Go to API keys (A Accounts, E Sessions, Y Activity, F Flows, S Settings)",
+        text: "Go to API keys (N Notices, A Accounts, E Sessions, Y Activity, F Flows, S Settings)",
         single: true,
       },
       { keys: ["N"], text: "Issue a key", single: true },
@@ -87,8 +90,8 @@ function singleKey(event: KeyboardEvent): boolean {
     return page !== undefined;
   }
   if (key === "g") prefixAt = performance.now();
-  else if (key === "n") openDialog({ kind: "issue-key" });
-  else if (key === "v") openDialog({ kind: "verify-key" });
+  else if (key === "n" && registries.mayIssue) openDialog({ kind: "issue-key" });
+  else if (key === "v" && registries.mayVerify) openDialog({ kind: "verify-key" });
   else if (event.key === "?") openDialog({ kind: "shortcuts" });
   else if (key === "/") document.querySelector<HTMLElement>("[data-page-search]")?.focus();
   else return false;

@@ -1,5 +1,5 @@
 // A pretended host for plain browsers: it answers the same calls as the app, from memory.
-// Never part of the app's own build. `?mock=empty,many,hostile,keychain-locked,registry-damaged,slow,never,offline,keywright,traces,both-places`.
+// Never part of the app's own build. `?mock=empty,many,hostile,keychain-locked,registry-damaged,slow,never,offline,keywright,traces,both-places,quiet`.
 import { emit } from "@tauri-apps/api/event";
 import { mockIPC } from "@tauri-apps/api/mocks";
 import type { ApiKeyView, AuditListRequest, ErrorView, ScopeView, Settings } from "../lib/host";
@@ -7,6 +7,7 @@ import { MockAccounts, PRESETS } from "./accounts";
 import { fail } from "./fail";
 import { MockFlows } from "./flows";
 import { MockKeys } from "./keys";
+import { MockNotices } from "./notices";
 import { MockRegistries } from "./registries";
 import { MockSessions } from "./sessions";
 import { makeWorld, VAULT_LOCKED, type World } from "./world";
@@ -86,6 +87,7 @@ export function installMockHost(): void {
 
   const sessions = new MockSessions(world);
   const flows = new MockFlows(world);
+  const notices = new MockNotices(world, send);
   const registries = new MockRegistries(world, () => accounts.list());
 
   const registry = () => ({
@@ -134,9 +136,13 @@ export function installMockHost(): void {
     finish_sign_in: ({ signInId, pastedUrl }) => accounts.finish(signInId, pastedUrl),
     refresh_account: ({ accountId }) => accounts.refresh(accountId),
     sign_out: ({ accountId }) => accounts.signOut(accountId),
+    list_notices: ({ request }) => (open(), notices.list(request)),
+    mark_notice_read: ({ id }) => notices.read(Number(id)),
+    mark_notices_read_until: ({ id }) => notices.readUntil(Number(id)),
     list_flows: () => flows.list(),
     list_flow_traces: () => flows.traces(),
     list_registries: () => registries.view(),
+    registry_permissions: () => registries.permissions(),
     choose_registry: ({ accountId }) => registries.choose(accountId),
     retry_revocations: () => registries.view(),
     promote_keys: ({ request }) => registries.promote(request),
@@ -230,6 +236,7 @@ export function installMockHost(): void {
     mockHost: {
       keychain: (problem: ErrorView | null) => (world.keychainProblem = problem),
       registry: (problem: ErrorView | null) => (world.registryProblem = problem),
+      notice: () => notices.arrive(),
     },
   });
 }

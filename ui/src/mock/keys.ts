@@ -202,6 +202,7 @@ export class MockKeys {
         revokedReason: null,
         revocationQueuedAt: null,
         movedTo: null,
+        mayChange: true,
       },
     };
     const secret = this.#secret(

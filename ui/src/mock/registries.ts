@@ -1,6 +1,12 @@
 // The pretended choice of registries: a server for every account at one. `?mock=keywright,stale` shows a
 // server that went away while a revocation waits; `?mock=keywright,both-places` moves a key that is revoked here meanwhile.
-import type { AccountView, PromotionRequest, PromotionView, RegistriesView } from "../lib/host";
+import type {
+  AccountView,
+  PromotionRequest,
+  PromotionView,
+  RegistriesView,
+  RegistryPermissionsView,
+} from "../lib/host";
 import { KEYWRIGHT } from "../lib/sessions.svelte";
 import { MINUTE, type World } from "./world";
 
@@ -40,8 +46,16 @@ export class MockRegistries {
     };
   }
 
+  /** `?mock=keywright,auditor`: a role that sees all keys and changes its own. */
+  permissions(): RegistryPermissionsView {
+    const all = this.#current === null || !this.world.scenario.has("auditor");
+    return { mayIssue: all, mayVerify: all, mayDefineScopes: all };
+  }
+
   choose(accountId: string | null): RegistriesView {
     this.#current = accountId;
+    const auditor = accountId !== null && this.world.scenario.has("auditor");
+    for (const [index, { view }] of this.world.keys.entries()) view.mayChange = !auditor || index === 1;
     return this.view();
   }
 

@@ -200,6 +200,7 @@ export function makeKey(
       revokedReason: revokedAt ? "Found in a public repository" : null,
       revocationQueuedAt: null,
       movedTo: null,
+      mayChange: true,
     },
   };
 }

@@ -1,4 +1,5 @@
 // What the command palette offers by itself, in the order of use of this session.
+import Bell from "@lucide/svelte/icons/bell";
 import History from "@lucide/svelte/icons/history";
 import Keyboard from "@lucide/svelte/icons/keyboard";
 import KeyRound from "@lucide/svelte/icons/key-round";
@@ -17,6 +18,7 @@ import { accounts } from "../lib/accounts.svelte";
 import { app } from "../lib/app.svelte";
 import { openDialog, type DialogRequest } from "../lib/dialogs.svelte";
 import type { Theme } from "../lib/host";
+import { registries } from "../lib/registries.svelte";
 import { PAGES } from "../lib/router.svelte";
 import { goAndFocus, PAGE_TITLES } from "../lib/shortcuts.svelte";
 import { theme } from "../lib/theme.svelte";
@@ -41,6 +43,7 @@ const open = (request: DialogRequest) => (): void => openDialog(request);
 
 const pageIcons = {
   keys: KeyRound,
+  notices: Bell,
   accounts: UsersRound,
   sessions: MonitorSmartphone,
   activity: History,
@@ -93,7 +96,10 @@ export function entries(): Entry[] {
       icon: Keyboard,
       run: open({ kind: "shortcuts" }),
     },
-  ].map((entry) => ({ ...entry, group: "Actions" }));
+  ]
+    .filter(({ id }) => id !== "issue" || registries.mayIssue)
+    .filter(({ id }) => id !== "verify" || registries.mayVerify)
+    .map((entry) => ({ ...entry, group: "Actions" }));
   for (const page of PAGES) {
     list.push({
       id: `page:${page}`,

@@ -217,3 +217,47 @@ test("the palette finds pages, actions, keys and accounts, most used first", asy
   await page.keyboard.press("Control+k");
   equal(await page.getAttribute(`${id("palette-item")} >> nth=0`, "data-entry"), "verify", "first entry");
 });
+
+test("a notice arrives, is counted, leads to its key, and all are marked as read", async (open) => {
+  const page = await open();
+  const unread = () => page.textContent(id("unread-notices"));
+  const before = parseInt(await unread().then((text) => text.replace(/\D/g, "")));
+  await page.evaluate(() => window.mockHost.notice());
+  await until(async () => (await unread()).includes(String(before + 1)), "one more is counted");
+  await page.click(id("nav-notices"));
+  await page.waitForSelector(`${id("notice-row")} >> nth=0`);
+  equal(await page.getAttribute(`${id("notice-row")} >> nth=0`, "data-kind"), "canary_used", "newest first");
+  await page.click(`${id("notice-key")} >> nth=0`);
+  await page.waitForSelector(id("key-detail"));
+  await until(async () => (await unread()).includes(String(before)), "opening its key reads it");
+  await page.click(id("nav-notices"));
+  await page.click(id("notices-read-all"));
+  await until(async () => !(await page.isVisible(id("unread-notices"))), "nothing is unread");
+  equal(await page.locator(id("notice-read")).count(), 0, "nothing is left to mark");
+});
+
+test("no notices: the place leads on", async (open) => {
+  const page = await open({ hash: "#/notices", mock: "quiet" });
+  await page.click(id("notices-expiring"));
+  await page.waitForSelector(`${id("sort-expires")}`);
+  const first = await open({ hash: "#/notices", mock: "empty" });
+  await first.click(id("notices-issue"));
+  await first.waitForSelector(id("issue-dialog"));
+});
+
+test("AC-158: what a role does not allow is not offered", async (open) => {
+  const page = await open({ mock: "keywright,auditor" });
+  await page.click(id("registry-server-0"));
+  await until(async () => !(await page.isVisible(id("issue-key"))), "no key can be issued");
+  equal(await page.locator(id("verify-key")).count(), 0, "nor verified");
+  await page.keyboard.press("n");
+  equal(await page.locator(id("issue-dialog")).count(), 0, "nor by its shortcut");
+  await page.click(`${id("key-row")} >> nth=0`);
+  await page.waitForSelector(id("not-allowed"));
+  assert(await page.isDisabled(id("revoke-key")), "a key of somebody else is not revoked");
+  await page.click(`${id("key-menu")} >> nth=0`);
+  await page.waitForSelector(`${id("menu-revoke")}[data-disabled]`);
+  await page.keyboard.press("Escape");
+  await page.click(id("registry-device"));
+  await page.waitForSelector(id("issue-key"));
+});

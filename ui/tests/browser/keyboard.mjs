@@ -25,6 +25,7 @@ for (const [name, options] of Object.entries({
   "API keys, a server to choose": { mock: "keywright" },
   "a key": { hash: "#/keys/key_000003" },
   Accounts: { hash: "#/accounts" },
+  Notices: { hash: "#/notices" },
   Sessions: { hash: "#/sessions", mock: "keywright" },
   Activity: { hash: "#/activity" },
   Flows: { hash: "#/flows" },
@@ -62,6 +63,7 @@ for (const [name, options] of Object.entries({
     assert(seen.size >= 10, `only ${seen.size} stops`);
     for (const nav of [
       "nav-keys",
+      "nav-notices",
       "nav-accounts",
       "nav-sessions",
       "nav-activity",
@@ -181,7 +183,7 @@ test("keyboard: activity is filtered and opened, settings are changed", async (o
   await tabTo(page, "activity-row");
   await press(page, "Enter");
   await page.waitForSelector(id("activity-details"));
-  await press(page, "Control+6");
+  await press(page, "Control+7");
   await page.waitForSelector(id("settings"));
   await tabTo(page, "setting-theme-system");
   await press(page, "ArrowRight");

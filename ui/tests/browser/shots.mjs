@@ -162,6 +162,15 @@ const scenes = {
   shortcuts: { run: (p) => p.keyboard.press("?") },
   accounts: { hash: "#/accounts" },
   "accounts-empty": { hash: "#/accounts", mock: "empty" },
+  notices: { hash: "#/notices" },
+  "notices-unread": { hash: "#/notices", run: (p) => p.click(id("notices-unread")) },
+  "notices-none-unread": {
+    hash: "#/notices",
+    run: async (p) => (await p.click(id("notices-read-all")), p.click(id("notices-unread"))),
+  },
+  "notices-empty": { hash: "#/notices", mock: "quiet" },
+  "notices-first": { hash: "#/notices", mock: "empty" },
+  "notices-hostile": { hash: "#/notices", mock: "hostile" },
   sessions: { hash: "#/sessions", mock: "keywright" },
   "sessions-none": { hash: "#/sessions" },
   "sign-in": { hash: "#/accounts", run: (p) => p.click(id("add-account")) },
@@ -176,6 +185,14 @@ const scenes = {
   "registry-empty": { mock: "empty" },
   "registry-server": { mock: "keywright", run: (p) => p.click(id("registry-server-0")) },
   "registry-reader": { mock: "keywright,reader", run: (p) => p.click(id("registry-server-0")) },
+  "registry-auditor": {
+    mock: "keywright,auditor",
+    run: async (p) => (
+      await p.click(id("registry-server-0")),
+      await p.click(`${id("key-row")} >> nth=0`),
+      await p.waitForSelector(id("not-allowed"))
+    ),
+  },
   "registry-stale": {
     mock: "keywright,stale",
     run: async (p) => (await p.click(id("registry-server-0")), p.waitForSelector(id("revocation-waiting"))),

@@ -21,6 +21,7 @@ const key = (index: number): ApiKeyView => ({
   revokedReason: null,
   revocationQueuedAt: null,
   movedTo: null,
+  mayChange: true,
 });
 const total = 1300;
 let requests: ApiKeyListRequest[];

@@ -25,6 +25,7 @@ const issued: IssuedApiKeyView = {
     revokedReason: null,
     revocationQueuedAt: null,
     movedTo: null,
+    mayChange: true,
   },
   revealId: "reveal-1",
   revealExpiresAt: Date.now() + 600_000,

@@ -43,9 +43,12 @@ impl App {
             query.cursor = page.next_cursor;
             page = registry.list_api_keys(&query).await?.value;
         }
+        let owners = page.items.iter().map(|row| &row.owner);
+        let may_change = registry.may_change(owners).await;
         let mut view = views::page(page, total, as_of);
-        for key in &mut view.items {
+        for (key, may_change) in view.items.iter_mut().zip(may_change) {
             key.revocation_queued_at = registry.queued_at(&key.id);
+            key.may_change = may_change;
         }
         Ok(view)
     }
@@ -76,7 +79,9 @@ impl App {
         };
         let now = now_ms();
         let rotation = rotation::view(&key, &rotations, now);
+        let may_change = registry.permissions().await.may_change(&key.owner);
         let mut view = views::detail(&key, rotation, events, now);
+        view.key.may_change = may_change;
         view.key.revocation_queued_at = registry.queued_at(&id);
         view.stale_since = as_of;
         Ok(view)

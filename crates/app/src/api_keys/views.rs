@@ -68,6 +68,7 @@ pub(crate) fn key(key: &ApiKey, now: i64) -> ApiKeyView {
         revoked_reason: key.revoked_reason.clone(),
         revocation_queued_at: None,
         moved_to: key.promoted_to.clone(),
+        may_change: true,
     }
 }
 
@@ -149,6 +150,7 @@ pub(crate) fn summary(summary: ApiKeySummary) -> ApiKeyView {
         revoked_reason: summary.revoked_reason,
         revocation_queued_at: None,
         moved_to: summary.promoted_to,
+        may_change: true,
     }
 }
 

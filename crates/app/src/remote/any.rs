@@ -6,9 +6,10 @@ use std::sync::Arc;
 use keywright_domain::SecretText;
 use keywright_domain::api_keys::lifecycle::KnownScope;
 use keywright_domain::api_keys::{ApiKey, NewApiKey, PlainKey, Refusal, Rotation, RotationRequest};
+use keywright_registry::people::Page;
 use keywright_registry::{
-    ApiKeyCounts, ApiKeyPage, ApiKeyQuery, AuditEvent, Issued, LocalRegistry, RegistryError,
-    RotationStep, Verification, VerifyRequest,
+    ApiKeyCounts, ApiKeyPage, ApiKeyQuery, AuditEvent, BoardNotice, BoardQuery, BoardReader, Issued,
+    LocalRegistry, RegistryError, RotationStep, Verification, VerifyRequest,
 };
 
 use super::{Credentials, Known, RemoteRegistry};
@@ -25,6 +26,11 @@ pub(crate) struct AccountToken {
 }
 
 impl AccountToken {
+    /// Whether there is one that can be used now: nobody has to be asked for it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.held().is_some()
+    }
+
     fn held(&self) -> Option<SecretText> {
         let sessions = &self.inner.accounts.sessions;
         sessions.with(&self.account_id, |session| {
@@ -111,6 +117,47 @@ impl AnyRegistry {
         match self {
             Self::Device(registry) => Ok(registry.list_rotations(key_id).await?),
             Self::Server(registry) => Ok(registry.list_rotations(key_id).await?.value),
+        }
+    }
+
+    /// One page of notices, and how many in all are unread.
+    pub(crate) async fn list_notices(
+        &self,
+        query: &BoardQuery,
+    ) -> Result<Known<(Page<BoardNotice>, i64)>, AppError> {
+        match self {
+            Self::Device(registry) => {
+                let reader = BoardReader::of_this_device();
+                let page = registry.list_board(&reader, query).await?;
+                let unread = registry.count_unread_notices(&reader).await?;
+                Ok(Known::fresh((page, unread)))
+            }
+            Self::Server(registry) => registry.list_notices(query).await,
+        }
+    }
+
+    /// Marks one notice as read. Returns how many are left.
+    pub(crate) async fn mark_notice_read(&self, sequence: i64) -> Result<i64, AppError> {
+        match self {
+            Self::Device(registry) => {
+                let reader = BoardReader::of_this_device();
+                // Where newer news took its place, those are still unread.
+                registry.mark_notice_read(&reader, sequence).await?;
+                Ok(registry.count_unread_notices(&reader).await?)
+            }
+            Self::Server(registry) => registry.mark_notice_read(sequence).await,
+        }
+    }
+
+    /// Marks all notices up to one as read. Returns how many are left.
+    pub(crate) async fn mark_notices_read_until(&self, sequence: i64) -> Result<i64, AppError> {
+        match self {
+            Self::Device(registry) => {
+                let reader = BoardReader::of_this_device();
+                registry.mark_notices_read_until(&reader, sequence).await?;
+                Ok(registry.count_unread_notices(&reader).await?)
+            }
+            Self::Server(registry) => registry.mark_notices_read_until(sequence).await,
         }
     }
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use keywright_domain::api_keys::PlainKey;
 use serde::{Deserialize, Serialize};
 
+use super::permissions::Asked;
 use super::queue::Queue;
 
 /// So many answers, and so many bytes of them, are kept; the longest unused go first.
@@ -33,6 +34,8 @@ pub(crate) struct Kept {
     rotating: Mutex<Vec<Rotating>>,
     /// Revocations that wait for the server.
     pub(crate) queue: Queue,
+    /// What the account may do, as it was said a moment ago.
+    pub(super) permissions: Asked,
 }
 
 #[derive(Debug, Default)]
@@ -81,6 +84,7 @@ impl Kept {
             }),
             saving: Arc::default(),
             rotating: Mutex::default(),
+            permissions: Asked::default(),
         }
     }
 
@@ -141,6 +145,7 @@ impl Kept {
     pub(crate) async fn forget_answers(&self) -> std::io::Result<()> {
         // Whoever writes the file finishes first; whoever comes after sees that it is over.
         let _turn = self.saving.lock().await;
+        self.permissions.set(None);
         {
             let mut state = self.lock();
             state.generation += 1;

@@ -11,6 +11,8 @@ mod changes;
 mod error;
 mod kept;
 mod keys;
+mod notices;
+mod permissions;
 mod promotion;
 mod queue;
 mod slot;
@@ -18,7 +20,7 @@ mod verify;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,6 +30,7 @@ use url::Url;
 
 pub use call::Credentials;
 pub use error::RemoteError;
+pub use permissions::Permissions;
 
 pub(crate) use any::AnyRegistry;
 pub(crate) use error::is_offline;
@@ -116,6 +119,11 @@ impl<C: Credentials> RemoteRegistry<C> {
     /// What is kept of it.
     pub(crate) fn kept(&self) -> &Kept {
         &self.kept
+    }
+
+    /// Whose access token goes along.
+    pub(crate) fn credentials(&self) -> &C {
+        &self.credentials
     }
 
     /// Where it is.

@@ -1,6 +1,7 @@
 //! A registry on a server written by hand: what is sent, what is remembered, what waits.
 
 mod outcomes;
+mod permissions;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -28,7 +29,7 @@ use crate::clock::now_ms;
 use crate::tokens::{AccessToken, TokenLife};
 use crate::{App, AppError, EventListener, Home, secret_store};
 
-type Outcome = anyhow::Result<()>;
+pub(crate) type Outcome = anyhow::Result<()>;
 
 /// One request, whole.
 #[derive(Clone, Debug)]
@@ -39,8 +40,8 @@ struct Asked {
 
 /// A server on a port of its own; it can go away and come back.
 #[derive(Default)]
-struct Server {
-    url: String,
+pub(crate) struct Server {
+    pub(crate) url: String,
     answers: Mutex<HashMap<String, (u16, String)>>,
     /// The only access token that is taken.
     token: Mutex<String>,
@@ -53,7 +54,7 @@ struct Server {
 }
 
 impl Server {
-    async fn start() -> anyhow::Result<Arc<Self>> {
+    pub(crate) async fn start() -> anyhow::Result<Arc<Self>> {
         let socket = TcpListener::bind("127.0.0.1:0").await?;
         let server = Arc::new(Self {
             url: format!("http://{}", socket.local_addr()?),
@@ -74,7 +75,7 @@ impl Server {
         *self.running.lock().unwrap() = Some(task);
     }
 
-    async fn stop(&self) {
+    pub(crate) async fn stop(&self) {
         let task = self.running.lock().unwrap().take().unwrap();
         task.abort();
         let _ended = task.await;
@@ -86,7 +87,7 @@ impl Server {
         Ok(())
     }
 
-    fn says(&self, request: &str, status: u16, body: &Value) {
+    pub(crate) fn says(&self, request: &str, status: u16, body: &Value) {
         let answer = (status, body.to_string());
         let mut answers = self.answers.lock().unwrap();
         answers.insert(request.to_owned(), answer);
@@ -118,7 +119,7 @@ impl Server {
         std::mem::take(&mut self.asked.lock().unwrap())
     }
 
-    fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.asked().into_iter().map(|asked| asked.line).collect()
     }
 
@@ -433,8 +434,16 @@ impl EventListener for Silent {
 }
 
 fn app(folder: &std::path::Path) -> anyhow::Result<App> {
+    app_with(folder, Arc::new(Silent))
+}
+
+/// An app in a folder, with a keychain in memory.
+pub(crate) fn app_with(
+    folder: &std::path::Path,
+    events: Arc<dyn EventListener>,
+) -> anyhow::Result<App> {
     let home = Home::at(folder)?;
-    let mut app = App::new(home, Arc::new(Silent), Instant::now())?;
+    let mut app = App::new(home, events, Instant::now())?;
     let inner = Arc::get_mut(&mut app.inner).unwrap();
     inner.keychain = secret_store::tests::in_memory();
     Ok(app)
@@ -451,6 +460,12 @@ fn hold_token(app: &App) {
 
 async fn signed_in(folder: &std::path::Path, issuer: &str) -> anyhow::Result<App> {
     let app = app(folder)?;
+    sign_in(&app, issuer).await?;
+    Ok(app)
+}
+
+/// The account `a1` at a server, with a token.
+pub(crate) async fn sign_in(app: &App, issuer: &str) -> Outcome {
     let account = Account {
         id: "a1".to_owned(),
         provider_id: "keywright".to_owned(),
@@ -469,8 +484,8 @@ async fn signed_in(folder: &std::path::Path, issuer: &str) -> anyhow::Result<App
     };
     let registry = app.inner.registry.get().await?;
     registry.insert_account(&app.inner.actor, account).await?;
-    hold_token(&app);
-    Ok(app)
+    hold_token(app);
+    Ok(())
 }
 
 fn list() -> ApiKeyListRequest {

@@ -6,7 +6,7 @@ use super::{MadeOf, NewMessage};
 use crate::alerts::Alert;
 use crate::audit::AuditEvent;
 use crate::writer::Unit;
-use crate::{LocalRegistry, RegistryError, store};
+use crate::{LocalRegistry, RegistryError, board, store};
 
 /// Events looked at together.
 const EVENTS: i64 = 200;
@@ -154,6 +154,7 @@ async fn enqueue(
                     return Err(RegistryError::Changed);
                 }
             }
+            board::asked(unit, campaign_id, key_ids).await?;
         }
         MadeOf::Else if messages.is_empty() => return Ok(true),
         MadeOf::Else => {}

@@ -8,6 +8,8 @@ use keywright_domain::api_keys::{DAY_MS, redact};
 use keywright_domain::schedules::{NoticeKind, TimeZone, notices_due};
 
 use super::KeySchedule;
+use crate::board::BoardKind;
+use crate::store::board::Post;
 use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError, store};
 
@@ -104,6 +106,23 @@ impl Candidate {
             zone: schedule.schedule.terms().time_zone.clone(),
         }
     }
+
+    /// For the notice board: a more urgent notice takes the place of the one before.
+    fn post(&self, notice_id: &str, kind: NoticeKind) -> Post {
+        let board = match self.subject {
+            NoticeSubject::Rotation => BoardKind::RotationDue,
+            NoticeSubject::Expiry => BoardKind::KeyExpiring,
+        };
+        Post {
+            matter: format!("{} {} {}", self.subject.as_str(), self.key_id, self.kid),
+            event_id: format!("ntc_{notice_id}"),
+            key_id: Some(self.key_id.clone()),
+            kid: self.kid.clone(),
+            due_at: Some(self.due_at),
+            detail: kind.as_str().to_owned(),
+            ..Post::new(board)
+        }
+    }
 }
 
 impl LocalRegistry {
@@ -178,7 +197,8 @@ impl LocalRegistry {
         store::notices::of_key(&mut *self.shared.pool.acquire().await?, key_id, 200).await
     }
 
-    async fn make_notices(&self) -> Result<(), RegistryError> {
+    /// Makes the notices that are due now.
+    pub(crate) async fn make_notices(&self) -> Result<(), RegistryError> {
         let now = self.now();
         self.notices_of_schedules(now).await?;
         self.notices_of_policies(now).await?;
@@ -315,8 +335,12 @@ pub(super) async fn record(unit: &mut Unit, candidates: &[Candidate]) -> Result<
             store::notices::insert(unit.write(), candidate, kind, true, now).await?;
         }
         if let Some(kind) = due.send {
-            store::notices::insert(unit.write(), candidate, kind, false, now).await?;
+            let new = store::notices::insert(unit.write(), candidate, kind, false, now).await?;
             store::notices::pass_others(unit.write(), candidate, kind).await?;
+            if let Some(id) = new {
+                let post = candidate.post(&id, kind);
+                store::board::put_up(unit.write(), &post, now).await?;
+            }
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use super::{KeySchedule, notices, secret_created_at};
 use crate::api_keys::{Issued, NewSecret, find, policy_of};
 use crate::peppers::Peppers;
 use crate::writer::Unit;
-use crate::{LocalRegistry, RegistryError, rotation, store};
+use crate::{LocalRegistry, RegistryError, board, rotation, store};
 
 /// A rotation that a rule refused is tried again after this time.
 const TRY_AGAIN_MS: i64 = 60 * 60 * 1000;
@@ -235,6 +235,10 @@ async fn carry_out(
         Ok((key, rotation)) => {
             let next = schedule.next_after(now, now);
             move_on(unit, &schedule, next).await?;
+            // What is delivered by itself, nobody has to take.
+            if schedule.schedule.terms().mode != Mode::Automatic {
+                board::pending(unit, &key.id, rotation.new.as_str()).await?;
+            }
             Ok(Outcome::Rotated(Box::new(key), rotation, next))
         }
         Err(error) if error.is_of_the_database() => Err(error),

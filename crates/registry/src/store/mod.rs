@@ -5,6 +5,7 @@ pub(crate) mod accounts;
 pub(crate) mod alerts;
 pub(crate) mod api_keys;
 pub(crate) mod audit;
+pub(crate) mod board;
 pub(crate) mod bulk;
 pub(crate) mod campaigns;
 pub(crate) mod checkpoints;

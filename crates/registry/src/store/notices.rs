@@ -112,20 +112,20 @@ pub(crate) async fn settled(
     Ok(found)
 }
 
-/// Writes a notice down, unless it is there.
+/// Writes a notice down, unless it is there. Returns its id if it is new.
 pub(crate) async fn insert(
     connection: &mut AnyConnection,
     candidate: &Candidate,
     kind: NoticeKind,
     passed: bool,
     now: i64,
-) -> Result<(), RegistryError> {
+) -> Result<Option<String>, RegistryError> {
     let id = keywright_domain::base62::ordered_id(now, &mut rand::rng());
-    sqlx::query(
+    let result = sqlx::query(
         "INSERT INTO notices (id, key_id, subject, kid, due_at, kind, made_at, passed, claimed_until, attempts) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, 0) ON CONFLICT (key_id, subject, kid, due_at, kind) DO NOTHING",
     )
-    .bind(id)
+    .bind(id.clone())
     .bind(candidate.key_id.clone())
     .bind(candidate.subject.as_str())
     .bind(candidate.kid.clone())
@@ -135,7 +135,7 @@ pub(crate) async fn insert(
     .bind(i64::from(passed))
     .execute(connection)
     .await?;
-    Ok(())
+    Ok((result.rows_affected() == 1).then_some(id))
 }
 
 /// Less urgent ones that were not sent are passed once a more urgent one is there.

@@ -6,11 +6,12 @@ use crate::RegistryError;
 
 /// Rows of one key that go before its own row does, each by key ($1) and number ($2), in an order
 /// in which nothing refers to what is gone.
-pub(crate) const OF_KEY: [&str; 6] = [
+pub(crate) const OF_KEY: [&str; 7] = [
     "DELETE FROM use_rollups WHERE (kid, hour, client_label, network, agent, route, scope, origin) IN \
      (SELECT r.kid, r.hour, r.client_label, r.network, r.agent, r.route, r.scope, r.origin FROM use_rollups r \
      JOIN secrets s ON s.kid = r.kid WHERE s.key_id = $1 LIMIT $2)",
     "DELETE FROM notices WHERE id IN (SELECT id FROM notices WHERE key_id = $1 LIMIT $2)",
+    "DELETE FROM board WHERE matter IN (SELECT matter FROM board WHERE key_id = $1 LIMIT $2)",
     "DELETE FROM hygiene_questions WHERE (campaign_id, key_id) IN \
      (SELECT campaign_id, key_id FROM hygiene_questions WHERE key_id = $1 LIMIT $2)",
     "DELETE FROM deliveries WHERE id IN (SELECT d.id FROM deliveries d \
@@ -168,6 +169,23 @@ pub(crate) enum Aged {
     Alerts,
     /// Except those about a secret that is still the newest: without them they would be sent again.
     Notices,
+    /// What is on the notice board.
+    Board,
+}
+
+/// Removes the marks of readers at what is on the board no more. Returns how many rows went.
+pub(crate) async fn delete_stale_reads(
+    connection: &mut AnyConnection,
+    limit: i64,
+) -> Result<i64, RegistryError> {
+    let result = sqlx::query(
+        "DELETE FROM board_reads WHERE (reader, sequence) IN (SELECT r.reader, r.sequence FROM board_reads r \
+         WHERE NOT EXISTS (SELECT 1 FROM board b WHERE b.sequence = r.sequence) LIMIT $1)",
+    )
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(count(result.rows_affected()))
 }
 
 /// Removes what is older than a moment. Returns how many rows went.
@@ -185,6 +203,9 @@ pub(crate) async fn delete_aged(
         }
         Aged::Alerts => {
             "DELETE FROM alerts WHERE id IN (SELECT id FROM alerts WHERE last_at < $1 LIMIT $2)"
+        }
+        Aged::Board => {
+            "DELETE FROM board WHERE matter IN (SELECT matter FROM board WHERE at < $1 LIMIT $2)"
         }
         Aged::Notices => {
             "DELETE FROM notices WHERE id IN (SELECT n.id FROM notices n WHERE n.made_at < $1 \

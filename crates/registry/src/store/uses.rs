@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use keywright_domain::api_keys::DAY_MS;
 use sqlx::AnyConnection;
 
+use super::board::{self, Post};
 use super::many;
 use crate::RegistryError;
-use crate::uses::{CallerText, OTHER_CALLERS, PendingAlert, Use};
+use crate::board::BoardKind;
+use crate::uses::{AlertKind, CallerText, OTHER_CALLERS, PendingAlert, Use};
 
 /// Adds uses to their secrets, to the order of lists, and to the rollups.
 pub(crate) async fn add(connection: &mut AnyConnection, uses: &[Use]) -> Result<(), RegistryError> {
@@ -121,7 +124,8 @@ pub(crate) async fn callers(
     .await?)
 }
 
-/// Adds alerts; one that is there counts on and is unseen again.
+/// Adds alerts; one that is there counts on and is unseen again. They are put on the notice board, once a day
+/// each; failed deliveries are by what the trail says of them.
 pub(crate) async fn add_alerts(
     connection: &mut AnyConnection,
     alerts: &[PendingAlert],
@@ -143,6 +147,33 @@ pub(crate) async fn add_alerts(
         .bind(alert.last_at)
         .execute(&mut *connection)
         .await?;
+        put_up(connection, alert).await?;
     }
     Ok(())
+}
+
+async fn put_up(connection: &mut AnyConnection, alert: &PendingAlert) -> Result<(), RegistryError> {
+    let kind = match alert.kind {
+        AlertKind::EndedSecretUsed => BoardKind::RetiredSecretUsed,
+        AlertKind::CanaryUsed => BoardKind::CanaryUsed,
+        AlertKind::DeliveryFailed => return Ok(()),
+    };
+    let (id, count): (String, i64) = sqlx::query_as(
+        "SELECT id, count FROM alerts WHERE kind = $1 AND kid = $2 AND caller = $3",
+    )
+    .bind(alert.kind.as_str())
+    .bind(alert.kid.clone())
+    .bind(alert.caller.clone())
+    .fetch_one(&mut *connection)
+    .await?;
+    let post = Post {
+        matter: format!("alert {id}"),
+        event_id: format!("alr_{id}_{}", alert.last_at.div_euclid(DAY_MS)),
+        key_id: Some(alert.key_id.clone()),
+        kid: alert.kid.clone(),
+        count,
+        detail: alert.caller.clone(),
+        ..Post::new(kind)
+    };
+    board::put_up(connection, &post, alert.last_at).await
 }

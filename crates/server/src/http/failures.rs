@@ -135,6 +135,21 @@ impl Failures {
         }
     }
 
+    /// Takes one count back: what was counted at `counted_at`, before anybody knew, was no failure. Where
+    /// that window has ended, nothing of it is left to take.
+    pub(crate) fn take_back(&self, source: IpAddr, target: &str, counted_at: i64) {
+        let name = name(source, target);
+        let mut counts = self.lock();
+        let counts = &mut *counts;
+        let found = match counts.young.get_mut(&name) {
+            Some(count) => Some(count),
+            None => counts.old.get_mut(&name),
+        };
+        if let Some(count) = found.filter(|count| count.since <= counted_at) {
+            count.failures = count.failures.saturating_sub(1);
+        }
+    }
+
     /// Forgets the failures of a source at a target, after a success.
     pub(crate) fn forget(&self, source: IpAddr, target: &str) {
         let name = name(source, target);
@@ -262,6 +277,31 @@ mod tests {
         assert_eq!(failures.count(source, "a", 8).failures, 9);
         failures.forget(source, "a");
         assert_eq!(failures.count(source, "a", 8).failures, 1);
+    }
+
+    #[test]
+    fn what_is_taken_back_is_one_and_of_its_own_window() {
+        let failures = Failures::new(3, 1_000);
+        let source = "192.0.2.1".parse().unwrap();
+        for _ in 0..3 {
+            failures.count(source, "a", 0);
+        }
+        assert!(failures.check(source, "a", 1).is_err());
+        failures.take_back(source, "a", 0);
+        assert!(failures.check(source, "a", 1).is_ok());
+        assert_eq!(failures.count(source, "a", 1).failures, 3);
+        // Of the next window it takes nothing, and of nothing it takes nothing.
+        assert_eq!(failures.count(source, "a", 1_000).failures, 1);
+        failures.take_back(source, "a", 999);
+        assert_eq!(failures.count(source, "a", 1_001).failures, 2);
+        failures.take_back(source, "b", 0);
+        assert_eq!(failures.count(source, "b", 0).failures, 1);
+        // Also of what is among the old ones.
+        for n in 0..GENERATION {
+            failures.count(source, &n.to_string(), 0);
+        }
+        failures.take_back(source, "b", 0);
+        assert_eq!(failures.count(source, "b", 0).failures, 1);
     }
 
     #[test]

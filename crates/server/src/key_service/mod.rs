@@ -12,6 +12,7 @@ pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod hygiene;
 pub(crate) mod import;
+pub(crate) mod notices;
 mod paging;
 pub(crate) mod policies;
 pub(crate) mod preview;
@@ -96,6 +97,9 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/audit/checkpoints", post(audit::checkpoint))
         .route("/api/v1/alerts", get(alerts::list))
         .route("/api/v1/alerts/{id}/seen", post(alerts::seen))
+        .route("/api/v1/notices", get(notices::list))
+        .route("/api/v1/notices/read", post(notices::read_until))
+        .route("/api/v1/notices/{id}/read", post(notices::read))
         .route("/api/v1/hygiene", get(hygiene::counts))
         .route("/api/v1/hygiene/{finding}", get(hygiene::list))
         .route(

@@ -8,6 +8,7 @@ mod events;
 mod forged;
 mod moving;
 mod narrowing;
+mod notices;
 mod once;
 mod resources;
 mod table;

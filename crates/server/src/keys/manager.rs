@@ -103,6 +103,11 @@ impl Manager {
         }
     }
 
+    /// Whether this may be done to the caller's own keys.
+    pub(crate) fn may_own(&self, permission: &str) -> bool {
+        self.may(permission) || self.may_with_own(permission)
+    }
+
     fn may_with_own(&self, permission: &str) -> bool {
         self.person.is_some()
             && self

@@ -10,6 +10,7 @@ pub(crate) mod issue;
 pub(crate) mod list;
 pub(crate) mod manager;
 pub(crate) mod owners;
+pub(crate) mod permissions;
 pub(crate) mod rotate;
 pub(crate) mod settings;
 pub(crate) mod verify;
@@ -45,6 +46,7 @@ pub(crate) fn routes() -> Router<App> {
             "/api/v1/keys/{id}/secrets/{kid}/revoke",
             post(rotate::revoke_secret),
         )
+        .route("/api/v1/permissions", get(permissions::read))
         .route("/api/v1/owners/{id}/revoke-keys", post(owners::revoke_keys))
         .route(
             "/api/v1/scopes",

@@ -3,7 +3,7 @@
 pub(crate) mod deliver;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 

@@ -13,6 +13,22 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
+use crate::settings::mail::{MailSettings, SmtpServer, SmtpTls};
+
+/// Mail by such a server.
+pub(crate) fn settings(port: u16) -> MailSettings {
+    MailSettings {
+        server: SmtpServer {
+            host: "127.0.0.1".into(),
+            port,
+            tls: SmtpTls::IfOffered,
+        },
+        from: "Keywright <keys@example.org>".into(),
+        login: None,
+        ca: None,
+    }
+}
+
 /// One mail that came.
 #[derive(Clone, Debug)]
 pub(crate) struct Mail {

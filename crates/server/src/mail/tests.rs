@@ -4,25 +4,12 @@ use axum::http::{Method, StatusCode};
 use keywright_registry::outbox::{Channel, MessageState};
 use serde_json::{Value, json};
 
-use super::testing::Sink;
+use super::testing::{Sink, settings};
 use crate::settings::mail::{MailSettings, SmtpServer, SmtpTls};
 use crate::test_support::{OWNER_EMAIL, TestServer};
 use crate::webhooks::testing::{Root, run, verdict};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
-
-fn settings(port: u16) -> MailSettings {
-    MailSettings {
-        server: SmtpServer {
-            host: "127.0.0.1".into(),
-            port,
-            tls: SmtpTls::IfOffered,
-        },
-        from: "Keywright <keys@example.org>".into(),
-        login: None,
-        ca: None,
-    }
-}
 
 async fn server(port: u16) -> TestServer {
     TestServer::with(|own| own.mail = Some(settings(port))).await

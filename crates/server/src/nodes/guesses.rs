@@ -137,6 +137,55 @@ impl Guesses {
         }
     }
 
+    /// Counts an attempt before it is made, where many are right: each that was is
+    /// [taken back](Self::take_back). Many at once are no more than one after the other, and those that
+    /// were refused here cost the others nothing. Returns when it was counted (Unix ms).
+    ///
+    /// # Errors
+    /// [`Waits`] if others took the last one since [`check`](Self::check).
+    pub(crate) async fn count_attempt(
+        &self,
+        app: &App,
+        source: IpAddr,
+        target: &str,
+    ) -> Result<i64, Waits> {
+        let at = app.now();
+        let counted = self.own.count(source, target, at);
+        if counted.failures > self.own.allowed() {
+            self.own.take_back(source, target, at);
+            return Err(Waits::for_ms(counted.left_ms));
+        }
+        let Some(redis) = &app.nodes.redis else {
+            return Ok(at);
+        };
+        self.clear.forget(source, target);
+        let name = self.name(app, source, target);
+        match redis.count_guess(&name, self.own.window_ms()).await {
+            Some((count, left_ms)) if count > u64::from(self.own.allowed()) => {
+                self.take_back(app, source, target, at).await;
+                Err(Waits::for_ms(left_ms))
+            }
+            _ => Ok(at),
+        }
+    }
+
+    /// Takes back what [`count_attempt`](Self::count_attempt) counted: it was no guess. What Redis cannot
+    /// be told stays counted there.
+    pub(crate) async fn take_back(
+        &self,
+        app: &App,
+        source: IpAddr,
+        target: &str,
+        counted_at: i64,
+    ) {
+        self.own.take_back(source, target, counted_at);
+        if let Some(redis) = &app.nodes.redis {
+            redis
+                .take_guess_back(&self.name(app, source, target))
+                .await;
+        }
+    }
+
     /// Forgets the failures of a source at a target, after a success.
     pub(crate) async fn forget(&self, app: &App, source: IpAddr, target: &str) {
         self.own.forget(source, target);

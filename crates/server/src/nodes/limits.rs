@@ -26,6 +26,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// How long a server that starts waits for Redis; it starts without it after that.
 const START_WITHIN: Duration = Duration::from_secs(2);
 
+/// KEYS: a guess. One less of what is there; its end stays the same.
+const TAKE_BACK: &str = r"
+local count = tonumber(redis.call('GET', KEYS[1]) or '0')
+if count > 0 then return redis.call('DECR', KEYS[1]) end
+return 0";
+
 /// KEYS: one a limit, with the theoretical arrival time in microseconds. ARGV: the cost, then two for
 /// each limit, emission and tolerance in microseconds. All are counted or none. Answers with whether
 /// they allow it, which one answers (from 0), what is left of it, the time to wait (-1: waiting does
@@ -288,6 +294,18 @@ impl Redis {
         pipe.incr(&key, 1).pttl(&key);
         let asked = pipe.query_async::<(u64, i64)>(&mut connection);
         self.settle(tokio::time::timeout(ANSWER_WITHIN, asked).await)
+    }
+
+    /// Takes one guess under a name back, if Redis answers and still counts it. What is not there stays so:
+    /// a count that began here would have no end.
+    pub(crate) async fn take_guess_back(&self, name: &str) {
+        let Some(mut connection) = self.connected() else {
+            return;
+        };
+        let mut back = redis::cmd("EVAL");
+        back.arg(TAKE_BACK).arg(1).arg(self.guess(name));
+        let asked = back.query_async::<i64>(&mut connection);
+        self.settle(tokio::time::timeout(ANSWER_WITHIN, asked).await);
     }
 
     /// Forgets the guesses under a name, if Redis answers.

@@ -29,6 +29,8 @@ pub(super) async fn all(app: &App) -> Result<(), RegistryError> {
     of_campaigns(app, &webhooks).await?;
     let now = app.now();
     if State::is_time(&app.notices.looked_at, now, LOOK_EVERY_MS) {
+        // For those who look at the list, whether or not anybody is told by mail or webhook.
+        app.registry.post_notices().await?;
         of_notices(app, &webhooks).await?;
         of_overlaps(app, &webhooks).await?;
         app.registry

@@ -4,13 +4,18 @@ use keywright_domain::base62::random_id;
 use keywright_domain::people::{Email, Session};
 use keywright_registry::RegistryError;
 use keywright_registry::outbox::{Channel, MadeOf, NewMessage};
+use keywright_registry::people::Grant;
 
 use super::words;
+use crate::http::Peer;
 use crate::server::App;
 use crate::webhooks::events::{self, Event};
 
 /// What mail is sealed for: invitations have a link that whoever reads it can use.
 pub(crate) const MAIL_PURPOSE: &str = "mail";
+
+/// The type of the mails about unusual use: that of the event which webhooks hear.
+const UNUSUAL_USE: &str = "grant.unusual_use";
 
 /// Who hears of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +127,29 @@ pub(crate) async fn tell_of_new_sign_in(app: &App, session: &Session) {
     }
 }
 
+/// Tells a person that an application's access to their account was used in an unusual way (S1-18).
+/// `before`: the grant as it was then.
+pub(crate) async fn tell_of_unusual_use(app: &App, before: &Grant, peer: &Peer, reasons: &[&str]) {
+    if !app.notices.has_mail() {
+        return;
+    }
+    let told = async {
+        let user = app.registry.find_user(&before.user_id).await?;
+        let Some(address) = user.email.as_ref().filter(|_| user.disabled_at.is_none()) else {
+            return Ok(());
+        };
+        // What they allowed is known to them by its name.
+        let client = app.registry.find_client(&before.client_id).await?;
+        let program = client.settings.name.as_str();
+        let mail = words::unusual_use(app, program, reasons, peer, before);
+        queue(app, UNUSUAL_USE, address.to_string(), &mail).await;
+        Ok::<(), RegistryError>(())
+    };
+    if let Err(error) = told.await {
+        tracing::warn!(code = error.code(), "unusual use was not told of");
+    }
+}
+
 /// The first sign-in of all is by a browser that was not seen before, and nobody needs to be told.
 async fn is_first(app: &App, user_id: &str) -> bool {
     let page = app.registry.list_sign_ins(Some(user_id), None, 50).await;
@@ -139,4 +167,23 @@ pub(crate) async fn send_invitation(app: &App, address: &Email, link: &str, unti
     let mail = words::invitation(app, link, until);
     queue(app, "user.invited", address.to_string(), &mail).await;
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use keywright_registry::BoardKind;
+
+    use super::*;
+
+    /// The list that people look at has what mail tells them, by the same names.
+    #[test]
+    fn what_people_are_mailed_is_what_the_notice_board_has() {
+        for kind in events::types() {
+            let is_mailed = audience(kind).is_some();
+            assert_eq!(is_mailed, BoardKind::parse(kind).is_some(), "{kind}");
+        }
+        for kind in BoardKind::ALL {
+            assert!(events::types().any(|one| one == kind.as_str()), "{kind:?}");
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! What mails say. Plain text: it is read everywhere, and nothing in it is loaded.
 
 use keywright_domain::people::Session;
+use keywright_registry::people::Grant;
 use serde::{Deserialize, Serialize};
 
+use crate::http::Peer;
 use crate::pages::dates::shown;
 use crate::server::App;
 use crate::sessions::user_agent;
@@ -109,6 +111,43 @@ pub(super) fn new_sign_in(app: &App, session: &Session) -> Mail {
             ),
             format!(
                 "If it was you, nothing is to be done. If not, end the session and change your password: {}",
+                app.settings.url("/account")
+            ),
+        ],
+    )
+}
+
+pub(super) fn unusual_use(
+    app: &App,
+    program: &str,
+    reasons: &[&str],
+    now: &Peer,
+    before: &Grant,
+) -> Mail {
+    let said = |text: &str| match line(text, 200).trim() {
+        "" => "it does not say".to_owned(),
+        text => text.to_owned(),
+    };
+    mail(
+        app,
+        "unusual use of an application's access",
+        &[
+            format!(
+                "“{}” has access to your account, and this access was used in an unusual way: {}.",
+                line(program, 100),
+                reasons.join(", ")
+            ),
+            format!(
+                "When: {} UTC\nAddress: {} (before: {})\nProgram: {} (it was given to: {})",
+                shown(app.now()),
+                line(&now.network(), 60),
+                line(&before.network, 60),
+                said(&now.user_agent),
+                said(&before.user_agent)
+            ),
+            format!(
+                "If that is you on the way with a new device, nothing is to be done. If not, take the \
+                 application's access away: {}",
                 app.settings.url("/account")
             ),
         ],

@@ -1,6 +1,6 @@
 //! What is unusual about the use of refresh tokens (S1-18): another place and another program at once, and
-//! more refreshes than any program needs. It is written down and told, once a day for each grant, and
-//! refuses nobody: telephones travel, programs are updated, and a loop is no theft. What proves a theft, a
+//! more refreshes than any program needs. It is written down and told, to webhooks and to the person by mail,
+//! once a day for each grant, and refuses nobody: telephones travel, programs are updated, and a loop is no theft. What proves a theft, a
 //! token that comes twice, ends its family where tokens are rotated.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,6 +11,7 @@ use keywright_registry::people::Grant;
 use crate::http::Peer;
 use crate::http::failures::Failures;
 use crate::http::peer::network;
+use crate::notices::people;
 use crate::server::App;
 
 /// Refreshes of one grant within [`WINDOW_MS`] that are usual. Access tokens live for five minutes and more:
@@ -88,6 +89,7 @@ pub(crate) async fn look(app: &App, grant: &Grant, peer: &Peer) {
                 ?reasons,
                 "unusual use of a grant"
             );
+            people::tell_of_unusual_use(app, grant, peer, &reasons).await;
             app.notices.wake();
         }
         Ok(false) => state.note(&grant.id, now - NOTED_MS + ASKED_AGAIN_MS),

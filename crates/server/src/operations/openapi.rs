@@ -17,6 +17,7 @@ use crate::{clients, key_service, keys, nodes, rp, sessions, sign_in, users, web
 #[derive(OpenApi)]
 #[openapi(
     paths(
+        keys::permissions::read,
         keys::list::list,
         keys::list::read,
         keys::counts::counts,
@@ -81,6 +82,9 @@ use crate::{clients, key_service, keys, nodes, rp, sessions, sign_in, users, web
         key_service::audit::checkpoint,
         key_service::alerts::list,
         key_service::alerts::seen,
+        key_service::notices::list,
+        key_service::notices::read,
+        key_service::notices::read_until,
         key_service::hygiene::counts,
         key_service::hygiene::list,
         key_service::scope_proposals::read,

@@ -54,8 +54,14 @@ pub(crate) async fn check(
     let (accounts, sources) = (&app.sign_in.accounts, &app.sign_in.sources);
     accounts.check(app, peer.address, &identifier).await?;
     sources.check(app, peer.address, "").await?;
-    // Counted before the work, so that many at once are not more than one after the other.
-    accounts.count_first(app, peer.address, &identifier).await?;
+    // Counted before the work, so that many at once are not more than one after the other: neither at one
+    // account nor by one source at many.
+    let counted_at = sources.count_attempt(app, peer.address, "").await?;
+    if let Err(waits) = accounts.count_first(app, peer.address, &identifier).await {
+        // Nothing was tried.
+        sources.take_back(app, peer.address, "", counted_at).await;
+        return Err(waits.into());
+    }
     let credentials = match Email::new(&identifier) {
         Ok(email) => app.registry.find_credentials(&email).await?,
         Err(_) => None,
@@ -63,13 +69,22 @@ pub(crate) async fn check(
     let hash = credentials
         .as_ref()
         .and_then(|found| found.password_hash.as_ref());
-    let checked = app.passwords.check(hash, password).await.map_err(busy)?;
+    let checked = match app.passwords.check(hash, password).await {
+        Ok(checked) => checked,
+        Err(error) => {
+            // Nor was anything here: who was turned away by others' sign-ins has not guessed.
+            sources.take_back(app, peer.address, "", counted_at).await;
+            return Err(busy(error));
+        }
+    };
     let (mut failure, mut whose) = ("credentials_invalid", None);
     if let Some(found) = credentials {
         let waits = found.locked_until.is_some_and(|until| until > now)
             && !knows_network(app, &found.user_id, peer).await?;
         if checked.matches && !found.disabled && !waits {
             accounts.forget(app, peer.address, &identifier).await;
+            // This one only: whoever has an account of their own does not guess the more for it.
+            sources.take_back(app, peer.address, "", counted_at).await;
             if let Some(stronger) = &checked.upgraded {
                 app.registry
                     .upgrade_password_hash(&found.user_id, stronger)
@@ -91,7 +106,6 @@ pub(crate) async fn check(
             whose = Some(found.user_id);
         }
     }
-    sources.count(app, peer.address, "").await;
     record_failure(app, peer, whose, &identifier, "password", failure).await?;
     Ok(Attempt::Refused)
 }

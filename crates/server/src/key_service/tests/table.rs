@@ -150,6 +150,8 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
         "{}",
         "144y3y33yy",
     ),
+    // What each may do is what the rest of this table says.
+    ("GET", "/api/v1/permissions", "", "1yyyyyyyyy"),
     ("GET", "/api/v1/scopes", "", "1yyyyy33y3"),
     ("PUT", "/api/v1/scopes", r#"{"name":"a:b"}"#, ALL),
     ("DELETE", "/api/v1/scopes/{name}", "", ALL),
@@ -171,6 +173,10 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
         r#"{"last_at":1}"#,
         KEYS_WRITE,
     ),
+    // Of what is told about all keys or one's own; whoever reads it marks it for themselves.
+    ("GET", "/api/v1/notices", "", LIST),
+    ("POST", "/api/v1/notices/read", r#"{"until":"0"}"#, LIST),
+    ("POST", "/api/v1/notices/{id}/read", "", LIST),
     ("GET", "/api/v1/hygiene", "", KEYS_READ),
     ("GET", "/api/v1/hygiene/{finding}", "", KEYS_READ),
     ("GET", "/api/v1/hygiene/campaigns", "", KEYS_READ),
@@ -793,4 +799,34 @@ async fn a_refusal_tells_nothing_of_a_key_that_is_not_the_callers() {
     };
     assert_eq!(there.status, nowhere.status);
     assert_eq!(without_id(&there), without_id(&nowhere));
+}
+
+/// What a face offers goes by this: it must say what the routes do (AC-158).
+#[tokio::test]
+async fn ac_158_what_a_caller_is_told_they_may_do_is_what_the_routes_let_through() {
+    let mut world = World::new().await;
+    let expected = |method: &str, path: &str, actor: usize| {
+        let mut rows = TABLE.iter();
+        let row = rows.find(|row| row.0 == method && row.1 == path).unwrap();
+        row.3.chars().nth(actor) == Some('y')
+    };
+    for (actor, name) in ACTORS.iter().enumerate().skip(1) {
+        let answer = world.send(actor, "GET", "/api/v1/permissions", "").await;
+        let told = answer.json();
+        let issue = ("POST", "/api/v1/keys");
+        let verify = ("POST", "/api/v1/keys/verify");
+        let define = ("PUT", "/api/v1/scopes");
+        for (word, (method, path)) in [("issue", issue), ("verify", verify), ("define_scopes", define)] {
+            // An auditor holds a scope to grant, and so issues keys of their own.
+            assert_eq!(told[word], expected(method, path, actor), "{name}: {word} in {told}");
+        }
+        // Of somebody else's key the owner of keys is a stranger, as everywhere.
+        let others = if actor == 2 { 1 } else { actor };
+        let revoke = "/api/v1/keys/{id}/revoke";
+        assert_eq!(told["change_all"], expected("POST", revoke, others), "{name}: {told}");
+        if actor == 2 {
+            assert_eq!(told["change_own"], true, "{told}");
+            assert_eq!(told["person"], world.people[1].id.as_str());
+        }
+    }
 }

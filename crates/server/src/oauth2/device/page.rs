@@ -64,7 +64,8 @@ fn return_to(app: &App, code: &UserCode) -> String {
     app.settings.path(&format!("/device?user_code={code}"))
 }
 
-/// The request of a code; wrong ones are counted by source and by person (S54).
+/// The request of a code; wrong ones are counted by source and by person (S54). Each is counted before it is
+/// looked up, so that many at once are no more than one after the other, and taken back if it was right.
 async fn find(
     app: &App,
     peer: &Peer,
@@ -73,16 +74,29 @@ async fn find(
 ) -> Result<Option<DeviceRequest>, Problem> {
     let guesses = &app.oauth2.extensions.guesses;
     guesses.check(app, peer.address, "device").await?;
-    guesses.check(app, EVERYWHERE, &signed_in.user.id).await?;
-    match app.registry.find_device(code).await {
-        Ok(request) => Ok(Some(request)),
-        Err(RegistryError::People(PeopleError::UserCode)) => {
-            guesses.count(app, peer.address, "device").await;
-            guesses.count(app, EVERYWHERE, &signed_in.user.id).await;
-            Ok(None)
+    let person = signed_in.user.id.as_str();
+    guesses.check(app, EVERYWHERE, person).await?;
+    let by_source = guesses.count_attempt(app, peer.address, "device").await?;
+    let by_person = match guesses.count_attempt(app, EVERYWHERE, person).await {
+        Ok(at) => at,
+        Err(waits) => {
+            // Nothing was looked up.
+            guesses
+                .take_back(app, peer.address, "device", by_source)
+                .await;
+            return Err(waits.into());
         }
+    };
+    let found = match app.registry.find_device(code).await {
+        Ok(request) => Ok(Some(request)),
+        Err(RegistryError::People(PeopleError::UserCode)) => return Ok(None),
         Err(error) => Err(error.into()),
-    }
+    };
+    guesses
+        .take_back(app, peer.address, "device", by_source)
+        .await;
+    guesses.take_back(app, EVERYWHERE, person, by_person).await;
+    found
 }
 
 /// The form. `wrong`: what was typed, where that is no code that waits.

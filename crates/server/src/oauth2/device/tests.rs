@@ -279,6 +279,47 @@ async fn ac_171_s54_codes_are_guessed_by_people_who_are_signed_in_and_slowly() {
     assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.text);
 }
 
+/// Counted before they are looked up: many at once find out no more than one after the other.
+#[tokio::test]
+async fn ac_171_s54_codes_guessed_at_once_are_no_more_and_right_ones_cost_nothing() {
+    let (server, _user, browser) = start().await;
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let mut browser = browser.clone();
+        running.spawn(async move { browser.get("/device?user_code=BBBB-BBBB").await.status });
+    }
+    let statuses = running.join_all().await;
+    let wrong = statuses
+        .iter()
+        .filter(|one| **one == StatusCode::BAD_REQUEST);
+    assert_eq!(wrong.count(), 5, "{statuses:?}");
+    let waits = statuses
+        .iter()
+        .filter(|one| **one == StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(waits.count(), 15, "{statuses:?}");
+    // One less than too many, and then right ones, as often as they are looked at.
+    server.pass(600_000);
+    let mut browser = browser;
+    for _ in 0..4 {
+        let wrong = browser.get("/device?user_code=BBBB-BBBB").await;
+        assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    }
+    for _ in 0..3 {
+        let (_, user_code) = begin(&server).await;
+        for _ in 0..3 {
+            let page = browser.get(&format!("/device?user_code={user_code}")).await;
+            assert_eq!(page.status, StatusCode::OK, "{}", page.text);
+        }
+        let done = decide(&mut browser, &user_code, "allow").await;
+        assert_eq!(done.status, StatusCode::SEE_OTHER, "{}", done.text);
+    }
+    // Right ones forget nothing either.
+    let wrong = browser.get("/device?user_code=BBBB-BBBB").await;
+    assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    let waits = browser.get("/device?user_code=BBBB-BBBB").await;
+    assert_eq!(waits.status, StatusCode::TOO_MANY_REQUESTS);
+}
+
 #[tokio::test]
 async fn s14_s53_nothing_is_decided_without_our_page() {
     let (server, _user, browser) = start().await;

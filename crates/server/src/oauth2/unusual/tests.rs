@@ -175,3 +175,59 @@ async fn s1_18_what_is_unusual_is_told_to_webhooks() {
         "{body}"
     );
 }
+
+#[tokio::test]
+async fn s1_18_unusual_use_is_mailed_to_the_person_once_a_day() {
+    use crate::mail::testing::{Sink, settings};
+    use crate::webhooks::testing::run;
+
+    let (sink, port) = Sink::plain().await;
+    let server = TestServer::with(|own| own.mail = Some(settings(port))).await;
+    server.add_client("app", None, |_| {}).await;
+    let user = server.add_user("ada@example.org", &[]).await;
+    let mut browser = server.sign_in_as(&user).await;
+    let app = server.server.app();
+    let one = grant(&server, &mut browser).await;
+    run(&server).await;
+    sink.take();
+    let thief = peer("198.51.100.7", "curl/8.5.0\r\n\r\nEvil: line");
+    for _ in 0..3 {
+        look(app, &one, &thief).await;
+        run(&server).await;
+    }
+    let mails = sink.take();
+    assert_eq!(mails.len(), 1, "{mails:?}");
+    let mail = &mails[0];
+    assert_eq!(mail.to, "RCPT TO:<ada@example.org>");
+    for part in [
+        "another network and another program",
+        "198.51.100.7",
+        "192.0.2.7",
+        "curl/8.5.0",
+        "Shop/1.2 (Linux)",
+        "Client app",
+        "/account",
+    ] {
+        // Long lines are broken on their way (RFC 2045 §6.7).
+        let text = mail.data.replace("=\r\n", "");
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    // What strangers wrote makes no line of its own.
+    assert!(!mail.data.contains("\nEvil:"), "{}", mail.data);
+    // The next day it is told again; who is disabled, or has no address, hears nothing.
+    server.pass(24 * 3_600_000);
+    look(app, &one, &thief).await;
+    run(&server).await;
+    assert_eq!(sink.take().len(), 1);
+    server.pass(24 * 3_600_000);
+    let admin = Actor::person("admin");
+    server
+        .registry()
+        .disable_user(&admin, &user.id, "left")
+        .await
+        .unwrap();
+    look(app, &one, &thief).await;
+    run(&server).await;
+    assert!(sink.take().is_empty());
+    assert_eq!(noted(&server).await.len(), 3);
+}

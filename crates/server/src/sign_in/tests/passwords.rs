@@ -16,16 +16,19 @@ const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded")
 async fn from(browser: &mut Browser, address: &str, email: &str, password: &str) -> Answer {
     browser.get("/sign-in").await;
     let token = browser.cookie("csrf_token").unwrap().to_owned();
-    let mut form = url::form_urlencoded::Serializer::new(String::new());
-    for (name, value) in [
-        ("csrf_token", &*token),
-        ("email", email),
-        ("password", password),
-    ] {
-        form.append_pair(name, value);
-    }
+    // Not held over the request: it cannot be sent to another thread.
+    let body = {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        for (name, value) in [
+            ("csrf_token", &*token),
+            ("email", email),
+            ("password", password),
+        ] {
+            form.append_pair(name, value);
+        }
+        Body::from(form.finish())
+    };
     let headers = [FORM, ("x-forwarded-for", address)];
-    let body = Body::from(form.finish());
     browser.send(Method::POST, "/sign-in", &headers, body).await
 }
 
@@ -219,6 +222,62 @@ async fn one_source_does_not_try_everybody() {
     assert_eq!(last, StatusCode::TOO_MANY_REQUESTS);
     let other = from(&mut browser, "192.0.2.10", "a@example.org", "wrong").await;
     assert_eq!(other.status, StatusCode::UNAUTHORIZED);
+}
+
+/// Counted before the hash: one source that tries many accounts at once has no more of them checked than one
+/// after the other.
+#[tokio::test]
+async fn s3_47_one_source_at_many_accounts_at_once_is_counted_before_the_work() {
+    let server = behind_a_proxy().await;
+    server.add_user(ADA, &[]).await;
+    let app = server.server.app();
+    let source = "192.0.2.9";
+    let address = source.parse().unwrap();
+    // As if most were tried already, so that this needs no fifty hashes.
+    for _ in 0..46 {
+        app.sign_in.sources.count(app, address, "").await;
+    }
+    let verified = &app.passwords.verified;
+    let before = verified.load(Ordering::Relaxed);
+    let mut running = tokio::task::JoinSet::new();
+    for n in 0..12 {
+        let mut browser = server.browser();
+        running.spawn(async move {
+            let email = format!("person{n}@example.org");
+            from(&mut browser, source, &email, "wrong").await.status
+        });
+    }
+    let statuses = running.join_all().await;
+    assert_eq!(verified.load(Ordering::Relaxed) - before, 4, "{statuses:?}");
+    let waits = statuses
+        .iter()
+        .filter(|one| **one == StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(waits.count(), 8, "{statuses:?}");
+    // And then nothing is checked, not the right one either.
+    let answer = from(&mut server.browser(), source, ADA, PASSWORD).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(verified.load(Ordering::Relaxed) - before, 4);
+}
+
+/// Whoever signs in is not counted, and forgets nothing of what the same source guessed elsewhere.
+#[tokio::test]
+async fn s3_47_who_signs_in_costs_their_source_nothing_and_gives_it_nothing() {
+    let server = behind_a_proxy().await;
+    server.add_user(ADA, &[]).await;
+    let app = server.server.app();
+    let source = "192.0.2.9";
+    let address = source.parse().unwrap();
+    for _ in 0..49 {
+        app.sign_in.sources.count(app, address, "").await;
+    }
+    for _ in 0..3 {
+        let answer = from(&mut server.browser(), source, ADA, PASSWORD).await;
+        assert_eq!(answer.status, StatusCode::SEE_OTHER);
+    }
+    let wrong = from(&mut server.browser(), source, "a@example.org", "wrong").await;
+    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED);
+    let waits = from(&mut server.browser(), source, ADA, PASSWORD).await;
+    assert_eq!(waits.status, StatusCode::TOO_MANY_REQUESTS);
 }
 
 #[tokio::test]

@@ -273,6 +273,8 @@ async fn wrong_beside_a_right_database(database: Option<&Database>) -> Result<()
     is_ready_or_not(&victim, true).await?;
     clock.put(3 * HOUR)?;
     is_ready_or_not(&victim, false).await?;
+    // A look for jobs that was under way does what it began.
+    tokio::time::sleep(Duration::from_secs(3)).await;
     for sql in [
         "INSERT INTO denials (kind, value, denied_at, expires_at) VALUES ('jti', 'marker', 1, 1)",
         "UPDATE jobs SET next_at = 0, node = 'nobody'",

@@ -92,16 +92,18 @@ impl LocalRegistry {
         let now = self.now();
         let before = before.min(now);
         let mut connection = self.shared.pool.acquire().await?;
-        // First what it comes to, so that no row is gone without it.
-        let to = now.saturating_add(DAY_MS);
-        if let Some(to) = store::nodes::note_forgotten(&mut connection, before, to).await?
-            && to > now
-        {
+        // First what it comes to, and no further: no row is gone without it, also one that comes in between.
+        let most = now.saturating_add(DAY_MS);
+        let Some(to) = store::nodes::note_forgotten(&mut connection, before, most).await? else {
+            return Ok(false);
+        };
+        if to > now {
             tracing::warn!(
                 until = to,
                 "the clock was ahead: proofs and client assertions that end before are refused"
             );
         }
+        let before = before.min(to.saturating_add(1));
         let gone = store::nodes::prune_used(&mut connection, before, BATCH).await?;
         Ok(i64::try_from(gone).is_ok_and(|gone| gone >= BATCH))
     }
@@ -130,6 +132,8 @@ mod tests {
             async |text: &str, end: i64| registry.use_proof_once("dpop", "key", text, end).await;
         let put = |ahead: i64| time.store(START + ahead, Ordering::SeqCst);
         assert!(used("before", START + 1000).await?);
+        put(1001);
+        assert!(!used("before", START + 1000).await?, "new when it is over");
         // Removed at once, as after an hour under the clock that is ahead.
         put(2 * HOUR);
         assert!(used("ahead", START + 2 * HOUR + 1000).await?);

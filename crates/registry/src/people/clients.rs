@@ -297,6 +297,10 @@ impl LocalRegistry {
                         actor,
                         about_client(AuditAction::ClientChanged, &client, verb),
                     );
+                    if took_secret {
+                        let action = AuditAction::ClientSecretRotated;
+                        unit.audit(actor, about_client(action, &client, "given a secret"));
+                    }
                     Ok(ChangedClient {
                         client,
                         secrets,

@@ -172,7 +172,7 @@ pub(crate) struct UseTimes {
 }
 
 /// Writes down that something was used. False if it was used before and that still counts, or if it ended before
-/// what was removed.
+/// what was removed. The same that is shown again has the same end: it is never new, though it may be over by now.
 pub(crate) async fn use_once(
     connection: &mut AnyConnection,
     name: &str,
@@ -181,7 +181,8 @@ pub(crate) async fn use_once(
     let written = sqlx::query(
         "INSERT INTO used_once (name, expires_at) SELECT $1, $2 WHERE NOT EXISTS (SELECT 1 FROM used_once f \
          WHERE f.name = $3 AND f.expires_at >= $2 AND f.expires_at <= $4) ON CONFLICT (name) \
-         DO UPDATE SET expires_at = excluded.expires_at WHERE used_once.expires_at < $5",
+         DO UPDATE SET expires_at = excluded.expires_at \
+         WHERE used_once.expires_at < $5 AND used_once.expires_at < excluded.expires_at",
     )
     .bind(name)
     .bind(times.expires_at)

@@ -79,6 +79,10 @@ async fn look(app: &App, skew_ms: Option<i64>) -> Result<(), RegistryError> {
 pub(crate) async fn turn(app: &App) -> Result<(), RegistryError> {
     let mut outcome = Ok(());
     for (job, name, every_ms) in JOBS {
+        // Who cannot do it yet takes nobody's turn.
+        if matches!(job, Job::Used) && app.nodes.readings.earliest(Instant::now()).is_none() {
+            continue;
+        }
         let done = match app.registry.claim_job(name, every_ms).await {
             Ok(true) => work(app, job).await,
             Ok(false) => Ok(()),

@@ -31,8 +31,10 @@ impl Known {
         if self.forgotten_to > now.saturating_add(DAY_MS) {
             self.forgotten_to = 0;
         }
-        // Not whether it is over: the clock may have been put since the caller looked.
-        self.until.contains_key(name) || until <= self.forgotten_to
+        // The same token has the same end. It is used, though it be over: the clock may have been put since the
+        // caller looked. Another of that name is new when the first one is over.
+        let same = |end: &i64| until <= *end || *end >= now;
+        self.until.get(name).is_some_and(same) || until <= self.forgotten_to
     }
 
     /// Forgets those that ended first, and not all that are over: a clock that is put forward for a while makes
@@ -113,6 +115,10 @@ mod tests {
         assert!(!used.first_time("k", "a", 10, 10));
         assert!(used.first_time("l", "a", 20, 0), "another key's");
         assert!(!used.first_time("k", "b", 20, 5), "full: refused");
+        assert!(
+            !used.first_time("k", "a", 10, 11),
+            "the same, when it is over"
+        );
         assert!(used.first_time("k", "b", 20, 11), "room again");
         assert_eq!(used.len(), 2);
     }

@@ -46,6 +46,7 @@ pub(crate) struct SignedOut {
         (status = 303, description = "Signed out; on to `redirectTo`"),
         (status = 400, description = "`unknown_parameter`, `unsupported_token_type`, `invalid_redirect`, `invalid_body`"),
         (status = 403, description = "`csrf_missing`, `csrf_invalid`, `origin_rejected`"),
+        (status = 415, description = "The body is neither a form nor JSON"),
     )
 )]
 pub(crate) async fn sign_out(

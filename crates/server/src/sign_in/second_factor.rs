@@ -92,6 +92,10 @@ pub(crate) async fn confirm(
     let Some(step) = step else { return Ok(None) };
     // Hashed first: they come into force with the app, or neither does.
     let (codes, hashes) = recovery::make(app).await?;
+    // That took a while: set-up may have begun anew in another window, and this is no code of that secret.
+    if step_of(app, user_id, &text, false).await? != Some(step) {
+        return Ok(None);
+    }
     let confirmed = app.registry.confirm_totp(actor, user_id, step, &hashes);
     if !confirmed.await? {
         return Ok(None);

@@ -155,7 +155,11 @@ async fn s2_06_s4_02_s4_39_the_example_resource_server_verifies_by_itself() {
     // It asks nobody about each token: with the server's database gone it goes on.
     server.server.close().await;
     assert_eq!(call("/notes", bob).await.status, StatusCode::OK);
-    let changed = format!("{}A", ada.trim_end_matches('A'));
+    // In the middle of its signature: the last letters of one carry bits that nobody reads.
+    let at = ada.rfind('.').unwrap() + 10;
+    let other = if ada.as_bytes()[at] == b'A' { "B" } else { "A" };
+    let mut changed = ada.clone();
+    changed.replace_range(at..=at, other);
     assert_eq!(
         call("/notes", &changed).await.status,
         StatusCode::UNAUTHORIZED

@@ -88,18 +88,7 @@ impl LocalRegistry {
         outcome: &DeliveryOutcome,
         held: Option<&ScopeSet>,
     ) -> Result<(Delivery, Rotation), RegistryError> {
-        let delivery = Delivery {
-            id: random_id(&mut rand::rng()),
-            rotation_id: rotation_id.to_owned(),
-            kid: String::new(),
-            target: short(target),
-            delivered: *outcome == DeliveryOutcome::Delivered,
-            error: match outcome {
-                DeliveryOutcome::Delivered => None,
-                DeliveryOutcome::Failed { error, .. } => Some(short(error)),
-            },
-            at: 0,
-        };
+        let delivery = attempt(rotation_id, target, outcome);
         let then = match outcome {
             DeliveryOutcome::Delivered => None,
             DeliveryOutcome::Failed { then, .. } => Some(*then),
@@ -107,6 +96,38 @@ impl LocalRegistry {
         let input = (actor.clone(), delivery, then, held.cloned());
         self.write(input, |unit, (actor, delivery, then, held)| {
             Box::pin(record(unit, actor, delivery, *then, held.as_ref()))
+        })
+        .await
+    }
+
+    /// Writes down that nobody makes the delivery of a rotation, and holds the rotation, if nothing was written down
+    /// of it so far: several nodes may find that out at once. Returns whether this was the first to.
+    ///
+    /// # Errors
+    /// [`RegistryError::RotationNotFound`].
+    pub async fn record_nobody_delivers(
+        &self,
+        actor: &Actor,
+        rotation_id: &str,
+        target: &str,
+        why: &str,
+    ) -> Result<bool, RegistryError> {
+        let outcome = DeliveryOutcome::Failed {
+            error: why.to_owned(),
+            then: AfterFailure::Hold,
+        };
+        let input = (actor.clone(), attempt(rotation_id, target, &outcome));
+        self.write(input, |unit, (actor, delivery)| {
+            Box::pin(async move {
+                let first = (i64::MIN, "");
+                let id = &delivery.rotation_id;
+                let told = store::deliveries::of_rotation(unit.read(), id, first, 1).await?;
+                if !told.is_empty() {
+                    return Ok(false);
+                }
+                record(unit, actor, delivery, Some(AfterFailure::Hold), None).await?;
+                Ok(true)
+            })
         })
         .await
     }
@@ -142,6 +163,22 @@ impl LocalRegistry {
         let found =
             store::deliveries::of_rotation(connection, rotation_id, place, limit + 1).await?;
         Ok(page::cut(found, limit, |one| Position::of(one.at, &one.id)))
+    }
+}
+
+/// What is written down of an attempt; its secret and its time are found when it is.
+fn attempt(rotation_id: &str, target: &str, outcome: &DeliveryOutcome) -> Delivery {
+    Delivery {
+        id: random_id(&mut rand::rng()),
+        rotation_id: rotation_id.to_owned(),
+        kid: String::new(),
+        target: short(target),
+        delivered: *outcome == DeliveryOutcome::Delivered,
+        error: match outcome {
+            DeliveryOutcome::Delivered => None,
+            DeliveryOutcome::Failed { error, .. } => Some(short(error)),
+        },
+        at: 0,
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use keywright_domain::api_keys::RotationState;
 use keywright_domain::audit::Actor;
 use keywright_domain::schedules::Mode;
-use keywright_registry::{AfterFailure, AuditEvent, DeliveryOutcome, RegistryError, ScheduleWork};
+use keywright_registry::{AuditEvent, KeySchedule, RegistryError, ScheduleWork};
 
 use super::State;
 use crate::key_service::schedules::somebody_delivers;
@@ -91,10 +91,12 @@ pub(super) async fn told_of(app: &App, event: &AuditEvent) -> Result<Option<Even
         return Ok(None);
     }
     let key_id = &event.target_id;
-    let schedule = match registry.find_schedule(key_id).await? {
-        Some(schedule) if schedule.id == maker => schedule,
-        _ => return Ok(None),
-    };
+    if event.actor != ACTOR {
+        return Ok(None);
+    }
+    // Removed or set anew since: what it made waits all the same, and is told of as what somebody has to take.
+    let schedule = registry.find_schedule(key_id).await?;
+    let schedule = schedule.filter(|schedule| schedule.id == maker);
     let rotation = match registry.find_rotation(key_id, rotation_id).await {
         Ok(rotation) => rotation,
         Err(RegistryError::RotationNotFound) => return Ok(None),
@@ -109,26 +111,20 @@ pub(super) async fn told_of(app: &App, event: &AuditEvent) -> Result<Option<Even
         Err(RegistryError::KeyNotFound) => return Ok(None),
         Err(error) => return Err(error),
     };
-    if schedule.schedule.terms().mode != Mode::Automatic {
+    let automatic = |made: &KeySchedule| made.schedule.terms().mode == Mode::Automatic;
+    let Some(schedule) = schedule.filter(automatic) else {
         return Ok(Some(events::of_pending(&key, &rotation, event.at)));
-    }
+    };
     let target = &schedule.delivery;
     if somebody_delivers(app).await? {
         let event = events::of_delivery_due(&key, &rotation, target, event.at);
         return Ok(Some(event));
     }
-    // Once, also where this was read before and the telling was lost.
-    let told = registry.list_deliveries(&rotation.id, None, 1).await?;
-    if told.items.is_empty() {
-        let outcome = DeliveryOutcome::Failed {
-            error: "no webhook names delivery.due any more: take the new one by making it anew"
-                .into(),
-            then: AfterFailure::Hold,
-        };
-        let actor = Actor::person(ACTOR);
-        registry
-            .record_delivery(&actor, &rotation.id, target, &outcome)
-            .await?;
-    }
+    let why = "no webhook names delivery.due any more: take the new one by making it anew";
+    let actor = Actor::person(ACTOR);
+    // Once, also where this was read before and the telling was lost, or another node reads it too.
+    registry
+        .record_nobody_delivers(&actor, &rotation.id, target, why)
+        .await?;
     Ok(None)
 }

@@ -46,7 +46,10 @@ export const SHORTCUT_LINES: { title: string; lines: ShortcutLine[] }[] = [
     title: "Anywhere",
     lines: [
       { keys: [MOD, "K"], text: "Command palette" },
-      { keys: [MOD, "1"], text: "API keys (2 Notices, 3 Accounts, 4 Sessions, 5 Activity, 6 Flows, 7 Settings)" },
+      {
+        keys: [MOD, "1"],
+        text: "API keys (2 Notices, 3 Accounts, 4 Sessions, 5 Activity, 6 Flows, 7 Settings)",
+      },
       { keys: ["Esc"], text: "Close what is on top" },
       {
         keys: ["G", "K"],

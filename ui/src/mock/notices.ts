@@ -25,8 +25,9 @@ export class MockNotices {
       ["key_expiring", now - 8 * DAY, now + 20 * DAY, 0, ""],
     ];
     const hostile = world.scenario.has("hostile");
-    this.#rows = made.map(([kind, at, dueAt, count, detail], index) => {
-      const key = world.keys[index % world.keys.length]!.view;
+    this.#rows = made.flatMap(([kind, at, dueAt, count, detail], index) => {
+      const key = world.keys[index % world.keys.length]?.view;
+      if (!key) return [];
       return {
         id: made.length - index,
         kind,
@@ -69,7 +70,8 @@ export class MockNotices {
 
   /** Something happens while the app runs. */
   arrive(): void {
-    const key = this.world.keys[0]!.view;
+    const key = this.world.keys[0]?.view;
+    if (!key) return;
     const newest = Math.max(0, ...this.#rows.map((row) => row.id));
     this.#rows.unshift({
       id: newest + 1,

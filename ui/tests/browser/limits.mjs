@@ -37,7 +37,15 @@ test("nothing is stored in the web view", async (open) => {
   await page.click(id("theme-dark"));
   await issueKey(page);
   await takeSecret(page);
-  for (const nav of ["nav-notices", "nav-accounts", "nav-sessions", "nav-activity", "nav-flows", "nav-settings", "nav-keys"])
+  for (const nav of [
+    "nav-notices",
+    "nav-accounts",
+    "nav-sessions",
+    "nav-activity",
+    "nav-flows",
+    "nav-settings",
+    "nav-keys",
+  ])
     await page.click(id(nav));
   const stored = await page.evaluate(async () => ({
     local: localStorage.length,

@@ -95,7 +95,12 @@ beforeEach(() => {
     if (command === "find_api_key") return detail(shown);
     if (command === "list_scopes") return [];
     if (command === "disable_api_key")
-      throw { code: "insufficient_scope", message: "The server does not allow this.", hint: null, retryable: false };
+      throw {
+        code: "insufficient_scope",
+        message: "The server does not allow this.",
+        hint: null,
+        retryable: false,
+      };
     return null;
   });
 });
@@ -160,7 +165,12 @@ it("on this device everything is offered, whatever a server said before", async 
 });
 
 it("a server that cannot say offers everything, and its refusal is shown where it was asked", async () => {
-  may = Object.assign(new Error(), { code: "registry_offline", message: "away", hint: null, retryable: true });
+  may = Object.assign(new Error(), {
+    code: "registry_offline",
+    message: "away",
+    hint: null,
+    retryable: true,
+  });
   await registries.load();
   expect(registries.mayIssue).toBe(true);
   render(SuspendDialog, { apiKey: key({ state: "active" }) });

@@ -27,10 +27,11 @@ const advice: Record<NoticeKind, string> = {
   rotation_pending: "The old secret goes on until the new one is used.",
   overlap_closing: "Give these callers the new secret, or they will be refused.",
   delivery_failed: "The old secret goes on. Rotate again once the place can be reached.",
-  key_exposed: "Whoever has the text may have used it. Look at the key’s use, and rotate it where it is needed.",
-  key_reported: "Only the public part was told, so nothing was ended. If the whole key is there too, rotate it.",
-  retired_secret_used:
-    "If it is a program of yours, give it the new secret; if not, the old one has leaked.",
+  key_exposed:
+    "Whoever has the text may have used it. Look at the key’s use, and rotate it where it is needed.",
+  key_reported:
+    "Only the public part was told, so nothing was ended. If the whole key is there too, rotate it.",
+  retired_secret_used: "If it is a program of yours, give it the new secret; if not, the old one has leaked.",
   canary_used: "Find out how it got there: whoever has this key may have more.",
   hygiene_asked: "Say for each of them whether it is still needed, on the server’s account page.",
   webhook_disabled: "Mend the receiver, then switch the webhook on again.",
@@ -48,7 +49,12 @@ function title(notice: NoticeView, now: number): string {
     case "key_expiring":
       return when(notice.dueAt, now, (at) => `${name} expires ${at}`, `${name} has expired`);
     case "rotation_due":
-      return when(notice.dueAt, now, (at) => `${name} is to be rotated ${at}`, `The rotation of ${name} is overdue`);
+      return when(
+        notice.dueAt,
+        now,
+        (at) => `${name} is to be rotated ${at}`,
+        `The rotation of ${name} is overdue`,
+      );
     case "rotation_pending":
       return `A new secret of ${name} waits to be taken`;
     case "overlap_closing":

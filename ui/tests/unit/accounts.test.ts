@@ -5,15 +5,14 @@ import userEvent from "@testing-library/user-event";
 import { tick } from "svelte";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import { accounts } from "../../src/lib/accounts.svelte";
-import { closeDialog, openDialog } from "../../src/lib/dialogs.svelte";
 import type { AccessTokenLifeView, AccountView, SessionView } from "../../src/lib/host";
 import { sessions } from "../../src/lib/sessions.svelte";
 import { PRESETS } from "../../src/mock/accounts";
 import SignInForm from "../../src/pages/accounts/SignInForm.svelte";
+import SignOutDialog from "../../src/pages/accounts/SignOutDialog.svelte";
 import TokenLife from "../../src/pages/accounts/TokenLife.svelte";
 import { SignInDraft } from "../../src/pages/accounts/sign-in.svelte";
 import SessionsPage from "../../src/pages/sessions/SessionsPage.svelte";
-import DialogHost from "../../src/shell/DialogHost.svelte";
 
 afterEach(() => {
   cleanup();
@@ -144,15 +143,14 @@ describe("after a sign-out", () => {
     sessions.clear();
     accounts.items = [];
     render(SessionsPage);
-    render(DialogHost);
     expect(await screen.findAllByTestId("session-row")).toHaveLength(1);
     // A question is on its way while the person signs out.
     let late = (): void => undefined;
     const asked = answer();
     answer = () => new Promise((done) => (late = () => done(asked)));
     await userEvent.click(screen.getByTestId("reload-sessions"));
-    openDialog({ kind: "sign-out", account: ada });
-    await userEvent.click(await screen.findByTestId("sign-out-confirm", {}, { timeout: 8000 }));
+    const { unmount } = render(SignOutDialog, { account: ada });
+    await userEvent.click(screen.getByTestId("sign-out-confirm"));
     await waitFor(() => expect(accounts.items).toEqual([]));
     await waitFor(() => expect(screen.queryAllByTestId("session-row")).toEqual([]));
     late();
@@ -164,9 +162,10 @@ describe("after a sign-out", () => {
       false,
     ]);
     expect(screen.queryAllByTestId("session-row")).toEqual([]);
-    closeDialog();
+    // As in the app, the dialog closes and takes what it was given with it.
+    unmount();
     // What is told of it is that it ended.
     expect(document.body.textContent).not.toContain("192.0.2.7");
     expect(document.body.textContent).not.toContain("ada@example.com");
-  }, 15_000);
+  });
 });

@@ -197,6 +197,13 @@ async fn a_secret_that_a_schedule_made_waits_on_the_board_until_it_is_taken() ->
     registry.post_notices().await?;
     let up = unread(&fixture, &me()).await?;
     assert_eq!(kinds(&up), [BoardKind::RotationDue]);
+    // Nothing is due while its schedule stands still.
+    let (actor, id) = (&fixture.actor, &issued.key.id);
+    registry.pause_schedule(actor, id, true).await?;
+    assert_eq!(unread(&fixture, &me()).await?, []);
+    registry.pause_schedule(actor, id, false).await?;
+    let up = unread(&fixture, &me()).await?;
+    assert_eq!(kinds(&up), [BoardKind::RotationDue]);
     fixture.set_clock(START + 30 * DAY_MS);
     let runs = registry
         .run_due_schedules(&fixture.actor, &fixture.peppers, 10)

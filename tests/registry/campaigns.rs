@@ -6,7 +6,7 @@ use keywright_domain::api_keys::{DAY_MS, NewApiKey, Owner, OwnerKind};
 use keywright_domain::scopes::ScopeSet;
 use keywright_registry::outbox::{Channel, MadeOf, NewMessage};
 use keywright_registry::{
-    Answer, Campaign, CampaignFilter, HygieneFinding, HygieneRules, LocalRegistry, NewCampaign,
+    Answer, BoardKind, BoardQuery, BoardReader, Campaign, CampaignFilter, HygieneFinding, HygieneRules, LocalRegistry, NewCampaign,
     QuestionQuery, QuestionState, RegistryError, RetentionPolicy, Told, Unanswered,
 };
 
@@ -116,6 +116,41 @@ async fn nodes_that_settle_at_the_same_moment_do_so_once() -> Result<()> {
     ensure!(other.settle_campaigns(actor).await? == 0);
     let (key, _) = registry.find_api_key(enabled).await?;
     ensure!(key.disabled_at.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_board_asks_until_the_last_question_is_answered() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(fixture.issue("Unused").await?.key.id);
+    }
+    fixture.set_clock(fixture.now() + 2 * DAY_MS);
+    let campaign = begin(&fixture, Unanswered::Disable).await?;
+    tell(&fixture, true).await?;
+    let (actor, registry) = (&fixture.actor, &fixture.registry);
+    let me = BoardReader::of_this_device();
+    let query = BoardQuery {
+        unread_only: true,
+        limit: 10,
+        ..BoardQuery::default()
+    };
+    for (at, id) in ids.iter().enumerate() {
+        let up = registry.list_board(&me, &query).await?.items;
+        let kinds: Vec<_> = up.iter().map(|one| (one.kind, one.count)).collect();
+        ensure!(kinds == [(BoardKind::HygieneAsked, 2)], "{at}: {kinds:?}");
+        // The key that the notice names goes first.
+        let retire = Answer::Retire {
+            revoke: true,
+            at_once: true,
+            reason: String::new(),
+        };
+        registry
+            .answer_question(actor, &campaign.id, id, &retire)
+            .await?;
+    }
+    ensure!(registry.list_board(&me, &query).await?.items.is_empty());
     Ok(())
 }
 

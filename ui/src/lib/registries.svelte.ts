@@ -63,8 +63,10 @@ class RegistryChoice {
   }
 
   async load(): Promise<void> {
+    const before = this.#view.current;
     try {
       this.#view = await commands.listRegistries();
+      if (this.#view.current !== before) void notices.clear();
       await this.#askWhatIsAllowed();
     } catch (thrown) {
       app.note(thrown);
@@ -91,9 +93,10 @@ class RegistryChoice {
     this.busy = true;
     try {
       this.#view = await commands.chooseRegistry(accountId);
+      // At once: what is marked as read from now on is the other registry's.
+      void notices.clear();
       await keys.clear();
       await this.load();
-      void notices.clear();
     } catch (thrown) {
       throw app.note(thrown);
     } finally {

@@ -102,11 +102,8 @@ impl App {
     /// # Errors
     /// [`AppError`] of whatever could not be asked.
     pub(crate) async fn look_for_notices(&self) -> Result<(), AppError> {
-        let device = self.keys_of(None).await?;
-        if let AnyRegistry::Device(registry) = &device {
-            registry.post_notices().await?;
-        }
-        self.tell_what_is_new(&device, "device").await?;
+        // What fails of the one is no reason not to look at the other.
+        let on_device = self.look_at_this_device().await;
         let in_use = self.keys().await?;
         if let AnyRegistry::Server(remote) = &in_use
             // Nobody is signed in anew for this.
@@ -115,7 +112,15 @@ impl App {
         {
             self.tell_what_is_new(&in_use, &account_id).await?;
         }
-        Ok(())
+        on_device
+    }
+
+    async fn look_at_this_device(&self) -> Result<(), AppError> {
+        let device = self.keys_of(None).await?;
+        if let AnyRegistry::Device(registry) = &device {
+            registry.post_notices().await?;
+        }
+        self.tell_what_is_new(&device, "device").await
     }
 
     async fn tell_what_is_new(&self, registry: &AnyRegistry, name: &str) -> Result<(), AppError> {

@@ -155,12 +155,16 @@ macro_rules! rows {
         concat!(
             "SELECT b.sequence, b.kind, b.at, b.key_id, COALESCE(k.name, b.name) AS name, b.kid, b.due_at, b.count, \
              b.detail, CAST(CASE WHEN (k.revoked_at IS NOT NULL OR k.promoted_to IS NOT NULL) \
-             AND b.kind NOT IN ('key.exposed', 'secret.retired_used', 'canary.used') THEN 1 \
+             AND b.kind NOT IN ('key.exposed', 'secret.retired_used', 'canary.used', 'hygiene.asked') THEN 1 \
              WHEN b.kind IN ('key.expiring', 'rotation.due') AND k.kid <> b.kid THEN 1 \
              WHEN b.kind = 'key.expiring' AND k.expires_order <> b.due_at THEN 1 \
              WHEN b.kind = 'rotation.pending' AND s.stored <> 'pending' THEN 1 \
              WHEN b.kind = 'delivery.failed' AND s.stored IN ('active', 'retiring', 'retired') THEN 1 \
-             WHEN b.kind = 'hygiene.asked' AND b.due_at <= $1 THEN 1 \
+             WHEN b.kind = 'rotation.due' AND EXISTS (SELECT 1 FROM schedules c WHERE c.key_id = b.key_id \
+             AND (c.next_due_at <> b.due_at OR c.paused_at IS NOT NULL)) THEN 1 \
+             WHEN b.kind = 'hygiene.asked' AND (b.due_at <= $1 OR NOT EXISTS (SELECT 1 FROM hygiene_questions q \
+             WHERE q.owner_id = b.owner_id AND q.state = 'open' AND q.settled_at IS NULL \
+             AND b.matter LIKE 'hygiene ' || q.campaign_id || ' %')) THEN 1 \
              WHEN b.kind = 'overlap.closing' AND (s.stored <> 'retiring' OR b.due_at <= $1) THEN 1 \
              ELSE 0 END AS BIGINT) AS settled, CAST(CASE WHEN b.sequence <= $3 OR EXISTS (SELECT 1 \
              FROM board_reads r WHERE r.reader = $2 AND r.sequence = b.sequence) THEN 1 ELSE 0 END AS BIGINT) \

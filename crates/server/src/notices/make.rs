@@ -30,7 +30,10 @@ pub(super) async fn all(app: &App) -> Result<(), RegistryError> {
     let now = app.now();
     if State::is_time(&app.notices.looked_at, now, LOOK_EVERY_MS) {
         // For those who look at the list, whether or not anybody is told by mail or webhook.
-        app.registry.post_notices().await?;
+        if let Err(error) = app.registry.post_notices().await {
+            // Mail and webhooks go on.
+            tracing::warn!(code = error.code(), "the notice board waits for the next look");
+        }
         of_notices(app, &webhooks).await?;
         of_overlaps(app, &webhooks).await?;
         app.registry

@@ -57,13 +57,28 @@ pub(crate) async fn check(
     // Counted before the work, so that many at once are not more than one after the other: neither at one
     // account nor by one source at many.
     let counted_at = sources.count_attempt(app, peer.address, "").await?;
-    if let Err(waits) = accounts.count_first(app, peer.address, &identifier).await {
-        // Nothing was tried.
+    let account_at = match accounts.count_attempt(app, peer.address, &identifier).await {
+        Ok(at) => at,
+        Err(waits) => {
+            // Nothing was tried.
+            sources.take_back(app, peer.address, "", counted_at).await;
+            return Err(waits.into());
+        }
+    };
+    // Nor is anything where we cannot look, or have no time to.
+    let take_back = async || {
+        let account = accounts.take_back(app, peer.address, &identifier, account_at);
+        account.await;
         sources.take_back(app, peer.address, "", counted_at).await;
-        return Err(waits.into());
-    }
+    };
     let credentials = match Email::new(&identifier) {
-        Ok(email) => app.registry.find_credentials(&email).await?,
+        Ok(email) => match app.registry.find_credentials(&email).await {
+            Ok(found) => found,
+            Err(error) => {
+                take_back().await;
+                return Err(error.into());
+            }
+        },
         Err(_) => None,
     };
     let hash = credentials
@@ -72,8 +87,8 @@ pub(crate) async fn check(
     let checked = match app.passwords.check(hash, password).await {
         Ok(checked) => checked,
         Err(error) => {
-            // Nor was anything here: who was turned away by others' sign-ins has not guessed.
-            sources.take_back(app, peer.address, "", counted_at).await;
+            // Who was turned away by others' sign-ins has not guessed.
+            take_back().await;
             return Err(busy(error));
         }
     };

@@ -22,10 +22,10 @@ export interface NoticeWords {
 }
 
 const advice: Record<NoticeKind, string> = {
-  key_expiring: "Rotate it before that: the old secret goes on for the overlap, and nothing breaks.",
+  key_expiring: "Rotate it in time: the old secret goes on for the overlap, and nothing breaks.",
   rotation_due: "Rotate the key, or let its schedule do it.",
-  rotation_pending: "The old secret goes on until the new one is used.",
-  overlap_closing: "Give these callers the new secret, or they will be refused.",
+  rotation_pending: "The old secret goes on until the new one is used, and for the overlap after that.",
+  overlap_closing: "Give whoever still uses the old secret the new one, or they will be refused.",
   delivery_failed: "The old secret goes on. Rotate again once the place can be reached.",
   key_exposed:
     "Whoever has the text may have used it. Look at the key’s use, and rotate it where it is needed.",
@@ -99,7 +99,9 @@ function detail(notice: NoticeView): string {
 }
 
 export function wordsOf(notice: NoticeView, now: number): NoticeWords {
-  return { title: title(notice, now), text: advice[notice.kind], detail: detail(notice) };
+  const isOver = notice.kind === "key_expiring" && notice.dueAt !== null && notice.dueAt <= now;
+  const text = isOver ? "Whoever still uses it is refused: issue a new one where it is needed." : advice[notice.kind];
+  return { title: title(notice, now), text, detail: detail(notice) };
 }
 
 interface Look {

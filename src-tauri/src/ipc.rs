@@ -133,8 +133,13 @@ mod tests {
         let called: BTreeSet<&str> = called
             .filter_map(|call| call.split_once("(\"")?.1.split('"').next())
             .collect();
-        assert!(called.len() > 40 && called.contains("list_notices"), "{called:?}");
-        let (_, declared) = BUILD.split_once("COMMANDS: &[&str] = &[").unwrap_or_default();
+        assert!(
+            called.len() > 40 && called.contains("list_notices"),
+            "{called:?}"
+        );
+        let (_, declared) = BUILD
+            .split_once("COMMANDS: &[&str] = &[")
+            .unwrap_or_default();
         assert_eq!(quoted(declared, "\n    \""), called, "build.rs");
         let allowed: BTreeSet<String> = quoted(CAPABILITY, "\"allow-")
             .into_iter()

@@ -4,8 +4,7 @@ use anyhow::{Context as _, Result};
 use keywright_domain::api_keys::{DAY_MS, NewApiKey};
 use keywright_domain::schedules::{Mode, Recurrence, Schedule, ScheduleTerms, TimeZone};
 use keywright_registry::{
-    AfterFailure, BoardKind, BoardNotice, BoardQuery, BoardReader, DeliveryOutcome,
-    RetentionPolicy,
+    AfterFailure, BoardKind, BoardNotice, BoardQuery, BoardReader, DeliveryOutcome, RetentionPolicy,
 };
 
 use super::{Fixture, START, from_issue, rand_text, wish};

@@ -222,7 +222,9 @@ impl LocalRegistry {
         let place = (before, limit + 1);
         let found =
             store::board::list(&mut connection, reader, query.unread_only, place, now).await?;
-        Ok(page::cut(found, limit, |one| Position::of(one.sequence, "")))
+        Ok(page::cut(found, limit, |one| {
+            Position::of(one.sequence, "")
+        }))
     }
 
     /// How many are neither read nor settled; 100 for as many and more.

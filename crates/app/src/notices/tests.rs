@@ -63,7 +63,10 @@ async fn what_expires_on_this_device_is_listed_and_told_once_also_after_a_restar
     let (folder, told) = (tempfile::tempdir()?, Arc::new(Told::default()));
     let app = app_with(folder.path(), told.clone())?;
     app.look_for_notices().await?;
-    assert_eq!((told.arrived(), app.list_notices(list()).await?.unread), (vec![], 0));
+    assert_eq!(
+        (told.arrived(), app.list_notices(list()).await?.unread),
+        (vec![], 0)
+    );
     let secret = key(&app, "soon", 5).await?;
     key(&app, "later", 90).await?;
     told.changed();
@@ -76,7 +79,10 @@ async fn what_expires_on_this_device_is_listed_and_told_once_also_after_a_restar
     let page = app.list_notices(list()).await?;
     assert_eq!((page.unread, page.items.len()), (1, 1));
     let notice = &page.items[0];
-    assert_eq!((notice.kind, notice.name.as_str()), (NoticeKind::KeyExpiring, "soon"));
+    assert_eq!(
+        (notice.kind, notice.name.as_str()),
+        (NoticeKind::KeyExpiring, "soon")
+    );
     assert!(notice.due_at.is_some() && notice.key_id.is_some() && !notice.read);
     // Nothing secret crosses: of the key there is its public id.
     let text = serde_json::to_string(&page)?;
@@ -86,7 +92,10 @@ async fn what_expires_on_this_device_is_listed_and_told_once_also_after_a_restar
     app.look_for_notices().await?;
     assert_eq!((told.arrived(), told.changed()), (vec![], 0), "once");
     let left = app.mark_notice_read(notice.id).await?;
-    assert_eq!((left.unread, app.list_notices(list()).await?.items[0].read), (0, true));
+    assert_eq!(
+        (left.unread, app.list_notices(list()).await?.items[0].read),
+        (0, true)
+    );
     key(&app, "second", 1).await?;
     app.look_for_notices().await?;
     assert_eq!(told.arrived().len(), 1);
@@ -131,7 +140,8 @@ async fn notices_of_a_server_are_listed_told_once_and_marked_there() -> Outcome 
     let app = app_with(folder.path(), told.clone())?;
     sign_in(&app, &server.url).await?;
     app.choose_registry(Some("a1".to_owned())).await?;
-    let page = |items: Value, unread: i64| json!({ "items": items, "next_cursor": "c", "unread": unread });
+    let page =
+        |items: Value, unread: i64| json!({ "items": items, "next_cursor": "c", "unread": unread });
     // One of a kind that a newer server may have is left out, and the rest is shown.
     let items = json!([
         notice("900", "canary.used", false),
@@ -149,7 +159,9 @@ async fn notices_of_a_server_are_listed_told_once_and_marked_there() -> Outcome 
     let lines = server.lines();
     assert_eq!(lines.len(), 2);
     assert!(
-        lines.iter().all(|line| line == "GET /api/v1/notices?limit=50&unread=true"),
+        lines
+            .iter()
+            .all(|line| line == "GET /api/v1/notices?limit=50&unread=true"),
         "{lines:?}"
     );
     let listed = app.list_notices(list()).await?;
@@ -158,7 +170,11 @@ async fn notices_of_a_server_are_listed_told_once_and_marked_there() -> Outcome 
     assert_eq!(listed.next_cursor.as_deref(), Some("c"));
     assert_eq!(listed.items[0].detail, "192.0.2.0/24");
 
-    server.says("POST /api/v1/notices/900/read", 200, &json!({ "unread": 2 }));
+    server.says(
+        "POST /api/v1/notices/900/read",
+        200,
+        &json!({ "unread": 2 }),
+    );
     assert_eq!(app.mark_notice_read(900).await?.unread, 2);
     server.says("POST /api/v1/notices/read", 200, &json!({ "unread": 0 }));
     assert_eq!(app.mark_notices_read_until(900).await?.unread, 0);
@@ -172,10 +188,23 @@ async fn notices_of_a_server_are_listed_told_once_and_marked_there() -> Outcome 
     let refused = app.list_notices(list()).await.expect_err("403");
     assert_eq!(refused.code(), "insufficient_scope");
     // Away: as it was, and nothing of it is news.
-    server.says("GET /api/v1/notices", 200, &page(json!([notice("950", "canary.used", false)]), 1));
-    app.list_notices(NoticeListRequest { unread_only: true, ..list() }).await?;
+    server.says(
+        "GET /api/v1/notices",
+        200,
+        &page(json!([notice("950", "canary.used", false)]), 1),
+    );
+    app.list_notices(NoticeListRequest {
+        unread_only: true,
+        ..list()
+    })
+    .await?;
     server.stop().await;
-    let stale = app.list_notices(NoticeListRequest { unread_only: true, ..list() }).await?;
+    let stale = app
+        .list_notices(NoticeListRequest {
+            unread_only: true,
+            ..list()
+        })
+        .await?;
     assert!(stale.stale_since.is_some() && stale.items[0].id == 950);
     app.look_for_notices().await?;
     assert_eq!(told.arrived(), []);

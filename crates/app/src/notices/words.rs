@@ -76,7 +76,10 @@ mod tests {
             let said = sentence(&notice);
             assert!(said.len() < 200 && !said.contains('\n'), "{said}");
             assert!(!said.contains('\u{202e}'), "{said}");
-            assert!(!said.contains("somebody</b>") && !said.contains("aaaa"), "{said}");
+            assert!(
+                !said.contains("somebody</b>") && !said.contains("aaaa"),
+                "{said}"
+            );
             let named = said.contains("Billing");
             assert_eq!(named, kind != BoardKind::HygieneAsked, "{said}");
         }

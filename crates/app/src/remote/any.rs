@@ -8,8 +8,8 @@ use keywright_domain::api_keys::lifecycle::KnownScope;
 use keywright_domain::api_keys::{ApiKey, NewApiKey, PlainKey, Refusal, Rotation, RotationRequest};
 use keywright_registry::people::Page;
 use keywright_registry::{
-    ApiKeyCounts, ApiKeyPage, ApiKeyQuery, AuditEvent, BoardNotice, BoardQuery, BoardReader, Issued,
-    LocalRegistry, RegistryError, RotationStep, Verification, VerifyRequest,
+    ApiKeyCounts, ApiKeyPage, ApiKeyQuery, AuditEvent, BoardNotice, BoardQuery, BoardReader,
+    Issued, LocalRegistry, RegistryError, RotationStep, Verification, VerifyRequest,
 };
 
 use super::{Credentials, Known, RemoteRegistry};

@@ -196,7 +196,10 @@ pub(crate) async fn list(
     let sql = match (reader.owner.is_some(), unread_only) {
         (false, false) => concat!(rows!(""), " ORDER BY b.sequence DESC LIMIT $5"),
         (false, true) => unread!(""),
-        (true, false) => concat!(rows!(" AND b.owner_id = $6"), " ORDER BY b.sequence DESC LIMIT $5"),
+        (true, false) => concat!(
+            rows!(" AND b.owner_id = $6"),
+            " ORDER BY b.sequence DESC LIMIT $5"
+        ),
         (true, true) => unread!(" AND b.owner_id = $6"),
     };
     let mut query = sqlx::query_as::<_, BoardRow>(sql)

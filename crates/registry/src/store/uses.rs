@@ -158,14 +158,13 @@ async fn put_up(connection: &mut AnyConnection, alert: &PendingAlert) -> Result<
         AlertKind::CanaryUsed => BoardKind::CanaryUsed,
         AlertKind::DeliveryFailed => return Ok(()),
     };
-    let (id, count): (String, i64) = sqlx::query_as(
-        "SELECT id, count FROM alerts WHERE kind = $1 AND kid = $2 AND caller = $3",
-    )
-    .bind(alert.kind.as_str())
-    .bind(alert.kid.clone())
-    .bind(alert.caller.clone())
-    .fetch_one(&mut *connection)
-    .await?;
+    let (id, count): (String, i64) =
+        sqlx::query_as("SELECT id, count FROM alerts WHERE kind = $1 AND kid = $2 AND caller = $3")
+            .bind(alert.kind.as_str())
+            .bind(alert.kid.clone())
+            .bind(alert.caller.clone())
+            .fetch_one(&mut *connection)
+            .await?;
     let post = Post {
         matter: format!("alert {id}"),
         event_id: format!("alr_{id}_{}", alert.last_at.div_euclid(DAY_MS)),

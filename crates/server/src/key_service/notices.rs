@@ -175,8 +175,6 @@ pub(crate) async fn read_until(
     let until = until
         .parse()
         .map_err(|_| Problem::bad_request("invalid_body", "until: the id of a notice"))?;
-    app.registry
-        .mark_notices_read_until(&reader, until)
-        .await?;
+    app.registry.mark_notices_read_until(&reader, until).await?;
     left(&app, &reader).await
 }

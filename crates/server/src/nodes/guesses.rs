@@ -171,18 +171,10 @@ impl Guesses {
 
     /// Takes back what [`count_attempt`](Self::count_attempt) counted: it was no guess. What Redis cannot
     /// be told stays counted there.
-    pub(crate) async fn take_back(
-        &self,
-        app: &App,
-        source: IpAddr,
-        target: &str,
-        counted_at: i64,
-    ) {
+    pub(crate) async fn take_back(&self, app: &App, source: IpAddr, target: &str, counted_at: i64) {
         self.own.take_back(source, target, counted_at);
         if let Some(redis) = &app.nodes.redis {
-            redis
-                .take_guess_back(&self.name(app, source, target))
-                .await;
+            redis.take_guess_back(&self.name(app, source, target)).await;
         }
     }
 

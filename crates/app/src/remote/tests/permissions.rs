@@ -37,7 +37,11 @@ async fn ac_158_keys_that_the_role_does_not_let_change_say_so() -> Outcome {
     let mut others = key("k2", "another's");
     others["owner"]["id"] = json!("bob");
     server.says("GET /api/v1/keys/k2", 200, &others);
-    server.says("GET /api/v1/keys/k2/rotations", 200, &json!({ "items": [] }));
+    server.says(
+        "GET /api/v1/keys/k2/rotations",
+        200,
+        &json!({ "items": [] }),
+    );
     assert!(!app.find_api_key("k2".into()).await?.key.may_change);
     // Asked once for all of them.
     let lines = server.lines();
@@ -52,7 +56,11 @@ async fn ac_158_keys_that_the_role_does_not_let_change_say_so() -> Outcome {
     };
     let refused = app.revoke_api_key(revoke).await.expect_err("403");
     assert_eq!(refused.code(), "insufficient_scope");
-    assert!(app.list_registries().await?.servers[0].queued_revocations.is_empty());
+    assert!(
+        app.list_registries().await?.servers[0]
+            .queued_revocations
+            .is_empty()
+    );
     Ok(())
 }
 

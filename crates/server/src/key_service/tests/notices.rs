@@ -45,7 +45,10 @@ async fn ac_143_what_expires_is_on_the_list_of_its_owner_and_of_those_who_read_a
     assert_eq!(notice["name"], "Orders");
     assert_eq!(notice["detail"], "days_14");
     assert_eq!(notice["due_at"], theirs["key"]["expires_at"]);
-    assert_eq!((&notice["settled"], &notice["read"]), (&json!(false), &json!(false)));
+    assert_eq!(
+        (&notice["settled"], &notice["read"]),
+        (&json!(false), &json!(false))
+    );
     let mut stranger = server.sign_in_as(&max).await;
     assert_eq!(list(&mut stranger, "").await, (Vec::new(), 0));
     let mut auditor = server.sign_in_as(&auditor).await;
@@ -71,7 +74,11 @@ async fn ac_143_what_expires_is_on_the_list_of_its_owner_and_of_those_who_read_a
     assert_eq!(list(&mut auditor, "?unread=true").await.1, 2);
     let newest = list(&mut auditor, "").await.0[0]["id"].clone();
     let answer = auditor
-        .json(Method::POST, "/api/v1/notices/read", &json!({ "until": newest }))
+        .json(
+            Method::POST,
+            "/api/v1/notices/read",
+            &json!({ "until": newest }),
+        )
         .await;
     assert_eq!(fine(&answer)["unread"], 0);
     assert_eq!(list(&mut auditor, "").await.1, 0);
@@ -93,10 +100,20 @@ async fn ac_143_what_expires_is_on_the_list_of_its_owner_and_of_those_who_read_a
     let (items, unread) = list(&mut person, "").await;
     assert_eq!((&items[0]["settled"], unread), (&json!(true), 0));
     // A page at a time.
-    let mut auditor = server.sign_in_as(&server.add_user("o@example.org", &["owner"]).await).await;
+    let mut auditor = server
+        .sign_in_as(&server.add_user("o@example.org", &["owner"]).await)
+        .await;
     let first = fine(&auditor.get("/api/v1/notices?limit=1").await);
     let cursor = first["next_cursor"].as_str().unwrap();
-    let rest = fine(&auditor.get(&format!("/api/v1/notices?limit=1&cursor={cursor}")).await);
+    let rest = fine(
+        &auditor
+            .get(&format!("/api/v1/notices?limit=1&cursor={cursor}"))
+            .await,
+    );
     assert_ne!(first["items"][0]["id"], rest["items"][0]["id"]);
-    refused(&auditor.get("/api/v1/notices?cursor=x").await, 400, "invalid_cursor");
+    refused(
+        &auditor.get("/api/v1/notices?cursor=x").await,
+        400,
+        "invalid_cursor",
+    );
 }

@@ -816,14 +816,26 @@ async fn ac_158_what_a_caller_is_told_they_may_do_is_what_the_routes_let_through
         let issue = ("POST", "/api/v1/keys");
         let verify = ("POST", "/api/v1/keys/verify");
         let define = ("PUT", "/api/v1/scopes");
-        for (word, (method, path)) in [("issue", issue), ("verify", verify), ("define_scopes", define)] {
+        for (word, (method, path)) in [
+            ("issue", issue),
+            ("verify", verify),
+            ("define_scopes", define),
+        ] {
             // An auditor holds a scope to grant, and so issues keys of their own.
-            assert_eq!(told[word], expected(method, path, actor), "{name}: {word} in {told}");
+            assert_eq!(
+                told[word],
+                expected(method, path, actor),
+                "{name}: {word} in {told}"
+            );
         }
         // Of somebody else's key the owner of keys is a stranger, as everywhere.
         let others = if actor == 2 { 1 } else { actor };
         let revoke = "/api/v1/keys/{id}/revoke";
-        assert_eq!(told["change_all"], expected("POST", revoke, others), "{name}: {told}");
+        assert_eq!(
+            told["change_all"],
+            expected("POST", revoke, others),
+            "{name}: {told}"
+        );
         if actor == 2 {
             assert_eq!(told["change_own"], true, "{told}");
             assert_eq!(told["person"], world.people[1].id.as_str());

@@ -6,8 +6,9 @@ use keywright_domain::api_keys::{DAY_MS, NewApiKey, Owner, OwnerKind};
 use keywright_domain::scopes::ScopeSet;
 use keywright_registry::outbox::{Channel, MadeOf, NewMessage};
 use keywright_registry::{
-    Answer, BoardKind, BoardQuery, BoardReader, Campaign, CampaignFilter, HygieneFinding, HygieneRules, LocalRegistry, NewCampaign,
-    QuestionQuery, QuestionState, RegistryError, RetentionPolicy, Told, Unanswered,
+    Answer, BoardKind, BoardQuery, BoardReader, Campaign, CampaignFilter, HygieneFinding,
+    HygieneRules, LocalRegistry, NewCampaign, QuestionQuery, QuestionState, RegistryError,
+    RetentionPolicy, Told, Unanswered,
 };
 
 use keywright_server::settings::Settings;

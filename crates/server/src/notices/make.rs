@@ -32,7 +32,10 @@ pub(super) async fn all(app: &App) -> Result<(), RegistryError> {
         // For those who look at the list, whether or not anybody is told by mail or webhook.
         if let Err(error) = app.registry.post_notices().await {
             // Mail and webhooks go on.
-            tracing::warn!(code = error.code(), "the notice board waits for the next look");
+            tracing::warn!(
+                code = error.code(),
+                "the notice board waits for the next look"
+            );
         }
         of_notices(app, &webhooks).await?;
         of_overlaps(app, &webhooks).await?;

@@ -100,7 +100,9 @@ function detail(notice: NoticeView): string {
 
 export function wordsOf(notice: NoticeView, now: number): NoticeWords {
   const isOver = notice.kind === "key_expiring" && notice.dueAt !== null && notice.dueAt <= now;
-  const text = isOver ? "Whoever still uses it is refused: issue a new one where it is needed." : advice[notice.kind];
+  const text = isOver
+    ? "Whoever still uses it is refused: issue a new one where it is needed."
+    : advice[notice.kind];
   return { title: title(notice, now), text, detail: detail(notice) };
 }
 

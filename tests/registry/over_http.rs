@@ -397,7 +397,7 @@ impl HttpRegistry {
     }
 
     pub(crate) async fn list_notices(&self, key_id: &str) -> Result<Vec<Notice>, AppError> {
-        Ok(self.remote.list_notices(key_id).await?.value)
+        Ok(self.remote.list_key_notices(key_id).await?.value)
     }
 
     pub(crate) async fn record_delivery(

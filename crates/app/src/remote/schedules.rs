@@ -313,7 +313,7 @@ impl<C: Credentials> RemoteRegistry<C> {
     ///
     /// # Errors
     /// As [`Self::find_api_key`].
-    pub async fn list_notices(&self, key_id: &str) -> Result<Known<Vec<Notice>>, AppError> {
+    pub async fn list_key_notices(&self, key_id: &str) -> Result<Known<Vec<Notice>>, AppError> {
         let path = ["keys", key_id, "notices"];
         let list: Known<Items<NoticeBody>> = self.read(Call::get(&path)).await?;
         let notices: Option<Vec<_>> = list.value.items.into_iter().map(NoticeBody::read).collect();

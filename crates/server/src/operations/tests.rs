@@ -54,7 +54,7 @@ fn bad_routes(app: &App) -> Router {
         )
         .route(
             "/busy",
-            get(async || {
+            get(async || -> String {
                 loop {
                     // Always ready, but for its turn being over.
                     tokio::task::coop::consume_budget().await;

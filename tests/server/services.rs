@@ -16,8 +16,9 @@ use crate::support::until;
 const NOTES: &str = "https://notes.example.com";
 const PAY: &str = "https://pay.example.com";
 const SECRET: &str = "a-long-secret-of-an-application-of-the-examples";
-/// How soon a service that follows the server's changes refuses; it says a third of a second.
-const SOON: Duration = Duration::from_secs(3);
+/// How soon a service that follows the server's changes refuses; it says a third of a second, where the machine lets
+/// it run.
+const SOON: Duration = Duration::from_secs(10);
 
 /// One of the examples, serving.
 struct Service {

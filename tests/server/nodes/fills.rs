@@ -24,7 +24,7 @@ const RESTARTED: usize = 2;
 const AT_ONCE: usize = 6;
 /// Races go on for so long, and on a busy machine until enough of them took place.
 const USUALLY: Duration = Duration::from_secs(8);
-const AT_MOST: Duration = Duration::from_secs(20);
+const AT_MOST: Duration = Duration::from_secs(60);
 /// Less shows nothing.
 const RECEIPTS: u64 = 40;
 const RACES: u64 = 30;
@@ -56,6 +56,8 @@ struct Taken {
 struct Text {
     secret: String,
     taken: Vec<Taken>,
+    /// Since when it may be refused, because a change was sent that nobody said was done.
+    uncertain: Option<Instant>,
 }
 
 /// What took place.
@@ -197,6 +199,7 @@ impl Life {
         self.texts.push(Text {
             secret,
             taken: Vec::new(),
+            uncertain: None,
         });
         Ok(())
     }
@@ -227,6 +230,7 @@ impl Life {
         let sent = Instant::now();
         let (node, status, answer) = self.send_somewhere(&path, body).await?;
         if status == 503 {
+            self.current()?.uncertain = Some(sent);
             return Ok(None);
         }
         let mut complete = Instant::now();
@@ -235,7 +239,7 @@ impl Life {
         let version = receipt["version"].as_i64();
         let version = version.with_context(|| format!("{how} without a receipt: {answer}"))?;
         while receipt["complete"] != true {
-            ensure!(sent.elapsed() < Duration::from_secs(10), "{receipt}");
+            ensure!(sent.elapsed() < Duration::from_secs(30), "{receipt}");
             tokio::time::sleep(Duration::from_millis(3)).await;
             // The node may be restarted meanwhile: any other knows it too.
             let node = if node == RESTARTED { 0 } else { node };
@@ -336,7 +340,9 @@ impl Life {
     }
 
     fn judge(&self, text: usize, node: usize, lookups: &[Lookup]) -> Result<()> {
-        let taken = &self.texts[text].taken;
+        let Text {
+            taken, uncertain, ..
+        } = &self.texts[text];
         let of = |began: Instant, answered: Instant| {
             move |one: &Taken| began <= one.complete && answered >= one.sent
         };
@@ -350,11 +356,12 @@ impl Life {
             let at = format!("key {}, text {text}, node {node}, lookup {at}", self.id);
             match code {
                 "valid" => count(&self.tally.let_through),
-                "503" => {
+                "503" | "429" | "408" => {
                     count(&self.tally.unanswered);
                     continue;
                 }
-                _ => count(&self.tally.refused),
+                "revoked" | "disabled" | "retired" | "not_found" => count(&self.tally.refused),
+                other => bail!("{other}: {at}"),
             }
             if code == "valid" {
                 for one in taken {
@@ -365,7 +372,9 @@ impl Life {
                         began - one.complete
                     );
                 }
-            } else if taken.iter().all(|one| answered < one.sent) {
+            } else if taken.iter().all(|one| answered < one.sent)
+                && uncertain.is_none_or(|since| answered < since)
+            {
                 bail!("{code} before anything was taken away: {at}");
             }
         }
@@ -449,7 +458,7 @@ async fn ac_140_cold_lookups_that_race_with_an_end_elsewhere_are_never_let_throu
         "this shows nothing: {tally:?}"
     );
     ensure!(
-        number(&tally.given_up) * 4 <= number(&tally.lives),
+        number(&tally.given_up) * 2 <= number(&tally.lives),
         "the machine was too busy: {tally:?}"
     );
     three.close().await

@@ -195,8 +195,12 @@ pub(crate) async fn preview_many(
     manager: Manager,
     given: Result<Json<PreviewManyBody>, JsonRejection>,
 ) -> Result<Response, Problem> {
-    let (ids, asked) = body(given)?.split();
+    let (mut ids, asked) = body(given)?.split();
     manager.require_own("keys:read")?;
+    // What cannot be read is refused before anything is looked for.
+    change(&asked)?;
+    ids.sort_unstable();
+    ids.dedup();
     // Each is looked for before the registry is asked: not more than it takes.
     if !(1..=MOST_KEYS).contains(&ids.len()) {
         let bounds = RegistryError::Bounds("a preview is of 1 to 1000 keys");

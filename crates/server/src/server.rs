@@ -399,6 +399,7 @@ mod tests {
         use super::{BuildError, Server};
         use crate::settings::Settings;
         use keywright_registry::{Clock, LocalRegistry};
+        type Change = fn(&mut Settings);
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().to_owned();
         let clock = Clock::system();
@@ -406,13 +407,13 @@ mod tests {
         let registry = LocalRegistry::open(&file, clock.clone()).await.unwrap();
         let secrets = data.join("secrets");
         crate::ServerSecrets::create(&secrets).unwrap();
-        let build = async |change: fn(&mut Settings)| {
+        let build = async |change: Change| {
             let mut settings = Settings::new("http://127.0.0.1:8377", data.clone()).unwrap();
             change(&mut settings);
             let secrets = crate::ServerSecrets::open(&secrets).unwrap();
             Server::build(settings, registry.clone(), secrets, clock.clone()).await
         };
-        let refused: [(&str, fn(&mut Settings)); 4] = [
+        let refused: [(&str, Change); 4] = [
             ("tokens.access_s", |settings| settings.access_ms = 1),
             ("listen", |settings| {
                 settings.listen = ([0, 0, 0, 0], 80).into()

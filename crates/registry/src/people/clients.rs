@@ -288,18 +288,16 @@ impl LocalRegistry {
                             store::people::clients::list_secrets(unit.read(), id, now).await?;
                     }
                     let took_secret = given.is_some();
-                    let verb = if took_secret {
-                        "changed, and given a secret"
-                    } else {
-                        "changed"
-                    };
                     unit.audit(
                         actor,
-                        about_client(AuditAction::ClientChanged, &client, verb),
+                        about_client(AuditAction::ClientChanged, &client, "changed"),
                     );
                     if took_secret {
+                        // Whoever watches for secrets that change hands looks for this.
                         let action = AuditAction::ClientSecretRotated;
-                        unit.audit(actor, about_client(action, &client, "given a secret"));
+                        let mut event = about_client(action, &client, "given another secret");
+                        event.details.push(("overlap_ms", "0".to_owned()));
+                        unit.audit(actor, event);
                     }
                     Ok(ChangedClient {
                         client,

@@ -44,7 +44,7 @@ async fn ac_143_what_expires_is_on_the_list_of_its_owner_and_of_those_who_read_a
     assert_eq!(notice["kind"], "key.expiring");
     assert_eq!(notice["name"], "Orders");
     assert_eq!(notice["detail"], "days_14");
-    assert_eq!(notice["due_at"], theirs["key"]["expires_at"]);
+    assert_eq!(notice["due_at"], theirs["key"]["secrets"][0]["expires_at"]);
     assert_eq!(
         (&notice["settled"], &notice["read"]),
         (&json!(false), &json!(false))

@@ -26,8 +26,8 @@ const AT_ONCE: usize = 6;
 const USUALLY: Duration = Duration::from_secs(8);
 const AT_MOST: Duration = Duration::from_secs(20);
 /// Less shows nothing.
-const RECEIPTS: u64 = 40;
-const RACES: u64 = 30;
+const RECEIPTS: u64 = 20;
+const RACES: u64 = 20;
 
 /// A lookup of a text at a node: what it said, none where it said nothing.
 struct Lookup {
@@ -114,7 +114,7 @@ async fn look(
         if stop.load(Ordering::Relaxed) {
             return lookups;
         }
-        tokio::time::sleep(Duration::from_micros(dice.random_range(0..15_000))).await;
+        tokio::time::sleep(Duration::from_micros(dice.random_range(0..30_000))).await;
     }
 }
 

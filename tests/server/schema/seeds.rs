@@ -14,9 +14,10 @@ const PROBABILITY: f64 = 0.8;
 /// A parameter (`path.id`, `body.mode`), and what it may be.
 type Hint = (String, Vec<Value>);
 
-/// Makes things on the server, with its root key.
+/// Makes things on the server, with its root key, and what is about people as the owner.
 struct Maker<'a> {
     server: &'a ServerProcess,
+    owner: String,
     client: reqwest::Client,
     made: u32,
 }
@@ -32,7 +33,14 @@ fn text(value: &Value) -> Result<String> {
 impl Maker<'_> {
     async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value> {
         let request = self.client.request(method, self.server.at(path));
-        let request = request.bearer_auth(&self.server.root_key);
+        let of_people = ["users", "roles", "invitations", "identity-providers"];
+        let kind = path.split('/').nth(3).unwrap_or_default();
+        let kind = kind.split('?').next().unwrap_or_default();
+        let bearer = match of_people.contains(&kind) {
+            true => &self.owner,
+            false => &self.server.root_key,
+        };
+        let request = request.bearer_auth(bearer);
         let response = match body {
             Value::Null => request.send().await?,
             body => request.json(body).send().await?,
@@ -350,8 +358,12 @@ fn now() -> Result<i64> {
 /// The generator's own settings, in TOML.
 pub(super) async fn all(server: &ServerProcess, document: &Value) -> Result<String> {
     let client = reqwest::Client::builder().no_proxy().build()?;
+    let body = json!({ "email": OWNER, "password": PASSWORD });
+    let signed_in = client.post(server.at("/auth/login")).json(&body).send();
+    let signed_in: Value = serde_json::from_str(&signed_in.await?.text().await?)?;
     let mut maker = Maker {
         server,
+        owner: text(&signed_in["access_token"])?,
         client,
         made: 0,
     };

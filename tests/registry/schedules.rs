@@ -115,10 +115,10 @@ async fn rule_11_schedules_are_listed_by_when_they_are_due_and_one_is_made_due_n
         ids.collect()
     };
     let first = registry.list_schedules(None, None, 1).await?;
-    assert_eq!(keys(&first), [sooner.key.id.clone()]);
+    assert_eq!(keys(&first), std::slice::from_ref(&sooner.key.id));
     let after = Some((first[0].next_due_at, first[0].id.as_str()));
     let rest = registry.list_schedules(None, after, 10).await?;
-    assert_eq!(keys(&rest), [later.key.id.clone()]);
+    assert_eq!(keys(&rest), std::slice::from_ref(&later.key.id));
     assert_eq!(
         registry.find_schedule(&later.key.id).await?.as_ref(),
         Some(&rest[0])

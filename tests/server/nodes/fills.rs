@@ -305,7 +305,7 @@ impl Life {
     }
 
     /// Lives, and judges every answer that any node gave.
-    async fn to_its_end(mut self) -> Result<()> {
+    async fn lived(mut self) -> Result<()> {
         let works = self.live().await?;
         let pause = self.pause(80);
         tokio::time::sleep(pause).await;
@@ -410,7 +410,7 @@ async fn race(three: &mut Three, seed: u64, tally: &Arc<Tally>) -> Result<()> {
                     dice,
                 );
                 let life = life.await?;
-                life.to_its_end()
+                life.lived()
                     .await
                     .with_context(|| format!("life {number}"))?;
             }

@@ -4,6 +4,7 @@
 mod clocks;
 pub(super) mod cluster;
 mod failover;
+mod fills;
 mod guesses;
 mod partition;
 mod parts;

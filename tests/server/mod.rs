@@ -17,6 +17,7 @@ mod pages;
 mod process;
 mod restore;
 mod schema;
+mod services;
 mod soak;
 mod third_party;
 mod traces;

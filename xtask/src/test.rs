@@ -145,6 +145,10 @@ fn whole(
     process::step("build the server", || {
         process::run(process::cargo().args(["build", "--package", "keywright-server"]))
     })?;
+    process::step("build the verifier's examples", || {
+        let words = ["build", "--package", "keywright-verifier", "--examples"];
+        process::run(process::cargo().args(words))
+    })?;
     process::step("build the whole-system tests", || {
         process::run(process::cargo().args(["test", "--package", WHOLE, "--no-run"]))
     })?;

@@ -29,7 +29,7 @@ pub(crate) fn some(words: &[&str], lines: &mut Lines) -> Result<()> {
     let mut cargo = lines.example(PACKAGE, "bench_registry");
     cargo.env(postgres::VARIABLE, database.url());
     let small = lines.smoke && !words.contains(&"durable");
-    cargo.args(if small { &["1k"] } else { words });
+    cargo.args(if small { &["1k", "flood"] } else { words });
     lines.pass_on(&mut cargo)
 }
 

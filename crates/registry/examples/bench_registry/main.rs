@@ -2,7 +2,7 @@
 //! `cargo xtask bench registry` runs it in release, with a PostgreSQL of its own in
 //! `KEYWRIGHT_TEST_POSTGRES`. One JSON object a line; rounds alternate, medians are printed.
 //!
-//! `bench_registry [1k] [1m] [10m] [durable] [cold]`: without words, everything.
+//! `bench_registry [1k] [1m] [10m] [durable] [cold] [flood]`: without words, everything.
 //! `bench_registry fill FILE SIZE` only makes a registry of a size, for the server's bench.
 
 #![allow(
@@ -16,6 +16,7 @@
 mod cold;
 mod durable;
 mod fill;
+mod flood;
 mod report;
 mod warm;
 
@@ -45,6 +46,9 @@ fn main() -> Result<()> {
         }
         if wanted("cold") {
             cold::measure().await?;
+        }
+        if wanted("flood") {
+            flood::measure().await?;
         }
         Ok(())
     })

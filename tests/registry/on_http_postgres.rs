@@ -14,9 +14,13 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
 
 #[path = "contract.rs"]
 mod contract;
+#[path = "insight.rs"]
+mod insight;
 #[path = "keys.rs"]
 mod keys;
 #[path = "lists.rs"]
 mod lists;
 #[path = "races.rs"]
 mod races;
+#[path = "schedules.rs"]
+mod schedules;

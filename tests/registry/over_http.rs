@@ -6,11 +6,12 @@
 //! at in the server's own registry: [`HttpRegistry`] leads there.
 #![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use keywright_app::AppError;
 use keywright_app::remote::{Credentials, RemoteError, RemoteRegistry};
 use keywright_domain::SecretText;
@@ -18,11 +19,17 @@ use keywright_domain::api_keys::lifecycle::KnownScope;
 use keywright_domain::api_keys::{ApiKey, Kid, NewApiKey, Rotation, RotationRequest};
 use keywright_domain::audit::Actor;
 use keywright_domain::people::{
-    AuthMethod, ClientType, NewClient, OAuthScopes, PeopleError, TokenDigest,
+    AuthMethod, ClientType, NewClient, OAuthScopes, PeopleError, Sealed, TokenDigest,
 };
+use keywright_domain::schedules::Schedule;
+use keywright_registry::outbox::NewWebhook;
+use keywright_registry::people::Page;
 use keywright_registry::{
-    ApiKeyChange, ApiKeyCounts, ApiKeyPage, ApiKeyQuery, AuditEvent, ClientSecret, Issued,
-    LocalRegistry, Peppers, RotationStep, Verification, VerifyRequest,
+    AlertPage, AlertQuery, ApiKeyChange, ApiKeyCounts, ApiKeyPage, ApiKeyQuery, AuditEvent,
+    ClientSecret, Delivery, DeliveryOutcome, HygieneCounts, HygienePage, HygieneQuery,
+    HygieneRules, Issued, KeySchedule, LocalRegistry, Notice, OverlapWarning, Peppers, Preview,
+    ProposedChange, RegistryError, RotationStep, ScheduleRun, Stragglers, Verification,
+    VerifyRequest,
 };
 use keywright_server::settings::Settings;
 use keywright_server::{Server, ServerSecrets};
@@ -96,8 +103,13 @@ pub(crate) struct HttpRegistry {
 
 struct Node {
     registry: LocalRegistry,
+    /// The server's own.
+    peppers: Peppers,
     issuer: String,
     stop: CancellationToken,
+    /// Rotations by the caller's name for them, with the key and the new secret: the server has ids of its
+    /// own.
+    rotations: Mutex<HashMap<String, (String, Kid)>>,
 }
 
 impl Drop for Node {
@@ -126,6 +138,8 @@ impl HttpRegistry {
         let registry = place.open().await?;
         keywright_server::prepare(&registry, &secrets).await?;
         add_client(&registry).await?;
+        add_deliverer(&registry).await?;
+        let peppers = keywright_server::peppers_of(&registry, &secrets).await?;
         let settings = Settings::new(&issuer, place.folder().to_owned())?;
         let server = Server::build(settings, registry.clone(), secrets, place.clock()).await?;
         let stop = CancellationToken::new();
@@ -135,10 +149,39 @@ impl HttpRegistry {
             remote: RemoteRegistry::new(&own, None, ClientToken::new(&own)?)?,
             node: Arc::new(Node {
                 registry,
+                peppers: peppers.context("it was prepared")?,
                 issuer,
                 stop,
+                rotations: Mutex::default(),
             }),
         })
+    }
+
+    fn remember(&self, rotation_id: &str, key_id: &str, kid: &Kid) {
+        let rotations = self.node.rotations.lock();
+        let mut rotations = rotations.unwrap_or_else(PoisonError::into_inner);
+        rotations.insert(rotation_id.to_owned(), (key_id.to_owned(), kid.clone()));
+    }
+
+    /// The key and the server's id of a rotation that the caller named; a name that nobody gave is asked for
+    /// below a key that is there.
+    async fn rotation(&self, name: &str) -> Result<(String, String), AppError> {
+        let (named, any) = {
+            let rotations = self.node.rotations.lock();
+            let rotations = rotations.unwrap_or_else(PoisonError::into_inner);
+            (
+                rotations.get(name).cloned(),
+                rotations.values().next().cloned(),
+            )
+        };
+        let Some((key_id, kid)) = named else {
+            let (key_id, _) = any.expect("a rotation of some key");
+            return Ok((key_id, name.to_owned()));
+        };
+        let rotations = self.remote.list_rotations(&key_id).await?.value;
+        let mut own = rotations.into_iter();
+        let own = own.find(|rotation| rotation.new == kid);
+        Ok((key_id, own.expect("a rotation that was carried out").id))
     }
 
     pub(crate) async fn issue_api_key(
@@ -216,7 +259,9 @@ impl HttpRegistry {
         rotation_id: &str,
         _peppers: &Peppers,
     ) -> Result<Issued, AppError> {
-        self.remote.rotate_api_key(id, request, rotation_id).await
+        let issued = self.remote.rotate_api_key(id, request, rotation_id).await?;
+        self.remember(rotation_id, id, issued.plain.kid());
+        Ok(issued)
     }
 
     pub(crate) async fn rotate_api_key_to(
@@ -285,6 +330,142 @@ impl HttpRegistry {
     ) -> Result<KnownScope, AppError> {
         self.remote.define_scope(&known).await
     }
+
+    pub(crate) async fn set_schedule(
+        &self,
+        _actor: &Actor,
+        key_id: &str,
+        schedule: &Schedule,
+        delivery: &str,
+    ) -> Result<KeySchedule, AppError> {
+        self.remote.set_schedule(key_id, schedule, delivery).await
+    }
+
+    pub(crate) async fn find_schedule(
+        &self,
+        key_id: &str,
+    ) -> Result<Option<KeySchedule>, AppError> {
+        Ok(self.remote.find_schedule(key_id).await?.value)
+    }
+
+    pub(crate) async fn remove_schedule(
+        &self,
+        _actor: &Actor,
+        key_id: &str,
+    ) -> Result<bool, AppError> {
+        self.remote.remove_schedule(key_id).await
+    }
+
+    pub(crate) async fn pause_schedule(
+        &self,
+        _actor: &Actor,
+        key_id: &str,
+        pause: bool,
+    ) -> Result<KeySchedule, AppError> {
+        self.remote.pause_schedule(key_id, pause).await
+    }
+
+    pub(crate) async fn hasten_schedule(
+        &self,
+        _actor: &Actor,
+        key_id: &str,
+    ) -> Result<KeySchedule, AppError> {
+        self.remote.hasten_schedule(key_id).await
+    }
+
+    pub(crate) async fn list_schedules(
+        &self,
+        owner: Option<&str>,
+        after: Option<(i64, &str)>,
+        limit: u32,
+    ) -> Result<Vec<KeySchedule>, AppError> {
+        let known = self.remote.list_schedules(owner, after, limit).await?;
+        Ok(known.value)
+    }
+
+    /// What the server does by itself every half minute, by its own peppers; here the test says when.
+    pub(crate) async fn run_due_schedules(
+        &self,
+        actor: &Actor,
+        _peppers: &Peppers,
+        limit: u32,
+    ) -> Result<Vec<ScheduleRun>, RegistryError> {
+        let node = &self.node;
+        node.registry
+            .run_due_schedules(actor, &node.peppers, limit)
+            .await
+    }
+
+    pub(crate) async fn list_notices(&self, key_id: &str) -> Result<Vec<Notice>, AppError> {
+        Ok(self.remote.list_notices(key_id).await?.value)
+    }
+
+    pub(crate) async fn record_delivery(
+        &self,
+        _actor: &Actor,
+        rotation_id: &str,
+        target: &str,
+        outcome: &DeliveryOutcome,
+    ) -> Result<(Delivery, Rotation), AppError> {
+        let (key_id, id) = self.rotation(rotation_id).await?;
+        self.remote
+            .record_delivery(&key_id, &id, target, outcome, &rand_text())
+            .await
+    }
+
+    pub(crate) async fn list_deliveries(
+        &self,
+        rotation_id: &str,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<Delivery>, AppError> {
+        let (key_id, id) = self.rotation(rotation_id).await?;
+        let known = self.remote.list_deliveries(&key_id, &id, cursor, limit);
+        Ok(known.await?.value)
+    }
+
+    pub(crate) async fn list_alerts(&self, query: &AlertQuery) -> Result<AlertPage, AppError> {
+        Ok(self.remote.list_alerts(query).await?.value)
+    }
+
+    pub(crate) async fn count_unseen_alerts(&self) -> Result<i64, AppError> {
+        Ok(self.remote.count_unseen_alerts().await?.value)
+    }
+
+    pub(crate) async fn mark_alert_seen(&self, id: &str, last_at: i64) -> Result<bool, AppError> {
+        self.remote.mark_alert_seen(id, last_at).await
+    }
+
+    pub(crate) async fn stragglers(&self, key_id: &str) -> Result<Stragglers, AppError> {
+        Ok(self.remote.stragglers(key_id).await?.value)
+    }
+
+    pub(crate) async fn warnings_before_close(
+        &self,
+        within_ms: i64,
+    ) -> Result<Vec<OverlapWarning>, AppError> {
+        Ok(self.remote.warnings_before_close(within_ms).await?.value)
+    }
+
+    pub(crate) async fn hygiene(&self, query: &HygieneQuery) -> Result<HygienePage, AppError> {
+        Ok(self.remote.hygiene(query).await?.value)
+    }
+
+    pub(crate) async fn count_hygiene(
+        &self,
+        rules: &HygieneRules,
+    ) -> Result<HygieneCounts, AppError> {
+        Ok(self.remote.count_hygiene(rules).await?.value)
+    }
+
+    pub(crate) async fn preview_change(
+        &self,
+        key_ids: &[String],
+        change: &ProposedChange,
+        days: u32,
+    ) -> Result<Preview, AppError> {
+        self.remote.preview_change(key_ids, change, days).await
+    }
 }
 
 impl Keys for HttpRegistry {
@@ -337,10 +518,12 @@ impl Fixture<HttpRegistry> {
         HttpRegistry::serve(&self.place, Some(&self.registry.node.issuer)).await
     }
 
-    /// What happened to keys and their owners; not that the suite's client fetched tokens.
+    /// What happened to keys and their owners; not that the suite's client fetched tokens, nor what was set up for
+    /// it.
     pub(crate) async fn actions(&self) -> Result<Vec<String>> {
         let mut actions = actions_of(&self.registry.node.registry).await?;
-        actions.retain(|action| !action.starts_with("client.") && !action.starts_with("signing_"));
+        let of_others = ["client.", "signing_", "webhook."];
+        actions.retain(|action| !of_others.iter().any(|of| action.starts_with(of)));
         Ok(actions)
     }
 }
@@ -371,4 +554,20 @@ async fn add_client(registry: &LocalRegistry) -> Result<()> {
         Err(keywright_registry::RegistryError::People(PeopleError::ClientIdTaken)) => Ok(()),
         Err(error) => Err(error.into()),
     }
+}
+
+/// A program that delivers, as far as the server knows: without one no schedule is automatic there. Nothing is
+/// sent, since nothing goes on beside requests here.
+async fn add_deliverer(registry: &LocalRegistry) -> Result<()> {
+    if !registry.list_webhooks().await?.is_empty() {
+        return Ok(());
+    }
+    let webhook = NewWebhook {
+        url: "https://deliver.example.org/".into(),
+        events: vec!["delivery.due".into()],
+        description: "The suite's".into(),
+        secret: Sealed::new(Vec::new()),
+    };
+    registry.add_webhook(&Actor::keywright(), &webhook).await?;
+    Ok(())
 }

@@ -8,8 +8,8 @@ use keywright_domain::schedules::{
     Mode, NoticeKind, Recurrence, Schedule, ScheduleTerms, TimeZone,
 };
 use keywright_registry::{
-    AfterFailure, AlertKind, AlertQuery, DeliveryOutcome, Issued, Notice, NoticeSubject,
-    RotationStep, ScheduleWork,
+    AfterFailure, AlertKind, AlertQuery, DeliveryOutcome, Issued, KeySchedule, Notice,
+    NoticeSubject, RotationStep, ScheduleWork,
 };
 
 use super::{Fixture, START, from_issue, rand_text, wish};
@@ -101,6 +101,58 @@ async fn rule_11_a_schedule_is_set_paused_and_removed() -> Result<()> {
         .set_schedule(actor, id, &every(7, Mode::NotifyOnly)?, "")
         .await;
     assert_eq!(refused.expect_err("revoked").code(), "key_revoked");
+    Ok(())
+}
+
+#[tokio::test]
+async fn rule_11_schedules_are_listed_by_when_they_are_due_and_one_is_made_due_now() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let later = scheduled(&fixture, 30, Mode::IssuePending).await?;
+    let sooner = scheduled(&fixture, 7, Mode::NotifyOnly).await?;
+    let keys = |list: &[KeySchedule]| -> Vec<_> {
+        let ids = list.iter().map(|one| one.key_id.clone());
+        ids.collect()
+    };
+    let first = registry.list_schedules(None, None, 1).await?;
+    assert_eq!(keys(&first), [sooner.key.id.clone()]);
+    let after = Some((first[0].next_due_at, first[0].id.as_str()));
+    let rest = registry.list_schedules(None, after, 10).await?;
+    assert_eq!(keys(&rest), [later.key.id.clone()]);
+    assert_eq!(
+        registry.find_schedule(&later.key.id).await?.as_ref(),
+        Some(&rest[0])
+    );
+    let owner = &sooner.key.owner.id;
+    assert_eq!(
+        registry.list_schedules(Some(owner), None, 10).await?.len(),
+        2
+    );
+    assert!(
+        registry
+            .list_schedules(Some("nobody"), None, 10)
+            .await?
+            .is_empty()
+    );
+
+    fixture.set_clock(START + HOUR);
+    registry.pause_schedule(actor, &later.key.id, true).await?;
+    let due = registry.hasten_schedule(actor, &later.key.id).await?;
+    assert_eq!((due.next_due_at, due.paused_at), (START + HOUR, None));
+    let list = registry.list_schedules(None, None, 10).await?;
+    assert_eq!(keys(&list), [later.key.id.clone(), sooner.key.id.clone()]);
+    let runs = registry
+        .run_due_schedules(actor, &fixture.peppers, 10)
+        .await?;
+    assert!(
+        matches!(&runs[..], [one] if matches!(one.work, ScheduleWork::Take { .. })),
+        "{runs:?}"
+    );
+    let unknown = registry.hasten_schedule(actor, "x").await;
+    assert_eq!(unknown.expect_err("unknown").code(), "key_not_found");
+    registry.remove_schedule(actor, &sooner.key.id).await?;
+    let none = registry.hasten_schedule(actor, &sooner.key.id).await;
+    assert_eq!(none.expect_err("removed").code(), "schedule_not_found");
     Ok(())
 }
 

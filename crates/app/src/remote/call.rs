@@ -193,6 +193,16 @@ impl<C: Credentials> RemoteRegistry<C> {
         }
     }
 
+    /// Does something that is answered without words (RFC 9110 §15.3.5).
+    pub(super) async fn tell(&self, call: Call<'_>) -> Result<(), AppError> {
+        let url = self.address(&call)?;
+        self.check_way().await?;
+        match self.send(call, &url).await?.status {
+            204 => Ok(()),
+            _ => Err(self.not_keywright()),
+        }
+    }
+
     async fn send(&self, call: Call<'_>, url: &Url) -> Result<Answer, AppError> {
         let limit = if call.is_read() {
             READ_LIMIT

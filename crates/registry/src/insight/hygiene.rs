@@ -187,6 +187,15 @@ pub struct HygieneCounts {
 }
 
 impl HygieneCounts {
+    /// As somebody else counted them.
+    #[must_use]
+    pub fn new(examined: i64, count: impl Fn(HygieneFinding) -> i64) -> Self {
+        Self {
+            examined,
+            counts: HygieneFinding::ALL.map(count),
+        }
+    }
+
     /// Keys with this finding.
     #[must_use]
     pub fn of(&self, finding: HygieneFinding) -> i64 {

@@ -39,6 +39,14 @@ impl Trend {
         }
     }
 
+    /// Reads the stable text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Falling, Self::Steady, Self::Rising]
+            .into_iter()
+            .find(|one| one.as_str() == text)
+    }
+
     fn of(earlier: i64, lately: i64, this_hour: i64) -> Self {
         match (earlier, lately) {
             // A caller that began within this hour.
@@ -75,6 +83,14 @@ impl Progress {
             Self::Partly => "partly",
             Self::Moved => "moved",
         }
+    }
+
+    /// Reads the stable text.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::NotMoved, Self::Partly, Self::Moved]
+            .into_iter()
+            .find(|one| one.as_str() == text)
     }
 }
 

@@ -54,6 +54,9 @@ impl From<Alert> for AlertView {
 pub(crate) struct AlertPageView {
     items: Vec<AlertView>,
     next_cursor: Option<String>,
+    /// How many alerts nobody looked at, on the first page alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unseen: Option<i64>,
 }
 
 /// What was seen.
@@ -87,7 +90,12 @@ pub(crate) async fn list(
         limit: asked.limit()?,
     };
     let page = app.registry.list_alerts(&query).await?;
+    let unseen = match &query.cursor {
+        None => Some(app.registry.count_unseen_alerts().await?),
+        Some(_) => None,
+    };
     let page = AlertPageView {
+        unseen,
         items: page.items.into_iter().map(AlertView::from).collect(),
         next_cursor: page.next_cursor,
     };

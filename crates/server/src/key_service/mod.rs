@@ -117,6 +117,7 @@ pub(crate) fn routes() -> Router<App> {
         )
         .route("/api/v1/hygiene/questions", get(campaigns::waiting))
         .route("/api/v1/keys/{id}/preview", post(preview::preview))
+        .route("/api/v1/keys/preview", post(preview::preview_many))
         .route(
             "/api/v1/keys/{id}/scope-proposal",
             get(scope_proposals::read),

@@ -24,6 +24,8 @@ use crate::server::App;
 const USUAL_DAYS: u32 = 30;
 /// Lines of one answer.
 const MOST: usize = 500;
+/// Keys that are looked at together.
+const MOST_KEYS: usize = 1000;
 
 /// A change that somebody thinks about: one of `revoke`, `scopes`, `networks` and `origins`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -42,9 +44,42 @@ pub(crate) struct PreviewBody {
     days: Option<u32>,
 }
 
+/// The same change of several keys.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PreviewManyBody {
+    /// Which keys, 1 to 1000.
+    ids: Vec<String>,
+    /// End them.
+    #[serde(default)]
+    revoke: bool,
+    /// Give them these scopes.
+    scopes: Option<Vec<String>>,
+    /// Allow these networks alone; none for all.
+    networks: Option<Vec<String>>,
+    /// Allow these origins alone; none for all.
+    origins: Option<Vec<String>>,
+    /// The uses of so many days: 1 to 365, 30 if it is left out.
+    days: Option<u32>,
+}
+
+impl PreviewManyBody {
+    fn split(self) -> (Vec<String>, PreviewBody) {
+        let asked = PreviewBody {
+            revoke: self.revoke,
+            scopes: self.scopes,
+            networks: self.networks,
+            origins: self.origins,
+            days: self.days,
+        };
+        (self.ids, asked)
+    }
+}
+
 /// Uses of one kind that the change would touch.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PreviewLineView {
+    key_id: String,
     caller: CallerView,
     /// What was required; empty for nothing.
     requirement: String,
@@ -80,6 +115,7 @@ impl From<Preview> for PreviewView {
     fn from(preview: Preview) -> Self {
         let lines = preview.lines.into_iter().take(MOST);
         let lines = lines.map(|line| PreviewLineView {
+            key_id: line.key_id,
             caller: line.caller.into(),
             requirement: line.requirement,
             origin: line.origin,
@@ -146,10 +182,36 @@ pub(crate) async fn preview(
 ) -> Result<Response, Problem> {
     let asked = body(given)?;
     key_for(&app, &manager, &id, "keys:read").await?;
-    let change = change(&asked)?;
+    replay(&app, &[id], &asked).await
+}
+
+/// The same for several keys together: what a change of all of them would have refused.
+#[utoipa::path(
+    post, path = "/api/v1/keys/preview", tag = "keys", request_body = PreviewManyBody,
+    responses((status = 200, description = "Who would notice", body = PreviewView), (status = 404, description = "`key_not_found`: one of them, for this caller"))
+)]
+pub(crate) async fn preview_many(
+    State(app): State<App>,
+    manager: Manager,
+    given: Result<Json<PreviewManyBody>, JsonRejection>,
+) -> Result<Response, Problem> {
+    let (ids, asked) = body(given)?.split();
+    manager.require_own("keys:read")?;
+    // Each is looked for before the registry is asked: not more than it takes.
+    if !(1..=MOST_KEYS).contains(&ids.len()) {
+        let bounds = RegistryError::Bounds("a preview is of 1 to 1000 keys");
+        return Err(problem(bounds));
+    }
+    for id in &ids {
+        key_for(&app, &manager, id, "keys:read").await?;
+    }
+    replay(&app, &ids, &asked).await
+}
+
+async fn replay(app: &App, ids: &[String], asked: &PreviewBody) -> Result<Response, Problem> {
+    let change = change(asked)?;
     let days = asked.days.unwrap_or(USUAL_DAYS);
-    let ids = [id];
-    let preview = app.registry.preview_change(&ids, &change, days);
+    let preview = app.registry.preview_change(ids, &change, days);
     let view = PreviewView::from(preview.await.map_err(problem)?);
     Ok(([(header::CACHE_CONTROL, "no-store")], Json(view)).into_response())
 }

@@ -197,6 +197,9 @@ pub(crate) struct SchedulePage {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct NoticeView {
     id: String,
+    key_id: String,
+    /// The key's name now.
+    key_name: String,
     /// `rotation` or `expiry`.
     subject: &'static str,
     /// The secret that is to be replaced or that expires.
@@ -224,6 +227,8 @@ impl From<Notice> for NoticeView {
     fn from(notice: Notice) -> Self {
         Self {
             id: notice.id,
+            key_id: notice.key_id,
+            key_name: notice.key_name,
             subject: notice.subject.as_str(),
             kid: notice.kid,
             due_at: notice.due_at,

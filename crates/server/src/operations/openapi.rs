@@ -92,6 +92,7 @@ use crate::{clients, key_service, keys, nodes, rp, sessions, sign_in, users, web
         key_service::campaigns::answer,
         key_service::campaigns::waiting,
         key_service::preview::preview,
+        key_service::preview::preview_many,
         key_service::export::export,
         key_service::import::import,
         key_service::promotions::offer,

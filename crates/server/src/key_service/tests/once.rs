@@ -12,7 +12,7 @@ use crate::test_support::{Answer, Browser, TestServer};
 
 /// Routes that make nothing which a second request would make twice: they read, bring a thing into a
 /// state where a second time changes nothing, or are refused a second time.
-const MAKES_NOTHING: [&str; 24] = [
+const MAKES_NOTHING: [&str; 25] = [
     "/api/v1/keys/verify",
     "/api/v1/keys/{id}/revoke",
     "/api/v1/keys/{id}/disable",
@@ -21,6 +21,7 @@ const MAKES_NOTHING: [&str; 24] = [
     "/api/v1/keys/{id}/rotations/current/finish-if-drained",
     "/api/v1/keys/{id}/secrets/{kid}/revoke",
     "/api/v1/keys/{id}/preview",
+    "/api/v1/keys/preview",
     "/api/v1/keys/{id}/end-copy",
     "/api/v1/audit/checkpoints",
     "/api/v1/alerts/{id}/seen",

@@ -493,6 +493,7 @@ async fn hygiene_counts_and_lists_and_a_preview_tells_who_would_notice() {
     // Bait was taken.
     let alerts = fine(&root.get("/api/v1/alerts").await);
     assert_eq!(alerts["items"][0]["key_id"], id_of(&canary), "{alerts}");
+    assert_eq!(alerts["unseen"], 1, "{alerts}");
 
     let path = format!("/api/v1/keys/{id}/preview");
     let ended = fine(&root.post(&path, json!({ "revoke": true })).await);
@@ -519,6 +520,43 @@ async fn hygiene_counts_and_lists_and_a_preview_tells_who_would_notice() {
     }
     // Nothing of it was done.
     assert_eq!(verdict(&mut root, &key).await["code"], "valid");
+}
+
+#[tokio::test]
+async fn item_11_a_preview_of_several_keys_is_for_who_may_see_each_of_them() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let person = server.add_user("kim@example.org", &[]).await;
+    let mut wish_of_kim = wish();
+    wish_of_kim["owner"] = json!({ "kind": "person", "id": person.id });
+    let (own, other) = (root.issue(wish_of_kim).await, root.issue(wish()).await);
+    for issued in [&own, &other, &other] {
+        assert_eq!(
+            verdict(&mut root, &secret_of(issued)).await["code"],
+            "valid"
+        );
+    }
+    let path = "/api/v1/keys/preview";
+    let body = |ids: &[String]| json!({ "ids": ids, "revoke": true });
+    let (own, other) = (id_of(&own), id_of(&other));
+    let both = [own.clone(), other.clone()];
+    let seen = fine(&root.post(path, body(&both)).await);
+    assert_eq!(
+        (&seen["requests"], &seen["refused"]),
+        (&json!(3), &json!(3))
+    );
+    assert_eq!(seen["lines"][0]["key_id"], other, "most uses first: {seen}");
+    assert_eq!(seen["lines"][1]["key_id"], own, "{seen}");
+    let mut kim = server.sign_in_as(&person).await;
+    let mine = fine(&kim.json(Method::POST, path, &body(&both[..1])).await);
+    assert_eq!(mine["requests"], 1, "{mine}");
+    // As if it did not exist, and nothing is told of her own.
+    let answer = kim.json(Method::POST, path, &body(&both)).await;
+    refused(&answer, 404, "key_not_found");
+    let many = vec![own; 1001];
+    for ids in [&[][..], &many] {
+        refused(&root.post(path, body(ids)).await, 400, "out_of_bounds");
+    }
 }
 
 #[tokio::test]

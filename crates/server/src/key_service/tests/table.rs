@@ -141,6 +141,13 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
         r#"{"revoke":true}"#,
         SEE,
     ),
+    // Refused for its bounds, after the permission.
+    (
+        "POST",
+        "/api/v1/keys/preview",
+        r#"{"ids":[],"revoke":true}"#,
+        LIST,
+    ),
     ("GET", "/api/v1/keys/{id}/scope-proposal", "", SEE),
     ("POST", "/api/v1/keys/{id}/end-copy", "{}", CHANGE),
     // Somebody's who is none of the callers; nobody learns whether there is such a person.

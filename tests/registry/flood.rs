@@ -20,7 +20,6 @@ const AT_ONCE: u32 = 64;
 /// So many come in a second of the registry's clock.
 const A_SECOND: u32 = 100_000;
 /// So many a second are offered by the true clock at least, by an unoptimised build on a machine with other work.
-/// What asked the database for each would stay below.
 const TRULY_A_SECOND: f64 = 500.0;
 /// What the memory of kids that are not there takes at most, and what a list may grow by.
 const ROOM: usize = 1024 * 1024;

@@ -26,8 +26,8 @@ const AT_ONCE: usize = 6;
 const USUALLY: Duration = Duration::from_secs(8);
 const AT_MOST: Duration = Duration::from_secs(60);
 /// Less shows nothing.
-const RECEIPTS: u64 = 40;
-const RACES: u64 = 30;
+const RECEIPTS: u64 = 20;
+const RACES: u64 = 20;
 
 /// A lookup of a text at a node: what it said, none where it said nothing.
 struct Lookup {

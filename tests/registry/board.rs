@@ -271,6 +271,36 @@ async fn each_reader_has_their_own_marks_and_owners_see_what_is_theirs() -> Resu
 }
 
 #[tokio::test]
+async fn marks_and_old_notices_do_not_pile_up() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    fixture.issue("expiring").await?;
+    let marks = async || -> Result<i64> {
+        let mut stranger = fixture.stranger().await?;
+        let sql = "SELECT COUNT(*) FROM board_reads";
+        Ok(sqlx::query_scalar(sql).fetch_one(&mut stranger).await?)
+    };
+    for (day, expected) in [(80, 0), (84, 1), (89, 1)] {
+        // News take the place of what was marked, and its mark goes with it.
+        fixture.set_clock(START + day * DAY_MS);
+        assert_eq!(marks().await?, expected);
+        registry.post_notices().await?;
+        assert_eq!(marks().await?, 0);
+        let up = unread(&fixture, &me()).await?;
+        assert_eq!(up.len(), 1);
+        assert!(registry.mark_notice_read(&me(), up[0].sequence).await?);
+    }
+    fixture.set_clock(START + 400 * DAY_MS);
+    registry.purge_notices(400).await?;
+    assert_eq!(all(&fixture, &me()).await?.len(), 1);
+    fixture.set_clock(START + 490 * DAY_MS);
+    registry.purge_notices(400).await?;
+    assert_eq!(all(&fixture, &me()).await?, []);
+    assert_eq!(marks().await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_is_removed_gives_its_number_to_nobody() -> Result<()> {
     let fixture = super::fixture().await?;
     let registry = &fixture.registry;

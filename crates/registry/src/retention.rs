@@ -179,6 +179,20 @@ impl LocalRegistry {
         Ok(report)
     }
 
+    /// Removes what has been on the notice board for so many days, and notices of secrets that are not the newest of
+    /// their key: for a device, which has no job of retention.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if it cannot be written; what was removed stays so.
+    pub async fn purge_notices(&self, days: u32) -> Result<(), RegistryError> {
+        let before = self.now().saturating_sub(i64::from(days) * DAY_MS);
+        let mut report = RetentionReport::default();
+        for what in [Aged::Notices, Aged::Board] {
+            self.purge_aged(what, before, &mut report, &|_| ()).await?;
+        }
+        self.purge_stale_reads().await
+    }
+
     async fn purge_aged(
         &self,
         what: Aged,

@@ -19,6 +19,9 @@ use crate::{App, AppError, Inner};
 
 /// How often it is looked for something new.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+const LOOKS_A_DAY: u64 = 24 * 60;
+/// What has been on this device's board for so long goes, as a server's does.
+const KEPT_DAYS: u32 = 400;
 /// The window comes first.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
 /// So many are looked at for what is new.
@@ -84,9 +87,14 @@ impl App {
         let inner = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
             tokio::time::sleep(FIRST_LOOK).await;
-            loop {
+            for look in 0_u64.. {
                 let Some(inner) = inner.upgrade() else { return };
                 let app = Self { inner };
+                if look.is_multiple_of(LOOKS_A_DAY)
+                    && let Err(error) = app.forget_old_notices().await
+                {
+                    tracing::debug!(code = error.code(), "old notices stay for a day");
+                }
                 if let Err(error) = app.look_for_notices().await {
                     tracing::debug!(code = error.code(), "notices wait for the next look");
                 }
@@ -113,6 +121,13 @@ impl App {
             self.tell_what_is_new(&in_use, &account_id).await?;
         }
         on_device
+    }
+
+    async fn forget_old_notices(&self) -> Result<(), AppError> {
+        if let AnyRegistry::Device(registry) = &self.keys_of(None).await? {
+            registry.purge_notices(KEPT_DAYS).await?;
+        }
+        Ok(())
     }
 
     async fn look_at_this_device(&self) -> Result<(), AppError> {

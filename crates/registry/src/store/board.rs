@@ -89,6 +89,13 @@ pub(crate) async fn put_up(
         // It is gone, and nobody can do anything about it.
         return Ok(());
     }
+    // Marks at what it takes the place of mean nothing any more.
+    sqlx::query(
+        "DELETE FROM board_reads WHERE sequence = (SELECT b.sequence FROM board b WHERE b.matter = $1)",
+    )
+    .bind(post.matter.clone())
+    .execute(&mut *connection)
+    .await?;
     sqlx::query("UPDATE board_head SET sequence = sequence + 1 WHERE id = 1")
         .execute(&mut *connection)
         .await?;
@@ -179,7 +186,8 @@ macro_rules! unread {
         concat!(
             "SELECT * FROM (",
             rows!($whose),
-            ") n WHERE n.settled = 0 AND n.is_read = 0 ORDER BY n.sequence DESC LIMIT $5"
+            // What everything was read up to is not looked at one by one.
+            ") n WHERE n.sequence > $3 AND n.settled = 0 AND n.is_read = 0 ORDER BY n.sequence DESC LIMIT $5"
         )
     };
 }

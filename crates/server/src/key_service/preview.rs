@@ -11,6 +11,7 @@ use keywright_domain::api_keys::{NetworkList, OriginList};
 use keywright_domain::scopes::{Scope, ScopeSet};
 use keywright_registry::{Preview, PreviewEffect, ProposedChange, RegistryError};
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use utoipa::ToSchema;
 
 use super::stragglers::CallerView;
@@ -26,6 +27,8 @@ const USUAL_DAYS: u32 = 30;
 const MOST: usize = 500;
 /// Keys that are looked at together.
 const MOST_KEYS: usize = 1000;
+/// So many previews of several keys at a time; the others wait. Each may read very many rows.
+static MANY: Semaphore = Semaphore::const_new(2);
 
 /// A change that somebody thinks about: one of `revoke`, `scopes`, `networks` and `origins`.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -206,6 +209,7 @@ pub(crate) async fn preview_many(
         let bounds = RegistryError::Bounds("a preview is of 1 to 1000 keys");
         return Err(problem(bounds));
     }
+    let _place = MANY.acquire().await;
     for id in &ids {
         key_for(&app, &manager, id, "keys:read").await?;
     }

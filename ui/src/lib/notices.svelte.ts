@@ -28,7 +28,7 @@ class NoticeList {
   }
 
   async more(): Promise<void> {
-    if (this.loading || this.complete || this.error) return;
+    if (this.loading || this.complete) return;
     this.loading = true;
     await this.#fetch(this.#run, this.#cursor, PAGE);
   }

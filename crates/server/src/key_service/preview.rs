@@ -202,13 +202,13 @@ pub(crate) async fn preview_many(
     manager.require_own("keys:read")?;
     // What cannot be read is refused before anything is looked for.
     change(&asked)?;
-    ids.sort_unstable();
-    ids.dedup();
     // Each is looked for before the registry is asked: not more than it takes.
     if !(1..=MOST_KEYS).contains(&ids.len()) {
         let bounds = RegistryError::Bounds("a preview is of 1 to 1000 keys");
         return Err(problem(bounds));
     }
+    ids.sort_unstable();
+    ids.dedup();
     let _place = MANY.acquire().await;
     for id in &ids {
         key_for(&app, &manager, id, "keys:read").await?;

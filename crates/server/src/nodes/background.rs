@@ -156,6 +156,8 @@ mod tests {
     async fn a_node_whose_clock_is_wrong_leaves_the_jobs_to_others() {
         let server = TestServer::start().await;
         let app = server.server.app();
+        let hour_ago = Instant::now().checked_sub(Duration::from_secs(3601));
+        app.nodes.readings.take(hour_ago.unwrap(), app.now());
         for apart in [REFUSE_MS + 1, -REFUSE_MS - 1, 400 * 24 * 60 * MINUTE_MS] {
             look(app, Some(apart)).await.unwrap();
             for (_, job, every_ms) in JOBS {
@@ -173,5 +175,13 @@ mod tests {
             }
             server.pass(25 * 60 * MINUTE_MS);
         }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_has_not_run_for_an_hour_leaves_what_needs_one_to_others() {
+        let server = TestServer::start().await;
+        look(server.server.app(), None).await.unwrap();
+        assert!(was_left(&server, "prune_used", MINUTE_MS).await);
+        assert!(!was_left(&server, "settle_rotations", MINUTE_MS).await);
     }
 }

@@ -193,13 +193,13 @@ async fn ac_140_ac_204_a_promoted_replica_lets_nothing_through_that_was_ended() 
     ensure!(refused.status == 400, "{} {}", refused.status, refused.body);
 
     // Jobs are given to one node again.
-    let jobs = "SELECT COUNT(*) FROM jobs WHERE name = 'prune_used' AND took_at > ";
+    let jobs = "SELECT COUNT(*) FROM jobs WHERE name = 'settle_rotations' AND took_at > ";
     let now: i64 = pair
         .replica
         .number("SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT")
         .await?;
     pair.replica
-        .sql("UPDATE jobs SET next_at = 0 WHERE name = 'prune_used'")
+        .sql("UPDATE jobs SET next_at = 0 WHERE name = 'settle_rotations'")
         .await?;
     let end = Instant::now() + SECOND * 45;
     while pair.replica.number(&format!("{jobs}{now}")).await? == 0 {

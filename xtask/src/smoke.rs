@@ -11,7 +11,10 @@ use serde_json::json;
 
 use crate::{memory, process, session::Session, webdriver, webdriver::Driver};
 
-const PAGES: &[&str] = &["accounts", "keys", "activity", "settings"];
+/// Those of `ui/src/lib/router.svelte.ts`.
+const PAGES: &[&str] = &[
+    "keys", "notices", "accounts", "sessions", "activity", "flows", "settings",
+];
 const THEMES: &[&str] = &["light", "dark"];
 
 /// What a page must have become before a picture is taken.
@@ -141,6 +144,19 @@ pub(crate) fn first_paint_ms(log: &str) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_page_of_the_interface_is_opened() {
+        let file = crate::root().join("ui/src/lib/router.svelte.ts");
+        let text = fs::read_to_string(file).unwrap();
+        let (_, rest) = text.split_once("export const PAGES = [").unwrap();
+        let (list, _) = rest.split_once(']').unwrap();
+        let pages: Vec<_> = list
+            .split(',')
+            .map(|page| page.trim().trim_matches('"'))
+            .collect();
+        assert_eq!(pages, PAGES);
+    }
 
     #[test]
     fn a_page_that_did_not_come_is_noticed() -> Result<()> {

@@ -87,3 +87,33 @@ async fn what_is_denied_is_read_behind_what_is_over_and_no_end_that_moves_is_mis
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn what_was_denied_since_is_read_in_the_order_of_commits() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let deny = async |jti: &str, ends: i64| {
+        registry
+            .deny_access_token(&fixture.actor, jti, START + ends)
+            .await
+    };
+    deny("old", 500).await?;
+    let mut place = registry.end_of_denials().await?;
+    assert_eq!(registry.new_denials(&place, 10).await?, Some(Vec::new()));
+    for (jti, ends) in [("b", 900), ("a", 500), ("c", 1)] {
+        deny(jti, ends).await?;
+    }
+    // One that was there and ends later now is new once more, and behind the others.
+    deny("old", 800).await?;
+    let mut seen = Vec::new();
+    loop {
+        let found = registry.new_denials(&place, 1).await?;
+        let Some(one) = found.expect("no number went back").pop() else {
+            break;
+        };
+        seen.push(one.value);
+        place = one.place;
+    }
+    assert_eq!(seen, ["b", "a", "c", "old"]);
+    Ok(())
+}

@@ -272,3 +272,36 @@ async fn ac_153_two_processes_write_and_verify_over_one_database() -> Result<()>
     );
     crate::registry::model::check_chain(&mut fixture.stranger().await?).await
 }
+
+#[tokio::test]
+async fn rotations_that_nothing_ended_are_looked_at_and_not_written() -> Result<()> {
+    const HOUR_MS: i64 = 3_600_000;
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    for (number, overlap) in [(0, 1), (1, 48), (2, 48)] {
+        let issued = fixture.issue_as(&wish("rotated")).await?;
+        let id = format!("rotation {number}");
+        let request = super::from_issue(overlap * HOUR_MS);
+        registry
+            .rotate_api_key(
+                &fixture.actor,
+                &issued.key.id,
+                &request,
+                &id,
+                &fixture.peppers,
+            )
+            .await?;
+    }
+    let mut stranger = fixture.stranger().await?;
+    let mut writes = async || -> Result<i64> {
+        let writes = sqlx::query_scalar("SELECT writes FROM heads");
+        Ok(writes.fetch_one(&mut stranger).await?)
+    };
+    let before = writes().await?;
+    assert_eq!(registry.settle_rotations().await?, 0);
+    assert_eq!(writes().await?, before, "the writer's turn was taken");
+    fixture.set_clock(super::START + 2 * HOUR_MS);
+    assert_eq!(registry.settle_rotations().await?, 1);
+    assert_eq!(writes().await?, before + 1);
+    Ok(())
+}

@@ -369,3 +369,32 @@ async fn an_alert_is_told_once_and_again_after_an_hour_if_it_goes_on() -> Result
     assert!(registry.administrator_addresses().await?.is_empty());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_mass_of_news_keeps_out_none_that_asks_for_action() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let mass: Vec<_> = (0..10_003)
+        .map(|n| message(&format!("event {n}"), "full"))
+        .collect();
+    registry.enqueue(MadeOf::Else, mass).await?;
+    let exposed = NewMessage {
+        event_type: "key.exposed".into(),
+        ..message("leak", "full")
+    };
+    let news = vec![
+        exposed,
+        message("one more", "full"),
+        message("another's", "other"),
+    ];
+    registry.enqueue(MadeOf::Else, news).await?;
+    let mut stranger = fixture.stranger().await?;
+    let count = "SELECT COUNT(*) FROM outbox WHERE target = 'full'";
+    let count: i64 = sqlx::query_scalar(count).fetch_one(&mut stranger).await?;
+    assert_eq!(count, 10_001);
+    let kept = "SELECT event_id FROM outbox WHERE event_id IN ('leak', 'one more', 'another''s') \
+                ORDER BY event_id";
+    let kept: Vec<String> = sqlx::query_scalar(kept).fetch_all(&mut stranger).await?;
+    assert_eq!(kept, ["another's", "leak"]);
+    Ok(())
+}

@@ -129,6 +129,8 @@ struct Shared {
     counts: Mutex<Option<listing::KnownCounts>>,
     /// How common the trigrams of keys' texts were, and when that was looked at.
     common: Mutex<Option<(std::time::Instant, std::sync::Arc<store::search::Common>)>>,
+    /// When the ages of all keys were looked at here, in Unix ms, and by which policies.
+    aged: Mutex<Option<(i64, Vec<keywright_domain::api_keys::Policy>)>>,
     nodes: nodes::Nodes,
     /// Where rate limits are counted for all nodes together, if anywhere.
     limits: limits::Limits,

@@ -204,6 +204,7 @@ impl LocalRegistry {
             rewrites: Mutex::default(),
             counts: Mutex::default(),
             common: Mutex::default(),
+            aged: Mutex::default(),
             nodes: crate::nodes::Nodes::new(),
             limits: crate::limits::Limits::default(),
         });

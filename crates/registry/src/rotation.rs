@@ -1,5 +1,7 @@
 //! Rotation of a key's secret, with everything that can become of it. The rules are the domain's.
 
+use std::collections::HashMap;
+
 use keywright_domain::api_keys::{
     ApiKey, KeyError, Kid, PlainKey, Rotation, RotationRequest, RotationState, Secret,
 };
@@ -240,13 +242,30 @@ impl LocalRegistry {
                 return Ok(changed);
             };
             after = (last.created_at, last.id.clone());
-            for rotation in open {
-                let settled = self.write(rotation.key_id, |unit, key_id| {
-                    Box::pin(settle(unit, key_id))
-                });
+            // Most have nothing to settle, and whoever writes would have to wait for each look at them.
+            for key_id in self.to_settle(open).await? {
+                let settled = self.write(key_id, |unit, key_id| Box::pin(settle(unit, key_id)));
                 changed += usize::from(settled.await?);
             }
         }
+    }
+
+    /// The keys of those rotations that time has ended, as it looks before the writer's turn.
+    async fn to_settle(&self, open: Vec<Rotation>) -> Result<Vec<String>, RegistryError> {
+        let ids: Vec<String> = open.iter().map(|one| one.key_id.clone()).collect();
+        let mut connection = self.shared.pool.acquire().await?;
+        let keys = store::api_keys::find_all(&mut connection, &ids).await?;
+        drop(connection);
+        let now = self.now();
+        let mut keys: HashMap<String, ApiKey> =
+            keys.into_iter().map(|key| (key.id.clone(), key)).collect();
+        let ended = open.into_iter().filter_map(|mut rotation| {
+            // A copy: what it does to the key is done again in the transaction.
+            let key = keys.get_mut(&rotation.key_id)?;
+            key.settle_rotation(&mut rotation, now)
+                .then_some(rotation.key_id)
+        });
+        Ok(ended.collect())
     }
 }
 

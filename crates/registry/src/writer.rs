@@ -41,6 +41,8 @@ use crate::{LocalRegistry, RegistryError, Shared, freshness, store};
 
 /// At most this many use cases share one commit.
 const GROUP: usize = 64;
+/// So many of them are carried out, or answered, before requests that wait beside them have their turn.
+const TURN: usize = 8;
 /// At most this many wait; more wait for a place.
 const QUEUE: usize = 1024;
 
@@ -570,7 +572,8 @@ async fn run_group(shared: &Arc<Shared>, mut jobs: Vec<Box<dyn Job>>) {
     let mut kept = shared.kept.lock().await;
     match attempt(shared, &mut kept, &mut jobs).await {
         Ok(outcomes) => {
-            for (job, outcome) in jobs.into_iter().zip(outcomes) {
+            for (at, (job, outcome)) in jobs.into_iter().zip(outcomes).enumerate() {
+                let_others_come(at).await;
                 job.answer(outcome);
             }
         }
@@ -585,6 +588,13 @@ async fn run_group(shared: &Arc<Shared>, mut jobs: Vec<Box<dyn Job>>) {
                 job.answer(Err(error.clone()));
             }
         }
+    }
+}
+
+/// A group of many takes a few milliseconds of a core. Requests that have nothing to do with it come in between.
+async fn let_others_come(at: usize) {
+    if at > 0 && at.is_multiple_of(TURN) {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -642,7 +652,8 @@ async fn attempt(
         return Err(unit.undo(kept, error).await);
     }
     let mut outcomes = Vec::with_capacity(jobs.len());
-    for job in jobs {
+    for (at, job) in jobs.iter_mut().enumerate() {
+        let_others_come(at).await;
         let before = (
             unit.events.len(),
             unit.changes.len(),

@@ -33,6 +33,10 @@ mod signing;
 mod users;
 mod webhooks;
 
+/// How many tasks a worker of the runtime runs between two looks at its sockets (tokio's is 61). Where many answers are
+/// ready at once, after a commit, a request that comes then is noticed the sooner; the look is one call into the kernel.
+pub const EVENT_INTERVAL: u32 = 7;
+
 pub use clients::{ClientChanges, ClientError, new_registration_token};
 pub use passwords::{PasswordError, PasswordHasher};
 pub use rp::{ProviderDescription, ProviderError, TokenAuth};

@@ -1,8 +1,10 @@
 //! Where messages come from: the audit trail by sequence, and alerts that nobody was told of.
 
+use std::collections::HashMap;
+
 use keywright_domain::audit::AuditAction;
 
-use super::{MadeOf, NewMessage};
+use super::{Channel, MadeOf, NewMessage};
 use crate::alerts::Alert;
 use crate::audit::AuditEvent;
 use crate::writer::Unit;
@@ -14,8 +16,18 @@ const EVENTS: i64 = 200;
 const STEP: i64 = 20_000;
 /// An alert that goes on happening is told again after this time.
 const TOLD_AGAIN_MS: i64 = 60 * 60 * 1000;
-/// So many messages wait for one target; more are not made.
+/// So many messages wait for one target; more of what is made in masses ([`IN_MASSES`]) are not made.
 const MOST_WAITING: i64 = 10_000;
+/// What says that somebody must act is made until so many wait: no mass of the other kind keeps it out.
+const MOST_URGENT: i64 = 100_000;
+/// News that one request may bring by the ten thousand, and that can be listed afterwards.
+const IN_MASSES: [&str; 5] = [
+    "key.issued",
+    "key.imported",
+    "key.promoted",
+    "key.changed",
+    "key.rotated",
+];
 
 /// A part of the audit trail that nobody was told of.
 #[derive(Clone, Debug)]
@@ -159,19 +171,37 @@ async fn enqueue(
         MadeOf::Else if messages.is_empty() => return Ok(true),
         MadeOf::Else => {}
     }
+    // Counted once for each target, and then by what is added here: others wait for this transaction.
+    let mut waiting: HashMap<(Channel, &str), i64> = HashMap::new();
+    let mut lost: HashMap<(Channel, &str), i64> = HashMap::new();
     for message in messages {
-        let waiting =
-            store::outbox::count_waiting(unit.read(), message.channel, &message.target).await?;
-        if waiting >= MOST_WAITING {
-            tracing::error!(
-                channel = message.channel.as_str(),
-                event = message.event_type,
-                "too many messages wait for one target: this one is not made"
-            );
+        let target = (message.channel, message.target.as_str());
+        let before = match waiting.get(&target) {
+            Some(count) => *count,
+            None => store::outbox::count_waiting(unit.read(), target.0, target.1).await?,
+        };
+        let most = if IN_MASSES.contains(&message.event_type.as_str()) {
+            MOST_WAITING
+        } else {
+            MOST_URGENT
+        };
+        if before >= most {
+            waiting.insert(target, before);
+            *lost.entry(target).or_default() += 1;
             continue;
         }
+        waiting.insert(target, before + 1);
         let id = store::outbox::insert(unit.write(), message, now).await?;
         unit.made(&id);
+    }
+    for ((channel, target), count) in lost {
+        // A webhook's id or a mail address: whose it is, and not what it says.
+        tracing::error!(
+            channel = channel.as_str(),
+            target = %if channel == Channel::Webhook { target } else { "" },
+            count,
+            "so many messages wait for one target that these were not made"
+        );
     }
     Ok(true)
 }

@@ -167,6 +167,25 @@ pub struct Denial {
     pub expires_at: i64,
 }
 
+/// A place in the deny list in the order of commits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DenialPlace {
+    pub(crate) written: i64,
+    pub(crate) kind: &'static str,
+    pub(crate) value: String,
+}
+
+/// One that was denied since somebody looked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewDenial {
+    /// What `value` is.
+    pub kind: DenialKind,
+    /// The `jti`, the `sid` or the grant's id.
+    pub value: String,
+    /// Where to go on.
+    pub place: DenialPlace,
+}
+
 impl LocalRegistry {
     /// Begins a grant, and its session, after a person proved who they are to a browser client.
     ///
@@ -473,6 +492,42 @@ impl LocalRegistry {
             text: one.kind.as_str().to_owned(),
             id: one.value.clone(),
         }))
+    }
+
+    /// The end of the deny list in the order of commits: whoever reads all of it after this call, and then what
+    /// is behind this place, misses nothing.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn end_of_denials(&self) -> Result<DenialPlace, RegistryError> {
+        let connection = &mut *self.shared.pool.acquire().await?;
+        let writes = store::heads::writes(connection).await?;
+        Ok(DenialPlace {
+            // Behind all rows of that write, and before any of the next: kinds are never empty.
+            written: writes.saturating_add(1),
+            kind: "",
+            value: String::new(),
+        })
+    }
+
+    /// What was denied behind a place, over or not, at most `limit` of it. None if the database is older than the
+    /// place, as one that was put back from a backup is: everything has to be read anew then.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn new_denials(
+        &self,
+        after: &DenialPlace,
+        limit: u32,
+    ) -> Result<Option<Vec<NewDenial>>, RegistryError> {
+        let connection = &mut *self.shared.pool.acquire().await?;
+        if store::heads::writes(connection).await?.saturating_add(1) < after.written {
+            return Ok(None);
+        }
+        let limit = page::limit(limit);
+        store::people::grants::new_denials(connection, after, limit)
+            .await
+            .map(Some)
     }
 
     /// How many denials are in force.

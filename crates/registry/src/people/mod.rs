@@ -32,7 +32,9 @@ pub use credentials::{NewPasskey, Passkey, PasskeyUse, RecoveryCode, Totp};
 pub use devices::{
     DeviceGrant, DeviceOutcome, DevicePoll, DeviceRequest, NamedResource, NewDeviceRequest,
 };
-pub use grants::{Denial, DenialKind, Grant, GrantOrigin, GrantSignIn, NewGrant};
+pub use grants::{
+    Denial, DenialKind, DenialPlace, Grant, GrantOrigin, GrantSignIn, NewDenial, NewGrant,
+};
 pub use invitations::{Invitation, NewInvitation};
 pub use logouts::Logout;
 pub use page::Page;

@@ -3,8 +3,9 @@
 //! tried again; those that a sleep went over are written down as passed.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::PoisonError;
 
-use keywright_domain::api_keys::{DAY_MS, redact};
+use keywright_domain::api_keys::{DAY_MS, Policy, redact};
 use keywright_domain::schedules::{NoticeKind, TimeZone, notices_due};
 
 use super::KeySchedule;
@@ -19,6 +20,10 @@ const AHEAD_MS: i64 = 32 * DAY_MS;
 const BEHIND_MS: i64 = 366 * DAY_MS;
 /// Keys looked at together, and written in one transaction.
 const PAGE: i64 = 100;
+/// Between two looks at the ages of all keys.
+const AGES_EVERY_MS: i64 = 60 * 60 * 1000;
+/// Keys that are looked at together.
+const STRETCH: i64 = 10_000;
 /// Whoever took a notice has this long to send it; then another node may.
 const CLAIM_MS: i64 = 10 * 60 * 1000;
 /// A notice that could not be sent waits a minute, then twice as long each time, at most 6 hours.
@@ -126,9 +131,7 @@ impl Candidate {
 }
 
 impl LocalRegistry {
-    /// Makes the notices that are due now, and takes up to `limit` (1 to 500) unsent ones for the
-    /// caller to send: nobody else gets them for ten minutes. Tell what came of each by
-    /// [`Self::mark_notice_sent`] or [`Self::mark_notice_failed`].
+    /// Makes the notices that are due now, and takes as [`Self::take_notices`] does.
     ///
     /// Keys without a schedule are due when their newest secret reaches the maximum age of their
     /// environment's policy. Days are those of the schedule's time zone; of UTC for the rest.
@@ -137,6 +140,15 @@ impl LocalRegistry {
     /// [`RegistryError`] if nothing can be read or written.
     pub async fn due_notices(&self, limit: u32) -> Result<Vec<Notice>, RegistryError> {
         self.make_notices().await?;
+        self.take_notices(limit).await
+    }
+
+    /// Takes up to `limit` (1 to 500) unsent notices for the caller to send: nobody else gets them for ten
+    /// minutes. Tell what came of each by [`Self::mark_notice_sent`] or [`Self::mark_notice_failed`].
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read or written.
+    pub async fn take_notices(&self, limit: u32) -> Result<Vec<Notice>, RegistryError> {
         let limit = i64::from(limit.clamp(1, 500));
         self.write(limit, |unit, limit| Box::pin(take(unit, *limit)))
             .await
@@ -197,12 +209,15 @@ impl LocalRegistry {
         store::notices::of_key(&mut *self.shared.pool.acquire().await?, key_id, 200).await
     }
 
-    /// Makes the notices that are due now.
+    /// Makes the notices that are due now. What fails keeps none of the others from being made; the first error
+    /// is returned.
     pub(crate) async fn make_notices(&self) -> Result<(), RegistryError> {
         let now = self.now();
-        self.notices_of_schedules(now).await?;
-        self.notices_of_policies(now).await?;
-        self.notices_of_expiry(now).await
+        let schedules = self.notices_of_schedules(now).await;
+        let expiry = self.notices_of_expiry(now).await;
+        // The longest: it looks at every key.
+        let policies = self.notices_of_policies(now).await;
+        schedules.and(expiry).and(policies)
     }
 
     async fn notices_of_schedules(&self, now: i64) -> Result<(), RegistryError> {
@@ -231,35 +246,51 @@ impl LocalRegistry {
         }
     }
 
-    /// The maximum age of a policy is a schedule for keys that have none of their own.
+    /// The maximum age of a policy is a schedule for keys that have none of their own. It is a matter of days,
+    /// and every key is looked at: not each minute, unless a day or a policy is new.
     async fn notices_of_policies(&self, now: i64) -> Result<(), RegistryError> {
         let zone = TimeZone::new(COMMON_ZONE)?;
-        for policy in self.list_policies().await? {
+        let policies = self.list_policies().await?;
+        let is_known = |(at, by): &(i64, Vec<Policy>)| {
+            (0..AGES_EVERY_MS).contains(&now.saturating_sub(*at))
+                && midnight(*at) == midnight(now)
+                && *by == policies
+        };
+        let known = self.shared.aged.lock();
+        if (known.unwrap_or_else(PoisonError::into_inner).as_ref()).is_some_and(is_known) {
+            return Ok(());
+        }
+        for policy in &policies {
             let Some(max_age_ms) = policy.max_age_ms else {
                 continue;
             };
             let mut after = String::new();
             loop {
+                // So many keys are looked at by one statement, however few of them are old: each is over soon.
                 let mut connection = self.shared.pool.acquire().await?;
+                let Some(until) = store::notices::stretch(&mut connection, &after, STRETCH).await?
+                else {
+                    break;
+                };
                 let found = store::notices::ageing(
                     &mut connection,
                     policy.environment.as_str(),
                     max_age_ms,
-                    &after,
+                    (&after, &until),
                     (now, last_moment(now), midnight(now)),
-                    PAGE,
                 )
                 .await?;
                 drop(connection);
-                let Some((last, _, _)) = found.last() else {
-                    break;
-                };
-                after.clone_from(last);
+                after = until;
                 let rotation = NoticeSubject::Rotation;
-                self.write_notices(candidates(found, rotation, &zone))
-                    .await?;
+                let found = candidates(found, rotation, &zone);
+                for part in found.chunks(usize::try_from(PAGE).unwrap_or(1)) {
+                    self.write_notices(part.to_vec()).await?;
+                }
             }
         }
+        let known = self.shared.aged.lock();
+        *known.unwrap_or_else(PoisonError::into_inner) = Some((now, policies));
         Ok(())
     }
 

@@ -44,6 +44,13 @@ pub(crate) async fn update(
     Ok(())
 }
 
+/// The number of the newest write: of the transaction's own in one that [`lock`] began.
+pub(crate) async fn writes(connection: &mut AnyConnection) -> Result<i64, RegistryError> {
+    Ok(sqlx::query_scalar("SELECT writes FROM heads WHERE id = 1")
+        .fetch_one(connection)
+        .await?)
+}
+
 /// Gives the registry its id when it is opened for the first time.
 pub(crate) async fn ensure_registry_id(
     connection: &mut AnyConnection,

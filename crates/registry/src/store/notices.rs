@@ -56,27 +56,41 @@ pub(crate) async fn expiring(
     .await?)
 }
 
-/// Keys without a schedule whose newest secret reaches an age until `until` and whose notice of
-/// today was not made yet: id, kid, the moment. `environment` `*` means those without a policy of
-/// their own.
+/// The id of the key that so many keys after a place end with; none where none comes after it.
+pub(crate) async fn stretch(
+    connection: &mut AnyConnection,
+    after: &str,
+    length: i64,
+) -> Result<Option<String>, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT MAX(id) FROM (SELECT id FROM api_keys WHERE id > $1 ORDER BY id LIMIT $2) part",
+    )
+    .bind(after.to_owned())
+    .bind(length)
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Keys after one and until another without a schedule whose newest secret reaches an age until `until` and
+/// whose notice of today was not made yet: id, kid, the moment. `environment` `*` means those without a policy
+/// of their own.
 pub(crate) async fn ageing(
     connection: &mut AnyConnection,
     environment: &str,
     max_age_ms: i64,
-    after: &str,
+    (after, through): (&str, &str),
     (now, until, midnight): (i64, i64, i64),
-    limit: i64,
 ) -> Result<Vec<(String, String, i64)>, RegistryError> {
     Ok(sqlx::query_as(concat!(
         "SELECT k.id, k.kid, s.created_at + $1 FROM api_keys k JOIN secrets s ON s.kid = k.kid \
-         WHERE k.id > $2 AND s.created_at <= $3 - $1 AND (k.environment = $5 OR ($5 = '*' AND NOT EXISTS \
+         WHERE k.id > $2 AND k.id <= $7 AND s.created_at <= $3 - $1 AND (k.environment = $5 OR ($5 = '*' AND NOT EXISTS \
          (SELECT 1 FROM policies p WHERE p.environment = k.environment))) AND k.revoked_at IS NULL \
          AND k.disabled_at IS NULL AND k.expires_order > $6 \
          AND NOT EXISTS (SELECT 1 FROM schedules c WHERE c.key_id = k.id) \
          AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.key_id = k.id AND n.subject = 'rotation' \
          AND n.kid = k.kid AND n.due_at = s.created_at + $1 AND n.kind = ",
         kind_due!("s.created_at + $1"),
-        ") ORDER BY k.id LIMIT $7"
+        ") ORDER BY k.id"
     ))
     .bind(max_age_ms)
     .bind(after.to_owned())
@@ -84,7 +98,7 @@ pub(crate) async fn ageing(
     .bind(midnight)
     .bind(environment.to_owned())
     .bind(now)
-    .bind(limit)
+    .bind(through.to_owned())
     .fetch_all(connection)
     .await?)
 }

@@ -92,6 +92,7 @@ fn main() -> Result<()> {
 fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
+        .event_interval(keywright_server::EVENT_INTERVAL)
         .enable_all()
         .build()?)
 }

@@ -75,6 +75,7 @@ enum Command {
 /// Runs a command.
 pub(crate) fn run(arguments: Arguments) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
+        .event_interval(keywright_server::EVENT_INTERVAL)
         .enable_all()
         .build()?;
     runtime.block_on(async {

@@ -1,16 +1,18 @@
-//! Messages are made here: of the audit trail, of alerts, of notices and of overlaps that end.
+//! Messages are made here: of the audit trail, of alerts, of campaigns, of notices and of overlaps that end.
 
 use keywright_domain::audit::AuditAction;
-use keywright_registry::RegistryError;
-use keywright_registry::outbox::{Channel, MadeOf, NewMessage, Webhook};
 
-use super::{KEPT_MS, State, jobs, people};
+use keywright_registry::outbox::{Channel, MadeOf, NewMessage, Webhook};
+use keywright_registry::{Notice, RegistryError};
+
+use super::{KEPT_MS, jobs, people};
 use crate::server::App;
 use crate::webhooks::events::{self, Event};
 
 /// Parts of the trail that one round goes through.
 const PARTS: usize = 20;
 const ALERTS: u32 = 100;
+/// Notices that are taken together; they are this node's for ten minutes.
 const NOTICES: u32 = 100;
 const QUESTIONS: u32 = 500;
 /// How often it is looked for what becomes due by itself.
@@ -26,24 +28,31 @@ pub(super) async fn all(app: &App) -> Result<(), RegistryError> {
     let webhooks = app.registry.list_webhooks().await?;
     of_audit(app, &webhooks).await?;
     of_alerts(app, &webhooks).await?;
-    of_campaigns(app, &webhooks).await?;
-    let now = app.now();
-    if State::is_time(&app.notices.looked_at, now, LOOK_EVERY_MS) {
-        // For those who look at the list, whether or not anybody is told by mail or webhook.
-        if let Err(error) = app.registry.post_notices().await {
-            // Mail and webhooks go on.
-            tracing::warn!(
-                code = error.code(),
-                "the notice board waits for the next look"
-            );
-        }
-        of_notices(app, &webhooks).await?;
-        of_overlaps(app, &webhooks).await?;
-        app.registry
-            .prune_messages(now.saturating_sub(KEPT_MS))
-            .await?;
+    of_campaigns(app, &webhooks).await
+}
+
+/// Looks for what becomes due by itself, once a minute on one of the nodes. It may take long, and sending does not
+/// wait for it. What fails keeps none of the rest from its turn.
+///
+/// # Errors
+/// The first [`RegistryError`]: what was not made is made the next time.
+pub(super) async fn what_is_due(app: &App) -> Result<(), RegistryError> {
+    if !app
+        .registry
+        .claim_job("look_for_notices", LOOK_EVERY_MS)
+        .await?
+    {
+        return Ok(());
     }
-    Ok(())
+    // For those who look at the list, whether or not anybody is told by mail or webhook.
+    let posted = app.registry.post_notices().await;
+    let webhooks = app.registry.list_webhooks().await?;
+    let told = of_notices(app, &webhooks).await;
+    let warned = of_overlaps(app, &webhooks).await;
+    let before = app.now().saturating_sub(KEPT_MS);
+    let pruned = app.registry.prune_messages(before).await;
+    app.notices.wake();
+    posted.and(told).and(warned).and(pruned.map(|_| ()))
 }
 
 /// The messages about an event: to every webhook that wants it, and by mail.
@@ -137,7 +146,19 @@ async fn of_notices(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError
     if !app.notices.has_mail() && !webhooks.iter().any(wanted) {
         return Ok(());
     }
-    for notice in app.registry.due_notices(NOTICES).await? {
+    // As many as there are, in parts: what many keys share a day for is not for the day after.
+    loop {
+        let taken = app.registry.take_notices(NOTICES).await?;
+        let is_last = taken.len() < NOTICES as usize;
+        tell(app, webhooks, taken).await?;
+        if is_last {
+            return Ok(());
+        }
+    }
+}
+
+async fn tell(app: &App, webhooks: &[Webhook], notices: Vec<Notice>) -> Result<(), RegistryError> {
+    for notice in notices {
         let made = messages(app, webhooks, &events::of_notice(&notice)).await?;
         if made.is_empty() {
             let why = "nobody has an address, and no webhook wants it";

@@ -40,7 +40,6 @@ const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 pub(crate) struct State {
     wake: Notify,
     mailer: Option<Mailer>,
-    looked_at: AtomicI64,
     worked_at: AtomicI64,
 }
 
@@ -56,7 +55,6 @@ impl State {
         Ok(Self {
             wake: Notify::new(),
             mailer,
-            looked_at: AtomicI64::new(i64::MIN),
             worked_at: AtomicI64::new(i64::MIN),
         })
     }
@@ -116,7 +114,23 @@ pub(crate) fn start_background_work(app: &App) {
             }
         }
     });
+    look_for_what_is_due(app);
     jobs::start(app);
+}
+
+fn look_for_what_is_due(app: &App) {
+    let weak = Arc::downgrade(app);
+    tokio::spawn(async move {
+        loop {
+            let Some(app) = weak.upgrade() else { return };
+            let looked = app.registry.while_reachable(make::what_is_due(&app)).await;
+            if let Err(error) = looked.and_then(|looked| looked) {
+                tracing::warn!(code = error.code(), "notices wait for the next look");
+            }
+            drop(app);
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    });
 }
 
 async fn claim(app: &App, free: usize) -> Result<Vec<Claimed>, RegistryError> {
@@ -176,7 +190,7 @@ async fn send(app: &App, claimed: &Claimed) {
 pub(crate) async fn run_until_idle(app: &App) {
     jobs::run(app).await;
     crate::nodes::background::turn(app).await.unwrap();
-    make::all(app).await.unwrap();
+    make_for_test(app).await;
     loop {
         let claimed = claim(app, MOST_AT_ONCE).await.unwrap();
         if claimed.is_empty() {
@@ -192,4 +206,5 @@ pub(crate) async fn run_until_idle(app: &App) {
 #[cfg(test)]
 pub(crate) async fn make_for_test(app: &App) {
     make::all(app).await.unwrap();
+    make::what_is_due(app).await.unwrap();
 }

@@ -131,7 +131,7 @@ impl Front {
                 let peer = Peer::at(begun.client(), &parts.headers);
                 forward_auth::answer(&self.app, &peer, &parts.uri, &parts.headers).await
             });
-            within::guarded(self.limit, &arrived, answer)
+            within::guarded(self.limit, None, &arrived, answer)
                 .instrument(begun.span().clone())
                 .await
         };
@@ -163,7 +163,7 @@ impl Front {
                 let answer = asked.answer(&self.app, &peer, &parts.headers, begun.id());
                 answer.await.map(Ok)
             });
-            within::guarded(self.limit, &arrived, answer)
+            within::guarded(self.limit, None, &arrived, answer)
                 .instrument(begun.span().clone())
                 .await
         };

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use hyper::body::{Frame, SizeHint};
 use tokio::task::coop::{Unconstrained, unconstrained};
@@ -21,6 +21,20 @@ use crate::problem::Problem;
 /// Authorization requests with all their parameters are the longest addresses.
 const LONGEST_ADDRESS: usize = 16 * 1024;
 const LARGEST_HEADERS: usize = 32 * 1024;
+
+/// What goes through a whole registry has so much time: its answer cannot begin before its end.
+const LONG: Duration = Duration::from_secs(15 * 60);
+
+/// How long an answer may take in all, for what goes through a whole registry; none for everything else.
+fn long(request: &Request) -> Option<Duration> {
+    let (method, path) = (request.method(), request.uri().path());
+    let is = |wanted: &Method, end: &str| method == wanted && path.ends_with(end);
+    let long = is(&Method::POST, "/api/v1/import")
+        || is(&Method::POST, "/api/v1/hygiene/campaigns")
+        || is(&Method::GET, "/api/v1/hygiene")
+        || is(&Method::GET, "/api/v1/audit/verify");
+    long.then_some(LONG)
+}
 
 /// Around every request.
 pub(super) async fn limits<Inner, Answer>(
@@ -35,6 +49,7 @@ where
     if let Some(problem) = too_large(request.uri(), request.headers()) {
         return problem.into_response();
     }
+    let more = long(&request);
     let arrived = Arc::new(AtomicBool::new(request.body().is_end_stream()));
     // Most requests have no body: nothing is watched then.
     let request = if arrived.load(Ordering::Relaxed) {
@@ -47,18 +62,20 @@ where
             })
         })
     };
-    guarded(limit, &arrived, pin!(inner(request)))
+    guarded(limit, more, &arrived, pin!(inner(request)))
         .await
         .unwrap_or_else(|problem| problem.into_response())
 }
 
 /// Runs what answers a request: within its time, and with a panic caught. `arrived`: whether the whole
-/// request is here. What runs stays where it is: moving it costs more than some answers do.
+/// request is here; once it is, an answer may take until `more` where that is said. What runs stays where it is:
+/// moving it costs more than some answers do.
 ///
 /// # Errors
 /// 500 after a panic, 408 if the request did not arrive in time, 503 if the answer took too long.
 pub(super) async fn guarded<T>(
     limit: Duration,
+    mut more: Option<Duration>,
     arrived: &AtomicBool,
     mut running: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Problem> {
@@ -76,9 +93,18 @@ pub(super) async fn guarded<T>(
         if late.is_none() {
             late.set(Some(unconstrained(tokio::time::sleep(limit))));
         }
-        match late.as_mut().as_pin_mut() {
-            Some(late) => late.poll(context).map(|()| Err(())),
-            None => Poll::Pending,
+        loop {
+            let Some(clock) = late.as_mut().as_pin_mut() else {
+                return Poll::Pending;
+            };
+            if clock.poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            let Some(more) = more.take().filter(|_| arrived.load(Ordering::Relaxed)) else {
+                return Poll::Ready(Err(()));
+            };
+            let rest = more.saturating_sub(limit);
+            late.set(Some(unconstrained(tokio::time::sleep(rest))));
         }
     })
     .await;
@@ -159,5 +185,47 @@ impl HttpBody for Watched {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_goes_through_a_whole_registry_has_longer_once_it_has_arrived() {
+        const LIMIT: Duration = Duration::from_millis(200);
+        const MORE: Option<Duration> = Some(Duration::from_millis(1_500));
+        let request = |method: &Method, path: &str| {
+            let request = Request::builder().method(method).uri(path);
+            request.body(Body::empty()).expect("a request")
+        };
+        for (method, path) in [
+            (Method::POST, "/api/v1/import?dry_run=true"),
+            (Method::POST, "/at/a/path/api/v1/hygiene/campaigns"),
+            (Method::GET, "/api/v1/hygiene?days=30"),
+            (Method::GET, "/api/v1/audit/verify"),
+        ] {
+            let more = long(&request(&method, path));
+            assert_eq!(more, Some(LONG), "{method} {path}");
+        }
+        for (method, path) in [
+            (Method::GET, "/api/v1/keys"),
+            (Method::GET, "/api/v1/hygiene/campaigns"),
+            (Method::POST, "/oauth2/token"),
+        ] {
+            assert_eq!(long(&request(&method, path)), None, "{method} {path}");
+        }
+        let takes = async |ms: u64, more: Option<Duration>, arrived: bool| {
+            let work = pin!(tokio::time::sleep(Duration::from_millis(ms)));
+            let ended = guarded(LIMIT, more, &AtomicBool::new(arrived), work).await;
+            ended.map_err(|problem| problem.code)
+        };
+        assert_eq!(takes(1, None, true).await, Ok(()));
+        assert_eq!(takes(60_000, None, true).await, Err("timed_out"));
+        assert_eq!(takes(400, MORE, true).await, Ok(()));
+        assert_eq!(takes(60_000, MORE, true).await, Err("timed_out"));
+        // Whoever sends slowly has no longer than anybody.
+        assert_eq!(takes(60_000, MORE, false).await, Err("request_too_slow"));
     }
 }

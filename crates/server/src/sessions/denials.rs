@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use keywright_registry::people::DenialKind;
+use keywright_registry::people::{DenialKind, DenialPlace};
 use keywright_registry::{LocalRegistry, RegistryError};
 use tokio::sync::Mutex;
 
@@ -16,6 +16,8 @@ pub(super) const REFRESH_PAUSE: Duration = Duration::from_millis(20);
 /// What is older is not answered from: the registry is asked, as a server that stood still must. Measured
 /// by a clock that nobody sets.
 const TRUSTED_FOR: Duration = Duration::from_secs(3);
+/// Between two readings of everything, which let go of what is over. In between only what is new is read.
+const WHOLE_EVERY: Duration = Duration::from_secs(30);
 /// More than this is not kept in memory: the database is asked then.
 const MOST: usize = 50_000;
 const PAGE: u32 = 500;
@@ -26,9 +28,13 @@ struct Known {
     tokens: HashSet<String>,
     sessions: HashSet<String>,
     grants: HashSet<String>,
-    /// When the read that brought it began; none before the first.
+    /// When the newest read began; none before the first.
     since: Option<Instant>,
-    /// What the clock said then, in Unix ms. Denials that were over are not among what is known.
+    /// When the read of everything began; none before the first.
+    whole_since: Option<Instant>,
+    /// Where the next read goes on; none where everything is read anew.
+    place: Option<DenialPlace>,
+    /// What the clock said when everything was read, in Unix ms. Denials that were over are not among what is known.
     read_at: i64,
     /// There is more than memory holds.
     partial: bool,
@@ -60,7 +66,7 @@ impl Denials {
         (fresh && !known.partial && now_ms >= known.read_at).then_some(false)
     }
 
-    /// Reads everything anew. What was committed before the call is known after it: one read at a
+    /// Reads what is new, or everything. What was committed before the call is known after it: one read at a
     /// time, and a read that began after the call serves it too.
     pub(super) async fn refresh(
         &self,
@@ -69,37 +75,88 @@ impl Denials {
     ) -> Result<(), RegistryError> {
         let asked = Instant::now();
         let _reading = self.reading.lock().await;
-        let since = self
-            .known
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .since;
-        if since.is_some_and(|since| since > asked) {
+        let place = {
+            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+            if known.since.is_some_and(|since| since > asked) {
+                return Ok(());
+            }
+            let whole = known.whole_since.filter(|at| at.elapsed() < WHOLE_EVERY);
+            if whole.is_some() && known.partial {
+                // The database is asked for all that is not known; more of it would not change that.
+                return Ok(());
+            }
+            known.place.clone().filter(|_| whole.is_some())
+        };
+        if let Some(place) = place
+            && self.read_new(registry, place).await?
+        {
             return Ok(());
         }
         let known = read(registry, now_ms).await?;
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(())
     }
+
+    /// Reads what was denied behind a place. False if everything has to be read anew.
+    async fn read_new(
+        &self,
+        registry: &LocalRegistry,
+        mut place: DenialPlace,
+    ) -> Result<bool, RegistryError> {
+        let began = Instant::now();
+        loop {
+            let Some(found) = registry.new_denials(&place, PAGE).await? else {
+                return Ok(false);
+            };
+            let is_last = found.len() < PAGE as usize;
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            for denial in found {
+                known.insert(denial.kind, denial.value);
+                place = denial.place;
+            }
+            known.place = Some(place.clone());
+            if known.len() >= MOST {
+                known.partial = true;
+                return Ok(true);
+            }
+            if is_last {
+                known.since = Some(began);
+                return Ok(true);
+            }
+        }
+    }
+}
+
+impl Known {
+    fn insert(&mut self, kind: DenialKind, value: String) {
+        let set = match kind {
+            DenialKind::Token => &mut self.tokens,
+            DenialKind::Session => &mut self.sessions,
+            DenialKind::Grant => &mut self.grants,
+        };
+        set.insert(value);
+    }
+
+    fn len(&self) -> usize {
+        self.tokens.len() + self.sessions.len() + self.grants.len()
+    }
 }
 
 async fn read(registry: &LocalRegistry, now_ms: impl Fn() -> i64) -> Result<Known, RegistryError> {
+    let since = Some(Instant::now());
     let mut known = Known {
-        since: Some(Instant::now()),
+        since,
+        whole_since: since,
         read_at: now_ms(),
+        // Before the first page: what is denied meanwhile is read the next time.
+        place: Some(registry.end_of_denials().await?),
         ..Known::default()
     };
-    let (mut cursor, mut count) = (None, 0);
+    let mut cursor = None;
     loop {
         let page = registry.list_denials(cursor.as_deref(), PAGE).await?;
-        count += page.items.len();
         for denial in page.items {
-            let set = match denial.kind {
-                DenialKind::Token => &mut known.tokens,
-                DenialKind::Session => &mut known.sessions,
-                DenialKind::Grant => &mut known.grants,
-            };
-            set.insert(denial.value);
+            known.insert(denial.kind, denial.value);
         }
         // The latest of all pages: what each left out was over by then.
         known.read_at = known.read_at.max(now_ms());
@@ -107,7 +164,7 @@ async fn read(registry: &LocalRegistry, now_ms: impl Fn() -> i64) -> Result<Know
         if cursor.is_none() {
             return Ok(known);
         }
-        if count >= MOST {
+        if known.len() >= MOST {
             known.partial = true;
             return Ok(known);
         }
@@ -129,6 +186,7 @@ mod tests {
             since,
             read_at: READ_AT,
             partial,
+            ..Known::default()
         };
         denials
     }
@@ -160,5 +218,55 @@ mod tests {
         assert_eq!(knows(["t", "", ""], old), Some(true));
         assert_eq!(known(None, false).knows("x", "", "", READ_AT), None);
         assert_eq!(known(Some(start), true).knows("x", "", "", READ_AT), None);
+    }
+
+    #[tokio::test]
+    async fn ac_204_what_is_new_is_read_and_everything_where_the_numbers_went_back()
+    -> anyhow::Result<()> {
+        use keywright_domain::audit::Actor;
+        use keywright_registry::Clock;
+
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("registry.db");
+        let registry = LocalRegistry::open(&file, Clock::from_fn(|| READ_AT)).await?;
+        let actor = Actor::keywright();
+        let deny = async |jti: String| {
+            registry
+                .deny_access_token(&actor, &jti, READ_AT + 600_000)
+                .await
+        };
+        let denials = Denials::default();
+        let whole_since = || denials.known.read().unwrap().whole_since;
+        let knows = |jti: &str| denials.knows(jti, "", "", READ_AT);
+        deny("before".into()).await?;
+        denials.refresh(&registry, || READ_AT).await?;
+        assert_eq!(knows("before"), Some(true));
+        let first = whole_since();
+        // More than a page, each in a write of its own.
+        for n in 0..PAGE + 7 {
+            deny(format!("new {n}")).await?;
+        }
+        assert_eq!(knows("new 0"), Some(false), "not read yet");
+        denials.refresh(&registry, || READ_AT).await?;
+        for n in 0..PAGE + 7 {
+            assert_eq!(knows(&format!("new {n}")), Some(true), "{n}");
+        }
+        assert_eq!(knows("before"), Some(true));
+        denials.refresh(&registry, || READ_AT).await?;
+        assert_eq!(whole_since(), first, "only what was new was read");
+        // A backup was put back: the place that was reached is beyond what the database has written.
+        let newer = LocalRegistry::open(&folder.path().join("newer.db"), Clock::system()).await?;
+        for n in 0..PAGE * 2 {
+            newer.deny_access_token(&actor, &n.to_string(), 1).await?;
+        }
+        let place = newer.end_of_denials().await?;
+        denials.known.write().unwrap().place = Some(place);
+        newer.close().await;
+        deny("after".into()).await?;
+        denials.refresh(&registry, || READ_AT).await?;
+        assert_eq!(knows("after"), Some(true));
+        assert!(whole_since() > first);
+        registry.close().await;
+        Ok(())
     }
 }

@@ -3,11 +3,13 @@
 use keywright_domain::people::{EndReason, Sealed, TokenDigest};
 use sqlx::AnyConnection;
 
-use super::super::many;
 use super::super::secrets::damaged;
+use super::super::{heads, many};
 use super::{blob, digest, scopes};
 use crate::RegistryError;
-use crate::people::grants::{Denial, DenialKind, Grant, GrantOrigin, GrantSignIn};
+use crate::people::grants::{
+    Denial, DenialKind, DenialPlace, Grant, GrantOrigin, GrantSignIn, NewDenial,
+};
 use crate::people::page::Position;
 use crate::writer::Rotated;
 
@@ -486,10 +488,14 @@ pub(crate) async fn deny_all(
     now: i64,
     until: i64,
 ) -> Result<(), RegistryError> {
-    const COLUMNS: usize = 4;
+    const COLUMNS: usize = 5;
+    if values.is_empty() {
+        return Ok(());
+    }
+    let written = heads::writes(connection).await?;
     for part in values.chunks(many::MOST) {
-        let head = "INSERT INTO denials (kind, value, denied_at, expires_at) VALUES ";
-        let tail = " ON CONFLICT (kind, value) DO UPDATE SET expires_at = \
+        let head = "INSERT INTO denials (kind, value, denied_at, expires_at, written) VALUES ";
+        let tail = " ON CONFLICT (kind, value) DO UPDATE SET written = excluded.written, expires_at = \
                     CASE WHEN excluded.expires_at > denials.expires_at THEN excluded.expires_at \
                     ELSE denials.expires_at END";
         let sql = many::values(head, part.len(), COLUMNS) + tail;
@@ -499,7 +505,8 @@ pub(crate) async fn deny_all(
                 .bind(kind.as_str())
                 .bind(value.clone())
                 .bind(now)
-                .bind(until);
+                .bind(until)
+                .bind(written);
         }
         query.execute(&mut *connection).await?;
     }
@@ -574,11 +581,40 @@ pub(crate) async fn list_denials(
         .collect()
 }
 
+const NEW_DENIALS: &str = "SELECT kind, value, written FROM denials \
+     WHERE (written, kind, value) > ($1, $2, $3) ORDER BY written, kind, value LIMIT $4";
+
+/// What was denied behind a place, in the order of commits.
+pub(crate) async fn new_denials(
+    connection: &mut AnyConnection,
+    after: &DenialPlace,
+    limit: i64,
+) -> Result<Vec<NewDenial>, RegistryError> {
+    let rows: Vec<(String, String, i64)> = sqlx::query_as(NEW_DENIALS)
+        .bind(after.written)
+        .bind(after.kind.to_owned())
+        .bind(after.value.clone())
+        .bind(limit)
+        .fetch_all(connection)
+        .await?;
+    rows.into_iter()
+        .map(|(kind, value, written)| {
+            let kind = DenialKind::parse(&kind).ok_or_else(|| damaged("denial's kind"))?;
+            let place = DenialPlace {
+                written,
+                kind: kind.as_str(),
+                value: value.clone(),
+            };
+            Ok(NewDenial { kind, value, place })
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use sqlx::{AnyConnection, Connection as _};
 
-    use super::LIST_DENIALS;
+    use super::{LIST_DENIALS, NEW_DENIALS};
     use crate::{Clock, LocalRegistry};
 
     /// Read each second: no row that is over, and none twice to put them in order.
@@ -601,6 +637,21 @@ mod tests {
         };
         anyhow::ensure!(
             step.starts_with("SEARCH denials USING INDEX denials_by_expiry ("),
+            "{step}"
+        );
+        let sql = format!("EXPLAIN QUERY PLAN {NEW_DENIALS}");
+        let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            .bind(1_i64)
+            .bind("")
+            .bind("")
+            .bind(501_i64)
+            .fetch_all(&mut stranger)
+            .await?;
+        let [(.., step)] = &*plan else {
+            anyhow::bail!("{plan:?}");
+        };
+        anyhow::ensure!(
+            step.starts_with("SEARCH denials USING COVERING INDEX denials_by_writing ("),
             "{step}"
         );
         registry.close().await;

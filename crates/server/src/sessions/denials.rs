@@ -257,7 +257,9 @@ mod tests {
         // A backup was put back: the place that was reached is beyond what the database has written.
         let newer = LocalRegistry::open(&folder.path().join("newer.db"), Clock::system()).await?;
         for n in 0..PAGE * 2 {
-            newer.deny_access_token(&actor, &n.to_string(), 1).await?;
+            newer
+                .deny_access_token(&actor, &n.to_string(), 4_000_000_000_000)
+                .await?;
         }
         let place = newer.end_of_denials().await?;
         denials.known.write().unwrap().place = Some(place);

@@ -1,6 +1,7 @@
 use crate::oauth2::testing::{self, text};
 use crate::test_support::{Answer, Browser, TestServer};
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Method, StatusCode};
 
 const BYE: &str = "https://app.example.com/bye?x=1";
 
@@ -60,20 +61,87 @@ async fn s42_s43_s45_with_our_id_token_it_is_done_at_once() {
     assert!(!is_signed_in(&old).await, "and worth nothing");
 }
 
+/// A form of another site comes without the cookies, and goes on at an address, to which they come along.
+async fn post_from_elsewhere(browser: &mut Browser, fields: &[(&str, &str)]) -> Answer {
+    let mut without = browser.clone();
+    without.cookies.clear();
+    let hop = without.post("/oauth2/end_session", fields).await;
+    assert_eq!(hop.status, StatusCode::SEE_OTHER, "{}", hop.text);
+    assert!(hop.location().starts_with("/oauth2/end_session?"), "{hop:?}");
+    assert_eq!(hop.header("set-cookie"), "", "nothing ended yet");
+    browser.get(hop.location()).await
+}
+
 #[tokio::test]
 async fn s42_a_form_of_another_site_comes_without_the_cookie_and_ends_the_session() {
     let (server, browser, token) = start().await;
     let fields = [
         ("id_token_hint", token.as_str()),
         ("post_logout_redirect_uri", BYE),
+        ("state", "a b&c"),
+        ("ui_locales", "de"),
     ];
-    let answer = server.browser().post("/oauth2/end_session", &fields).await;
-    assert_eq!(answer.status, StatusCode::SEE_OTHER);
-    assert_eq!(answer.location(), BYE);
+    let mut own = browser.clone();
+    let answer = post_from_elsewhere(&mut own, &fields).await;
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.text);
+    assert_eq!(answer.location(), format!("{BYE}&state=a+b%26c"));
+    assert!(own.cookie("session").is_none(), "the cookie is taken away");
     assert!(!is_signed_in(&browser).await);
-    // Again: it is over, and that is no failure.
-    let again = server.browser().post("/oauth2/end_session", &fields).await;
-    assert_eq!(again.status, StatusCode::SEE_OTHER);
+    // Again, and where nobody is signed in: it is over, and that is no failure.
+    for mut browser in [own, server.browser()] {
+        let again = post_from_elsewhere(&mut browser, &fields).await;
+        assert_eq!(again.status, StatusCode::SEE_OTHER);
+        assert_eq!(again.location(), format!("{BYE}&state=a+b%26c"));
+    }
+    let long = "x".repeat(8_000);
+    let fields = [("state", long.as_str())];
+    let refused = server.browser().post("/oauth2/end_session", &fields).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn s42_s46_s47_a_form_of_another_site_never_says_signed_out_while_the_session_lives() {
+    let (server, mut browser, old_token) = start().await;
+    // Without a hint the person is asked.
+    let page = post_from_elsewhere(&mut browser, &[("client_id", "app")]).await;
+    assert!(page.text.contains("Sign out?"), "{}", page.text);
+    assert!(is_signed_in(&browser).await);
+    // The hint of a session that ended, in a browser that signed in again: this one is another session.
+    get(&mut browser, &[("id_token_hint", &old_token)]).await;
+    let user = testing::part(&old_token, 1)["sub"].as_str().map(str::to_owned);
+    let user = server.registry().find_user(&user.unwrap()).await.unwrap();
+    let mut again = server.sign_in_as(&user).await;
+    let fields = [
+        ("id_token_hint", old_token.as_str()),
+        ("post_logout_redirect_uri", BYE),
+    ];
+    let page = post_from_elsewhere(&mut again, &fields).await;
+    assert!(page.text.contains("Sign out?"), "{}", page.text);
+    assert_eq!(page.location(), "");
+    assert!(is_signed_in(&again).await);
+}
+
+#[tokio::test]
+async fn s46_strict_cookies_come_along_after_a_page_of_ours() {
+    let server = TestServer::with(|settings| {
+        settings.same_site = crate::settings::SameSite::Strict;
+    })
+    .await;
+    server.add_client("app", None, |_| {}).await;
+    let user = server.add_user("ann@example.org", &[]).await;
+    let mut browser = server.sign_in_as(&user).await;
+    let path = "/oauth2/end_session?client_id=app";
+    let cross = [("sec-fetch-site", "cross-site")];
+    let mut from_elsewhere = server.browser();
+    let first = from_elsewhere
+        .send(Method::GET, path, &cross, Body::empty())
+        .await;
+    assert_eq!(first.status, StatusCode::OK, "{}", first.text);
+    assert!(!first.text.contains("signed out"), "{}", first.text);
+    assert_eq!(first.leads_to(), format!("{}{path}", testing::ISSUER));
+    let own = [("sec-fetch-site", "same-origin")];
+    let page = browser.send(Method::GET, path, &own, Body::empty()).await;
+    assert!(page.text.contains("Sign out?"), "{}", page.text);
 }
 
 #[tokio::test]

@@ -1,4 +1,8 @@
+use keywright_domain::audit::Actor;
+use keywright_domain::people::{ACCESS_KEPT_MS, KeyState};
+
 use crate::oauth2::testing::{self, text};
+use crate::signing::{ACCESS_TYPE, Alg, ID_TYPE, TokenProblem};
 use crate::test_support::{Answer, Browser, TestServer};
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
@@ -141,6 +145,78 @@ async fn s46_strict_cookies_come_along_after_a_page_of_ours() {
     assert_eq!(first.leads_to(), format!("{}{path}", testing::ISSUER));
     let own = [("sec-fetch-site", "same-origin")];
     let page = browser.send(Method::GET, path, &own, Body::empty()).await;
+    assert!(page.text.contains("Sign out?"), "{}", page.text);
+}
+
+/// A new key takes the place of the one that signed so far, and that one is retired: in its time, or by hand.
+async fn replace_signing_key(server: &TestServer, by_hand: bool) {
+    let app = server.server.app();
+    let before = app.keys.current().signer(Alg::Rs256).unwrap().kid.clone();
+    let rotated = app
+        .keys
+        .rotate(&app.registry, &app.secrets, &app.settings, (Alg::Rs256, None));
+    rotated.await.unwrap();
+    if by_hand {
+        let actor = Actor::person("test");
+        let retired = app.registry.retire_signing_key(&actor, &before).await;
+        assert_eq!(retired.unwrap().state, KeyState::Retired);
+    } else {
+        server.pass(ACCESS_KEPT_MS + 1);
+    }
+    let settled = app
+        .keys
+        .settle(&app.registry, &app.secrets, &app.settings, app.now());
+    settled.await.unwrap();
+    assert!(!app.keys.current().jwks().contains(&before), "published no more");
+}
+
+#[tokio::test]
+async fn s38_s43_an_id_token_is_a_hint_for_as_long_as_its_session_may_live() {
+    let (server, mut browser, token) = start().await;
+    let code = testing::code(&mut browser, &[]).await;
+    let access = text(&testing::exchange(&server, &code, &[]).await, "access_token");
+    replace_signing_key(&server, false).await;
+    let silent = [("prompt", "none"), ("id_token_hint", token.as_str())];
+    let renewed = browser.get(&testing::authorize_path(&silent)).await;
+    let error = renewed.location_param("error");
+    assert!(renewed.location_param("code").is_some(), "{error:?}");
+    // What it signed is good for nothing else: not as a token of any kind.
+    let keys = server.server.app().keys.current();
+    for typ in [ACCESS_TYPE, ID_TYPE] {
+        let opened = keys.open::<serde_json::Value>(typ, &token);
+        assert_eq!(opened.unwrap_err(), TokenProblem::UnknownKey);
+    }
+    let used = testing::userinfo(&server, &access).await;
+    assert_eq!(used.status, StatusCode::UNAUTHORIZED);
+    let as_hint = keys.open_hint::<serde_json::Value>(&access);
+    assert_eq!(as_hint.unwrap_err(), TokenProblem::UnknownKey);
+    // A changed one is none.
+    let mut forged = token.clone();
+    forged.replace_range(token.len() - 6.., "AAAAAA");
+    let page = get(&mut browser, &[("id_token_hint", &forged)]).await;
+    assert!(page.text.contains("Sign out?"), "{}", page.text);
+    let fields = [
+        ("id_token_hint", token.as_str()),
+        ("post_logout_redirect_uri", BYE),
+    ];
+    let answer = get(&mut browser.clone(), &fields).await;
+    assert_eq!(answer.location(), BYE, "{}", answer.text);
+    // No session of its time is left, and no refresh token.
+    server.pass(server.server.app().settings.refresh.absolute_ms);
+    let app = server.server.app();
+    let settled = app
+        .keys
+        .settle(&app.registry, &app.secrets, &app.settings, app.now());
+    settled.await.unwrap();
+    let late = app.keys.current().open_hint::<serde_json::Value>(&token);
+    assert_eq!(late.unwrap_err(), TokenProblem::UnknownKey);
+}
+
+#[tokio::test]
+async fn s43_what_a_key_signed_that_was_ended_by_hand_is_no_hint() {
+    let (server, mut browser, token) = start().await;
+    replace_signing_key(&server, true).await;
+    let page = get(&mut browser, &[("id_token_hint", &token)]).await;
     assert!(page.text.contains("Sign out?"), "{}", page.text);
 }
 

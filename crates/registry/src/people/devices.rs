@@ -357,7 +357,7 @@ async fn redeem(
         origin: GrantOrigin::Device,
         scopes: request.scopes,
         resource: request.resource,
-        dpop_jkt: poll.dpop_jkt.clone(),
+        dpop_jkt: grants::bound_to(Some(client), poll.dpop_jkt.as_deref()),
         user_agent: request.user_agent,
         network: request.network,
         sign_in: let_in.as_ref().map(GrantSignIn::of),

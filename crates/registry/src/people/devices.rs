@@ -3,7 +3,7 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    Client, DeviceStatus, EndReason, GrantRefusal, OAuthScopes, PeopleError, PollRule,
+    Client, DeviceStatus, GrantRefusal, OAuthScopes, PeopleError, PollRule,
     RefreshLives, Session, TokenDigest, UserCode,
 };
 
@@ -386,12 +386,7 @@ async fn redeem(
 /// that its person signed out of, takes nothing back.
 fn was_taken_back(session: Option<&Session>) -> bool {
     let reason = session.and_then(|session| session.end_reason);
-    reason.is_some_and(|reason| {
-        !matches!(
-            reason,
-            EndReason::SignedOut | EndReason::Expired | EndReason::TooManySessions
-        )
-    })
+    reason.is_some_and(|reason| !reason.leaves_offline_access())
 }
 
 fn about_device(action: AuditAction, request: &DeviceRequest, verb: &str) -> NewEvent {

@@ -27,7 +27,7 @@ pub struct Grant {
     pub user_id: String,
     /// Who has it.
     pub client_id: String,
-    /// The session it was given in.
+    /// The session it was given in; none where it is in none, or outlived it.
     pub session_id: Option<String>,
     /// How it came about.
     pub origin: GrantOrigin,

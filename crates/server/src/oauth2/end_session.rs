@@ -232,7 +232,11 @@ fn ask(app: &App, cookies: &Cookies, signed_in: Option<&SignedIn>, asked: &Asked
             @if let Some(name) = name { "“" (name) "” asks whether you want to sign out. " }
             "You are signed in as " strong { (signed_in.user.name) } "."
         }
-        p { "Applications that you opened with this sign-in are signed out too." }
+        p {
+            "Applications that you opened with this sign-in are signed out too. Those that may stay signed in \
+             while you are away stay so, until you "
+            a href=(app.settings.path("/account/applications")) { "end their access" } "."
+        }
         form method="post" action=(app.settings.path("/oauth2/end_session/confirm")) {
             input type="hidden" name=(csrf::FIELD) value=(csrf.token.expose());
             @if let Some(client) = &asked.client {

@@ -320,3 +320,37 @@ async fn s3_51_logout_is_another_name_for_sign_out_with_the_same_rules() {
     assert_eq!(done.status, StatusCode::OK, "{}", done.text);
     assert!(!is_signed_in(&old).await);
 }
+
+#[tokio::test]
+async fn s50_an_application_may_stay_signed_in_while_its_person_is_away() {
+    let (server, mut browser, _) = start().await;
+    let code = testing::code(&mut browser, &[]).await;
+    let tokens = testing::exchange(&server, &code, &[]).await;
+    let sid = testing::part(&text(&tokens, "id_token"), 1)["sid"].clone();
+    assert!(sid.is_string());
+    let page = get(&mut browser, &[("client_id", "app")]).await;
+    assert!(page.text.contains("while you are away"), "{}", page.text);
+    browser.post("/oauth2/end_session/confirm", &[]).await;
+    let used = testing::userinfo(&server, &text(&tokens, "access_token")).await;
+    assert_eq!(used.json()["code"], "token_revoked", "{}", used.text);
+    let next = testing::refresh(&server, &text(&tokens, "refresh_token"), &[]).await;
+    assert_eq!(next.status, StatusCode::OK, "{}", next.text);
+    for name in ["access_token", "id_token"] {
+        assert!(testing::part(&text(&next, name), 1).get("sid").is_none());
+    }
+    let access = text(&next, "access_token");
+    let used = testing::userinfo(&server, &access).await;
+    assert_eq!(used.status, StatusCode::OK, "{}", used.text);
+    // Ended in the list of sessions it ends with the session, also by the browser that it is.
+    let user = used.json()["sub"].as_str().map(str::to_owned).unwrap();
+    let user = server.registry().find_user(&user).await.unwrap();
+    let mut browser = server.sign_in_as(&user).await;
+    let code = testing::code(&mut browser, &[]).await;
+    let tokens = testing::exchange(&server, &code, &[]).await;
+    let sid = testing::part(&text(&tokens, "id_token"), 1)["sid"].clone();
+    let path = format!("/api/v1/sessions/{}", sid.as_str().unwrap());
+    let ended = browser.json(Method::DELETE, &path, &serde_json::Value::Null).await;
+    assert_eq!(ended.status, StatusCode::NO_CONTENT, "{}", ended.text);
+    let refused = testing::refresh(&server, &text(&tokens, "refresh_token"), &[]).await;
+    assert_eq!(testing::error(&refused), "invalid_grant");
+}

@@ -30,6 +30,7 @@ use crate::http::{Cookies, Params, Peer, once_more};
 use crate::pages;
 use crate::problem::{OAuthError, Problem};
 use crate::server::App;
+use crate::settings::SameSite;
 
 /// What begins the `request_uri` of a pushed request (RFC 9126 §2.2).
 pub(crate) const PUSHED: &str = "urn:ietf:params:oauth:request_uri:";
@@ -108,7 +109,7 @@ async fn by_query(
     if let Some(hop) = once_more::hop(&app, &headers, &address, &query) {
         return hop;
     }
-    let begun = match begin(&app, &query).await {
+    let begun = match begin(&app, &query, is_linked(&app, &headers)).await {
         Ok(Begun::Good(parked)) => run(&app, &peer, &cookies, parked, None).await,
         Ok(Begun::Bad(bad)) => Err(bad.tell(&app, &peer, &cookies).await),
         Err(stopped) => Err(stopped),
@@ -129,7 +130,7 @@ async fn by_form(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Res
         let happened = "The request is no form";
         return Stopped::shown("invalid_request", happened).into_response(&app);
     };
-    match begin(&app, text).await {
+    match begin(&app, text, is_linked(&app, &headers)).await {
         Ok(Begun::Good(parked)) => redirect::see_other(&parked.resume_path(&app)),
         // Who is signed in decides where a bad one is told, and nobody knows here.
         Ok(Begun::Bad(bad)) if bad.may_come_again && text.len() <= LONGEST_BAD_FORM => {
@@ -182,6 +183,15 @@ pub(crate) fn form_target(app: &App, return_to: &str) -> Option<String> {
     redirect::own_scheme(params.get("redirect_uri")?)
 }
 
+/// Whether a page of another site leads here, and not a program that opened the browser. With strict cookies
+/// that page led to one of ours first ([`once_more`]).
+fn is_linked(app: &App, headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    let is = |value: &str| site.is_some_and(|own| own == value);
+    let strict = app.settings.same_site == SameSite::Strict;
+    is("cross-site") || (strict && is("same-origin"))
+}
+
 /// A request that may be answered at its address.
 enum Begun {
     Good(Parked),
@@ -229,7 +239,7 @@ impl Bad {
 }
 
 /// Takes a request in: the pushed one where it names one.
-async fn begin(app: &App, text: &str) -> Result<Begun, Stopped> {
+async fn begin(app: &App, text: &str, linked: bool) -> Result<Begun, Stopped> {
     let params = Params::parse(text).map_err(|repeated| {
         Stopped::shown("invalid_request", format!("In this request {repeated}"))
     })?;
@@ -243,7 +253,7 @@ async fn begin(app: &App, text: &str) -> Result<Begun, Stopped> {
         if let Err(error) = authorization_request::read(app, &client, &params, false) {
             return Ok(Begun::Bad(Bad::new(target, error, &params, false)));
         }
-        return Ok(Begun::Good(Parked::new(app, &client, &params, false)));
+        return Ok(Begun::Good(Parked::new(app, &client, &params, false, linked)));
     };
     // Only what was pushed counts (RFC 9126 §4), and it counts once.
     let digest = TokenDigest::of(&SecretText::new(uri.to_owned()));
@@ -261,7 +271,7 @@ async fn begin(app: &App, text: &str) -> Result<Begun, Stopped> {
     if let Err(error) = authorization_request::read(app, &client, &params, true) {
         return Ok(Begun::Bad(Bad::new(target, error, &params, true)));
     }
-    Ok(Begun::Good(Parked::new(app, &client, &params, true)))
+    Ok(Begun::Good(Parked::new(app, &client, &params, true, linked)))
 }
 
 /// Answers a request, from the start every time: what was good before a sign-in may be no more.

@@ -202,7 +202,11 @@ async fn s26_refresh_tokens_are_bound_to_a_key_for_public_clients_only() -> Resu
             ..refresh(&old, &format!("next {client}"))
         };
         let outcome = registry.refresh_grant(&again).await?;
-        let wanted = if first_key.is_some() { "sender_key" } else { "rotated" };
+        let wanted = if first_key.is_some() {
+            "sender_key"
+        } else {
+            "rotated"
+        };
         assert_eq!(name(&outcome), wanted, "{client}");
         let foreign = NewCode {
             digest: token(&format!("other {client}")),
@@ -238,7 +242,10 @@ async fn s50_access_for_the_time_away_outlives_a_sign_out_and_nothing_else() -> 
         fixture.set_clock(START + i64::try_from(number)?);
         let session = super::people::session(&fixture, &ada, &format!("c{number}")).await?;
         let mut grants = Vec::new();
-        for (scope, refresh) in [("offline_access openid", "away"), ("offlineXaccess", "here")] {
+        for (scope, refresh) in [
+            ("offline_access openid", "away"),
+            ("offlineXaccess", "here"),
+        ] {
             let (code, refresh) = (format!("{refresh}{number}"), format!("{refresh} r{number}"));
             let new = NewCode {
                 scopes: scopes(scope),
@@ -252,22 +259,38 @@ async fn s50_access_for_the_time_away_outlives_a_sign_out_and_nothing_else() -> 
             };
             grants.push(grant.id);
         }
-        let ended = registry.end_session(actor, &ada.id, &session.id, reason).await?;
+        let ended = registry
+            .end_session(actor, &ada.id, &session.id, reason)
+            .await?;
         assert_eq!(ended.grants, if stays { 1 } else { 2 }, "{reason:?}");
         // What it has is denied with the session; what it gets next is in none.
-        assert!(registry.is_access_denied("", &session.id, &grants[0]).await?);
+        assert!(
+            registry
+                .is_access_denied("", &session.id, &grants[0])
+                .await?
+        );
         assert_eq!(registry.is_access_denied("", "", &grants[0]).await?, !stays);
         let left = registry.find_grant(&grants[0]).await?;
         assert_eq!(left.session_id.is_none(), stays, "{reason:?}");
         let wanted = if stays { "rotated" } else { "revoked" };
         let (away, here) = (format!("away r{number}"), format!("here r{number}"));
         let next = format!("next {number}");
-        assert_eq!(refreshed(&fixture, &away, &next).await?, wanted, "{reason:?}");
-        assert_eq!(refreshed(&fixture, &here, "x").await?, "revoked", "{reason:?}");
+        assert_eq!(
+            refreshed(&fixture, &away, &next).await?,
+            wanted,
+            "{reason:?}"
+        );
+        assert_eq!(
+            refreshed(&fixture, &here, "x").await?,
+            "revoked",
+            "{reason:?}"
+        );
     }
     // “Everywhere else” is all that is not in the one that stays.
     let keep = super::people::session(&fixture, &ada, "keep").await?;
-    registry.end_other_sessions(actor, &ada.id, &keep.id).await?;
+    registry
+        .end_other_sessions(actor, &ada.id, &keep.id)
+        .await?;
     assert_eq!(refreshed(&fixture, "next 0", "y").await?, "revoked");
     Ok(())
 }

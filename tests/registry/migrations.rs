@@ -511,17 +511,25 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
     fixture.rotate(&open.id, DAY_MS).await?;
     let web = grants::confidential();
     let secret = people::token("secret");
-    registry.add_client(actor, "web", &web, Some(&secret)).await?;
+    registry
+        .add_client(actor, "web", &web, Some(&secret))
+        .await?;
     let mut bound = Vec::new();
     for refresh in ["r0", "r1"] {
-        bound.push(grants::grant_of(&fixture, &ada, refresh, refresh, None).await?.id);
+        bound.push(
+            grants::grant_of(&fixture, &ada, refresh, refresh, None)
+                .await?
+                .id,
+        );
     }
     fixture.registry.close().await;
     let mut stranger = fixture.stranger().await?;
-    sqlx::query("UPDATE grants SET dpop_jkt = 'k', client_id = CASE id WHEN $1 THEN 'web' ELSE 'app' END")
-        .bind(bound[1].clone())
-        .execute(&mut stranger)
-        .await?;
+    sqlx::query(
+        "UPDATE grants SET dpop_jkt = 'k', client_id = CASE id WHEN $1 THEN 'web' ELSE 'app' END",
+    )
+    .bind(bound[1].clone())
+    .execute(&mut stranger)
+    .await?;
     stranger.close().await?;
     let file = fixture.file();
     back_to_4(&file, &file.with_file_name("four.db")).await?;

@@ -436,7 +436,10 @@ async fn ac_201_s38_signing_keys_are_published_until_their_last_token_has_expire
     // For hints: for a while, and not one that was ended by hand.
     let retired = registry.list_retired_signing_keys(1_000).await?;
     assert_eq!(retired.len(), 1);
-    assert_eq!((retired[0].kid.as_str(), retired[0].state), ("a", KeyState::Retired));
+    assert_eq!(
+        (retired[0].kid.as_str(), retired[0].state),
+        ("a", KeyState::Retired)
+    );
     registry
         .add_signing_key(actor, &signing_key("c", None))
         .await?;

@@ -3,8 +3,8 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    Client, CodeFacts, EndReason, GrantRefusal, OAuthScopes, PeopleError, RefreshLives, SessionState,
-    TokenDigest,
+    Client, CodeFacts, EndReason, GrantRefusal, OAuthScopes, PeopleError, RefreshLives,
+    SessionState, TokenDigest,
 };
 
 use super::grants::{self, Grant, GrantOrigin, GrantSignIn};

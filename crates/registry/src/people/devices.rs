@@ -3,8 +3,8 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    Client, DeviceStatus, GrantRefusal, OAuthScopes, PeopleError, PollRule,
-    RefreshLives, Session, TokenDigest, UserCode,
+    Client, DeviceStatus, GrantRefusal, OAuthScopes, PeopleError, PollRule, RefreshLives, Session,
+    TokenDigest, UserCode,
 };
 
 use super::grants::{self, Grant, GrantOrigin, GrantSignIn};

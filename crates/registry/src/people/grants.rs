@@ -3,8 +3,8 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    ACCESS_KEPT_MS, ACCESS_LEEWAY_MS, Client, ClientType, EndReason, OAuthScopes, PeopleError, RefreshLives, Session,
-    TokenDigest,
+    ACCESS_KEPT_MS, ACCESS_LEEWAY_MS, Client, ClientType, EndReason, OAuthScopes, PeopleError,
+    RefreshLives, Session, TokenDigest,
 };
 
 use super::page::{self, Page, Position};

@@ -253,7 +253,9 @@ async fn begin(app: &App, text: &str, linked: bool) -> Result<Begun, Stopped> {
         if let Err(error) = authorization_request::read(app, &client, &params, false) {
             return Ok(Begun::Bad(Bad::new(target, error, &params, false)));
         }
-        return Ok(Begun::Good(Parked::new(app, &client, &params, false, linked)));
+        return Ok(Begun::Good(Parked::new(
+            app, &client, &params, false, linked,
+        )));
     };
     // Only what was pushed counts (RFC 9126 §4), and it counts once.
     let digest = TokenDigest::of(&SecretText::new(uri.to_owned()));
@@ -271,7 +273,9 @@ async fn begin(app: &App, text: &str, linked: bool) -> Result<Begun, Stopped> {
     if let Err(error) = authorization_request::read(app, &client, &params, true) {
         return Ok(Begun::Bad(Bad::new(target, error, &params, true)));
     }
-    Ok(Begun::Good(Parked::new(app, &client, &params, true, linked)))
+    Ok(Begun::Good(Parked::new(
+        app, &client, &params, true, linked,
+    )))
 }
 
 /// Answers a request, from the start every time: what was good before a sign-in may be no more.

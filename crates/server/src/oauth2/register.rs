@@ -25,8 +25,8 @@ use keywright_registry::RegistryError;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 
-use self::metadata::{Given, Metadata};
 pub(crate) use self::metadata::public_keys;
+use self::metadata::{Given, Metadata};
 use crate::http::Peer;
 use crate::problem::OAuthError;
 use crate::server::App;

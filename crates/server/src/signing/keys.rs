@@ -260,7 +260,10 @@ impl SigningKeys {
     ) -> Result<(), KeysError> {
         let mut set = KeySet::default();
         // ID tokens of sessions that may live still, and those that came with the last refresh.
-        let kept_ms = settings.sessions.absolute_ms.max(settings.refresh.absolute_ms);
+        let kept_ms = settings
+            .sessions
+            .absolute_ms
+            .max(settings.refresh.absolute_ms);
         for key in registry.list_retired_signing_keys(kept_ms).await? {
             let Some(alg) = Alg::parse(&key.alg) else {
                 continue;

@@ -603,7 +603,9 @@ async fn s26_tokens_of_a_confidential_device_are_bound_to_the_key_that_asks() {
             ("dpop", proof.as_str()),
         ];
         let mut client = server.browser();
-        client.send(Method::POST, path, &headers, Body::from(form)).await
+        client
+            .send(Method::POST, path, &headers, Body::from(form))
+            .await
     };
     let (first, second) = (ClientKey::new(), ClientKey::new());
     let form = "scope=openid+offline_access".to_owned();

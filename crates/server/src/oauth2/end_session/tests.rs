@@ -71,7 +71,10 @@ async fn post_from_elsewhere(browser: &mut Browser, fields: &[(&str, &str)]) -> 
     without.cookies.clear();
     let hop = without.post("/oauth2/end_session", fields).await;
     assert_eq!(hop.status, StatusCode::SEE_OTHER, "{}", hop.text);
-    assert!(hop.location().starts_with("/oauth2/end_session?"), "{hop:?}");
+    assert!(
+        hop.location().starts_with("/oauth2/end_session?"),
+        "{hop:?}"
+    );
     assert_eq!(hop.header("set-cookie"), "", "nothing ended yet");
     browser.get(hop.location()).await
 }
@@ -112,7 +115,9 @@ async fn s42_s46_s47_a_form_of_another_site_never_says_signed_out_while_the_sess
     assert!(is_signed_in(&browser).await);
     // The hint of a session that ended, in a browser that signed in again: this one is another session.
     get(&mut browser, &[("id_token_hint", &old_token)]).await;
-    let user = testing::part(&old_token, 1)["sub"].as_str().map(str::to_owned);
+    let user = testing::part(&old_token, 1)["sub"]
+        .as_str()
+        .map(str::to_owned);
     let user = server.registry().find_user(&user.unwrap()).await.unwrap();
     let mut again = server.sign_in_as(&user).await;
     let fields = [
@@ -152,9 +157,12 @@ async fn s46_strict_cookies_come_along_after_a_page_of_ours() {
 async fn replace_signing_key(server: &TestServer, by_hand: bool) {
     let app = server.server.app();
     let before = app.keys.current().signer(Alg::Rs256).unwrap().kid.clone();
-    let rotated = app
-        .keys
-        .rotate(&app.registry, &app.secrets, &app.settings, (Alg::Rs256, None));
+    let rotated = app.keys.rotate(
+        &app.registry,
+        &app.secrets,
+        &app.settings,
+        (Alg::Rs256, None),
+    );
     rotated.await.unwrap();
     if by_hand {
         let actor = Actor::person("test");
@@ -167,14 +175,20 @@ async fn replace_signing_key(server: &TestServer, by_hand: bool) {
         .keys
         .settle(&app.registry, &app.secrets, &app.settings, app.now());
     settled.await.unwrap();
-    assert!(!app.keys.current().jwks().contains(&before), "published no more");
+    assert!(
+        !app.keys.current().jwks().contains(&before),
+        "published no more"
+    );
 }
 
 #[tokio::test]
 async fn s38_s43_an_id_token_is_a_hint_for_as_long_as_its_session_may_live() {
     let (server, mut browser, token) = start().await;
     let code = testing::code(&mut browser, &[]).await;
-    let access = text(&testing::exchange(&server, &code, &[]).await, "access_token");
+    let access = text(
+        &testing::exchange(&server, &code, &[]).await,
+        "access_token",
+    );
     replace_signing_key(&server, false).await;
     let silent = [("prompt", "none"), ("id_token_hint", token.as_str())];
     let renewed = browser.get(&testing::authorize_path(&silent)).await;
@@ -349,7 +363,9 @@ async fn s50_an_application_may_stay_signed_in_while_its_person_is_away() {
     let tokens = testing::exchange(&server, &code, &[]).await;
     let sid = testing::part(&text(&tokens, "id_token"), 1)["sid"].clone();
     let path = format!("/api/v1/sessions/{}", sid.as_str().unwrap());
-    let ended = browser.json(Method::DELETE, &path, &serde_json::Value::Null).await;
+    let ended = browser
+        .json(Method::DELETE, &path, &serde_json::Value::Null)
+        .await;
     assert_eq!(ended.status, StatusCode::NO_CONTENT, "{}", ended.text);
     let refused = testing::refresh(&server, &text(&tokens, "refresh_token"), &[]).await;
     assert_eq!(testing::error(&refused), "invalid_grant");

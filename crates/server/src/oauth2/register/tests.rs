@@ -361,7 +361,11 @@ async fn s60_what_an_administrator_set_stays_and_what_was_read_can_be_sent_back(
         let mut more = less.clone();
         more[name] = value;
         let refused = send(&server, Method::PUT, &path, &token, &more).await;
-        assert_eq!(testing::error(&refused), "invalid_client_metadata", "{name}");
+        assert_eq!(
+            testing::error(&refused),
+            "invalid_client_metadata",
+            "{name}"
+        );
     }
     // Without PKCE only because an administrator said so.
     let plain = register(&server, &good()).await;

@@ -99,7 +99,9 @@ async fn strict_cookies_come_along_after_a_page_of_ours() {
 
 async fn from_a_page(browser: &mut Browser, path: &str, site: &str) -> Answer {
     let headers = [("sec-fetch-site", site), ("sec-fetch-dest", "document")];
-    browser.send(Method::GET, path, &headers, Body::empty()).await
+    browser
+        .send(Method::GET, path, &headers, Body::empty())
+        .await
 }
 
 #[tokio::test]
@@ -109,7 +111,11 @@ async fn ac_061_a_page_of_another_site_gets_no_code_for_a_program_without_a_ques
     for (id, secret, uri) in [
         ("scheme", None, "com.example.app:/callback"),
         ("web", None, web),
-        ("secret", Some("secret-of-the-client"), "http://127.0.0.1/callback"),
+        (
+            "secret",
+            Some("secret-of-the-client"),
+            "http://127.0.0.1/callback",
+        ),
     ] {
         server
             .add_client(id, secret, |new| new.redirect_uris = vec![uri.into()])
@@ -130,11 +136,20 @@ async fn ac_061_a_page_of_another_site_gets_no_code_for_a_program_without_a_ques
             assert!(given.location_param("code").is_some(), "{client} {site}");
         }
         let linked = from_a_page(&mut browser, &path, "cross-site").await;
-        assert_eq!(linked.status == StatusCode::OK, asks, "{client}: {}", linked.text);
+        assert_eq!(
+            linked.status == StatusCode::OK,
+            asks,
+            "{client}: {}",
+            linked.text
+        );
         let silent = format!("{path}&prompt=none");
         let silent = from_a_page(&mut browser, &silent, "cross-site").await;
         let error = silent.location_param("error");
-        assert_eq!(error.as_deref(), asks.then_some("consent_required"), "{client}");
+        assert_eq!(
+            error.as_deref(),
+            asks.then_some("consent_required"),
+            "{client}"
+        );
         if asks {
             let answer = consent(&mut browser, &linked, "allow").await;
             let leads_to = format!("{}{}", answer.leads_to(), answer.text);

@@ -17,7 +17,11 @@ async fn s15_a_bad_request_leads_nobody_elsewhere_before_they_signed_in() {
         let shown = browser_get(&mut stranger, &changes).await;
         assert_shown(&shown, error);
         assert_eq!(shown.header("refresh"), "");
-        assert!(!shown.text.contains(REDIRECT), "no link either: {}", shown.text);
+        assert!(
+            !shown.text.contains(REDIRECT),
+            "no link either: {}",
+            shown.text
+        );
         assert_sent(&browser_get(&mut browser, &changes).await, error);
         // Where no page may be shown, the application hears of it as of any silent error.
         let silent = [(name, value), ("prompt", "none")];

@@ -45,6 +45,15 @@ pub(crate) fn desktop() -> NewClient {
     }
 }
 
+/// A client that proves itself by a secret.
+pub(crate) fn confidential() -> NewClient {
+    NewClient {
+        client_type: ClientType::Confidential,
+        auth_method: AuthMethod::ClientSecretBasic,
+        ..desktop()
+    }
+}
+
 /// A fixture with a client “app” and a person.
 pub(crate) async fn ready() -> Result<(Fixture, User)> {
     let fixture = super::fixture().await?;
@@ -156,6 +165,134 @@ pub(crate) async fn refreshed(
             .refresh_grant(&refresh(presented, successor))
             .await?,
     ))
+}
+
+#[tokio::test]
+async fn s26_refresh_tokens_are_bound_to_a_key_for_public_clients_only() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let registry = &fixture.registry;
+    let secret = token("secret");
+    registry
+        .add_client(&fixture.actor, "web", &confidential(), Some(&secret))
+        .await?;
+    for (client, first_key) in [("app", Some("k1")), ("web", None)] {
+        let (code, old) = (format!("code {client}"), format!("r of {client}"));
+        let new = NewCode {
+            client_id: client.to_owned(),
+            // The code itself is bound, whoever it is for (RFC 9449 §10).
+            dpop_jkt: Some("k1".to_owned()),
+            ..new_code(&ada, &code, None)
+        };
+        registry.issue_code(&fixture.actor, &new).await?;
+        let request = CodeRequest {
+            client_id: client.to_owned(),
+            dpop_jkt: Some("k1".to_owned()),
+            ..exchange(&code, &old)
+        };
+        let CodeOutcome::Redeemed { grant, .. } = registry.redeem_code(&request).await? else {
+            panic!("{client}");
+        };
+        assert_eq!(grant.dpop_jkt.as_deref(), first_key, "{client}");
+        let stored = registry.find_grant(&grant.id).await?;
+        assert_eq!(stored.dpop_jkt.as_deref(), first_key, "{client}");
+        // With the key of a process that was started again.
+        let again = RefreshRequest {
+            client_id: client.to_owned(),
+            dpop_jkt: Some("k2".to_owned()),
+            ..refresh(&old, &format!("next {client}"))
+        };
+        let outcome = registry.refresh_grant(&again).await?;
+        let wanted = if first_key.is_some() {
+            "sender_key"
+        } else {
+            "rotated"
+        };
+        assert_eq!(name(&outcome), wanted, "{client}");
+        let foreign = NewCode {
+            digest: token(&format!("other {client}")),
+            ..new
+        };
+        registry.issue_code(&fixture.actor, &foreign).await?;
+        let request = CodeRequest {
+            digest: foreign.digest,
+            dpop_jkt: Some("k2".to_owned()),
+            ..request
+        };
+        let refused = registry.redeem_code(&request).await?;
+        let key = CodeOutcome::Refused(GrantRefusal::SenderKey);
+        assert_eq!(refused, key, "{client}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn s50_access_for_the_time_away_outlives_a_sign_out_and_nothing_else() -> Result<()> {
+    let (fixture, ada) = ready().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    for (number, (reason, stays)) in [
+        (EndReason::SignedOut, true),
+        (EndReason::TooManySessions, true),
+        (EndReason::EndedByUser, false),
+        (EndReason::EndedByAdmin, false),
+        (EndReason::Reuse, false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        fixture.set_clock(START + i64::try_from(number)?);
+        let session = super::people::session(&fixture, &ada, &format!("c{number}")).await?;
+        let mut grants = Vec::new();
+        for (scope, refresh) in [
+            ("offline_access openid", "away"),
+            ("offlineXaccess", "here"),
+        ] {
+            let (code, refresh) = (format!("{refresh}{number}"), format!("{refresh} r{number}"));
+            let new = NewCode {
+                scopes: scopes(scope),
+                ..new_code(&ada, &code, Some(&session.id))
+            };
+            registry.issue_code(actor, &new).await?;
+            let CodeOutcome::Redeemed { grant, .. } =
+                registry.redeem_code(&exchange(&code, &refresh)).await?
+            else {
+                panic!("{code}");
+            };
+            grants.push(grant.id);
+        }
+        let ended = registry
+            .end_session(actor, &ada.id, &session.id, reason)
+            .await?;
+        assert_eq!(ended.grants, if stays { 1 } else { 2 }, "{reason:?}");
+        // What it has is denied with the session; what it gets next is in none.
+        assert!(
+            registry
+                .is_access_denied("", &session.id, &grants[0])
+                .await?
+        );
+        assert_eq!(registry.is_access_denied("", "", &grants[0]).await?, !stays);
+        let left = registry.find_grant(&grants[0]).await?;
+        assert_eq!(left.session_id.is_none(), stays, "{reason:?}");
+        let wanted = if stays { "rotated" } else { "revoked" };
+        let (away, here) = (format!("away r{number}"), format!("here r{number}"));
+        let next = format!("next {number}");
+        assert_eq!(
+            refreshed(&fixture, &away, &next).await?,
+            wanted,
+            "{reason:?}"
+        );
+        assert_eq!(
+            refreshed(&fixture, &here, "x").await?,
+            "revoked",
+            "{reason:?}"
+        );
+    }
+    // “Everywhere else” is all that is not in the one that stays.
+    let keep = super::people::session(&fixture, &ada, "keep").await?;
+    registry
+        .end_other_sessions(actor, &ada.id, &keep.id)
+        .await?;
+    assert_eq!(refreshed(&fixture, "next 0", "y").await?, "revoked");
+    Ok(())
 }
 
 #[tokio::test]

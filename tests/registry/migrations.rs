@@ -509,7 +509,28 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
     people::session_by(&fixture, &ada, "theirs", "fed").await?;
     let open = fixture.issue("open").await?.key;
     fixture.rotate(&open.id, DAY_MS).await?;
+    let web = grants::confidential();
+    let secret = people::token("secret");
+    registry
+        .add_client(actor, "web", &web, Some(&secret))
+        .await?;
+    let mut bound = Vec::new();
+    for refresh in ["r0", "r1"] {
+        bound.push(
+            grants::grant_of(&fixture, &ada, refresh, refresh, None)
+                .await?
+                .id,
+        );
+    }
     fixture.registry.close().await;
+    let mut stranger = fixture.stranger().await?;
+    sqlx::query(
+        "UPDATE grants SET dpop_jkt = 'k', client_id = CASE id WHEN $1 THEN 'web' ELSE 'app' END",
+    )
+    .bind(bound[1].clone())
+    .execute(&mut stranger)
+    .await?;
+    stranger.close().await?;
     let file = fixture.file();
     back_to_4(&file, &file.with_file_name("four.db")).await?;
     let opened = LocalRegistry::open(&file, fixture.clock()).await?;
@@ -572,6 +593,10 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
     assert_eq!(progress.asked, 1);
     let asked = opened.find_question(&campaign.id, &open.id).await?;
     assert_eq!(asked.state, QuestionState::Open);
+    // 22: refresh tokens of confidential clients are not bound to a key, those of public ones are.
+    for (id, key) in bound.iter().zip([Some("k"), None]) {
+        assert_eq!(opened.find_grant(id).await?.dpop_jkt.as_deref(), key);
+    }
     // 18: the notice board begins with nothing, and what happens from here on is on it.
     let reader = keywright_registry::BoardReader::of_this_device();
     assert_eq!(opened.newest_notice().await?, 0);

@@ -433,6 +433,21 @@ async fn ac_201_s38_signing_keys_are_published_until_their_last_token_has_expire
     fixture.set_clock(START + 10 + 900_000);
     assert_eq!(registry.settle_signing_keys(900_000).await?, 1);
     assert_eq!(registry.list_signing_keys().await?.len(), 1);
+    // For hints: for a while, and not one that was ended by hand.
+    let retired = registry.list_retired_signing_keys(1_000).await?;
+    assert_eq!(retired.len(), 1);
+    assert_eq!(
+        (retired[0].kid.as_str(), retired[0].state),
+        ("a", KeyState::Retired)
+    );
+    registry
+        .add_signing_key(actor, &signing_key("c", None))
+        .await?;
+    registry.promote_signing_key(actor, "c", 900_000).await?;
+    registry.retire_signing_key(actor, "b").await?;
+    assert_eq!(registry.list_retired_signing_keys(1_000).await?, retired);
+    fixture.set_clock(START + 10 + 900_000 + 1_000);
+    assert!(registry.list_retired_signing_keys(1_000).await?.is_empty());
     let back = registry.promote_signing_key(actor, "a", 1).await;
     assert_eq!(code_of(back), "signing_key_state");
     Ok(())

@@ -225,7 +225,12 @@ impl Server {
         let after = app.settings.signing_key_publish_ms;
         let activate_at = (!at_once).then(|| app.now().saturating_add(after));
         app.keys
-            .rotate(&app.registry, &app.secrets, alg, activate_at)
+            .rotate(
+                &app.registry,
+                &app.secrets,
+                &app.settings,
+                (alg, activate_at),
+            )
             .await
             .map_err(|error| BuildError::Keys(error.to_string()))
     }

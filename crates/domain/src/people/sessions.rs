@@ -128,7 +128,7 @@ impl Session {
 pub enum EndReason {
     /// The person signed out.
     SignedOut,
-    /// The person ended it from another session.
+    /// The person ended it in the list of what they are signed in to.
     EndedByUser,
     /// An administrator ended it.
     EndedByAdmin,
@@ -161,6 +161,17 @@ impl EndReason {
         Self::ClientDisabled,
         Self::Revoked,
     ];
+
+    /// Whether what applications were given for the time when a person is away (`offline_access`) goes on
+    /// without the session (OpenID Connect Back-Channel Logout 1.0 §2.7). A browser is left every day; whoever
+    /// ends a session in the list, or for safety, means all that it let in.
+    #[must_use]
+    pub fn leaves_offline_access(self) -> bool {
+        matches!(
+            self,
+            Self::SignedOut | Self::TooManySessions | Self::Expired
+        )
+    }
 
     /// Stable text.
     #[must_use]

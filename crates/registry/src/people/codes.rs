@@ -3,8 +3,8 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    CodeFacts, EndReason, GrantRefusal, OAuthScopes, PeopleError, RefreshLives, SessionState,
-    TokenDigest,
+    Client, CodeFacts, EndReason, GrantRefusal, OAuthScopes, PeopleError, RefreshLives,
+    SessionState, TokenDigest,
 };
 
 use super::grants::{self, Grant, GrantOrigin, GrantSignIn};
@@ -223,7 +223,8 @@ async fn redeem(
     let Some(code) = first else {
         return take_back(unit, &actor, given).await;
     };
-    if let Err(refusal) = check(unit, &code, request).await? {
+    let client = store::people::clients::find(unit.read(), &code.client_id).await?;
+    if let Err(refusal) = check(unit, &code, client.as_ref(), request).await? {
         let client = &request.client_id;
         let verb = format!("was refused a code: {}", refusal.code());
         audit(
@@ -244,7 +245,7 @@ async fn redeem(
         origin: GrantOrigin::Code,
         scopes: code.scopes.clone(),
         resource: code.resource.clone(),
-        dpop_jkt: request.dpop_jkt.clone(),
+        dpop_jkt: grants::bound_to(client.as_ref(), request.dpop_jkt.as_deref()),
         user_agent: foreign(&request.user_agent),
         network: foreign(&request.network),
         sign_in: Some(GrantSignIn {
@@ -280,11 +281,11 @@ async fn redeem(
 async fn check(
     unit: &mut Unit,
     code: &AuthorizationCode,
+    client: Option<&Client>,
     request: &CodeRequest,
 ) -> Result<Result<(), GrantRefusal>, RegistryError> {
     let now = unit.now();
     let user = store::people::users::find(unit.read(), &code.user_id).await?;
-    let client = store::people::clients::find(unit.read(), &code.client_id).await?;
     let session_ended = match &code.session_id {
         Some(id) => {
             let session = store::people::sessions::find(unit.read(), id).await?;

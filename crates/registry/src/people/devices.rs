@@ -3,8 +3,8 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    Client, DeviceStatus, EndReason, GrantRefusal, OAuthScopes, PeopleError, PollRule,
-    RefreshLives, Session, TokenDigest, UserCode,
+    Client, DeviceStatus, GrantRefusal, OAuthScopes, PeopleError, PollRule, RefreshLives, Session,
+    TokenDigest, UserCode,
 };
 
 use super::grants::{self, Grant, GrantOrigin, GrantSignIn};
@@ -357,7 +357,7 @@ async fn redeem(
         origin: GrantOrigin::Device,
         scopes: request.scopes,
         resource: request.resource,
-        dpop_jkt: poll.dpop_jkt.clone(),
+        dpop_jkt: grants::bound_to(Some(client), poll.dpop_jkt.as_deref()),
         user_agent: request.user_agent,
         network: request.network,
         sign_in: let_in.as_ref().map(GrantSignIn::of),
@@ -386,12 +386,7 @@ async fn redeem(
 /// that its person signed out of, takes nothing back.
 fn was_taken_back(session: Option<&Session>) -> bool {
     let reason = session.and_then(|session| session.end_reason);
-    reason.is_some_and(|reason| {
-        !matches!(
-            reason,
-            EndReason::SignedOut | EndReason::Expired | EndReason::TooManySessions
-        )
-    })
+    reason.is_some_and(|reason| !reason.leaves_offline_access())
 }
 
 fn about_device(action: AuditAction, request: &DeviceRequest, verb: &str) -> NewEvent {

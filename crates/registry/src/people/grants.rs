@@ -3,8 +3,8 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{
-    ACCESS_KEPT_MS, ACCESS_LEEWAY_MS, EndReason, OAuthScopes, PeopleError, RefreshLives, Session,
-    TokenDigest,
+    ACCESS_KEPT_MS, ACCESS_LEEWAY_MS, Client, ClientType, EndReason, OAuthScopes, PeopleError,
+    RefreshLives, Session, TokenDigest,
 };
 
 use super::page::{self, Page, Position};
@@ -27,7 +27,7 @@ pub struct Grant {
     pub user_id: String,
     /// Who has it.
     pub client_id: String,
-    /// The session it was given in.
+    /// The session it was given in; none where it is in none, or outlived it.
     pub session_id: Option<String>,
     /// How it came about.
     pub origin: GrantOrigin,
@@ -35,7 +35,7 @@ pub struct Grant {
     pub scopes: OAuthScopes,
     /// For which resource (RFC 8707).
     pub resource: Option<String>,
-    /// Thumbprint of the key that it is bound to (RFC 9449).
+    /// Thumbprint of the key that its refresh tokens are bound to; of public clients only (RFC 9449 §5).
     pub dpop_jkt: Option<String>,
     /// What the program that has it says it is.
     pub user_agent: String,
@@ -579,6 +579,15 @@ pub(super) async fn revoke(
     event.details.push(("reason", reason.as_str().to_owned()));
     unit.audit(actor, event);
     Ok(true)
+}
+
+/// The key that a grant's refresh tokens are bound to. Those of a confidential client are not: it proves
+/// itself at each refresh, and may come with a new key (RFC 9449 §5). Access tokens are bound to the
+/// key of their own request in any case.
+pub(super) fn bound_to(client: Option<&Client>, dpop_jkt: Option<&str>) -> Option<String> {
+    let proves_itself =
+        client.is_some_and(|client| client.settings.client_type == ClientType::Confidential);
+    dpop_jkt.filter(|_| !proves_itself).map(str::to_owned)
 }
 
 /// Begins a grant, with its first refresh token if there is one.

@@ -384,7 +384,8 @@ pub(super) async fn begin(
     Ok(session)
 }
 
-/// Ends sessions of a user, (only this one, all but that one), with their grants. Clients that are to be
+/// Ends sessions of a user, (only this one, all but that one), with their grants; those for the time when the
+/// person is away by some reasons only ([`EndReason::leaves_offline_access`]). Clients that are to be
 /// told of it have their messages in the same write.
 pub(super) async fn end(
     unit: &mut Unit,
@@ -401,8 +402,17 @@ pub(super) async fn end(
     let until = now.saturating_add(ACCESS_KEPT_MS);
     let connection = unit.write();
     let sessions = store::people::sessions::end(connection, user_id, which, how).await?;
-    let of_these = Revoked::OfEndedSessions(user_id);
+    let some_stay = reason.leaves_offline_access();
+    let of_these = if some_stay {
+        Revoked::OnlineOfEndedSessions(user_id)
+    } else {
+        Revoked::OfEndedSessions(user_id)
+    };
     let grants = store::people::grants::revoke(connection, of_these, how, until).await?;
+    if some_stay {
+        // They are in no session from now on: tokens of this one are denied, those of the next refresh are not.
+        store::people::grants::leave_ended_sessions(connection, user_id, now).await?;
+    }
     let kind = DenialKind::Session;
     store::people::grants::deny_all(connection, kind, &sessions, now, until).await?;
     let told = logouts::of_sessions(unit, user_id, &sessions).await?;

@@ -165,6 +165,21 @@ impl LocalRegistry {
         store::people::signing_keys::list_published(&mut *self.shared.pool.acquire().await?).await
     }
 
+    /// Keys that were retired in their time within the last `kept_ms`, oldest first: nothing that they signed
+    /// is good any more, and we signed it all the same. One that was ended by hand is not among them:
+    /// somebody else may have it.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn list_retired_signing_keys(
+        &self,
+        kept_ms: i64,
+    ) -> Result<Vec<SigningKey>, RegistryError> {
+        let since = self.now().saturating_sub(kept_ms);
+        let connection = &mut *self.shared.pool.acquire().await?;
+        store::people::signing_keys::list_retired(connection, since).await
+    }
+
     /// The key that signs with an algorithm, and its private half, sealed.
     ///
     /// # Errors

@@ -24,14 +24,19 @@ pub(crate) use self::decide::Run;
 pub(crate) use self::parked::Parked;
 use super::authorization_request::{self, Target};
 use super::consent;
+use crate::browser_session::{self, Found};
 use crate::http::going_on::after_a_form;
 use crate::http::{Cookies, Params, Peer, once_more};
 use crate::pages;
 use crate::problem::{OAuthError, Problem};
 use crate::server::App;
+use crate::settings::SameSite;
 
 /// What begins the `request_uri` of a pushed request (RFC 9126 §2.2).
 pub(crate) const PUSHED: &str = "urn:ietf:params:oauth:request_uri:";
+
+/// A bad request that came by a form has to fit into an address of ours.
+const LONGEST_BAD_FORM: usize = 8_000;
 
 /// Below the base path.
 pub(crate) fn routes(short_aliases: bool) -> Router<App> {
@@ -104,15 +109,16 @@ async fn by_query(
     if let Some(hop) = once_more::hop(&app, &headers, &address, &query) {
         return hop;
     }
-    let begun = match begin(&app, &query).await {
-        Ok(parked) => run(&app, &peer, &cookies, parked, None).await,
+    let begun = match begin(&app, &query, is_linked(&app, &headers)).await {
+        Ok(Begun::Good(parked)) => run(&app, &peer, &cookies, parked, None).await,
+        Ok(Begun::Bad(bad)) => Err(bad.tell(&app, &peer, &cookies).await),
         Err(stopped) => Err(stopped),
     };
     begun.unwrap_or_else(|stopped| stopped.into_response(&app))
 }
 
 /// A form of the client's page: browsers send no session cookie with it, so the request is parked and
-/// the browser comes back by `GET` (303, S13).
+/// the browser comes back by `GET` (303, S13). So it does with a bad one, as it is.
 async fn by_form(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Response {
     let form = headers.get(header::CONTENT_TYPE).is_some_and(|value| {
         value
@@ -124,8 +130,16 @@ async fn by_form(State(app): State<App>, headers: HeaderMap, body: Bytes) -> Res
         let happened = "The request is no form";
         return Stopped::shown("invalid_request", happened).into_response(&app);
     };
-    match begin(&app, text).await {
-        Ok(parked) => redirect::see_other(&parked.resume_path(&app)),
+    match begin(&app, text, is_linked(&app, &headers)).await {
+        Ok(Begun::Good(parked)) => redirect::see_other(&parked.resume_path(&app)),
+        // Who is signed in decides where a bad one is told, and nobody knows here.
+        Ok(Begun::Bad(bad)) if bad.may_come_again && text.len() <= LONGEST_BAD_FORM => {
+            let mut query = url::form_urlencoded::Serializer::new(String::new());
+            query.extend_pairs(url::form_urlencoded::parse(text.as_bytes()));
+            let path = app.settings.path("/oauth2/authorize");
+            redirect::see_other(&format!("{path}?{}", query.finish()))
+        }
+        Ok(Begun::Bad(bad)) => bad.shown().into_response(&app),
         Err(stopped) => stopped.into_response(&app),
     }
 }
@@ -169,8 +183,63 @@ pub(crate) fn form_target(app: &App, return_to: &str) -> Option<String> {
     redirect::own_scheme(params.get("redirect_uri")?)
 }
 
+/// Whether a page of another site leads here, and not a program that opened the browser. With strict cookies
+/// that page led to one of ours first ([`once_more`]).
+fn is_linked(app: &App, headers: &HeaderMap) -> bool {
+    let site = headers.get("sec-fetch-site");
+    let is = |value: &str| site.is_some_and(|own| own == value);
+    let strict = app.settings.same_site == SameSite::Strict;
+    is("cross-site") || (strict && is("same-origin"))
+}
+
+/// A request that may be answered at its address.
+enum Begun {
+    Good(Parked),
+    Bad(Bad),
+}
+
+/// What is wrong with a request whose address is one of its client's.
+struct Bad {
+    target: Target,
+    error: OAuthError,
+    /// It asks for no page (`prompt=none`).
+    silent: bool,
+    /// Nothing was used up by reading it.
+    may_come_again: bool,
+}
+
+impl Bad {
+    fn new(target: Target, error: OAuthError, params: &Params, pushed: bool) -> Self {
+        let mut prompts = params.get("prompt").unwrap_or("").split(' ');
+        Self {
+            target,
+            error,
+            silent: prompts.any(|value| value == "none"),
+            may_come_again: !pushed,
+        }
+    }
+
+    /// Where it is told: at the client's address to whoever is signed in here, and where no page may be
+    /// shown. To all others on a page: a link to a trusted host leads nobody elsewhere before they
+    /// proved who they are (RFC 9700 §4.11.2, S15).
+    async fn tell(self, app: &App, peer: &Peer, cookies: &Cookies) -> Stopped {
+        if self.silent {
+            return Stopped::Sent(Box::new(self.target), self.error);
+        }
+        match browser_session::find(app, cookies, peer).await {
+            Ok(Found::SignedIn(_)) => Stopped::Sent(Box::new(self.target), self.error),
+            Ok(_) => self.shown(),
+            Err(problem) => problem.into(),
+        }
+    }
+
+    fn shown(self) -> Stopped {
+        Stopped::shown(self.error.error, sentence(&self.error.description))
+    }
+}
+
 /// Takes a request in: the pushed one where it names one.
-async fn begin(app: &App, text: &str) -> Result<Parked, Stopped> {
+async fn begin(app: &App, text: &str, linked: bool) -> Result<Begun, Stopped> {
     let params = Params::parse(text).map_err(|repeated| {
         Stopped::shown("invalid_request", format!("In this request {repeated}"))
     })?;
@@ -182,9 +251,11 @@ async fn begin(app: &App, text: &str) -> Result<Parked, Stopped> {
         let target = Target::read(&client, &params).map_err(unsafe_target)?;
         // Refused now: a request that cannot be answered is not worth a sign-in.
         if let Err(error) = authorization_request::read(app, &client, &params, false) {
-            return Err(Stopped::Sent(Box::new(target), error));
+            return Ok(Begun::Bad(Bad::new(target, error, &params, false)));
         }
-        return Ok(Parked::new(app, &client, &params, false));
+        return Ok(Begun::Good(Parked::new(
+            app, &client, &params, false, linked,
+        )));
     };
     // Only what was pushed counts (RFC 9126 §4), and it counts once.
     let digest = TokenDigest::of(&SecretText::new(uri.to_owned()));
@@ -200,9 +271,11 @@ async fn begin(app: &App, text: &str) -> Result<Parked, Stopped> {
         .map_err(|repeated| Stopped::shown("invalid_request", repeated.to_string()))?;
     let target = Target::read(&client, &params).map_err(unsafe_target)?;
     if let Err(error) = authorization_request::read(app, &client, &params, true) {
-        return Err(Stopped::Sent(Box::new(target), error));
+        return Ok(Begun::Bad(Bad::new(target, error, &params, true)));
     }
-    Ok(Parked::new(app, &client, &params, true))
+    Ok(Begun::Good(Parked::new(
+        app, &client, &params, true, linked,
+    )))
 }
 
 /// Answers a request, from the start every time: what was good before a sign-in may be no more.
@@ -218,7 +291,10 @@ pub(crate) async fn run(
     let target = Target::read(&client, &params).map_err(unsafe_target)?;
     let request = match authorization_request::read(app, &client, &params, parked.pushed) {
         Ok(request) => request,
-        Err(error) => return Err(Stopped::Sent(Box::new(target), error)),
+        Err(error) => {
+            let bad = Bad::new(target, error, &params, parked.pushed);
+            return Err(bad.tell(app, peer, cookies).await);
+        }
     };
     let run = Run {
         app,
@@ -246,10 +322,14 @@ async fn find_client(app: &App, id: Option<&str>) -> Result<Arc<Client>, Stopped
 }
 
 fn unsafe_target(why: &'static str) -> Stopped {
+    Stopped::shown("invalid_redirect_uri", sentence(why))
+}
+
+/// A text of ours for a page.
+fn sentence(why: &str) -> String {
     let mut letters = why.chars();
     let first = letters.next().map(|first| first.to_ascii_uppercase());
-    let sentence: String = first.into_iter().chain(letters).collect();
-    Stopped::shown("invalid_redirect_uri", sentence)
+    first.into_iter().chain(letters).collect()
 }
 
 /// A `Location` of ours; none for text that cannot be a header, which checked addresses never are.

@@ -132,7 +132,7 @@ pub(crate) async fn grant(
         digest: TokenDigest::of(&code),
         client_id: client.id.clone(),
         resource,
-        dpop_jkt: jkt,
+        dpop_jkt: jkt.clone(),
         refresh_token: TokenDigest::of(&refresh_token),
         lives: app.settings.refresh,
     };
@@ -152,7 +152,7 @@ pub(crate) async fn grant(
         session_id: None,
         scopes: &grant.scopes,
         resource: grant.resource.as_deref(),
-        jkt: grant.dpop_jkt.as_deref(),
+        jkt: jkt.as_deref(),
         access_jti: new_jti(),
         refresh_token: given.offline.then_some(refresh_token),
         authenticated_at: sign_in.map(|one| one.authenticated_at),

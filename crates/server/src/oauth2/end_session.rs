@@ -8,7 +8,7 @@ mod tests;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{RawQuery, State};
+use axum::extract::{OriginalUri, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -23,7 +23,7 @@ use crate::browser_session::{self, Found, SignedIn};
 use crate::http::cookies::{self, Name};
 use crate::http::going_on::after_a_form;
 use crate::http::params::FormParams;
-use crate::http::{Cookies, Params, Peer, csrf};
+use crate::http::{Cookies, Params, Peer, csrf, once_more};
 use crate::pages::{self, Page};
 use crate::problem::Problem;
 use crate::server::App;
@@ -31,6 +31,15 @@ use crate::sessions;
 use crate::sign_in::own_page;
 
 const LONGEST_STATE: usize = 2_000;
+/// What we read of a request; everything else is ignored.
+const PARAMETERS: [&str; 4] = [
+    "id_token_hint",
+    "client_id",
+    "post_logout_redirect_uri",
+    "state",
+];
+/// A form has to fit into an address of ours.
+const LONGEST_FORM: usize = 8_000;
 
 /// Below the base path.
 pub(crate) fn routes() -> Router<App> {
@@ -63,27 +72,45 @@ impl Asked {
 
 async fn by_query(
     State(app): State<App>,
+    OriginalUri(uri): OriginalUri,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
     peer: Peer,
     cookies: Cookies,
 ) -> Response {
     let text = query.unwrap_or_default();
-    match Params::parse(&text) {
-        Ok(params) => respond(&app, begin(&app, &params, &peer, &cookies).await),
-        Err(repeated) => {
-            let problem = Problem::bad_request("invalid_request", repeated.to_string());
-            pages::problem_page(&app.settings, &problem)
-        }
+    let params = match Params::parse(&text) {
+        Ok(params) => params,
+        Err(repeated) => return invalid(&app, repeated.to_string()),
+    };
+    // Nobody would look signed in, and would be told that they are signed out.
+    let address = format!("{}{}", app.settings.origin(), uri.path());
+    if let Some(hop) = once_more::hop(&app, &headers, &address, &text) {
+        return hop;
     }
+    respond(&app, begin(&app, &params, &peer, &cookies).await)
 }
 
-async fn by_form(
-    State(app): State<App>,
-    peer: Peer,
-    cookies: Cookies,
-    FormParams(params): FormParams,
-) -> Response {
-    respond(&app, begin(&app, &params, &peer, &cookies).await)
+/// A form of the client's page: browsers send no session cookie with it, so that nobody can say who is
+/// signed in. The browser comes back by `GET` with what was asked (303), as at the authorization endpoint.
+async fn by_form(State(app): State<App>, FormParams(params): FormParams) -> Response {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for name in PARAMETERS {
+        if let Some(value) = params.get(name) {
+            query.append_pair(name, value);
+        }
+    }
+    let query = query.finish();
+    if query.len() > LONGEST_FORM {
+        return invalid(&app, "the request is too long");
+    }
+    let path = app.settings.path("/oauth2/end_session");
+    see_other(&format!("{path}?{query}"))
+}
+
+fn invalid(app: &App, what: impl Into<String>) -> Response {
+    let problem = Problem::bad_request("invalid_request", what);
+    pages::problem_page(&app.settings, &problem)
 }
 
 fn respond(app: &App, result: Result<Response, Problem>) -> Response {
@@ -119,7 +146,8 @@ async fn begin(
         // Somebody else, or another session: the client does not speak for it.
         return Ok(ask(app, cookies, signed_in.as_deref(), &asked));
     }
-    // No cookie: a form from another site comes without it. The session of the hint ends all the same.
+    // Nobody is signed in at this browser, or it does not say so (a frame of another site). The session of
+    // the hint ends all the same.
     if let Some(sid) = &hint.sid {
         match sessions::end(
             app,
@@ -204,7 +232,11 @@ fn ask(app: &App, cookies: &Cookies, signed_in: Option<&SignedIn>, asked: &Asked
             @if let Some(name) = name { "“" (name) "” asks whether you want to sign out. " }
             "You are signed in as " strong { (signed_in.user.name) } "."
         }
-        p { "Applications that you opened with this sign-in are signed out too." }
+        p {
+            "Applications that you opened with this sign-in are signed out too. Those that may stay signed in \
+             while you are away stay so, until you "
+            a href=(app.settings.path("/account/applications")) { "end their access" } "."
+        }
         form method="post" action=(app.settings.path("/oauth2/end_session/confirm")) {
             input type="hidden" name=(csrf::FIELD) value=(csrf.token.expose());
             @if let Some(client) = &asked.client {

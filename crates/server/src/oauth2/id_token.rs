@@ -94,12 +94,12 @@ pub(crate) struct Hint {
 }
 
 /// Reads an ID token of ours that comes back as a hint. It may have expired (OpenID Connect Core
-/// §3.1.2.2): it proves nothing but that we said so once.
+/// §3.1.2.2), and its key may be retired: it proves nothing but that we said so once.
 ///
 /// # Errors
 /// [`TokenProblem`] for one that is not ours.
 pub(crate) fn read_hint(app: &App, token: &str) -> Result<Hint, TokenProblem> {
-    let hint: Hint = app.keys.current().open(ID_TYPE, token)?;
+    let hint: Hint = app.keys.current().open_hint(token)?;
     if hint.iss != app.settings.issuer.as_str() {
         return Err(TokenProblem::Malformed);
     }

@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use keywright_domain::people::{Client, ClientType, PeopleError, TokenDigest};
 use keywright_registry::RegistryError;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::revoke::unavailable;
 use super::{access_token, client_auth};
@@ -138,9 +138,7 @@ async fn of_refresh_token(
     members.insert("scope".into(), grant.scopes.to_string().into());
     members.insert("iat".into(), (grant.created_at / 1000).into());
     members.insert("exp".into(), (grant.expires_at / 1000).into());
-    if let Some(jkt) = grant.dpop_jkt {
-        members.insert("cnf".into(), json!({ "jkt": jkt }));
-    }
+    // No `cnf`: whoever may ask is confidential, and proves itself in another way (RFC 9449 §5).
     Ok(Some(members))
 }
 

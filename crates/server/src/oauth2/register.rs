@@ -25,8 +25,8 @@ use keywright_registry::RegistryError;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq as _;
 
-use self::metadata::Metadata;
 pub(crate) use self::metadata::public_keys;
+use self::metadata::{Given, Metadata};
 use crate::http::Peer;
 use crate::problem::OAuthError;
 use crate::server::App;
@@ -84,6 +84,12 @@ fn of_registry(error: RegistryError) -> OAuthError {
         RegistryError::People(PeopleError::Name) => {
             OAuthError::new("invalid_client_metadata", "client_name cannot be used")
         }
+        RegistryError::Changed => {
+            let text = "somebody else changed this client meanwhile: ask again";
+            let mut error = OAuthError::new("temporarily_unavailable", text);
+            error.status = StatusCode::CONFLICT;
+            error
+        }
         other => other.into(),
     }
 }
@@ -108,7 +114,7 @@ async fn add(
     // Before anything is said about what was sent.
     let open = app.registry.find_registration_token(&token).await;
     open.map_err(of_registry)?;
-    let new = parse(body)?.to_client()?;
+    let new = parse(body)?.to_client(&Given::default())?;
     let id = format!("{ID}{}", random_id(&mut rand::rng()));
     let secret = new
         .auth_method
@@ -187,7 +193,7 @@ async fn replace(
         .unwrap_or_else(IntoResponse::into_response)
 }
 
-/// Replaces everything that is said of the client (RFC 7592 §2.2).
+/// Replaces everything that is the client's to say (RFC 7592 §2.2).
 async fn change(
     app: &App,
     peer: &Peer,
@@ -209,23 +215,17 @@ async fn change(
             return Err(OAuthError::new("invalid_client_metadata", text));
         }
     }
-    let new = metadata.to_client()?;
-    let had_secret = client.settings.auth_method.needs_secret();
+    let new = metadata.change(&client)?;
+    // Written with the change: a client that needs a secret is never without.
+    let secret = random_token(&mut rand::rng());
+    let digest = TokenDigest::of(&secret);
     let changed = app
         .registry
-        .change_client(&actor(id, peer), id, &new)
+        .change_client_with(&actor(id, peer), id, &new, Some(&client), Some(&digest))
         .await
         .map_err(of_registry)?;
-    // Another way to prove itself needs a secret that it does not have yet.
-    let mut secret = None;
-    if new.auth_method.needs_secret() && !had_secret {
-        let made = random_token(&mut rand::rng());
-        app.registry
-            .rotate_client_secret(&actor(id, peer), id, &TokenDigest::of(&made), 0)
-            .await?;
-        secret = Some(made);
-    }
-    Ok(answer(app, StatusCode::OK, &changed, secret.as_ref()))
+    let secret = Some(&secret).filter(|_| changed.took_secret);
+    Ok(answer(app, StatusCode::OK, &changed.client, secret))
 }
 
 async fn remove(

@@ -104,11 +104,8 @@ pub(crate) async fn end(
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
     caller.require_account()?;
-    let reason = if caller.session_id.as_deref() == Some(id.as_str()) {
-        EndReason::SignedOut
-    } else {
-        EndReason::EndedByUser
-    };
+    // Also the caller's own: whoever ends what they see in the list means all that it let in.
+    let reason = EndReason::EndedByUser;
     super::end(&app, &caller.actor(), &caller.user.id, &id, reason).await?;
     Ok(StatusCode::NO_CONTENT)
 }

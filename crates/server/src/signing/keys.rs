@@ -53,13 +53,17 @@ impl TokenProblem {
     }
 }
 
+type Verifiers = HashMap<String, (&'static str, Arc<Verifying>)>;
+
 /// The keys of one moment.
 #[derive(Default)]
 pub(crate) struct KeySet {
     signers: HashMap<Alg, Arc<Signer>>,
     /// By the whole encoded header: our own tokens have one of these, byte for byte, so neither the
     /// algorithm nor the type of a token is ever read from the token.
-    verifying: HashMap<String, (&'static str, Arc<Verifying>)>,
+    verifying: Verifiers,
+    /// The same of keys that were retired, for ID tokens that come back as a hint and for nothing else.
+    retired: Verifiers,
     jwks: String,
 }
 
@@ -80,35 +84,53 @@ impl KeySet {
         typ: &'static str,
         token: &str,
     ) -> Result<T, TokenProblem> {
-        if token.len() > LONGEST_TOKEN {
-            return Err(TokenProblem::Malformed);
-        }
-        let (message, signature) = token.rsplit_once('.').ok_or(TokenProblem::Malformed)?;
-        let (header, payload) = message.split_once('.').ok_or(TokenProblem::Malformed)?;
-        let Some((found, key)) = self.verifying.get(header) else {
-            let readable = URL_SAFE_NO_PAD
-                .decode(header)
-                .is_ok_and(|json| json.starts_with(b"{"));
-            return Err(if readable {
-                TokenProblem::UnknownKey
-            } else {
-                TokenProblem::Malformed
-            });
-        };
-        if *found != typ {
-            return Err(TokenProblem::WrongUse);
-        }
-        let signature = URL_SAFE_NO_PAD
-            .decode(signature)
-            .map_err(|_| TokenProblem::Malformed)?;
-        if !key.verify(message.as_bytes(), &signature) {
-            return Err(TokenProblem::InvalidSignature);
-        }
-        let payload = URL_SAFE_NO_PAD
-            .decode(payload)
-            .map_err(|_| TokenProblem::Malformed)?;
-        serde_json::from_slice(&payload).map_err(|_| TokenProblem::Malformed)
+        open(typ, token, |header| self.verifying.get(header))
     }
+
+    /// Claims of an ID token that we signed once. It outlives its key, which is published only until the last
+    /// access token has expired; a hint is worth something for as long as its session (OpenID Connect
+    /// Core §3.1.2.1).
+    pub(crate) fn open_hint<T: DeserializeOwned>(&self, token: &str) -> Result<T, TokenProblem> {
+        open(ID_TYPE, token, |header| {
+            let published = self.verifying.get(header);
+            published.or_else(|| self.retired.get(header))
+        })
+    }
+}
+
+fn open<'a, T: DeserializeOwned>(
+    typ: &'static str,
+    token: &str,
+    find: impl FnOnce(&str) -> Option<&'a (&'static str, Arc<Verifying>)>,
+) -> Result<T, TokenProblem> {
+    if token.len() > LONGEST_TOKEN {
+        return Err(TokenProblem::Malformed);
+    }
+    let (message, signature) = token.rsplit_once('.').ok_or(TokenProblem::Malformed)?;
+    let (header, payload) = message.split_once('.').ok_or(TokenProblem::Malformed)?;
+    let Some((found, key)) = find(header) else {
+        let readable = URL_SAFE_NO_PAD
+            .decode(header)
+            .is_ok_and(|json| json.starts_with(b"{"));
+        return Err(if readable {
+            TokenProblem::UnknownKey
+        } else {
+            TokenProblem::Malformed
+        });
+    };
+    if *found != typ {
+        return Err(TokenProblem::WrongUse);
+    }
+    let signature = URL_SAFE_NO_PAD
+        .decode(signature)
+        .map_err(|_| TokenProblem::Malformed)?;
+    if !key.verify(message.as_bytes(), &signature) {
+        return Err(TokenProblem::InvalidSignature);
+    }
+    let payload = URL_SAFE_NO_PAD
+        .decode(payload)
+        .map_err(|_| TokenProblem::Malformed)?;
+    serde_json::from_slice(&payload).map_err(|_| TokenProblem::Malformed)
 }
 
 /// The keys, read again when they change.
@@ -189,7 +211,7 @@ impl SigningKeys {
                 self.add(registry, secrets, alg, Some(activate_at)).await?;
             }
         }
-        self.read(registry, secrets).await
+        self.read(registry, secrets, settings).await
     }
 
     /// Replaces the keys of an algorithm, or of all, now: the new one signs at once where `at_once`
@@ -198,15 +220,15 @@ impl SigningKeys {
         &self,
         registry: &LocalRegistry,
         secrets: &ServerSecrets,
-        alg: Alg,
-        activate_at: Option<i64>,
+        settings: &Settings,
+        (alg, activate_at): (Alg, Option<i64>),
     ) -> Result<String, KeysError> {
         let _one = self.reading.lock().await;
         let kid = self.add(registry, secrets, alg, activate_at).await?;
         if activate_at.is_none() {
             promote(registry, &kid).await?;
         }
-        self.read(registry, secrets).await?;
+        self.read(registry, secrets, settings).await?;
         Ok(kid)
     }
 
@@ -234,8 +256,24 @@ impl SigningKeys {
         &self,
         registry: &LocalRegistry,
         secrets: &ServerSecrets,
+        settings: &Settings,
     ) -> Result<(), KeysError> {
         let mut set = KeySet::default();
+        // ID tokens of sessions that may live still, and those that came with the last refresh.
+        let kept_ms = settings
+            .sessions
+            .absolute_ms
+            .max(settings.refresh.absolute_ms);
+        for key in registry.list_retired_signing_keys(kept_ms).await? {
+            let Some(alg) = Alg::parse(&key.alg) else {
+                continue;
+            };
+            let jwk = serde_json::from_str::<Value>(&key.public_jwk).ok();
+            if let Some(verifying) = jwk.and_then(|jwk| Verifying::from_jwk(alg, &jwk)) {
+                let header = header_of(alg, &key.kid, ID_TYPE);
+                set.retired.insert(header, (ID_TYPE, Arc::new(verifying)));
+            }
+        }
         let mut public = Vec::new();
         for key in registry.list_signing_keys().await? {
             let Some(alg) = Alg::parse(&key.alg) else {

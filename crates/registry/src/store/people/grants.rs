@@ -181,6 +181,8 @@ pub(crate) enum Revoked<'a> {
     OfUserBut(&'a str, &'a str),
     /// Of sessions of a user that ended at this very moment.
     OfEndedSessions(&'a str),
+    /// The same without those that applications have for the time when the person is away.
+    OnlineOfEndedSessions(&'a str),
     OfClient(&'a str),
     OfConsent(&'a str, &'a str),
     All,
@@ -220,6 +222,15 @@ pub(crate) async fn revoke(
             user,
             None,
         ),
+        Revoked::OnlineOfEndedSessions(user) => (
+            revoke_sql!(
+                "session_id IN (SELECT id FROM sessions WHERE user_id = $4 AND ended_at = $1) \
+                 AND (origin = 'sign_in' \
+                 OR ' ' || scopes || ' ' NOT LIKE '% offline!_access %' ESCAPE '!')"
+            ),
+            user,
+            None,
+        ),
         // No id is longer than nothing: the parameter has its place.
         Revoked::All => (revoke_sql!("id > $4"), "", None),
         Revoked::OfConsent(user, client) => (
@@ -239,6 +250,23 @@ pub(crate) async fn revoke(
     let ids: Vec<String> = query.fetch_all(&mut *connection).await?;
     deny_all(connection, DenialKind::Grant, &ids, now, denied_until).await?;
     Ok(ids.len())
+}
+
+/// Takes what is left of sessions of a user that ended at this very moment out of them.
+pub(crate) async fn leave_ended_sessions(
+    connection: &mut AnyConnection,
+    user_id: &str,
+    now: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE grants SET session_id = NULL WHERE revoked_at IS NULL AND session_id IN \
+         (SELECT id FROM sessions WHERE user_id = $1 AND ended_at = $2)",
+    )
+    .bind(user_id.to_owned())
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 #[derive(Clone, Debug)]

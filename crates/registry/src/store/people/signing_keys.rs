@@ -111,6 +111,21 @@ pub(crate) async fn list_published(
     rows.into_iter().map(SigningKeyRow::into_key).collect()
 }
 
+/// Oldest first: those that were retired in their time since a moment, and not by hand before it.
+pub(crate) async fn list_retired(
+    connection: &mut AnyConnection,
+    since: i64,
+) -> Result<Vec<SigningKey>, RegistryError> {
+    let rows: Vec<SigningKeyRow> = sqlx::query_as(concat!(
+        columns!(),
+        "state = 'retired' AND retired_at > $1 AND retire_at <= retired_at ORDER BY created_at, kid"
+    ))
+    .bind(since)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(SigningKeyRow::into_key).collect()
+}
+
 /// Writes state and times; a retired key loses its private half.
 pub(crate) async fn update(
     connection: &mut AnyConnection,

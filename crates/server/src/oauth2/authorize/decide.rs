@@ -2,7 +2,7 @@
 
 use axum::response::Response;
 use keywright_domain::SecretText;
-use keywright_domain::people::{CLOCKS_APART_MS, Client, TokenDigest};
+use keywright_domain::people::{CLOCKS_APART_MS, Client, ClientType, TokenDigest};
 use keywright_domain::pkce::random_token;
 use keywright_registry::RegistryError;
 use keywright_registry::people::NewCode;
@@ -136,7 +136,7 @@ impl Run<'_> {
     }
 
     async fn needs_consent(&self, signed_in: &SignedIn) -> Result<bool, RegistryError> {
-        if self.request.prompt.consent {
+        if self.request.prompt.consent || self.may_be_anybody() {
             return Ok(true);
         }
         // What was allowed for one resource is not allowed for another (RFC 8707).
@@ -147,6 +147,15 @@ impl Run<'_> {
             .find_consented_scopes(&signed_in.user.id, &self.client.id, resource)
             .await?;
         Ok(!known.is_some_and(|scopes| scopes.contains_all(&self.request.scopes)))
+    }
+
+    /// Whether nothing says that it is the program which was allowed: a public client whose answers go to a
+    /// program on the person's device, where any program may listen, and a page of another site that led
+    /// here. The program itself opens the browser (RFC 8252 §8.6; why this far: decision 38).
+    fn may_be_anybody(&self) -> bool {
+        let is_native = !self.target.redirect_uri.starts_with("https://");
+        let is_public = self.client.settings.client_type == ClientType::Public;
+        self.parked.linked && is_public && is_native
     }
 
     async fn remember(&self, signed_in: &SignedIn) -> Result<(), RegistryError> {

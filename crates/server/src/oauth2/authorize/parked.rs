@@ -22,6 +22,9 @@ pub(crate) struct Parked {
     pub(crate) params: String,
     /// Whether the client proved itself when it sent it.
     pub(crate) pushed: bool,
+    /// Whether a page of another site led here.
+    #[serde(default)]
+    pub(crate) linked: bool,
     /// When it came (Unix ms).
     at: i64,
     /// The browser was sent to the sign-in page.
@@ -40,10 +43,17 @@ struct Sent {
 
 impl Parked {
     /// Parks a request.
-    pub(crate) fn new(app: &App, client: &Client, params: &Params, pushed: bool) -> Self {
+    pub(crate) fn new(
+        app: &App,
+        client: &Client,
+        params: &Params,
+        pushed: bool,
+        linked: bool,
+    ) -> Self {
         Self {
             params: authorization_request::encode(client, params),
             pushed,
+            linked,
             at: app.now(),
             sent: None,
             asks: None,

@@ -1,5 +1,6 @@
 mod as_required;
 mod asked_anew;
+mod before_sign_in;
 mod form_post;
 
 use axum::body::Body;
@@ -621,7 +622,23 @@ async fn s13_a_form_is_parked_and_comes_back_by_get() {
     let answer = without_cookies
         .send(Method::POST, "/oauth2/authorize", &headers, Body::from(bad))
         .await;
-    assert_sent(&answer, "unsupported_response_type");
+    let there = answer.location();
+    assert!(there.starts_with("/oauth2/authorize?"), "{there}");
+    assert_shown(
+        &without_cookies.get(there).await,
+        "unsupported_response_type",
+    );
+    assert_sent(&browser.get(there).await, "unsupported_response_type");
+    let long = request(&[("response_type", "token"), ("claims", &"x".repeat(8_000))]);
+    let answer = without_cookies
+        .send(
+            Method::POST,
+            "/oauth2/authorize",
+            &headers,
+            Body::from(long),
+        )
+        .await;
+    assert_shown(&answer, "unsupported_response_type");
     let json = [("content-type", "application/json")];
     let answer = without_cookies
         .send(Method::POST, "/oauth2/authorize", &json, Body::from("{}"))

@@ -1,9 +1,11 @@
 use std::sync::Arc;
 
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{Method, StatusCode};
 use keywright_registry::people::User;
 
 use super::*;
+use crate::oauth2::dpop::tests::ClientKey;
 use crate::oauth2::testing::{self, text};
 use crate::test_support::{Answer, Browser, TestServer};
 
@@ -580,5 +582,43 @@ async fn s59_a_device_names_the_resource_that_it_asked_for_or_none() {
             asked
         };
         assert_eq!(testing::part(&text(&tokens, "access_token"), 1)["aud"], aud);
+    }
+}
+
+#[tokio::test]
+async fn s26_tokens_of_a_confidential_device_are_bound_to_the_key_that_asks() {
+    let (server, _user, mut browser) = start().await;
+    let secret = "secret-of-the-kiosk";
+    server
+        .add_client("kiosk", Some(secret), |new| {
+            new.grant_types.push(DEVICE.into());
+        })
+        .await;
+    let authorization = testing::basic("kiosk", secret);
+    let ask = async |path: &str, key: &ClientKey, jti: &str, form: String| {
+        let proof = key.proof(jti, "POST", path, None);
+        let headers = [
+            ("authorization", authorization.as_str()),
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("dpop", proof.as_str()),
+        ];
+        let mut client = server.browser();
+        client
+            .send(Method::POST, path, &headers, Body::from(form))
+            .await
+    };
+    let (first, second) = (ClientKey::new(), ClientKey::new());
+    let form = "scope=openid+offline_access".to_owned();
+    let begun = ask("/oauth2/device_authorization", &first, "d", form).await;
+    decide(&mut browser, &text(&begun, "user_code"), "allow").await;
+    let code = text(&begun, "device_code");
+    let mut form = format!("grant_type={DEVICE}&device_code={code}");
+    for (key, jti) in [(&first, "1"), (&second, "2")] {
+        let given = ask("/oauth2/token", key, jti, form).await;
+        assert_eq!(given.status, StatusCode::OK, "{}", given.text);
+        let access = text(&given, "access_token");
+        assert_eq!(testing::part(&access, 1)["cnf"]["jkt"], key.jkt());
+        let token = text(&given, "refresh_token");
+        form = format!("grant_type=refresh_token&refresh_token={token}");
     }
 }

@@ -399,6 +399,39 @@ async fn s58_s26_a_bound_token_needs_its_proof_and_is_no_bearer_token() {
 }
 
 #[tokio::test]
+async fn s26_a_confidential_client_refreshes_with_a_new_key() {
+    let server = TestServer::start().await;
+    let secret = "secret-of-the-web-server";
+    server.add_client("web", Some(secret), |_| {}).await;
+    let user = server.add_user("ann@example.org", &[]).await;
+    let mut browser = server.sign_in_as(&user).await;
+    let code = testing::code(&mut browser, &[("client_id", "web")]).await;
+    let authorization = testing::basic("web", secret);
+    let ask = async |proof: &str, form: String| {
+        let headers = [("authorization", authorization.as_str()), ("dpop", proof)];
+        testing::token_request(&server, &headers, form).await
+    };
+    let (first, second) = (ClientKey::new(), ClientKey::new());
+    let form = format!(
+        "grant_type=authorization_code&code={code}&redirect_uri={}&code_verifier={}",
+        testing::REDIRECT,
+        testing::VERIFIER
+    );
+    let proof = first.proof("t1", "POST", "/oauth2/token", None);
+    let given = ask(&proof, form).await;
+    assert_eq!(given.status, StatusCode::OK, "{}", given.text);
+    let refresh_token = testing::text(&given, "refresh_token");
+    // RFC 9449 §5: bound to how the client proves itself. The access token is bound to the key that asked.
+    let form = format!("grant_type=refresh_token&refresh_token={refresh_token}");
+    let proof = second.proof("t2", "POST", "/oauth2/token", None);
+    let next = ask(&proof, form).await;
+    assert_eq!(next.status, StatusCode::OK, "{}", next.text);
+    assert_eq!(next.json()["token_type"], "DPoP");
+    let access = testing::text(&next, "access_token");
+    assert_eq!(testing::part(&access, 1)["cnf"]["jkt"], second.jkt());
+}
+
+#[tokio::test]
 async fn s58_an_unbound_token_is_no_dpop_token() {
     let server = TestServer::start().await;
     server.add_client("app", None, |_| {}).await;

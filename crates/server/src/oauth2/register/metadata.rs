@@ -41,14 +41,39 @@ fn invalid(text: &str) -> OAuthError {
     OAuthError::new("invalid_client_metadata", text)
 }
 
+/// What an administrator gave a client beyond what can be registered: it may keep it, and say it again.
+#[derive(Default)]
+pub(super) struct Given {
+    grant_types: Vec<String>,
+    scopes: OAuthScopes,
+    addresses: usize,
+}
+
 impl Metadata {
+    /// What becomes of a client that says this of itself. What it cannot say is an administrator's, and
+    /// stays: FAPI 2.0, tokens bound to a key, PKCE. What a read of it showed is good (RFC 7592 §2.2).
+    pub(super) fn change(&self, client: &Client) -> Result<NewClient, OAuthError> {
+        let before = &client.settings;
+        let new = self.to_client(&Given {
+            grant_types: before.grant_types.clone(),
+            scopes: before.scopes.clone(),
+            addresses: before.redirect_uris.len() + before.post_logout_redirect_uris.len(),
+        })?;
+        Ok(NewClient {
+            require_pkce: before.require_pkce,
+            require_dpop: before.require_dpop || new.require_dpop,
+            fapi: before.fapi,
+            ..new
+        })
+    }
+
     /// What the registry keeps of it. Redirect URIs have the registry's own rules (S2, S6).
-    pub(super) fn to_client(&self) -> Result<NewClient, OAuthError> {
+    pub(super) fn to_client(&self, given: &Given) -> Result<NewClient, OAuthError> {
         let grant_types = self.grant_types.clone();
         let grant_types = grant_types.unwrap_or_else(|| vec!["authorization_code".to_owned()]);
         if !grant_types
             .iter()
-            .all(|grant| GRANTS.contains(&grant.as_str()))
+            .all(|grant| GRANTS.contains(&grant.as_str()) || given.grant_types.contains(grant))
         {
             return Err(invalid("a grant type cannot be registered here"));
         }
@@ -57,7 +82,7 @@ impl Metadata {
             return Err(invalid("the only response type is code"));
         }
         let addresses = self.redirect_uris.len() + self.post_logout_redirect_uris.len();
-        if addresses > MOST_ADDRESSES {
+        if addresses > MOST_ADDRESSES.max(given.addresses) {
             return Err(invalid("there are more than 10 addresses"));
         }
         if self.redirect_uris.is_empty() && grant_types.iter().any(|one| one == GRANTS[0]) {
@@ -73,7 +98,7 @@ impl Metadata {
         let most = OAuthScopes::parse(SCOPES).unwrap_or_default();
         let scopes = match &self.scope {
             Some(text) => OAuthScopes::parse(text)
-                .filter(|asked| most.contains_all(asked))
+                .filter(|asked| most.union(&given.scopes).contains_all(asked))
                 .ok_or_else(|| invalid("a scope is an administrator's to give"))?,
             None => most,
         };

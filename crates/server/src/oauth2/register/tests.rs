@@ -1,5 +1,6 @@
 use axum::body::Body;
 use axum::http::Method;
+use keywright_domain::people::{NewClient, OAuthScopes};
 use serde_json::{Value, json};
 
 use super::*;
@@ -293,5 +294,89 @@ async fn s60_a_secret_is_returned_where_it_is_new() {
     let token = text(&mine, "registration_access_token");
     let put = send(&server, Method::PUT, &path, &token, &body).await;
     assert_eq!(put.status, StatusCode::OK, "{}", put.text);
-    assert_eq!(text(&put, "client_secret").len(), 43);
+    let secret = text(&put, "client_secret");
+    assert_eq!(secret.len(), 43);
+    let authorization = testing::basic(&text(&put, "client_id"), &secret);
+    let headers = [("authorization", authorization.as_str())];
+    let form = "grant_type=authorization_code&code=x&redirect_uri=y".to_owned();
+    let used = testing::token_request(&server, &headers, form).await;
+    assert_eq!(testing::error(&used), "invalid_grant");
+}
+
+/// What an administrator changes of a client.
+async fn by_admin(server: &TestServer, id: &str, change: impl FnOnce(&mut NewClient)) {
+    let registry = server.registry();
+    let mut new = registry.find_client(id).await.unwrap().settings.clone();
+    change(&mut new);
+    let actor = Actor::person("admin");
+    registry.change_client(&actor, id, &new).await.unwrap();
+}
+
+#[tokio::test]
+async fn s60_what_an_administrator_set_stays_and_what_was_read_can_be_sent_back() {
+    let server = TestServer::start().await;
+    let key = crate::oauth2::dpop::tests::ClientKey::new();
+    let mut body = good();
+    body["token_endpoint_auth_method"] = json!("private_key_jwt");
+    body["jwks"] = json!({"keys": [key.jwk]});
+    let mine = register(&server, &body).await;
+    let (id, token) = (
+        text(&mine, "client_id"),
+        text(&mine, "registration_access_token"),
+    );
+    by_admin(&server, &id, |new| {
+        new.signing_alg = "ES256".into();
+        (new.fapi, new.require_dpop) = (true, true);
+        new.grant_types.push("client_credentials".into());
+        new.scopes = OAuthScopes::parse("openid email orders:read").unwrap();
+        new.redirect_uris = (0..12).map(|n| format!("https://r.example/{n}")).collect();
+    })
+    .await;
+    let path = format!("/oauth2/register/{id}");
+    let read = send(&server, Method::GET, &path, &token, &Value::Null).await;
+    let shown = read.json();
+    let before = server.registry().find_client(&id).await.unwrap();
+    let same = send(&server, Method::PUT, &path, &token, &shown).await;
+    assert_eq!(same.status, StatusCode::OK, "{}", same.text);
+    let after = server.registry().find_client(&id).await.unwrap();
+    assert_eq!(after, before, "nothing changed");
+
+    // It says less of itself, and cannot say what is not its own to say.
+    let mut less = shown.clone();
+    less["client_name"] = json!("Other name");
+    less["scope"] = json!("openid orders:read");
+    less["dpop_bound_access_tokens"] = json!(false);
+    let put = send(&server, Method::PUT, &path, &token, &less).await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    assert_eq!(put.json()["dpop_bound_access_tokens"], true);
+    let after = server.registry().find_client(&id).await.unwrap();
+    assert!(after.settings.fapi && after.settings.require_dpop);
+    assert_eq!(after.settings.scopes.to_string(), "openid orders:read");
+    // What it let go of is an administrator's to give again, and so is all else.
+    for (name, value) in [
+        ("scope", json!("openid users:write")),
+        ("grant_types", json!(["password"])),
+        ("token_endpoint_auth_method", json!("client_secret_basic")),
+    ] {
+        let mut more = less.clone();
+        more[name] = value;
+        let refused = send(&server, Method::PUT, &path, &token, &more).await;
+        assert_eq!(
+            testing::error(&refused),
+            "invalid_client_metadata",
+            "{name}"
+        );
+    }
+    // Without PKCE only because an administrator said so.
+    let plain = register(&server, &good()).await;
+    let id = text(&plain, "client_id");
+    by_admin(&server, &id, |new| new.require_pkce = false).await;
+    let mut body = good();
+    body["client_id"] = json!(id);
+    let token = text(&plain, "registration_access_token");
+    let path = format!("/oauth2/register/{id}");
+    let put = send(&server, Method::PUT, &path, &token, &body).await;
+    assert_eq!(put.status, StatusCode::OK, "{}", put.text);
+    let after = server.registry().find_client(&id).await.unwrap();
+    assert!(!after.settings.require_pkce);
 }

@@ -519,9 +519,14 @@ async fn ac_201_ac_039_old_tokens_verify_after_the_key_was_replaced() {
     let before = signed_in_tokens(&server, &mut browser).await;
     let app = server.server.app();
     let keys = &app.keys;
-    keys.rotate(&app.registry, &app.secrets, Alg::Rs256, None)
-        .await
-        .unwrap();
+    keys.rotate(
+        &app.registry,
+        &app.secrets,
+        &app.settings,
+        (Alg::Rs256, None),
+    )
+    .await
+    .unwrap();
     let after = signed_in_tokens(&server, &mut browser).await;
     let (old, new) = (text(&before, "access_token"), text(&after, "access_token"));
     assert_ne!(part(&old, 0)["kid"], part(&new, 0)["kid"]);
@@ -602,7 +607,12 @@ async fn ac_201_no_token_fails_while_keys_are_replaced_under_load() {
         tokio::time::sleep(std::time::Duration::from_millis(30)).await;
         let app = server.server.app();
         app.keys
-            .rotate(&app.registry, &app.secrets, Alg::Rs256, None)
+            .rotate(
+                &app.registry,
+                &app.secrets,
+                &app.settings,
+                (Alg::Rs256, None),
+            )
             .await
             .unwrap();
     }
@@ -624,7 +634,12 @@ async fn ac_201_a_token_of_a_node_that_read_the_keys_late_is_good_to_its_end() {
     // Another node signs with the key before until it reads the keys: within a minute.
     let late = app.keys.current();
     app.keys
-        .rotate(&app.registry, &app.secrets, Alg::Rs256, None)
+        .rotate(
+            &app.registry,
+            &app.secrets,
+            &app.settings,
+            (Alg::Rs256, None),
+        )
         .await
         .unwrap();
     server.pass(59_000);

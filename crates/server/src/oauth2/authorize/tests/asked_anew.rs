@@ -96,3 +96,104 @@ async fn strict_cookies_come_along_after_a_page_of_ours() {
         .await;
     assert!(page.field("request").is_some(), "{}", page.text);
 }
+
+async fn from_a_page(browser: &mut Browser, path: &str, site: &str) -> Answer {
+    let headers = [("sec-fetch-site", site), ("sec-fetch-dest", "document")];
+    browser
+        .send(Method::GET, path, &headers, Body::empty())
+        .await
+}
+
+#[tokio::test]
+async fn ac_061_a_page_of_another_site_gets_no_code_for_a_program_without_a_question() {
+    let (server, user, mut browser) = start().await;
+    let web = "https://app.example.com/callback";
+    for (id, secret, uri) in [
+        ("scheme", None, "com.example.app:/callback"),
+        ("web", None, web),
+        (
+            "secret",
+            Some("secret-of-the-client"),
+            "http://127.0.0.1/callback",
+        ),
+    ] {
+        server
+            .add_client(id, secret, |new| new.redirect_uris = vec![uri.into()])
+            .await;
+    }
+    for (client, uri, asks) in [
+        ("app", REDIRECT, true),
+        ("scheme", "com.example.app:/callback", true),
+        ("web", web, false),
+        ("secret", REDIRECT, false),
+    ] {
+        let changes = [("client_id", client), ("redirect_uri", uri)];
+        let path = authorize_path(&changes);
+        authorize(&mut browser, &changes).await;
+        // The program opens the browser; an application on the web sends it here.
+        for site in ["none", "same-site"] {
+            let given = from_a_page(&mut browser, &path, site).await;
+            assert!(given.location_param("code").is_some(), "{client} {site}");
+        }
+        let linked = from_a_page(&mut browser, &path, "cross-site").await;
+        assert_eq!(
+            linked.status == StatusCode::OK,
+            asks,
+            "{client}: {}",
+            linked.text
+        );
+        let silent = format!("{path}&prompt=none");
+        let silent = from_a_page(&mut browser, &silent, "cross-site").await;
+        let error = silent.location_param("error");
+        assert_eq!(
+            error.as_deref(),
+            asks.then_some("consent_required"),
+            "{client}"
+        );
+        if asks {
+            let answer = consent(&mut browser, &linked, "allow").await;
+            let leads_to = format!("{}{}", answer.leads_to(), answer.text);
+            assert!(leads_to.contains("code="), "{client}: {}", answer.text);
+        }
+    }
+    // After a sign-in, and by a form, it is the same request.
+    let path = authorize_path(&[]);
+    let first = from_a_page(&mut server.browser(), &path, "cross-site").await;
+    let return_to = assert_sign_in(&first);
+    let headers = [
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("sec-fetch-site", "cross-site"),
+    ];
+    let body = Body::from(request(&[]));
+    let form = server
+        .browser()
+        .send(Method::POST, "/oauth2/authorize", &headers, body)
+        .await;
+    let mut again = server.sign_in_as(&user).await;
+    for path in [return_to.as_str(), form.location()] {
+        let page = again.get(path).await;
+        assert!(page.field("decision").is_some() || page.text.contains("decision"));
+        assert_eq!(page.status, StatusCode::OK, "{}", page.text);
+        assert_eq!(page.leads_to(), "", "it asks");
+    }
+}
+
+#[tokio::test]
+async fn ac_061_a_page_of_another_site_gets_no_code_with_strict_cookies_either() {
+    let server = TestServer::with(|settings| {
+        settings.same_site = crate::settings::SameSite::Strict;
+    })
+    .await;
+    server.add_client("app", None, |_| {}).await;
+    let user = server.add_user("ada@example.org", &[]).await;
+    let mut browser = server.sign_in_as(&user).await;
+    authorize(&mut browser, &[]).await;
+    let path = authorize_path(&[]);
+    let given = from_a_page(&mut browser, &path, "none").await;
+    assert!(given.location_param("code").is_some(), "{}", given.text);
+    // By the page of ours that takes strict cookies along.
+    let hop = from_a_page(&mut browser, &path, "cross-site").await;
+    assert!(hop.leads_to().ends_with(&path), "{}", hop.text);
+    let page = from_a_page(&mut browser, &path, "same-origin").await;
+    assert!(page.field("request").is_some(), "{}", page.text);
+}

@@ -100,18 +100,52 @@ impl ApiKeyRow {
     }
 }
 
+/// A key with what its owner's row says of it.
+#[derive(sqlx::FromRow)]
+struct OwnedKeyRow {
+    #[sqlx(flatten)]
+    key: ApiKeyRow,
+    owner_keys_revoked_at: Option<i64>,
+    owner_keys_revoked_reason: Option<String>,
+}
+
+/// Of a key and its owner.
+macro_rules! owned_key {
+    ($rest:literal) => {
+        concat!(
+            "SELECT ",
+            key_columns!(),
+            ", p.keys_revoked_at AS owner_keys_revoked_at, p.keys_revoked_reason AS owner_keys_revoked_reason \
+             FROM api_keys k LEFT JOIN principals p ON p.id = k.owner_id ",
+            $rest
+        )
+    };
+}
+
+impl OwnedKeyRow {
+    /// A key that was revoked with all keys of its owner is revoked, whoever looks at it.
+    fn into_key(self, secrets: Vec<Secret>) -> Result<ApiKey, RegistryError> {
+        let mut key = self.key.into_key(secrets)?;
+        if let (None, Some(at)) = (key.revoked_at, self.owner_keys_revoked_at)
+            && key.created_at <= at
+        {
+            key.revoked_at = Some(at);
+            key.revoked_reason = self.owner_keys_revoked_reason;
+        }
+        Ok(key)
+    }
+}
+
+/// A key with its secrets, as it stands: revoked also where all keys of its owner were. Whoever writes
+/// it back writes that into its own row.
 pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<ApiKey>, RegistryError> {
-    let row: Option<ApiKeyRow> = sqlx::query_as(concat!(
-        "SELECT ",
-        key_columns!(),
-        " FROM api_keys k WHERE k.id = $1"
-    ))
-    .bind(id.to_owned())
-    .fetch_optional(&mut *connection)
-    .await?;
+    let row: Option<OwnedKeyRow> = sqlx::query_as(owned_key!("WHERE k.id = $1"))
+        .bind(id.to_owned())
+        .fetch_optional(&mut *connection)
+        .await?;
     let Some(row) = row else { return Ok(None) };
     let secrets: Vec<SecretRow> = sqlx::query_as(concat!(
         "SELECT ",
@@ -125,7 +159,7 @@ pub(crate) async fn find(
     Ok(Some(row.into_key(secrets?)?))
 }
 
-/// Those of some ids that exist, each with its secrets.
+/// Those of some ids that exist, each as [`find`] gives it.
 pub(crate) async fn find_all(
     connection: &mut AnyConnection,
     ids: &[String],
@@ -133,16 +167,15 @@ pub(crate) async fn find_all(
     let mut found = Vec::with_capacity(ids.len());
     for part in ids.chunks(many::MOST) {
         let count = many::padded(part.len());
-        let head = concat!("SELECT ", key_columns!(), " FROM api_keys k WHERE k.id IN ");
-        let sql = many::rows(connection, head, 1, count);
+        let sql = many::rows(connection, owned_key!("WHERE k.id IN "), 1, count);
         let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
         for id in many::padding(part, count) {
             query = query.bind(id.clone());
         }
-        let rows: Vec<ApiKeyRow> = query.fetch_all(&mut *connection).await?;
+        let rows: Vec<OwnedKeyRow> = query.fetch_all(&mut *connection).await?;
         let mut secrets = secrets::of_keys(connection, part).await?;
         for row in rows {
-            let secrets = secrets.remove(&row.id).unwrap_or_default();
+            let secrets = secrets.remove(&row.key.id).unwrap_or_default();
             found.push(row.into_key(secrets)?);
         }
     }

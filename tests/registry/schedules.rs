@@ -798,7 +798,7 @@ async fn ac_140_keys_that_ended_or_rest_with_their_owner_are_not_rotated_or_told
 {
     let fixture = super::fixture().await?;
     let (registry, actor) = (&fixture.registry, &fixture.actor);
-    let (kind, everything) = (OwnerKind::Person, ScopeSet::everything());
+    let (kind, everything) = (OwnerKind::Service, ScopeSet::everything());
     registry
         .create_principal(actor, "ann", kind, "Ann", &everything)
         .await?;

@@ -371,6 +371,7 @@ pub(crate) async fn judge(
         exposed_at: None,
         revoked_at: None,
         revoked_reason: None,
+        revoked_with_owner: false,
         promoted_to: None,
         secrets: vec![secret],
     })

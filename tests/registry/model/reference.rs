@@ -503,10 +503,9 @@ impl World {
     }
 
     pub(super) fn revoke_key(&mut self, key: usize) -> Outcome {
-        if self.is_ended(key) {
+        if std::mem::replace(&mut self.keys[key].revoked, true) {
             return Outcome::Same;
         }
-        self.keys[key].revoked = true;
         self.note(key);
         for secret in self.keys[key].secrets.clone() {
             if self.works(secret) {

@@ -94,6 +94,7 @@ impl ApiKeyRow {
             exposed_at: self.exposed_at,
             revoked_at: self.revoked_at,
             revoked_reason: self.revoked_reason,
+            revoked_with_owner: false,
             promoted_to: self.promoted_to,
             secrets,
         })
@@ -129,6 +130,7 @@ impl OwnedKeyRow {
         if let (None, Some(at)) = (key.revoked_at, self.owner_keys_revoked_at)
             && key.created_at <= at
         {
+            key.revoked_with_owner = true;
             key.revoked_at = Some(at);
             key.revoked_reason = self.owner_keys_revoked_reason;
         }
@@ -136,8 +138,8 @@ impl OwnedKeyRow {
     }
 }
 
-/// A key with its secrets, as it stands: revoked also where all keys of its owner were. Whoever writes
-/// it back writes that into its own row.
+/// A key with its secrets, as it stands: revoked also where all keys of its owner were. That is never
+/// written back to its own row.
 pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
@@ -346,6 +348,7 @@ fn bind_always(query: Insert, key: &ApiKey, derived: &Derived) -> Insert {
 
 fn bind_rarely(query: Insert, key: &ApiKey, derived: &Derived) -> Insert {
     let settings = &key.settings;
+    let own_end = !key.revoked_with_owner;
     query
         .bind(key.creator.clone())
         .bind(settings.limits.to_text())
@@ -361,8 +364,8 @@ fn bind_rarely(query: Insert, key: &ApiKey, derived: &Derived) -> Insert {
         .bind(key.disabled_at)
         .bind(key.disabled_reason.clone())
         .bind(key.exposed_at)
-        .bind(key.revoked_at)
-        .bind(key.revoked_reason.clone())
+        .bind(key.revoked_at.filter(|_| own_end))
+        .bind(key.revoked_reason.clone().filter(|_| own_end))
         .bind(key.promoted_to.clone())
         .bind(derived.rotating_until)
         .bind(derived.pending_until)

@@ -151,7 +151,7 @@ impl Index {
             .iter()
             .map(|secret| {
                 let profile = Profile::of(image, secret);
-                self.profiles.intern(profile, || profile)
+                self.profiles.intern(profile, || (profile, 0))
             })
             .collect();
         let Some(profiles) = profiles else {
@@ -430,6 +430,25 @@ impl Index {
             && let Some(row) = self.rows.get(slot)
             && row.control().version() == snapshot.version
         {
+            row.unset(FIRST_USED);
+        }
+    }
+
+    /// The same where the snapshot is gone: whatever the key is by now, the next use claims again. Writing
+    /// a first use a second time must do nothing.
+    pub fn unclaim_first_use_of(&self, kid: PackedKid) {
+        let hash = self.hash(kid.bits());
+        let find = || {
+            let table = self.kids[shard_of(hash)].read();
+            table.find(hash, |slot| self.kid_at(slot) == Some(kid))
+        };
+        let Some(id) = find().and_then(|slot| self.id_at(slot)) else {
+            return;
+        };
+        // The lock of the id comes before those of the tables.
+        let _shard = self.id_shard(id);
+        let slot = find().filter(|slot| self.id_at(*slot) == Some(id));
+        if let Some(row) = slot.and_then(|slot| self.rows.get(slot)) {
             row.unset(FIRST_USED);
         }
     }

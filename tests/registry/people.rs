@@ -570,7 +570,11 @@ async fn ac_117_a_password_is_reset_and_chosen_once() -> Result<()> {
         invalid
     );
     assert_eq!(
-        code_of(registry.choose_password(("nobody", second, by), &hash).await),
+        code_of(
+            registry
+                .choose_password(("nobody", second, by), &hash)
+                .await
+        ),
         invalid
     );
     assert_eq!(
@@ -633,7 +637,9 @@ async fn what_somebody_made_for_later_does_not_outlive_them() -> Result<()> {
         let reset = (mia.id.as_str(), moment, adam.id.as_str());
         registry.find_invitation(&link).await?;
         registry.find_registration_token(&registration).await?;
-        registry.find_password_reset(reset.0, reset.1, reset.2).await?;
+        registry
+            .find_password_reset(reset.0, reset.1, reset.2)
+            .await?;
         match end {
             "disabled" => registry.disable_user(actor, &adam.id, "").await.map(drop)?,
             "deleted" => registry.delete_user(actor, &adam.id).await?,
@@ -658,11 +664,15 @@ async fn what_somebody_made_for_later_does_not_outlive_them() -> Result<()> {
             let found = registry.find_registration_token(&registration).await;
             assert_eq!(code_of(found), gone);
             let client = (end, &super::grants::desktop());
-            let made = registry.register_client(at, &registration, client, None).await;
+            let made = registry
+                .register_client(at, &registration, client, None)
+                .await;
             assert_eq!(code_of(made), gone, "{end}");
         };
         nobody().await;
-        let found = registry.find_password_reset(reset.0, reset.1, reset.2).await;
+        let found = registry
+            .find_password_reset(reset.0, reset.1, reset.2)
+            .await;
         if end == "reset" {
             // He is there still, and may.
             registry.choose_password(reset, &hash).await?;

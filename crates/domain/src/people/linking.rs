@@ -66,7 +66,8 @@ impl LinkFacts<'_> {
             }
             (Some(owner), _, _) => LinkDecision::SignIn(owner.to_owned()),
             (None, Some(person), _) => LinkDecision::Link(person.to_owned()),
-            (None, None, Some((owner, true))) if self.email_verified_there && !self.email_owner_has_more =>
+            (None, None, Some((owner, true)))
+                if self.email_verified_there && !self.email_owner_has_more =>
             {
                 LinkDecision::Link(owner.to_owned())
             }

@@ -215,7 +215,11 @@ async fn find_good(
     }
 }
 
-pub(super) fn about_invitation(action: AuditAction, invitation: &Invitation, verb: &str) -> NewEvent {
+pub(super) fn about_invitation(
+    action: AuditAction,
+    invitation: &Invitation,
+    verb: &str,
+) -> NewEvent {
     let email = invitation.email.as_str();
     let details = vec![("roles", roles::join(&invitation.roles))];
     let target = ("invitation", invitation.id.as_str(), email);

@@ -58,6 +58,7 @@ impl LocalRegistry {
     /// [`PeopleError::PasswordReset`].
     pub async fn find_password_reset(
         &self,
+        user_id: &str,
         moment: i64,
         by: &str,
     ) -> Result<User, RegistryError> {

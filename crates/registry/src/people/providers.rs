@@ -398,8 +398,7 @@ async fn accept_identity(
 /// Whether somebody has a second factor or a passkey.
 async fn has_more(unit: &mut Unit, user_id: &str) -> Result<bool, RegistryError> {
     let totp = store::people::credentials::find_totp(unit.read(), user_id).await?;
-    let (_, passkeys, _) =
-        store::people::credentials::count_ways_in(unit.read(), user_id).await?;
+    let (_, passkeys, _) = store::people::credentials::count_ways_in(unit.read(), user_id).await?;
     Ok(passkeys > 0 || totp.is_some_and(|totp| totp.confirmed_at.is_some()))
 }
 

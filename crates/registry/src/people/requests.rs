@@ -148,9 +148,8 @@ impl LocalRegistry {
                 let connection = unit.write();
                 let taken =
                     store::people::requests::take_pushed(connection, uri, client, now).await?;
-                let is_known = |found: &Client| {
-                    found.settings.client_type == ClientType::Confidential
-                };
+                let is_known =
+                    |found: &Client| found.settings.client_type == ClientType::Confidential;
                 if taken.is_some() && found.as_ref().is_some_and(is_known) {
                     let (action, target) = (AuditAction::RequestConsumed, ("client", &**client));
                     audit(unit, action, target, "A pushed request was taken");

@@ -113,10 +113,7 @@ impl LocalRegistry {
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be read.
-    pub async fn list_sign_in_networks(
-        &self,
-        user_id: &str,
-    ) -> Result<Vec<String>, RegistryError> {
+    pub async fn list_sign_in_networks(&self, user_id: &str) -> Result<Vec<String>, RegistryError> {
         let connection = &mut *self.shared.pool.acquire().await?;
         store::people::sign_ins::list_networks(connection, user_id, MOST_NETWORKS).await
     }

@@ -453,7 +453,8 @@ async fn nobody_takes_over_a_client_that_may_do_more_than_they() {
         .await;
     refused(&answer, 403, "exceeds_own_permissions");
     // Nor by making one of the same name: whoever removes it could, and be it for other services.
-    let removed = little.send(Method::DELETE, &at("machine", ""), Value::Null);
+    let path = at("machine", "");
+    let removed = little.send(Method::DELETE, &path, Value::Null);
     refused(&removed.await, 403, "exceeds_own_permissions");
     assert_eq!(
         own(&server, &secret).await.status,
@@ -461,7 +462,8 @@ async fn nobody_takes_over_a_client_that_may_do_more_than_they() {
         "nothing happened"
     );
     // What it may ask for decides, so its own it removes.
-    let removed = little.send(Method::DELETE, &at("mine", ""), Value::Null);
+    let path = at("mine", "");
+    let removed = little.send(Method::DELETE, &path, Value::Null);
     assert_eq!(removed.await.status, StatusCode::NO_CONTENT);
     // Taking away is no taking over; giving back is.
     let answer = little
@@ -611,7 +613,10 @@ async fn s60_a_registration_token_ends_with_the_root_key_that_made_it() {
         sent.await
     };
     assert_eq!(register().await.status, StatusCode::CREATED);
-    let path = format!("/api/v1/keys/{}/revoke", issued["key"]["id"].as_str().unwrap());
+    let path = format!(
+        "/api/v1/keys/{}/revoke",
+        issued["key"]["id"].as_str().unwrap()
+    );
     fine(&root.send(Method::POST, &path, json!({})).await);
     let refused = register().await;
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{}", refused.text);

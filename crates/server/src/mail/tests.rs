@@ -173,7 +173,12 @@ async fn a_browser_that_signs_in_by_a_page_of_its_own_is_told_of_too() {
         browser.cookies.retain(|(name, _)| name == "device");
         let body = json!({ "email": "mia@example.org", "password": crate::test_support::PASSWORD });
         let headers = [("content-type", "application/json"), ("user-agent", "one")];
-        let sent = browser.send(Method::POST, "/auth/login", &headers, body.to_string().into());
+        let sent = browser.send(
+            Method::POST,
+            "/auth/login",
+            &headers,
+            body.to_string().into(),
+        );
         let answer = sent.await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
         run(&server).await;

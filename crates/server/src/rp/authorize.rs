@@ -4,7 +4,6 @@
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use keywright_domain::SecretText;
 use keywright_domain::people::TokenDigest;
 use keywright_domain::pkce::{CHALLENGE_METHOD, PkceVerifier, random_token};
 use keywright_registry::people::{NewLogin, NewSignIn};

@@ -479,7 +479,11 @@ async fn an_invitation_and_a_reset_link_do_not_outlive_whoever_gave_them() {
         assert!(browser.cookie("session").is_none());
     }
     let list = boss.get("/api/v1/invitations").await;
-    assert!(list.json()["items"][0]["withdrawn_at"].is_i64(), "{}", list.text);
+    assert!(
+        list.json()["items"][0]["withdrawn_at"].is_i64(),
+        "{}",
+        list.text
+    );
 }
 
 #[tokio::test]

@@ -75,7 +75,11 @@ impl Parked {
     /// the two moments; what makes it a new proof is the session's other token.
     pub(crate) fn was_answered_by(&self, signed_in: &SignedIn) -> bool {
         self.sent.as_ref().is_some_and(|sent| {
-            signed_in.session.authenticated_at.saturating_add(CLOCKS_APART_MS) >= sent.at
+            signed_in
+                .session
+                .authenticated_at
+                .saturating_add(CLOCKS_APART_MS)
+                >= sent.at
                 && sent.before.as_ref() != Some(signed_in.digest.as_bytes())
         })
     }

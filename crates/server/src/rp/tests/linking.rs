@@ -113,8 +113,8 @@ async fn s65_a_mailbox_is_no_way_around_codes_and_every_new_link_is_told_of() {
     run(&server).await;
     let told = |mails: Vec<mail::testing::Mail>| {
         let about = |one: &&mail::testing::Mail| one.data.contains("another way to sign in");
-        let to: Vec<_> = mails.iter().filter(about).map(|one| one.to.clone()).collect();
-        to
+        let about_it = mails.iter().filter(about);
+        about_it.map(|one| one.to.clone()).collect::<Vec<_>>()
     };
     assert_eq!(told(sink.take()), ["RCPT TO:<ada@example.org>"]);
     // Not again, and of one that they linked themselves too.

@@ -302,7 +302,11 @@ async fn a_step_up_asks_for_the_code_of_whoever_is_signed_in() {
         assert_eq!(answer.status, status, "{}", answer.text);
     }
     let newest = &history(&server).await;
-    assert!(newest.iter().all(|one| one.user_id.as_ref() != Some(&ben.id)));
+    assert!(
+        newest
+            .iter()
+            .all(|one| one.user_id.as_ref() != Some(&ben.id))
+    );
     let sessions = async |id: &str| {
         let page = server.registry().list_sessions(id, true, None, 9).await;
         page.unwrap().items

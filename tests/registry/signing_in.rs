@@ -3,9 +3,10 @@
 use anyhow::Result;
 use keywright_domain::SecretText;
 use keywright_domain::people::{Email, KeyState, LinkRefusal, Sealed};
+use keywright_registry::AuditQuery;
 use keywright_registry::people::{
-    IdentityClaims, IdentityOutcome, LoginOutcome, NewLogin, NewPasskey, NewProvider, NewSignIn,
-    NewSigningKey, PasskeyUse, User,
+    IdentityClaims, IdentityOutcome, LoginOutcome, NewInvitation, NewLogin, NewPasskey,
+    NewProvider, NewSignIn, NewSigningKey, NewUser, PasskeyUse, User,
 };
 
 use super::START;
@@ -20,6 +21,7 @@ fn attempt(user: Option<&User>, failure: Option<&str>) -> NewSignIn {
         network: "192.0.2.1".to_owned(),
         user_agent: "Firefox".to_owned(),
         session_id: None,
+        device: failure.is_none().then(|| token("laptop")),
     }
 }
 
@@ -75,6 +77,31 @@ async fn wrong_passwords_make_an_account_wait_longer_each_time() -> Result<()> {
         9
     );
     assert_eq!(count(&fixture, "user.locked").await?, 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_180_the_places_of_somebody_outlast_any_number_of_failures() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let ada = person(&fixture, "ada", &[]).await?;
+    let at = |network: &str, failure| NewSignIn {
+        network: network.to_owned(),
+        ..attempt(Some(&ada), failure)
+    };
+    for (n, home) in ["192.0.2.1", "2001:db8::1", "192.0.2.1"].iter().enumerate() {
+        fixture.set_clock(START + n as i64);
+        registry.record_sign_in(&at(home, None)).await?;
+    }
+    for n in 0..60 {
+        fixture.set_clock(START + 10 + n);
+        let elsewhere = at(&format!("203.0.113.{n}"), Some("credentials_invalid"));
+        registry.record_sign_in(&elsewhere).await?;
+    }
+    let known = registry.list_sign_in_networks(&ada.id).await?;
+    assert_eq!(known, ["192.0.2.1", "2001:db8::1"]);
+    let others = registry.list_sign_in_networks("nobody").await?;
+    assert!(others.is_empty());
     Ok(())
 }
 
@@ -267,6 +294,49 @@ async fn ac_070_ac_076_ac_077_identities_are_linked_by_issuer_and_subject() -> R
 }
 
 #[tokio::test]
+async fn s65_an_address_alone_links_nobody_who_has_a_second_factor_or_a_passkey() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    registry
+        .put_identity_provider(actor, &provider("idp"))
+        .await?;
+    let ada = person(&fixture, "ada", &[]).await?;
+    registry
+        .set_totp(actor, &ada.id, &Sealed::new(vec![1]))
+        .await?;
+    registry.accept_totp_step(actor, &ada.id, 1).await?;
+    let bob = person(&fixture, "bob", &[]).await?;
+    let passkey = NewPasskey {
+        credential_id: vec![1, 2],
+        user_id: bob.id.clone(),
+        public_key: vec![9; 77],
+        sign_count: 0,
+        transports: String::new(),
+        name: "Laptop".to_owned(),
+    };
+    registry.add_passkey(actor, &passkey).await?;
+    for user in [&ada, &bob] {
+        let address = user.email.as_ref().expect("has one").as_str();
+        let verified = claims("idp", &user.id, address, true)?;
+        let outcome = registry.accept_identity(&verified, None, Some(&[])).await?;
+        assert_eq!(outcome, IdentityOutcome::Refused(LinkRefusal::SignInToLink));
+        assert!(registry.list_identities(&user.id).await?.is_empty());
+        // Signed in they may.
+        let asked = registry.accept_identity(&verified, Some(&user.id), None);
+        assert_eq!(asked.await?, IdentityOutcome::Linked(user.id.clone()));
+    }
+    // Codes that were begun and not confirmed are asked of nobody, and stand in nobody's way.
+    let eve = person(&fixture, "eve", &[]).await?;
+    registry
+        .set_totp(actor, &eve.id, &Sealed::new(vec![1]))
+        .await?;
+    let verified = claims("idp", "eve", "eve@example.com", true)?;
+    let outcome = registry.accept_identity(&verified, None, None).await?;
+    assert_eq!(outcome, IdentityOutcome::Linked(eve.id));
+    Ok(())
+}
+
+#[tokio::test]
 async fn ac_079_a_disabled_provider_is_like_none() -> Result<()> {
     let fixture = super::fixture().await?;
     let (registry, actor) = (&fixture.registry, &fixture.actor);
@@ -450,5 +520,101 @@ async fn ac_201_s38_signing_keys_are_published_until_their_last_token_has_expire
     assert!(registry.list_retired_signing_keys(1_000).await?.is_empty());
     let back = registry.promote_signing_key(actor, "a", 1).await;
     assert_eq!(code_of(back), "signing_key_state");
+    Ok(())
+}
+
+/// People call themselves what they like: `keywright` is the name of the program in the trail.
+#[tokio::test]
+async fn the_trail_names_people_by_what_they_did_not_choose() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    registry
+        .put_identity_provider(actor, &provider("idp"))
+        .await?;
+    let invitation = NewInvitation {
+        digest: token("link"),
+        email: Email::new("invited@example.com")?,
+        roles: vec![role("member")],
+        lifetime_ms: 60_000,
+    };
+    registry.invite_user(actor, &invitation).await?;
+    let new = NewUser {
+        name: "keywright".to_owned(),
+        email: None,
+        email_verified: false,
+        roles: Vec::new(),
+        password_hash: Some(SecretText::new("$argon2id$canary".to_owned())),
+    };
+    let invited = registry.accept_invitation(&token("link"), &new).await?;
+    let there = claims("idp", "1", "invited@example.com", true)?;
+    let linked = registry.accept_identity(&there, None, None).await?;
+    assert_eq!(linked, IdentityOutcome::Linked(invited.id.clone()));
+    let stranger = IdentityClaims {
+        name: "key:abc".to_owned(),
+        ..claims("idp", "2", "eve@example.com", true)?
+    };
+    let outcome = registry.accept_identity(&stranger, None, Some(&[])).await?;
+    let IdentityOutcome::Created(eve) = outcome else {
+        panic!("{outcome:?}")
+    };
+    registry
+        .record_sign_in(&attempt(Some(&invited), None))
+        .await?;
+    let query = AuditQuery {
+        limit: 100,
+        ..AuditQuery::default()
+    };
+    let trail = registry.list_audit_events(query).await?.items;
+    for (action, who) in [
+        ("user.invitation_accepted", &invited.id),
+        ("user.identity_linked", &invited.id),
+        ("user.created", &eve),
+        ("user.sign_in_succeeded", &invited.id),
+    ] {
+        let mut of_it = trail.iter().filter(|one| one.action == action);
+        let event = of_it.next().expect(action);
+        assert_eq!(&event.actor, who, "{action}");
+        assert!(of_it.next().is_none());
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_browser_is_known_by_its_own_token_and_not_by_what_it_says_it_is() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let (ada, bob) = (
+        person(&fixture, "ada", &[]).await?,
+        person(&fixture, "bob", &[]).await?,
+    );
+    for (user, device, agent, is_new) in [
+        (&ada, Some("laptop"), "Firefox/1", true),
+        (&ada, Some("laptop"), "Firefox/2", false),
+        (&ada, Some("phone"), "Firefox/2", true),
+        // One that says nothing of itself is not known.
+        (&ada, None, "Firefox/2", true),
+        (&bob, Some("laptop"), "Firefox/2", true),
+    ] {
+        let new = NewSignIn {
+            user_agent: agent.to_owned(),
+            device: device.map(token),
+            ..attempt(Some(user), None)
+        };
+        let standing = registry.record_sign_in(&new).await?;
+        assert_eq!(standing.new_device, is_new, "{device:?} {agent}");
+    }
+    // A failure makes none known.
+    let failed = NewSignIn {
+        device: Some(token("thief")),
+        ..attempt(Some(&ada), Some("credentials_invalid"))
+    };
+    registry.record_sign_in(&failed).await?;
+    let thief = NewSignIn {
+        failure: None,
+        ..failed
+    };
+    assert!(registry.record_sign_in(&thief).await?.new_device);
+    let page = registry.list_sign_ins(Some(&bob.id), None, 1).await?;
+    assert_eq!(page.items[0].device, Some(token("laptop")));
     Ok(())
 }

@@ -333,12 +333,17 @@ async fn accept_identity(
         Some(email) => store::people::users::find_by_email(unit.read(), email).await?,
         None => None,
     };
+    let email_owner_has_more = match &same_email {
+        Some(user) => has_more(unit, &user.id).await?,
+        None => false,
+    };
     let facts = LinkFacts {
         linked_to: known.as_ref().map(|one| one.user_id.as_str()),
         signed_in_as: accept.signed_in_as.as_deref(),
         email_of: same_email
             .as_ref()
             .map(|user| (user.id.as_str(), user.email_verified)),
+        email_owner_has_more,
         email_verified_there: claims.email_verified && provider.trusts_email,
         sign_up_allowed: accept.sign_up_roles.is_some(),
     };
@@ -365,7 +370,7 @@ async fn accept_identity(
             link(unit, accept, &user_id).await?;
             let details = identity_details(issuer, subject);
             let event = users::about_user(AuditAction::IdentityLinked, &user, "linked", details);
-            unit.audit(&Actor::person(&user.name), event);
+            unit.audit(&Actor::person(&user.id), event);
             Ok(IdentityOutcome::Linked(user_id))
         }
         LinkDecision::Create => {
@@ -376,7 +381,7 @@ async fn accept_identity(
                 roles: accept.sign_up_roles.clone().unwrap_or_default(),
                 password_hash: None,
             };
-            let actor = Actor::person(&new.name);
+            let actor = Actor::person(&accept.new_ids.0);
             let user = users::insert(unit, &actor, &accept.new_ids.0, &new).await?;
             link(unit, accept, &user.id).await?;
             let details = identity_details(issuer, subject);
@@ -388,6 +393,13 @@ async fn accept_identity(
             Ok(IdentityOutcome::Created(user.id))
         }
     }
+}
+
+/// Whether somebody has a second factor or a passkey.
+async fn has_more(unit: &mut Unit, user_id: &str) -> Result<bool, RegistryError> {
+    let totp = store::people::credentials::find_totp(unit.read(), user_id).await?;
+    let (_, passkeys, _) = store::people::credentials::count_ways_in(unit.read(), user_id).await?;
+    Ok(passkeys > 0 || totp.is_some_and(|totp| totp.confirmed_at.is_some()))
 }
 
 async fn link(unit: &mut Unit, accept: &Accept, user_id: &str) -> Result<(), RegistryError> {

@@ -1,7 +1,7 @@
 //! Sign-ins, those that failed too: a history to look at, and a wait after wrong passwords.
 
 use keywright_domain::audit::{Actor, AuditAction};
-use keywright_domain::people::lock_after;
+use keywright_domain::people::{TokenDigest, lock_after};
 
 use super::page::{self, Page, Position};
 use super::{about, foreign, new_id, users};
@@ -9,6 +9,8 @@ use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError, store};
 
 const SUCCEEDED: &str = "succeeded";
+/// More than the addresses of one browser by IPv6 in the time that sign-ins are kept: one a day.
+const MOST_NETWORKS: i64 = 500;
 
 /// One attempt to sign in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub struct SignIn {
     pub user_agent: String,
     /// The session that followed.
     pub session_id: Option<String>,
+    /// Of the token by which the browser is known again; none for failures.
+    pub device: Option<TokenDigest>,
 }
 
 /// An attempt that is to be written down.
@@ -50,6 +54,8 @@ pub struct NewSignIn {
     pub user_agent: String,
     /// The session that followed.
     pub session_id: Option<String>,
+    /// Of the token by which the browser is known again; none for failures.
+    pub device: Option<TokenDigest>,
 }
 
 /// How an account stands after an attempt.
@@ -80,6 +86,7 @@ impl LocalRegistry {
             network: foreign(&new.network),
             user_agent: foreign(&new.user_agent),
             session_id: new.session_id.clone(),
+            device: new.device,
         };
         self.write(sign_in, |unit, sign_in| Box::pin(record(unit, sign_in)))
             .await
@@ -99,6 +106,16 @@ impl LocalRegistry {
         let connection = &mut *self.shared.pool.acquire().await?;
         let rows = store::people::sign_ins::list(connection, user_id, &after, limit + 1).await?;
         Ok(page::cut(rows, limit, |one| Position::of(one.at, &one.id)))
+    }
+
+    /// The addresses from which somebody signed in, the latest first, 500 at most. However many others
+    /// fail, none of these is lost by it.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn list_sign_in_networks(&self, user_id: &str) -> Result<Vec<String>, RegistryError> {
+        let connection = &mut *self.shared.pool.acquire().await?;
+        store::people::sign_ins::list_networks(connection, user_id, MOST_NETWORKS).await
     }
 }
 
@@ -120,14 +137,19 @@ async fn record(unit: &mut Unit, sign_in: &SignIn) -> Result<SignInStanding, Reg
         AuditAction::SignInFailed
     };
     let actor = match &user {
-        Some(user) if succeeded => Actor::person(&user.name),
+        // By id: names are what people call themselves, `keywright` or another's id among them.
+        Some(user) if succeeded => Actor::person(&user.id),
         _ => Actor::keywright(),
     };
     if let Some(user) = &user {
         if succeeded {
-            let agent = &sign_in.user_agent;
-            let known = store::people::sign_ins::knows_device(unit.read(), &user.id, agent).await?;
-            standing.new_device = !known;
+            // Not by what the browser says it is: whoever has a password copies that.
+            standing.new_device = match &sign_in.device {
+                Some(device) => {
+                    !store::people::sign_ins::knows_device(unit.read(), &user.id, device).await?
+                }
+                None => true,
+            };
             store::people::users::signed_in(unit.write(), &user.id, now).await?;
         } else {
             standing.failures = store::people::users::count_failure(unit.write(), &user.id).await?;

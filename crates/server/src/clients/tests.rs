@@ -452,11 +452,19 @@ async fn nobody_takes_over_a_client_that_may_do_more_than_they() {
         .send(Method::POST, &path, json!({ "compromised": true }))
         .await;
     refused(&answer, 403, "exceeds_own_permissions");
+    // Nor by making one of the same name: whoever removes it could, and be it for other services.
+    let path = at("machine", "");
+    let removed = little.send(Method::DELETE, &path, Value::Null);
+    refused(&removed.await, 403, "exceeds_own_permissions");
     assert_eq!(
         own(&server, &secret).await.status,
         StatusCode::OK,
         "nothing happened"
     );
+    // What it may ask for decides, so its own it removes.
+    let path = at("mine", "");
+    let removed = little.send(Method::DELETE, &path, Value::Null);
+    assert_eq!(removed.await.status, StatusCode::NO_CONTENT);
     // Taking away is no taking over; giving back is.
     let answer = little
         .send(Method::POST, &at("machine", "/disable"), Value::Null)
@@ -573,4 +581,43 @@ async fn c_11_a_secret_that_somebody_chose_is_checked_slowly_once() {
     let late = own(&server, chosen.expose()).await;
     assert_eq!(late.status, StatusCode::UNAUTHORIZED);
     assert_eq!(own(&server, &next).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn s60_a_registration_token_ends_with_the_root_key_that_made_it() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    for name in ["clients:read", "clients:write"] {
+        let defined = root.send(Method::PUT, "/api/v1/scopes", json!({ "name": name }));
+        fine(&defined.await);
+    }
+    let scopes = ["clients:read", "clients:write"];
+    let wish = json!({ "name": "Narrow", "prefix": "kw_root", "scopes": scopes });
+    let issued = root.issue(wish).await;
+    let mut small = Program {
+        browser: server.browser(),
+        key: issued["secret"].as_str().unwrap().to_owned(),
+    };
+    let wish = json!({ "max_uses": 9 });
+    let made = small.send(Method::POST, "/api/v1/registration-tokens", wish);
+    let token = fine(&made.await)["token"].as_str().unwrap().to_owned();
+    let register = async || {
+        let bearer = format!("Bearer {token}");
+        let headers = [
+            ("content-type", "application/json"),
+            ("authorization", bearer.as_str()),
+        ];
+        let body = json!({ "redirect_uris": ["https://app.example.org/callback"] }).to_string();
+        let mut browser = server.browser();
+        let sent = browser.send(Method::POST, "/oauth2/register", &headers, body.into());
+        sent.await
+    };
+    assert_eq!(register().await.status, StatusCode::CREATED);
+    let path = format!(
+        "/api/v1/keys/{}/revoke",
+        issued["key"]["id"].as_str().unwrap()
+    );
+    fine(&root.send(Method::POST, &path, json!({})).await);
+    let refused = register().await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{}", refused.text);
 }

@@ -20,8 +20,9 @@ use super::presets::Provider;
 use super::{Face, load};
 use crate::account::guard;
 use crate::browser_session::{self, ACR_ONE, Found, Proof};
-use crate::http::cookies::{self, Name};
+use crate::http::cookies::Name;
 use crate::http::{Cookies, Params, Peer, once_more};
+use crate::notices::people::tell_of_new_identity;
 use crate::server::App;
 use crate::settings::SignUp;
 use crate::sign_in::{self, Asked};
@@ -73,11 +74,9 @@ async fn come_back(
         Ok(taken) => taken,
         Err(failure) => return failure.page(app, &start, HeaderMap::new()),
     };
+    // The cookie that binds trips to this browser stays: another tab's trip may be on its way. Without an open
+    // state it is worth nothing, and it goes by itself.
     let mut headers = HeaderMap::new();
-    headers.append(
-        header::SET_COOKIE,
-        cookies::clear(&app.settings, Name::Login),
-    );
     match finish(app, cookies, peer, face, &provider, &params, &login).await {
         Ok(more) => {
             for cookie in more.get_all(header::SET_COOKIE) {
@@ -200,6 +199,9 @@ async fn finish(
         }
         IdentityOutcome::Refused(refusal) => return Err(refused_here(provider, *refusal)),
     };
+    if matches!(outcome, IdentityOutcome::Linked(_)) {
+        tell_of_new_identity(app, &user_id, &provider.name, peer).await;
+    }
     if login.user_id.is_some() {
         return Ok(HeaderMap::new());
     }
@@ -375,6 +377,7 @@ async fn write_down(app: &App, peer: &Peer, idp: &str, failure: &Failure) {
         network: peer.network(),
         user_agent: peer.user_agent.clone(),
         session_id: None,
+        device: None,
     };
     if let Err(error) = app.registry.record_sign_in(&attempt).await {
         tracing::error!(code = error.code(), "a failed sign-in was not written down");

@@ -274,7 +274,6 @@ async fn ac_153_two_processes_write_and_verify_over_one_database() -> Result<()>
     crate::registry::model::check_chain(&mut fixture.stranger().await?).await
 }
 
-<<<<<<< HEAD
 #[tokio::test]
 async fn rotations_that_nothing_ended_are_looked_at_and_not_written() -> Result<()> {
     const HOUR_MS: i64 = 3_600_000;
@@ -306,7 +305,8 @@ async fn rotations_that_nothing_ended_are_looked_at_and_not_written() -> Result<
     assert_eq!(registry.settle_rotations().await?, 1);
     assert_eq!(writes().await?, before + 1);
     Ok(())
-=======
+}
+
 /// The smaller of two medians against the larger one, of calls that take turns.
 async fn ratio_of_times(fixture: &super::Fixture, one: &str, other: &str) -> Result<f64> {
     let mut times = [Vec::new(), Vec::new()];
@@ -351,5 +351,4 @@ async fn ac_127_an_unknown_kid_takes_as_long_as_a_wrong_secret() -> Result<()> {
         ratios.push(ratio);
     }
     anyhow::bail!("time tells which kids exist: {ratios:?}")
->>>>>>> keysvc
 }

@@ -420,11 +420,7 @@ async fn ac_154_schema_2_is_migrated_after_a_backup() -> Result<()> {
 #[test]
 fn every_schema_that_landed_has_its_test() {
     // 3 and 4 landed together, and so does what comes after 4: the versions before are 1, 2 and 4.
-<<<<<<< HEAD
     assert_eq!(LocalRegistry::newest_schema(), 23);
-=======
-    assert_eq!(LocalRegistry::newest_schema(), 21);
->>>>>>> people
 }
 
 /// The names in the first column.
@@ -619,7 +615,6 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
     fixture.set_clock(START + 80 * DAY_MS);
     opened.post_notices().await?;
     assert!(opened.count_unread_notices(&reader).await? > 0);
-<<<<<<< HEAD
     // 23: a schedule says why its rotation was refused; so far none was.
     assert!(
         opened
@@ -628,7 +623,6 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
             .iter()
             .all(|one| one.retry_at.is_none() && one.last_error.is_none())
     );
-=======
     // 21: of a sign-in before it nobody knows by which browser, so that one is new once more.
     let before = opened.list_sign_ins(Some(&ada.id), None, 9).await?;
     assert_eq!((before.items.len(), before.items[0].device), (1, None));
@@ -636,7 +630,6 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
         let standing = opened.record_sign_in(&sign_in(Some("laptop"))).await?;
         assert_eq!(standing.new_device, is_new);
     }
->>>>>>> people
     opened.close().await;
     Ok(())
 }

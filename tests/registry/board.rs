@@ -1,12 +1,17 @@
 //! The notice board: what is put up where, what takes whose place, what is settled, and who has read it.
 
 use anyhow::{Context as _, Result};
-use keywright_domain::api_keys::{DAY_MS, NewApiKey, Owner, OwnerKind};
+use keywright_domain::api_keys::{
+    DAY_MS, Environment, Kid, NewApiKey, Owner, OwnerKind, Policy, PolicyEnvironment,
+    RotationRequest,
+};
+use keywright_domain::people::Sealed;
 use keywright_domain::schedules::{Mode, Recurrence, Schedule, ScheduleTerms, TimeZone};
 use keywright_domain::scopes::ScopeSet;
+use keywright_registry::outbox::{NewWebhook, WebhookChange};
 use keywright_registry::{
     AfterFailure, BoardKind, BoardNotice, BoardQuery, BoardReader, DeliveryOutcome, HygieneFinding,
-    HygieneQuery, HygieneRules, PrincipalChange, RetentionPolicy,
+    HygieneQuery, HygieneRules, Issued, PrincipalChange, RetentionPolicy, RotationStep,
 };
 
 use super::{Fixture, START, from_issue, rand_text, wish};
@@ -216,6 +221,260 @@ async fn a_secret_that_a_schedule_made_waits_on_the_board_until_it_is_taken() ->
     let (key, _) = registry.find_api_key(&issued.key.id).await?;
     let pending = key.secrets.last().context("no secret")?;
     assert_eq!(up[0].kid.as_deref(), Some(pending.kid.as_str()));
+    Ok(())
+}
+
+fn monthly(mode: Mode) -> Result<Schedule> {
+    Ok(Schedule::new(ScheduleTerms {
+        recurrence: Recurrence::Interval {
+            every_ms: 30 * DAY_MS,
+        },
+        time_zone: TimeZone::new("UTC")?,
+        window: None,
+        jitter_ms: 0,
+        mode,
+        max_age_ms: None,
+    })?)
+}
+
+fn of_a_year(name: &str) -> NewApiKey {
+    NewApiKey {
+        lifetime_ms: Some(365 * DAY_MS),
+        ..wish(name)
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_that_no_schedule_asks_for_any_more_is_over_on_the_board_and_in_the_mail()
+-> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let issued = fixture.issue_as(&of_a_year("scheduled")).await?;
+    let id = &issued.key.id;
+    let schedule = monthly(Mode::NotifyOnly)?;
+    registry.set_schedule(actor, id, &schedule, "").await?;
+    fixture.set_clock(START + 10 * DAY_MS);
+    registry.post_notices().await?;
+    let due = [BoardKind::RotationDue];
+    assert_eq!(kinds(&unread(&fixture, &me()).await?), due);
+    // Nobody rotates a key that is suspended; it comes back with the key.
+    registry.disable_api_key(actor, id, "").await?;
+    assert_eq!(unread(&fixture, &me()).await?, []);
+    registry.enable_api_key(actor, id).await?;
+    assert_eq!(kinds(&unread(&fixture, &me()).await?), due);
+    registry.remove_schedule(actor, id).await?;
+    assert_eq!(unread(&fixture, &me()).await?, []);
+    assert!(all(&fixture, &me()).await?[0].settled);
+    assert_eq!(registry.due_notices(10).await?, [], "and nobody is sent it");
+    // A new one begins now, and is another matter of the same place.
+    registry.set_schedule(actor, id, &schedule, "").await?;
+    assert_eq!(unread(&fixture, &me()).await?, []);
+    registry.post_notices().await?;
+    let up = unread(&fixture, &me()).await?;
+    assert_eq!(up[0].due_at, Some(START + 40 * DAY_MS));
+    registry.revoke_api_key(actor, id, "").await?;
+    assert_eq!(unread(&fixture, &me()).await?, []);
+    assert!(all(&fixture, &me()).await?[0].settled);
+    assert_eq!(registry.due_notices(10).await?, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_rotation_that_no_policy_asks_for_any_more_is_over() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let policy = |environment, days: Option<i64>| Policy {
+        environment,
+        max_age_ms: days.map(|days| days * DAY_MS),
+        ..Policy::default_for(Environment::LIVE)
+    };
+    let live = || PolicyEnvironment::One(Environment::LIVE);
+    registry
+        .set_policy(actor, &policy(live(), Some(40)))
+        .await?;
+    let issued = fixture.issue_as(&of_a_year("ageing")).await?;
+    fixture.set_clock(START + 20 * DAY_MS);
+    registry.post_notices().await?;
+    let up = unread(&fixture, &me()).await?;
+    assert_eq!(kinds(&up), [BoardKind::RotationDue]);
+    assert_eq!(up[0].due_at, Some(START + 40 * DAY_MS));
+    assert_eq!(registry.due_notices(10).await?.len(), 1, "it is sent");
+    for other in [Some(41), None] {
+        registry.set_policy(actor, &policy(live(), other)).await?;
+        assert_eq!(unread(&fixture, &me()).await?, [], "{other:?}");
+    }
+    registry
+        .set_policy(actor, &policy(live(), Some(40)))
+        .await?;
+    assert_eq!(unread(&fixture, &me()).await?, up, "as it was");
+    // The one for everything else says the same, but not to an environment with one of its own.
+    registry
+        .set_policy(actor, &policy(PolicyEnvironment::All, Some(40)))
+        .await?;
+    registry.set_policy(actor, &policy(live(), None)).await?;
+    assert_eq!(unread(&fixture, &me()).await?, []);
+    registry.remove_policy(actor, &live()).await?;
+    assert_eq!(unread(&fixture, &me()).await?, up);
+    // A schedule of its own comes before any policy.
+    let schedule = monthly(Mode::NotifyOnly)?;
+    registry
+        .set_schedule(actor, &issued.key.id, &schedule, "")
+        .await?;
+    assert_eq!(unread(&fixture, &me()).await?, []);
+    registry.remove_schedule(actor, &issued.key.id).await?;
+    assert_eq!(unread(&fixture, &me()).await?, up);
+    registry
+        .remove_policy(actor, &PolicyEnvironment::All)
+        .await?;
+    assert_eq!(unread(&fixture, &me()).await?, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_expires_is_over_when_its_secret_or_its_key_was_ended() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let (key, secret) = (fixture.issue("key").await?, fixture.issue("secret").await?);
+    fixture.set_clock(START + 80 * DAY_MS);
+    registry.post_notices().await?;
+    let names = async || -> Result<Vec<String>> {
+        let up = unread(&fixture, &me()).await?;
+        assert!(up.iter().all(|one| one.kind == BoardKind::KeyExpiring));
+        Ok(up.into_iter().map(|one| one.name).collect())
+    };
+    assert_eq!(names().await?.len(), 2);
+    registry.revoke_api_key(actor, &key.key.id, "").await?;
+    assert_eq!(names().await?, ["secret"]);
+    let kid = secret.plain.kid();
+    registry
+        .revoke_secret(actor, &secret.key.id, kid, "leaked")
+        .await?;
+    assert_eq!(names().await?, Vec::<String>::new());
+    assert!(all(&fixture, &me()).await?.iter().all(|one| one.settled));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_secret_that_waited_in_vain_or_was_taken_back_waits_no_more() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    for cancel in [true, false] {
+        let began = fixture.place.now();
+        let issued = fixture.issue_as(&of_a_year("pending")).await?;
+        fixture.verify(&issued).await?;
+        let schedule = monthly(Mode::IssuePending)?;
+        registry
+            .set_schedule(actor, &issued.key.id, &schedule, "")
+            .await?;
+        fixture.set_clock(began + 30 * DAY_MS);
+        let runs = registry
+            .run_due_schedules(actor, &fixture.peppers, 10)
+            .await?;
+        assert_eq!(runs.len(), 1);
+        let is_up = async || -> Result<bool> {
+            let up = unread(&fixture, &me()).await?;
+            Ok(up.iter().any(|one| one.kind == BoardKind::RotationPending))
+        };
+        assert!(is_up().await?);
+        if cancel {
+            let step = RotationStep::Cancel;
+            registry.step_rotation(actor, &issued.key.id, step).await?;
+        } else {
+            let (key, _) = registry.find_api_key(&issued.key.id).await?;
+            let until = key.secrets.last().and_then(|secret| secret.pending_until);
+            let until = until.context("it waits for ever")?;
+            fixture.set_clock(until - 1);
+            assert!(is_up().await?);
+            fixture.set_clock(until);
+        }
+        assert!(!is_up().await?, "{cancel}");
+        registry.revoke_api_key(actor, &issued.key.id, "").await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_failed_delivery_is_over_with_the_next_rotation_and_not_because_it_was_taken_back()
+-> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let failed = async |issued: &Issued| -> Result<Issued> {
+        let id = rand_text();
+        let key = &issued.key.id;
+        let wish = RotationRequest::default();
+        let new = registry
+            .rotate_api_key(actor, key, &wish, &id, &fixture.peppers)
+            .await?;
+        let outcome = DeliveryOutcome::Failed {
+            error: "denied".to_owned(),
+            then: AfterFailure::Cancel,
+        };
+        registry
+            .record_delivery(actor, &id, "file:/srv", &outcome)
+            .await?;
+        Ok(new)
+    };
+    let issued = fixture.issue("delivered").await?;
+    fixture.verify(&issued).await?;
+    failed(&issued).await?;
+    let up = unread(&fixture, &me()).await?;
+    // The rotation was taken back, and the place has the old secret still: somebody should know.
+    assert_eq!(kinds(&up), [BoardKind::DeliveryFailed]);
+    fixture.set_clock(START + HOUR);
+    fixture
+        .rotate_as(&issued.key.id, &RotationRequest::default())
+        .await?;
+    assert_eq!(unread(&fixture, &me()).await?, []);
+    assert!(all(&fixture, &me()).await?[0].settled);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_webhook_that_is_on_again_or_gone_and_a_reported_secret_that_ended_are_over() -> Result<()>
+{
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let new = NewWebhook {
+        url: "https://hooks.example.org/path".into(),
+        events: vec!["*".into()],
+        description: String::new(),
+        secret: Sealed::new(vec![1; 40]),
+    };
+    let made = registry.add_webhook(actor, &new).await?;
+    let other = registry.add_webhook(actor, &new).await?;
+    let fail = async |id: &str| -> Result<Vec<BoardKind>> {
+        for _ in 0..2 {
+            registry.note_webhook(id, false, false, DAY_MS).await?;
+            fixture.set_clock(fixture.place.now() + DAY_MS);
+        }
+        Ok(kinds(&unread(&fixture, &me()).await?))
+    };
+    let disabled = [BoardKind::WebhookDisabled];
+    assert_eq!(fail(&made.id).await?, disabled);
+    let on = WebhookChange {
+        enabled: Some(true),
+        ..WebhookChange::default()
+    };
+    registry.change_webhook(actor, &made.id, &on).await?;
+    assert_eq!(unread(&fixture, &me()).await?, []);
+    assert_eq!(fail(&other.id).await?, disabled);
+    registry.remove_webhook(actor, &other.id).await?;
+    assert_eq!(unread(&fixture, &me()).await?, []);
+
+    let issued = fixture.issue("reported").await?;
+    let kid = Kid::new(issued.plain.kid().as_str())?;
+    registry.report_found_kid(actor, &kid, "a log").await?;
+    assert_eq!(
+        kinds(&unread(&fixture, &me()).await?),
+        [BoardKind::KeyReported]
+    );
+    let rotated_at = fixture.place.now();
+    fixture
+        .rotate_as(&issued.key.id, &from_issue(DAY_MS))
+        .await?;
+    assert_eq!(unread(&fixture, &me()).await?.len(), 1, "it works still");
+    fixture.set_clock(rotated_at + DAY_MS);
+    assert_eq!(unread(&fixture, &me()).await?, []);
     Ok(())
 }
 

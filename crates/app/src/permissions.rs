@@ -3,17 +3,16 @@
 use keywright_domain::api_keys::Owner;
 use keywright_protocol::registries::RegistryPermissionsView;
 
-use crate::remote::{AnyRegistry, Permissions};
+use crate::remote::{AnyRegistry, Permissions, is_offline};
 use crate::{App, AppError};
 
 impl App {
-    /// What may be done with the registry in use. Where its server cannot be asked, everything is offered
-    /// and may be refused.
+    /// What may be done with the registry in use.
     ///
     /// # Errors
-    /// [`AppError::Registry`].
+    /// [`AppError::Registry`]; where its server does not say, why: nothing is to be offered then.
     pub async fn registry_permissions(&self) -> Result<RegistryPermissionsView, AppError> {
-        let permissions = self.keys().await?.permissions().await;
+        let permissions = self.keys().await?.permissions().await?;
         Ok(RegistryPermissionsView {
             may_issue: permissions.issue,
             may_verify: permissions.verify,
@@ -23,22 +22,25 @@ impl App {
 }
 
 impl AnyRegistry {
-    pub(crate) async fn permissions(&self) -> Permissions {
+    async fn permissions(&self) -> Result<Permissions, AppError> {
         match self {
-            Self::Device(_) => Permissions::all(),
-            Self::Server(registry) => registry
-                .permissions()
-                .await
-                .unwrap_or_else(|_| Permissions::all()),
+            Self::Device(_) => Ok(Permissions::all()),
+            Self::Server(registry) => registry.permissions().await,
         }
     }
 
-    /// Whether each of these owners' keys may be changed.
+    /// Whether each of these owners' keys may be changed. Nothing may be that a server refuses to tell about;
+    /// while one is away, and never said, keys can be revoked all the same (AC-152).
     pub(crate) async fn may_change<'a>(
         &self,
         owners: impl Iterator<Item = &'a Owner> + Send,
     ) -> Vec<bool> {
         let permissions = self.permissions().await;
-        owners.map(|owner| permissions.may_change(owner)).collect()
+        owners
+            .map(|owner| match &permissions {
+                Ok(permissions) => permissions.may_change(owner),
+                Err(error) => is_offline(error),
+            })
+            .collect()
     }
 }

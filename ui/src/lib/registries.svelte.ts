@@ -5,6 +5,7 @@ import {
   commands,
   type AccountView,
   type ApiKeyView,
+  type ErrorView,
   type RegistriesView,
   type RegistryPermissionsView,
   type RegistryServerView,
@@ -15,10 +16,15 @@ import { hostOf } from "./text";
 
 /** Until a server says otherwise; it refuses what it does not allow. */
 const EVERYTHING: RegistryPermissionsView = { mayIssue: true, mayVerify: true, mayDefineScopes: true };
+/** Where one does not say. */
+const NOTHING: RegistryPermissionsView = { mayIssue: false, mayVerify: false, mayDefineScopes: false };
+const ASK_AGAIN_MS = 10_000;
 
 class RegistryChoice {
   #view = $state.raw<RegistriesView>({ current: null, servers: [] });
   #may = $state.raw<RegistryPermissionsView>(EVERYTHING);
+  #unsaid = $state.raw<ErrorView | null>(null);
+  #askAgain: ReturnType<typeof setTimeout> | undefined;
   busy = $state(false);
 
   get servers(): RegistryServerView[] {
@@ -52,6 +58,11 @@ class RegistryChoice {
     return this.mayWrite && this.#may.mayDefineScopes;
   }
 
+  /** Why the server does not say what may be done: then nothing is offered. */
+  get unsaid(): ErrorView | null {
+    return this.#unsaid;
+  }
+
   /** Whether a key may be changed, rotated and ended. */
   mayChange(key: ApiKeyView): boolean {
     return this.mayWrite && key.mayChange;
@@ -75,16 +86,20 @@ class RegistryChoice {
 
   async #askWhatIsAllowed(): Promise<void> {
     const asked = this.#view.current;
+    clearTimeout(this.#askAgain);
     if (asked === null) {
-      this.#may = EVERYTHING;
+      [this.#may, this.#unsaid] = [EVERYTHING, null];
       return;
     }
     try {
       const may = await commands.registryPermissions();
-      if (this.#view.current === asked) this.#may = may;
+      if (this.#view.current === asked) [this.#may, this.#unsaid] = [may, null];
     } catch (thrown) {
-      this.#may = EVERYTHING;
-      app.note(thrown);
+      const error = app.note(thrown);
+      if (this.#view.current !== asked) return;
+      [this.#may, this.#unsaid] = [NOTHING, error];
+      // One that is away or busy says it later, and nobody has to ask for it.
+      if (error.retryable) this.#askAgain = setTimeout(() => void this.#askWhatIsAllowed(), ASK_AGAIN_MS);
     }
   }
 

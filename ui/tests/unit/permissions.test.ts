@@ -2,13 +2,14 @@
 import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
 import { cleanup, render, screen, waitFor } from "@testing-library/svelte";
 import userEvent from "@testing-library/user-event";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
 import { closeDialog, dialog } from "../../src/lib/dialogs.svelte";
 import type { ApiKeyDetailView, ApiKeyView, RegistryPermissionsView, RotationView } from "../../src/lib/host";
 import { keys } from "../../src/lib/keys.svelte";
 import { registries } from "../../src/lib/registries.svelte";
 import { onShortcut } from "../../src/lib/shortcuts.svelte";
 import KeyDetail from "../../src/pages/keys/KeyDetail.svelte";
+import RegistryStrip from "../../src/pages/keys/RegistryStrip.svelte";
 import ScopePicker from "../../src/pages/keys/ScopePicker.svelte";
 import SuspendDialog from "../../src/pages/keys/SuspendDialog.svelte";
 import { entries } from "../../src/shell/palette.svelte";
@@ -164,14 +165,39 @@ it("on this device everything is offered, whatever a server said before", async 
   expect(registries.mayIssue && registries.mayVerify && registries.mayDefineScopes).toBe(true);
 });
 
-it("a server that cannot say offers everything, and its refusal is shown where it was asked", async () => {
-  may = Object.assign(new Error(), {
-    code: "registry_offline",
-    message: "away",
-    hint: null,
-    retryable: true,
-  });
+const problem = (code: string, retryable: boolean): Error =>
+  Object.assign(new Error(), { code, message: `because of ${code}`, hint: null, retryable });
+
+it("a server that refuses to say offers nothing, and the reason and the way out are there", async () => {
+  may = problem("reauth_required", false);
+  shown = key({ mayChange: false });
   await registries.load();
+  expect(registries.mayIssue || registries.mayVerify || registries.mayDefineScopes).toBe(false);
+  expect(actions()).not.toContain("issue");
+  keys.error = null;
+  render(RegistryStrip);
+  const told = screen.getByTestId("permissions-unsaid");
+  expect(told).toHaveTextContent("because of reauth_required");
+  expect(screen.getByTestId("unsaid-retry")).toBeVisible();
+  cleanup();
+  render(KeyDetail, { id: "k1", onclose: () => undefined });
+  await screen.findByTestId("rotation-panel");
+  expect(screen.getByTestId("not-allowed")).toHaveTextContent("id.example.com does not say what you may do");
+  // Once it says so, it is offered.
+  may = ALL;
+  await registries.load();
+  expect(registries.mayIssue).toBe(true);
+  expect(registries.unsaid).toBeNull();
+});
+
+it("one that is away is asked again by itself, and a refusal is shown where something was asked", async () => {
+  vi.useFakeTimers();
+  may = problem("registry_offline", true);
+  await registries.load();
+  expect(registries.mayIssue).toBe(false);
+  may = ALL;
+  await vi.advanceTimersByTimeAsync(10_000);
+  vi.useRealTimers();
   expect(registries.mayIssue).toBe(true);
   render(SuspendDialog, { apiKey: key({ state: "active" }) });
   await userEvent.click(screen.getByTestId("suspend-submit"));

@@ -79,9 +79,9 @@ impl App {
         };
         let now = now_ms();
         let rotation = rotation::view(&key, &rotations, now);
-        let may_change = registry.permissions().await.may_change(&key.owner);
+        let may_change = registry.may_change(std::iter::once(&key.owner)).await;
         let mut view = views::detail(&key, rotation, events, now);
-        view.key.may_change = may_change;
+        view.key.may_change = may_change == [true];
         view.key.revocation_queued_at = registry.queued_at(&id);
         view.stale_since = as_of;
         Ok(view)

@@ -12,7 +12,7 @@ use serde_json::Value;
 use url::Url;
 use zeroize::Zeroizing;
 
-use super::error::{RemoteError, is_offline, of_credentials};
+use super::error::{RemoteError, is_offline, of_credentials, takes_back};
 use super::{Known, RemoteRegistry};
 use crate::AppError;
 use crate::clock::now_ms;
@@ -22,6 +22,8 @@ use crate::sign_in::{ReauthReason, SignInError};
 /// A person waits for a list; a change may wait for a busy database.
 const READ_LIMIT: Duration = Duration::from_secs(8);
 const WRITE_LIMIT: Duration = Duration::from_secs(15);
+/// Where something else can be shown meanwhile, nobody waits longer.
+const SHORT_LIMIT: Duration = Duration::from_secs(2);
 
 /// Whose access token goes along.
 pub trait Credentials: Clone + Send + Sync + 'static {
@@ -44,6 +46,8 @@ pub(super) struct Call<'a> {
     body: Option<Zeroizing<Vec<u8>>>,
     repeatable: bool,
     outcome_matters: bool,
+    renews: Option<&'a [&'a str]>,
+    limit: Duration,
 }
 
 impl<'a> Call<'a> {
@@ -57,6 +61,8 @@ impl<'a> Call<'a> {
             body: None,
             repeatable: true,
             outcome_matters: false,
+            renews: None,
+            limit: READ_LIMIT,
         }
     }
 
@@ -65,6 +71,7 @@ impl<'a> Call<'a> {
         Self {
             method: Method::POST,
             repeatable: false,
+            limit: WRITE_LIMIT,
             ..Self::get(path)
         }
     }
@@ -89,6 +96,18 @@ impl<'a> Call<'a> {
         self
     }
 
+    /// Its answer is what a question for this path is answered with from now on.
+    pub(super) fn renews(mut self, path: &'a [&'a str]) -> Self {
+        self.renews = Some(path);
+        self
+    }
+
+    /// Not what somebody waits for, but what is shown with it: it holds nothing up for long.
+    pub(super) fn beside(mut self) -> Self {
+        self.limit = SHORT_LIMIT;
+        self
+    }
+
     /// With parameters.
     pub(super) fn query(mut self, query: Vec<(&'static str, String)>) -> Self {
         self.query = query;
@@ -107,10 +126,6 @@ impl<'a> Call<'a> {
         self
     }
 
-    fn is_read(&self) -> bool {
-        self.method == Method::GET
-    }
-
     /// Whether no answer is something else than nothing done.
     fn may_be_unknown(&self) -> bool {
         !self.repeatable || self.outcome_matters
@@ -118,21 +133,66 @@ impl<'a> Call<'a> {
 }
 
 impl<C: Credentials> RemoteRegistry<C> {
-    /// Asks for something, and remembers the answer; without one, what was answered last.
+    /// Asks for something, and remembers the answer; without one, what was answered last. What the server
+    /// says is gone, or not this person's to see, is not remembered any more.
     pub(super) async fn read<T: DeserializeOwned>(
         &self,
         call: Call<'_>,
     ) -> Result<Known<T>, AppError> {
         let url = self.address(&call)?;
-        let name = name(&url);
-        let generation = self.kept.generation();
-        // Asked a moment ago in vain: nobody waits for it again for every part of a page.
-        if self.kept.is_resting()
-            && let Some(known) = self.remembered(&name)
+        let asked = self.ask(call, &url).await;
+        if let Err(error) = &asked
+            && takes_back(error)
         {
-            return Ok(known);
+            self.kept.forget(url.path()).await;
         }
-        match self.send(call, &url).await {
+        asked
+    }
+
+    /// The same for what need not be there. That there is none is an answer too, and remembered.
+    pub(super) async fn read_if_there<T: DeserializeOwned>(
+        &self,
+        call: Call<'_>,
+        is_none: fn(&AppError) -> bool,
+    ) -> Result<Known<Option<T>>, AppError> {
+        let url = self.address(&call)?;
+        let generation = self.kept.generation();
+        match self.ask(call, &url).await {
+            Err(error) if is_none(&error) => {
+                let name = name(&url);
+                self.kept.remember(generation, &name, NONE, now_ms()).await;
+                Ok(Known::fresh(None))
+            }
+            Err(error) if takes_back(&error) => {
+                self.kept.forget(url.path()).await;
+                Err(error)
+            }
+            asked => asked,
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        mut call: Call<'_>,
+        url: &Url,
+    ) -> Result<Known<T>, AppError> {
+        let name = name(url);
+        let generation = self.kept.generation();
+        let mut known = self.remembered(&name);
+        let is_beside = call.limit == SHORT_LIMIT;
+        // Asked a moment ago in vain: nobody waits for it again for every part of a page.
+        if self.kept.is_resting() {
+            if let Some(known) = known.take() {
+                return Ok(known);
+            }
+            if is_beside {
+                return Err(self.silent());
+            }
+        }
+        if known.is_some() && self.kept.offline_since().is_some() {
+            call.limit = SHORT_LIMIT;
+        }
+        match self.send(call, url).await {
             Ok(answer) => {
                 let value = self.document(&answer)?;
                 self.kept
@@ -140,8 +200,18 @@ impl<C: Credentials> RemoteRegistry<C> {
                     .await;
                 Ok(Known { value, as_of: None })
             }
-            Err(error) if is_offline(&error) => self.remembered(&name).ok_or(error),
+            Err(error) if is_offline(&error) => known.ok_or(error),
+            Err(error @ AppError::Remote(RemoteError::Busy { .. })) if is_beside => {
+                known.ok_or(error)
+            }
             Err(error) => Err(error),
+        }
+    }
+
+    /// There is none of this any more, by our own doing.
+    pub(super) async fn remember_none(&self, path: &[&str]) {
+        if let Ok(url) = self.address(&Call::get(path)) {
+            self.kept.renew(&name(&url), NONE, now_ms()).await;
         }
     }
 
@@ -166,9 +236,17 @@ impl<C: Credentials> RemoteRegistry<C> {
         call: Call<'_>,
     ) -> Result<(u16, T), AppError> {
         let url = self.address(&call)?;
+        let renewed = call.renews.map(Call::get);
+        let renewed = renewed.map(|call| self.address(&call)).transpose()?;
         self.check_way().await?;
         let answer = self.send(call, &url).await?;
-        Ok((answer.status, self.document(&answer)?))
+        let value = self.document(&answer)?;
+        if let Some(renewed) = renewed {
+            self.kept
+                .renew(&name(&renewed), &answer.body, now_ms())
+                .await;
+        }
+        Ok((answer.status, value))
     }
 
     /// Nothing is sent into the dark: what may or may not arrive later is worse than a refusal. A server
@@ -178,11 +256,7 @@ impl<C: Credentials> RemoteRegistry<C> {
             return Ok(());
         }
         if self.kept.is_resting() {
-            return Err(RemoteError::Offline {
-                host: self.host.clone(),
-                detail: "it did not answer a moment ago".to_owned(),
-            }
-            .into());
+            return Err(self.silent());
         }
         let question = Call::get(&["scopes"]);
         let url = self.address(&question)?;
@@ -191,6 +265,14 @@ impl<C: Credentials> RemoteRegistry<C> {
             // Whatever it says, it is there.
             _ => Ok(()),
         }
+    }
+
+    fn silent(&self) -> AppError {
+        RemoteError::Offline {
+            host: self.host.clone(),
+            detail: "it did not answer a moment ago".to_owned(),
+        }
+        .into()
     }
 
     /// Does something that is answered without words (RFC 9110 §15.3.5).
@@ -204,13 +286,13 @@ impl<C: Credentials> RemoteRegistry<C> {
     }
 
     async fn send(&self, call: Call<'_>, url: &Url) -> Result<Answer, AppError> {
-        let limit = if call.is_read() {
-            READ_LIMIT
-        } else {
-            WRITE_LIMIT
-        };
+        let limit = call.limit;
+        // Whom nobody waited for may be slow, and is not away for that.
+        let hurried = limit == SHORT_LIMIT && self.kept.offline_since().is_none();
         let may_be_unknown = call.may_be_unknown();
-        let sent = match tokio::time::timeout(limit, self.exchange(call, url)).await {
+        let sent = tokio::time::timeout(limit, self.exchange(call, url)).await;
+        let says_nothing = hurried && sent.is_err();
+        let sent = match sent {
             Ok(sent) => sent,
             Err(_elapsed) if !may_be_unknown => Err(RemoteError::Offline {
                 host: self.host.clone(),
@@ -223,7 +305,7 @@ impl<C: Credentials> RemoteRegistry<C> {
             Ok(_) => self.kept.answered(now_ms()),
             // It answered: others need not wait for it.
             Err(AppError::Remote(RemoteError::Faulty { .. })) => {}
-            Err(error) if is_offline(error) => self.kept.failed(now_ms()),
+            Err(error) if is_offline(error) && !says_nothing => self.kept.failed(now_ms()),
             Err(_) => {}
         }
         sent
@@ -287,6 +369,7 @@ impl<C: Credentials> RemoteRegistry<C> {
             // Whoever stands before it did not reach it.
             502 | 504 => self.away(answer.status),
             status @ 500..=599 => RemoteError::Faulty { host, status }.into(),
+            404 if !answer.is_json() => RemoteError::NoSuchRoute(host).into(),
             status => {
                 let problem: Value = self.document(&answer)?;
                 RemoteError::of_problem(status, &problem)
@@ -342,6 +425,9 @@ fn says_unknown(answer: &Answer) -> bool {
         problem["code"] == "commit_unknown" || problem["code"] == "timed_out"
     })
 }
+
+/// How it is written down that there is none.
+const NONE: &[u8] = b"null";
 
 /// Under which an answer is remembered: the registry is one, so its address is left out.
 fn name(url: &Url) -> String {

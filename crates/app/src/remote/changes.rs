@@ -106,7 +106,8 @@ impl<C: Credentials> RemoteRegistry<C> {
             settings: change.settings.as_ref().map(Into::into),
         };
         let path = ["keys", id];
-        let mut call = Call::post(&path).by(Method::PATCH).json(&body);
+        let call = Call::post(&path).by(Method::PATCH).renews(&path);
+        let mut call = call.json(&body);
         if let Some(epoch) = change.if_epoch {
             call = call.header("If-Match", format!("\"{epoch}\""));
         }
@@ -136,13 +137,15 @@ impl<C: Credentials> RemoteRegistry<C> {
     /// As the registry of this device; [`RemoteError`].
     pub async fn enable_api_key(&self, id: &str) -> Result<ApiKey, AppError> {
         let path = ["keys", id, "enable"];
-        let key: KeyBody = self.write(Call::post(&path).repeatable()).await?;
+        let call = Call::post(&path).renews(&path[..2]).repeatable();
+        let key: KeyBody = self.write(call).await?;
         self.key(key)
     }
 
     async fn end(&self, id: &str, how: &str, reason: &str) -> Result<ApiKey, AppError> {
         let path = ["keys", id, how];
-        let call = Call::post(&path).json(&ReasonBody { reason }).repeatable();
+        let call = Call::post(&path).renews(&path[..2]);
+        let call = call.json(&ReasonBody { reason }).repeatable();
         let key: KeyBody = self.write(call).await?;
         self.key(key)
     }
@@ -279,7 +282,8 @@ impl<C: Credentials> RemoteRegistry<C> {
         reason: &str,
     ) -> Result<ApiKey, AppError> {
         let path = ["keys", key_id, "secrets", kid.as_str(), "revoke"];
-        let call = Call::post(&path).json(&ReasonBody { reason }).repeatable();
+        let call = Call::post(&path).renews(&path[..2]);
+        let call = call.json(&ReasonBody { reason }).repeatable();
         let key: KeyBody = self.write(call).await?;
         self.key(key)
     }

@@ -48,12 +48,17 @@ pub enum RemoteError {
     /// Something else answers there.
     #[error("{0} does not answer as a Keywright server.")]
     NotKeywright(String),
+    /// A 404 without a word of the registry's: nobody there knows such a request.
+    #[error("{0} does not know this request.")]
+    NoSuchRoute(String),
     /// The person's role or this sign-in does not allow it (AC-158).
     #[error("The server does not allow this: {0}.")]
     NotAllowed(String),
     /// A rule of the registry.
     #[error("{detail}")]
     Refused {
+        /// 4xx.
+        status: u16,
         /// The registry's code.
         code: &'static str,
         /// Its words: foreign text, capped, printable.
@@ -62,6 +67,8 @@ pub enum RemoteError {
     /// A refusal with a code that this version does not know.
     #[error("The server refused ({code}): {detail}")]
     Unknown {
+        /// 4xx.
+        status: u16,
         /// The server's code.
         code: String,
         /// Its words: foreign text, capped, printable.
@@ -173,8 +180,13 @@ impl RemoteError {
             return Some(Self::NotAllowed(detail));
         }
         Some(match KNOWN.iter().find(|known| **known == code) {
-            Some(code) => Self::Refused { code, detail },
+            Some(code) => Self::Refused {
+                status,
+                code,
+                detail,
+            },
             None => Self::Unknown {
+                status,
                 code: tame(code, 60),
                 detail,
             },
@@ -189,7 +201,7 @@ impl RemoteError {
             Self::Offline { .. } | Self::Faulty { .. } => "registry_offline",
             Self::OutcomeUnknown(_) => "commit_unknown",
             Self::Busy { .. } => "rate_limited",
-            Self::NotKeywright(_) => "not_keywright_server",
+            Self::NotKeywright(_) | Self::NoSuchRoute(_) => "not_keywright_server",
             Self::NotAllowed(_) => "insufficient_scope",
             Self::Refused { code, .. } => code,
             Self::Unknown { .. } => "server_refused",
@@ -236,6 +248,7 @@ impl RemoteError {
                 | Self::Faulty { .. }
                 | Self::Busy { .. }
                 | Self::NotKeywright(_)
+                | Self::NoSuchRoute(_)
                 | Self::QueueNotWritten(_)
         )
     }
@@ -247,6 +260,40 @@ pub(crate) fn is_offline(error: &AppError) -> bool {
         error,
         AppError::Remote(RemoteError::Offline { .. } | RemoteError::Faulty { .. })
     )
+}
+
+/// Whether the server itself says that there is no such thing (RFC 9110 §15.5.5, §15.5.11).
+pub(super) fn is_gone(error: &AppError) -> bool {
+    matches!(
+        error,
+        AppError::Remote(
+            RemoteError::Refused {
+                status: 404 | 410,
+                ..
+            } | RemoteError::Unknown {
+                status: 404 | 410,
+                ..
+            }
+        )
+    )
+}
+
+/// Whether what was said before is not to be shown any more: it is gone, or not this person's to see now.
+pub(super) fn takes_back(error: &AppError) -> bool {
+    is_gone(error)
+        || matches!(
+            error,
+            AppError::Remote(
+                RemoteError::NotAllowed(_)
+                    | RemoteError::Refused { status: 403, .. }
+                    | RemoteError::Unknown { status: 403, .. }
+            )
+        )
+}
+
+/// Whether nobody there knows such a request: an older server.
+pub(super) fn is_older(error: &AppError) -> bool {
+    is_gone(error) || matches!(error, AppError::Remote(RemoteError::NoSuchRoute(_)))
 }
 
 /// A sign-in that could not be renewed because its server did not answer is the server being away.

@@ -42,7 +42,7 @@ pub(crate) struct Kept {
 struct State {
     answers: HashMap<String, Remembered>,
     counter: u64,
-    /// Counts up when everything is forgotten: what was asked before is not kept any more.
+    /// Counts up when something is forgotten or changed: what was asked before is not kept any more.
     generation: u64,
     answered_at: Option<i64>,
     offline_since: Option<i64>,
@@ -103,7 +103,7 @@ impl Kept {
         self.lock().generation
     }
 
-    /// Keeps an answer, unless everything was forgotten since the question.
+    /// Keeps an answer, unless something was forgotten or changed since the question.
     pub(super) async fn remember(&self, generation: u64, name: &str, body: &[u8], now: i64) {
         let Ok(text) = std::str::from_utf8(body) else {
             return;
@@ -113,6 +113,38 @@ impl Kept {
         }
         if let Err(error) = self.save(generation).await {
             tracing::warn!(%error, "what a server answered is not kept on disk");
+        }
+    }
+
+    /// Keeps what something is now that it was changed. What was asked before that is not kept any more.
+    pub(super) async fn renew(&self, name: &str, body: &[u8], now: i64) {
+        let generation = {
+            let mut state = self.lock();
+            state.generation += 1;
+            state.generation
+        };
+        self.remember(generation, name, body, now).await;
+    }
+
+    /// Forgets what was answered about this path and what is below it, here and on disk, and what is on
+    /// its way.
+    pub(super) async fn forget(&self, path: &str) {
+        let is_of = |name: &String| {
+            let rest = name.strip_prefix(path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['/', '?']))
+        };
+        let generation = {
+            let mut state = self.lock();
+            let before = state.answers.len();
+            state.answers.retain(|name, _| !is_of(name));
+            if state.answers.len() == before {
+                return;
+            }
+            state.generation += 1;
+            state.generation
+        };
+        if let Err(error) = self.save(generation).await {
+            tracing::warn!(%error, "what a server took back is still on disk");
         }
     }
 

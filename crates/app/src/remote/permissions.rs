@@ -7,7 +7,8 @@ use keywright_domain::api_keys::{Owner, OwnerKind};
 use serde::Deserialize;
 
 use super::call::{Call, Credentials};
-use super::{Known, RemoteRegistry, is_offline};
+use super::error::is_older;
+use super::{Known, RemoteRegistry};
 use crate::AppError;
 
 /// A role that was given or taken away shows after this time.
@@ -77,23 +78,21 @@ impl Asked {
 }
 
 impl<C: Credentials> RemoteRegistry<C> {
-    /// What this account may do; as it was said last where the server does not answer.
+    /// What this account may do; as it was said last where the server does not answer. An older server does
+    /// not say: everything is offered, and refused there.
     ///
     /// # Errors
-    /// [`super::RemoteError`]. An older server does not say: everything is offered, and refused there.
+    /// [`super::RemoteError`], `reauth_required`: it is not known, and nothing may be taken for allowed.
     pub async fn permissions(&self) -> Result<Permissions, AppError> {
         if let Some(known) = self.kept().permissions.get() {
             return Ok(known);
         }
-        let asked: Result<Known<Permissions>, AppError> =
-            self.read(Call::get(&["permissions"])).await;
-        let permissions = match asked {
-            Ok(known) => known.value,
-            Err(error) if is_offline(&error) => return Err(error),
-            Err(AppError::Remote(_)) => Permissions::all(),
-            Err(error) => return Err(error),
-        };
-        self.kept().permissions.set(Some(&permissions));
+        let call = Call::get(&["permissions"]).beside();
+        let asked: Known<Option<Permissions>> = self.read_if_there(call, is_older).await?;
+        let permissions = asked.value.unwrap_or_else(Permissions::all);
+        // What was said long ago is asked for again as soon as somebody answers.
+        let said_now = asked.as_of.is_none().then_some(&permissions);
+        self.kept().permissions.set(said_now);
         Ok(permissions)
     }
 }

@@ -228,6 +228,7 @@ impl<C: Credentials> RemoteRegistry<C> {
         let call = Call::post(&path)
             .by(Method::PUT)
             .json(&ScheduleBody::of(schedule, delivery))
+            .renews(&path)
             .repeatable_if_told();
         let set: KeyScheduleBody = self.write(call).await?;
         self.schedule(set)
@@ -242,15 +243,14 @@ impl<C: Credentials> RemoteRegistry<C> {
         key_id: &str,
     ) -> Result<Known<Option<KeySchedule>>, AppError> {
         let path = ["keys", key_id, "schedule"];
-        let found: Result<Known<KeyScheduleBody>, _> = self.read(Call::get(&path)).await;
-        match found {
-            Ok(known) => Ok(Known {
-                value: Some(self.schedule(known.value)?),
-                as_of: known.as_of,
-            }),
-            Err(error) if error.code() == "schedule_not_found" => Ok(Known::fresh(None)),
-            Err(error) => Err(error),
-        }
+        let is_none = |error: &AppError| error.code() == "schedule_not_found";
+        let found: Known<Option<KeyScheduleBody>> =
+            self.read_if_there(Call::get(&path), is_none).await?;
+        let schedule = found.value.map(|body| self.schedule(body));
+        Ok(Known {
+            value: schedule.transpose()?,
+            as_of: found.as_of,
+        })
     }
 
     /// Removes the schedule of a key. Returns false if it has none.
@@ -259,11 +259,13 @@ impl<C: Credentials> RemoteRegistry<C> {
     /// As the registry of this device; [`super::RemoteError`].
     pub async fn remove_schedule(&self, key_id: &str) -> Result<bool, AppError> {
         let path = ["keys", key_id, "schedule"];
-        match self.tell(Call::post(&path).by(Method::DELETE)).await {
-            Ok(()) => Ok(true),
-            Err(error) if error.code() == "schedule_not_found" => Ok(false),
-            Err(error) => Err(error),
-        }
+        let removed = match self.tell(Call::post(&path).by(Method::DELETE)).await {
+            Ok(()) => true,
+            Err(error) if error.code() == "schedule_not_found" => false,
+            Err(error) => return Err(error),
+        };
+        self.remember_none(&path).await;
+        Ok(removed)
     }
 
     /// Pauses the schedule of a key, or lets it go on.
@@ -273,7 +275,8 @@ impl<C: Credentials> RemoteRegistry<C> {
     pub async fn pause_schedule(&self, key_id: &str, pause: bool) -> Result<KeySchedule, AppError> {
         let step = if pause { "pause" } else { "resume" };
         let path = ["keys", key_id, "schedule", step];
-        let paused: KeyScheduleBody = self.write(Call::post(&path).repeatable()).await?;
+        let call = Call::post(&path).renews(&path[..3]).repeatable();
+        let paused: KeyScheduleBody = self.write(call).await?;
         self.schedule(paused)
     }
 
@@ -283,7 +286,7 @@ impl<C: Credentials> RemoteRegistry<C> {
     /// As the registry of this device; [`super::RemoteError`].
     pub async fn hasten_schedule(&self, key_id: &str) -> Result<KeySchedule, AppError> {
         let path = ["keys", key_id, "schedule", "run-now"];
-        let call = Call::post(&path).repeatable_if_told();
+        let call = Call::post(&path).renews(&path[..3]).repeatable_if_told();
         let hastened: KeyScheduleBody = self.write(call).await?;
         self.schedule(hastened)
     }

@@ -2,10 +2,11 @@
 
 mod outcomes;
 mod permissions;
+mod taken_back;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use keywright_domain::SecretText;
@@ -87,8 +88,14 @@ impl Server {
         Ok(())
     }
 
+    /// With null, an answer without a body.
     pub(crate) fn says(&self, request: &str, status: u16, body: &Value) {
-        let answer = (status, body.to_string());
+        let text = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let answer = (status, text);
         let mut answers = self.answers.lock().unwrap();
         answers.insert(request.to_owned(), answer);
     }
@@ -110,7 +117,7 @@ impl Server {
             if found {
                 return Ok(());
             }
-            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
         anyhow::bail!("nobody asks {request}")
     }
@@ -155,8 +162,13 @@ impl Server {
                 return Ok(());
             }
         }
+        let media_type = if body.is_empty() {
+            ""
+        } else {
+            "Content-Type: application/json\r\n"
+        };
         let head = format!(
-            "HTTP/1.1 {status} X\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 {status} X\r\n{media_type}Content-Length: {}\r\nConnection: close\r\n\r\n",
             body.len()
         );
         stream.write_all(format!("{head}{body}").as_bytes()).await?;

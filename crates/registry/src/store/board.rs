@@ -3,6 +3,7 @@
 use keywright_domain::api_keys::redact;
 use sqlx::AnyConnection;
 
+use super::notices::rotation_is_off;
 use super::secrets::damaged;
 use crate::RegistryError;
 use crate::board::{BoardKind, BoardNotice, BoardReader};
@@ -156,25 +157,43 @@ impl BoardRow {
     }
 }
 
+// What is settled: nothing is left to do about it, or it is no more what it was. Looked up at each look, so that
+// nobody has to remember to. What a suspended key's schedule asks for comes back with the key.
+macro_rules! settled {
+    () => {
+        concat!(
+            "(k.revoked_at IS NOT NULL OR k.created_at <= p.keys_revoked_at OR k.promoted_to IS NOT NULL) \
+             AND b.kind NOT IN ('key.exposed', 'secret.retired_used', 'canary.used', 'hygiene.asked') THEN 1 \
+             WHEN b.kind IN ('key.expiring', 'rotation.due') AND (k.kid <> b.kid OR s.stored = 'revoked') THEN 1 \
+             WHEN b.kind = 'key.expiring' AND k.expires_order <> b.due_at THEN 1 \
+             WHEN b.kind = 'rotation.due' AND (k.disabled_at IS NOT NULL OR ",
+            rotation_is_off!("b"),
+            ") THEN 1 \
+             WHEN b.kind = 'rotation.pending' AND (s.stored <> 'pending' OR s.pending_until <= $1 \
+             OR s.expires_at <= $1) THEN 1 \
+             WHEN b.kind = 'delivery.failed' AND (s.stored IN ('active', 'retiring', 'retired', 'revoked') \
+             OR EXISTS (SELECT 1 FROM rotations r WHERE r.key_id = b.key_id AND r.created_at > b.at)) THEN 1 \
+             WHEN b.kind = 'key.reported' AND (s.stored IN ('retired', 'revoked', 'aborted') \
+             OR (s.stored = 'retiring' AND s.retires_at <= $1) OR s.expires_at <= $1) THEN 1 \
+             WHEN b.kind = 'webhook.disabled' AND NOT EXISTS (SELECT 1 FROM webhooks w \
+             WHERE b.matter = 'webhook.disabled ' || w.id AND w.disabled_at IS NOT NULL) THEN 1 \
+             WHEN b.kind = 'hygiene.asked' AND (b.due_at <= $1 OR NOT EXISTS (SELECT 1 FROM hygiene_questions q \
+             WHERE q.owner_id = b.owner_id AND q.state = 'open' AND q.settled_at IS NULL \
+             AND b.matter LIKE 'hygiene ' || q.campaign_id || ' %')) THEN 1 \
+             WHEN b.kind = 'overlap.closing' AND (s.stored <> 'retiring' OR b.due_at <= $1 \
+             OR (COALESCE(s.retires_at, 0) <> b.due_at AND COALESCE(s.expires_at, 0) <> b.due_at)) THEN 1"
+        )
+    };
+}
+
 // $1: now, $2: the reader, $3: up to which they have read everything, $4: before this number.
 macro_rules! rows {
     ($whose:literal) => {
         concat!(
             "SELECT b.sequence, b.kind, b.at, b.key_id, COALESCE(k.name, b.name) AS name, b.kid, b.due_at, b.count, \
-             b.detail, CAST(CASE WHEN (k.revoked_at IS NOT NULL OR k.created_at <= p.keys_revoked_at \
-             OR k.promoted_to IS NOT NULL) \
-             AND b.kind NOT IN ('key.exposed', 'secret.retired_used', 'canary.used', 'hygiene.asked') THEN 1 \
-             WHEN b.kind IN ('key.expiring', 'rotation.due') AND k.kid <> b.kid THEN 1 \
-             WHEN b.kind = 'key.expiring' AND k.expires_order <> b.due_at THEN 1 \
-             WHEN b.kind = 'rotation.pending' AND s.stored <> 'pending' THEN 1 \
-             WHEN b.kind = 'delivery.failed' AND s.stored IN ('active', 'retiring', 'retired') THEN 1 \
-             WHEN b.kind = 'rotation.due' AND EXISTS (SELECT 1 FROM schedules c WHERE c.key_id = b.key_id \
-             AND (c.next_due_at <> b.due_at OR c.paused_at IS NOT NULL)) THEN 1 \
-             WHEN b.kind = 'hygiene.asked' AND (b.due_at <= $1 OR NOT EXISTS (SELECT 1 FROM hygiene_questions q \
-             WHERE q.owner_id = b.owner_id AND q.state = 'open' AND q.settled_at IS NULL \
-             AND b.matter LIKE 'hygiene ' || q.campaign_id || ' %')) THEN 1 \
-             WHEN b.kind = 'overlap.closing' AND (s.stored <> 'retiring' OR b.due_at <= $1) THEN 1 \
-             ELSE 0 END AS BIGINT) AS settled, CAST(CASE WHEN b.sequence <= $3 OR EXISTS (SELECT 1 \
+             b.detail, CAST(CASE WHEN ",
+            settled!(),
+            " ELSE 0 END AS BIGINT) AS settled, CAST(CASE WHEN b.sequence <= $3 OR EXISTS (SELECT 1 \
              FROM board_reads r WHERE r.reader = $2 AND r.sequence = b.sequence) THEN 1 ELSE 0 END AS BIGINT) \
              AS is_read FROM board b LEFT JOIN api_keys k ON k.id = b.key_id LEFT JOIN secrets s ON s.kid = b.kid \
              LEFT JOIN principals p ON p.id = k.owner_id \

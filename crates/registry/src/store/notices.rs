@@ -177,8 +177,33 @@ pub(crate) async fn pass_others(
     Ok(())
 }
 
-/// Unsent ones about a secret that is not the key's newest any more, about a key that ended with its
-/// owner's or lives elsewhere, or about a moment that was moved, are passed.
+// Whether nothing asks any more for the rotation that a row of notices (its key, secret and moment) tells of:
+// the key's schedule is not due then, and where it has none, no policy lets the secret become just as old.
+// Policies are one JSON text each, written by `store::policies`: another field always follows this one.
+macro_rules! rotation_is_off {
+    ($row:literal) => {
+        concat!(
+            "(NOT EXISTS (SELECT 1 FROM schedules c WHERE c.key_id = ",
+            $row,
+            ".key_id AND c.next_due_at = ",
+            $row,
+            ".due_at AND c.paused_at IS NULL) AND (EXISTS (SELECT 1 FROM schedules c WHERE c.key_id = ",
+            $row,
+            ".key_id) OR NOT EXISTS (SELECT 1 FROM api_keys a JOIN secrets g ON g.kid = ",
+            $row,
+            ".kid JOIN policies p ON (p.environment = a.environment OR (p.environment = '*' AND NOT EXISTS \
+             (SELECT 1 FROM policies o WHERE o.environment = a.environment))) WHERE a.id = ",
+            $row,
+            ".key_id AND p.text LIKE '%\"max_age_ms\":' || CAST(",
+            $row,
+            ".due_at - g.created_at AS TEXT) || ',%')))"
+        )
+    };
+}
+pub(super) use rotation_is_off;
+
+/// Unsent ones about a secret that is not the key's newest any more, about a key that ended with its owner's or lives
+/// elsewhere, about a moment that was moved, or about a rotation that nothing asks for any more, are passed.
 pub(crate) async fn pass_outdated(connection: &mut AnyConnection) -> Result<(), RegistryError> {
     sqlx::query(concat!(
         "UPDATE notices SET passed = 1 WHERE sent_at IS NULL AND passed = 0 AND (\
@@ -186,8 +211,9 @@ pub(crate) async fn pass_outdated(connection: &mut AnyConnection) -> Result<(), 
          WHERE k.id = notices.key_id AND k.kid = notices.kid AND k.revoked_at IS NULL",
         kept_and_let!(),
         "AND (notices.subject <> 'expiry' OR k.expires_order = notices.due_at)) \
-         OR (notices.subject = 'rotation' AND EXISTS (SELECT 1 FROM schedules s \
-         WHERE s.key_id = notices.key_id AND (s.next_due_at <> notices.due_at OR s.paused_at IS NOT NULL))))"
+         OR (notices.subject = 'rotation' AND ",
+        rotation_is_off!("notices"),
+        "))"
     ))
     .execute(connection)
     .await?;

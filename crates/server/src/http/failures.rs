@@ -85,12 +85,22 @@ impl Failures {
     /// # Errors
     /// [`Waits`].
     pub(crate) fn check(&self, source: IpAddr, target: &str, now: i64) -> Result<(), Waits> {
-        let counts = self.lock();
-        if counts.young.is_empty() && counts.old.is_empty() {
-            return Ok(());
+        {
+            let counts = self.lock();
+            if counts.young.is_empty() && counts.old.is_empty() {
+                return Ok(());
+            }
         }
-        match counts.get(&name(source, target)) {
-            Some(count) if count.failures >= self.allowed => {
+        self.check_without(&name(source, target), 0, now)
+    }
+
+    /// The same under a [`name`], if so many of what is counted were no failures.
+    ///
+    /// # Errors
+    /// [`Waits`].
+    pub(crate) fn check_without(&self, name: &str, others: u32, now: i64) -> Result<(), Waits> {
+        match self.lock().get(name) {
+            Some(count) if count.failures.saturating_sub(others) >= self.allowed => {
                 let until = count.since + self.window_ms;
                 if until <= now {
                     return Ok(());
@@ -119,6 +129,19 @@ impl Failures {
         drop(counts);
         drop(forgotten);
         counted
+    }
+
+    /// Counts one more, where it is not one too many.
+    ///
+    /// # Errors
+    /// [`Waits`]: it is not counted.
+    pub(crate) fn count_within(&self, source: IpAddr, target: &str, now: i64) -> Result<(), Waits> {
+        let counted = self.count(source, target, now);
+        if counted.failures <= self.allowed {
+            return Ok(());
+        }
+        self.take_back(source, target, now);
+        Err(Waits::for_ms(counted.left_ms))
     }
 
     fn one_more(&self, count: &mut Count, now: i64) -> Counted {

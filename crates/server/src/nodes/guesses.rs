@@ -8,6 +8,7 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::attempts::Turns;
 use crate::http::failures::{self, Failures, Waits};
 use crate::server::App;
 
@@ -19,7 +20,9 @@ const CLEAR_MS: i64 = 1_000;
 pub(crate) struct Guesses {
     /// Stable, a word in the names of Redis.
     kind: &'static str,
-    own: Failures,
+    pub(super) own: Failures,
+    /// Attempts that are being made, and those who wait for their end.
+    pub(super) turns: Turns,
     /// Names of which all nodes together know nothing that would refuse anybody. Kept by a clock that nobody
     /// puts.
     clear: Failures,
@@ -32,6 +35,7 @@ impl Guesses {
         Self {
             kind,
             own: Failures::new(allowed, window_ms),
+            turns: Turns::default(),
             clear: Failures::new(1, CLEAR_MS),
             begun: Instant::now(),
         }
@@ -100,7 +104,13 @@ impl Guesses {
     /// # Errors
     /// [`Waits`].
     pub(crate) fn check_here(&self, app: &App, source: IpAddr, target: &str) -> Result<(), Waits> {
-        self.own.check(source, target, app.now())
+        let now = app.now();
+        self.own.check(source, target, now).or_else(|_| {
+            // What is under way is counted, and need not fail.
+            let name = failures::name(source, target);
+            let under_way = self.turns.under_way(&name);
+            self.own.check_without(&name, under_way, now)
+        })
     }
 
     /// Counts a failure.
@@ -124,17 +134,7 @@ impl Guesses {
         if counted.failures > self.own.allowed() {
             return Err(Waits::for_ms(counted.left_ms));
         }
-        let Some(redis) = &app.nodes.redis else {
-            return Ok(());
-        };
-        self.clear.forget(source, target);
-        let name = self.name(app, source, target);
-        match redis.count_guess(&name, self.own.window_ms()).await {
-            Some((count, left_ms)) if count > u64::from(self.own.allowed()) => {
-                Err(Waits::for_ms(left_ms))
-            }
-            _ => Ok(()),
-        }
+        self.count_at_all(app, source, target).await
     }
 
     /// Counts an attempt before it is made, where many are right: each that was is
@@ -150,22 +150,33 @@ impl Guesses {
         target: &str,
     ) -> Result<i64, Waits> {
         let at = app.now();
-        let counted = self.own.count(source, target, at);
-        if counted.failures > self.own.allowed() {
-            self.own.take_back(source, target, at);
-            return Err(Waits::for_ms(counted.left_ms));
+        self.own.count_within(source, target, at)?;
+        match self.count_at_all(app, source, target).await {
+            Ok(()) => Ok(at),
+            Err(waits) => {
+                self.take_back(app, source, target, at).await;
+                Err(waits)
+            }
         }
+    }
+
+    /// Counts one more for all nodes together, where they share a Redis.
+    pub(super) async fn count_at_all(
+        &self,
+        app: &App,
+        source: IpAddr,
+        target: &str,
+    ) -> Result<(), Waits> {
         let Some(redis) = &app.nodes.redis else {
-            return Ok(at);
+            return Ok(());
         };
         self.clear.forget(source, target);
         let name = self.name(app, source, target);
         match redis.count_guess(&name, self.own.window_ms()).await {
             Some((count, left_ms)) if count > u64::from(self.own.allowed()) => {
-                self.take_back(app, source, target, at).await;
                 Err(Waits::for_ms(left_ms))
             }
-            _ => Ok(at),
+            _ => Ok(()),
         }
     }
 

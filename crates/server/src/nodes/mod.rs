@@ -1,6 +1,7 @@
 //! Several servers over one database: receipts, limits that all count together, jobs that one of them
 //! does, and clocks that must agree.
 
+pub(crate) mod attempts;
 pub(crate) mod background;
 pub(crate) mod clocks;
 pub(crate) mod guesses;

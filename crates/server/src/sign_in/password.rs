@@ -10,6 +10,7 @@ use keywright_registry::people::NewSignIn;
 use super::busy;
 use crate::http::Peer;
 use crate::http::peer::network;
+use crate::nodes::attempts::UnderWay;
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -51,29 +52,28 @@ pub(crate) async fn check(
     let identifier: String = email.trim().to_lowercase().chars().take(254).collect();
     let (accounts, sources) = (&app.sign_in.accounts, &app.sign_in.sources);
     accounts.check(app, peer.address, &identifier).await?;
-    sources.check(app, peer.address, "").await?;
     // Counted before the work, so that many at once are not more than one after the other: neither at one
-    // account nor by one source at many.
-    let counted_at = sources.count_attempt(app, peer.address, "").await?;
+    // account nor by one source at many. Of many who are right, behind one address, the last ones wait a little.
+    let attempt = sources.attempt(app, peer.address, "").await?;
     let account_at = match accounts.count_attempt(app, peer.address, &identifier).await {
         Ok(at) => at,
         Err(waits) => {
             // Nothing was tried.
-            sources.take_back(app, peer.address, "", counted_at).await;
+            attempt.take_back().await;
             return Err(waits.into());
         }
     };
     // Nor is anything where we cannot look, or have no time to.
-    let take_back = async || {
+    let take_back = async |attempt: UnderWay<'_>| {
         let account = accounts.take_back(app, peer.address, &identifier, account_at);
         account.await;
-        sources.take_back(app, peer.address, "", counted_at).await;
+        attempt.take_back().await;
     };
     let credentials = match Email::new(&identifier) {
         Ok(email) => match app.registry.find_credentials(&email).await {
             Ok(found) => found,
             Err(error) => {
-                take_back().await;
+                take_back(attempt).await;
                 return Err(error.into());
             }
         },
@@ -86,7 +86,7 @@ pub(crate) async fn check(
         Ok(checked) => checked,
         Err(error) => {
             // Who was turned away by others' sign-ins has not guessed.
-            take_back().await;
+            take_back(attempt).await;
             return Err(busy(error));
         }
     };
@@ -97,7 +97,7 @@ pub(crate) async fn check(
         if checked.matches && !found.disabled && !waits {
             accounts.forget(app, peer.address, &identifier).await;
             // This one only: whoever has an account of their own does not guess the more for it.
-            sources.take_back(app, peer.address, "", counted_at).await;
+            attempt.take_back().await;
             if let Some(stronger) = &checked.upgraded {
                 app.registry
                     .upgrade_password_hash(&found.user_id, stronger)
@@ -119,6 +119,7 @@ pub(crate) async fn check(
             whose = Some(found.user_id);
         }
     }
+    drop(attempt);
     record_failure(app, peer, whose, &identifier, "password", failure).await?;
     Ok(Attempt::Refused)
 }

@@ -279,6 +279,31 @@ async fn s3_47_one_source_at_many_accounts_at_once_is_counted_before_the_work() 
     assert_eq!(verified.load(Ordering::Relaxed) - before, 4);
 }
 
+/// An office behind one address: many who are right at once are no guesses, however few are left.
+#[tokio::test]
+async fn s3_47_many_who_are_right_at_once_behind_one_address_all_sign_in() {
+    let server = behind_a_proxy().await;
+    server.add_user(ADA, &[]).await;
+    let app = server.server.app();
+    let source = "192.0.2.9";
+    for _ in 0..48 {
+        let address = source.parse().unwrap();
+        app.sign_in.sources.count(app, address, "").await;
+    }
+    let mut running = tokio::task::JoinSet::new();
+    for _ in 0..9 {
+        let mut browser = server.browser();
+        running.spawn(async move { from(&mut browser, source, ADA, PASSWORD).await.status });
+    }
+    let statuses = running.join_all().await;
+    assert_eq!(statuses, [StatusCode::SEE_OTHER; 9]);
+    // And nobody guesses the more for it.
+    for status in [401, 401, 429] {
+        let answer = from(&mut server.browser(), source, "b@example.org", "wrong").await;
+        assert_eq!(answer.status, status);
+    }
+}
+
 /// Whoever signs in is not counted, and forgets nothing of what the same source guessed elsewhere.
 #[tokio::test]
 async fn s3_47_who_signs_in_costs_their_source_nothing_and_gives_it_nothing() {

@@ -239,6 +239,8 @@ impl Flow<'_> {
     where
         F: Future<Output = Result<T, AppError>>,
     {
+        // The app's end waits until what the provider gave is kept.
+        let _work = self.inner.accounts.begin()?;
         self.progress(SignInStep::Exchanging, None);
         let endpoint = TokenEndpoint {
             http: &self.http,

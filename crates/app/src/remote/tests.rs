@@ -371,6 +371,15 @@ async fn only_what_does_no_harm_is_sent_twice() -> Outcome {
             .iter()
             .any(|line| line.starts_with("GET /api/v1/keys?text="))
     );
+    // Where the look gets no answer either, nothing more is known than before: it may have been issued.
+    remote.kept().answered(now_ms());
+    *server.drops.lock().unwrap() = 3;
+    let unknown = remote.issue_api_key(&wish()).await.expect_err("no answer");
+    assert_eq!(
+        (unknown.code(), unknown.retryable()),
+        ("commit_unknown", false)
+    );
+    assert_eq!(*server.drops.lock().unwrap(), 0, "it was looked for");
     Ok(())
 }
 

@@ -24,6 +24,7 @@ const COMMANDS: &[&str] = &[
     "choose_registry",
     "retry_revocations",
     "discard_revocation",
+    "forget_revocations",
     "promote_keys",
     "list_sessions",
     "end_session",

@@ -75,6 +75,7 @@ pub(crate) fn builder() -> Builder<tauri::Wry> {
             registries::choose_registry,
             registries::retry_revocations,
             registries::discard_revocation,
+            registries::forget_revocations,
             registries::promote_keys,
             sessions::list_sessions,
             sessions::end_session,

@@ -136,9 +136,14 @@ impl App {
                 tracing::error!(code = error.code(), "the registry could not be opened");
                 return;
             }
-            app.start_refreshing();
-            app.keep_trying().await;
+            app.start_what_needs_the_registry();
         });
+    }
+
+    /// What goes on once the registry is open, at the start or after a failure. Calling it again does nothing.
+    pub(crate) fn start_what_needs_the_registry(&self) {
+        self.start_refreshing();
+        self.start_trying();
     }
 
     /// Ends cleanly: pending sign-ins, accounts that are being refreshed, use counts, the clipboard, secrets

@@ -79,6 +79,8 @@ export const commands = {
 	retryRevocations: (accountId: string) => __TAURI_INVOKE<RegistriesView>("retry_revocations", { accountId }),
 	/**  Takes a waiting revocation back. */
 	discardRevocation: (accountId: string, keyId: string) => __TAURI_INVOKE<RegistriesView>("discard_revocation", { accountId, keyId }),
+	/**  Takes back what waits for a server where nobody is signed in any more. */
+	forgetRevocations: (id: string) => __TAURI_INVOKE<RegistriesView>("forget_revocations", { id }),
 	/**  Moves keys of this device to a server, or says what would become of each. */
 	promoteKeys: (request: PromotionRequest) => __TAURI_INVOKE<PromotionView>("promote_keys", { request }),
 	/**  Where an account is signed in, and which applications have access to it. */
@@ -948,6 +950,8 @@ export type RegistriesView = {
 	current: string | null,
 	/**  Servers of the accounts that are signed in to one. */
 	servers: RegistryServerView[],
+	/**  Servers that revocations wait for, and that nobody is signed in to any more. */
+	signedOut: SignedOutServerView[],
 };
 
 /**  Revocations that waited for a server were done or refused. */
@@ -1236,6 +1240,18 @@ export type SignInStep =
 "storing" | 
 /**  Ended, well or not: the command's own result says which. */
 "ended";
+
+/**  A server that revocations wait for until somebody signs in there again. */
+export type SignedOutServerView = {
+	/**  What names it here. */
+	id: string,
+	/**  Who was signed in there. Hostile text: show as text. */
+	accountName: string,
+	/**  The server's issuer. Hostile text: show as text. */
+	issuer: string,
+	/**  What waits: the keys work until then. */
+	queuedRevocations: QueuedRevocationView[],
+};
 
 /**  What signing out achieved. The local part always happens (AC-097). */
 export type SignOutView = {

@@ -8,6 +8,7 @@ import {
   type RegistriesView,
   type RegistryPermissionsView,
   type RegistryServerView,
+  type SignedOutServerView,
 } from "./host";
 import { keys } from "./keys.svelte";
 import { notices } from "./notices.svelte";
@@ -17,12 +18,17 @@ import { hostOf } from "./text";
 const EVERYTHING: RegistryPermissionsView = { mayIssue: true, mayVerify: true, mayDefineScopes: true };
 
 class RegistryChoice {
-  #view = $state.raw<RegistriesView>({ current: null, servers: [] });
+  #view = $state.raw<RegistriesView>({ current: null, servers: [], signedOut: [] });
   #may = $state.raw<RegistryPermissionsView>(EVERYTHING);
   busy = $state(false);
 
   get servers(): RegistryServerView[] {
     return this.#view.servers;
+  }
+
+  /** Servers that revocations wait for, and that nobody is signed in to any more. */
+  get signedOut(): SignedOutServerView[] {
+    return this.#view.signedOut;
   }
 
   /** The server in use; null for this device. */
@@ -58,7 +64,7 @@ class RegistryChoice {
   }
 
   /** Where a server is, for people. */
-  host(server: RegistryServerView): string {
+  host(server: { issuer: string }): string {
     return hostOf(server.issuer);
   }
 
@@ -123,6 +129,15 @@ class RegistryChoice {
     try {
       this.#view = await commands.discardRevocation(server.accountId, keyId);
       await keys.refresh();
+    } catch (thrown) {
+      throw app.note(thrown);
+    }
+  }
+
+  /** Takes back all that waits for a server where nobody is signed in any more; throws an ErrorView. */
+  async forget(server: SignedOutServerView): Promise<void> {
+    try {
+      this.#view = await commands.forgetRevocations(server.id);
     } catch (thrown) {
       throw app.note(thrown);
     }

@@ -1,5 +1,5 @@
 // A pretended host for plain browsers: it answers the same calls as the app, from memory.
-// Never part of the app's own build. `?mock=empty,many,hostile,keychain-locked,registry-damaged,slow,never,offline,keywright,traces,both-places,quiet`.
+// Never part of the app's own build. `?mock=empty,many,hostile,keychain-locked,registry-damaged,slow,never,offline,keywright,left,traces,both-places,quiet`.
 import { emit } from "@tauri-apps/api/event";
 import { mockIPC } from "@tauri-apps/api/mocks";
 import type { ApiKeyView, AuditListRequest, ErrorView, ScopeView, Settings } from "../lib/host";
@@ -147,6 +147,7 @@ export function installMockHost(): void {
     retry_revocations: () => registries.view(),
     promote_keys: ({ request }) => registries.promote(request),
     discard_revocation: ({ keyId }) => registries.discard(keyId),
+    forget_revocations: () => registries.forget(),
     list_sessions: ({ accountId }) => sessions.list(accountId),
     end_session: ({ sessionId }) => sessions.end(sessionId),
     end_other_sessions: () => sessions.endOthers(),

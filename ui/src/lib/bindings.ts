@@ -100,11 +100,15 @@ export const commands = {
 	/**  Probes the keychain with a write, a read and a delete. */
 	checkKeychain: () => __TAURI_INVOKE<KeychainView>("check_keychain"),
 	/**  Makes an encrypted file in place of a keychain that this system does not have. */
-	createVault: (request: PassphraseRequest) => __TAURI_INVOKE<KeychainView>("create_vault", { request }),
+	createVault: (request: CreateVaultRequest) => __TAURI_INVOKE<KeychainView>("create_vault", { request }),
 	/**  Opens the encrypted file with its passphrase. */
 	unlockVault: (request: PassphraseRequest) => __TAURI_INVOKE<KeychainView>("unlock_vault", { request }),
 	/**  Forgets the key of the encrypted file. */
 	lockVault: () => __TAURI_INVOKE<KeychainView>("lock_vault"),
+	/**  Whether the registry's pepper is lost, and what that ends. */
+	lostPepper: () => __TAURI_INVOKE<LostPepperView>("lost_pepper"),
+	/**  Starts with a new pepper where the old one is lost, and ends the keys that need it. */
+	startWithNewPepper: (request: NewPepperRequest) => __TAURI_INVOKE<KeychainView>("start_with_new_pepper", { request }),
 	/**  Opens the registry file again after a failure. */
 	retryRegistry: () => __TAURI_INVOKE<RegistryView>("retry_registry"),
 	/**  The window has painted its first frame. */
@@ -1240,6 +1244,21 @@ export type SignInStep =
 "storing" | 
 /**  Ended, well or not: the command's own result says which. */
 "ended";
+
+/**  Makes an encrypted file in place of a keychain that this system does not have. */
+export type CreateVaultRequest = {
+	passphrase: string,
+	keys: number | null,
+};
+
+export type LostPepperView = {
+	lost: boolean,
+	keys: number,
+};
+
+export type NewPepperRequest = {
+	keys: number,
+};
 
 /**  A server that revocations wait for until somebody signs in there again. */
 export type SignedOutServerView = {

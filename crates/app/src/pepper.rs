@@ -49,7 +49,7 @@ impl App {
         for older in known.filter(|older| older.is_needed) {
             peppers = peppers.with_older(self.read_pepper(older.id).await?);
         }
-        let peppers = Arc::new(peppers);
+        let peppers = Arc::new(peppers.complete());
         *cell = Some(Arc::clone(&peppers));
         Ok(Some(peppers))
     }
@@ -77,7 +77,7 @@ impl App {
             self.inner.keychain.delete(&entry(&kept.id)).await?;
             self.read_pepper(adopted).await?
         };
-        let peppers = Arc::new(Peppers::new(pepper));
+        let peppers = Arc::new(Peppers::new(pepper).complete());
         *cell = Some(Arc::clone(&peppers));
         Ok(peppers)
     }

@@ -22,6 +22,7 @@ pub struct PepperKey {
 pub struct Peppers {
     current: PepperKey,
     older: Vec<PepperKey>,
+    complete: bool,
 }
 
 impl Peppers {
@@ -31,6 +32,7 @@ impl Peppers {
         Self {
             current,
             older: Vec::new(),
+            complete: false,
         }
     }
 
@@ -39,6 +41,18 @@ impl Peppers {
     pub fn with_older(mut self, older: PepperKey) -> Self {
         self.older.push(older);
         self
+    }
+
+    /// Says that these are all that the registry needs: a secret that ended under another one, which may be
+    /// lost, matches nothing any more. Otherwise it is [`RegistryError::PepperMissing`], since nobody can tell.
+    #[must_use]
+    pub fn complete(mut self) -> Self {
+        self.complete = true;
+        self
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// The one that new secrets are stored under.

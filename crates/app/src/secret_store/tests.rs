@@ -114,7 +114,9 @@ pub(crate) fn in_memory() -> Keychain {
 
 /// A system without a keychain, for the tests of other rooms; a person may choose an encrypted file.
 pub(crate) fn unavailable(vault_file: std::path::PathBuf) -> Keychain {
-    let open = || Err(platform("no secret service provider or dbus session found"));
+    let open = || -> Result<Arc<CredentialStore>> {
+        Err(platform("no secret service provider or dbus session found"))
+    };
     let vault = Some(super::Vault::new(vault_file));
     Keychain::assemble("test".to_owned(), Arc::new(open), vault)
 }

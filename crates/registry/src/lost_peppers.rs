@@ -2,7 +2,7 @@
 //! nobody can verify any more. Each step can be repeated, and one that was cut short goes on with the rest.
 
 use keywright_domain::api_keys::SecretState;
-use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::audit::Actor;
 
 use crate::api_keys::{End, end_key_for, find};
 use crate::portable::end_copy;

@@ -24,6 +24,7 @@ const COMMANDS: &[&str] = &[
     "choose_registry",
     "retry_revocations",
     "discard_revocation",
+    "forget_revocations",
     "promote_keys",
     "list_sessions",
     "end_session",
@@ -58,6 +59,8 @@ const COMMANDS: &[&str] = &[
     "create_vault",
     "unlock_vault",
     "lock_vault",
+    "lost_pepper",
+    "start_with_new_pepper",
     "retry_registry",
     "window_painted",
 ];

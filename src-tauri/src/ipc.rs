@@ -75,6 +75,7 @@ pub(crate) fn builder() -> Builder<tauri::Wry> {
             registries::choose_registry,
             registries::retry_revocations,
             registries::discard_revocation,
+            registries::forget_revocations,
             registries::promote_keys,
             sessions::list_sessions,
             sessions::end_session,
@@ -87,6 +88,8 @@ pub(crate) fn builder() -> Builder<tauri::Wry> {
             settings::create_vault,
             settings::unlock_vault,
             settings::lock_vault,
+            settings::lost_pepper,
+            settings::start_with_new_pepper,
             settings::retry_registry,
             settings::window_painted,
         ])

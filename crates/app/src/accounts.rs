@@ -4,10 +4,17 @@ mod keep;
 mod sign_out;
 mod views;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use keywright_protocol::accounts::{AccountView, ProviderPresetView, SignInRequest, SignOutView};
+use keywright_registry::RegistryError;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use crate::browser::{OpenBrowser, SystemBrowser, open_url};
 use crate::clock::now_ms;
@@ -27,6 +34,9 @@ pub(crate) struct AccountsState {
     pub(crate) sessions: Sessions,
     browser: RwLock<Arc<dyn OpenBrowser>>,
     refreshing: AtomicBool,
+    /// Work that must come to its end before the app does: from the first word to a token endpoint, which
+    /// may end the refresh token that we have, to the last to the keychain, which keeps the next one.
+    unfinished: TaskTracker,
 }
 
 impl Default for AccountsState {
@@ -39,6 +49,7 @@ impl Default for AccountsState {
             sessions: Sessions::default(),
             browser: RwLock::new(Arc::new(SystemBrowser)),
             refreshing: AtomicBool::new(false),
+            unfinished: TaskTracker::new(),
         }
     }
 }
@@ -46,6 +57,37 @@ impl Default for AccountsState {
 impl AccountsState {
     pub(crate) fn browser(&self) -> Arc<dyn OpenBrowser> {
         Arc::clone(&self.browser.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Begins work that the app's end waits for; it is over when what is returned is dropped.
+    ///
+    /// # Errors
+    /// [`AppError::Registry`] while the app is closing: nothing is begun then.
+    pub(crate) fn begin(&self) -> Result<TaskTrackerToken, AppError> {
+        // Before the question: whoever closes after the answer waits for it.
+        let work = self.unfinished.token();
+        if self.unfinished.is_closed() {
+            return Err(RegistryError::Store("the app is closing".to_owned()).into());
+        }
+        Ok(work)
+    }
+
+    /// Whether the app is closing.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.unfinished.is_closed()
+    }
+
+    /// Lets nothing begin any more, and waits for what was begun; no longer than this, since a provider may
+    /// not answer at all.
+    pub(crate) async fn finish(&self, limit: Duration) {
+        self.unfinished.close();
+        if tokio::time::timeout(limit, self.unfinished.wait())
+            .await
+            .is_err()
+        {
+            let left = self.unfinished.len();
+            tracing::warn!(left, "the app ends before its accounts are through");
+        }
     }
 }
 
@@ -171,7 +213,11 @@ impl App {
     pub async fn sign_out(&self, account_id: String) -> Result<SignOutView, AppError> {
         let inner = Arc::clone(&self.inner);
         let id = account_id.clone();
-        let task = tokio::spawn(async move { sign_out::sign_out(&inner, &id).await });
+        let work = inner.accounts.begin()?;
+        let task = tokio::spawn(async move {
+            let _work = work;
+            sign_out::sign_out(&inner, &id).await
+        });
         let view = task
             .await
             .unwrap_or_else(|_panicked| Err(SignInError::AccountNotFound.into()))?;

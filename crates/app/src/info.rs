@@ -29,7 +29,7 @@ impl App {
     /// None: what is wrong stands in the view.
     pub async fn retry_registry(&self) -> Result<RegistryView, AppError> {
         if self.inner.registry.retry().await.is_ok() {
-            self.start_refreshing();
+            self.start_what_needs_the_registry();
         }
         Ok(self.registry_view().await)
     }

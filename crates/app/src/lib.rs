@@ -27,7 +27,7 @@ mod tokens;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use keywright_domain::audit::Actor;
 use keywright_protocol::accounts::SignInProgressView;
@@ -48,6 +48,9 @@ use registry_slot::RegistrySlot;
 use remote::RemoteSlots;
 use secret_store::Keychain;
 use settings::SettingsStore;
+
+/// The app's end waits no longer than this for its accounts.
+const FINISH_LIMIT: Duration = Duration::from_secs(5);
 
 /// What a face is told without asking.
 pub trait EventListener: Send + Sync + 'static {
@@ -133,16 +136,23 @@ impl App {
                 tracing::error!(code = error.code(), "the registry could not be opened");
                 return;
             }
-            app.start_refreshing();
-            app.keep_trying().await;
+            app.start_what_needs_the_registry();
         });
     }
 
-    /// Ends cleanly: pending sign-ins, use counts, the clipboard, secrets in memory.
+    /// What goes on once the registry is open, at the start or after a failure. Calling it again does nothing.
+    pub(crate) fn start_what_needs_the_registry(&self) {
+        self.start_refreshing();
+        self.start_trying();
+    }
+
+    /// Ends cleanly: pending sign-ins, accounts that are being refreshed, use counts, the clipboard, secrets
+    /// in memory.
     pub async fn close(&self) {
         self.cancel_all_sign_ins();
         self.inner.reveals.forget_all();
         self.inner.clipboard.clear_if_ours().await;
+        self.inner.accounts.finish(FINISH_LIMIT).await;
         self.inner.registry.close().await;
     }
 }

@@ -13,6 +13,22 @@ pub struct RegistriesView {
     pub current: Option<String>,
     /// Servers of the accounts that are signed in to one.
     pub servers: Vec<RegistryServerView>,
+    /// Servers that revocations wait for, and that nobody is signed in to any more.
+    pub signed_out: Vec<SignedOutServerView>,
+}
+
+/// A server that revocations wait for until somebody signs in there again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct SignedOutServerView {
+    /// What names it here.
+    pub id: String,
+    /// Who was signed in there. Hostile text: show as text.
+    pub account_name: String,
+    /// The server's issuer. Hostile text: show as text.
+    pub issuer: String,
+    /// What waits: the keys work until then.
+    pub queued_revocations: Vec<QueuedRevocationView>,
 }
 
 /// A registry on a server, by one account.

@@ -52,6 +52,13 @@ pub async fn discard_revocation(
     Ok(app.discard_revocation(account_id, key_id).await?)
 }
 
+/// Takes back what waits for a server where nobody is signed in any more.
+#[tauri::command]
+#[specta::specta]
+pub async fn forget_revocations(app: State<'_, App>, id: String) -> Answer<RegistriesView> {
+    Ok(app.forget_revocations(id).await?)
+}
+
 /// Moves keys of this device to a server, or says what would become of each.
 #[tauri::command]
 #[specta::specta]

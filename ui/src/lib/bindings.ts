@@ -79,6 +79,8 @@ export const commands = {
 	retryRevocations: (accountId: string) => __TAURI_INVOKE<RegistriesView>("retry_revocations", { accountId }),
 	/**  Takes a waiting revocation back. */
 	discardRevocation: (accountId: string, keyId: string) => __TAURI_INVOKE<RegistriesView>("discard_revocation", { accountId, keyId }),
+	/**  Takes back what waits for a server where nobody is signed in any more. */
+	forgetRevocations: (id: string) => __TAURI_INVOKE<RegistriesView>("forget_revocations", { id }),
 	/**  Moves keys of this device to a server, or says what would become of each. */
 	promoteKeys: (request: PromotionRequest) => __TAURI_INVOKE<PromotionView>("promote_keys", { request }),
 	/**  Where an account is signed in, and which applications have access to it. */
@@ -98,11 +100,15 @@ export const commands = {
 	/**  Probes the keychain with a write, a read and a delete. */
 	checkKeychain: () => __TAURI_INVOKE<KeychainView>("check_keychain"),
 	/**  Makes an encrypted file in place of a keychain that this system does not have. */
-	createVault: (request: PassphraseRequest) => __TAURI_INVOKE<KeychainView>("create_vault", { request }),
+	createVault: (request: CreateVaultRequest) => __TAURI_INVOKE<KeychainView>("create_vault", { request }),
 	/**  Opens the encrypted file with its passphrase. */
 	unlockVault: (request: PassphraseRequest) => __TAURI_INVOKE<KeychainView>("unlock_vault", { request }),
 	/**  Forgets the key of the encrypted file. */
 	lockVault: () => __TAURI_INVOKE<KeychainView>("lock_vault"),
+	/**  Whether the registry's pepper is lost, and what that ends. */
+	lostPepper: () => __TAURI_INVOKE<LostPepperView>("lost_pepper"),
+	/**  Starts with a new pepper where the old one is lost, and ends the keys that need it. */
+	startWithNewPepper: (request: NewPepperRequest) => __TAURI_INVOKE<KeychainView>("start_with_new_pepper", { request }),
 	/**  Opens the registry file again after a failure. */
 	retryRegistry: () => __TAURI_INVOKE<RegistryView>("retry_registry"),
 	/**  The window has painted its first frame. */
@@ -948,6 +954,8 @@ export type RegistriesView = {
 	current: string | null,
 	/**  Servers of the accounts that are signed in to one. */
 	servers: RegistryServerView[],
+	/**  Servers that revocations wait for, and that nobody is signed in to any more. */
+	signedOut: SignedOutServerView[],
 };
 
 /**  Revocations that waited for a server were done or refused. */
@@ -1236,6 +1244,33 @@ export type SignInStep =
 "storing" | 
 /**  Ended, well or not: the command's own result says which. */
 "ended";
+
+/**  Makes an encrypted file in place of a keychain that this system does not have. */
+export type CreateVaultRequest = {
+	passphrase: string,
+	keys: number | null,
+};
+
+export type LostPepperView = {
+	lost: boolean,
+	keys: number,
+};
+
+export type NewPepperRequest = {
+	keys: number,
+};
+
+/**  A server that revocations wait for until somebody signs in there again. */
+export type SignedOutServerView = {
+	/**  What names it here. */
+	id: string,
+	/**  Who was signed in there. Hostile text: show as text. */
+	accountName: string,
+	/**  The server's issuer. Hostile text: show as text. */
+	issuer: string,
+	/**  What waits: the keys work until then. */
+	queuedRevocations: QueuedRevocationView[],
+};
 
 /**  What signing out achieved. The local part always happens (AC-097). */
 export type SignOutView = {

@@ -25,10 +25,11 @@ export type DialogRequest =
   | { kind: "step-rotation"; key: ApiKeyView; rotation: RotationView; step: RotationStep }
   | { kind: "verify-key" }
   | { kind: "promote-keys" }
-  | { kind: "sign-in"; account?: AccountView; provider?: string }
+  | { kind: "sign-in"; account?: AccountView; provider?: string; issuer?: string }
   | { kind: "sign-out"; account: AccountView }
   | { kind: "end-access"; account: AccountView; what: AccessToEnd }
   | { kind: "vault"; mode: "create" | "unlock" }
+  | { kind: "new-pepper" }
   | { kind: "palette" }
   | { kind: "shortcuts" };
 

@@ -9,6 +9,7 @@ import {
   type RegistriesView,
   type RegistryPermissionsView,
   type RegistryServerView,
+  type SignedOutServerView,
 } from "./host";
 import { keys } from "./keys.svelte";
 import { notices } from "./notices.svelte";
@@ -21,7 +22,7 @@ const NOTHING: RegistryPermissionsView = { mayIssue: false, mayVerify: false, ma
 const ASK_AGAIN_MS = 10_000;
 
 class RegistryChoice {
-  #view = $state.raw<RegistriesView>({ current: null, servers: [] });
+  #view = $state.raw<RegistriesView>({ current: null, servers: [], signedOut: [] });
   #may = $state.raw<RegistryPermissionsView>(EVERYTHING);
   #unsaid = $state.raw<ErrorView | null>(null);
   #askAgain: ReturnType<typeof setTimeout> | undefined;
@@ -29,6 +30,11 @@ class RegistryChoice {
 
   get servers(): RegistryServerView[] {
     return this.#view.servers;
+  }
+
+  /** Servers that revocations wait for, and that nobody is signed in to any more. */
+  get signedOut(): SignedOutServerView[] {
+    return this.#view.signedOut;
   }
 
   /** The server in use; null for this device. */
@@ -69,7 +75,7 @@ class RegistryChoice {
   }
 
   /** Where a server is, for people. */
-  host(server: RegistryServerView): string {
+  host(server: { issuer: string }): string {
     return hostOf(server.issuer);
   }
 
@@ -138,6 +144,15 @@ class RegistryChoice {
     try {
       this.#view = await commands.discardRevocation(server.accountId, keyId);
       await keys.refresh();
+    } catch (thrown) {
+      throw app.note(thrown);
+    }
+  }
+
+  /** Takes back all that waits for a server where nobody is signed in any more; throws an ErrorView. */
+  async forget(server: SignedOutServerView): Promise<void> {
+    try {
+      this.#view = await commands.forgetRevocations(server.id);
     } catch (thrown) {
       throw app.note(thrown);
     }

@@ -1,5 +1,5 @@
 // The pretended choice of registries: a server for every account at one. `?mock=keywright,stale` shows a
-// server that went away while a revocation waits; `?mock=keywright,both-places` moves a key that is revoked here meanwhile.
+// server that went away while a revocation waits; `?mock=left` has revocations of a server that nobody is signed in to; `?mock=keywright,both-places` moves a key that is revoked here meanwhile.
 import type {
   AccountView,
   PromotionRequest,
@@ -13,6 +13,7 @@ import { MINUTE, type World } from "./world";
 export class MockRegistries {
   #current: string | null = null;
   #discarded = new Set<string>();
+  #forgotten = false;
 
   constructor(
     private world: World,
@@ -43,7 +44,25 @@ export class MockRegistries {
             refused: null,
           })),
         })),
+      signedOut: this.world.scenario.has("left") && !this.#forgotten ? this.#left() : [],
     };
+  }
+
+  #left(): RegistriesView["signedOut"] {
+    const waiting = this.world.keys.slice(1, 3).map(({ view }) => ({
+      keyId: view.id,
+      name: view.name,
+      reason: "",
+      queuedAt: Date.now() - MINUTE,
+      refused: null,
+    }));
+    const whose = { accountName: "grace@example.com", issuer: "https://keys.example.org" };
+    return [{ id: "0a1b2c", ...whose, queuedRevocations: waiting }];
+  }
+
+  forget(): RegistriesView {
+    this.#forgotten = true;
+    return this.view();
   }
 
   /** `?mock=keywright,auditor`: a role that sees all keys and changes its own. */

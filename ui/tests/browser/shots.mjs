@@ -197,6 +197,27 @@ const scenes = {
     mock: "keywright,stale",
     run: async (p) => (await p.click(id("registry-server-0")), p.waitForSelector(id("revocation-waiting"))),
   },
+  "revocations-elsewhere": {
+    mock: "keywright,stale,left",
+    run: (p) => p.waitForSelector(id("revocations-signed-out")),
+  },
+  "sign-out-waiting": {
+    mock: "keywright,stale",
+    hash: "#/accounts",
+    run: async (p) => (
+      await p.click(`${id("sign-out")} >> nth=-1`),
+      await p.waitForSelector(id("sign-out-dialog"))
+    ),
+  },
+  "pepper-missing": { mock: "pepper-missing" },
+  "new-pepper": {
+    mock: "pepper-missing",
+    run: async (p) => (await p.click(id("new-pepper")), p.waitForSelector(id("pepper-understood"))),
+  },
+  "vault-pepper-away": {
+    mock: "no-keychain,pepper-away",
+    run: async (p) => (await p.click(id("create-vault")), p.waitForSelector(id("vault-understood"))),
+  },
   promote: { mock: "keywright", run: (p) => p.click(id("promote-keys")) },
   "promote-checked": {
     mock: "keywright",

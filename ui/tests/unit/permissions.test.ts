@@ -87,7 +87,7 @@ beforeEach(() => {
         offlineSince: null,
         queuedRevocations: [],
       };
-      return { current, servers: [server] };
+      return { current, servers: [server], signedOut: [] };
     }
     if (command === "registry_permissions") {
       if (may instanceof Error) throw may;

@@ -29,9 +29,11 @@ impl<C: Credentials> RemoteRegistry<C> {
         let secret = ClientSecret::of(&plain);
         let key = match self.issue_api_key_for(wish, &secret).await {
             Ok(key) => key,
-            // A key whose secret we would throw away now may be there: we look before we say so.
+            // A key whose secret we would throw away now may be there: we look before we say so. A look that
+            // fails tells nothing, least of all that nothing was done.
             Err(error) if is_unknown(&error) => {
-                self.find_issued(&secret.kid).await?.ok_or(error)?
+                let found = self.find_issued(&secret.kid).await;
+                found.ok().flatten().ok_or(error)?
             }
             Err(error) => return Err(error),
         };

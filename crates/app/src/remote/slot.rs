@@ -3,18 +3,23 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use keywright_domain::accounts::Account;
 use keywright_protocol::ErrorView;
 use keywright_protocol::api_keys::ApiKeyView;
-use keywright_protocol::registries::{QueuedRevocationView, RegistriesView, RegistryServerView};
+use keywright_protocol::registries::{
+    QueuedRevocationView, RegistriesView, RegistryServerView, SignedOutServerView,
+};
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tokio::time::MissedTickBehavior;
 
 use super::any::{AccountToken, AnyRegistry};
 use super::error::is_offline;
-use super::kept::Kept;
+use super::kept::{Kept, replace};
 use super::queue::{Refused, Waiting};
 use super::{RemoteError, RemoteRegistry};
 use crate::clock::now_ms;
@@ -23,12 +28,23 @@ use crate::{App, AppError};
 
 /// How often waiting revocations are tried by themselves.
 const TRY_EVERY: Duration = Duration::from_secs(10);
+/// Beside revocations that still wait: whose they are, when nobody is signed in there any more.
+const SIGNED_OUT: &str = "signed-out.json";
 
 /// What is kept of every server, by account.
 #[derive(Debug)]
 pub(crate) struct RemoteSlots {
     folder: PathBuf,
     kept: Mutex<HashMap<String, Arc<Kept>>>,
+    /// Whether waiting revocations are tried by themselves already.
+    trying: AtomicBool,
+}
+
+/// Who was signed in where.
+#[derive(Debug, Serialize, Deserialize)]
+struct SignedOut {
+    issuer: String,
+    account_name: String,
 }
 
 impl RemoteSlots {
@@ -37,12 +53,16 @@ impl RemoteSlots {
         Self {
             folder,
             kept: Mutex::default(),
+            trying: AtomicBool::new(false),
         }
     }
 
     /// By who is signed in where: signing in again finds what waited.
     fn kept(&self, account: &Account) -> Arc<Kept> {
-        let name = name(account);
+        self.kept_under(name(account))
+    }
+
+    fn kept_under(&self, name: String) -> Arc<Kept> {
         let mut all = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let folder = self.folder.join(&name);
         let kept = all
@@ -51,13 +71,56 @@ impl RemoteSlots {
         Arc::clone(kept)
     }
 
-    /// Forgets what a server answered, once its account is signed out. Revocations go on waiting.
+    /// Forgets what a server answered, once its account is signed out. Revocations go on waiting for the next
+    /// sign-in, and whose they are is written down: nobody else knows it then.
     pub(crate) async fn forget(&self, account: &Account) {
         let kept = self.kept(account);
         if let Err(error) = kept.forget_answers().await {
             tracing::warn!(%error, "what a server answered could not be deleted");
         }
+        if !kept.queue.is_empty()
+            && let Err(error) = self.note_signed_out(account)
+        {
+            tracing::error!(%error, "whose revocations wait could not be written down");
+        }
     }
+
+    fn note_signed_out(&self, account: &Account) -> std::io::Result<()> {
+        let signed_out = SignedOut {
+            issuer: account.issuer.clone(),
+            account_name: account_name(account),
+        };
+        let bytes = serde_json::to_vec(&signed_out)?;
+        replace(&self.folder.join(name(account)), SIGNED_OUT, &bytes)
+    }
+
+    /// Servers that revocations wait for, and that none of these accounts is signed in to.
+    fn signed_out(&self, accounts: &[Account]) -> Vec<SignedOutServerView> {
+        let known: Vec<String> = accounts.iter().map(name).collect();
+        let folders = std::fs::read_dir(&self.folder).into_iter().flatten();
+        let mut servers: Vec<_> = folders
+            .filter_map(|folder| folder.ok()?.file_name().into_string().ok())
+            .filter(|name| !known.contains(name))
+            .filter_map(|name| {
+                let bytes = std::fs::read(self.folder.join(&name).join(SIGNED_OUT)).ok()?;
+                let whose: SignedOut = serde_json::from_slice(&bytes).ok()?;
+                let waiting = self.kept_under(name.clone()).queue.all();
+                (!waiting.is_empty()).then(|| SignedOutServerView {
+                    id: name,
+                    account_name: whose.account_name,
+                    issuer: whose.issuer,
+                    queued_revocations: waiting.into_iter().map(queued).collect(),
+                })
+            })
+            .collect();
+        servers.sort_by(|one, other| (&one.issuer, &one.id).cmp(&(&other.issuer, &other.id)));
+        servers
+    }
+}
+
+fn account_name(account: &Account) -> String {
+    let email = account.email.clone();
+    email.unwrap_or_else(|| account.display_name.clone())
 }
 
 fn name(account: &Account) -> String {
@@ -128,6 +191,7 @@ impl App {
         Ok(RegistriesView {
             current: self.inner.settings.current().registry_account,
             servers,
+            signed_out: self.inner.remotes.signed_out(&accounts),
         })
     }
 
@@ -178,6 +242,24 @@ impl App {
                 return Err(RemoteError::NoLongerWaits.into());
             }
             kept.queue.remove(&key_id)?;
+        }
+        self.list_registries().await
+    }
+
+    /// Takes back all revocations that wait for a server where nobody is signed in any more: the keys go on
+    /// working.
+    ///
+    /// # Errors
+    /// [`AppError::Registry`], [`RemoteError::QueueNotWritten`].
+    pub async fn forget_revocations(&self, id: String) -> Result<RegistriesView, AppError> {
+        let accounts = self.inner.registry.get().await?.list_accounts().await?;
+        // Only what the list names: an id is a folder's name.
+        let servers = self.inner.remotes.signed_out(&accounts);
+        if let Some(server) = servers.into_iter().find(|server| server.id == id) {
+            let queue = &self.inner.remotes.kept_under(server.id).queue;
+            for one in server.queued_revocations {
+                queue.remove(&one.key_id)?;
+            }
         }
         self.list_registries().await
     }
@@ -267,12 +349,21 @@ impl App {
         }
     }
 
-    /// Tries what waits, again and again, until the app ends.
-    pub(crate) async fn keep_trying(self) {
+    /// Starts trying what waits in the background; calling it again does nothing.
+    pub(crate) fn start_trying(&self) {
+        if !self.inner.remotes.trying.swap(true, Ordering::AcqRel) {
+            tokio::spawn(self.clone().keep_trying());
+        }
+    }
+
+    /// Tries what waits, at once and again and again, until the app ends.
+    async fn keep_trying(self) {
         let app = Arc::downgrade(&self.inner);
         drop(self);
+        let mut ticks = tokio::time::interval(TRY_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::time::sleep(TRY_EVERY).await;
+            ticks.tick().await;
             let Some(inner) = app.upgrade() else { return };
             let app = Self { inner };
             let Ok(registry) = app.inner.registry.get().await else {
@@ -296,10 +387,7 @@ fn view(account: &Account, kept: &Kept) -> RegistryServerView {
     };
     RegistryServerView {
         account_id: account.id.clone(),
-        account_name: account
-            .email
-            .clone()
-            .unwrap_or_else(|| account.display_name.clone()),
+        account_name: account_name(account),
         issuer: account.issuer.clone(),
         may_read: holds(&["keys:*", "keys:read"]),
         may_write: holds(&["keys:*", "keys:write"]),

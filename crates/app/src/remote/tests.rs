@@ -101,14 +101,14 @@ impl Server {
     }
 
     /// Answers to this request wait from now on until they are let through.
-    fn hold(&self, request: &str) -> Arc<tokio::sync::Semaphore> {
+    pub(crate) fn hold(&self, request: &str) -> Arc<tokio::sync::Semaphore> {
         let gate = Arc::new(tokio::sync::Semaphore::new(0));
         let mut gates = self.gates.lock().unwrap();
         gates.insert(request.to_owned(), Arc::clone(&gate));
         gate
     }
 
-    async fn is_asked(&self, request: &str) -> Outcome {
+    pub(crate) async fn is_asked(&self, request: &str) -> Outcome {
         for _ in 0..1000 {
             let found = {
                 let asked = self.asked.lock().unwrap();
@@ -177,7 +177,8 @@ impl Server {
 
     fn answer(&self, line: &str, text: &str) -> (u16, String) {
         let wanted = format!("bearer {}\r\n", self.token.lock().unwrap());
-        if !text.to_ascii_lowercase().contains(&wanted) {
+        // The API is for who is signed in; metadata and tokens are for everybody.
+        if line.contains(" /api/") && !text.to_ascii_lowercase().contains(&wanted) {
             return (401, json!({"code": "token_expired"}).to_string());
         }
         let path = line.split('?').next().unwrap_or(line);
@@ -382,6 +383,15 @@ async fn only_what_does_no_harm_is_sent_twice() -> Outcome {
             .iter()
             .any(|line| line.starts_with("GET /api/v1/keys?text="))
     );
+    // Where the look gets no answer either, nothing more is known than before: it may have been issued.
+    remote.kept().answered(now_ms());
+    *server.drops.lock().unwrap() = 3;
+    let unknown = remote.issue_api_key(&wish()).await.expect_err("no answer");
+    assert_eq!(
+        (unknown.code(), unknown.retryable()),
+        ("commit_unknown", false)
+    );
+    assert_eq!(*server.drops.lock().unwrap(), 0, "it was looked for");
     Ok(())
 }
 
@@ -437,16 +447,17 @@ async fn what_no_registry_says_is_refused() -> Outcome {
     Ok(())
 }
 
-struct Silent;
+/// Nobody listens.
+pub(crate) struct Quiet;
 
-impl EventListener for Silent {
+impl EventListener for Quiet {
     fn sign_in_progressed(&self, _progress: SignInProgressView) {}
     fn accounts_changed(&self) {}
     fn clipboard_cleared(&self) {}
 }
 
 fn app(folder: &std::path::Path) -> anyhow::Result<App> {
-    app_with(folder, Arc::new(Silent))
+    app_with(folder, Arc::new(Quiet))
 }
 
 /// An app in a folder, with a keychain in memory.

@@ -47,6 +47,9 @@ pub(super) struct Vault {
     file: PathBuf,
     key: Mutex<Option<Zeroizing<[u8; 32]>>>,
     failures: Mutex<Failures>,
+    /// Held from reading the file to writing it: two changes at one time would each write the records without
+    /// the other's.
+    writing: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -96,6 +99,7 @@ impl Vault {
             file,
             key: Mutex::default(),
             failures: Mutex::default(),
+            writing: Mutex::default(),
         })
     }
 
@@ -113,6 +117,7 @@ impl Vault {
         if passphrase.expose().chars().count() < MIN_PASSPHRASE {
             return Err(KeychainError::VaultPassphraseTooShort);
         }
+        let _turn = lock(&self.writing);
         if self.is_chosen() {
             return Err(KeychainError::Failed {
                 detail: "there is an encrypted file already".to_owned(),
@@ -172,12 +177,14 @@ impl Vault {
     }
 
     pub(super) fn set(&self, user: &str, secret: &SecretText) -> Result<()> {
+        let _turn = lock(&self.writing);
         let (key, file, mut records) = self.opened()?;
         records.insert(user.to_owned(), Zeroizing::new(secret.expose().to_owned()));
         self.write(file.header, &key, &records)
     }
 
     pub(super) fn delete(&self, user: &str) -> Result<bool> {
+        let _turn = lock(&self.writing);
         let (key, file, mut records) = self.opened()?;
         let existed = records.remove(user).is_some();
         if existed {

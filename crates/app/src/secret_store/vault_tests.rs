@@ -56,6 +56,41 @@ fn ac_163_what_was_kept_comes_back_after_a_restart() -> Outcome {
     Ok(())
 }
 
+/// After an unlock all accounts are refreshed at once, each by a task of its own.
+#[test]
+fn ac_163_changes_at_one_time_all_stay() -> Outcome {
+    let folder = folder()?;
+    let vault = Vault::new(folder.path().join("vault.sealed"));
+    vault.create(&passphrase(GOOD))?;
+    let start = std::sync::Barrier::new(8);
+    std::thread::scope(|scope| {
+        for account in 0..8 {
+            let (vault, start) = (&vault, &start);
+            scope.spawn(move || {
+                start.wait();
+                for round in 0..10 {
+                    let user = format!("refresh:{account}");
+                    vault
+                        .set(&user, &passphrase(&format!("token {round}")))
+                        .expect("written");
+                    let user = format!("probe-{account}-{round}");
+                    vault.set(&user, &passphrase("probe")).expect("written");
+                    assert!(vault.delete(&user).expect("deleted"), "{user}");
+                }
+            });
+        }
+    });
+    for account in 0..8 {
+        let kept = vault.read(&format!("refresh:{account}"))?;
+        assert!(
+            kept.is_some_and(|kept| kept.matches("token 9")),
+            "the last token of account {account} is there"
+        );
+    }
+    assert_eq!(vault.opened()?.2.len(), 8, "and nothing that was deleted");
+    Ok(())
+}
+
 #[test]
 fn ac_163_a_wrong_passphrase_is_told_and_slows_down() -> Outcome {
     let folder = folder()?;

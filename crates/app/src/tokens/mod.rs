@@ -6,6 +6,9 @@ mod refresh;
 mod schedule;
 mod sessions;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use lock::RefreshLock;
 pub(crate) use refresh::{client_secret_entry, provider_of, refresh_entry, refresh_now};
 pub(crate) use schedule::keep_fresh;

@@ -52,8 +52,13 @@ pub(crate) async fn refresh_now(inner: &Arc<Inner>, account_id: &str) -> Result<
     if for_one_session && !account.in_keychain {
         return Err(SignInError::ReauthRequired(ReauthReason::NoRefreshToken).into());
     }
-    // A task of its own: nobody who stops listening interrupts it between answer and keychain.
-    let task = tokio::spawn(refresh_and_note(Arc::clone(inner), account));
+    // A task of its own: nobody who stops listening interrupts it between answer and keychain, and the
+    // app's end waits for it.
+    let (inner, work) = (Arc::clone(inner), inner.accounts.begin()?);
+    let task = tokio::spawn(async move {
+        let _work = work;
+        refresh_and_note(inner, account).await
+    });
     task.await
         .unwrap_or_else(|_panicked| Err(SignInError::NetworkError.into()))
 }

@@ -12,13 +12,16 @@ use crate::clock::now_ms;
 
 const TICK: Duration = Duration::from_secs(2);
 
-/// Runs until the app is gone.
+/// Runs until the app is closing, or gone.
 pub(crate) async fn keep_fresh(app: Weak<Inner>) {
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         let Some(inner) = app.upgrade() else { return };
+        if inner.accounts.is_closing() {
+            return;
+        }
         if inner.accounts.sessions.end_those_over(now_ms()) {
             inner.events.accounts_changed();
         }

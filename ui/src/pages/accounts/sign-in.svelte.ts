@@ -21,8 +21,9 @@ export class SignInDraft {
   scopes = $state<string | null>(null);
   loginHint = $state("");
 
-  constructor(account?: AccountView, provider?: string) {
+  constructor(account?: AccountView, provider?: string, issuer?: string) {
     if (provider) this.providerId = provider;
+    if (issuer) this.issuer = issuer;
     if (!account) return;
     this.providerId = account.providerId;
     this.issuer = account.issuer;

@@ -241,3 +241,84 @@ async fn ac_155_a_key_that_is_revoked_on_its_way_is_live_in_both_places() -> Out
     app.close().await;
     Ok(())
 }
+
+#[tokio::test]
+async fn ac_152_what_waits_is_shown_after_a_sign_out_and_done_after_the_next_sign_in() -> Outcome {
+    let server = Server::start().await?;
+    let folder = tempfile::tempdir()?;
+    let app = waiting(&server, folder.path(), &["k1", "k2"]).await?;
+    assert!(app.list_registries().await?.signed_out.is_empty());
+    app.sign_out("a1".to_owned()).await?;
+    app.close().await;
+    drop(app);
+
+    let app = super::app(folder.path())?;
+    let view = app.list_registries().await?;
+    assert!(view.servers.is_empty());
+    let left = &view.signed_out[0];
+    assert_eq!(
+        (left.issuer.as_str(), left.account_name.as_str()),
+        (server.url.as_str(), "Ada")
+    );
+    let keys = left.queued_revocations.iter().map(|one| &*one.key_id);
+    assert_eq!(keys.collect::<Vec<_>>(), ["k1", "k2"]);
+    let unchanged = app.forget_revocations("..".to_owned()).await?;
+    assert_eq!(unchanged.signed_out, view.signed_out);
+
+    // The next sign-in finds them; nobody is left out meanwhile.
+    super::sign_in(&app, &server.url).await?;
+    let view = app.list_registries().await?;
+    assert!(view.signed_out.is_empty());
+    assert_eq!(view.servers[0].queued_revocations.len(), 2);
+    let view = app.retry_revocations("a1".to_owned()).await?;
+    assert!(view.servers[0].queued_revocations.is_empty());
+    app.sign_out("a1".to_owned()).await?;
+    assert!(
+        app.list_registries().await?.signed_out.is_empty(),
+        "done is done"
+    );
+    app.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_waits_after_a_sign_out_can_be_taken_back() -> Outcome {
+    let server = Server::start().await?;
+    let folder = tempfile::tempdir()?;
+    let app = waiting(&server, folder.path(), &["k1", "k2"]).await?;
+    app.sign_out("a1".to_owned()).await?;
+    let left = app.list_registries().await?.signed_out.remove(0);
+    let view = app.forget_revocations(left.id).await?;
+    assert!(view.signed_out.is_empty());
+    super::sign_in(&app, &server.url).await?;
+    let view = app.list_registries().await?;
+    assert!(view.servers[0].queued_revocations.is_empty());
+    app.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_152_what_waits_is_tried_also_where_the_registry_opened_late() -> Outcome {
+    let server = Server::start().await?;
+    let folder = tempfile::tempdir()?;
+    let app = waiting(&server, folder.path(), &["k1"]).await?;
+    let file = app.inner.registry.file().to_owned();
+    app.close().await;
+    drop(app);
+    let aside = file.with_extension("aside");
+    std::fs::rename(&file, &aside)?;
+    std::fs::write(
+        &file,
+        "not a database, and longer than any header of one would be",
+    )?;
+
+    let app = super::app(folder.path())?;
+    super::hold_token(&app);
+    app.start();
+    assert!(!app.app_info().await?.registry.healthy);
+    std::fs::rename(&aside, &file)?;
+    assert!(app.retry_registry().await?.healthy);
+    server.is_asked("POST /api/v1/keys/k1/revoke").await?;
+    app.close().await;
+    Ok(())
+}

@@ -3,7 +3,7 @@ import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
 import { cleanup, render, screen } from "@testing-library/svelte";
 import userEvent from "@testing-library/user-event";
 import { afterEach, beforeEach, expect, it } from "vitest";
-import { dialog, openDialog } from "../../src/lib/dialogs.svelte";
+import { closeDialog, dialog, openDialog } from "../../src/lib/dialogs.svelte";
 import type { IssuedApiKeyView } from "../../src/lib/host";
 import RevealDialog from "../../src/pages/keys/RevealDialog.svelte";
 
@@ -45,6 +45,7 @@ beforeEach(() => {
 });
 afterEach(() => {
   cleanup();
+  while (dialog.open) closeDialog();
   clearMocks();
 });
 
@@ -56,6 +57,7 @@ it("asks for the secret only when Reveal is pressed, and discards it on close", 
   await user.click(screen.getByTestId("reveal-secret"));
   expect(await screen.findByTestId("secret-text")).toHaveTextContent(SECRET);
   expect(screen.getByText("<b>Bold</b>")).toBeInTheDocument();
+  await user.click(screen.getByRole("checkbox"));
   unmount();
   expect(calls).toEqual(["reveal_secret", "discard_secret"]);
 });

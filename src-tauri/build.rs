@@ -44,6 +44,7 @@ const COMMANDS: &[&str] = &[
     "copy_secret",
     "deliver_secret",
     "discard_secret",
+    "list_waiting_secrets",
     "list_scopes",
     "define_scope",
     "list_audit_events",
@@ -63,4 +64,6 @@ const COMMANDS: &[&str] = &[
     "start_with_new_pepper",
     "retry_registry",
     "window_painted",
+    "close_question_shown",
+    "close_app",
 ];

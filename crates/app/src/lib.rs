@@ -24,6 +24,7 @@ mod sessions;
 mod settings;
 pub mod sign_in;
 mod tokens;
+mod unfinished;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -32,6 +33,7 @@ use std::time::{Duration, Instant};
 use keywright_domain::audit::Actor;
 use keywright_protocol::accounts::SignInProgressView;
 
+pub use api_keys::UseCounts;
 pub use error::AppError;
 pub use flows::list_flows;
 pub use home::{Home, HomeError};
@@ -48,6 +50,7 @@ use registry_slot::RegistrySlot;
 use remote::RemoteSlots;
 use secret_store::Keychain;
 use settings::SettingsStore;
+use unfinished::Work;
 
 /// The app's end waits no longer than this for its accounts.
 const FINISH_LIMIT: Duration = Duration::from_secs(5);
@@ -86,6 +89,7 @@ pub(crate) struct Inner {
     pub(crate) pepper: PepperCell,
     pub(crate) reveals: Reveals,
     pub(crate) clipboard: Clipboard,
+    pub(crate) work: Work,
     pub(crate) accounts: AccountsState,
     pub(crate) flows: FlowTraces,
     /// How many notices were unread at the last look, by registry.
@@ -116,6 +120,7 @@ impl App {
             pepper: PepperCell::default(),
             reveals: Reveals::default(),
             clipboard: Clipboard::default(),
+            work: Work::default(),
             accounts: AccountsState::default(),
             flows: FlowTraces::default(),
             unread: Mutex::default(),

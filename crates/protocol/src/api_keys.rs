@@ -149,6 +149,8 @@ pub enum ApiKeyStateFilter {
     Expiring,
     /// Past expiry.
     Expired,
+    /// Suspended by a person.
+    Disabled,
     /// Revoked.
     Revoked,
 }
@@ -218,6 +220,8 @@ pub struct ApiKeyCountsView {
     pub expiring: i64,
     /// Past expiry.
     pub expired: i64,
+    /// Suspended by a person.
+    pub disabled: i64,
     /// Revoked.
     pub revoked: i64,
 }
@@ -248,6 +252,16 @@ pub struct IssuedApiKeyView {
     pub reveal_id: String,
     /// When the app forgets the secret by itself.
     pub reveal_expires_at: i64,
+}
+
+/// A new secret that is nowhere but in the app's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingSecretView {
+    /// The key, and the handle of the secret.
+    pub issued: IssuedApiKeyView,
+    /// A rotation made it; absent that, it is the key's first.
+    pub rotated: bool,
 }
 
 /// The one answer that carries a secret. Given once for each `reveal_id`.
@@ -309,6 +323,9 @@ pub struct VerifyApiKeyRequest {
     /// What the caller would need, if anything: a scope, or scopes joined by `and`, `or` and
     /// parentheses.
     pub required_scope: Option<String>,
+    /// The person knows what this use does: it ends a key for one use, or is the first of a new secret.
+    /// Without it such a key is not verified: `verification_ends_key`, `verification_is_first_use`.
+    pub knowing: bool,
 }
 
 /// How one step of a verification ended.
@@ -351,7 +368,7 @@ pub struct VerificationView {
     pub hint: Option<String>,
     /// The steps, in order.
     pub checks: Vec<CheckView>,
-    /// The key, once its secret matched.
+    /// The key, once its secret matched, where the registry lets the person see it.
     pub key: Option<ApiKeyView>,
     /// The secret's public id, where the string has our format.
     pub kid: Option<String>,

@@ -51,6 +51,8 @@ export const commands = {
 	copySecret: (revealId: string, snippet: SecretSnippet) => __TAURI_INVOKE<CopiedView>("copy_secret", { revealId, snippet }),
 	/**  Delivers a waiting secret to every target or to none. */
 	deliverSecret: (request: DeliverSecretRequest) => __TAURI_INVOKE<DeliveryView>("deliver_secret", { request }),
+	/**  The secrets that wait and were neither copied nor delivered. */
+	listWaitingSecrets: () => __TAURI_INVOKE<WaitingSecretView[]>("list_waiting_secrets"),
 	/**  Forgets a waiting secret. */
 	discardSecret: (revealId: string) => __TAURI_INVOKE<null>("discard_secret", { revealId }),
 	/**  The scopes this registry knows. */
@@ -59,6 +61,10 @@ export const commands = {
 	defineScope: (scope: ScopeView) => __TAURI_INVOKE<ScopeView>("define_scope", { scope }),
 	/**  One page of the audit trail, newest first. */
 	listAuditEvents: (request: AuditListRequest) => __TAURI_INVOKE<AuditPageView>("list_audit_events", { request }),
+	/**  The question whether to close is on the screen. */
+	closeQuestionShown: () => __TAURI_INVOKE<null>("close_question_shown"),
+	/**  Closes the app, whatever is not finished: the person has decided. */
+	closeApp: () => __TAURI_INVOKE<null>("close_app"),
 	/**  All flows, in order. */
 	listFlows: () => __TAURI_INVOKE<FlowView[]>("list_flows"),
 	/**  The last real sign-ins and refreshes of this run, newest first. */
@@ -119,6 +125,7 @@ export const commands = {
 export const events = {
 	accountsChanged: makeEvent<AccountsChanged, AccountsChanged>("accounts-changed"),
 	clipboardCleared: makeEvent<ClipboardCleared, ClipboardCleared>("clipboard-cleared"),
+	closeAsked: makeEvent<CloseAsked, CloseAsked>("close-asked"),
 	noticesChanged: makeEvent<NoticesChanged, NoticesChanged>("notices-changed"),
 	registryChanged: makeEvent<RegistryChanged, RegistryChanged>("registry-changed"),
 	signInProgressed: makeEvent<SignInProgressed, SignInProgressed>("sign-in-progressed"),
@@ -217,6 +224,8 @@ export type ApiKeyCountsView = {
 	expiring: number,
 	/**  Past expiry. */
 	expired: number,
+	/**  Suspended by a person. */
+	disabled: number,
 	/**  Revoked. */
 	revoked: number,
 };
@@ -333,6 +342,8 @@ export type ApiKeyStateFilter =
 "expiring" | 
 /**  Past expiry. */
 "expired" | 
+/**  Suspended by a person. */
+"disabled" | 
 /**  Revoked. */
 "revoked";
 
@@ -495,6 +506,9 @@ export type CheckView = {
 
 /**  The app took a copied secret off the clipboard again. */
 export type ClipboardCleared = null;
+
+/**  Somebody wants to close the window while something is not finished: ask the person. */
+export type CloseAsked = UnfinishedView;
 
 /**  A program with its arguments. It is started directly, never by a shell. */
 export type CommandRequest = {
@@ -885,6 +899,11 @@ export type PromotionView = {
 	 *  all. A key that was revoked here meanwhile works there.
 	 */
 	inBothPlaces: NotPromotedView[],
+	/**
+	 *  Why the move stopped before its end: what is in no list was not tried, or nothing is known of it. The
+	 *  same keys once more go on.
+	 */
+	problem: ErrorView | null,
 };
 
 /**  A provider the sign-in dialog offers by name. */
@@ -1301,6 +1320,14 @@ export type Theme =
 /**  Dark. */
 "dark";
 
+/**  What is not finished when somebody wants to close the window. */
+export type UnfinishedView = {
+	/**  New secrets that were neither copied nor delivered: nobody can show them again. */
+	secrets: number,
+	/**  A key is being made, a secret delivered, or keys are moving to a server. */
+	working: boolean,
+};
+
 /**  What is left after something was marked as read. */
 export type UnreadNoticesView = {
 	/**  How many are neither read nor settled; 100 for as many and more. */
@@ -1328,7 +1355,7 @@ export type VerificationView = {
 	hint: string | null,
 	/**  The steps, in order. */
 	checks: CheckView[],
-	/**  The key, once its secret matched. */
+	/**  The key, once its secret matched, where the registry lets the person see it. */
 	key: ApiKeyView | null,
 	/**  The secret's public id, where the string has our format. */
 	kid: string | null,
@@ -1347,6 +1374,19 @@ export type VerifyApiKeyRequest = {
 	 *  parentheses.
 	 */
 	requiredScope: string | null,
+	/**
+	 *  The person knows what this use does: it ends a key for one use, or is the first of a new secret.
+	 *  Without it such a key is not verified: `verification_ends_key`, `verification_is_first_use`.
+	 */
+	knowing: boolean,
+};
+
+/**  A new secret that is nowhere but in the app's memory. */
+export type WaitingSecretView = {
+	/**  The key, and the handle of the secret. */
+	issued: IssuedApiKeyView,
+	/**  A rotation made it; absent that, it is the key's first. */
+	rotated: boolean,
 };
 
 /* Tauri Specta runtime */

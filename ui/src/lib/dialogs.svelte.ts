@@ -33,8 +33,11 @@ export type DialogRequest =
   | { kind: "palette" }
   | { kind: "shortcuts" };
 
-let request = $state<DialogRequest | null>(null);
+// Raw: a request is known again by what it is, not by what it holds.
+let request = $state.raw<DialogRequest | null>(null);
 let opener: HTMLElement | null = null;
+/** What came while a secret was shown that nobody can show again. */
+const waiting: DialogRequest[] = [];
 
 export const dialog = {
   get request(): DialogRequest | null {
@@ -45,8 +48,12 @@ export const dialog = {
   },
 };
 
-/** Opens a dialog, or puts it in the place of the one that is open. */
+/** Opens a dialog, or puts it in the place of the one that is open. A secret that is shown is left alone: the next one waits. */
 export function openDialog(next: DialogRequest, from?: HTMLElement | null): void {
+  if (request?.kind === "reveal") {
+    waiting.push(next);
+    return;
+  }
   if (request === null) {
     const active = document.activeElement;
     opener = from ?? (active instanceof HTMLElement && active !== document.body ? active : null);
@@ -56,7 +63,8 @@ export function openDialog(next: DialogRequest, from?: HTMLElement | null): void
 
 /** Closes, and gives the focus back to what opened it, or to the page's heading. */
 export function closeDialog(): void {
-  request = null;
+  request = waiting.shift() ?? null;
+  if (request !== null) return;
   const target = opener;
   opener = null;
   requestAnimationFrame(() => {
@@ -64,4 +72,15 @@ export function closeDialog(): void {
     const back = target?.isConnected ? target : document.querySelector<HTMLElement>("[data-page-heading]");
     back?.focus({ preventScroll: true });
   });
+}
+
+/**
+ * For a dialog, while it is being made: closes this one and no other. An answer may come when
+ * another is open, and that one may hold a secret.
+ */
+export function closerOfThis(): () => void {
+  const mine = request;
+  return () => {
+    if (request === mine) closeDialog();
+  };
 }

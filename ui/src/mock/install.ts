@@ -1,5 +1,5 @@
 // A pretended host for plain browsers: it answers the same calls as the app, from memory.
-// Never part of the app's own build. `?mock=empty,many,hostile,keychain-locked,registry-damaged,slow,never,offline,keywright,left,pepper-missing,pepper-away,traces,both-places,quiet`.
+// Never part of the app's own build. `?mock=empty,many,hostile,keychain-locked,registry-damaged,slow,never,offline,keywright,left,pepper-missing,pepper-away,traces,both-places,quiet,waiting`.
 import { emit } from "@tauri-apps/api/event";
 import { mockIPC } from "@tauri-apps/api/mocks";
 import type { ApiKeyView, AuditListRequest, ErrorView, ScopeView, Settings } from "../lib/host";
@@ -97,8 +97,10 @@ export function installMockHost(): void {
     healthy: world.registryProblem === null,
     problem: world.registryProblem,
   });
+  let away: ErrorView | null = null;
   const open = (): void => {
     if (world.registryProblem) throw world.registryProblem;
+    if (away) throw away;
   };
 
   const keychain = () => ({
@@ -111,6 +113,16 @@ export function installMockHost(): void {
   const pause = async <T>(answer: () => T): Promise<T> => {
     await new Promise((done) => setTimeout(done, 300));
     return answer();
+  };
+
+  let asked = false;
+  const close = (): void => {
+    const secrets = keys.waiting().length;
+    if (secrets === 0 || asked) document.documentElement.dataset.closed = "true";
+    else {
+      asked = true;
+      send("close-asked", { secrets, working: false });
+    }
   };
 
   interface Args {
@@ -166,6 +178,15 @@ export function installMockHost(): void {
     copy_secret: ({ revealId }) => keys.copy(revealId),
     deliver_secret: ({ request }) => keys.deliver(request),
     discard_secret: ({ revealId }) => keys.discard(revealId),
+    list_waiting_secrets: () => keys.waiting(),
+    close_question_shown: () => {
+      asked = false;
+      return null;
+    },
+    close_app: () => {
+      document.documentElement.dataset.closed = "true";
+      return null;
+    },
     list_scopes: () => (open(), structuredClone(world.scopes)),
     define_scope: ({ scope }) => {
       open();
@@ -255,7 +276,11 @@ export function installMockHost(): void {
     mockHost: {
       keychain: (problem: ErrorView | null) => (world.keychainProblem = problem),
       registry: (problem: ErrorView | null) => (world.registryProblem = problem),
+      /** What every question to the registry is answered with. */
+      away: (problem: ErrorView | null) => (away = problem),
       notice: () => notices.arrive(),
+      /** What the window's manager does: Alt+F4, the cross. */
+      close,
     },
   });
 }

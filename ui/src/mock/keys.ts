@@ -17,6 +17,7 @@ import type {
   StepRotationRequest,
   VerificationView,
   VerifyApiKeyRequest,
+  WaitingSecretView,
 } from "../lib/host";
 import { fail } from "./fail";
 import { base62 } from "./random";
@@ -26,7 +27,10 @@ import { DAY, MINUTE, plainSettings, type MockKey, type World } from "./world";
 const random = Math.random;
 
 export class MockKeys {
-  #reveals = new Map<string, { secret: string; shown: boolean; key: MockKey; rotated: boolean }>();
+  #reveals = new Map<
+    string,
+    { secret: string; shown: boolean; taken: boolean; key: MockKey; rotated: boolean }
+  >();
   #known = new Map<string, { key: MockKey; kid: string }>();
   #rotations = new Map<string, unknown>();
   #sorted: { id: string; rows: MockKey[] } | null = null;
@@ -40,7 +44,15 @@ export class MockKeys {
       details?: Record<string, string>,
     ) => void,
     private emit: (event: string) => void,
-  ) {}
+  ) {
+    // The window was loaded anew while a secret was on the screen.
+    const [key] = world.scenario.has("waiting") ? world.keys : [];
+    if (key) {
+      const secret = this.#secret(key, null);
+      secret.state = "pending";
+      this.#answer(key, secret, true);
+    }
+  }
 
   #settle(key: MockKey): void {
     const { view, secrets } = key;
@@ -96,7 +108,15 @@ export class MockKeys {
   }
 
   counts(): ApiKeyCountsView {
-    const counts: ApiKeyCountsView = { all: 0, live: 0, rotating: 0, expiring: 0, expired: 0, revoked: 0 };
+    const counts: ApiKeyCountsView = {
+      all: 0,
+      live: 0,
+      rotating: 0,
+      expiring: 0,
+      expired: 0,
+      disabled: 0,
+      revoked: 0,
+    };
     for (const { view } of this.world.keys) {
       for (const filter of Object.keys(counts) as ApiKeyStateFilter[])
         if (this.#in(filter, view)) counts[filter] += 1;
@@ -149,7 +169,7 @@ export class MockKeys {
   #answer(key: MockKey, secret: SecretView, rotated: boolean) {
     const whole = `${key.view.prefix}_${secret.kid}KYWRT1${base62(random, 34)}${secret.lastFour}`;
     const revealId = crypto.randomUUID();
-    this.#reveals.set(revealId, { secret: whole, shown: false, key, rotated });
+    this.#reveals.set(revealId, { secret: whole, shown: false, taken: false, key, rotated });
     this.#known.set(whole, { key, kid: secret.kid });
     return { key: structuredClone(key.view), revealId, revealExpiresAt: Date.now() + 10 * MINUTE };
   }
@@ -284,6 +304,7 @@ export class MockKeys {
       const readBack = state === "delivered" && (target.kind !== "command" || target.check !== null);
       return { target: name(target), state, readBack, detail: null };
     });
+    if (bad < 0) this.#reveal(request.revealId).taken = true;
     const cancelled = bad >= 0 && rotated && key.rotation?.state === "pending";
     if (cancelled) {
       stepRotation(key, "cancel", Date.now());
@@ -336,10 +357,19 @@ export class MockKeys {
   }
 
   copy(id: string) {
-    this.#reveal(id);
+    this.#reveal(id).taken = true;
     const ms = this.world.settings.clipboardClearS * 1000;
     setTimeout(() => this.emit("clipboard-cleared"), ms);
     return { clearsAt: Date.now() + ms };
+  }
+
+  waiting(): WaitingSecretView[] {
+    return [...this.#reveals]
+      .filter(([, { taken }]) => !taken)
+      .map(([revealId, { key, rotated }]) => ({
+        issued: { key: structuredClone(key.view), revealId, revealExpiresAt: Date.now() + 10 * MINUTE },
+        rotated,
+      }));
   }
 
   discard(id: string): null {
@@ -347,13 +377,23 @@ export class MockKeys {
     return null;
   }
 
-  verify({ presented, requiredScope }: VerifyApiKeyRequest): VerificationView {
+  verify({ presented, requiredScope, knowing }: VerifyApiKeyRequest): VerificationView {
     const shape = /^[A-Za-z][A-Za-z0-9_]{1,15}_([0-9A-Za-z]{12})KYWRT1[0-9A-Za-z]{38}$/.exec(
       presented.trim(),
     );
     const found = this.#known.get(presented.trim());
     if (found) this.#settle(found.key);
     const secret = found?.key.secrets.find(({ kid }) => kid === found.kid);
+    if (!knowing && secret && found?.key.settings.oneTime && verifies(secret))
+      fail(
+        "verification_ends_key",
+        "This key is for one use: a check that passes is that use, and ends the key.",
+      );
+    if (!knowing && secret?.state === "pending")
+      fail(
+        "verification_is_first_use",
+        "Nobody has used this new secret yet: a check that passes is its first use. The rotation can no longer be cancelled then, and the time of the old secret may begin to run.",
+      );
     const suspended = found?.key.view.state === "disabled";
     const works = secret !== undefined && verifies(secret) && !suspended;
     const scoped = !requiredScope || meets(requiredScope, found?.key.view.scopes ?? []);

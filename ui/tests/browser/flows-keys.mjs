@@ -1,5 +1,5 @@
 // The life of a key: issued, shown once, verified, rotated, revoked.
-import { id } from "./browser.mjs";
+import { id, move } from "./browser.mjs";
 import { assert, equal, test, until } from "./harness.mjs";
 import { issueKey, openKey, takeSecret, verifyKey } from "./steps.mjs";
 
@@ -17,8 +17,8 @@ test("a key is issued, shown once and verified", async (open) => {
     "the new key is on top",
   );
   equal(await verifyKey(page, secret), "valid");
-  equal(await verifyKey(page, secret, "payments:refund"), "insufficient_scope");
-  equal(await verifyKey(page, secret, "payments:refund or (invoices:read)"), "valid");
+  equal(await verifyKey(page, secret, { scope: "payments:refund" }), "insufficient_scope");
+  equal(await verifyKey(page, secret, { scope: "payments:refund or (invoices:read)" }), "valid");
   equal(await verifyKey(page, "nonsense"), "malformed");
 });
 
@@ -36,6 +36,134 @@ test("the show-once dialog stays until the key is copied or confirmed", async (o
   await page.waitForSelector(id("reveal-dialog"), { state: "detached" });
 });
 
+test("disabled keys have a filter and a number", async (open) => {
+  const page = await open();
+  const number = () => page.textContent(`${id("filter-disabled")} span >> nth=0`);
+  equal(await number(), "1", "disabled keys");
+  await page.click(id("filter-disabled"));
+  await until(async () => (await page.locator(id("key-row")).count()) === 1, "one row");
+  equal(await page.getAttribute(id("key-state"), "data-state"), "disabled");
+  await page.click(id("key-row"));
+  await page.click(id("suspend-key"));
+  await page.click(id("suspend-submit"));
+  await until(async () => (await number()) === "0", "none is left");
+});
+
+test("a move that stops tells what moved, and goes on with the rest", async (open) => {
+  const page = await open({ mock: "keywright,stops,both-places" });
+  await move(page);
+  const stopped = await page.textContent(id("promote-stopped"));
+  equal(await page.locator(`${id("promote-in-both-places")} li`).count(), 2, "keys in both places");
+  equal(await page.getAttribute(id("promote-problem"), "data-error-code"), "registry_offline");
+  await page.click(id("promote-go-on"));
+  await until(
+    async () => (await page.locator(`${id("promote-in-both-places")} li`).count()) === 4,
+    "what was told before stays",
+  );
+  assert((await page.textContent(id("promote-stopped"))) !== stopped, "fewer are left");
+});
+
+const AWAY = {
+  code: "registry_offline",
+  message: "The server does not answer.",
+  hint: null,
+  retryable: true,
+};
+
+test("a list that cannot be asked again says so above its rows", async (open) => {
+  const page = await open({ mock: "keywright" });
+  const away = (problem) => page.evaluate((it) => window.mockHost.away(it), problem);
+  await page.click(id("registry-server-0"));
+  await page.waitForSelector(id("key-row"));
+  await away(AWAY);
+  await page.click(id("reload-keys"));
+  await page.waitForSelector(`${id("keys-error")}[data-error-code=registry_offline]`);
+  assert((await page.locator(id("key-row")).count()) > 5, "the rows stay");
+  await page.click(id("filter-revoked"));
+  await page.waitForSelector(`${id("page-error")}[data-error-code=registry_offline]`);
+  equal(await page.locator(id("key-row")).count(), 0, "live keys under “Revoked”");
+  await away(null);
+  await page.click(id("filter-all"));
+  await page.waitForSelector(id("key-row"));
+  equal(await page.locator(id("keys-error")).count(), 0, "errors that are over");
+  await away({ ...AWAY, code: "reauth_required", message: "The sign-in has ended." });
+  await page.click(id("nav-activity"));
+  await page.click(id("nav-keys"));
+  await page.click(id("registry-sign-in-again"));
+  await page.waitForSelector(id("sign-in-dialog"));
+});
+
+test("an activity that cannot be asked again says so above its rows", async (open) => {
+  const page = await open({ hash: "#/activity" });
+  const away = (problem) => page.evaluate((it) => window.mockHost.away(it), problem);
+  await away(AWAY);
+  await page.click(id("reload-activity"));
+  await page.waitForSelector(`${id("activity-error")}[data-error-code=registry_offline]`);
+  assert((await page.locator(id("activity-row")).count()) > 5, "the rows stay");
+  await away(null);
+  await page.click(id("activity-retry"));
+  await page.waitForSelector(id("activity-error"), { state: "detached" });
+});
+
+test("a move that is under way is not left", async (open) => {
+  const page = await open({ mock: "keywright,slow" });
+  await page.click(id("promote-keys"));
+  await page.waitForSelector(id("promote-key"));
+  await page.click(id("promote-check"));
+  await page.click(id("promote-submit"));
+  equal(await page.isDisabled(id("promote-close")), true, "Cancel while moving");
+  await page.keyboard.press("Escape");
+  await page.waitForSelector(id("promote-done"));
+});
+
+test("closing the window asks while a new key was not copied", async (open) => {
+  const page = await open();
+  const close = () => page.evaluate(() => window.mockHost.close());
+  const closed = () => page.evaluate(() => document.documentElement.dataset.closed === "true");
+  await issueKey(page);
+  await close();
+  await page.waitForSelector(id("close-dialog"));
+  assert(await page.isVisible(id("reveal-dialog")), "the secret stays on the screen under the question");
+  await page.keyboard.press("Escape");
+  await page.waitForSelector(id("close-dialog"), { state: "detached" });
+  equal(await page.locator(id("reveal-nudge")).count(), 0, "the key went to the question alone");
+  await until(
+    () => page.evaluate(() => document.activeElement?.closest('[data-testid="reveal-dialog"]') !== null),
+    "the focus is back",
+  );
+  await close();
+  await page.click(id("keep-open"));
+  equal(await closed(), false, "kept open");
+  await page.click(id("reveal-secret"));
+  await page.click(id("stored-confirm"));
+  await close();
+  await until(closed, "stored by the person's word: it closes unasked");
+});
+
+test("the window is not loaded anew by a key or a menu", async (open) => {
+  const page = await open({ hash: "#/activity" });
+  const prevented = await page.evaluate(() => {
+    const asked = (target, event) => !target.dispatchEvent(event);
+    const menu = () => new MouseEvent("contextmenu", { bubbles: true, cancelable: true });
+    const key = (init) => new KeyboardEvent("keydown", { ...init, bubbles: true, cancelable: true });
+    return {
+      heading: asked(document.querySelector("h1"), menu()),
+      field: asked(document.querySelector("input[type=search], input[type=text]"), menu()),
+      f5: asked(document.body, key({ key: "F5" })),
+      r: asked(document.body, key({ key: "r", ctrlKey: true })),
+      hard: asked(document.body, key({ key: "R", ctrlKey: true, shiftKey: true })),
+    };
+  });
+  equal(prevented, { heading: true, field: false, f5: true, r: true, hard: true });
+});
+
+test("a window that was loaded anew all the same shows the secret that waits", async (open) => {
+  const page = await open({ mock: "waiting" });
+  await page.waitForSelector(id("reveal-dialog"));
+  await page.click(id("reveal-secret"));
+  await page.waitForSelector(id("secret-text"));
+});
+
 test("a key is rotated with an overlap, then at once", async (open) => {
   const page = await open();
   await issueKey(page, { name: "Turning" });
@@ -51,7 +179,14 @@ test("a key is rotated with an overlap, then at once", async (open) => {
   equal(await page.getAttribute(id("rotation-panel"), "data-state"), "pending", "nobody used the new one");
   equal(await page.locator(id("overlap-countdown")).count(), 0, "countdowns before the first use");
   equal(await verifyKey(page, first), "valid", "old secret before the overlap");
-  equal(await verifyKey(page, second), "valid", "new secret");
+  // Looking at the new secret is its first use: it is asked about, and nothing has happened until then.
+  await page.click(id("verify-key"));
+  await page.fill(id("verify-input"), second);
+  await page.click(id("verify-submit"));
+  await page.waitForSelector(`${id("verify-asks")}[data-error-code=verification_is_first_use]`);
+  await page.click(id("dialog-close"));
+  equal(await page.getAttribute(id("rotation-panel"), "data-state"), "pending", "asked, and not used");
+  equal(await verifyKey(page, second, { knowing: true }), "valid", "new secret");
   await openKey(page, 1);
   await openKey(page);
   await page.waitForSelector(id("overlap-countdown"));
@@ -199,7 +334,7 @@ test("a rotation is cancelled, rolled back or finished, each after a question", 
     await page.waitForSelector(id("rotation-panel"), { state: "detached" });
   };
   const use = async (secret) => {
-    equal(await verifyKey(page, secret), "valid");
+    equal(await verifyKey(page, secret, { knowing: true }), "valid");
     await openKey(page, 1);
     await openKey(page);
   };

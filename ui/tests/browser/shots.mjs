@@ -26,6 +26,7 @@ const scenes = {
       await p.waitForSelector(id("secrets"));
     },
   },
+  "keys-disabled": { run: (p) => p.click(id("filter-disabled")) },
   "key-menu": { run: (p) => p.click(`${id("key-menu")} >> nth=2`) },
   issue: {
     run: async (p) => {
@@ -123,6 +124,59 @@ const scenes = {
   revealed: {
     run: async (p) => (await issue(p), await p.click(id("reveal-secret")), p.click(id("copy-secret"))),
   },
+  "keys-error": {
+    mock: "keywright",
+    run: async (p) => {
+      await p.click(id("registry-server-0"));
+      await p.waitForSelector(id("key-row"));
+      await p.evaluate(() =>
+        window.mockHost.away({
+          code: "reauth_required",
+          message: "The provider ended this sign-in.",
+          hint: "Sign in again to go on.",
+          retryable: false,
+        }),
+      );
+      await p.click(id("reload-keys"));
+      await p.waitForSelector(id("keys-error"));
+    },
+  },
+  "keys-error-filter": {
+    run: async (p) => {
+      await p.evaluate(() =>
+        window.mockHost.away({
+          code: "registry_offline",
+          message: "The server does not answer.",
+          hint: null,
+          retryable: true,
+        }),
+      );
+      await p.click(id("filter-revoked"));
+      await p.waitForSelector(id("page-error"));
+    },
+  },
+  "activity-error": {
+    hash: "#/activity",
+    run: async (p) => {
+      await p.evaluate(() =>
+        window.mockHost.away({
+          code: "registry_offline",
+          message: "The server does not answer.",
+          hint: null,
+          retryable: true,
+        }),
+      );
+      await p.click(id("reload-activity"));
+      await p.waitForSelector(id("activity-error"));
+    },
+  },
+  closing: {
+    run: async (p) => (
+      await issue(p),
+      await p.evaluate(() => window.mockHost.close()),
+      p.waitForSelector(id("close-dialog"))
+    ),
+  },
   rotate: {
     run: async (p) => (
       await p.click(`${id("key-row")} >> nth=2`),
@@ -149,6 +203,19 @@ const scenes = {
       await p.fill(id("verify-scope"), "payments:refund");
       await p.click(id("verify-submit"));
       await p.waitForSelector(id("verify-result"));
+    },
+  },
+  "verify-asks": {
+    mock: "waiting",
+    run: async (p) => {
+      await p.click(id("reveal-secret"));
+      const secret = await p.textContent(id("secret-text"));
+      await p.click(id("stored-confirm"));
+      await p.click(id("close-reveal"));
+      await p.click(id("verify-key"));
+      await p.fill(id("verify-input"), secret);
+      await p.click(id("verify-submit"));
+      await p.waitForSelector(id("verify-asks"));
     },
   },
   palette: { run: (p) => p.keyboard.press("Control+k") },
@@ -229,6 +296,7 @@ const scenes = {
   },
   "promote-done": { mock: "keywright", run: move },
   "promote-both-places": { mock: "keywright,both-places", run: move },
+  "promote-stopped": { mock: "keywright,stops,both-places", run: move },
   "key-moved": {
     mock: "keywright",
     run: openMoved,

@@ -80,6 +80,22 @@ async fn s58_after_a_restart_no_proof_of_before_is_taken_and_a_nonce_makes_a_new
     assert_eq!(show(&server.server, &later).await, "invalid_dpop_proof");
 }
 
+/// The database tells nothing: it is an older copy, or a version of before wrote it.
+#[tokio::test]
+async fn s58_without_a_word_of_the_database_what_was_before_the_start_is_not_taken() {
+    let server = TestServer::start().await.again().await;
+    let key = ClientKey::new();
+    for (at, expected) in [
+        (-50, "use_dpop_nonce"),
+        (10, "use_dpop_nonce"),
+        (11, "used"),
+    ] {
+        server.pass(1000);
+        let proof = proof(&key, &at.to_string(), START + at * 1000, None);
+        assert_eq!(show(&server.server, &proof).await, expected, "{at}");
+    }
+}
+
 #[tokio::test]
 async fn s58_a_server_that_runs_for_long_asks_nobody_for_a_nonce() {
     let server = TestServer::start().await;

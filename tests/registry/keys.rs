@@ -671,10 +671,8 @@ async fn ac_140_a_key_revoked_with_its_owner_is_not_rotated_changed_or_enabled()
         .change_principal(actor, "shop", &PrincipalChange::RevokeKeys("leak".into()))
         .await?;
     let (id, events) = (&issued.key.id, fixture.actions().await?.len());
-    let rotated =
-        fixture
-            .registry
-            .rotate_api_key(actor, id, &request, &super::rand_text(), &fixture.peppers);
+    let once = super::rand_text();
+    let rotated = registry.rotate_api_key(actor, id, &request, &once, &fixture.peppers);
     assert_eq!(rotated.await.expect_err("rotated").code(), "key_revoked");
     let open = registry.list_rotations(id).await?.remove(0);
     let again = registry.reissue_secret(actor, &open.id, &fixture.peppers);

@@ -299,33 +299,24 @@ const TARGETS: [&str; 18] = [
     "http://127.0.0.1/orders?scope=orders:write",
 ];
 
-/// The server learns the client's address and route from the gateway, whatever the client says. The client is at
-/// 127.0.0.2; `seen` is where the gateway takes it to be, by what it tells the service if it is none.
+/// The server learns the client's address and route from the gateway, whatever the client says. The gateway is trusted.
 pub(super) async fn a_forged_address_counts_for_nothing(
     site: &Site,
     gateway: &Gateway,
-    seen: Option<&str>,
 ) -> Result<()> {
-    let any = site.issue("orders:read", json!({})).await?;
     let ask = async |key: &Issued, line: &str| {
         let (first, key) = ("POST /orders/7?page=2", key.line());
         let lines = [key.as_str(), "Content-Length: 0", line];
         raw("127.0.0.2", gateway.port, first, &lines).await
     };
-    let forged = "X-Forwarded-For: 10.9.8.7";
-    let (status, answer) = ask(&any, forged).await?;
-    ensure!(status == 200, "{answer}");
-    let told = answer.split("x-forwarded-for: ").nth(1).unwrap_or("");
-    let told = told.lines().next().unwrap_or("").rsplit(',').next();
-    let seen = seen.or(told).unwrap_or("").trim().to_owned();
     let own = site
-        .issue("orders:read", json!({ "networks": [format!("{seen}/32")] }))
+        .issue("orders:read", json!({ "networks": ["127.0.0.2/32"] }))
         .await?;
     let other = site
         .issue("orders:read", json!({ "networks": ["10.9.8.0/24"] }))
         .await?;
     for line in [
-        forged,
+        "X-Forwarded-For: 10.9.8.7",
         "X-Forwarded-For: 10.9.8.7, 10.9.8.7",
         "X-Forwarded-For: 10.9.8.7\r\nX-Forwarded-For: 10.9.8.7",
         "Forwarded: for=10.9.8.7",
@@ -333,7 +324,7 @@ pub(super) async fn a_forged_address_counts_for_nothing(
         "X-Client-Ip: 10.9.8.7",
     ] {
         let (status, answer) = ask(&own, line).await?;
-        ensure!(status == 200, "{line}, seen at {seen}: {answer}");
+        ensure!(status == 200, "{line}: {answer}");
         let (status, answer) = ask(&other, line).await?;
         ensure!(status == 403, "{line}: {answer}");
     }

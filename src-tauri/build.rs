@@ -59,6 +59,8 @@ const COMMANDS: &[&str] = &[
     "create_vault",
     "unlock_vault",
     "lock_vault",
+    "lost_pepper",
+    "start_with_new_pepper",
     "retry_registry",
     "window_painted",
 ];

@@ -88,6 +88,8 @@ pub(crate) fn builder() -> Builder<tauri::Wry> {
             settings::create_vault,
             settings::unlock_vault,
             settings::lock_vault,
+            settings::lost_pepper,
+            settings::start_with_new_pepper,
             settings::retry_registry,
             settings::window_painted,
         ])

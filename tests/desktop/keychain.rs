@@ -124,3 +124,44 @@ async fn ac_162_ac_163_an_encrypted_file_by_choice() -> Result<()> {
     ensure!(verify(&app, &secret).await? == "valid");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_lost_pepper_is_told_until_a_person_starts_with_a_new_one() -> Result<()> {
+    let desktop = Desktop::start(Keyring::Unlocked).await?;
+    let app = desktop.open().await?;
+    issue(&app, "Night build").await?;
+    let old = reveal(&app).await?;
+    put_away(&app).await?;
+    let service = app.service()?;
+    app.end("TERM")?;
+    // As after a reset of the keyring: the other entries do not matter here.
+    for user in keyring::users(&desktop, &service)? {
+        if user.starts_with("pepper:") {
+            keyring::clear(&desktop, &service, &user)?;
+        }
+    }
+
+    let app = desktop.open().await?;
+    ensure!(app.error_code("keychain-banner").await? == "pepper_missing");
+    app.click("keychain-retry").await?;
+    ensure!(
+        app.error_code("keychain-banner").await? == "pepper_missing",
+        "a keychain that answers does not hide it"
+    );
+    app.click("new-pepper").await?;
+    app.until(
+        "how many keys end",
+        "document.querySelector('[data-testid=pepper-keys]')?.textContent.includes('1 key ')",
+    )
+    .await?;
+    app.click("pepper-understood").await?;
+    app.click("pepper-submit").await?;
+    app.gone("new-pepper-dialog").await?;
+    app.gone("keychain-banner").await?;
+    ensure!(verify(&app, &old).await? != "valid");
+    issue(&app, "Night build again").await?;
+    let new = reveal(&app).await?;
+    put_away(&app).await?;
+    ensure!(verify(&app, &new).await? == "valid");
+    Ok(())
+}

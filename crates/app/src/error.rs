@@ -50,6 +50,9 @@ pub enum AppError {
     /// The clipboard did not take the text.
     #[error("the clipboard did not take the text: {0}")]
     Clipboard(String),
+    /// The pepper is in the keychain: none is made in its place.
+    #[error("the registry's pepper is in the keychain; nothing was changed")]
+    PepperThere,
     /// A secret that was shown, discarded or forgotten.
     #[error("this secret is no longer kept anywhere")]
     SecretGone,
@@ -80,6 +83,7 @@ impl AppError {
             Self::Remote(error) => error.code(),
             Self::Promotion(error) => error.code(),
             Self::Clipboard(_) => "clipboard_unavailable",
+            Self::PepperThere => "pepper_not_missing",
             Self::SecretGone => "secret_gone",
             Self::AlreadyRevealed => "already_revealed",
         }
@@ -97,6 +101,7 @@ impl AppError {
             Self::Settings(_) | Self::Environment(_) | Self::Delivery(_) | Self::Promotion(_) => {
                 None
             }
+            Self::PepperThere => Some("The keys of this device work; go on.".to_owned()),
             Self::Home(_) => Some("Set KEYWRIGHT_HOME to a folder of your own.".to_owned()),
             Self::Clipboard(_) => {
                 Some("Reveal the secret and copy it by hand, or try again.".to_owned())
@@ -141,7 +146,7 @@ fn registry_hint(error: &RegistryError) -> Option<&'static str> {
             "Its secret is not stored and cannot be shown again. Rotate once more to get another."
         }
         RegistryError::PepperMissing => {
-            "Restore the keychain of this user from a backup. Without the pepper the keys of this registry cannot be verified."
+            "Restore the keychain of this user from a backup, or start with a new pepper: the keys of this device end then."
         }
         RegistryError::Locked => {
             "Close the other program, or wait until it has finished, and try again."

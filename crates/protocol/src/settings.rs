@@ -79,6 +79,17 @@ pub struct PassphraseRequest {
     pub passphrase: String,
 }
 
+/// Makes an encrypted file in place of a keychain that this system does not have.
+#[derive(Clone, Deserialize, Serialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct CreateVaultRequest {
+    /// What was typed.
+    pub passphrase: String,
+    /// How many keys of this device end, as the person was told: their pepper is in a keychain that is not
+    /// there. Absent where the person was told of none; more are not ended.
+    pub keys: Option<i64>,
+}
+
 /// How the keychain answered a probe (a write, a read and a delete).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
 #[serde(rename_all = "camelCase")]
@@ -87,12 +98,31 @@ pub struct KeychainView {
     pub store_name: String,
     /// Whether an encrypted file stands in for the keychain.
     pub vault: VaultState,
-    /// Whether it works.
+    /// Whether it works, and holds the pepper of this device's registry if there is one.
     pub healthy: bool,
-    /// What is wrong: `keychain_locked`, `keychain_denied`, `keychain_unavailable`, `keychain_ambiguous`.
+    /// What is wrong: `keychain_locked`, `keychain_denied`, `keychain_unavailable`, `keychain_ambiguous`,
+    /// `pepper_missing`.
     pub problem: Option<ErrorView>,
     /// How long the probe took.
     pub took_ms: i64,
+}
+
+/// Whether the pepper of this device's registry is lost, and what that ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct LostPepperView {
+    /// Whether the registry names a pepper that the keychain does not hold.
+    pub lost: bool,
+    /// How many keys that work now end with it.
+    pub keys: i64,
+}
+
+/// Starts with a new pepper where the old one is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct NewPepperRequest {
+    /// How many keys end, as the person was told: more are not ended.
+    pub keys: i64,
 }
 
 /// The registry file of this device.

@@ -21,6 +21,7 @@ mod idempotency;
 mod insight;
 mod limits;
 mod listing;
+mod lost_peppers;
 mod narrowing;
 mod nodes;
 mod open;

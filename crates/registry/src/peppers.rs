@@ -4,6 +4,7 @@ use keywright_domain::api_keys::Pepper;
 use keywright_domain::audit::{Actor, AuditAction};
 
 use crate::store::{self, audit::NewEvent};
+use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError};
 
 /// A pepper with the id that rows name it by. It lives in the keychain; the caller hands it over.
@@ -21,6 +22,7 @@ pub struct PepperKey {
 pub struct Peppers {
     current: PepperKey,
     older: Vec<PepperKey>,
+    complete: bool,
 }
 
 impl Peppers {
@@ -30,6 +32,7 @@ impl Peppers {
         Self {
             current,
             older: Vec::new(),
+            complete: false,
         }
     }
 
@@ -38,6 +41,18 @@ impl Peppers {
     pub fn with_older(mut self, older: PepperKey) -> Self {
         self.older.push(older);
         self
+    }
+
+    /// Says that these are all that the registry needs: a secret that ended under another one, which may be
+    /// lost, matches nothing any more. Otherwise it is [`RegistryError::PepperMissing`], since nobody can tell.
+    #[must_use]
+    pub fn complete(mut self) -> Self {
+        self.complete = true;
+        self
+    }
+
+    pub(crate) fn is_complete(&self) -> bool {
+        self.complete
     }
 
     /// The one that new secrets are stored under.
@@ -107,23 +122,8 @@ impl LocalRegistry {
     /// [`RegistryError::PepperExists`] for an id that is in use.
     pub async fn rotate_pepper(&self, actor: &Actor, id: &str) -> Result<(), RegistryError> {
         self.write((actor.clone(), id.to_owned()), |unit, (actor, id)| {
-            Box::pin(async move {
-                let now = unit.now();
-                let known = store::peppers::list(unit.read()).await?;
-                if known.iter().any(|pepper| pepper.id == *id) {
-                    return Err(RegistryError::PepperExists);
-                }
-                // The newest by time is the one in force, also when the clock went back.
-                let newest = known.iter().map(|pepper| pepper.created_at + 1).max();
-                store::peppers::insert(unit.write(), id, newest.map_or(now, |at| at.max(now)))
-                    .await?;
-                let summary = "A newer pepper came into force".to_owned();
-                unit.audit(
-                    actor,
-                    NewEvent::about_registry(AuditAction::PepperRotated, summary),
-                );
-                Ok(())
-            })
+            let summary = "A newer pepper came into force";
+            Box::pin(add(unit, actor, id, summary, Vec::new()))
         })
         .await
     }
@@ -143,4 +143,25 @@ impl LocalRegistry {
     pub async fn count_secrets_under(&self, pepper: &str) -> Result<i64, RegistryError> {
         store::peppers::count_secrets(&mut *self.shared.pool.acquire().await?, pepper).await
     }
+}
+
+/// Brings a pepper into force.
+pub(crate) async fn add(
+    unit: &mut Unit,
+    actor: &Actor,
+    id: &str,
+    summary: &'static str,
+    details: Vec<(&'static str, String)>,
+) -> Result<(), RegistryError> {
+    let now = unit.now();
+    let known = store::peppers::list(unit.read()).await?;
+    if known.iter().any(|pepper| pepper.id == id) {
+        return Err(RegistryError::PepperExists);
+    }
+    // The newest by time is the one in force, also when the clock went back.
+    let newest = known.iter().map(|pepper| pepper.created_at + 1).max();
+    store::peppers::insert(unit.write(), id, newest.map_or(now, |at| at.max(now))).await?;
+    let event = NewEvent::about_registry(AuditAction::PepperRotated, summary.to_owned());
+    unit.audit(actor, NewEvent { details, ..event });
+    Ok(())
 }

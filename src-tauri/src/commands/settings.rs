@@ -3,7 +3,10 @@
 use keywright_app::App;
 use keywright_protocol::{
     ErrorView,
-    settings::{AppInfoView, KeychainView, PassphraseRequest, RegistryView, Settings},
+    settings::{
+        AppInfoView, CreateVaultRequest, KeychainView, LostPepperView, NewPepperRequest,
+        PassphraseRequest, RegistryView, Settings,
+    },
 };
 use tauri::State;
 
@@ -54,7 +57,10 @@ pub async fn window_painted(app: State<'_, App>) -> Answer<()> {
 /// Makes an encrypted file in place of a keychain that this system does not have.
 #[tauri::command]
 #[specta::specta]
-pub async fn create_vault(app: State<'_, App>, request: PassphraseRequest) -> Answer<KeychainView> {
+pub async fn create_vault(
+    app: State<'_, App>,
+    request: CreateVaultRequest,
+) -> Answer<KeychainView> {
     Ok(app.create_vault(request).await?)
 }
 
@@ -70,4 +76,21 @@ pub async fn unlock_vault(app: State<'_, App>, request: PassphraseRequest) -> An
 #[specta::specta]
 pub async fn lock_vault(app: State<'_, App>) -> Answer<KeychainView> {
     Ok(app.lock_vault().await?)
+}
+
+/// Whether the registry's pepper is lost, and what that ends.
+#[tauri::command]
+#[specta::specta]
+pub async fn lost_pepper(app: State<'_, App>) -> Answer<LostPepperView> {
+    Ok(app.lost_pepper().await?)
+}
+
+/// Starts with a new pepper where the old one is lost, and ends the keys that need it.
+#[tauri::command]
+#[specta::specta]
+pub async fn start_with_new_pepper(
+    app: State<'_, App>,
+    request: NewPepperRequest,
+) -> Answer<KeychainView> {
+    Ok(app.start_with_new_pepper(request).await?)
 }

@@ -100,11 +100,15 @@ export const commands = {
 	/**  Probes the keychain with a write, a read and a delete. */
 	checkKeychain: () => __TAURI_INVOKE<KeychainView>("check_keychain"),
 	/**  Makes an encrypted file in place of a keychain that this system does not have. */
-	createVault: (request: PassphraseRequest) => __TAURI_INVOKE<KeychainView>("create_vault", { request }),
+	createVault: (request: CreateVaultRequest) => __TAURI_INVOKE<KeychainView>("create_vault", { request }),
 	/**  Opens the encrypted file with its passphrase. */
 	unlockVault: (request: PassphraseRequest) => __TAURI_INVOKE<KeychainView>("unlock_vault", { request }),
 	/**  Forgets the key of the encrypted file. */
 	lockVault: () => __TAURI_INVOKE<KeychainView>("lock_vault"),
+	/**  Whether the registry's pepper is lost, and what that ends. */
+	lostPepper: () => __TAURI_INVOKE<LostPepperView>("lost_pepper"),
+	/**  Starts with a new pepper where the old one is lost, and ends the keys that need it. */
+	startWithNewPepper: (request: NewPepperRequest) => __TAURI_INVOKE<KeychainView>("start_with_new_pepper", { request }),
 	/**  Opens the registry file again after a failure. */
 	retryRegistry: () => __TAURI_INVOKE<RegistryView>("retry_registry"),
 	/**  The window has painted its first frame. */
@@ -506,6 +510,17 @@ export type CopiedView = {
 	clearsAt: number,
 };
 
+/**  Makes an encrypted file in place of a keychain that this system does not have. */
+export type CreateVaultRequest = {
+	/**  What was typed. */
+	passphrase: string,
+	/**
+	 *  How many keys of this device end, as the person was told: their pepper is in a keychain that is not
+	 *  there. Absent where the person was told of none; more are not ended.
+	 */
+	keys: number | null,
+};
+
 /**  Delivers a waiting secret to all targets or to none. */
 export type DeliverSecretRequest = {
 	/**  Handle of the secret. */
@@ -737,12 +752,29 @@ export type KeychainView = {
 	storeName: string,
 	/**  Whether an encrypted file stands in for the keychain. */
 	vault: VaultState,
-	/**  Whether it works. */
+	/**  Whether it works, and holds the pepper of this device's registry if there is one. */
 	healthy: boolean,
-	/**  What is wrong: `keychain_locked`, `keychain_denied`, `keychain_unavailable`, `keychain_ambiguous`. */
+	/**
+	 *  What is wrong: `keychain_locked`, `keychain_denied`, `keychain_unavailable`, `keychain_ambiguous`,
+	 *  `pepper_missing`.
+	 */
 	problem: ErrorView | null,
 	/**  How long the probe took. */
 	tookMs: number,
+};
+
+/**  Whether the pepper of this device's registry is lost, and what that ends. */
+export type LostPepperView = {
+	/**  Whether the registry names a pepper that the keychain does not hold. */
+	lost: boolean,
+	/**  How many keys that work now end with it. */
+	keys: number,
+};
+
+/**  Starts with a new pepper where the old one is lost. */
+export type NewPepperRequest = {
+	/**  How many keys end, as the person was told: more are not ended. */
+	keys: number,
 };
 
 /**  A key that does not move, and why. */
@@ -1241,18 +1273,6 @@ export type SignInStep =
 /**  Ended, well or not: the command's own result says which. */
 "ended";
 
-/**  A server that revocations wait for until somebody signs in there again. */
-export type SignedOutServerView = {
-	/**  What names it here. */
-	id: string,
-	/**  Who was signed in there. Hostile text: show as text. */
-	accountName: string,
-	/**  The server's issuer. Hostile text: show as text. */
-	issuer: string,
-	/**  What waits: the keys work until then. */
-	queuedRevocations: QueuedRevocationView[],
-};
-
 /**  What signing out achieved. The local part always happens (AC-097). */
 export type SignOutView = {
 	/**  The account that was removed. */
@@ -1263,6 +1283,18 @@ export type SignOutView = {
 	revocationNote: ErrorView | null,
 	/**  The keychain entry is gone. */
 	keychainEntryDeleted: boolean,
+};
+
+/**  A server that revocations wait for until somebody signs in there again. */
+export type SignedOutServerView = {
+	/**  What names it here. */
+	id: string,
+	/**  Who was signed in there. Hostile text: show as text. */
+	accountName: string,
+	/**  The server's issuer. Hostile text: show as text. */
+	issuer: string,
+	/**  What waits: the keys work until then. */
+	queuedRevocations: QueuedRevocationView[],
 };
 
 /**  Takes a step in a key's rotation. */

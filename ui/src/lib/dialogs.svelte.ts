@@ -29,6 +29,7 @@ export type DialogRequest =
   | { kind: "sign-out"; account: AccountView }
   | { kind: "end-access"; account: AccountView; what: AccessToEnd }
   | { kind: "vault"; mode: "create" | "unlock" }
+  | { kind: "new-pepper" }
   | { kind: "palette" }
   | { kind: "shortcuts" };
 

@@ -1,5 +1,5 @@
 // A pretended host for plain browsers: it answers the same calls as the app, from memory.
-// Never part of the app's own build. `?mock=empty,many,hostile,keychain-locked,registry-damaged,slow,never,offline,keywright,left,traces,both-places,quiet`.
+// Never part of the app's own build. `?mock=empty,many,hostile,keychain-locked,registry-damaged,slow,never,offline,keywright,left,pepper-missing,pepper-away,traces,both-places,quiet`.
 import { emit } from "@tauri-apps/api/event";
 import { mockIPC } from "@tauri-apps/api/mocks";
 import type { ApiKeyView, AuditListRequest, ErrorView, ScopeView, Settings } from "../lib/host";
@@ -194,6 +194,24 @@ export function installMockHost(): void {
       if (passphrase.length < 12)
         fail("vault_passphrase_too_short", "A passphrase has at least 12 characters.");
       Object.assign(world, { vault: "open", passphrase, keychainProblem: null });
+      return pause(keychain);
+    },
+    lost_pepper: () => {
+      const lost =
+        world.keychainProblem?.code === "pepper_missing" ||
+        (world.keychainProblem !== null && scenario.has("pepper-away"));
+      const works = ({ view }: World["keys"][number]) => !["revoked", "expired"].includes(view.state);
+      return { lost, keys: lost ? world.keys.filter(works).length : 0 };
+    },
+    start_with_new_pepper: () => {
+      for (const { view } of world.keys)
+        if (view.state !== "revoked")
+          Object.assign(view, {
+            state: "revoked",
+            revokedAt: Date.now(),
+            revokedReason: "its pepper was lost",
+          });
+      world.keychainProblem = null;
       return pause(keychain);
     },
     unlock_vault: ({ request }) => {

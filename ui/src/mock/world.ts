@@ -387,6 +387,12 @@ export const NO_KEYCHAIN: ErrorView = {
   hint: "Start a Secret Service such as GNOME Keyring, KWallet or KeePassXC in this session, then try again.",
   retryable: true,
 };
+export const PEPPER_MISSING: ErrorView = {
+  code: "pepper_missing",
+  message: "The registry’s pepper is not in the keychain.",
+  hint: "Restore the keychain of this user from a backup, or start with a new pepper: the keys of this device end then.",
+  retryable: false,
+};
 export const VAULT_LOCKED: ErrorView = {
   code: "vault_locked",
   message: "The encrypted file is locked.",
@@ -441,7 +447,9 @@ export function makeWorld(scenario: Set<string>): World {
         ? NO_KEYCHAIN
         : scenario.has("vault-locked")
           ? VAULT_LOCKED
-          : null,
+          : scenario.has("pepper-missing")
+            ? PEPPER_MISSING
+            : null,
     vault: scenario.has("vault-locked") ? "locked" : "absent",
     passphrase: "correct horse battery",
   };

@@ -209,6 +209,15 @@ const scenes = {
       await p.waitForSelector(id("sign-out-dialog"))
     ),
   },
+  "pepper-missing": { mock: "pepper-missing" },
+  "new-pepper": {
+    mock: "pepper-missing",
+    run: async (p) => (await p.click(id("new-pepper")), p.waitForSelector(id("pepper-understood"))),
+  },
+  "vault-pepper-away": {
+    mock: "no-keychain,pepper-away",
+    run: async (p) => (await p.click(id("create-vault")), p.waitForSelector(id("vault-understood"))),
+  },
   promote: { mock: "keywright", run: (p) => p.click(id("promote-keys")) },
   "promote-checked": {
     mock: "keywright",

@@ -112,6 +112,15 @@ pub(crate) fn in_memory() -> Keychain {
     keychain(&Arc::default())
 }
 
+/// A system without a keychain, for the tests of other rooms; a person may choose an encrypted file.
+pub(crate) fn unavailable(vault_file: std::path::PathBuf) -> Keychain {
+    let open = || -> Result<Arc<CredentialStore>> {
+        Err(platform("no secret service provider or dbus session found"))
+    };
+    let vault = Some(super::Vault::new(vault_file));
+    Keychain::assemble("test".to_owned(), Arc::new(open), vault)
+}
+
 fn secret(text: &str) -> SecretText {
     SecretText::new(text.to_owned())
 }

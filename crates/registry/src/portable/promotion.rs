@@ -528,7 +528,8 @@ async fn mark(unit: &mut Unit, actor: &Actor, id: &str, remote: &str) -> Result<
     Ok(())
 }
 
-async fn end_copy(
+/// Ends the copy of a key that was left to another registry.
+pub(crate) async fn end_copy(
     unit: &mut Unit,
     actor: &Actor,
     id: &str,

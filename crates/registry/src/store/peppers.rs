@@ -58,3 +58,38 @@ pub(crate) async fn count_secrets(
     );
     Ok(count.bind(id.to_owned()).fetch_one(connection).await?)
 }
+
+/// How many keys that work at this moment have a secret under it. Reads all of them.
+pub(crate) async fn count_working_keys(
+    connection: &mut AnyConnection,
+    id: &str,
+    now: i64,
+) -> Result<i64, RegistryError> {
+    let count = sqlx::query_scalar(
+        "SELECT COUNT(DISTINCT s.key_id) FROM secrets s JOIN api_keys k ON k.id = s.key_id \
+         WHERE s.pepper_id = $1 AND s.stored IN ('pending', 'active', 'retiring') \
+         AND (s.expires_at IS NULL OR s.expires_at > $2) AND k.revoked_at IS NULL",
+    );
+    Ok(count
+        .bind(id.to_owned())
+        .bind(now)
+        .fetch_one(connection)
+        .await?)
+}
+
+/// Some of the keys that have a secret under it which would still verify.
+pub(crate) async fn keys_under(
+    connection: &mut AnyConnection,
+    id: &str,
+    limit: i64,
+) -> Result<Vec<String>, RegistryError> {
+    let ids = sqlx::query_scalar(
+        "SELECT DISTINCT key_id FROM secrets WHERE pepper_id = $1 \
+         AND stored IN ('pending', 'active', 'retiring') ORDER BY key_id LIMIT $2",
+    );
+    Ok(ids
+        .bind(id.to_owned())
+        .bind(limit)
+        .fetch_all(connection)
+        .await?)
+}

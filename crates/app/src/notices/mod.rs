@@ -30,6 +30,8 @@ const LOOKED_AT: u32 = 50;
 /// Something new, for a system's notification: sentences without a secret, newest first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrived {
+    /// Whether it is of the registry in use, whose list and number a window shows.
+    pub in_use: bool,
     /// How many.
     pub count: usize,
     /// The first of them.
@@ -160,7 +162,9 @@ impl App {
         if let Some(newest) = new.iter().map(|notice| notice.sequence).max() {
             // Before it is told: rather not at all than each minute.
             kept.note_told(name, newest).await?;
+            let in_use = self.inner.settings.current().registry_account;
             self.inner.events.notices_arrived(&Arrived {
+                in_use: in_use == registry.account_id(),
                 count: new.len(),
                 sentences: new
                     .iter()

@@ -72,6 +72,7 @@ async fn what_expires_on_this_device_is_listed_and_told_once_also_after_a_restar
     told.changed();
     app.look_for_notices().await?;
     let expected = Arrived {
+        in_use: true,
         count: 1,
         sentences: vec!["“soon” expires within 7 days".to_owned()],
     };
@@ -208,5 +209,32 @@ async fn notices_of_a_server_are_listed_told_once_and_marked_there() -> Outcome 
     assert!(stale.stale_since.is_some() && stale.items[0].id == 950);
     app.look_for_notices().await?;
     assert_eq!(told.arrived(), []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_new_on_this_device_is_told_as_such_while_a_server_is_in_use() -> Outcome {
+    let server = Server::start().await?;
+    let (folder, told) = (tempfile::tempdir()?, Arc::new(Told::default()));
+    let app = app_with(folder.path(), told.clone())?;
+    sign_in(&app, &server.url).await?;
+    key(&app, "soon", 5).await?;
+    app.choose_registry(Some("a1".to_owned())).await?;
+    let items = json!([notice("900", "canary.used", false)]);
+    let page = json!({ "items": items, "next_cursor": null, "unread": 1 });
+    server.says("GET /api/v1/notices", 200, &page);
+    app.look_for_notices().await?;
+    let arrived = told.arrived();
+    let said: Vec<_> = arrived
+        .iter()
+        .map(|one| (one.in_use, one.sentences[0].as_str()))
+        .collect();
+    // A window shows the server's list: what is new here stands in none of its pages.
+    let expected = [
+        (false, "“soon” expires within 7 days"),
+        (true, "The canary key “Billing” was used"),
+    ];
+    assert_eq!(said, expected);
+    app.close().await;
     Ok(())
 }

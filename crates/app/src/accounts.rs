@@ -4,6 +4,9 @@ mod keep;
 mod sign_out;
 mod views;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;

@@ -45,9 +45,16 @@ pub(crate) async fn keep(inner: &Arc<Inner>, signed_in: SignedIn) -> Result<Acco
         Some(before) if refresh_token.is_some() => Old::read(inner, before).await,
         _ => Old::default(),
     };
+    let client_secret = signed_in.client_secret.as_ref();
     let kept = match &refresh_token {
-        Some(token) => Some(store(inner, &account, token, signed_in.client_secret.as_ref()).await),
-        None => None,
+        Some(token) => Some(store(inner, &account, token, client_secret).await),
+        None => {
+            // GitHub gives no refresh token; the next sign-in there needs the client secret all the same.
+            if let Err(error) = store_client_secret(inner, &account, client_secret).await {
+                tracing::warn!(code = error.code(), "a client secret is not kept");
+            }
+            None
+        }
     };
     // Where nothing new was written, what was there before is there still.
     let had_entry = before.as_ref().is_some_and(|before| before.in_keychain);
@@ -145,19 +152,23 @@ async fn store(
     refresh_token: &SecretText,
     client_secret: Option<&SecretText>,
 ) -> Result<(), KeychainError> {
-    if let Some(secret) = client_secret {
-        inner
-            .keychain
-            .write(
-                &client_secret_entry(&account.issuer, &account.client_id),
-                secret,
-            )
-            .await?;
-    }
+    store_client_secret(inner, account, client_secret).await?;
     inner
         .keychain
         .write(&refresh_entry(account), refresh_token)
         .await
+}
+
+async fn store_client_secret(
+    inner: &Inner,
+    account: &Account,
+    client_secret: Option<&SecretText>,
+) -> Result<(), KeychainError> {
+    let Some(secret) = client_secret else {
+        return Ok(());
+    };
+    let entry = client_secret_entry(&account.issuer, &account.client_id);
+    inner.keychain.write(&entry, secret).await
 }
 
 /// No account, no entry: an orphan in the keychain would never be found again.

@@ -27,6 +27,7 @@ use crate::browser::open_url;
 use crate::clock::now_ms;
 use crate::flows::UntilOver;
 use crate::http::HttpClient;
+use crate::tokens::client_secret_entry;
 use crate::{AppError, Inner};
 
 /// A sign-in that passed every check and awaits storing.
@@ -72,6 +73,7 @@ where
         client_id,
         scopes,
     } = CheckedRequest::read(&request)?;
+    let client_secret = client_secret(inner, &provider, &client_id, request.client_secret).await?;
     let settings = inner.settings.current();
     let http = inner
         .accounts
@@ -94,10 +96,7 @@ where
             .until_over(),
         provider,
         client_id,
-        client_secret: request
-            .client_secret
-            .filter(|text| !text.is_empty())
-            .map(SecretText::new),
+        client_secret,
         scopes,
         login_hint: request.login_hint,
         account,
@@ -116,6 +115,33 @@ where
     }
     flow.progress(SignInStep::Ended, None);
     result
+}
+
+/// The client secret that was typed, or the one that the keychain has of an earlier sign-in. A provider that
+/// insists on one is not asked without: it would say so only after the person has been there.
+async fn client_secret(
+    inner: &Inner,
+    provider: &Provider,
+    client_id: &str,
+    typed: Option<String>,
+) -> Result<Option<SecretText>, AppError> {
+    if let Some(typed) = typed.filter(|text| !text.is_empty()) {
+        return Ok(Some(SecretText::new(typed)));
+    }
+    if !provider.preset.wants_client_secret {
+        return Ok(None);
+    }
+    let entry = client_secret_entry(provider.issuer.as_str(), client_id);
+    match inner.keychain.read(&entry).await? {
+        Some(kept) => Ok(Some(kept)),
+        None => {
+            let why = format!(
+                "{} wants a client secret, and none is kept for this client id.",
+                provider.name()
+            );
+            Err(SignInError::InvalidRequest(why).into())
+        }
+    }
 }
 
 impl Flow<'_> {
@@ -353,5 +379,42 @@ fn trace_code(error: &AppError) -> &'static str {
     match error {
         AppError::SignIn(refused) if is_invalid_grant(refused) => "invalid_grant",
         _ => error.code(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use keywright_domain::SecretText;
+
+    use super::client_secret;
+    use crate::remote::tests::{Outcome, Quiet, app_with};
+    use crate::sign_in::Preset;
+    use crate::tokens::client_secret_entry;
+
+    #[tokio::test]
+    async fn ac_001_the_kept_client_secret_is_sent_unless_another_is_typed() -> Outcome {
+        let folder = tempfile::tempdir()?;
+        let app = app_with(folder.path(), Arc::new(Quiet))?;
+        let google = Preset::find("google")
+            .expect("it is a preset")
+            .provider("")?;
+        let entry = client_secret_entry(google.issuer.as_str(), "app");
+        let kept = SecretText::new("kept".to_owned());
+        app.inner.keychain.write(&entry, &kept).await?;
+        for (typed, expected) in [(None, "kept"), (Some(""), "kept"), (Some("new"), "new")] {
+            let typed = typed.map(str::to_owned);
+            let sent = client_secret(&app.inner, &google, "app", typed).await?;
+            assert!(sent.is_some_and(|sent| sent.matches(expected)));
+        }
+        // Of another client, and where none is wanted, none is sent.
+        let other = client_secret(&app.inner, &google, "other", None).await;
+        assert_eq!(other.expect_err("none is kept").code(), "invalid_request");
+        let openid = Preset::find("openid").expect("it is a preset");
+        let openid = openid.provider("https://id.example.com")?;
+        let none = client_secret(&app.inner, &openid, "app", None).await?;
+        assert!(none.is_none());
+        Ok(())
     }
 }

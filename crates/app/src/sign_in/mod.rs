@@ -31,4 +31,7 @@ pub(crate) use flow::{SignedIn, run as run_sign_in};
 pub(crate) use id_token::{IdTokenContext, verify_id_token};
 pub(crate) use jwks::KeyCache;
 pub(crate) use pending::{PendingSignIns, new_id};
+#[cfg(test)]
+pub(crate) use profile::Profile;
+
 pub(crate) use presets::{KEYWRIGHT, PRESETS, Preset, Provider};

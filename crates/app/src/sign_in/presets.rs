@@ -23,7 +23,7 @@ pub(crate) struct Preset {
     client_id: &'static str,
     pub(crate) kind: Kind,
     default_scopes: &'static [&'static str],
-    wants_client_secret: bool,
+    pub(crate) wants_client_secret: bool,
     registration_hint: &'static str,
     /// Each sign-in is a grant of its own there: revoking a token of one leaves the others alone. Many
     /// providers end all that a person gave the application instead.

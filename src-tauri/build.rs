@@ -43,6 +43,7 @@ const COMMANDS: &[&str] = &[
     "copy_secret",
     "deliver_secret",
     "discard_secret",
+    "list_waiting_secrets",
     "list_scopes",
     "define_scope",
     "list_audit_events",
@@ -60,4 +61,6 @@ const COMMANDS: &[&str] = &[
     "lock_vault",
     "retry_registry",
     "window_painted",
+    "close_question_shown",
+    "close_app",
 ];

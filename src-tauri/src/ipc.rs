@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use keywright_protocol::accounts::SignInProgressView;
+use keywright_protocol::closing::UnfinishedView;
 use serde::{Deserialize, Serialize};
 use specta::Type;
 use specta_typescript::Typescript;
 use tauri_specta::{Builder, ErrorHandlingMode, Event, collect_commands, collect_events};
 
 use crate::commands::{
-    accounts, activity, api_keys, flows, notices, registries, sessions, settings,
+    accounts, activity, api_keys, closing, flows, notices, registries, sessions, settings,
 };
 
 /// A pending sign-in went a step further.
@@ -31,6 +32,10 @@ pub struct RegistryChanged;
 /// There are new notices, or another number of them is unread.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, Type, Event)]
 pub struct NoticesChanged;
+
+/// Somebody wants to close the window while something is not finished: ask the person.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, Type, Event)]
+pub struct CloseAsked(pub UnfinishedView);
 
 /// All commands and events of the main window.
 pub(crate) fn builder() -> Builder<tauri::Wry> {
@@ -62,9 +67,12 @@ pub(crate) fn builder() -> Builder<tauri::Wry> {
             api_keys::copy_secret,
             api_keys::deliver_secret,
             api_keys::discard_secret,
+            api_keys::list_waiting_secrets,
             api_keys::list_scopes,
             api_keys::define_scope,
             activity::list_audit_events,
+            closing::close_question_shown,
+            closing::close_app,
             flows::list_flows,
             flows::list_flow_traces,
             notices::list_notices,
@@ -95,7 +103,8 @@ pub(crate) fn builder() -> Builder<tauri::Wry> {
             AccountsChanged,
             ClipboardCleared,
             RegistryChanged,
-            NoticesChanged
+            NoticesChanged,
+            CloseAsked
         ])
         .typ::<keywright_protocol::ErrorView>()
 }

@@ -1,6 +1,7 @@
 //! The desktop face: a Tauri shell over `keywright-app`. It parses, calls and renders; what is
 //! decided is decided in the app. Only this room knows of Tauri.
 
+mod closing;
 pub mod commands;
 mod events;
 pub mod ipc;
@@ -11,10 +12,10 @@ mod window;
 pub use ipc::export_bindings;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use keywright_app::{App, Home};
-use tauri::{Manager, RunEvent};
+use tauri::{Manager, RunEvent, WindowEvent};
 
 /// Runs the app until its window is closed. `started` is when the process began.
 ///
@@ -41,27 +42,38 @@ pub fn run(started: Instant) -> anyhow::Result<()> {
             let app = App::new(home, events, started)?;
             let theme = app.read_settings()?.theme;
             tauri.manage(app.clone());
+            tauri.manage(closing::Closing::default());
             window::open(tauri, &theme_home, theme)?;
-            end_with_the_session(tauri.handle().clone());
+            end_with_the_session(tauri.handle().clone(), app.clone());
             tauri::async_runtime::spawn(async move { app.start() });
             Ok(())
         })
         .build(context)?;
-    built.run(|handle, event| {
-        if let RunEvent::Exit = event
-            && let Some(app) = handle.try_state::<App>()
-        {
-            tauri::async_runtime::block_on(app.close());
-            tracing::info!("stopped");
+    built.run(|handle, event| match event {
+        RunEvent::WindowEvent {
+            event: WindowEvent::CloseRequested { api, .. },
+            ..
+        } if !closing::may_close(handle) => api.prevent_close(),
+        RunEvent::Exit => {
+            if let Some(app) = handle.try_state::<App>() {
+                tauri::async_runtime::block_on(app.close());
+                tracing::info!("stopped");
+            }
         }
+        _ => {}
     });
     Ok(())
 }
 
-/// Ctrl-C, a logout or a service manager end the app as closing its window does.
-fn end_with_the_session(handle: tauri::AppHandle) {
+/// How long a change that is under way keeps a session from ending.
+const LAST_CHANGE: Duration = Duration::from_secs(5);
+
+/// Ctrl-C, a logout or a service manager end the app as closing its window does. Nobody is asked;
+/// a delivery or a move that is under way has a moment to end.
+fn end_with_the_session(handle: tauri::AppHandle, app: App) {
     tauri::async_runtime::spawn(async move {
         wait_for_signal().await;
+        app.finish_work(LAST_CHANGE).await;
         handle.exit(0);
     });
 }

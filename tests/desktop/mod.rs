@@ -2,6 +2,7 @@
 
 mod accessibility;
 mod accounts;
+mod closing;
 mod copying;
 mod faults;
 mod harness;

@@ -24,6 +24,7 @@ mod sessions;
 mod settings;
 pub mod sign_in;
 mod tokens;
+mod unfinished;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -48,6 +49,7 @@ use registry_slot::RegistrySlot;
 use remote::RemoteSlots;
 use secret_store::Keychain;
 use settings::SettingsStore;
+use unfinished::Work;
 
 /// What a face is told without asking.
 pub trait EventListener: Send + Sync + 'static {
@@ -83,6 +85,7 @@ pub(crate) struct Inner {
     pub(crate) pepper: PepperCell,
     pub(crate) reveals: Reveals,
     pub(crate) clipboard: Clipboard,
+    pub(crate) work: Work,
     pub(crate) accounts: AccountsState,
     pub(crate) flows: FlowTraces,
     /// How many notices were unread at the last look, by registry.
@@ -113,6 +116,7 @@ impl App {
             pepper: PepperCell::default(),
             reveals: Reveals::default(),
             clipboard: Clipboard::default(),
+            work: Work::default(),
             accounts: AccountsState::default(),
             flows: FlowTraces::default(),
             unread: Mutex::default(),

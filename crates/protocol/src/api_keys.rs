@@ -250,6 +250,16 @@ pub struct IssuedApiKeyView {
     pub reveal_expires_at: i64,
 }
 
+/// A new secret that is nowhere but in the app's memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
+#[serde(rename_all = "camelCase")]
+pub struct WaitingSecretView {
+    /// The key, and the handle of the secret.
+    pub issued: IssuedApiKeyView,
+    /// A rotation made it; absent that, it is the key's first.
+    pub rotated: bool,
+}
+
 /// The one answer that carries a secret. Given once for each `reveal_id`.
 #[derive(Clone, Serialize, Deserialize, Type)]
 #[serde(rename_all = "camelCase")]

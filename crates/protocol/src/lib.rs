@@ -7,6 +7,7 @@
 pub mod accounts;
 pub mod activity;
 pub mod api_keys;
+pub mod closing;
 pub mod error;
 pub mod flows;
 pub mod notices;

@@ -8,6 +8,7 @@ use keywright_protocol::{
         CopiedView, DeliverSecretRequest, DeliveryView, DisableApiKeyRequest, IssueApiKeyRequest,
         IssuedApiKeyView, RevealedSecretView, RevokeApiKeyRequest, RotateApiKeyRequest, ScopeView,
         SecretSnippet, StepRotationRequest, VerificationView, VerifyApiKeyRequest,
+        WaitingSecretView,
     },
 };
 use tauri::State;
@@ -131,6 +132,13 @@ pub async fn deliver_secret(
     request: DeliverSecretRequest,
 ) -> Answer<DeliveryView> {
     Ok(app.deliver_secret(request).await?)
+}
+
+/// The secrets that wait and were neither copied nor delivered.
+#[tauri::command]
+#[specta::specta]
+pub async fn list_waiting_secrets(app: State<'_, App>) -> Answer<Vec<WaitingSecretView>> {
+    Ok(app.list_waiting_secrets()?)
 }
 
 /// Forgets a waiting secret.

@@ -3,6 +3,7 @@
 pub mod accounts;
 pub mod activity;
 pub mod api_keys;
+pub mod closing;
 pub mod flows;
 pub mod notices;
 pub mod registries;

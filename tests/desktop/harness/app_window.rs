@@ -125,13 +125,22 @@ impl AppWindow {
         fs::read_to_string(self.home.join("logs/keywright.log")).unwrap_or_default()
     }
 
+    /// Waits until the app is gone by itself, and ends the driver.
+    pub(crate) fn is_closed(self, id: u32) -> Result<()> {
+        self.is_gone(id, "its window was closed")
+    }
+
     /// Ends the app with a signal and waits until it is gone, and the driver with it.
     pub(crate) fn end(self, name: &str) -> Result<()> {
         let id = self.process()?;
         signal(name, &id.to_string());
+        self.is_gone(id, name)
+    }
+
+    fn is_gone(self, id: u32, why: &str) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(5);
         while fs::read_link(format!("/proc/{id}/exe")).is_ok() {
-            ensure!(Instant::now() < end, "the app does not end on {name}");
+            ensure!(Instant::now() < end, "the app does not end: {why}");
             pause(10);
         }
         signal("KILL", &format!("-{}", self.driver.group()));

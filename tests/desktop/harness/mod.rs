@@ -9,6 +9,7 @@ pub(crate) mod page;
 pub(crate) mod process;
 pub(crate) mod provider;
 pub(crate) mod session;
+pub(crate) mod windows;
 
 pub(crate) use app_window::AppWindow;
 pub(crate) use browser::Browser;

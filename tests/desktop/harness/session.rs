@@ -98,6 +98,14 @@ impl Desktop {
         self.folder.path().display().to_string()
     }
 
+    /// The name of the session's display.
+    pub(crate) fn display(&self) -> Result<String> {
+        let mut environment = self.environment.iter();
+        let found = environment.find(|(name, _)| *name == "DISPLAY");
+        let (_, value) = found.context("the session has no display")?;
+        Ok(value.to_string_lossy().into_owned())
+    }
+
     /// A program in this session; it sees nothing of the session we were called from.
     pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);

@@ -51,6 +51,8 @@ export const commands = {
 	copySecret: (revealId: string, snippet: SecretSnippet) => __TAURI_INVOKE<CopiedView>("copy_secret", { revealId, snippet }),
 	/**  Delivers a waiting secret to every target or to none. */
 	deliverSecret: (request: DeliverSecretRequest) => __TAURI_INVOKE<DeliveryView>("deliver_secret", { request }),
+	/**  The secrets that wait and were neither copied nor delivered. */
+	listWaitingSecrets: () => __TAURI_INVOKE<WaitingSecretView[]>("list_waiting_secrets"),
 	/**  Forgets a waiting secret. */
 	discardSecret: (revealId: string) => __TAURI_INVOKE<null>("discard_secret", { revealId }),
 	/**  The scopes this registry knows. */
@@ -59,6 +61,10 @@ export const commands = {
 	defineScope: (scope: ScopeView) => __TAURI_INVOKE<ScopeView>("define_scope", { scope }),
 	/**  One page of the audit trail, newest first. */
 	listAuditEvents: (request: AuditListRequest) => __TAURI_INVOKE<AuditPageView>("list_audit_events", { request }),
+	/**  The question whether to close is on the screen. */
+	closeQuestionShown: () => __TAURI_INVOKE<null>("close_question_shown"),
+	/**  Closes the app, whatever is not finished: the person has decided. */
+	closeApp: () => __TAURI_INVOKE<null>("close_app"),
 	/**  All flows, in order. */
 	listFlows: () => __TAURI_INVOKE<FlowView[]>("list_flows"),
 	/**  The last real sign-ins and refreshes of this run, newest first. */
@@ -113,6 +119,7 @@ export const commands = {
 export const events = {
 	accountsChanged: makeEvent<AccountsChanged, AccountsChanged>("accounts-changed"),
 	clipboardCleared: makeEvent<ClipboardCleared, ClipboardCleared>("clipboard-cleared"),
+	closeAsked: makeEvent<CloseAsked, CloseAsked>("close-asked"),
 	noticesChanged: makeEvent<NoticesChanged, NoticesChanged>("notices-changed"),
 	registryChanged: makeEvent<RegistryChanged, RegistryChanged>("registry-changed"),
 	signInProgressed: makeEvent<SignInProgressed, SignInProgressed>("sign-in-progressed"),
@@ -489,6 +496,9 @@ export type CheckView = {
 
 /**  The app took a copied secret off the clipboard again. */
 export type ClipboardCleared = null;
+
+/**  Somebody wants to close the window while something is not finished: ask the person. */
+export type CloseAsked = UnfinishedView;
 
 /**  A program with its arguments. It is started directly, never by a shell. */
 export type CommandRequest = {
@@ -1266,6 +1276,14 @@ export type Theme =
 /**  Dark. */
 "dark";
 
+/**  What is not finished when somebody wants to close the window. */
+export type UnfinishedView = {
+	/**  New secrets that were neither copied nor delivered: nobody can show them again. */
+	secrets: number,
+	/**  A key is being made, a secret delivered, or keys are moving to a server. */
+	working: boolean,
+};
+
 /**  What is left after something was marked as read. */
 export type UnreadNoticesView = {
 	/**  How many are neither read nor settled; 100 for as many and more. */
@@ -1312,6 +1330,14 @@ export type VerifyApiKeyRequest = {
 	 *  parentheses.
 	 */
 	requiredScope: string | null,
+};
+
+/**  A new secret that is nowhere but in the app's memory. */
+export type WaitingSecretView = {
+	/**  The key, and the handle of the secret. */
+	issued: IssuedApiKeyView,
+	/**  A rotation made it; absent that, it is the key's first. */
+	rotated: boolean,
 };
 
 /* Tauri Specta runtime */

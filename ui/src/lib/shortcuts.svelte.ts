@@ -78,7 +78,7 @@ export const SHORTCUT_LINES: { title: string; lines: ShortcutLine[] }[] = [
 
 let prefixAt = -Infinity;
 
-function isTyping(target: EventTarget | null): boolean {
+export function isTyping(target: EventTarget | null): boolean {
   if (!(target instanceof HTMLElement)) return false;
   if (target.isContentEditable || target instanceof HTMLTextAreaElement) return true;
   return target instanceof HTMLInputElement && !["checkbox", "radio", "button"].includes(target.type);
@@ -110,6 +110,8 @@ export function goAndFocus(page: PageId): void {
 export function onShortcut(event: KeyboardEvent): void {
   if (event.defaultPrevented || event.isComposing) return;
   const mod = event.ctrlKey || event.metaKey;
+  // Some web views load the window anew on these keys, and what it shows would be lost.
+  if (event.key === "F5" || (mod && event.key.toLowerCase() === "r")) return event.preventDefault();
   if (mod && !event.altKey && !event.shiftKey) {
     if (event.key.toLowerCase() === "k") {
       event.preventDefault();

@@ -1,5 +1,5 @@
 // A pretended host for plain browsers: it answers the same calls as the app, from memory.
-// Never part of the app's own build. `?mock=empty,many,hostile,keychain-locked,registry-damaged,slow,never,offline,keywright,traces,both-places,quiet`.
+// Never part of the app's own build. `?mock=empty,many,hostile,keychain-locked,registry-damaged,slow,never,offline,keywright,traces,both-places,quiet,waiting`.
 import { emit } from "@tauri-apps/api/event";
 import { mockIPC } from "@tauri-apps/api/mocks";
 import type { ApiKeyView, AuditListRequest, ErrorView, ScopeView, Settings } from "../lib/host";
@@ -113,6 +113,16 @@ export function installMockHost(): void {
     return answer();
   };
 
+  let asked = false;
+  const close = (): void => {
+    const secrets = keys.waiting().length;
+    if (secrets === 0 || asked) document.documentElement.dataset.closed = "true";
+    else {
+      asked = true;
+      send("close-asked", { secrets, working: false });
+    }
+  };
+
   interface Args {
     request: never;
     settings: never;
@@ -165,6 +175,15 @@ export function installMockHost(): void {
     copy_secret: ({ revealId }) => keys.copy(revealId),
     deliver_secret: ({ request }) => keys.deliver(request),
     discard_secret: ({ revealId }) => keys.discard(revealId),
+    list_waiting_secrets: () => keys.waiting(),
+    close_question_shown: () => {
+      asked = false;
+      return null;
+    },
+    close_app: () => {
+      document.documentElement.dataset.closed = "true";
+      return null;
+    },
     list_scopes: () => (open(), structuredClone(world.scopes)),
     define_scope: ({ scope }) => {
       open();
@@ -237,6 +256,8 @@ export function installMockHost(): void {
       keychain: (problem: ErrorView | null) => (world.keychainProblem = problem),
       registry: (problem: ErrorView | null) => (world.registryProblem = problem),
       notice: () => notices.arrive(),
+      /** What the window's manager does: Alt+F4, the cross. */
+      close,
     },
   });
 }

@@ -17,6 +17,7 @@ import type {
   StepRotationRequest,
   VerificationView,
   VerifyApiKeyRequest,
+  WaitingSecretView,
 } from "../lib/host";
 import { fail } from "./fail";
 import { base62 } from "./random";
@@ -26,7 +27,10 @@ import { DAY, MINUTE, plainSettings, type MockKey, type World } from "./world";
 const random = Math.random;
 
 export class MockKeys {
-  #reveals = new Map<string, { secret: string; shown: boolean; key: MockKey; rotated: boolean }>();
+  #reveals = new Map<
+    string,
+    { secret: string; shown: boolean; taken: boolean; key: MockKey; rotated: boolean }
+  >();
   #known = new Map<string, { key: MockKey; kid: string }>();
   #rotations = new Map<string, unknown>();
   #sorted: { id: string; rows: MockKey[] } | null = null;
@@ -40,7 +44,11 @@ export class MockKeys {
       details?: Record<string, string>,
     ) => void,
     private emit: (event: string) => void,
-  ) {}
+  ) {
+    // The window was loaded anew while a secret was on the screen.
+    const [key] = world.scenario.has("waiting") ? world.keys : [];
+    if (key) this.#answer(key, this.#secret(key, null), true);
+  }
 
   #settle(key: MockKey): void {
     const { view, secrets } = key;
@@ -149,7 +157,7 @@ export class MockKeys {
   #answer(key: MockKey, secret: SecretView, rotated: boolean) {
     const whole = `${key.view.prefix}_${secret.kid}KYWRT1${base62(random, 34)}${secret.lastFour}`;
     const revealId = crypto.randomUUID();
-    this.#reveals.set(revealId, { secret: whole, shown: false, key, rotated });
+    this.#reveals.set(revealId, { secret: whole, shown: false, taken: false, key, rotated });
     this.#known.set(whole, { key, kid: secret.kid });
     return { key: structuredClone(key.view), revealId, revealExpiresAt: Date.now() + 10 * MINUTE };
   }
@@ -284,6 +292,7 @@ export class MockKeys {
       const readBack = state === "delivered" && (target.kind !== "command" || target.check !== null);
       return { target: name(target), state, readBack, detail: null };
     });
+    if (bad < 0) this.#reveal(request.revealId).taken = true;
     const cancelled = bad >= 0 && rotated && key.rotation?.state === "pending";
     if (cancelled) {
       stepRotation(key, "cancel", Date.now());
@@ -336,10 +345,19 @@ export class MockKeys {
   }
 
   copy(id: string) {
-    this.#reveal(id);
+    this.#reveal(id).taken = true;
     const ms = this.world.settings.clipboardClearS * 1000;
     setTimeout(() => this.emit("clipboard-cleared"), ms);
     return { clearsAt: Date.now() + ms };
+  }
+
+  waiting(): WaitingSecretView[] {
+    return [...this.#reveals]
+      .filter(([, { taken }]) => !taken)
+      .map(([revealId, { key, rotated }]) => ({
+        issued: { key: structuredClone(key.view), revealId, revealExpiresAt: Date.now() + 10 * MINUTE },
+        rotated,
+      }));
   }
 
   discard(id: string): null {

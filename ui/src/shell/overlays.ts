@@ -11,6 +11,7 @@ export { default as VerifyDialog } from "../pages/keys/VerifyDialog.svelte";
 export { default as SignInDialog } from "../pages/accounts/SignInDialog.svelte";
 export { default as SignOutDialog } from "../pages/accounts/SignOutDialog.svelte";
 export { default as EndAccessDialog } from "../pages/sessions/EndAccessDialog.svelte";
+export { default as CloseDialog } from "./CloseDialog.svelte";
 export { default as VaultDialog } from "./VaultDialog.svelte";
 export { default as Palette } from "./Palette.svelte";
 export { default as ShortcutsDialog } from "./ShortcutsDialog.svelte";

@@ -36,6 +36,54 @@ test("the show-once dialog stays until the key is copied or confirmed", async (o
   await page.waitForSelector(id("reveal-dialog"), { state: "detached" });
 });
 
+test("closing the window asks while a new key was not copied", async (open) => {
+  const page = await open();
+  const close = () => page.evaluate(() => window.mockHost.close());
+  const closed = () => page.evaluate(() => document.documentElement.dataset.closed === "true");
+  await issueKey(page);
+  await close();
+  await page.waitForSelector(id("close-dialog"));
+  assert(await page.isVisible(id("reveal-dialog")), "the secret stays on the screen under the question");
+  await page.keyboard.press("Escape");
+  await page.waitForSelector(id("close-dialog"), { state: "detached" });
+  equal(await page.locator(id("reveal-nudge")).count(), 0, "the key went to the question alone");
+  await until(
+    () => page.evaluate(() => document.activeElement?.closest('[data-testid="reveal-dialog"]') !== null),
+    "the focus is back",
+  );
+  await close();
+  await page.click(id("keep-open"));
+  equal(await closed(), false, "kept open");
+  await page.click(id("reveal-secret"));
+  await page.click(id("stored-confirm"));
+  await close();
+  await until(closed, "stored by the person's word: it closes unasked");
+});
+
+test("the window is not loaded anew by a key or a menu", async (open) => {
+  const page = await open({ hash: "#/activity" });
+  const prevented = await page.evaluate(() => {
+    const asked = (target, event) => !target.dispatchEvent(event);
+    const menu = () => new MouseEvent("contextmenu", { bubbles: true, cancelable: true });
+    const key = (init) => new KeyboardEvent("keydown", { ...init, bubbles: true, cancelable: true });
+    return {
+      heading: asked(document.querySelector("h1"), menu()),
+      field: asked(document.querySelector("input[type=search], input[type=text]"), menu()),
+      f5: asked(document.body, key({ key: "F5" })),
+      r: asked(document.body, key({ key: "r", ctrlKey: true })),
+      hard: asked(document.body, key({ key: "R", ctrlKey: true, shiftKey: true })),
+    };
+  });
+  equal(prevented, { heading: true, field: false, f5: true, r: true, hard: true });
+});
+
+test("a window that was loaded anew all the same shows the secret that waits", async (open) => {
+  const page = await open({ mock: "waiting" });
+  await page.waitForSelector(id("reveal-dialog"));
+  await page.click(id("reveal-secret"));
+  await page.waitForSelector(id("secret-text"));
+});
+
 test("a key is rotated with an overlap, then at once", async (open) => {
   const page = await open();
   await issueKey(page, { name: "Turning" });

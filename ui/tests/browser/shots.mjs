@@ -123,6 +123,13 @@ const scenes = {
   revealed: {
     run: async (p) => (await issue(p), await p.click(id("reveal-secret")), p.click(id("copy-secret"))),
   },
+  closing: {
+    run: async (p) => (
+      await issue(p),
+      await p.evaluate(() => window.mockHost.close()),
+      p.waitForSelector(id("close-dialog"))
+    ),
+  },
   rotate: {
     run: async (p) => (
       await p.click(`${id("key-row")} >> nth=2`),

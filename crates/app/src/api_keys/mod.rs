@@ -95,6 +95,7 @@ impl App {
         &self,
         request: IssueApiKeyRequest,
     ) -> Result<IssuedApiKeyView, AppError> {
+        let _running = self.inner.work.begin();
         let registry = self.keys().await?;
         let allow_never_expires = self.inner.settings.current().allow_never_expires;
         let wish = requests::new_api_key(request, allow_never_expires)?;
@@ -187,13 +188,10 @@ impl App {
             account_id,
             rotation_id,
         };
-        let (reveal_id, reveal_expires_at) = self.inner.reveals.keep(text, origin, now);
-        self.forget_reveal_later(reveal_id.clone());
-        IssuedApiKeyView {
-            key: views::key(&issued.key, now),
-            reveal_id,
-            reveal_expires_at,
-        }
+        let key = views::key(&issued.key, now);
+        let waiting = self.inner.reveals.keep(text, origin, key, now);
+        self.forget_reveal_later(waiting.reveal_id.clone());
+        waiting
     }
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use keywright_domain::SecretText;
 use keywright_domain::api_keys::PlainKey;
 use keywright_domain::base62::random_id;
-use keywright_protocol::api_keys::{CopiedView, RevealedSecretView, SecretSnippet};
+use keywright_protocol::api_keys::{
+    ApiKeyView, CopiedView, IssuedApiKeyView, RevealedSecretView, SecretSnippet, WaitingSecretView,
+};
 
 use crate::clock::now_ms;
 use crate::{App, AppError};
@@ -21,8 +23,12 @@ pub(crate) struct Reveals(Mutex<HashMap<String, Waiting>>);
 struct Waiting {
     secret: SecretText,
     shown: bool,
+    /// It was copied or delivered: it is somewhere besides here.
+    taken: bool,
     expires_at: i64,
     origin: Origin,
+    /// The key as it was when the secret was made.
+    key: ApiKeyView,
 }
 
 /// What made a waiting secret.
@@ -36,17 +42,60 @@ pub(crate) struct Origin {
 }
 
 impl Reveals {
-    pub(super) fn keep(&self, secret: SecretText, origin: Origin, now: i64) -> (String, i64) {
-        let id = random_id(&mut rand::rng());
+    pub(super) fn keep(
+        &self,
+        secret: SecretText,
+        origin: Origin,
+        key: ApiKeyView,
+        now: i64,
+    ) -> IssuedApiKeyView {
+        let reveal_id = random_id(&mut rand::rng());
         let expires_at = now + i64::try_from(WAIT.as_millis()).unwrap_or(0);
         let waiting = Waiting {
             secret,
             shown: false,
+            taken: false,
             expires_at,
             origin,
+            key: key.clone(),
         };
-        self.lock().insert(id.clone(), waiting);
-        (id, expires_at)
+        self.lock().insert(reveal_id.clone(), waiting);
+        IssuedApiKeyView {
+            key,
+            reveal_id,
+            reveal_expires_at: expires_at,
+        }
+    }
+
+    /// What waits and was neither copied nor delivered, the oldest first.
+    fn waiting(&self, now: i64) -> Vec<WaitingSecretView> {
+        let all = self.lock();
+        let mut waiting: Vec<_> = all
+            .iter()
+            .filter(|(_, one)| one.expires_at > now && !one.taken)
+            .map(|(id, one)| WaitingSecretView {
+                issued: IssuedApiKeyView {
+                    key: one.key.clone(),
+                    reveal_id: id.clone(),
+                    reveal_expires_at: one.expires_at,
+                },
+                rotated: one.origin.rotation_id.is_some(),
+            })
+            .collect();
+        waiting.sort_by_key(|one| one.issued.reveal_expires_at);
+        waiting
+    }
+
+    /// How many secrets are nowhere but here.
+    pub(crate) fn untaken(&self, now: i64) -> u32 {
+        u32::try_from(self.waiting(now).len()).unwrap_or(u32::MAX)
+    }
+
+    /// A secret was copied or delivered.
+    pub(crate) fn take(&self, id: &str) {
+        if let Some(waiting) = self.lock().get_mut(id) {
+            waiting.taken = true;
+        }
     }
 
     pub(super) fn find_by_rotation(&self, rotation_id: &str) -> Option<(String, i64)> {
@@ -126,6 +175,7 @@ impl App {
             .clipboard
             .copy_secret(snippet_text(&secret, snippet))
             .await?;
+        self.inner.reveals.take(&reveal_id);
         let app = self.clone();
         tokio::spawn(async move {
             if copied.clear_after(pause).await {
@@ -135,6 +185,14 @@ impl App {
         Ok(CopiedView {
             clears_at: now_ms() + i64::try_from(pause.as_millis()).unwrap_or(0),
         })
+    }
+
+    /// The secrets that wait and are nowhere else: a window that was loaded anew shows them again.
+    ///
+    /// # Errors
+    /// None today; faces treat every command alike.
+    pub fn list_waiting_secrets(&self) -> Result<Vec<WaitingSecretView>, AppError> {
+        Ok(self.inner.reveals.waiting(now_ms()))
     }
 
     /// Forgets a waiting secret.
@@ -175,7 +233,30 @@ fn snippet_text(secret: &SecretText, snippet: SecretSnippet) -> SecretText {
 
 #[cfg(test)]
 mod tests {
+    use keywright_protocol::api_keys::ApiKeyState;
+
     use super::*;
+
+    fn view() -> ApiKeyView {
+        ApiKeyView {
+            id: "key".to_owned(),
+            name: "Key".to_owned(),
+            prefix: "sk_live".to_owned(),
+            scopes: Vec::new(),
+            state: ApiKeyState::Active,
+            kid: String::new(),
+            last_four: String::new(),
+            created_at: 0,
+            expires_at: None,
+            old_secret_works_until: None,
+            last_used_at: None,
+            revoked_at: None,
+            revoked_reason: None,
+            revocation_queued_at: None,
+            moved_to: None,
+            may_change: true,
+        }
+    }
 
     fn origin(rotation_id: Option<&str>) -> Origin {
         Origin {
@@ -188,7 +269,8 @@ mod tests {
     #[test]
     fn ac_122_a_secret_is_shown_once_and_can_be_copied_until_it_is_discarded() {
         let reveals = Reveals::default();
-        let (id, expires_at) = reveals.keep(SecretText::new("sk_live_x".into()), origin(None), 0);
+        let kept = reveals.keep(SecretText::new("sk_live_x".into()), origin(None), view(), 0);
+        let (id, expires_at) = (kept.reveal_id, kept.reveal_expires_at);
         assert!(
             reveals
                 .show(&id, 1)
@@ -211,9 +293,36 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_waits_until_it_is_copied_delivered_or_too_old() {
+        let reveals = Reveals::default();
+        let keep = |text: &str, of, now| {
+            reveals.keep(SecretText::new(text.into()), origin(of), view(), now)
+        };
+        let first = keep("a", None, 0);
+        let second = keep("b", Some("r"), 1);
+        let waiting = reveals.waiting(2);
+        assert_eq!(waiting.len(), 2);
+        assert_eq!(waiting[0].issued, first);
+        assert_eq!((&waiting[1].issued, waiting[1].rotated), (&second, true));
+        reveals.take(&first.reveal_id);
+        assert_eq!(reveals.untaken(2), 1);
+        assert!(
+            reveals.peek(&first.reveal_id, 2).is_ok(),
+            "it is not gone by that"
+        );
+        assert_eq!(reveals.untaken(second.reveal_expires_at), 0);
+    }
+
+    #[test]
     fn a_retried_rotation_finds_the_same_secret() {
         let reveals = Reveals::default();
-        let kept = reveals.keep(SecretText::new("x".into()), origin(Some("again")), 0);
+        let kept = reveals.keep(
+            SecretText::new("x".into()),
+            origin(Some("again")),
+            view(),
+            0,
+        );
+        let kept = (kept.reveal_id, kept.reveal_expires_at);
         assert_eq!(reveals.find_by_rotation("again"), Some(kept));
         assert_eq!(reveals.find_by_rotation("other"), None);
     }

@@ -25,6 +25,7 @@ impl App {
         &self,
         request: RotateApiKeyRequest,
     ) -> Result<IssuedApiKeyView, AppError> {
+        let _running = self.inner.work.begin();
         let registry = self.keys().await?;
         let wish = RotationRequest {
             overlap_ms: request.overlap_ms,

@@ -77,6 +77,7 @@ impl App {
         if !(1..=MOST_TARGETS).contains(&request.targets.len()) {
             return Err(DeliveryError::TargetCount.into());
         }
+        let _running = self.inner.work.begin();
         let (secret, origin) = self.inner.reveals.borrow(&request.reveal_id, now_ms())?;
         let mut targets = Vec::new();
         for asked in request.targets {
@@ -92,6 +93,9 @@ impl App {
         })
         .await;
         let mut cancelled = None;
+        if run.failed.is_none() {
+            self.inner.reveals.take(&request.reveal_id);
+        }
         if let Some((target, _)) = &run.failed {
             tracing::warn!(code = "hook_failed", "a delivery failed");
             cancelled = self

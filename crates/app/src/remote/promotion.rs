@@ -107,6 +107,7 @@ impl App {
     /// `registry_offline` and `commit_unknown`: what was taken by then is taken, and the same call again
     /// goes on.
     pub async fn promote_keys(&self, request: PromotionRequest) -> Result<PromotionView, AppError> {
+        let _running = (!request.dry_run).then(|| self.inner.work.begin());
         let registry = self.inner.registry.get().await?;
         let account = registry.find_account(&request.account_id).await?;
         let remote = self.remote(&account)?;

@@ -30,6 +30,8 @@ class KeyList {
   /** The server does not answer: what is shown was known at this moment. */
   staleSince = $state<number | null>(null);
 
+  /** What was asked for the rows that are shown; null before any. */
+  #shown: string | null = null;
   #cursor: string | null = null;
   #wanted = 0;
   #run = 0;
@@ -39,6 +41,7 @@ class KeyList {
   /** Loads from the top; what is on screen stays until the answer is there. */
   async load(limit = FIRST_PAGE): Promise<void> {
     const run = ++this.#run;
+    const question = this.#question();
     this.loading = true;
     try {
       const [page, counts] = await Promise.all([
@@ -49,13 +52,17 @@ class KeyList {
       this.about = page.totalIsEstimate;
       this.staleSince = page.staleSince;
       this.#show(page.items, page.nextCursor, page.total ?? 0);
+      this.#shown = question;
       this.counts = counts;
       this.#more = null;
       this.error = null;
       this.fresh = false;
       this.#wakeAtNextChange();
     } catch (thrown) {
-      if (run === this.#run) this.error = app.note(thrown);
+      if (run !== this.#run) return;
+      this.error = app.note(thrown);
+      // Rows are never shown as the answer to a question that got none.
+      if (question !== this.#shown) this.#drop();
     } finally {
       if (run === this.#run) this.loading = false;
     }
@@ -63,13 +70,11 @@ class KeyList {
 
   /** Another registry: nothing of the one before stays on the screen. */
   async clear(): Promise<void> {
-    this.rows = [];
+    this.#drop();
     this.counts = null;
-    this.total = 0;
     this.fresh = true;
     this.error = null;
     this.staleSince = null;
-    this.#cursor = null;
     this.text = "";
     this.filter = "all";
     await this.load();
@@ -118,6 +123,17 @@ class KeyList {
     this.#cursor = cursor;
     if (cursor === null) this.about = false;
     this.total = cursor === null ? rows.length : Math.max(total, rows.length + 1);
+  }
+
+  #drop(): void {
+    this.rows = [];
+    this.total = 0;
+    this.#cursor = null;
+    this.#shown = null;
+  }
+
+  #question(): string {
+    return JSON.stringify(this.#request(null, 0));
   }
 
   #request(cursor: string | null, limit: number) {

@@ -1,5 +1,6 @@
 // Keyboard shortcuts of the whole app. Nothing is reachable by shortcut only.
 // Shortcuts of a single character can be switched off (WCAG 2.1.4).
+import { app } from "./app.svelte";
 import { openDialog, dialog } from "./dialogs.svelte";
 import { registries } from "./registries.svelte";
 import { go, PAGES, type PageId } from "./router.svelte";
@@ -51,6 +52,7 @@ export const SHORTCUT_LINES: { title: string; lines: ShortcutLine[] }[] = [
         text: "API keys (2 Notices, 3 Accounts, 4 Sessions, 5 Activity, 6 Flows, 7 Settings)",
       },
       { keys: ["Esc"], text: "Close what is on top" },
+      { keys: ["F5"], text: "Reload the list" },
       {
         keys: ["G", "K"],
         text: "Go to API keys (N Notices, A Accounts, E Sessions, Y Activity, F Flows, S Settings)",
@@ -110,8 +112,12 @@ export function goAndFocus(page: PageId): void {
 export function onShortcut(event: KeyboardEvent): void {
   if (event.defaultPrevented || event.isComposing) return;
   const mod = event.ctrlKey || event.metaKey;
-  // Some web views load the window anew on these keys, and what it shows would be lost.
-  if (event.key === "F5" || (mod && event.key.toLowerCase() === "r")) return event.preventDefault();
+  // Some web views load the window anew on these keys, and what it shows would be lost: the page asks again.
+  if (event.key === "F5" || (mod && event.key.toLowerCase() === "r")) {
+    event.preventDefault();
+    if (!dialog.open) app.generation += 1;
+    return;
+  }
   if (mod && !event.altKey && !event.shiftKey) {
     if (event.key.toLowerCase() === "k") {
       event.preventDefault();

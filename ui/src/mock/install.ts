@@ -97,8 +97,10 @@ export function installMockHost(): void {
     healthy: world.registryProblem === null,
     problem: world.registryProblem,
   });
+  let away: ErrorView | null = null;
   const open = (): void => {
     if (world.registryProblem) throw world.registryProblem;
+    if (away) throw away;
   };
 
   const keychain = () => ({
@@ -255,6 +257,8 @@ export function installMockHost(): void {
     mockHost: {
       keychain: (problem: ErrorView | null) => (world.keychainProblem = problem),
       registry: (problem: ErrorView | null) => (world.registryProblem = problem),
+      /** What every question to the registry is answered with. */
+      away: (problem: ErrorView | null) => (away = problem),
       notice: () => notices.arrive(),
       /** What the window's manager does: Alt+F4, the cross. */
       close,

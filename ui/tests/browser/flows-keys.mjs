@@ -36,6 +36,48 @@ test("the show-once dialog stays until the key is copied or confirmed", async (o
   await page.waitForSelector(id("reveal-dialog"), { state: "detached" });
 });
 
+const AWAY = {
+  code: "registry_offline",
+  message: "The server does not answer.",
+  hint: null,
+  retryable: true,
+};
+
+test("a list that cannot be asked again says so above its rows", async (open) => {
+  const page = await open({ mock: "keywright" });
+  const away = (problem) => page.evaluate((it) => window.mockHost.away(it), problem);
+  await page.click(id("registry-server-0"));
+  await page.waitForSelector(id("key-row"));
+  await away(AWAY);
+  await page.click(id("reload-keys"));
+  await page.waitForSelector(`${id("keys-error")}[data-error-code=registry_offline]`);
+  assert((await page.locator(id("key-row")).count()) > 5, "the rows stay");
+  await page.click(id("filter-revoked"));
+  await page.waitForSelector(`${id("page-error")}[data-error-code=registry_offline]`);
+  equal(await page.locator(id("key-row")).count(), 0, "live keys under “Revoked”");
+  await away(null);
+  await page.click(id("filter-all"));
+  await page.waitForSelector(id("key-row"));
+  equal(await page.locator(id("keys-error")).count(), 0, "errors that are over");
+  await away({ ...AWAY, code: "reauth_required", message: "The sign-in has ended." });
+  await page.click(id("nav-activity"));
+  await page.click(id("nav-keys"));
+  await page.click(id("registry-sign-in-again"));
+  await page.waitForSelector(id("sign-in-dialog"));
+});
+
+test("an activity that cannot be asked again says so above its rows", async (open) => {
+  const page = await open({ hash: "#/activity" });
+  const away = (problem) => page.evaluate((it) => window.mockHost.away(it), problem);
+  await away(AWAY);
+  await page.click(id("reload-activity"));
+  await page.waitForSelector(`${id("activity-error")}[data-error-code=registry_offline]`);
+  assert((await page.locator(id("activity-row")).count()) > 5, "the rows stay");
+  await away(null);
+  await page.click(id("activity-retry"));
+  await page.waitForSelector(id("activity-error"), { state: "detached" });
+});
+
 test("closing the window asks while a new key was not copied", async (open) => {
   const page = await open();
   const close = () => page.evaluate(() => window.mockHost.close());

@@ -123,6 +123,52 @@ const scenes = {
   revealed: {
     run: async (p) => (await issue(p), await p.click(id("reveal-secret")), p.click(id("copy-secret"))),
   },
+  "keys-error": {
+    mock: "keywright",
+    run: async (p) => {
+      await p.click(id("registry-server-0"));
+      await p.waitForSelector(id("key-row"));
+      await p.evaluate(() =>
+        window.mockHost.away({
+          code: "reauth_required",
+          message: "The provider ended this sign-in.",
+          hint: "Sign in again to go on.",
+          retryable: false,
+        }),
+      );
+      await p.click(id("reload-keys"));
+      await p.waitForSelector(id("keys-error"));
+    },
+  },
+  "keys-error-filter": {
+    run: async (p) => {
+      await p.evaluate(() =>
+        window.mockHost.away({
+          code: "registry_offline",
+          message: "The server does not answer.",
+          hint: null,
+          retryable: true,
+        }),
+      );
+      await p.click(id("filter-revoked"));
+      await p.waitForSelector(id("page-error"));
+    },
+  },
+  "activity-error": {
+    hash: "#/activity",
+    run: async (p) => {
+      await p.evaluate(() =>
+        window.mockHost.away({
+          code: "registry_offline",
+          message: "The server does not answer.",
+          hint: null,
+          retryable: true,
+        }),
+      );
+      await p.click(id("reload-activity"));
+      await p.waitForSelector(id("activity-error"));
+    },
+  },
   closing: {
     run: async (p) => (
       await issue(p),

@@ -92,6 +92,33 @@ it("keeps the rows when a later load fails, and says why", async () => {
   expect(app.registryProblem?.code).toBe("registry_locked");
 });
 
+it("shows no rows as the answer to a question that got none", async () => {
+  await keys.load();
+  answer = () => {
+    throw { code: "registry_offline", message: "Away.", hint: null, retryable: true };
+  };
+  keys.filter = "revoked";
+  await keys.load();
+  expect(keys.error?.code).toBe("registry_offline");
+  expect([keys.rows.length, keys.total]).toEqual([0, 0]);
+});
+
+it("fetches what did not come once the list is asked for again", async () => {
+  await keys.load();
+  const well = answer;
+  answer = () => {
+    throw { code: "registry_offline", message: "Away.", hint: null, retryable: true };
+  };
+  keys.ensure(250);
+  await vi.waitFor(() => expect(keys.error?.code).toBe("registry_offline"));
+  expect(keys.rows).toHaveLength(100);
+  answer = well;
+  await keys.refresh();
+  expect(keys.error).toBeNull();
+  keys.ensure(250);
+  await vi.waitFor(() => expect(keys.rows).toHaveLength(600));
+});
+
 it("puts a changed record in its place", async () => {
   await keys.load();
   keys.patch({ ...key(3), state: "revoked" });

@@ -1,8 +1,9 @@
 // The show-once dialog: nothing is fetched before it is asked for, everything is forgotten after.
 import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
-import { cleanup, render, screen } from "@testing-library/svelte";
+import { cleanup, createEvent, fireEvent, render, screen } from "@testing-library/svelte";
 import userEvent from "@testing-library/user-event";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { clipboard } from "../../src/lib/clipboard.svelte";
 import { closeDialog, dialog, openDialog } from "../../src/lib/dialogs.svelte";
 import type { IssuedApiKeyView } from "../../src/lib/host";
 import RevealDialog from "../../src/pages/keys/RevealDialog.svelte";
@@ -31,13 +32,17 @@ const issued: IssuedApiKeyView = {
   revealExpiresAt: Date.now() + 600_000,
 };
 let calls: string[];
+let clipboardFails: boolean;
 
 beforeEach(() => {
   calls = [];
+  clipboardFails = false;
   mockIPC((command, payload) => {
     const { snippet } = (payload ?? {}) as { snippet?: string };
     calls.push(snippet ? `${command} ${snippet}` : command);
     if (command === "reveal_secret") return { secret: SECRET };
+    if (command === "copy_secret" && clipboardFails)
+      throw { code: "clipboard_unavailable", message: "No clipboard.", hint: null, retryable: true };
     if (command === "copy_secret") return { clearsAt: Date.now() + 30_000 };
     return null;
   });
@@ -73,4 +78,52 @@ it("closes only after a copy or a confirmation", async () => {
   expect(await screen.findByTestId("clipboard-countdown")).toHaveTextContent("30");
   await user.click(screen.getByTestId("close-reveal"));
   expect(dialog.open).toBe(false);
+});
+
+it("copies by the app's hand, whatever way a copy is asked for", async () => {
+  const user = userEvent.setup();
+  render(RevealDialog, { issued, cause: "issued" });
+  const copy = (target: Element) => {
+    const event = createEvent.copy(target);
+    void fireEvent(target, event);
+    return event.defaultPrevented;
+  };
+  expect(copy(document.body)).toBe(false);
+  await user.click(screen.getByTestId("reveal-secret"));
+  const text = await screen.findByTestId("secret-text");
+  expect(text).toHaveClass("select-none");
+  expect(copy(text)).toBe(true);
+  await fireEvent.keyDown(document.body, { key: "c", ctrlKey: true });
+  expect(calls.filter((call) => call.startsWith("copy"))).toEqual(["copy_secret key", "copy_secret key"]);
+  // What is typed into a target is the person's own text.
+  await user.click(screen.getByTestId("deliver-to"));
+  expect(copy(screen.getByTestId("deliver-path"))).toBe(false);
+});
+
+it("lets the key be copied by hand where the app cannot, and says that it stays", async () => {
+  const user = userEvent.setup();
+  clipboardFails = true;
+  render(RevealDialog, { issued, cause: "issued" });
+  await user.click(screen.getByTestId("reveal-secret"));
+  await user.click(screen.getByTestId("copy-secret"));
+  await screen.findByText(/stays on the clipboard/);
+  const text = screen.getByTestId("secret-text");
+  expect(text).toHaveClass("selectable");
+  const event = createEvent.copy(text);
+  void fireEvent(text, event);
+  expect(event.defaultPrevented).toBe(false);
+});
+
+it("says that the clipboard was cleared when the app says so, not when the time is over", async () => {
+  vi.useFakeTimers({ shouldAdvanceTime: true });
+  const user = userEvent.setup({ advanceTimers: vi.advanceTimersByTime });
+  render(RevealDialog, { issued, cause: "issued" });
+  await user.click(screen.getByTestId("copy-secret"));
+  await screen.findByTestId("clipboard-countdown");
+  await vi.advanceTimersByTimeAsync(32_000);
+  expect(screen.getByTestId("clipboard-after")).toHaveTextContent("if it is still there");
+  clipboard.cleared();
+  await vi.advanceTimersByTimeAsync(10);
+  expect(screen.getByTestId("clipboard-after")).toHaveTextContent("was cleared");
+  vi.useRealTimers();
 });

@@ -38,10 +38,16 @@ class KeyList {
   #more: Promise<void> | null = null;
   #wake: ReturnType<typeof setTimeout> | undefined;
 
-  /** Loads from the top; what is on screen stays until the answer is there. */
-  async load(limit = FIRST_PAGE): Promise<void> {
+  /**
+   * Loads from the top; what is on screen stays until the answer is there. The same question once more
+   * is answered as far down as the view is.
+   */
+  async load(): Promise<void> {
     const run = ++this.#run;
     const question = this.#question();
+    const again = question === this.#shown;
+    if (!again) this.#wanted = 0;
+    const limit = again ? Math.min(NEXT_PAGE, Math.max(FIRST_PAGE, this.rows.length)) : FIRST_PAGE;
     this.loading = true;
     try {
       const [page, counts] = await Promise.all([
@@ -49,22 +55,32 @@ class KeyList {
         commands.countApiKeys(),
       ]);
       if (run !== this.#run) return;
+      let { items, nextCursor: cursor } = page;
+      while (again && cursor !== null && items.length <= Math.min(this.#wanted, this.rows.length - 1)) {
+        const next = await commands.listApiKeys(this.#request(cursor, NEXT_PAGE));
+        if (run !== this.#run) return;
+        items = items.concat(next.items);
+        cursor = next.nextCursor;
+      }
       this.about = page.totalIsEstimate;
       this.staleSince = page.staleSince;
-      this.#show(page.items, page.nextCursor, page.total ?? 0);
+      this.#show(items, cursor, page.total ?? 0);
       this.#shown = question;
       this.counts = counts;
-      this.#more = null;
       this.error = null;
       this.fresh = false;
-      this.#wakeAtNextChange();
     } catch (thrown) {
       if (run !== this.#run) return;
       this.error = app.note(thrown);
       // Rows are never shown as the answer to a question that got none.
       if (question !== this.#shown) this.#drop();
     } finally {
-      if (run === this.#run) this.loading = false;
+      if (run === this.#run) {
+        this.loading = false;
+        this.#more = null;
+        this.#wakeAtNextChange();
+        this.ensure(this.#wanted);
+      }
     }
   }
 
@@ -82,16 +98,19 @@ class KeyList {
 
   /** Loads again what is shown, without moving it. */
   refresh(): Promise<void> {
-    return this.load(Math.min(NEXT_PAGE, Math.max(FIRST_PAGE, this.rows.length)));
+    return this.load();
   }
 
   /** Makes sure that row `index` will be there; pages come one after the other. */
   ensure(index: number): void {
     this.#wanted = index;
-    if (this.#more || this.error || index < this.rows.length || this.#cursor === null) return;
-    this.#more = this.#fetchMore(this.#run).finally(() => {
-      this.#more = null;
+    // Once the list is there, what is wanted then is looked after.
+    if (this.loading || this.#more || this.error) return;
+    if (index < this.rows.length || this.#cursor === null) return;
+    const more = this.#fetchMore(this.#run).finally(() => {
+      if (this.#more === more) this.#more = null;
     });
+    this.#more = more;
   }
 
   /** Puts a changed record in the place of the old one. */
@@ -140,7 +159,7 @@ class KeyList {
     return { text: this.text.trim(), state: this.filter, sort: this.sort, cursor, limit };
   }
 
-  /** An overlap or a life that ends soon changes a state: ask the registry then. */
+  /** An overlap or a life that ends changes a state: ask the registry then, and once an hour. */
   #wakeAtNextChange(): void {
     clearTimeout(this.#wake);
     const now = Date.now();
@@ -150,7 +169,7 @@ class KeyList {
         if (at !== null && at > now && at < soonest) soonest = at;
       }
     }
-    if (soonest < now + 60 * MINUTE) this.#wake = setTimeout(() => void this.refresh(), soonest - now + 250);
+    this.#wake = setTimeout(() => void this.refresh(), soonest - now + 250);
   }
 }
 

@@ -27,7 +27,7 @@ const total = 1300;
 let requests: ApiKeyListRequest[];
 let answer: (request: ApiKeyListRequest) => unknown;
 
-beforeEach(() => {
+beforeEach(async () => {
   requests = [];
   answer = ({ cursor, limit }) => {
     const start = Number(cursor ?? 0);
@@ -48,20 +48,21 @@ beforeEach(() => {
     requests.push(request);
     return answer(request);
   });
-  Object.assign(keys, { text: "", filter: "all", sort: "created_desc", error: null });
+  keys.sort = "created_desc";
+  await keys.clear(); // nothing of the test before is asked for again
+  requests = [];
 });
 afterEach(() => clearMocks());
 
 it("loads a first page, then as many as the view needs", async () => {
-  await keys.load();
   expect(keys.rows).toHaveLength(100);
   expect(keys.total).toBe(total);
   keys.ensure(50);
-  expect(requests).toHaveLength(1);
+  expect(requests).toHaveLength(0);
   keys.ensure(900);
   keys.ensure(1299); // while the first wish is under way
   await vi.waitFor(() => expect(keys.rows).toHaveLength(total));
-  expect(requests.map(({ cursor }) => cursor)).toEqual([null, "100", "600", "1100"]);
+  expect(requests.map(({ cursor }) => cursor)).toEqual(["100", "600", "1100"]);
   expect(new Set(keys.rows.map(({ id }) => id)).size).toBe(total);
 });
 
@@ -103,6 +104,67 @@ it("shows no rows as the answer to a question that got none", async () => {
   expect([keys.rows.length, keys.total]).toEqual([0, 0]);
 });
 
+it("asks again as far down as the view is, and blanks nothing meanwhile", async () => {
+  await keys.load();
+  keys.ensure(1150);
+  await vi.waitFor(() => expect(keys.rows).toHaveLength(total));
+  keys.ensure(900);
+  requests = [];
+  const well = answer;
+  let fewest = total;
+  answer = (request) => {
+    fewest = Math.min(fewest, keys.rows.length);
+    keys.ensure(901); // while the list is asked for: it waits
+    return well(request);
+  };
+  await keys.refresh();
+  expect(fewest).toBe(total);
+  expect(requests.map(({ cursor, limit }) => [cursor, limit])).toEqual([
+    [null, 500],
+    ["500", 500],
+  ]);
+  expect(keys.rows).toHaveLength(1000);
+  expect(new Set(keys.rows.map(({ id }) => id)).size).toBe(1000);
+  // Scrolled further while the answer was on its way: that is fetched without being asked for again.
+  answer = (request) => {
+    if (request.cursor === null) keys.ensure(1250);
+    return well(request);
+  };
+  await keys.refresh();
+  await vi.waitFor(() => expect(keys.rows).toHaveLength(total));
+});
+
+it("begins another question at its top", async () => {
+  await keys.load();
+  keys.ensure(1299);
+  await vi.waitFor(() => expect(keys.rows).toHaveLength(total));
+  requests = [];
+  keys.sort = "name_asc";
+  await keys.load();
+  expect(requests).toHaveLength(1);
+  expect(keys.rows).toHaveLength(100);
+});
+
+it("asks again after an hour where nothing is to change before", async () => {
+  vi.useFakeTimers();
+  try {
+    await keys.load();
+    requests = [];
+    await vi.advanceTimersByTimeAsync(59 * 60_000);
+    expect(requests).toHaveLength(0);
+    await vi.advanceTimersByTimeAsync(2 * 60_000);
+    expect(requests).toHaveLength(1);
+    answer = () => {
+      throw { code: "registry_offline", message: "Away.", hint: null, retryable: true };
+    };
+    await vi.advanceTimersByTimeAsync(60 * 60_000);
+    await vi.advanceTimersByTimeAsync(60 * 60_000);
+    expect(requests).toHaveLength(3); // and after an error too
+  } finally {
+    vi.useRealTimers();
+  }
+});
+
 it("fetches what did not come once the list is asked for again", async () => {
   await keys.load();
   const well = answer;
@@ -115,7 +177,6 @@ it("fetches what did not come once the list is asked for again", async () => {
   answer = well;
   await keys.refresh();
   expect(keys.error).toBeNull();
-  keys.ensure(250);
   await vi.waitFor(() => expect(keys.rows).toHaveLength(600));
 });
 

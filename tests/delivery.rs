@@ -69,6 +69,7 @@ async fn verified(test: &TestApp, secret: &str) -> Result<String> {
     let request = VerifyApiKeyRequest {
         presented: secret.to_owned(),
         required_scope: None,
+        knowing: true,
     };
     Ok(test.app.verify_api_key(request).await?.code)
 }

@@ -40,6 +40,12 @@ pub(crate) async fn verify(app: &AppWindow, text: &str) -> Result<String> {
     app.click("verify-key").await?;
     app.fill("verify-input", text).await?;
     app.click("verify-submit").await?;
+    let answered = "document.querySelector('[data-testid=verify-code], [data-testid=verify-asks]')";
+    app.until("an answer or a question", &format!("!!{answered}"))
+        .await?;
+    if app.has("verify-asks").await? {
+        app.click("verify-knowing").await?;
+    }
     let code = app.text("verify-code").await?;
     app.press(&[key::ESCAPE]).await?;
     app.gone("verify-dialog").await?;

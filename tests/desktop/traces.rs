@@ -180,7 +180,7 @@ async fn ac_191_no_command_returns_a_token() -> Result<()> {
     names.sort_by_key(|name| name == "sign_out");
     let request = json!({
         "text": "", "state": "all", "sort": "created_desc", "subject": "all", "cursor": null,
-        "limit": 100, "presented": "x", "requiredScope": null, "id": id, "reason": "",
+        "limit": 100, "presented": "x", "requiredScope": null, "knowing": true, "id": id, "reason": "",
         "overlapMs": 0, "expiresInDays": 1, "idempotencyKey": "i", "name": "n",
         "prefix": "sk_live", "scopes": [], "providerId": "openid", "clientId": "c",
         "issuer": "https://127.0.0.1:1", "clientSecret": null, "loginHint": null,

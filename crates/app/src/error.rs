@@ -6,6 +6,7 @@ use keywright_domain::api_keys::EnvironmentError;
 use keywright_protocol::ErrorView;
 use keywright_registry::RegistryError;
 
+use crate::api_keys::UseCounts;
 use crate::delivery::DeliveryError;
 use crate::home::HomeError;
 use crate::remote::RemoteError;
@@ -44,6 +45,9 @@ pub enum AppError {
     /// A registry on a server.
     #[error(transparent)]
     Remote(#[from] RemoteError),
+    /// A verification that would do more than tell.
+    #[error(transparent)]
+    UseCounts(#[from] UseCounts),
     /// Keys that cannot move to another registry.
     #[error(transparent)]
     Promotion(keywright_registry::PromotionError),
@@ -78,6 +82,7 @@ impl AppError {
             Self::Delivery(error) => error.code(),
             Self::Sessions(error) => error.code(),
             Self::Remote(error) => error.code(),
+            Self::UseCounts(what) => what.code(),
             Self::Promotion(error) => error.code(),
             Self::Clipboard(_) => "clipboard_unavailable",
             Self::SecretGone => "secret_gone",
@@ -94,9 +99,11 @@ impl AppError {
             Self::SignIn(error) => error.hint(),
             Self::Sessions(error) => error.hint().map(str::to_owned),
             Self::Remote(error) => error.hint().map(str::to_owned),
-            Self::Settings(_) | Self::Environment(_) | Self::Delivery(_) | Self::Promotion(_) => {
-                None
-            }
+            Self::Settings(_)
+            | Self::Environment(_)
+            | Self::Delivery(_)
+            | Self::UseCounts(_)
+            | Self::Promotion(_) => None,
             Self::Home(_) => Some("Set KEYWRIGHT_HOME to a folder of your own.".to_owned()),
             Self::Clipboard(_) => {
                 Some("Reveal the secret and copy it by hand, or try again.".to_owned())

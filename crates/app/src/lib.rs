@@ -33,6 +33,7 @@ use std::time::Instant;
 use keywright_domain::audit::Actor;
 use keywright_protocol::accounts::SignInProgressView;
 
+pub use api_keys::UseCounts;
 pub use error::AppError;
 pub use flows::list_flows;
 pub use home::{Home, HomeError};

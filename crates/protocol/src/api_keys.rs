@@ -319,6 +319,9 @@ pub struct VerifyApiKeyRequest {
     /// What the caller would need, if anything: a scope, or scopes joined by `and`, `or` and
     /// parentheses.
     pub required_scope: Option<String>,
+    /// The person knows what this use does: it ends a key for one use, or is the first of a new secret.
+    /// Without it such a key is not verified: `verification_ends_key`, `verification_is_first_use`.
+    pub knowing: bool,
 }
 
 /// How one step of a verification ended.
@@ -361,7 +364,7 @@ pub struct VerificationView {
     pub hint: Option<String>,
     /// The steps, in order.
     pub checks: Vec<CheckView>,
-    /// The key, once its secret matched.
+    /// The key, once its secret matched, where the registry lets the person see it.
     pub key: Option<ApiKeyView>,
     /// The secret's public id, where the string has our format.
     pub kid: Option<String>,

@@ -1311,7 +1311,7 @@ export type VerificationView = {
 	hint: string | null,
 	/**  The steps, in order. */
 	checks: CheckView[],
-	/**  The key, once its secret matched. */
+	/**  The key, once its secret matched, where the registry lets the person see it. */
 	key: ApiKeyView | null,
 	/**  The secret's public id, where the string has our format. */
 	kid: string | null,
@@ -1330,6 +1330,11 @@ export type VerifyApiKeyRequest = {
 	 *  parentheses.
 	 */
 	requiredScope: string | null,
+	/**
+	 *  The person knows what this use does: it ends a key for one use, or is the first of a new secret.
+	 *  Without it such a key is not verified: `verification_ends_key`, `verification_is_first_use`.
+	 */
+	knowing: boolean,
 };
 
 /**  A new secret that is nowhere but in the app's memory. */

@@ -47,7 +47,11 @@ export class MockKeys {
   ) {
     // The window was loaded anew while a secret was on the screen.
     const [key] = world.scenario.has("waiting") ? world.keys : [];
-    if (key) this.#answer(key, this.#secret(key, null), true);
+    if (key) {
+      const secret = this.#secret(key, null);
+      secret.state = "pending";
+      this.#answer(key, secret, true);
+    }
   }
 
   #settle(key: MockKey): void {
@@ -365,13 +369,23 @@ export class MockKeys {
     return null;
   }
 
-  verify({ presented, requiredScope }: VerifyApiKeyRequest): VerificationView {
+  verify({ presented, requiredScope, knowing }: VerifyApiKeyRequest): VerificationView {
     const shape = /^[A-Za-z][A-Za-z0-9_]{1,15}_([0-9A-Za-z]{12})KYWRT1[0-9A-Za-z]{38}$/.exec(
       presented.trim(),
     );
     const found = this.#known.get(presented.trim());
     if (found) this.#settle(found.key);
     const secret = found?.key.secrets.find(({ kid }) => kid === found.kid);
+    if (!knowing && secret && found?.key.settings.oneTime && verifies(secret))
+      fail(
+        "verification_ends_key",
+        "This key is for one use: a check that passes is that use, and ends the key.",
+      );
+    if (!knowing && secret?.state === "pending")
+      fail(
+        "verification_is_first_use",
+        "Nobody has used this new secret yet: a check that passes is its first use. The rotation can no longer be cancelled then, and the time of the old secret may begin to run.",
+      );
     const suspended = found?.key.view.state === "disabled";
     const works = secret !== undefined && verifies(secret) && !suspended;
     const scoped = !requiredScope || meets(requiredScope, found?.key.view.scopes ?? []);

@@ -17,8 +17,8 @@ test("a key is issued, shown once and verified", async (open) => {
     "the new key is on top",
   );
   equal(await verifyKey(page, secret), "valid");
-  equal(await verifyKey(page, secret, "payments:refund"), "insufficient_scope");
-  equal(await verifyKey(page, secret, "payments:refund or (invoices:read)"), "valid");
+  equal(await verifyKey(page, secret, { scope: "payments:refund" }), "insufficient_scope");
+  equal(await verifyKey(page, secret, { scope: "payments:refund or (invoices:read)" }), "valid");
   equal(await verifyKey(page, "nonsense"), "malformed");
 });
 
@@ -141,7 +141,14 @@ test("a key is rotated with an overlap, then at once", async (open) => {
   equal(await page.getAttribute(id("rotation-panel"), "data-state"), "pending", "nobody used the new one");
   equal(await page.locator(id("overlap-countdown")).count(), 0, "countdowns before the first use");
   equal(await verifyKey(page, first), "valid", "old secret before the overlap");
-  equal(await verifyKey(page, second), "valid", "new secret");
+  // Looking at the new secret is its first use: it is asked about, and nothing has happened until then.
+  await page.click(id("verify-key"));
+  await page.fill(id("verify-input"), second);
+  await page.click(id("verify-submit"));
+  await page.waitForSelector(`${id("verify-asks")}[data-error-code=verification_is_first_use]`);
+  await page.click(id("dialog-close"));
+  equal(await page.getAttribute(id("rotation-panel"), "data-state"), "pending", "asked, and not used");
+  equal(await verifyKey(page, second, { knowing: true }), "valid", "new secret");
   await openKey(page, 1);
   await openKey(page);
   await page.waitForSelector(id("overlap-countdown"));
@@ -289,7 +296,7 @@ test("a rotation is cancelled, rolled back or finished, each after a question", 
     await page.waitForSelector(id("rotation-panel"), { state: "detached" });
   };
   const use = async (secret) => {
-    equal(await verifyKey(page, secret), "valid");
+    equal(await verifyKey(page, secret, { knowing: true }), "valid");
     await openKey(page, 1);
     await openKey(page);
   };

@@ -204,6 +204,19 @@ const scenes = {
       await p.waitForSelector(id("verify-result"));
     },
   },
+  "verify-asks": {
+    mock: "waiting",
+    run: async (p) => {
+      await p.click(id("reveal-secret"));
+      const secret = await p.textContent(id("secret-text"));
+      await p.click(id("stored-confirm"));
+      await p.click(id("close-reveal"));
+      await p.click(id("verify-key"));
+      await p.fill(id("verify-input"), secret);
+      await p.click(id("verify-submit"));
+      await p.waitForSelector(id("verify-asks"));
+    },
+  },
   palette: { run: (p) => p.keyboard.press("Control+k") },
   "palette-search": {
     run: async (p) => (

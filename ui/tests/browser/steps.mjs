@@ -20,11 +20,13 @@ export async function takeSecret(page) {
   return secret;
 }
 
-export async function verifyKey(page, secret, scope = "") {
+/** `knowing`: a check that does more than tell is asked for all the same. */
+export async function verifyKey(page, secret, { scope = "", knowing = false } = {}) {
   await page.click(id("verify-key"));
   await page.fill(id("verify-input"), secret);
   if (scope) await page.fill(id("verify-scope"), scope);
   await page.click(id("verify-submit"));
+  if (knowing) await page.click(id("verify-knowing"));
   await page.waitForSelector(id("verify-result"));
   const code = await page.textContent(id("verify-code"));
   await page.click(id("dialog-close"));

@@ -15,6 +15,8 @@ use keywright_protocol::api_keys::{
 };
 use keywright_registry::{Issued, RegistryError};
 
+pub use verify::UseCounts;
+
 pub(crate) use reveal::{Origin, Reveals};
 pub(crate) use views::{key as key_view, summary as summary_view};
 

@@ -1,16 +1,17 @@
 //! Verification of a pasted key, told step by step.
 
-use keywright_domain::api_keys::{FormatError, Refusal};
+use keywright_domain::api_keys::{ApiKey, FormatError, Kid, PlainKey, Refusal, SecretState};
 use keywright_domain::scopes::{Scope, ScopeRequirement};
 use keywright_protocol::api_keys::{
     CheckOutcome, CheckView, VerificationView, VerifyApiKeyRequest,
 };
-use keywright_registry::{RegistryError, VerifyRequest};
+use keywright_registry::{ApiKeyFilter, ApiKeyQuery, RegistryError, VerifyRequest};
 use std::time::Instant;
 use zeroize::Zeroizing;
 
 use super::views;
 use crate::clock::now_ms;
+use crate::remote::AnyRegistry;
 use crate::{App, AppError};
 
 /// The steps, in the order they are taken.
@@ -29,10 +30,46 @@ const STEPS: [(&str, &str, &str); 8] = [
     ("limits", "Limits", "Within its limits"),
 ];
 
+/// What a verification would do besides telling: a key that passes was used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UseCounts {
+    /// The key is for one use, and this would be it.
+    #[error("this key is for one use: a check that passes is that use, and ends the key")]
+    EndsKey,
+    /// Nobody has used this secret of a rotation yet.
+    #[error(
+        "nobody has used this new secret yet: a check that passes is its first use. The rotation can no longer \
+         be cancelled then, and the time of the old secret may begin to run"
+    )]
+    IsFirstUse,
+}
+
+impl UseCounts {
+    /// Stable code.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::EndsKey => "verification_ends_key",
+            Self::IsFirstUse => "verification_is_first_use",
+        }
+    }
+
+    fn of(key: &ApiKey, kid: &Kid, now: i64) -> Option<Self> {
+        let secret = key.secrets.iter().find(|secret| secret.kid == *kid)?;
+        let state = secret.state(now);
+        if key.settings.one_time && state.verifies() {
+            Some(Self::EndsKey)
+        } else {
+            (state == SecretState::Pending).then_some(Self::IsFirstUse)
+        }
+    }
+}
+
 impl App {
     /// Verifies a pasted key and says why it passes or fails. Counts as a use when it passes.
     ///
     /// # Errors
+    /// [`AppError::UseCounts`] where that use does more than count and the person was not asked;
     /// [`AppError::Registry`], [`AppError::Keychain`]: nothing is accepted then.
     pub async fn verify_api_key(
         &self,
@@ -50,6 +87,12 @@ impl App {
             .transpose()
             .map_err(RegistryError::from)?;
         let registry = self.keys().await?;
+        if !request.knowing
+            && let Ok(plain) = PlainKey::parse(presented)
+            && let Some(counts) = use_counts(&registry, plain.kid()).await
+        {
+            return Err(counts.into());
+        }
         let request = VerifyRequest {
             presented,
             requirement: required.as_ref(),
@@ -58,11 +101,15 @@ impl App {
         let started = Instant::now();
         let verification = registry.verify_api_key(self, &request).await?;
         let took_us = i64::try_from(started.elapsed().as_micros()).unwrap_or(i64::MAX);
+        // The verdict is what was asked for. Who may verify a key need not be allowed to see it.
         let key = match &verification.key_id {
-            Some(id) => {
-                let (key, _) = registry.find_api_key(id).await?.value;
-                Some(views::key(&key, now_ms()))
-            }
+            Some(id) => match registry.find_api_key(id).await {
+                Ok(found) => Some(views::key(&found.value.0, now_ms())),
+                Err(error) => {
+                    tracing::debug!(code = error.code(), "a verified key is not shown");
+                    None
+                }
+            },
             None => None,
         };
         let refusal = verification.verdict.as_ref().err();
@@ -79,6 +126,23 @@ impl App {
             took_us,
         })
     }
+}
+
+/// What a use of this secret would do, as far as the person may see the key.
+async fn use_counts(registry: &AnyRegistry, kid: &Kid) -> Option<UseCounts> {
+    let query = ApiKeyQuery {
+        filter: ApiKeyFilter {
+            text: kid.to_string(),
+            ..ApiKeyFilter::default()
+        },
+        limit: 2,
+        ..ApiKeyQuery::default()
+    };
+    let found = registry.list_api_keys(&query).await.ok()?.value.items;
+    // A list shows the newest secret of a key; older ones were used before it.
+    let row = found.into_iter().find(|row| row.kid == kid.as_str())?;
+    let (key, _) = registry.find_api_key(&row.id).await.ok()?.value;
+    UseCounts::of(&key, kid, now_ms())
 }
 
 fn failed_step(refusal: &Refusal) -> usize {
@@ -207,7 +271,111 @@ fn explain(refusal: Option<&Refusal>) -> (String, Option<String>) {
 
 #[cfg(test)]
 mod tests {
+    use keywright_protocol::api_keys::{
+        IssueApiKeyRequest, IssueSettingsRequest, OverlapClock, RotateApiKeyRequest, ScopeView,
+    };
+
     use super::*;
+    use crate::remote::tests::{Server, app as device_app, sign_in};
+
+    type Outcome = anyhow::Result<()>;
+
+    fn asked(presented: &str, knowing: bool) -> VerifyApiKeyRequest {
+        VerifyApiKeyRequest {
+            presented: presented.to_owned(),
+            required_scope: None,
+            knowing,
+        }
+    }
+
+    /// Issues a key; returns its id and its whole text.
+    async fn issued(app: &App, one_time: bool) -> anyhow::Result<(String, String)> {
+        app.define_scope(ScopeView {
+            name: "a:b".to_owned(),
+            description: String::new(),
+            low_risk: false,
+        })
+        .await?;
+        let settings = IssueSettingsRequest {
+            one_time,
+            ..IssueSettingsRequest::default()
+        };
+        let issued = app
+            .issue_api_key(IssueApiKeyRequest {
+                name: "a".to_owned(),
+                prefix: "sk_live".to_owned(),
+                scopes: vec!["a:b".to_owned()],
+                expires_in_days: Some(9),
+                settings: Some(settings),
+            })
+            .await?;
+        Ok((issued.key.id, app.reveal_secret(issued.reveal_id)?.secret))
+    }
+
+    #[tokio::test]
+    async fn a_key_for_one_use_is_not_ended_unasked() -> Outcome {
+        let folder = tempfile::tempdir()?;
+        let app = device_app(folder.path())?;
+        let (_, text) = issued(&app, true).await?;
+        for _ in 0..2 {
+            let refused = app.verify_api_key(asked(&text, false)).await;
+            let error = refused.expect_err("it would end the key");
+            assert_eq!(error.code(), "verification_ends_key");
+        }
+        assert!(app.verify_api_key(asked(&text, true)).await?.accepted);
+        // Ended now: there is nothing left to ask about.
+        assert!(!app.verify_api_key(asked(&text, false)).await?.accepted);
+        app.close().await;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_verdict_outlives_a_key_that_may_not_be_seen() -> Outcome {
+        let server = Server::start().await?;
+        let folder = tempfile::tempdir()?;
+        let app = device_app(folder.path())?;
+        sign_in(&app, &server.url).await?;
+        let (_, text) = issued(&app, false).await?;
+        app.choose_registry(Some("a1".to_owned())).await?;
+        let valid = serde_json::json!({ "valid": true, "code": "valid", "key_id": "k1" });
+        server.says("POST /api/v1/keys/verify", 200, &valid);
+        let refused = serde_json::json!({ "code": "insufficient_scope", "detail": "no" });
+        server.says("GET /api/v1/keys/k1", 403, &refused);
+        let verified = app.verify_api_key(asked(&text, false)).await?;
+        assert_eq!((verified.accepted, verified.key), (true, None));
+        app.close().await;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn the_first_use_of_a_new_secret_is_not_taken_unasked() -> Outcome {
+        let folder = tempfile::tempdir()?;
+        let app = device_app(folder.path())?;
+        let (id, old) = issued(&app, false).await?;
+        assert!(app.verify_api_key(asked(&old, false)).await?.accepted);
+        let rotated = app
+            .rotate_api_key(RotateApiKeyRequest {
+                id,
+                overlap_ms: 60_000,
+                clock: OverlapClock::FromFirstUse,
+                silent_ms: None,
+                compromised: None,
+                expires_in_days: None,
+                idempotency_key: "r1".to_owned(),
+            })
+            .await?;
+        let new = app.reveal_secret(rotated.reveal_id)?.secret;
+        let refused = app.verify_api_key(asked(&new, false)).await;
+        let error = refused.expect_err("it would be the first use");
+        assert_eq!(error.code(), "verification_is_first_use");
+        let verified = app.verify_api_key(asked(&old, false)).await?;
+        assert_eq!((verified.accepted, verified.retires_at), (true, None));
+        assert!(app.verify_api_key(asked(&new, true)).await?.accepted);
+        // From now on it is a use like any other.
+        assert!(app.verify_api_key(asked(&new, false)).await?.accepted);
+        app.close().await;
+        Ok(())
+    }
 
     #[test]
     fn steps_after_the_failed_one_were_not_tried() {

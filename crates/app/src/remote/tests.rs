@@ -433,7 +433,7 @@ impl EventListener for Silent {
     fn clipboard_cleared(&self) {}
 }
 
-fn app(folder: &std::path::Path) -> anyhow::Result<App> {
+pub(crate) fn app(folder: &std::path::Path) -> anyhow::Result<App> {
     app_with(folder, Arc::new(Silent))
 }
 
@@ -650,6 +650,7 @@ async fn ac_155_an_interrupted_move_is_repeated_and_nothing_secret_is_sent() -> 
     let verified = app.verify_api_key(VerifyApiKeyRequest {
         presented: text.clone(),
         required_scope: None,
+        knowing: true,
     });
     assert!(verified.await?.accepted, "it goes on working here");
 
@@ -691,6 +692,7 @@ async fn ac_155_an_interrupted_move_is_repeated_and_nothing_secret_is_sent() -> 
     let verified = app.verify_api_key(VerifyApiKeyRequest {
         presented: text.clone(),
         required_scope: None,
+        knowing: true,
     });
     assert!(!verified.await?.accepted, "the copy is ended");
     app.close().await;

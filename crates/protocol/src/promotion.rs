@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use specta::Type;
 
+use crate::ErrorView;
+
 /// Which keys go where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Type)]
 #[serde(rename_all = "camelCase")]
@@ -52,4 +54,7 @@ pub struct PromotionView {
     /// Taken by the server and not left to it: they are changed and revoked in both places, or not at
     /// all. A key that was revoked here meanwhile works there.
     pub in_both_places: Vec<NotPromotedView>,
+    /// Why the move stopped before its end: what is in no list was not tried, or nothing is known of it. The
+    /// same keys once more go on.
+    pub problem: Option<ErrorView>,
 }

@@ -889,6 +889,11 @@ export type PromotionView = {
 	 *  all. A key that was revoked here meanwhile works there.
 	 */
 	inBothPlaces: NotPromotedView[],
+	/**
+	 *  Why the move stopped before its end: what is in no list was not tried, or nothing is known of it. The
+	 *  same keys once more go on.
+	 */
+	problem: ErrorView | null,
 };
 
 /**  A provider the sign-in dialog offers by name. */

@@ -63,7 +63,10 @@ export class MockRegistries {
   promote(request: PromotionRequest): PromotionView {
     const asked = this.world.keys.filter(({ view }) => request.keyIds.includes(view.id));
     const name = ({ view }: (typeof asked)[number]) => ({ keyId: view.id, name: view.name });
-    const taken = asked.length > 1 ? asked.slice(0, -1) : asked;
+    // `?mock=keywright,stops`: the server stops after two of them.
+    const stops = !request.dryRun && this.world.scenario.has("stops") && asked.length > 4;
+    if (stops) asked.splice(2);
+    const taken = asked.length > 1 && !stops ? asked.slice(0, -1) : asked;
     // What was revoked here on its way: the server took it, and this device did not leave it.
     const both = !request.dryRun && this.world.scenario.has("both-places") ? taken.slice(0, 2) : [];
     const moved = taken.slice(both.length);
@@ -82,6 +85,14 @@ export class MockRegistries {
         code: "key_revoked",
         message: "the key is revoked; a revoked key cannot be rotated or re-enabled",
       })),
+      problem: stops
+        ? {
+            code: "registry_offline",
+            message: "The server at id.example.com does not answer.",
+            hint: "Try again later.",
+            retryable: true,
+          }
+        : null,
     };
   }
 

@@ -1,5 +1,5 @@
 // The life of a key: issued, shown once, verified, rotated, revoked.
-import { id } from "./browser.mjs";
+import { id, move } from "./browser.mjs";
 import { assert, equal, test, until } from "./harness.mjs";
 import { issueKey, openKey, takeSecret, verifyKey } from "./steps.mjs";
 
@@ -34,6 +34,20 @@ test("the show-once dialog stays until the key is copied or confirmed", async (o
   await page.waitForSelector(id("clipboard-countdown"));
   await page.click(id("close-reveal"));
   await page.waitForSelector(id("reveal-dialog"), { state: "detached" });
+});
+
+test("a move that stops tells what moved, and goes on with the rest", async (open) => {
+  const page = await open({ mock: "keywright,stops,both-places" });
+  await move(page);
+  const stopped = await page.textContent(id("promote-stopped"));
+  equal(await page.locator(`${id("promote-in-both-places")} li`).count(), 2, "keys in both places");
+  equal(await page.getAttribute(id("promote-problem"), "data-error-code"), "registry_offline");
+  await page.click(id("promote-go-on"));
+  await until(
+    async () => (await page.locator(`${id("promote-in-both-places")} li`).count()) === 4,
+    "what was told before stays",
+  );
+  assert((await page.textContent(id("promote-stopped"))) !== stopped, "fewer are left");
 });
 
 const AWAY = {
@@ -76,6 +90,17 @@ test("an activity that cannot be asked again says so above its rows", async (ope
   await away(null);
   await page.click(id("activity-retry"));
   await page.waitForSelector(id("activity-error"), { state: "detached" });
+});
+
+test("a move that is under way is not left", async (open) => {
+  const page = await open({ mock: "keywright,slow" });
+  await page.click(id("promote-keys"));
+  await page.waitForSelector(id("promote-key"));
+  await page.click(id("promote-check"));
+  await page.click(id("promote-submit"));
+  equal(await page.isDisabled(id("promote-close")), true, "Cancel while moving");
+  await page.keyboard.press("Escape");
+  await page.waitForSelector(id("promote-done"));
 });
 
 test("closing the window asks while a new key was not copied", async (open) => {

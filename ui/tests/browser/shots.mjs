@@ -274,6 +274,7 @@ const scenes = {
   },
   "promote-done": { mock: "keywright", run: move },
   "promote-both-places": { mock: "keywright,both-places", run: move },
+  "promote-stopped": { mock: "keywright,stops,both-places", run: move },
   "key-moved": {
     mock: "keywright",
     run: openMoved,

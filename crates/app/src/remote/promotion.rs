@@ -23,7 +23,7 @@ use crate::sign_in::tame;
 use crate::{App, AppError};
 
 /// Keys of one bundle: servers take 256 KiB at once.
-const CHUNK: usize = 100;
+const CHUNK: usize = if cfg!(test) { 2 } else { 100 };
 /// More are moved in several goes.
 const MOST: usize = 10_000;
 
@@ -104,8 +104,8 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Registry`], [`AppError::Keychain`]; [`RemoteError`], among them
-    /// `registry_offline` and `commit_unknown`: what was taken by then is taken, and the same call again
-    /// goes on.
+    /// `registry_offline` and `commit_unknown`, where nothing is known to have moved. What stops a move
+    /// later stands in the view. The same call again goes on.
     pub async fn promote_keys(&self, request: PromotionRequest) -> Result<PromotionView, AppError> {
         let _running = (!request.dry_run).then(|| self.inner.work.begin());
         let registry = self.inner.registry.get().await?;
@@ -120,85 +120,26 @@ impl App {
             dry_run: request.dry_run,
             ..PromotionView::default()
         };
-        let name = |id: &str| names.get(id).cloned().unwrap_or_default();
+        let order = Move {
+            app: self,
+            registry: &registry,
+            remote: &remote,
+            peppers: &peppers,
+            names: &names,
+            issuer: &account.issuer,
+        };
         for chunk in ids.chunks(CHUNK) {
-            let bundled = registry.promotion_bundle(chunk, &peppers).await?;
-            let (bundle, refused) = bundled;
-            for one in refused {
-                view.refused.push(NotPromotedView {
-                    name: name(&one.key_id),
-                    key_id: one.key_id,
-                    code: one.code.to_owned(),
-                    message: one.message,
-                });
-            }
-            if bundle.key_ids().next().is_none() {
+            let Err(error) = order.move_some(chunk, &mut view).await else {
                 continue;
-            }
-            let sent = self
-                .send_bundle(&registry, &remote, &bundle, &peppers, request.dry_run)
-                .await;
-            let (answer, unknown) = match sent {
-                Ok(answer) => (answer, None),
-                Err(error) if is_unknown(&error) => {
-                    let Ok(present) = remote.taken_of(&registry, &bundle).await else {
-                        return Err(error);
-                    };
-                    // What is not there may still be on its way.
-                    let all = present.len() == bundle.key_ids().count();
-                    let answer = Accepted {
-                        present,
-                        ..Accepted::default()
-                    };
-                    (answer, Some(error).filter(|_| !all))
-                }
-                Err(error) => return Err(error),
             };
-            let taken: Vec<String> = answer
-                .accepted
-                .into_iter()
-                .chain(answer.present)
-                // A server cannot take what it was not sent.
-                .filter(|id| bundle.key_ids().any(|sent| sent == id))
-                .collect();
-            for one in answer.refused {
-                view.refused.push(NotPromotedView {
-                    name: name(&one.key_id),
-                    key_id: tame(&one.key_id, 60),
-                    code: tame(&one.code, 60),
-                    message: tame(&one.message, 300),
-                });
-            }
-            if !request.dry_run {
-                let left = registry
-                    .mark_promoted(&self.inner.actor, &taken, &account.issuer)
-                    .await?;
-                for one in left {
-                    tracing::warn!(
-                        key = one.key_id,
-                        code = one.code,
-                        "a moved key was not left"
-                    );
-                    view.in_both_places.push(NotPromotedView {
-                        name: name(&one.key_id),
-                        key_id: one.key_id,
-                        code: one.code.to_owned(),
-                        message: one.message,
-                    });
-                }
-            }
-            if let Some(error) = unknown {
+            let nothing = view.moved.is_empty() && view.in_both_places.is_empty();
+            if request.dry_run || nothing {
                 return Err(error);
             }
-            for id in taken {
-                if view.in_both_places.iter().any(|one| one.key_id == id) {
-                    continue;
-                }
-                view.moved.push(PromotedKeyView {
-                    name: name(&id),
-                    key_id: id,
-                });
-            }
+            // What came of the keys before stands, whatever stops the rest.
+            tracing::warn!(code = error.code(), "a move stopped before its end");
+            view.problem = Some(error.into());
+            break;
         }
         Ok(view)
     }
@@ -235,6 +176,116 @@ impl App {
             never_expires: self.inner.settings.current().allow_never_expires,
         };
         remote.accept(&body).await
+    }
+}
+
+/// One move, whatever it takes: keys of this device, and where they go.
+struct Move<'a> {
+    app: &'a App,
+    registry: &'a LocalRegistry,
+    remote: &'a RemoteRegistry<AccountToken>,
+    peppers: &'a Peppers,
+    names: &'a HashMap<String, String>,
+    issuer: &'a str,
+}
+
+impl Move<'_> {
+    fn name(&self, id: &str) -> String {
+        self.names.get(id).cloned().unwrap_or_default()
+    }
+
+    /// Moves the keys of one bundle, or judges them. What is certain is in the view, also after an error.
+    async fn move_some(&self, ids: &[String], view: &mut PromotionView) -> Result<(), AppError> {
+        let (bundle, refused) = self.registry.promotion_bundle(ids, self.peppers).await?;
+        for one in refused {
+            view.refused.push(NotPromotedView {
+                name: self.name(&one.key_id),
+                key_id: one.key_id,
+                code: one.code.to_owned(),
+                message: one.message,
+            });
+        }
+        if bundle.key_ids().next().is_none() {
+            return Ok(());
+        }
+        let sent = self.app.send_bundle(
+            self.registry,
+            self.remote,
+            &bundle,
+            self.peppers,
+            view.dry_run,
+        );
+        let (answer, unknown) = match sent.await {
+            Ok(answer) => (answer, None),
+            Err(error) if is_unknown(&error) => {
+                let Ok(present) = self.remote.taken_of(self.registry, &bundle).await else {
+                    return Err(error);
+                };
+                // What is not there may still be on its way.
+                let all = present.len() == bundle.key_ids().count();
+                let answer = Accepted {
+                    present,
+                    ..Accepted::default()
+                };
+                (answer, Some(error).filter(|_| !all))
+            }
+            Err(error) => return Err(error),
+        };
+        let taken: Vec<String> = answer
+            .accepted
+            .into_iter()
+            .chain(answer.present)
+            // A server cannot take what it was not sent.
+            .filter(|id| bundle.key_ids().any(|sent| sent == id))
+            .collect();
+        for one in answer.refused {
+            view.refused.push(NotPromotedView {
+                name: self.name(&one.key_id),
+                key_id: tame(&one.key_id, 60),
+                code: tame(&one.code, 60),
+                message: tame(&one.message, 300),
+            });
+        }
+        self.note_taken(taken, view).await?;
+        unknown.map_or(Ok(()), Err)
+    }
+
+    /// Leaves to the server what it has taken.
+    async fn note_taken(
+        &self,
+        taken: Vec<String>,
+        view: &mut PromotionView,
+    ) -> Result<(), AppError> {
+        if !view.dry_run {
+            let actor = &self.app.inner.actor;
+            let left = self
+                .registry
+                .mark_promoted(actor, &taken, self.issuer)
+                .await?;
+            for one in left {
+                tracing::warn!(
+                    key = one.key_id,
+                    code = one.code,
+                    "a moved key was not left"
+                );
+                view.in_both_places.push(NotPromotedView {
+                    name: self.name(&one.key_id),
+                    key_id: one.key_id,
+                    code: one.code.to_owned(),
+                    message: one.message,
+                });
+            }
+        }
+        for id in taken {
+            if view.in_both_places.iter().any(|one| one.key_id == id) {
+                continue;
+            }
+            view.moved.push(PromotedKeyView {
+                name: self.name(&id),
+                key_id: id,
+            });
+        }
+        Ok(())
     }
 }
 

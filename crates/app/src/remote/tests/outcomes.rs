@@ -202,6 +202,57 @@ async fn ac_155_a_move_without_an_answer_is_looked_for() -> Outcome {
 }
 
 #[tokio::test]
+async fn ac_155_what_moved_is_told_although_the_rest_is_stopped() -> Outcome {
+    let server = Server::start().await?;
+    let folder = tempfile::tempdir()?;
+    let app = signed_in(folder.path(), &server.url).await?;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(issued_here(&app).await?.0);
+    }
+    ids.sort();
+    let recipient = TransferIdentity::generate().recipient().to_string();
+    let offer =
+        json!({ "registry_id": "r", "recipient": recipient, "offer": "o", "expires_at": 0 });
+    server.says("POST /api/v1/promotions/offers", 200, &offer);
+    // Two keys at once in tests: both are taken, one of them is revoked here meanwhile.
+    let answer =
+        json!({ "dry_run": false, "accepted": [ids[0], ids[1]], "present": [], "refused": [] });
+    server.says("POST /api/v1/promotions", 200, &answer);
+    let gate = server.hold("POST /api/v1/promotions");
+    let request = PromotionRequest {
+        account_id: "a1".into(),
+        key_ids: ids.clone(),
+        dry_run: false,
+    };
+    let (view, stopped) = tokio::join!(app.promote_keys(request), async {
+        server.is_asked("POST /api/v1/promotions").await?;
+        let request = RevokeApiKeyRequest {
+            id: ids[0].clone(),
+            reason: "leaked".to_owned(),
+        };
+        app.revoke_api_key(request).await?;
+        let refused = json!({ "code": "insufficient_scope", "detail": "no more" });
+        server.says("POST /api/v1/promotions", 403, &refused);
+        gate.add_permits(10);
+        anyhow::Ok(())
+    });
+    stopped?;
+    let view = view?;
+    assert_eq!(
+        (view.moved.len(), view.moved[0].key_id.as_str()),
+        (1, ids[1].as_str())
+    );
+    assert_eq!(view.in_both_places[0].key_id, ids[0]);
+    assert_eq!(
+        view.problem.map(|problem| problem.code).as_deref(),
+        Some("insufficient_scope")
+    );
+    app.close().await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn ac_155_a_key_that_is_revoked_on_its_way_is_live_in_both_places() -> Outcome {
     let server = Server::start().await?;
     let folder = tempfile::tempdir()?;

@@ -149,6 +149,8 @@ pub enum ApiKeyStateFilter {
     Expiring,
     /// Past expiry.
     Expired,
+    /// Suspended by a person.
+    Disabled,
     /// Revoked.
     Revoked,
 }
@@ -218,6 +220,8 @@ pub struct ApiKeyCountsView {
     pub expiring: i64,
     /// Past expiry.
     pub expired: i64,
+    /// Suspended by a person.
+    pub disabled: i64,
     /// Revoked.
     pub revoked: i64,
 }

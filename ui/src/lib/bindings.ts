@@ -218,6 +218,8 @@ export type ApiKeyCountsView = {
 	expiring: number,
 	/**  Past expiry. */
 	expired: number,
+	/**  Suspended by a person. */
+	disabled: number,
 	/**  Revoked. */
 	revoked: number,
 };
@@ -334,6 +336,8 @@ export type ApiKeyStateFilter =
 "expiring" | 
 /**  Past expiry. */
 "expired" | 
+/**  Suspended by a person. */
+"disabled" | 
 /**  Revoked. */
 "revoked";
 

@@ -108,7 +108,15 @@ export class MockKeys {
   }
 
   counts(): ApiKeyCountsView {
-    const counts: ApiKeyCountsView = { all: 0, live: 0, rotating: 0, expiring: 0, expired: 0, revoked: 0 };
+    const counts: ApiKeyCountsView = {
+      all: 0,
+      live: 0,
+      rotating: 0,
+      expiring: 0,
+      expired: 0,
+      disabled: 0,
+      revoked: 0,
+    };
     for (const { view } of this.world.keys) {
       for (const filter of Object.keys(counts) as ApiKeyStateFilter[])
         if (this.#in(filter, view)) counts[filter] += 1;

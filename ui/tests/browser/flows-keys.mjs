@@ -36,6 +36,19 @@ test("the show-once dialog stays until the key is copied or confirmed", async (o
   await page.waitForSelector(id("reveal-dialog"), { state: "detached" });
 });
 
+test("disabled keys have a filter and a number", async (open) => {
+  const page = await open();
+  const number = () => page.textContent(`${id("filter-disabled")} span >> nth=0`);
+  equal(await number(), "1", "disabled keys");
+  await page.click(id("filter-disabled"));
+  await until(async () => (await page.locator(id("key-row")).count()) === 1, "one row");
+  equal(await page.getAttribute(id("key-state"), "data-state"), "disabled");
+  await page.click(id("key-row"));
+  await page.click(id("suspend-key"));
+  await page.click(id("suspend-submit"));
+  await until(async () => (await number()) === "0", "none is left");
+});
+
 test("a move that stops tells what moved, and goes on with the rest", async (open) => {
   const page = await open({ mock: "keywright,stops,both-places" });
   await move(page);

@@ -102,6 +102,27 @@ for (const [name, hash] of Object.entries({
   });
 }
 
+for (const [mock, width] of [
+  ["", 820],
+  ["", 1280],
+  ["many", 820],
+]) {
+  test(`the filters fit beside an open key: ${width} wide, ${mock || "few"} keys`, async (open) => {
+    const page = await open({
+      mock,
+      width,
+      height: 640,
+      hash: width > 1000 ? "#/keys/key_000003" : "#/keys",
+    });
+    const left = await page.evaluate(() => {
+      const bar = document.querySelector('[aria-label="Filter by state"]').getBoundingClientRect();
+      const last = document.querySelector('[data-testid="filter-revoked"]').getBoundingClientRect();
+      return bar.right - last.right;
+    });
+    assert(left >= 0, `the last filter is ${Math.round(-left)} px outside`);
+  });
+}
+
 test("a slow host: the shell is there at once, skeletons stand in", async (open) => {
   const page = await open({ mock: "slow" });
   await page.click(id("nav-accounts"));

@@ -26,6 +26,7 @@ const scenes = {
       await p.waitForSelector(id("secrets"));
     },
   },
+  "keys-disabled": { run: (p) => p.click(id("filter-disabled")) },
   "key-menu": { run: (p) => p.click(`${id("key-menu")} >> nth=2`) },
   issue: {
     run: async (p) => {

@@ -43,7 +43,7 @@ beforeEach(async () => {
   };
   mockIPC((command, payload) => {
     if (command === "count_api_keys")
-      return { all: total, live: total, rotating: 0, expiring: 0, expired: 0, revoked: 0 };
+      return { all: total, live: total, rotating: 0, expiring: 0, expired: 0, disabled: 0, revoked: 0 };
     const { request } = payload as { request: ApiKeyListRequest };
     requests.push(request);
     return answer(request);

@@ -200,3 +200,60 @@ impl App {
 fn days(count: u32) -> i64 {
     i64::from(count).saturating_mul(DAY_MS)
 }
+
+#[cfg(test)]
+mod tests {
+    use keywright_protocol::api_keys::{ApiKeyStateFilter, IssueSettingsRequest};
+
+    use super::*;
+    use crate::remote::tests::app as device_app;
+
+    /// Issues a key; returns its id and its whole text.
+    pub(super) async fn issued(app: &App, one_time: bool) -> anyhow::Result<(String, String)> {
+        app.define_scope(ScopeView {
+            name: "a:b".to_owned(),
+            description: String::new(),
+            low_risk: false,
+        })
+        .await?;
+        let settings = IssueSettingsRequest {
+            one_time,
+            ..IssueSettingsRequest::default()
+        };
+        let issued = app
+            .issue_api_key(IssueApiKeyRequest {
+                name: "a".to_owned(),
+                prefix: "sk_live".to_owned(),
+                scopes: vec!["a:b".to_owned()],
+                expires_in_days: Some(9),
+                settings: Some(settings),
+            })
+            .await?;
+        Ok((issued.key.id, app.reveal_secret(issued.reveal_id)?.secret))
+    }
+
+    #[tokio::test]
+    async fn keys_that_are_disabled_are_found_and_counted() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let app = device_app(folder.path())?;
+        let (id, _) = issued(&app, false).await?;
+        issued(&app, false).await?;
+        app.disable_api_key(DisableApiKeyRequest {
+            id: id.clone(),
+            reason: String::new(),
+        })
+        .await?;
+        let request = ApiKeyListRequest {
+            state: ApiKeyStateFilter::Disabled,
+            limit: 10,
+            ..ApiKeyListRequest::default()
+        };
+        let found = app.list_api_keys(request).await?.items;
+        let found: Vec<_> = found.iter().map(|key| key.id.as_str()).collect();
+        assert_eq!(found, [id.as_str()]);
+        let counts = app.count_api_keys().await?;
+        assert_eq!((counts.disabled, counts.all), (1, 2));
+        app.close().await;
+        Ok(())
+    }
+}

@@ -271,10 +271,9 @@ fn explain(refusal: Option<&Refusal>) -> (String, Option<String>) {
 
 #[cfg(test)]
 mod tests {
-    use keywright_protocol::api_keys::{
-        IssueApiKeyRequest, IssueSettingsRequest, OverlapClock, RotateApiKeyRequest, ScopeView,
-    };
+    use keywright_protocol::api_keys::{OverlapClock, RotateApiKeyRequest};
 
+    use super::super::tests::issued;
     use super::*;
     use crate::remote::tests::{Server, app as device_app, sign_in};
 
@@ -286,30 +285,6 @@ mod tests {
             required_scope: None,
             knowing,
         }
-    }
-
-    /// Issues a key; returns its id and its whole text.
-    async fn issued(app: &App, one_time: bool) -> anyhow::Result<(String, String)> {
-        app.define_scope(ScopeView {
-            name: "a:b".to_owned(),
-            description: String::new(),
-            low_risk: false,
-        })
-        .await?;
-        let settings = IssueSettingsRequest {
-            one_time,
-            ..IssueSettingsRequest::default()
-        };
-        let issued = app
-            .issue_api_key(IssueApiKeyRequest {
-                name: "a".to_owned(),
-                prefix: "sk_live".to_owned(),
-                scopes: vec!["a:b".to_owned()],
-                expires_in_days: Some(9),
-                settings: Some(settings),
-            })
-            .await?;
-        Ok((issued.key.id, app.reveal_secret(issued.reveal_id)?.secret))
     }
 
     #[tokio::test]

@@ -24,6 +24,7 @@ pub(super) fn query(request: ApiKeyListRequest) -> ApiKeyQuery {
                 ApiKeyStateFilter::Rotating => StateFilter::Rotating,
                 ApiKeyStateFilter::Expiring => StateFilter::Expiring,
                 ApiKeyStateFilter::Expired => StateFilter::Expired,
+                ApiKeyStateFilter::Disabled => StateFilter::Disabled,
                 ApiKeyStateFilter::Revoked => StateFilter::Revoked,
             },
             ..ApiKeyFilter::default()
@@ -161,7 +162,7 @@ pub(super) fn counts(counts: ApiKeyCounts) -> ApiKeyCountsView {
         rotating,
         expiring,
         expired,
-        disabled: _,
+        disabled,
         revoked,
     } = counts;
     ApiKeyCountsView {
@@ -170,6 +171,7 @@ pub(super) fn counts(counts: ApiKeyCounts) -> ApiKeyCountsView {
         rotating,
         expiring,
         expired,
+        disabled,
         revoked,
     }
 }

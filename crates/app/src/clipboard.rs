@@ -41,10 +41,7 @@ impl Default for State {
     fn default() -> Self {
         Self {
             system: None,
-            open: || match arboard::Clipboard::new() {
-                Ok(system) => Ok(Box::new(system)),
-                Err(error) => Err(error.to_string()),
-            },
+            open: open_system,
             ours: None,
             generation: 0,
         }
@@ -154,6 +151,13 @@ fn system(state: &mut State) -> Result<&mut dyn SystemClipboard, String> {
         None => (state.open)()?,
     };
     Ok(&mut **state.system.insert(system))
+}
+
+fn open_system() -> Result<Box<dyn SystemClipboard>, String> {
+    match arboard::Clipboard::new() {
+        Ok(system) => Ok(Box::new(system)),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 impl SystemClipboard for arboard::Clipboard {

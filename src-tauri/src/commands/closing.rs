@@ -1,7 +1,7 @@
 //! Commands: the question before the window is closed.
 
 use keywright_protocol::ErrorView;
-use tauri::{AppHandle, State};
+use tauri::{AppHandle, Manager as _};
 
 use crate::closing::Closing;
 
@@ -10,8 +10,8 @@ type Answer<T> = Result<T, ErrorView>;
 /// The question whether to close is on the screen.
 #[tauri::command]
 #[specta::specta]
-pub async fn close_question_shown(closing: State<'_, Closing>) -> Answer<()> {
-    closing.shown();
+pub async fn close_question_shown(handle: AppHandle) -> Answer<()> {
+    handle.state::<Closing>().shown();
     Ok(())
 }
 

@@ -117,6 +117,33 @@ const scenes = {
       await page.waitForSelector(id("verify-result"));
     },
   },
+  "verify dialog, a question": {
+    mock: "waiting",
+    run: async (page) => {
+      const secret = await takeSecret(page);
+      await page.click(id("verify-key"));
+      await page.fill(id("verify-input"), secret);
+      await page.click(id("verify-submit"));
+      await page.waitForSelector(id("verify-asks"));
+    },
+  },
+  "closing, a question": {
+    mock: "waiting",
+    run: async (page) => {
+      await page.waitForSelector(id("reveal-dialog"));
+      await page.evaluate(() => window.mockHost.close());
+      await page.waitForSelector(id("close-dialog"));
+    },
+  },
+  "keys, not reloaded": {
+    run: async (page) => {
+      const away = { code: "registry_offline", message: "Away.", hint: "Try again.", retryable: true };
+      await page.evaluate((problem) => window.mockHost.away(problem), away);
+      await page.click(id("reload-keys"));
+      await page.waitForSelector(id("keys-error"));
+    },
+  },
+  "move dialog, stopped": { mock: "keywright,stops,both-places", run: move },
   palette: {
     run: async (page) => (await page.keyboard.press("Control+k"), page.fill(id("palette-input"), "s")),
   },

@@ -267,6 +267,49 @@ async fn ac_070_ac_076_ac_077_identities_are_linked_by_issuer_and_subject() -> R
 }
 
 #[tokio::test]
+async fn s65_an_address_alone_links_nobody_who_has_a_second_factor_or_a_passkey() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    registry
+        .put_identity_provider(actor, &provider("idp"))
+        .await?;
+    let ada = person(&fixture, "ada", &[]).await?;
+    registry
+        .set_totp(actor, &ada.id, &Sealed::new(vec![1]))
+        .await?;
+    registry.accept_totp_step(actor, &ada.id, 1).await?;
+    let bob = person(&fixture, "bob", &[]).await?;
+    let passkey = NewPasskey {
+        credential_id: vec![1, 2],
+        user_id: bob.id.clone(),
+        public_key: vec![9; 77],
+        sign_count: 0,
+        transports: String::new(),
+        name: "Laptop".to_owned(),
+    };
+    registry.add_passkey(actor, &passkey).await?;
+    for user in [&ada, &bob] {
+        let address = user.email.as_ref().expect("has one").as_str();
+        let verified = claims("idp", &user.id, address, true)?;
+        let outcome = registry.accept_identity(&verified, None, Some(&[])).await?;
+        assert_eq!(outcome, IdentityOutcome::Refused(LinkRefusal::SignInToLink));
+        assert!(registry.list_identities(&user.id).await?.is_empty());
+        // Signed in they may.
+        let asked = registry.accept_identity(&verified, Some(&user.id), None);
+        assert_eq!(asked.await?, IdentityOutcome::Linked(user.id.clone()));
+    }
+    // Codes that were begun and not confirmed are asked of nobody, and stand in nobody's way.
+    let eve = person(&fixture, "eve", &[]).await?;
+    registry
+        .set_totp(actor, &eve.id, &Sealed::new(vec![1]))
+        .await?;
+    let verified = claims("idp", "eve", "eve@example.com", true)?;
+    let outcome = registry.accept_identity(&verified, None, None).await?;
+    assert_eq!(outcome, IdentityOutcome::Linked(eve.id));
+    Ok(())
+}
+
+#[tokio::test]
 async fn ac_079_a_disabled_provider_is_like_none() -> Result<()> {
     let fixture = super::fixture().await?;
     let (registry, actor) = (&fixture.registry, &fixture.actor);

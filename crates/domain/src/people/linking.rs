@@ -12,6 +12,8 @@ pub struct LinkFacts<'a> {
     pub signed_in_as: Option<&'a str>,
     /// Who has the same e-mail here, and whether we verified it.
     pub email_of: Option<(&'a str, bool)>,
+    /// Whether that person has a second factor or a passkey: then their mailbox alone must not be a way in.
+    pub email_owner_has_more: bool,
     /// Whether the provider verified the e-mail, and is trusted to say so.
     pub email_verified_there: bool,
     /// Whether strangers may sign up.
@@ -64,7 +66,9 @@ impl LinkFacts<'_> {
             }
             (Some(owner), _, _) => LinkDecision::SignIn(owner.to_owned()),
             (None, Some(person), _) => LinkDecision::Link(person.to_owned()),
-            (None, None, Some((owner, true))) if self.email_verified_there => {
+            (None, None, Some((owner, true)))
+                if self.email_verified_there && !self.email_owner_has_more =>
+            {
                 LinkDecision::Link(owner.to_owned())
             }
             (None, None, Some(_)) => LinkDecision::Refuse(LinkRefusal::SignInToLink),
@@ -130,6 +134,30 @@ mod tests {
             ..LinkFacts::default()
         };
         assert_eq!(decide(both), LinkDecision::Link("ada".into()));
+    }
+
+    #[test]
+    fn s65_mail_alone_is_no_way_around_a_second_factor() {
+        let guarded = LinkFacts {
+            email_of: Some(("ada", true)),
+            email_verified_there: true,
+            email_owner_has_more: true,
+            sign_up_allowed: true,
+            ..LinkFacts::default()
+        };
+        let refused = LinkDecision::Refuse(LinkRefusal::SignInToLink);
+        assert_eq!(decide(guarded), refused);
+        // Signed in they may, and what is linked signs in.
+        let asked = LinkFacts {
+            signed_in_as: Some("ada"),
+            ..guarded
+        };
+        assert_eq!(decide(asked), LinkDecision::Link("ada".into()));
+        let linked = LinkFacts {
+            linked_to: Some("ada"),
+            ..guarded
+        };
+        assert_eq!(decide(linked), LinkDecision::SignIn("ada".into()));
     }
 
     #[test]

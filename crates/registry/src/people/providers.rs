@@ -333,12 +333,17 @@ async fn accept_identity(
         Some(email) => store::people::users::find_by_email(unit.read(), email).await?,
         None => None,
     };
+    let email_owner_has_more = match &same_email {
+        Some(user) => has_more(unit, &user.id).await?,
+        None => false,
+    };
     let facts = LinkFacts {
         linked_to: known.as_ref().map(|one| one.user_id.as_str()),
         signed_in_as: accept.signed_in_as.as_deref(),
         email_of: same_email
             .as_ref()
             .map(|user| (user.id.as_str(), user.email_verified)),
+        email_owner_has_more,
         email_verified_there: claims.email_verified && provider.trusts_email,
         sign_up_allowed: accept.sign_up_roles.is_some(),
     };
@@ -388,6 +393,13 @@ async fn accept_identity(
             Ok(IdentityOutcome::Created(user.id))
         }
     }
+}
+
+/// Whether somebody has a second factor or a passkey.
+async fn has_more(unit: &mut Unit, user_id: &str) -> Result<bool, RegistryError> {
+    let totp = store::people::credentials::find_totp(unit.read(), user_id).await?;
+    let (_, passkeys, _) = store::people::credentials::count_ways_in(unit.read(), user_id).await?;
+    Ok(passkeys > 0 || totp.is_some_and(|totp| totp.confirmed_at.is_some()))
 }
 
 async fn link(unit: &mut Unit, accept: &Accept, user_id: &str) -> Result<(), RegistryError> {

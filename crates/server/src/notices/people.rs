@@ -127,6 +127,22 @@ pub(crate) async fn tell_of_new_sign_in(app: &App, session: &Session) {
     }
 }
 
+/// Tells a person that an account at a provider signs in to theirs from now on.
+pub(crate) async fn tell_of_new_identity(app: &App, user_id: &str, provider: &str, peer: &Peer) {
+    if !app.notices.has_mail() {
+        return;
+    }
+    match app.registry.find_user(user_id).await {
+        Ok(user) => {
+            if let Some(address) = &user.email {
+                let mail = words::new_identity(app, provider, peer);
+                queue(app, "user.identity_linked", address.to_string(), &mail).await;
+            }
+        }
+        Err(error) => tracing::warn!(code = error.code(), "a new identity was not told of"),
+    }
+}
+
 /// Tells a person that an application's access to their account was used in an unusual way (S1-18).
 /// `before`: the grant as it was then.
 pub(crate) async fn tell_of_unusual_use(app: &App, before: &Grant, peer: &Peer, reasons: &[&str]) {

@@ -117,6 +117,28 @@ pub(super) fn new_sign_in(app: &App, session: &Session) -> Mail {
     )
 }
 
+pub(super) fn new_identity(app: &App, provider: &str, peer: &Peer) -> Mail {
+    let provider = line(provider, 100);
+    mail(
+        app,
+        "another way to sign in",
+        &[
+            format!("An account at {provider} can sign in to your account from now on."),
+            format!(
+                "When: {} UTC\nBrowser: {}\nAddress: {}",
+                shown(app.now()),
+                line(&user_agent::read(&peer.user_agent).shown(), 100),
+                line(&peer.network(), 60)
+            ),
+            format!(
+                "If it was you, nothing is to be done. If not, remove it, end the sessions and change your \
+                 password: {}",
+                app.settings.url("/account/sign-in")
+            ),
+        ],
+    )
+}
+
 pub(super) fn unusual_use(
     app: &App,
     program: &str,

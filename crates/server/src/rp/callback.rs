@@ -22,6 +22,7 @@ use crate::account::guard;
 use crate::browser_session::{self, ACR_ONE, Found, Proof};
 use crate::http::cookies::{self, Name};
 use crate::http::{Cookies, Params, Peer, once_more};
+use crate::notices::people::tell_of_new_identity;
 use crate::server::App;
 use crate::settings::SignUp;
 use crate::sign_in::{self, Asked};
@@ -200,6 +201,9 @@ async fn finish(
         }
         IdentityOutcome::Refused(refusal) => return Err(refused_here(provider, *refusal)),
     };
+    if matches!(outcome, IdentityOutcome::Linked(_)) {
+        tell_of_new_identity(app, &user_id, &provider.name, peer).await;
+    }
     if login.user_id.is_some() {
         return Ok(HeaderMap::new());
     }

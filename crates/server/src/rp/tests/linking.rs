@@ -3,9 +3,11 @@ use keywright_registry::people::UserQuery;
 use serde_json::json;
 
 use super::stub::{Stub, callback};
+use crate::mail;
 use crate::settings::SignUp;
 use crate::sign_in::tests::give_codes;
 use crate::test_support::{Answer, Browser, TestServer};
+use crate::webhooks::testing::run;
 
 /// Where the page that goes on leads to.
 fn goes_to(answer: &Answer) -> Answer {
@@ -79,6 +81,51 @@ async fn ac_076_an_address_that_one_side_did_not_verify_links_nobody() {
             .unwrap()
             .is_empty()
     );
+}
+
+/// Whoever has only the mailbox opens an account at a provider with it.
+#[tokio::test]
+async fn s65_a_mailbox_is_no_way_around_codes_and_every_new_link_is_told_of() {
+    let (sink, port) = mail::testing::Sink::plain().await;
+    let with_mail = |settings: &mut crate::settings::Settings| {
+        settings.mail = Some(mail::testing::settings(port));
+    };
+    let (server, stub) = (TestServer::with(with_mail).await, Stub::start().await);
+    let ada = server.add_user("ada@example.org", &[]).await;
+    stub.add(&server, "github", "github").await;
+    give_codes(&server, &ada).await;
+    let mut thief = server.browser();
+    let back = stub.trip(&mut thief, "github").await;
+    assert_eq!(back.status, StatusCode::CONFLICT, "{}", back.text);
+    assert!(back.text.contains("sign_in_to_link"), "{}", back.text);
+    assert!(thief.cookie("session").is_none());
+    let linked = async || server.registry().list_identities(&ada.id).await.unwrap();
+    assert!(linked().await.is_empty());
+    run(&server).await;
+    assert!(sink.take().is_empty());
+    // Without a factor more the address links, and its person hears of it.
+    let actor = keywright_domain::audit::Actor::person("test");
+    let registry = server.registry();
+    registry.remove_totp(&actor, &ada.id).await.unwrap();
+    let back = stub.trip(&mut server.browser(), "github").await;
+    assert_eq!(back.location(), "/dashboard", "{}", back.text);
+    assert_eq!(linked().await.len(), 1);
+    run(&server).await;
+    let told = |mails: Vec<mail::testing::Mail>| {
+        let about = |one: &&mail::testing::Mail| one.data.contains("another way to sign in");
+        let about_it = mails.iter().filter(about);
+        about_it.map(|one| one.to.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(told(sink.take()), ["RCPT TO:<ada@example.org>"]);
+    // Not again, and of one that they linked themselves too.
+    stub.trip(&mut server.browser(), "github").await;
+    run(&server).await;
+    assert!(told(sink.take()).is_empty());
+    stub.add(&server, "corp", "openid").await;
+    let mut browser = server.sign_in_as(&ada).await;
+    link(&stub, &mut browser, "corp").await;
+    run(&server).await;
+    assert_eq!(told(sink.take()), ["RCPT TO:<ada@example.org>"]);
 }
 
 #[tokio::test]

@@ -79,6 +79,31 @@ async fn wrong_passwords_make_an_account_wait_longer_each_time() -> Result<()> {
 }
 
 #[tokio::test]
+async fn ac_180_the_places_of_somebody_outlast_any_number_of_failures() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let ada = person(&fixture, "ada", &[]).await?;
+    let at = |network: &str, failure| NewSignIn {
+        network: network.to_owned(),
+        ..attempt(Some(&ada), failure)
+    };
+    for (n, home) in ["192.0.2.1", "2001:db8::1", "192.0.2.1"].iter().enumerate() {
+        fixture.set_clock(START + n as i64);
+        registry.record_sign_in(&at(home, None)).await?;
+    }
+    for n in 0..60 {
+        fixture.set_clock(START + 10 + n);
+        let elsewhere = at(&format!("203.0.113.{n}"), Some("credentials_invalid"));
+        registry.record_sign_in(&elsewhere).await?;
+    }
+    let known = registry.list_sign_in_networks(&ada.id).await?;
+    assert_eq!(known, ["192.0.2.1", "2001:db8::1"]);
+    let others = registry.list_sign_in_networks("nobody").await?;
+    assert!(others.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_step_a_recovery_code_and_a_counter_are_good_once() -> Result<()> {
     let fixture = super::fixture().await?;
     let (registry, actor) = (&fixture.registry, &fixture.actor);

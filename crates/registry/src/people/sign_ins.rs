@@ -9,6 +9,8 @@ use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError, store};
 
 const SUCCEEDED: &str = "succeeded";
+/// More than the addresses of one browser by IPv6 in the time that sign-ins are kept: one a day.
+const MOST_NETWORKS: i64 = 500;
 
 /// One attempt to sign in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,6 +101,16 @@ impl LocalRegistry {
         let connection = &mut *self.shared.pool.acquire().await?;
         let rows = store::people::sign_ins::list(connection, user_id, &after, limit + 1).await?;
         Ok(page::cut(rows, limit, |one| Position::of(one.at, &one.id)))
+    }
+
+    /// The addresses from which somebody signed in, the latest first, 500 at most. However many others
+    /// fail, none of these is lost by it.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn list_sign_in_networks(&self, user_id: &str) -> Result<Vec<String>, RegistryError> {
+        let connection = &mut *self.shared.pool.acquire().await?;
+        store::people::sign_ins::list_networks(connection, user_id, MOST_NETWORKS).await
     }
 }
 

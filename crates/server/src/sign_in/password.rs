@@ -15,8 +15,6 @@ use crate::server::App;
 
 /// What is said for a wrong password, a stranger, a disabled person and an account that waits.
 pub(crate) const REFUSED: &str = "the e-mail address and the password do not match";
-/// So many sign-ins are looked through for a network that is known.
-const LOOKED_AT: u32 = 50;
 
 /// What an attempt came to.
 #[derive(Debug)]
@@ -128,17 +126,11 @@ pub(crate) async fn check(
 /// Whether the person signed in from there before. Others who guess make an account wait, but never
 /// for its owner at home: changing addresses alone locks nobody out.
 async fn knows_network(app: &App, user_id: &str, peer: &Peer) -> Result<bool, Problem> {
-    let recent = app
-        .registry
-        .list_sign_ins(Some(user_id), None, LOOKED_AT)
-        .await?;
+    let known = app.registry.list_sign_in_networks(user_id).await?;
     let here = network(peer.address);
-    Ok(!is_unknown(peer.address)
-        && recent.items.iter().any(|one| {
-            // A place, not an address: those of IPv6 change while one stays at home.
-            let there = one.network.parse().ok().map(network);
-            one.outcome == "succeeded" && there == Some(here)
-        }))
+    // A place, not an address: those of IPv6 change while one stays at home.
+    let is_here = |one: &String| one.parse().ok().map(network) == Some(here);
+    Ok(!is_unknown(peer.address) && known.iter().any(is_here))
 }
 
 /// A request without a socket comes from nowhere that could be known.

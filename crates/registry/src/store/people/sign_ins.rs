@@ -74,6 +74,22 @@ pub(crate) async fn knows_device(
     Ok(known.is_some())
 }
 
+/// From where somebody signed in, the latest first. Failures are not read: strangers make these.
+pub(crate) async fn list_networks(
+    connection: &mut AnyConnection,
+    user_id: &str,
+    limit: i64,
+) -> Result<Vec<String>, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT network FROM sign_ins WHERE user_id = $1 AND outcome = 'succeeded' \
+         GROUP BY network ORDER BY MAX(at) DESC LIMIT $2",
+    )
+    .bind(user_id.to_owned())
+    .bind(limit)
+    .fetch_all(connection)
+    .await?)
+}
+
 /// Newest first: of one user, or of everybody and of nobody.
 pub(crate) async fn list(
     connection: &mut AnyConnection,

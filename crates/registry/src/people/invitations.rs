@@ -2,10 +2,11 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{Email, PeopleError, RoleName, TokenDigest, person_name};
+use sqlx::AnyConnection;
 
 use super::page::{self, Page, Position};
 use super::users::{self, NewUser, User};
-use super::{about, new_id, roles};
+use super::{about, makers, new_id, roles};
 use crate::store::audit::NewEvent;
 use crate::{LocalRegistry, RegistryError, store};
 
@@ -88,16 +89,15 @@ impl LocalRegistry {
         .await
     }
 
-    /// The invitation of a link, as long as it can be accepted.
+    /// The invitation of a link, as long as it can be accepted: it is open, and whoever invited could do
+    /// so still.
     ///
     /// # Errors
     /// [`PeopleError::Invitation`].
     pub async fn find_invitation(&self, digest: &TokenDigest) -> Result<Invitation, RegistryError> {
         let now = self.now();
         let connection = &mut *self.shared.pool.acquire().await?;
-        store::people::invitations::find_open(connection, digest, now)
-            .await?
-            .ok_or_else(|| PeopleError::Invitation.into())
+        find_good(connection, digest, now).await
     }
 
     /// An invitation, however it stands.
@@ -126,9 +126,7 @@ impl LocalRegistry {
         self.write((*digest, new_id(), new), |unit, (digest, id, new)| {
             Box::pin(async move {
                 let now = unit.now();
-                let invitation = store::people::invitations::find_open(unit.read(), digest, now)
-                    .await?
-                    .ok_or(PeopleError::Invitation)?;
+                let invitation = find_good(unit.read(), digest, now).await?;
                 let new = NewUser {
                     email: Some(invitation.email.clone()),
                     email_verified: true,
@@ -199,7 +197,29 @@ impl LocalRegistry {
     }
 }
 
-fn about_invitation(action: AuditAction, invitation: &Invitation, verb: &str) -> NewEvent {
+/// An open invitation of somebody who is let in, may still invite, and holds what it would give.
+async fn find_good(
+    connection: &mut AnyConnection,
+    digest: &TokenDigest,
+    now: i64,
+) -> Result<Invitation, RegistryError> {
+    let open = store::people::invitations::find_open(connection, digest, now).await?;
+    let invitation = open.ok_or(PeopleError::Invitation)?;
+    let (by, roles) = (&invitation.invited_by, &invitation.roles);
+    let needed = makers::needed_for(connection, makers::MANAGES_PEOPLE, roles).await?;
+    let needed = needed.ok_or(PeopleError::Invitation)?;
+    if makers::stands(connection, by, &needed, now).await? {
+        Ok(invitation)
+    } else {
+        Err(PeopleError::Invitation.into())
+    }
+}
+
+pub(super) fn about_invitation(
+    action: AuditAction,
+    invitation: &Invitation,
+    verb: &str,
+) -> NewEvent {
     let email = invitation.email.as_str();
     let details = vec![("roles", roles::join(&invitation.roles))];
     let target = ("invitation", invitation.id.as_str(), email);

@@ -11,6 +11,7 @@ pub(crate) mod devices;
 pub(crate) mod grants;
 pub(crate) mod invitations;
 pub(crate) mod logouts;
+pub(crate) mod makers;
 pub(crate) mod page;
 pub(crate) mod password_resets;
 pub(crate) mod providers;

@@ -4,8 +4,10 @@
 
 use keywright_domain::SecretText;
 use keywright_domain::audit::{Actor, AuditAction};
-use keywright_domain::people::{EndReason, PeopleError};
+use keywright_domain::people::{EndReason, PeopleError, union_of};
+use sqlx::AnyConnection;
 
+use super::makers;
 use super::sessions::{self, EndedSessions};
 use super::users::{self, User};
 use crate::{LocalRegistry, RegistryError, store};
@@ -35,6 +37,8 @@ impl LocalRegistry {
                 unit.made(&moment.to_string());
                 let reason = EndReason::PasswordChanged;
                 let ended = sessions::end_everything_but(unit, actor, user_id, "", reason).await?;
+                // It may have been in other hands.
+                makers::withdraw_all(unit, actor, user_id).await?;
                 let verb = "given a link to choose another password";
                 let action = AuditAction::PasswordReset;
                 unit.audit(
@@ -47,7 +51,8 @@ impl LocalRegistry {
         .await
     }
 
-    /// The person of a link, as long as it is good.
+    /// The person of a link that `by` gave, as long as it is good: they are there and chose none, and `by`
+    /// could give it still.
     ///
     /// # Errors
     /// [`PeopleError::PasswordReset`].
@@ -55,31 +60,27 @@ impl LocalRegistry {
         &self,
         user_id: &str,
         moment: i64,
+        by: &str,
     ) -> Result<User, RegistryError> {
+        let now = self.now();
         let connection = &mut *self.shared.pool.acquire().await?;
-        store::people::users::find(connection, user_id)
-            .await?
-            .filter(|user| waits(user, moment))
-            .ok_or_else(|| PeopleError::PasswordReset.into())
+        find_waiting(connection, (user_id, moment, by), now).await
     }
 
-    /// Chooses a password by a link, once. What began since the reset ends as well.
+    /// Chooses a password by a link that `by` gave, once. What began since the reset ends as well.
     ///
     /// # Errors
     /// [`PeopleError::PasswordReset`].
     pub async fn choose_password(
         &self,
-        user_id: &str,
-        moment: i64,
+        (user_id, moment, by): (&str, i64, &str),
         hash: &SecretText,
     ) -> Result<EndedSessions, RegistryError> {
-        let input = (user_id.to_owned(), moment, hash.clone());
-        self.write(input, |unit, (user_id, moment, hash)| {
+        let input = (user_id.to_owned(), moment, by.to_owned(), hash.clone());
+        self.write(input, |unit, (user_id, moment, by, hash)| {
             Box::pin(async move {
-                let user = store::people::users::find(unit.read(), user_id)
-                    .await?
-                    .filter(|user| waits(user, *moment))
-                    .ok_or(PeopleError::PasswordReset)?;
+                let now = unit.now();
+                let user = find_waiting(unit.read(), (user_id, *moment, by), now).await?;
                 let now = unit.now().max(moment.saturating_add(1));
                 let new = Some(hash);
                 store::people::users::update_password(unit.write(), user_id, new, now).await?;
@@ -95,6 +96,24 @@ impl LocalRegistry {
             })
         })
         .await
+    }
+}
+
+async fn find_waiting(
+    connection: &mut AnyConnection,
+    (user_id, moment, by): (&str, i64, &str),
+    now: i64,
+) -> Result<User, RegistryError> {
+    let user = store::people::users::find(connection, user_id)
+        .await?
+        .filter(|user| waits(user, moment))
+        .ok_or(PeopleError::PasswordReset)?;
+    let needed = makers::needed_for(connection, makers::MANAGES_PEOPLE, &[]).await?;
+    let needed = union_of([&needed.unwrap_or_default(), &user.permissions]);
+    if makers::stands(connection, by, &needed, now).await? {
+        Ok(user)
+    } else {
+        Err(PeopleError::PasswordReset.into())
     }
 }
 

@@ -3,10 +3,11 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{Client, NewClient, PeopleError, TokenDigest};
+use sqlx::AnyConnection;
 
 use super::clients::{NewClientSecret, about_client, insert, new_client};
 use super::page::{self, Page, Position};
-use super::{about, foreign, new_id};
+use super::{about, foreign, makers, new_id};
 use crate::store::audit::NewEvent;
 use crate::{LocalRegistry, RegistryError, store};
 
@@ -106,9 +107,7 @@ impl LocalRegistry {
     ) -> Result<RegistrationToken, RegistryError> {
         let now = self.now();
         let connection = &mut *self.shared.pool.acquire().await?;
-        store::people::registration_tokens::find_open(connection, digest, now)
-            .await?
-            .ok_or_else(|| PeopleError::RegistrationTokenNotFound.into())
+        find_good(connection, digest, now).await
     }
 
     /// Registers a client with a registration token, of which it is one use. The event names the token
@@ -130,6 +129,7 @@ impl LocalRegistry {
         self.write(input, |unit, (at, token, client, secret, secret_id)| {
             Box::pin(async move {
                 let now = unit.now();
+                find_good(unit.read(), token, now).await?;
                 let used = store::people::registration_tokens::take(unit.write(), token, now);
                 let used = used.await?.ok_or(PeopleError::RegistrationTokenNotFound)?;
                 let mut client = client.clone();
@@ -192,7 +192,24 @@ impl LocalRegistry {
     }
 }
 
-fn about_token(action: AuditAction, token: &RegistrationToken, verb: &str) -> NewEvent {
+/// One that can make a client now, of somebody who is let in and may still make one.
+async fn find_good(
+    connection: &mut AnyConnection,
+    digest: &TokenDigest,
+    now: i64,
+) -> Result<RegistrationToken, RegistryError> {
+    let open = store::people::registration_tokens::find_open(connection, digest, now).await?;
+    let token = open.ok_or(PeopleError::RegistrationTokenNotFound)?;
+    let needed = makers::needed_for(connection, makers::MANAGES_CLIENTS, &[]).await?;
+    let needed = needed.unwrap_or_default();
+    if makers::stands(connection, &token.made_by, &needed, now).await? {
+        Ok(token)
+    } else {
+        Err(PeopleError::RegistrationTokenNotFound.into())
+    }
+}
+
+pub(super) fn about_token(action: AuditAction, token: &RegistrationToken, verb: &str) -> NewEvent {
     let summary = format!("A registration token was {verb}");
     let target = ("registration_token", token.id.as_str(), token.note.as_str());
     about(action, target, summary, Vec::new())

@@ -9,7 +9,7 @@ use keywright_domain::people::{Email, EndReason, PeopleError, RoleName, person_n
 use keywright_domain::scopes::ScopeSet;
 
 use super::page::{self, Page, Position};
-use super::{about, new_id, roles, sessions};
+use super::{about, makers, new_id, roles, sessions};
 use crate::principals::Principal;
 use crate::store::{self, audit::NewEvent};
 use crate::writer::{Subject, Unit};
@@ -494,6 +494,7 @@ async fn disable(
     user.disabled_reason = Some(reason.to_owned()).filter(|text| !text.is_empty());
     put_principal(unit, &user).await?;
     let ended = sessions::end_everything(unit, actor, id, EndReason::UserDisabled).await?;
+    makers::withdraw_all(unit, actor, id).await?;
     let mut details = ended.details();
     details.push(("reason", reason.to_owned()));
     unit.audit(
@@ -507,6 +508,7 @@ async fn delete(unit: &mut Unit, actor: &Actor, id: &str) -> Result<(), Registry
     let mut user = find(unit, id).await?;
     roles::check_owner_remains(unit, &user).await?;
     let ended = sessions::end_everything(unit, actor, id, EndReason::UserDisabled).await?;
+    makers::withdraw_all(unit, actor, id).await?;
     store::people::users::delete(unit.write(), id).await?;
     user.name = "Deleted person".to_owned();
     user.permissions = ScopeSet::default();

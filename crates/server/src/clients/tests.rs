@@ -574,3 +574,42 @@ async fn c_11_a_secret_that_somebody_chose_is_checked_slowly_once() {
     assert_eq!(late.status, StatusCode::UNAUTHORIZED);
     assert_eq!(own(&server, &next).await.status, StatusCode::OK);
 }
+
+#[tokio::test]
+async fn s60_a_registration_token_ends_with_the_root_key_that_made_it() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    for name in ["clients:read", "clients:write"] {
+        let defined = root.send(Method::PUT, "/api/v1/scopes", json!({ "name": name }));
+        fine(&defined.await);
+    }
+    let scopes = ["clients:read", "clients:write"];
+    let wish = json!({ "name": "Narrow", "prefix": "kw_root", "scopes": scopes });
+    let issued = root.issue(wish).await;
+    let mut small = Program {
+        browser: server.browser(),
+        key: issued["secret"].as_str().unwrap().to_owned(),
+    };
+    let wish = json!({ "max_uses": 9 });
+    let made = small.send(Method::POST, "/api/v1/registration-tokens", wish);
+    let token = fine(&made.await)["token"].as_str().unwrap().to_owned();
+    let register = async || {
+        let bearer = format!("Bearer {token}");
+        let headers = [
+            ("content-type", "application/json"),
+            ("authorization", bearer.as_str()),
+        ];
+        let body = json!({ "redirect_uris": ["https://app.example.org/callback"] }).to_string();
+        let mut browser = server.browser();
+        let sent = browser.send(Method::POST, "/oauth2/register", &headers, body.into());
+        sent.await
+    };
+    assert_eq!(register().await.status, StatusCode::CREATED);
+    let path = format!(
+        "/api/v1/keys/{}/revoke",
+        issued["key"]["id"].as_str().unwrap()
+    );
+    fine(&root.send(Method::POST, &path, json!({})).await);
+    let refused = register().await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED, "{}", refused.text);
+}

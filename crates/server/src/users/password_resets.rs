@@ -102,6 +102,7 @@ pub(crate) async fn create(
         user_id: id,
         moment,
         until: moment.saturating_add(hours * HOUR_MS),
+        by: actor.as_str().to_owned(),
     };
     let mut response = private(&MadePasswordReset {
         link: Some(link.url(&app)),

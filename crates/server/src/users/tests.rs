@@ -450,6 +450,43 @@ async fn a_token_does_what_its_scopes_and_its_person_allow_together() {
 }
 
 #[tokio::test]
+async fn an_invitation_and_a_reset_link_do_not_outlive_whoever_gave_them() {
+    let server = TestServer::start().await;
+    let (_, mut boss) = owner(&server).await;
+    let mia = server.add_user("mia@example.org", &["member"]).await;
+    let (adam, mut admin) = signed_in(&server, "adam@example.org", "admin").await;
+    let body = json!({"email": "own@example.org", "roles": ["admin"], "expires_in_hours": 720});
+    let made = admin.json(Method::POST, "/api/v1/invitations", &body).await;
+    assert_eq!(made.status, StatusCode::CREATED, "{}", made.text);
+    let path = format!("/api/v1/users/{}/password-reset", mia.id);
+    let reset = admin.json(Method::POST, &path, &json!({})).await;
+    assert_eq!(reset.status, StatusCode::CREATED, "{}", reset.text);
+    let paths = [&made, &reset].map(|answer| {
+        let link = answer.json()["link"].as_str().unwrap().to_owned();
+        link.replace("http://127.0.0.1:8377", "")
+    });
+    let mut browsers = [server.browser(), server.browser()];
+    for (browser, path) in browsers.iter_mut().zip(&paths) {
+        assert_eq!(browser.get(path).await.status, StatusCode::OK, "{path}");
+    }
+    let path = format!("/api/v1/users/{}/disable", adam.id);
+    let disabled = boss.json(Method::POST, &path, &json!({})).await;
+    assert_eq!(disabled.status, StatusCode::OK, "{}", disabled.text);
+    let fields = [("name", "Adam"), ("password", "correct horse battery")];
+    for (browser, path) in browsers.iter_mut().zip(&paths) {
+        let used = browser.post(path, &fields).await;
+        assert_eq!(used.status, StatusCode::NOT_FOUND, "{}", used.text);
+        assert!(browser.cookie("session").is_none());
+    }
+    let list = boss.get("/api/v1/invitations").await;
+    assert!(
+        list.json()["items"][0]["withdrawn_at"].is_i64(),
+        "{}",
+        list.text
+    );
+}
+
+#[tokio::test]
 async fn an_invitation_is_made_shown_once_and_withdrawn() {
     let server = TestServer::start().await;
     let mut admin = admin(&server).await;

@@ -98,6 +98,26 @@ pub(crate) async fn find_open(
     row.map(InvitationRow::into_invitation).transpose()
 }
 
+/// Those of one maker that can still be accepted, oldest first.
+pub(crate) async fn list_open_of(
+    connection: &mut AnyConnection,
+    invited_by: &str,
+    now: i64,
+) -> Result<Vec<Invitation>, RegistryError> {
+    let rows: Vec<InvitationRow> = sqlx::query_as(concat!(
+        columns!(),
+        "invited_by = $1 AND accepted_at IS NULL AND withdrawn_at IS NULL AND expires_at > $2 \
+         ORDER BY created_at, id"
+    ))
+    .bind(invited_by.to_owned())
+    .bind(now)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(InvitationRow::into_invitation)
+        .collect()
+}
+
 /// Uses one up. False if somebody was first.
 pub(crate) async fn accept(
     connection: &mut AnyConnection,

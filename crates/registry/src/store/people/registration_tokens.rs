@@ -91,6 +91,24 @@ pub(crate) async fn find_open(
     Ok(row.map(RegistrationToken::from))
 }
 
+/// Those of one maker that can still make a client, oldest first.
+pub(crate) async fn list_open_of(
+    connection: &mut AnyConnection,
+    made_by: &str,
+    now: i64,
+) -> Result<Vec<RegistrationToken>, RegistryError> {
+    let rows: Vec<TokenRow> = sqlx::query_as(concat!(
+        columns!(),
+        "made_by = $1 AND ended_at IS NULL AND uses < max_uses AND expires_at > $2 \
+         ORDER BY created_at, id"
+    ))
+    .bind(made_by.to_owned())
+    .bind(now)
+    .fetch_all(connection)
+    .await?;
+    Ok(rows.into_iter().map(RegistrationToken::from).collect())
+}
+
 /// Uses one once. Its id; none if it is not good now.
 pub(crate) async fn take(
     connection: &mut AnyConnection,

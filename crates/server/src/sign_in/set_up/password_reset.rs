@@ -36,6 +36,8 @@ pub(crate) struct Link {
     pub(crate) moment: i64,
     /// Until when it is good (Unix ms).
     pub(crate) until: i64,
+    /// Who gave it: it is good as long as they could give it still.
+    pub(crate) by: String,
 }
 
 impl Link {
@@ -57,7 +59,8 @@ impl Link {
 
 async fn find(app: &App, token: &str) -> Result<(Link, User), Problem> {
     let link = Link::open(app, token).ok_or(RegistryError::People(PeopleError::PasswordReset))?;
-    let found = app.registry.find_password_reset(&link.user_id, link.moment);
+    let registry = &app.registry;
+    let found = registry.find_password_reset(&link.user_id, link.moment, &link.by);
     let user = found.await?;
     Ok((link, user))
 }
@@ -153,7 +156,7 @@ pub(crate) async fn choose(
     };
     let chosen = app
         .registry
-        .choose_password(&link.user_id, link.moment, &hash)
+        .choose_password((&link.user_id, link.moment, &link.by), &hash)
         .await;
     let told = match chosen {
         Ok(ended) => sessions::ended_elsewhere(&app, &ended).await,

@@ -3,9 +3,10 @@
 use anyhow::Result;
 use keywright_domain::SecretText;
 use keywright_domain::people::{Email, KeyState, LinkRefusal, Sealed};
+use keywright_registry::AuditQuery;
 use keywright_registry::people::{
-    IdentityClaims, IdentityOutcome, LoginOutcome, NewLogin, NewPasskey, NewProvider, NewSignIn,
-    NewSigningKey, PasskeyUse, User,
+    IdentityClaims, IdentityOutcome, LoginOutcome, NewInvitation, NewLogin, NewPasskey,
+    NewProvider, NewSignIn, NewSigningKey, NewUser, PasskeyUse, User,
 };
 
 use super::START;
@@ -503,5 +504,61 @@ async fn ac_201_s38_signing_keys_are_published_until_their_last_token_has_expire
     assert_eq!(registry.list_signing_keys().await?.len(), 1);
     let back = registry.promote_signing_key(actor, "a", 1).await;
     assert_eq!(code_of(back), "signing_key_state");
+    Ok(())
+}
+
+/// People call themselves what they like: `keywright` is the name of the program in the trail.
+#[tokio::test]
+async fn the_trail_names_people_by_what_they_did_not_choose() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    registry
+        .put_identity_provider(actor, &provider("idp"))
+        .await?;
+    let invitation = NewInvitation {
+        digest: token("link"),
+        email: Email::new("invited@example.com")?,
+        roles: vec![role("member")],
+        lifetime_ms: 60_000,
+    };
+    registry.invite_user(actor, &invitation).await?;
+    let new = NewUser {
+        name: "keywright".to_owned(),
+        email: None,
+        email_verified: false,
+        roles: Vec::new(),
+        password_hash: Some(SecretText::new("$argon2id$canary".to_owned())),
+    };
+    let invited = registry.accept_invitation(&token("link"), &new).await?;
+    let there = claims("idp", "1", "invited@example.com", true)?;
+    let linked = registry.accept_identity(&there, None, None).await?;
+    assert_eq!(linked, IdentityOutcome::Linked(invited.id.clone()));
+    let stranger = IdentityClaims {
+        name: "key:abc".to_owned(),
+        ..claims("idp", "2", "eve@example.com", true)?
+    };
+    let outcome = registry.accept_identity(&stranger, None, Some(&[])).await?;
+    let IdentityOutcome::Created(eve) = outcome else {
+        panic!("{outcome:?}")
+    };
+    registry
+        .record_sign_in(&attempt(Some(&invited), None))
+        .await?;
+    let query = AuditQuery {
+        limit: 100,
+        ..AuditQuery::default()
+    };
+    let trail = registry.list_audit_events(query).await?.items;
+    for (action, who) in [
+        ("user.invitation_accepted", &invited.id),
+        ("user.identity_linked", &invited.id),
+        ("user.created", &eve),
+        ("user.sign_in_succeeded", &invited.id),
+    ] {
+        let mut of_it = trail.iter().filter(|one| one.action == action);
+        let event = of_it.next().expect(action);
+        assert_eq!(&event.actor, who, "{action}");
+        assert!(of_it.next().is_none());
+    }
     Ok(())
 }

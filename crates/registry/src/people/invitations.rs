@@ -133,7 +133,7 @@ impl LocalRegistry {
                     roles: invitation.roles.clone(),
                     ..new.clone()
                 };
-                let actor = Actor::person(&new.name);
+                let actor = Actor::person(id);
                 users::check_email_free(unit, new.email.as_ref(), "").await?;
                 if !store::people::invitations::accept(unit.write(), &invitation.id, id, now)
                     .await?

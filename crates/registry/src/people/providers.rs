@@ -370,7 +370,7 @@ async fn accept_identity(
             link(unit, accept, &user_id).await?;
             let details = identity_details(issuer, subject);
             let event = users::about_user(AuditAction::IdentityLinked, &user, "linked", details);
-            unit.audit(&Actor::person(&user.name), event);
+            unit.audit(&Actor::person(&user.id), event);
             Ok(IdentityOutcome::Linked(user_id))
         }
         LinkDecision::Create => {
@@ -381,7 +381,7 @@ async fn accept_identity(
                 roles: accept.sign_up_roles.clone().unwrap_or_default(),
                 password_hash: None,
             };
-            let actor = Actor::person(&new.name);
+            let actor = Actor::person(&accept.new_ids.0);
             let user = users::insert(unit, &actor, &accept.new_ids.0, &new).await?;
             link(unit, accept, &user.id).await?;
             let details = identity_details(issuer, subject);

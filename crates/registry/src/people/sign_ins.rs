@@ -132,7 +132,8 @@ async fn record(unit: &mut Unit, sign_in: &SignIn) -> Result<SignInStanding, Reg
         AuditAction::SignInFailed
     };
     let actor = match &user {
-        Some(user) if succeeded => Actor::person(&user.name),
+        // By id: names are what people call themselves, `keywright` or another's id among them.
+        Some(user) if succeeded => Actor::person(&user.id),
         _ => Actor::keywright(),
     };
     if let Some(user) = &user {

@@ -15,7 +15,7 @@ use keywright_registry::people::{
 
 use super::START;
 use super::grants::{desktop, exchange, grant_of, granted, new_code, ready, refreshed, scopes};
-use super::people::{code_of, session, state_of, token};
+use super::people::{code_of, count, session, state_of, token};
 
 #[tokio::test]
 async fn a_client_has_two_secrets_while_one_is_replaced() -> Result<()> {
@@ -560,6 +560,36 @@ async fn s57_a_pushed_request_is_taken_once_by_its_client() -> Result<()> {
         registry.take_pushed_request(&token("late"), "app").await?,
         None
     );
+    Ok(())
+}
+
+/// Everybody can push in a public client's name: what they push is not kept for ever.
+#[tokio::test]
+async fn s57_the_trail_has_what_clients_pushed_that_proved_themselves() -> Result<()> {
+    let (fixture, _) = ready().await?;
+    let registry = &fixture.registry;
+    for (id, client_type, events) in [
+        ("public", ClientType::Public, 0),
+        ("bank", ClientType::Confidential, 1),
+    ] {
+        let mut new = desktop();
+        let is_public = client_type == ClientType::Public;
+        new.client_type = client_type;
+        if !is_public {
+            new.auth_method = AuthMethod::ClientSecretBasic;
+        }
+        let secret = (!is_public).then(|| token("secret"));
+        registry
+            .add_client(&fixture.actor, id, &new, secret.as_ref())
+            .await?;
+        let uri = token(id);
+        registry.push_request(&uri, id, "", 60_000).await?;
+        let taken = registry.take_pushed_request(&uri, id).await?;
+        assert!(taken.is_some());
+        for action in ["request.pushed", "request.consumed"] {
+            assert_eq!(count(&fixture, action).await?, events, "{id} {action}");
+        }
+    }
     Ok(())
 }
 

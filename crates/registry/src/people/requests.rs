@@ -2,7 +2,7 @@
 //! browsers that are at an identity provider (S62).
 
 use keywright_domain::audit::{Actor, AuditAction};
-use keywright_domain::people::{PeopleError, Sealed, TokenDigest};
+use keywright_domain::people::{Client, ClientType, PeopleError, Sealed, TokenDigest};
 
 use super::{about, clients};
 use crate::writer::Unit;
@@ -90,7 +90,8 @@ impl LoginOutcome {
 }
 
 impl LocalRegistry {
-    /// Keeps the authorization request that a client pushed.
+    /// Keeps the authorization request that a client pushed. There is an event if the client proved itself:
+    /// in a public one's name everybody can push, and the trail keeps what it is told for ever.
     ///
     /// # Errors
     /// [`PeopleError::ClientNotFound`], [`PeopleError::Client`] for a disabled one.
@@ -110,7 +111,8 @@ impl LocalRegistry {
         self.write(input, |unit, (uri, client_id, parameters, lifetime_ms)| {
             Box::pin(async move {
                 let now = unit.now();
-                if clients::find(unit, client_id).await?.disabled_at.is_some() {
+                let client = clients::find(unit, client_id).await?;
+                if client.disabled_at.is_some() {
                     return Err(PeopleError::Client("it is disabled").into());
                 }
                 let request = PushedRequest {
@@ -120,12 +122,10 @@ impl LocalRegistry {
                     expires_at: now.saturating_add(*lifetime_ms),
                 };
                 store::people::requests::insert_pushed(unit.write(), uri, &request).await?;
-                audit(
-                    unit,
-                    AuditAction::RequestPushed,
-                    ("client", client_id),
-                    "A request was pushed",
-                );
+                if client.settings.client_type == ClientType::Confidential {
+                    let (action, target) = (AuditAction::RequestPushed, ("client", &**client_id));
+                    audit(unit, action, target, "A request was pushed");
+                }
                 Ok(request)
             })
         })
@@ -144,17 +144,15 @@ impl LocalRegistry {
         self.write((*uri, client_id.to_owned()), |unit, (uri, client)| {
             Box::pin(async move {
                 let now = unit.now();
+                let found = store::people::clients::find(unit.read(), client).await?;
                 let connection = unit.write();
                 let taken =
                     store::people::requests::take_pushed(connection, uri, client, now).await?;
-                if taken.is_some() {
-                    let summary = "A pushed request was taken";
-                    audit(
-                        unit,
-                        AuditAction::RequestConsumed,
-                        ("client", client),
-                        summary,
-                    );
+                let is_known =
+                    |found: &Client| found.settings.client_type == ClientType::Confidential;
+                if taken.is_some() && found.as_ref().is_some_and(is_known) {
+                    let (action, target) = (AuditAction::RequestConsumed, ("client", &**client));
+                    audit(unit, action, target, "A pushed request was taken");
                 }
                 Ok(taken)
             })

@@ -24,6 +24,8 @@ pub(crate) struct State {
     pub(crate) guesses: Guesses,
     /// Device requests that were begun.
     pub(crate) devices: Failures,
+    /// Requests that were pushed in the name of public clients.
+    pub(crate) pushed: Failures,
     /// Clients that were registered, and tokens for it that were wrong.
     pub(crate) registrations: Failures,
     /// Logout tokens on their way.
@@ -39,6 +41,7 @@ impl State {
             assertions: Used::new(200_000),
             guesses: Guesses::new("user codes", 5, 600_000),
             devices: Failures::new(60, 60_000),
+            pushed: Failures::new(60, 60_000),
             registrations: Failures::new(20, 60_000),
             logouts: back_channel::Hurry::new(),
         }

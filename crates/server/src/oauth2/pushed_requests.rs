@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use keywright_domain::SecretText;
-use keywright_domain::people::TokenDigest;
+use keywright_domain::people::{ClientType, TokenDigest};
 use keywright_domain::pkce::random_token;
 use serde_json::json;
 
@@ -48,6 +48,12 @@ async fn answer(
     params: &Params,
 ) -> Result<Response, OAuthError> {
     let client = client_auth::authenticate(app, headers, params, peer).await?;
+    // Everybody can push in a public client's name, and each request is a row: so many, and no more.
+    if client.settings.client_type == ClientType::Public {
+        let pushed = &app.oauth2.extensions.pushed;
+        pushed.check(peer.address, &client.id, app.now())?;
+        pushed.count(peer.address, &client.id, app.now());
+    }
     authorization_request::check_pushed(app, &client, params).await?;
     let mut parameters = authorization_request::encode(&client, params);
     // A proof here binds the code as `dpop_jkt` does (RFC 9449 §10.1).

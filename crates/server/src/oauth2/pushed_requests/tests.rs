@@ -122,3 +122,29 @@ async fn s57_s58_a_proof_with_it_binds_the_code() {
     let unproven = testing::exchange(&server, &code, &[]).await;
     assert_eq!(testing::error(&unproven), "invalid_grant");
 }
+
+#[tokio::test]
+async fn s57_in_a_public_clients_name_so_many_are_pushed_and_no_more() {
+    let server = start().await;
+    let as_app = [("client_id", "app")];
+    let push_public = async || {
+        let mut form = url::form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(fields(&as_app));
+        let headers = [("content-type", "application/x-www-form-urlencoded")];
+        let body = axum::body::Body::from(form.finish());
+        let mut client = server.browser();
+        let method = axum::http::Method::POST;
+        client.send(method, "/oauth2/par", &headers, body).await
+    };
+    for _ in 0..60 {
+        assert_eq!(push_public().await.status, StatusCode::CREATED);
+    }
+    let many = push_public().await;
+    assert_eq!(many.status, StatusCode::TOO_MANY_REQUESTS, "{}", many.text);
+    // Who proves itself is known, and one of its servers pushes for all its people.
+    for _ in 0..61 {
+        assert_eq!(push(&server, &[]).await.status, StatusCode::CREATED);
+    }
+    server.pass(60_000);
+    assert_eq!(push_public().await.status, StatusCode::CREATED);
+}

@@ -20,7 +20,7 @@ use super::presets::Provider;
 use super::{Face, load};
 use crate::account::guard;
 use crate::browser_session::{self, ACR_ONE, Found, Proof};
-use crate::http::cookies::{self, Name};
+use crate::http::cookies::Name;
 use crate::http::{Cookies, Params, Peer, once_more};
 use crate::notices::people::tell_of_new_identity;
 use crate::server::App;
@@ -74,11 +74,9 @@ async fn come_back(
         Ok(taken) => taken,
         Err(failure) => return failure.page(app, &start, HeaderMap::new()),
     };
+    // The cookie that binds trips to this browser stays: another tab's trip may be on its way. Without an open
+    // state it is worth nothing, and it goes by itself.
     let mut headers = HeaderMap::new();
-    headers.append(
-        header::SET_COOKIE,
-        cookies::clear(&app.settings, Name::Login),
-    );
     match finish(app, cookies, peer, face, &provider, &params, &login).await {
         Ok(more) => {
             for cookie in more.get_all(header::SET_COOKIE) {

@@ -67,7 +67,6 @@ async fn ac_070_a_login_by_github_ends_at_the_dashboard_with_a_session() {
     for part in ["HttpOnly", "SameSite=Lax", "Secure", "Path=/"] {
         assert!(session.split("; ").any(|own| own == part), "{session}");
     }
-    assert!(browser.cookie("login").is_none(), "the trip is over");
     // GitHub needs a User-Agent, and takes the secret in the body.
     assert!(stub.0.user_agent.lock().unwrap().starts_with("Keywright/"));
     let form = stub.0.form.lock().unwrap().clone();
@@ -306,6 +305,25 @@ async fn two_tabs_do_not_end_each_others_trip() {
         second.location_param("nonce")
     );
     let back = browser.get(&callback("corp", &first, "&code=good")).await;
+    assert_eq!(back.location(), "/dashboard", "{}", back.text);
+    stub.note(&second);
+    let back = browser.get(&callback("corp", &second, "&code=good")).await;
+    assert_eq!(back.location(), "/account", "{}", back.text);
+    // Each once.
+    for sent in [&first, &second] {
+        let again = browser.get(&callback("corp", sent, "&code=good")).await;
+        assert_eq!(again.status, StatusCode::BAD_REQUEST);
+        assert!(again.text.contains("state_unknown"), "{}", again.text);
+    }
+    // Nor does one that was given up.
+    let mut browser = server.browser();
+    let first = stub.begin(&mut browser, "corp").await;
+    let second = stub.begin(&mut browser, "corp").await;
+    let given_up = browser
+        .get(&callback("corp", &first, "&error=access_denied"))
+        .await;
+    assert!(given_up.text.contains("idp_access_denied"));
+    let back = browser.get(&callback("corp", &second, "&code=good")).await;
     assert_eq!(back.location(), "/dashboard", "{}", back.text);
 }
 

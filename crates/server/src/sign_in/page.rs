@@ -160,8 +160,11 @@ async fn step_up(
     wish: &Wish,
 ) -> Result<Response, Problem> {
     if second_factor::is_set_up(app, &current.user.id).await? {
+        // Theirs is asked for, not that of another account whose password was typed here a while ago.
+        let mut headers = HeaderMap::new();
+        Pending::clear(app, &mut headers);
         let to = super::code::path(app, &wish.return_to);
-        return Ok(finish::go(&to, HeaderMap::new()));
+        return Ok(finish::go(&to, headers));
     }
     let passkeys = app.registry.list_passkeys(&current.user.id).await?;
     let sid = Some(current.session.id.as_str());

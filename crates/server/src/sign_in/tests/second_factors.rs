@@ -280,3 +280,42 @@ async fn ac_075_a_code_leads_nowhere_else() {
     let answer = browser.post("/sign-in/code", &fields).await;
     assert_eq!(answer.location(), "/account");
 }
+
+#[tokio::test]
+async fn a_step_up_asks_for_the_code_of_whoever_is_signed_in() {
+    let server = TestServer::start().await;
+    let ada = server.add_user(ADA, &[]).await;
+    let ben = server.add_user("ben@example.org", &[]).await;
+    let mut browser = server.sign_in_as(&ada).await;
+    for user in [&ada, &ben] {
+        give_codes(&server, user).await;
+    }
+    // Ben's password was proven here, and his code was never given.
+    let given_up = sign_in(&mut browser, "ben@example.org", PASSWORD).await;
+    assert!(given_up.location().starts_with("/sign-in/code"));
+    assert!(browser.cookie("pending_sign_in").is_some());
+    let asked = browser.get("/sign-in?return_to=/x&acr=aal2").await;
+    assert_eq!(asked.location(), "/sign-in/code?return_to=%2Fx");
+    for (given, status) in [("000000".to_owned(), 401), (code(&server, 0), 200)] {
+        let fields = [("code", given.as_str()), ("return_to", "/x")];
+        let answer = browser.post("/sign-in/code", &fields).await;
+        assert_eq!(answer.status, status, "{}", answer.text);
+    }
+    let newest = &history(&server).await;
+    assert!(
+        newest
+            .iter()
+            .all(|one| one.user_id.as_ref() != Some(&ben.id))
+    );
+    let sessions = async |id: &str| {
+        let page = server.registry().list_sessions(id, true, None, 9).await;
+        page.unwrap().items
+    };
+    assert_eq!(sessions(&ada.id).await[0].acr, "aal2");
+    assert!(sessions(&ben.id).await.is_empty());
+    // Whoever goes on as somebody else after all is asked for that one's.
+    sign_in(&mut browser, "ben@example.org", PASSWORD).await;
+    let other = code(&server, 1);
+    browser.post("/sign-in/code", &[("code", &other)]).await;
+    assert_eq!(sessions(&ben.id).await.len(), 1);
+}

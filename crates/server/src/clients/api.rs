@@ -325,13 +325,15 @@ pub(crate) async fn revoke_tokens(
 }
 
 /// Removes a client with its secrets and what people allowed it; what it was given ends as when it is
-/// disabled. Its id is free again. Needs `clients:write`.
+/// disabled. Its id is free again, so whoever may not act as it disables it. Needs `clients:write`, and
+/// every permission that it may ask for.
 #[utoipa::path(
     delete, path = "/api/v1/clients/{id}", tag = "clients",
     params(("id" = String, Path, description = "`client_id`"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still")),
     responses(
         (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
         (status = 204, description = "Removed"),
+        (status = 403, description = "`insufficient_scope`, `exceeds_own_permissions`"),
         (status = 404, description = "`client_not_found`"),
         (status = 409, description = "`client_built_in`: it came with the server, and can be disabled"),
     )
@@ -348,6 +350,9 @@ pub(crate) async fn remove(
         let status = StatusCode::CONFLICT;
         return Err(Problem::new(status, "client_built_in", detail));
     }
+    // Its id is free afterwards, and whoever takes it is that client for every service that trusts its `sub`.
+    let client = app.registry.find_client(&id).await?;
+    require_holds(&manager, &client.settings)?;
     let registry = seen.registry(&app, Thing::Client(id.clone()), tag);
     registry.remove_client(&manager.actor, &id).await?;
     sessions::catch_up(&app).await?;

@@ -452,11 +452,19 @@ async fn nobody_takes_over_a_client_that_may_do_more_than_they() {
         .send(Method::POST, &path, json!({ "compromised": true }))
         .await;
     refused(&answer, 403, "exceeds_own_permissions");
+    // Nor by making one of the same name: whoever removes it could, and be it for other services.
+    let path = at("machine", "");
+    let removed = little.send(Method::DELETE, &path, Value::Null);
+    refused(&removed.await, 403, "exceeds_own_permissions");
     assert_eq!(
         own(&server, &secret).await.status,
         StatusCode::OK,
         "nothing happened"
     );
+    // What it may ask for decides, so its own it removes.
+    let path = at("mine", "");
+    let removed = little.send(Method::DELETE, &path, Value::Null);
+    assert_eq!(removed.await.status, StatusCode::NO_CONTENT);
     // Taking away is no taking over; giving back is.
     let answer = little
         .send(Method::POST, &at("machine", "/disable"), Value::Null)

@@ -3,7 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use keywright_domain::people::{Client, Sealed, TokenDigest};
+use keywright_domain::people::{CLOCKS_APART_MS, Client, Sealed, TokenDigest};
 use serde::{Deserialize, Serialize};
 
 use crate::browser_session::SignedIn;
@@ -71,10 +71,15 @@ impl Parked {
         }
     }
 
-    /// Whether the person proved who they are because this request asked them to.
+    /// Whether the person proved who they are because this request asked them to. Two nodes may have written
+    /// the two moments; what makes it a new proof is the session's other token.
     pub(crate) fn was_answered_by(&self, signed_in: &SignedIn) -> bool {
         self.sent.as_ref().is_some_and(|sent| {
-            signed_in.session.authenticated_at >= sent.at
+            signed_in
+                .session
+                .authenticated_at
+                .saturating_add(CLOCKS_APART_MS)
+                >= sent.at
                 && sent.before.as_ref() != Some(signed_in.digest.as_bytes())
         })
     }

@@ -22,6 +22,25 @@ async fn s41_a_new_sign_in_is_asked_for_also_where_nobody_is_signed_in() {
     }
 }
 
+/// Another node, a little behind, wrote down when the passkey was used.
+#[tokio::test]
+async fn s41_a_proof_at_a_node_whose_clock_is_behind_is_one() {
+    let (server, _user, mut browser) = start().await;
+    authorize(&mut browser, &[]).await;
+    server.pass(60_000);
+    for (behind, counts) in [(4_999, true), (60_000, false)] {
+        let answer = browser_get(&mut browser, &[("prompt", "login")]).await;
+        let return_to = assert_sign_in(&answer);
+        // Nothing counts without a new proof.
+        assert_sign_in(&browser.get(&return_to).await);
+        server.pass(-behind);
+        prove_again(&server, &mut browser, "pwd", "aal1").await;
+        server.pass(behind);
+        let back = browser.get(&return_to).await;
+        assert_eq!(back.location_param("code").is_some(), counts, "{behind}");
+    }
+}
+
 #[tokio::test]
 async fn s59_what_was_allowed_for_one_resource_is_asked_for_another() {
     const API: &str = "https://api.example.com/v1";

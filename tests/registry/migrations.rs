@@ -8,6 +8,7 @@ use keywright_domain::api_keys::{
     DAY_MS, KeyDigest, OverlapClock, Pepper, PlainKey, Prefix, RotationState, SecretState,
 };
 use keywright_domain::audit::Actor;
+use keywright_registry::people::NewSignIn;
 use keywright_registry::{
     CampaignFilter, Clock, HygieneFinding, HygieneRules, LocalRegistry, NewCampaign, Peppers,
     QuestionState, RotationStep, Unanswered, VerifyRequest,
@@ -419,7 +420,7 @@ async fn ac_154_schema_2_is_migrated_after_a_backup() -> Result<()> {
 #[test]
 fn every_schema_that_landed_has_its_test() {
     // 3 and 4 landed together, and so does what comes after 4: the versions before are 1, 2 and 4.
-    assert_eq!(LocalRegistry::newest_schema(), 18);
+    assert_eq!(LocalRegistry::newest_schema(), 21);
 }
 
 /// The names in the first column.
@@ -507,6 +508,17 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
         .await?;
     people::session_by(&fixture, &ada, "own", "pwd").await?;
     people::session_by(&fixture, &ada, "theirs", "fed").await?;
+    let sign_in = |device: Option<&str>| NewSignIn {
+        user_id: Some(ada.id.clone()),
+        identifier: "ada@example.com".to_owned(),
+        method: "password".to_owned(),
+        failure: None,
+        network: "192.0.2.1".to_owned(),
+        user_agent: "Firefox".to_owned(),
+        session_id: None,
+        device: device.map(people::token),
+    };
+    fixture.registry.record_sign_in(&sign_in(None)).await?;
     let open = fixture.issue("open").await?.key;
     fixture.rotate(&open.id, DAY_MS).await?;
     fixture.registry.close().await;
@@ -578,6 +590,13 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
     fixture.set_clock(START + 80 * DAY_MS);
     opened.post_notices().await?;
     assert!(opened.count_unread_notices(&reader).await? > 0);
+    // 21: of a sign-in before it nobody knows by which browser, so that one is new once more.
+    let before = opened.list_sign_ins(Some(&ada.id), None, 9).await?;
+    assert_eq!((before.items.len(), before.items[0].device), (1, None));
+    for is_new in [true, false] {
+        let standing = opened.record_sign_in(&sign_in(Some("laptop"))).await?;
+        assert_eq!(standing.new_device, is_new);
+    }
     opened.close().await;
     Ok(())
 }

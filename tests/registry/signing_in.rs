@@ -21,6 +21,7 @@ fn attempt(user: Option<&User>, failure: Option<&str>) -> NewSignIn {
         network: "192.0.2.1".to_owned(),
         user_agent: "Firefox".to_owned(),
         session_id: None,
+        device: failure.is_none().then(|| token("laptop")),
     }
 }
 
@@ -560,5 +561,45 @@ async fn the_trail_names_people_by_what_they_did_not_choose() -> Result<()> {
         assert_eq!(&event.actor, who, "{action}");
         assert!(of_it.next().is_none());
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_browser_is_known_by_its_own_token_and_not_by_what_it_says_it_is() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let (ada, bob) = (
+        person(&fixture, "ada", &[]).await?,
+        person(&fixture, "bob", &[]).await?,
+    );
+    for (user, device, agent, is_new) in [
+        (&ada, Some("laptop"), "Firefox/1", true),
+        (&ada, Some("laptop"), "Firefox/2", false),
+        (&ada, Some("phone"), "Firefox/2", true),
+        // One that says nothing of itself is not known.
+        (&ada, None, "Firefox/2", true),
+        (&bob, Some("laptop"), "Firefox/2", true),
+    ] {
+        let new = NewSignIn {
+            user_agent: agent.to_owned(),
+            device: device.map(token),
+            ..attempt(Some(user), None)
+        };
+        let standing = registry.record_sign_in(&new).await?;
+        assert_eq!(standing.new_device, is_new, "{device:?} {agent}");
+    }
+    // A failure makes none known.
+    let failed = NewSignIn {
+        device: Some(token("thief")),
+        ..attempt(Some(&ada), Some("credentials_invalid"))
+    };
+    registry.record_sign_in(&failed).await?;
+    let thief = NewSignIn {
+        failure: None,
+        ..failed
+    };
+    assert!(registry.record_sign_in(&thief).await?.new_device);
+    let page = registry.list_sign_ins(Some(&bob.id), None, 1).await?;
+    assert_eq!(page.items[0].device, Some(token("laptop")));
     Ok(())
 }

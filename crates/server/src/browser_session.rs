@@ -12,6 +12,7 @@ use keywright_domain::people::{EndReason, Session, SessionState, TokenDigest};
 use keywright_domain::pkce::random_token;
 use keywright_registry::people::{NewSession, NewSignIn, User};
 
+use crate::browser_device;
 use crate::http::cookies::{self, Name};
 use crate::http::{Cookies, Peer, csrf};
 use crate::problem::Problem;
@@ -156,6 +157,7 @@ pub(crate) async fn begin(
         lives: app.settings.sessions,
     };
     let session = app.registry.start_session(&actor, &new).await?;
+    let device = browser_device::of(app, cookies);
     let standing = app
         .registry
         .record_sign_in(&NewSignIn {
@@ -166,6 +168,7 @@ pub(crate) async fn begin(
             network: peer.network(),
             user_agent: peer.user_agent.clone(),
             session_id: Some(session.id.clone()),
+            device: Some(device.digest),
         })
         .await?;
     app.operations.metrics.count_sign_in(proof.method, true);
@@ -180,6 +183,7 @@ pub(crate) async fn begin(
         header::SET_COOKIE,
         cookies::clear(&app.settings, Name::Pending),
     );
+    headers.append(header::SET_COOKIE, device.cookie);
     Ok(Begun { headers })
 }
 

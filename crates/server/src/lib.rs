@@ -3,6 +3,7 @@
 //! handlers parse, call the registry, render.
 
 mod account;
+mod browser_device;
 mod browser_session;
 mod caller;
 mod clients;

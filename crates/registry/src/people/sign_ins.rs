@@ -1,7 +1,7 @@
 //! Sign-ins, those that failed too: a history to look at, and a wait after wrong passwords.
 
 use keywright_domain::audit::{Actor, AuditAction};
-use keywright_domain::people::lock_after;
+use keywright_domain::people::{TokenDigest, lock_after};
 
 use super::page::{self, Page, Position};
 use super::{about, foreign, new_id, users};
@@ -33,6 +33,8 @@ pub struct SignIn {
     pub user_agent: String,
     /// The session that followed.
     pub session_id: Option<String>,
+    /// Of the token by which the browser is known again; none for failures.
+    pub device: Option<TokenDigest>,
 }
 
 /// An attempt that is to be written down.
@@ -52,6 +54,8 @@ pub struct NewSignIn {
     pub user_agent: String,
     /// The session that followed.
     pub session_id: Option<String>,
+    /// Of the token by which the browser is known again; none for failures.
+    pub device: Option<TokenDigest>,
 }
 
 /// How an account stands after an attempt.
@@ -82,6 +86,7 @@ impl LocalRegistry {
             network: foreign(&new.network),
             user_agent: foreign(&new.user_agent),
             session_id: new.session_id.clone(),
+            device: new.device,
         };
         self.write(sign_in, |unit, sign_in| Box::pin(record(unit, sign_in)))
             .await
@@ -138,9 +143,13 @@ async fn record(unit: &mut Unit, sign_in: &SignIn) -> Result<SignInStanding, Reg
     };
     if let Some(user) = &user {
         if succeeded {
-            let agent = &sign_in.user_agent;
-            let known = store::people::sign_ins::knows_device(unit.read(), &user.id, agent).await?;
-            standing.new_device = !known;
+            // Not by what the browser says it is: whoever has a password copies that.
+            standing.new_device = match &sign_in.device {
+                Some(device) => {
+                    !store::people::sign_ins::knows_device(unit.read(), &user.id, device).await?
+                }
+                None => true,
+            };
             store::people::users::signed_in(unit.write(), &user.id, now).await?;
         } else {
             standing.failures = store::people::users::count_failure(unit.write(), &user.id).await?;

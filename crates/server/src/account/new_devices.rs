@@ -31,14 +31,19 @@ pub(super) async fn read(app: &App, user_id: &str) -> Result<NewDevices, Problem
 /// `history` is newest first; `whole`: there is nothing before it.
 fn find(history: &[SignIn], whole: bool) -> NewDevices {
     let mut found = NewDevices::default();
-    let mut seen: HashSet<&str> = HashSet::new();
+    let mut seen = HashSet::new();
     let succeeded = history
         .iter()
         .rev()
         .filter(|one| one.outcome == "succeeded");
     for (at, one) in succeeded.enumerate() {
         // Where the history is cut, its first lines may repeat what is no longer read.
-        let is_new = seen.insert(one.user_agent.as_str());
+        // Of sign-ins before browsers were known by a cookie there is only what they said they are.
+        let agent = match &one.device {
+            None => one.user_agent.as_str(),
+            Some(_) => "",
+        };
+        let is_new = seen.insert((one.device, agent));
         let may_tell = at > 0 && (whole || at > history.len() / 2);
         if is_new && may_tell {
             found.sign_ins.insert(one.id.clone());
@@ -50,6 +55,8 @@ fn find(history: &[SignIn], whole: bool) -> NewDevices {
 
 #[cfg(test)]
 mod tests {
+    use keywright_domain::people::TokenDigest;
+
     use super::*;
 
     fn sign_in(id: &str, agent: &str, outcome: &str) -> SignIn {
@@ -63,6 +70,7 @@ mod tests {
             network: String::new(),
             user_agent: agent.into(),
             session_id: Some(format!("s{id}")),
+            device: None,
         }
     }
 
@@ -79,5 +87,16 @@ mod tests {
         assert_eq!(found.sign_ins, HashSet::from(["4".to_owned()]));
         assert_eq!(found.sessions, HashSet::from(["s4".to_owned()]));
         assert!(find(&history[..2], false).sign_ins.is_empty());
+    }
+
+    #[test]
+    fn an_update_is_no_new_device_and_the_same_browser_elsewhere_is_one() {
+        let by = |id: &str, agent: &str, device: u8| SignIn {
+            device: TokenDigest::from_slice(&[device; 32]),
+            ..sign_in(id, agent, "succeeded")
+        };
+        let history = [by("3", "a", 2), by("2", "a/2", 1), by("1", "a", 1)];
+        let found = find(&history, true);
+        assert_eq!(found.sign_ins, HashSet::from(["3".to_owned()]));
     }
 }

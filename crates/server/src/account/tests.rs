@@ -192,6 +192,7 @@ async fn ac_184_the_history_shows_failures_and_goes_on() {
             network: format!("192.0.2.{n}"),
             user_agent: "Mozilla/5.0 (X11; Linux x86_64) Firefox/128.0".into(),
             session_id: None,
+            device: None,
         };
         server.registry().record_sign_in(&failed).await.unwrap();
     }

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, header};
 use cookie::{Cookie, SameSite as CookieSameSite, time::Duration};
 use keywright_domain::SecretText;
+use keywright_domain::pkce::random_token;
 
 pub(crate) use super::cookie_header::Cookies;
 use crate::settings::{SameSite, Settings};
@@ -28,6 +29,8 @@ pub(crate) enum Name {
     SignIn,
     /// A second factor is still to come: who proved the first one.
     Pending,
+    /// By what a browser is known again when somebody signs in.
+    Device,
 }
 
 impl Name {
@@ -40,6 +43,7 @@ impl Name {
             Self::Refresh => ("refresh_token", false),
             Self::SignIn => ("sign_in", true),
             Self::Pending => ("pending_sign_in", true),
+            Self::Device => ("device", true),
         };
         // A browser takes the prefixes from https only.
         match (settings.is_https(), host_wide) {
@@ -58,8 +62,8 @@ impl Name {
 
     fn same_site(self, settings: &Settings) -> CookieSameSite {
         match self {
-            // It must come back from the identity provider: a cross-site navigation.
-            Self::Login => CookieSameSite::Lax,
+            // They must come back from the identity provider: a cross-site navigation.
+            Self::Login | Self::Device => CookieSameSite::Lax,
             Self::Session if settings.same_site == SameSite::Lax => CookieSameSite::Lax,
             _ => CookieSameSite::Strict,
         }
@@ -108,6 +112,17 @@ impl Cookies {
     pub(crate) fn get(&self, settings: &Settings, name: Name) -> Option<&SecretText> {
         self.named(&name.text(settings))
     }
+
+    /// The random token in one of ours, or another where there is none that we could have made.
+    pub(crate) fn token(&self, settings: &Settings, name: Name) -> SecretText {
+        let ours = |token: &&SecretText| {
+            let text = token.expose();
+            let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+            text.len() == 43 && text.bytes().all(letter)
+        };
+        let found = self.get(settings, name).filter(ours).cloned();
+        found.unwrap_or_else(|| random_token(&mut rand::rng()))
+    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Cookies {
@@ -151,6 +166,7 @@ mod tests {
             (Name::Refresh, Strict),
             (Name::SignIn, Strict),
             (Name::Pending, Strict),
+            (Name::Device, Lax),
         ];
         for issuer in [
             "http://127.0.0.1:1",

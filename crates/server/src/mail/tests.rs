@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::testing::{Sink, settings};
 use crate::settings::mail::{MailSettings, SmtpServer, SmtpTls};
-use crate::test_support::{OWNER_EMAIL, TestServer};
+use crate::test_support::{Browser, OWNER_EMAIL, TestServer};
 use crate::webhooks::testing::{Root, run, verdict};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
@@ -127,13 +127,38 @@ async fn a_browser_that_is_new_is_told_of_and_the_first_one_is_not() {
     let (sink, port) = Sink::plain().await;
     let server = server(port).await;
     server.add_user("mia@example.org", &["member"]).await;
-    for (agent, told) in [("one", 0), ("one", 0), ("two", 1), ("two", 0), ("one", 0)] {
-        sign_in(&server, agent).await;
+    // What a browser says it is makes no difference: an update is no other browser, and a thief says the same.
+    let mut browsers = [server.browser(), server.browser()];
+    for (which, agent, told) in [
+        (0, "Firefox/1", 0),
+        (0, "Firefox/2", 0),
+        (1, "Firefox/2", 1),
+        (1, "Firefox/2", 0),
+        (0, "Firefox/3", 0),
+    ] {
+        let browser = &mut browsers[which];
+        sign_in(browser, agent).await;
+        // Signed out, it is the same browser.
+        browser.cookies.retain(|(name, _)| name == "device");
         run(&server).await;
         let mails = sink.take();
-        assert_eq!(mails.len(), told, "{agent}");
+        assert_eq!(mails.len(), told, "{which} {agent}");
         assert!(mails.iter().all(|mail| mail.to.contains("mia@example.org")));
     }
+    // Stored is a digest; and who uses a known browser for the first time is new in it all the same.
+    let token = browsers[0].cookie("device").unwrap().to_owned();
+    assert_eq!(token.len(), 43);
+    for path in server.files() {
+        let bytes = std::fs::read(path).unwrap();
+        let mut parts = bytes.windows(token.len());
+        assert!(!parts.any(|part| part == token.as_bytes()));
+    }
+    let ada = server.add_user("ada@example.org", &["member"]).await;
+    server.sign_in_as(&ada).await;
+    sign_in_as(&mut browsers[0], "ada@example.org", "Firefox/3").await;
+    run(&server).await;
+    let mails = sink.take();
+    assert!(mails.len() == 1 && mails[0].to.contains("ada@example.org"));
 }
 
 #[tokio::test]
@@ -141,33 +166,37 @@ async fn a_browser_that_signs_in_by_a_page_of_its_own_is_told_of_too() {
     let (sink, port) = Sink::plain().await;
     let server = server(port).await;
     server.add_user("mia@example.org", &["member"]).await;
-    sign_in(&server, "one").await;
-    for (agent, told) in [("one", 0), ("two", 1), ("two", 0)] {
+    let mut browsers = [server.browser(), server.browser()];
+    sign_in(&mut browsers[0], "one").await;
+    for (which, told) in [(0, 0), (1, 1), (1, 0)] {
+        let browser = &mut browsers[which];
+        browser.cookies.retain(|(name, _)| name == "device");
         let body = json!({ "email": "mia@example.org", "password": crate::test_support::PASSWORD });
-        let headers = [("content-type", "application/json"), ("user-agent", agent)];
-        let answer = server
-            .browser()
-            .send(
-                Method::POST,
-                "/auth/login",
-                &headers,
-                body.to_string().into(),
-            )
-            .await;
+        let headers = [("content-type", "application/json"), ("user-agent", "one")];
+        let sent = browser.send(
+            Method::POST,
+            "/auth/login",
+            &headers,
+            body.to_string().into(),
+        );
+        let answer = sent.await;
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
         run(&server).await;
         let mails = sink.take();
-        assert_eq!(mails.len(), told, "{agent}");
+        assert_eq!(mails.len(), told, "{which}");
         assert!(mails.iter().all(|mail| mail.to.contains("mia@example.org")));
     }
 }
 
-async fn sign_in(server: &TestServer, agent: &str) {
-    let mut browser = server.browser();
+async fn sign_in(browser: &mut Browser, agent: &str) {
+    sign_in_as(browser, "mia@example.org", agent).await;
+}
+
+async fn sign_in_as(browser: &mut Browser, email: &str, agent: &str) {
     let page = browser.get("/sign-in").await;
     let token = page.field("csrf_token").unwrap();
     let form = url::form_urlencoded::Serializer::new(String::new())
-        .append_pair("email", "mia@example.org")
+        .append_pair("email", email)
         .append_pair("password", crate::test_support::PASSWORD)
         .append_pair("csrf_token", &token)
         .finish();

@@ -4,7 +4,6 @@
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use keywright_domain::SecretText;
 use keywright_domain::people::TokenDigest;
 use keywright_domain::pkce::{CHALLENGE_METHOD, PkceVerifier, random_token};
 use keywright_registry::people::{NewLogin, NewSignIn};
@@ -148,6 +147,7 @@ pub(super) async fn local_target(app: &App, peer: &Peer, idp: &str, asked: Optio
             network: peer.network(),
             user_agent: peer.user_agent.clone(),
             session_id: None,
+            device: None,
         };
         if let Err(error) = app.registry.record_sign_in(&attempt).await {
             tracing::error!(code = error.code(), "a refused target was not written down");
@@ -194,7 +194,8 @@ pub(super) async fn send(
     let state = random_token(&mut rand::rng());
     let nonce = random_token(&mut rand::rng());
     let verifier = PkceVerifier::generate(&mut rand::rng());
-    let browser = browser_token(app, cookies);
+    // Two tabs share one, so that neither ends the other's trip; each trip has a state of its own.
+    let browser = cookies.token(&app.settings, Name::Login);
     app.registry
         .start_login(&NewLogin {
             state: TokenDigest::of(&state),
@@ -258,19 +259,4 @@ fn more(provider: &Provider, nonce: &str, trip: &Trip<'_>, mut append: impl FnMu
     if let Some(domain) = &provider.extra.hosted_domain {
         append("hd", domain);
     }
-}
-
-/// The token that binds trips to this browser. Two tabs share one, so that neither ends the other's
-/// trip; each trip has a state of its own all the same.
-fn browser_token(app: &App, cookies: &Cookies) -> SecretText {
-    let ours = |token: &&SecretText| {
-        let text = token.expose();
-        let letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        text.len() == 43 && text.bytes().all(letter)
-    };
-    cookies
-        .get(&app.settings, Name::Login)
-        .filter(ours)
-        .cloned()
-        .unwrap_or_else(|| random_token(&mut rand::rng()))
 }

@@ -377,6 +377,7 @@ async fn write_down(app: &App, peer: &Peer, idp: &str, failure: &Failure) {
         network: peer.network(),
         user_agent: peer.user_agent.clone(),
         session_id: None,
+        device: None,
     };
     if let Err(error) = app.registry.record_sign_in(&attempt).await {
         tracing::error!(code = error.code(), "a failed sign-in was not written down");

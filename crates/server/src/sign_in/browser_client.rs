@@ -28,6 +28,7 @@ use serde::Deserialize;
 
 use super::password::{self, Attempt, REFUSED};
 use super::{own_page, second_factor};
+use crate::browser_device;
 use crate::browser_session::{ACR_ONE, ACR_TWO};
 use crate::http::cookies::{self, Name};
 use crate::http::{Cookies, Peer, csrf};
@@ -119,6 +120,7 @@ pub(crate) async fn login(
         }
         (acr, amr) = (ACR_TWO, "pwd otp mfa");
     }
+    let device = browser_device::of(&app, &cookies);
     let client = client(&app).await?;
     // Its cookies are replaced: nobody could end it from here any more (AC-107).
     own_page::end(&app, &cookies, &peer, None).await?;
@@ -154,6 +156,7 @@ pub(crate) async fn login(
             network: peer.network(),
             user_agent: peer.user_agent.clone(),
             session_id: Some(session.id.clone()),
+            device: Some(device.digest),
         })
         .await?;
     app.operations.metrics.count_sign_in("password", true);
@@ -162,6 +165,8 @@ pub(crate) async fn login(
     let age = (session.expires_at - app.now()) / 1000;
     let named = own_page::cookie(&app, &session.id, age);
     response.headers_mut().append(header::SET_COOKIE, named);
+    let known = device.cookie;
+    response.headers_mut().append(header::SET_COOKIE, known);
     Ok(response)
 }
 

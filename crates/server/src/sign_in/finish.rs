@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use keywright_registry::people::NewSignIn;
 
 use super::pending::Pending;
+use crate::browser_device;
 use crate::browser_session::{self, Proof, SignedIn};
 use crate::http::local_path::LocalPath;
 use crate::http::{Cookies, Peer, going_on};
@@ -43,6 +44,7 @@ pub(crate) async fn session(
     // Level and moment belong together: a weaker proof makes a weaker session of now.
     let (session, mut headers) =
         browser_session::renew(app, current, proof.amr, proof.acr, proof.proven_at).await?;
+    let device = browser_device::of(app, cookies);
     app.registry
         .record_sign_in(&NewSignIn {
             user_id: Some(user_id.to_owned()),
@@ -52,10 +54,12 @@ pub(crate) async fn session(
             network: peer.network(),
             user_agent: peer.user_agent.clone(),
             session_id: Some(session.id),
+            device: Some(device.digest),
         })
         .await?;
     app.operations.metrics.count_sign_in(proof.method, true);
     Pending::clear(app, &mut headers);
+    headers.append(header::SET_COOKIE, device.cookie);
     Ok(headers)
 }
 

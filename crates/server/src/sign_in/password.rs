@@ -160,6 +160,7 @@ pub(super) async fn record_failure(
             network: peer.network(),
             user_agent: peer.user_agent.clone(),
             session_id: None,
+            device: None,
         })
         .await?;
     Ok(())

@@ -1,7 +1,9 @@
 //! Rows of the sign-in history.
 
+use keywright_domain::people::TokenDigest;
 use sqlx::AnyConnection;
 
+use super::blob;
 use crate::RegistryError;
 use crate::people::page::Position;
 use crate::people::sign_ins::SignIn;
@@ -17,6 +19,7 @@ struct SignInRow {
     network: String,
     user_agent: String,
     session_id: Option<String>,
+    device: Option<Vec<u8>>,
 }
 
 impl From<SignInRow> for SignIn {
@@ -31,6 +34,7 @@ impl From<SignInRow> for SignIn {
             network: row.network,
             user_agent: row.user_agent,
             session_id: row.session_id,
+            device: row.device.as_deref().and_then(TokenDigest::from_slice),
         }
     }
 }
@@ -41,7 +45,7 @@ pub(crate) async fn insert(
 ) -> Result<(), RegistryError> {
     sqlx::query(
         "INSERT INTO sign_ins (id, at, user_id, identifier, method, outcome, network, user_agent, \
-         session_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+         session_id, device) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     )
     .bind(sign_in.id.clone())
     .bind(sign_in.at)
@@ -52,6 +56,7 @@ pub(crate) async fn insert(
     .bind(sign_in.network.clone())
     .bind(sign_in.user_agent.clone())
     .bind(sign_in.session_id.clone())
+    .bind(sign_in.device.as_ref().map(blob))
     .execute(connection)
     .await?;
     Ok(())
@@ -61,14 +66,14 @@ pub(crate) async fn insert(
 pub(crate) async fn knows_device(
     connection: &mut AnyConnection,
     user_id: &str,
-    user_agent: &str,
+    device: &TokenDigest,
 ) -> Result<bool, RegistryError> {
     let known: Option<String> = sqlx::query_scalar(
-        "SELECT id FROM sign_ins WHERE user_id = $1 AND user_agent = $2 AND outcome = 'succeeded' \
+        "SELECT id FROM sign_ins WHERE user_id = $1 AND device = $2 AND outcome = 'succeeded' \
          LIMIT 1",
     )
     .bind(user_id.to_owned())
-    .bind(user_agent.to_owned())
+    .bind(blob(device))
     .fetch_optional(connection)
     .await?;
     Ok(known.is_some())
@@ -100,14 +105,14 @@ pub(crate) async fn list(
     // One text for each, so that each seeks in its own index.
     let query = match user_id {
         Some(user_id) => sqlx::query_as(
-            "SELECT id, at, user_id, identifier, method, outcome, network, user_agent, session_id \
-             FROM sign_ins WHERE user_id = $1 AND (at, id) < ($2, $3) \
+            "SELECT id, at, user_id, identifier, method, outcome, network, user_agent, session_id, \
+             device FROM sign_ins WHERE user_id = $1 AND (at, id) < ($2, $3) \
              ORDER BY at DESC, id DESC LIMIT $4",
         )
         .bind(user_id.to_owned()),
         None => sqlx::query_as(
-            "SELECT id, at, user_id, identifier, method, outcome, network, user_agent, session_id \
-             FROM sign_ins WHERE (at, id) < ($1, $2) ORDER BY at DESC, id DESC LIMIT $3",
+            "SELECT id, at, user_id, identifier, method, outcome, network, user_agent, session_id, \
+             device FROM sign_ins WHERE (at, id) < ($1, $2) ORDER BY at DESC, id DESC LIMIT $3",
         ),
     };
     let rows: Vec<SignInRow> = query

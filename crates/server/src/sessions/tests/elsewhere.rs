@@ -149,6 +149,7 @@ async fn ac_184_the_history_has_failures_and_nobody_elses() {
         network: "192.0.2.9".into(),
         user_agent: "<script>alert(1)</script>".into(),
         session_id: None,
+        device: None,
     };
     server.pass(1);
     server.registry().record_sign_in(&failed).await.unwrap();

@@ -193,6 +193,7 @@ async fn ac_180_many_addresses_lock_nobody_out_at_home() {
             network: format!("192.0.2.{n}"),
             user_agent: String::new(),
             session_id: None,
+            device: None,
         };
         registry.record_sign_in(&attempt).await.unwrap();
     }

@@ -29,6 +29,7 @@ async fn verify(app: &App, text: &str) -> Result<bool, AppError> {
     let request = VerifyApiKeyRequest {
         presented,
         required_scope: None,
+        knowing: false,
     };
     Ok(app.verify_api_key(request).await?.accepted)
 }

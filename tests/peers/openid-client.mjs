@@ -2,7 +2,9 @@
 // Argument: JSON {scenario, issuer, client, secret, person, …}. Standard output: one line of JSON.
 import assert from 'node:assert/strict';
 import * as oidc from 'openid-client';
-import { decodeJwt, decodeProtectedHeader, generateKeyPair, importJWK, jwtVerify, createRemoteJWKSet } from 'jose';
+import {
+  SignJWT, createRemoteJWKSet, decodeJwt, decodeProtectedHeader, exportJWK, generateKeyPair, importJWK, jwtVerify,
+} from 'jose';
 import { UserAgent, approve } from './user-agent.mjs';
 
 const input = JSON.parse(process.argv[2]);
@@ -151,6 +153,52 @@ const scenarios = {
     return { bearer: bearer.status, other };
   },
 
+  // Bound tokens, with their key, for after a restart.
+  async dpop_begin() {
+    const config = await discover();
+    const keys = await generateKeyPair('ES256', { extractable: true });
+    const { tokens } = await signIn(config, { dpop: oidc.getDPoPHandle(config, keys) });
+    const [own, open] = [await exportJWK(keys.privateKey), await exportJWK(keys.publicKey)];
+    return { access: tokens.access_token, refresh: tokens.refresh_token, sub: tokens.claims().sub, own, open };
+  },
+
+  // Goes on with them, as any application does: what it is asked for it gives by itself.
+  async dpop_go_on() {
+    const signer = input.jwk && oidc.PrivateKeyJwt({ key: await importJWK(input.jwk, 'ES256'), kid: input.jwk.kid });
+    const config = await discover(signer);
+    const nonces = new Set();
+    let asked = 0;
+    config[oidc.customFetch] = async (url, options) => {
+      const answer = await fetch(url, options);
+      if (answer.headers.has('dpop-nonce')) {
+        asked += 1;
+        nonces.add(answer.headers.get('dpop-nonce'));
+      }
+      return answer;
+    };
+    const dpop = oidc.getDPoPHandle(config, {
+      privateKey: await importJWK(input.own, 'ES256'), publicKey: await importJWK(input.open, 'ES256'),
+    });
+    if (signer) {
+      // Its assertion is used up by the answer that asks: it makes another.
+      const tokens = await oidc.clientCredentialsGrant(config, { scope: input.scope }, { DPoP: dpop });
+      return { asked, nonces: nonces.size, type: tokens.token_type };
+    }
+    const profile = await oidc.fetchUserInfo(config, input.access, input.sub, { DPoP: dpop });
+    const next = await oidc.refreshTokenGrant(config, input.refresh, undefined, { DPoP: dpop });
+    return { asked, nonces: nonces.size, email: profile.email, type: next.token_type };
+  },
+
+  // Signs what it is given: proofs and assertions that are shown more than once.
+  async sign() {
+    const key = await importJWK(input.jwk, 'ES256');
+    const { d, ...jwk } = input.jwk;
+    const tokens = input.tokens.map(({ type, claims }) => new SignJWT(claims)
+      .setProtectedHeader(type === 'dpop' ? { typ: 'dpop+jwt', alg: 'ES256', jwk } : { alg: 'ES256', kid: jwk.kid })
+      .sign(key));
+    return { tokens: await Promise.all(tokens) };
+  },
+
   async logout() {
     const config = await discover();
     const { agent, tokens } = await signIn(config);
@@ -199,7 +247,6 @@ const scenarios = {
   },
 
   async make_key() {
-    const { exportJWK } = await import('jose');
     const { publicKey, privateKey } = await generateKeyPair('ES256', { extractable: true });
     const extra = { kid: 'one', alg: 'ES256', use: 'sig' };
     return {

@@ -22,6 +22,7 @@ mod soak;
 mod third_party;
 mod traces;
 mod upstream;
+mod used_once;
 mod webhooks;
 
 pub(crate) use harness::{OWNER, PASSWORD, ServerProcess, peer};

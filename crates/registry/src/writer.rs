@@ -126,6 +126,18 @@ impl Unit {
         &mut self.connection
     }
 
+    /// Writes down that something was used, beside all that is remembered and was read ahead. False if it was used
+    /// before: then nothing is written.
+    pub(crate) async fn use_once(
+        &mut self,
+        name: &str,
+        times: store::nodes::UseTimes,
+    ) -> Result<bool, RegistryError> {
+        let is_first = store::nodes::use_once(&mut self.connection, name, times).await?;
+        self.wrote |= is_first;
+        Ok(is_first)
+    }
+
     /// The catalogue of scopes.
     pub(crate) async fn catalogue(&mut self) -> Result<Arc<[KnownScope]>, RegistryError> {
         if let Some(catalogue) = &self.known.catalogue {

@@ -124,7 +124,7 @@ impl Server {
         let nodes = nodes::join(&settings, &registry).await?;
         let workers = std::thread::available_parallelism().map_or(1, |cores| cores.get() / 2);
         let app = Arc::new(Parts {
-            oauth2: oauth2::State::new(&settings)?,
+            oauth2: oauth2::State::new(clock.now())?,
             rp: rp::State::new(&settings)?,
             sessions: sessions::State::new(&settings)?,
             sign_in: sign_in::State::new(&settings)?,

@@ -96,6 +96,8 @@ impl TestServer {
         let server = Server::build(settings, registry, secrets, time)
             .await
             .unwrap();
+        // Otherwise every proof of a test would need a nonce first.
+        server.app().oauth2.extensions.own_seconds.run_for_long();
         Self {
             router: as_served(&server),
             server,

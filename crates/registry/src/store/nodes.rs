@@ -159,8 +159,11 @@ pub(crate) async fn take_job(
     Ok(())
 }
 
-/// The row among those of what was used that says how far they were removed. All others are named by a digest.
+/// The row among those of what was used that says how far they were removed. All but this and the next are named by
+/// a digest.
 const FORGOTTEN: &str = "forgotten";
+/// The row that says up to which moment proofs belong to some process.
+const CLAIMED: &str = "claimed";
 
 /// Times of a use, in Unix ms.
 #[derive(Clone, Copy, Debug)]
@@ -222,11 +225,12 @@ pub(crate) async fn note_forgotten(
         .await?;
     sqlx::query(
         "INSERT INTO used_once (name, expires_at) SELECT $1, u.expires_at FROM used_once u \
-         WHERE u.expires_at < $2 AND u.name <> $1 ORDER BY u.expires_at DESC LIMIT 1 ON CONFLICT (name) \
+         WHERE u.expires_at < $2 AND u.name NOT IN ($1, $3) ORDER BY u.expires_at DESC LIMIT 1 ON CONFLICT (name) \
          DO UPDATE SET expires_at = excluded.expires_at WHERE used_once.expires_at < excluded.expires_at",
     )
     .bind(FORGOTTEN)
     .bind(before)
+    .bind(CLAIMED)
     .execute(&mut *connection)
     .await?;
     let to: Option<(i64,)> = sqlx::query_as("SELECT expires_at FROM used_once WHERE name = $1")
@@ -244,12 +248,38 @@ pub(crate) async fn prune_used(
 ) -> Result<u64, RegistryError> {
     let gone = sqlx::query(
         "DELETE FROM used_once WHERE name IN (SELECT name FROM used_once \
-         WHERE expires_at < $1 AND name <> $3 ORDER BY expires_at LIMIT $2)",
+         WHERE expires_at < $1 AND name NOT IN ($3, $4) ORDER BY expires_at LIMIT $2)",
     )
     .bind(before)
     .bind(limit)
     .bind(FORGOTTEN)
+    .bind(CLAIMED)
     .execute(connection)
     .await?;
     Ok(gone.rows_affected())
+}
+
+/// Up to which moment proofs belong to some process; none where none ever claimed any.
+pub(crate) async fn claimed_to(
+    connection: &mut AnyConnection,
+) -> Result<Option<i64>, RegistryError> {
+    Ok(
+        sqlx::query_scalar("SELECT expires_at FROM used_once WHERE name = $1")
+            .bind(CLAIMED)
+            .fetch_optional(connection)
+            .await?,
+    )
+}
+
+/// Writes down up to which moment they do.
+pub(crate) async fn claim_to(connection: &mut AnyConnection, to: i64) -> Result<(), RegistryError> {
+    sqlx::query(
+        "INSERT INTO used_once (name, expires_at) VALUES ($1, $2) \
+         ON CONFLICT (name) DO UPDATE SET expires_at = excluded.expires_at",
+    )
+    .bind(CLAIMED)
+    .bind(to)
+    .execute(connection)
+    .await?;
+    Ok(())
 }

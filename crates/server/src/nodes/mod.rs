@@ -65,10 +65,9 @@ pub(crate) fn routes() -> Router<App> {
     Router::new().route("/api/v1/receipts/{version}", get(receipts::read))
 }
 
-/// Whether nobody used it before, on any node: what is good for one use (DPoP proofs, RFC 9449 §11.1;
-/// client assertions, RFC 7523 §3; answers to passkey challenges) is a row of the database where
-/// others may serve from it. Each node's own memory is asked first, by whoever calls; true where
-/// this is the only one.
+/// Whether nobody used it before, on any node and before any restart: what is good for one use (DPoP proofs where
+/// nodes share the database, RFC 9449 §11.1; answers to passkey challenges) is a row of the database. Each node's
+/// own memory is asked first, by whoever calls.
 pub(crate) async fn first_use(
     app: &App,
     kind: &'static str,
@@ -76,9 +75,6 @@ pub(crate) async fn first_use(
     text: &str,
     until: i64,
 ) -> bool {
-    if !app.registry.is_shared() {
-        return true;
-    }
     known(kind, app.registry.use_once(kind, owner, text, until).await)
 }
 
@@ -91,9 +87,6 @@ pub(crate) async fn first_proof(
     text: &str,
     until: i64,
 ) -> bool {
-    if !app.registry.is_shared() {
-        return true;
-    }
     let used = app.registry.use_proof_once(kind, owner, text, until);
     known(kind, used.await)
 }

@@ -1,5 +1,6 @@
 //! `private_key_jwt`: a client's own signed assertion (RFC 7523 §3, OpenID Connect Core §9). Only the
-//! keys that the client registered count, and every assertion counts once.
+//! keys that the client registered count, and every assertion counts once: a row of the database, since it may live
+//! for an hour, and longer than the process.
 
 #[cfg(test)]
 mod tests;
@@ -10,7 +11,6 @@ use keywright_jose::jwk::is_private;
 use serde_json::{Map, Value};
 
 use super::client_jws::ClientJws;
-use crate::nodes;
 use crate::problem::OAuthError;
 use crate::server::App;
 
@@ -42,10 +42,21 @@ pub(crate) async fn verify(
     client: &Client,
     assertion: &SecretText,
 ) -> Result<bool, OAuthError> {
-    Ok(judge(app, client, assertion.expose()).await.is_some())
+    let Some((jti, until)) = judge(app, client, assertion.expose()) else {
+        return Ok(false);
+    };
+    let used = &app.oauth2.extensions.assertions;
+    if !used.first_time(&client.id, &jti, until, app.now()) {
+        return Ok(false);
+    }
+    let first = app
+        .registry
+        .use_proof_once("assertion", &client.id, &jti, until);
+    Ok(first.await?)
 }
 
-async fn judge(app: &App, client: &Client, assertion: &str) -> Option<()> {
+/// Its `jti`, and when it ends (Unix ms), if it is the client's, for us and in time.
+fn judge(app: &App, client: &Client, assertion: &str) -> Option<(String, i64)> {
     let jws = ClientJws::read(assertion)?;
     // FAPI 2.0 Security Profile §5.4 forbids PKCS #1 v1.5.
     if client.settings.fapi && jws.alg == "RS256" {
@@ -81,11 +92,7 @@ async fn judge(app: &App, client: &Client, assertion: &str) -> Option<()> {
     if !good || jti.is_empty() || jti.len() > LONGEST_JTI {
         return None;
     }
-    let until = (exp + LEEWAY_S).saturating_mul(1000);
-    let used = &app.oauth2.extensions.assertions;
-    let first = used.first_time(&client.id, jti, until, app.now())
-        && nodes::first_proof(app, "assertion", &client.id, jti, until).await;
-    first.then_some(())
+    Some((jti.to_owned(), (exp + LEEWAY_S).saturating_mul(1000)))
 }
 
 /// The issuer, or the endpoint that older clients name (RFC 7523 §3, RFC 9126 §2). FAPI 2.0 Security Profile

@@ -1,8 +1,10 @@
 //! Proof of possession (RFC 9449): the twelve checks of §4.3, and memory of proofs that were used.
 //! A proof is young by its `iat`, or by a nonce of ours where the client's clock is wrong. Nonces are
-//! made of the hour and the master key, so that every node knows them.
+//! made of the time and the master key, so that every node knows them. A server with an embedded database has the
+//! memory in its process alone: its nonces end with it, and so do the proofs without one (`own_seconds`).
 
 mod form;
+pub(crate) mod own_seconds;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -68,18 +70,21 @@ impl Proof {
         Ok(())
     }
 
-    /// Uses it up, on every node, for as long as it would be good.
+    /// Uses it up, on every node, for as long as it would be good. In memory alone where there is one node: a
+    /// process that is started after this one does not take it.
     ///
     /// # Errors
     /// `invalid_dpop_proof` for one that was used, or where nothing more can be remembered.
     pub(crate) async fn use_up(&self, app: &App, used: &Used) -> Result<(), OAuthError> {
         let (jkt, jti, until) = (&self.jkt, &self.jti, self.until);
-        if !used.first_time(jkt, jti, until, app.now())
-            || !nodes::first_proof(app, "dpop", jkt, jti, until).await
-        {
-            return Err(used_already());
+        let is_first = used.first_time(jkt, jti, until, app.now())
+            && (!app.registry.is_shared()
+                || nodes::first_proof(app, "dpop", jkt, jti, until).await);
+        if is_first {
+            Ok(())
+        } else {
+            Err(used_already())
         }
-        Ok(())
     }
 }
 
@@ -93,7 +98,7 @@ fn used_already() -> OAuthError {
 ///
 /// # Errors
 /// `invalid_dpop_proof`, `use_dpop_nonce`.
-pub(crate) fn read(
+pub(crate) async fn read(
     app: &App,
     headers: &HeaderMap,
     method: &Method,
@@ -129,9 +134,7 @@ pub(crate) fn read(
     let nonce = form.nonce;
     let period = nonce.and_then(|nonce| period_of(app, nonce, now));
     if nonce.is_some() && period.is_none() {
-        let mut error = OAuthError::new("use_dpop_nonce", "use the nonce of this answer");
-        error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S).into());
-        return Err(error);
+        return Err(use_nonce(app, now, "use the nonce of this answer"));
     }
     // 12: this access token.
     if let Some(token) = access_token {
@@ -145,9 +148,12 @@ pub(crate) fn read(
     let age = (now / 1000).saturating_sub(form.iat);
     if nonce.is_none() && !(-AHEAD_S..=OLDEST_S).contains(&age) {
         let text = "the DPoP proof is too old or from the future: use the nonce of this answer";
-        let mut error = OAuthError::new("use_dpop_nonce", text);
-        error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S).into());
-        return Err(error);
+        return Err(use_nonce(app, now, text));
+    }
+    // And by nobody used of whom we know nothing: a process before this one.
+    if nonce.is_none() && !app.registry.is_shared() && !own_seconds::has(app, form.iat).await {
+        let text = "the server was started a moment ago: use the nonce of this answer";
+        return Err(use_nonce(app, now, text));
     }
     // And never twice. Its end is the proof's own and not counted from now: by it is told whether its use may have
     // been forgotten.
@@ -175,7 +181,7 @@ async fn check(
     path: &str,
     access_token: Option<&str>,
 ) -> Result<Option<String>, OAuthError> {
-    let Some(proof) = read(app, headers, method, path, access_token)? else {
+    let Some(proof) = read(app, headers, method, path, access_token).await? else {
         return Ok(None);
     };
     proof.use_up(app, &app.oauth2.extensions.proofs).await?;
@@ -243,8 +249,22 @@ fn invalid(text: &str) -> OAuthError {
     OAuthError::new("invalid_dpop_proof", text)
 }
 
+/// RFC 9449 §8, §9: the same again, with this nonce. `now`: Unix ms.
+fn use_nonce(app: &App, now: i64, text: &str) -> OAuthError {
+    let mut error = OAuthError::new("use_dpop_nonce", text);
+    error.dpop_nonce = Some(nonce_at(app, now / 1000 / NONCE_S).into());
+    error
+}
+
 fn nonce_at(app: &App, period: i64) -> String {
-    let tag = app.secrets.tag(&[b"dpop nonce", &period.to_be_bytes()]);
+    let period = period.to_be_bytes();
+    let own = &app.oauth2.extensions.process;
+    // Whoever knows which proofs were used knows the nonces: all nodes of a database, or this process.
+    let tag = if app.registry.is_shared() {
+        app.secrets.tag(&[b"dpop nonce", &period])
+    } else {
+        app.secrets.tag(&[b"dpop nonce", &period, own])
+    };
     URL_SAFE_NO_PAD.encode(&tag[..16])
 }
 

@@ -3,12 +3,12 @@
 
 use axum::Router;
 
+use super::dpop::own_seconds::OwnSeconds;
 use super::used::Used;
 use super::{back_channel, device, end_session, introspect, pushed_requests, register, revoke};
 use crate::http::failures::Failures;
 use crate::nodes::guesses::Guesses;
 use crate::server::App;
-use crate::settings::Settings;
 
 /// What these endpoints keep in memory.
 #[derive(Debug)]
@@ -18,6 +18,10 @@ pub(crate) struct State {
     /// Those of pushed requests, whose senders need not prove who they are: they are for another address
     /// than the rest, and take their room only from each other.
     pub(crate) pushed_proofs: Used,
+    /// Whose proofs without a nonce those two know, where they know only their own.
+    pub(crate) own_seconds: OwnSeconds,
+    /// By chance, at each start: nonces are made of it where the memory of proofs ends with the process.
+    pub(crate) process: [u8; 16],
     /// Client assertions that were used.
     pub(crate) assertions: Used,
     /// Wrong user codes (AC-171).
@@ -31,11 +35,13 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Nothing remembered yet.
-    pub(crate) fn new(_settings: &Settings) -> Self {
+    /// Nothing remembered yet. `now`: Unix ms.
+    pub(crate) fn new(now: i64) -> Self {
         Self {
             proofs: Used::new(200_000),
             pushed_proofs: Used::new(20_000),
+            own_seconds: OwnSeconds::new(now),
+            process: rand::random(),
             assertions: Used::new(200_000),
             guesses: Guesses::new("user codes", 5, 600_000),
             devices: Failures::new(60, 60_000),

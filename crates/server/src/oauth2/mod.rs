@@ -40,7 +40,6 @@ use axum::Router;
 
 use crate::nodes::guesses::Guesses;
 use crate::server::{App, BuildError};
-use crate::settings::Settings;
 
 /// What these endpoints keep in memory.
 #[derive(Debug)]
@@ -58,14 +57,14 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Nothing remembered yet.
-    pub(crate) fn new(settings: &Settings) -> Result<Self, BuildError> {
+    /// Nothing remembered yet. `now`: Unix ms.
+    pub(crate) fn new(now: i64) -> Result<Self, BuildError> {
         Ok(Self {
             failures: Guesses::new("clients", 20, 60_000),
             unusual: unusual::State::new(),
             chosen_secrets: chosen_secrets::ChosenSecrets::default(),
             opened: opened::Opened::default(),
-            extensions: extensions::State::new(settings),
+            extensions: extensions::State::new(now),
         })
     }
 }

@@ -51,7 +51,7 @@ async fn answer(
     authorization_request::check_pushed(app, &client, params).await?;
     let mut parameters = authorization_request::encode(&client, params);
     // A proof here binds the code as `dpop_jkt` does (RFC 9449 §10.1).
-    if let Some(proof) = dpop::read(app, headers, &Method::POST, PATH, None)? {
+    if let Some(proof) = dpop::read(app, headers, &Method::POST, PATH, None).await? {
         let used = &app.oauth2.extensions.pushed_proofs;
         proof.check_algorithm(&client)?;
         proof.use_up(app, used).await?;

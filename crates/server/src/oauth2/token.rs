@@ -85,7 +85,7 @@ async fn answer(
         return Err(OAuthError::new("unauthorized_client", text));
     }
     let used = &app.oauth2.extensions.proofs;
-    let proof = dpop::read(app, headers, &Method::POST, path, None)?;
+    let proof = dpop::read(app, headers, &Method::POST, path, None).await?;
     if let Some(proof) = &proof {
         proof.check_unused(app, used)?;
         proof.check_algorithm(&client)?;

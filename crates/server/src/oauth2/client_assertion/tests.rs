@@ -100,6 +100,44 @@ async fn ac_063_private_key_jwt_is_good_once_for_us_and_in_time() {
 }
 
 #[tokio::test]
+async fn ac_063_s58_an_assertion_that_was_used_before_a_restart_is_not_taken_after_it() {
+    let key = ClientKey::new();
+    let mut server = start(&key).await;
+    let header = json!({"alg": "ES256", "kid": "k1"});
+    let for_an_hour = |jti: &str| {
+        let mut claims = claims(jti);
+        claims["exp"] = (START / 1000 + 3_600).into();
+        claims.as_object_mut().unwrap().remove("iat");
+        key.sign(&header, &claims)
+    };
+    let (used, kept) = (for_an_hour("used"), for_an_hour("kept"));
+    assert_eq!(introspect(&server, &used).await.status, 200);
+    for ahead in [1000, 1_800_000, 1_790_000] {
+        server.pass(ahead);
+        server = server.again().await;
+        let again = introspect(&server, &used).await;
+        assert_eq!(again.status, 401, "{}", again.text);
+        assert_eq!(again.json()["error"], "invalid_client");
+    }
+    // One that was not used is good for as long as it says, once.
+    assert_eq!(introspect(&server, &kept).await.status, 200);
+    assert_eq!(introspect(&server, &kept).await.status, 401);
+}
+
+#[tokio::test]
+async fn ac_063_ac_204_an_assertion_whose_use_cannot_be_written_down_is_not_taken() {
+    let key = ClientKey::new();
+    let server = start(&key).await;
+    let app = server.server.app();
+    let client = server.registry().find_client("svc").await.unwrap();
+    server.registry().close().await;
+    let assertion = SecretText::new(key.sign(&json!({"alg": "ES256"}), &claims("1")));
+    let refused = verify(app, &client, &assertion).await.unwrap_err();
+    assert_eq!(refused.error, "temporarily_unavailable");
+    assert_eq!(refused.status, 503);
+}
+
+#[tokio::test]
 async fn ac_063_no_symmetric_no_none_and_no_other_method() {
     let key = ClientKey::new();
     let server = start(&key).await;

@@ -209,7 +209,9 @@ async fn s58_a_clock_put_forward_and_back_takes_no_proof_a_second_time() {
     let show = async |used: &Used, proof: &str| {
         let mut headers = HeaderMap::new();
         headers.insert("dpop", proof.parse().unwrap());
-        let proof = read(app, &headers, &Method::POST, "/oauth2/token", None)?.unwrap();
+        let proof = read(app, &headers, &Method::POST, "/oauth2/token", None)
+            .await?
+            .unwrap();
         proof.check_unused(app, used)?;
         proof.use_up(app, used).await
     };

@@ -202,6 +202,32 @@ async fn a_challenge_is_for_one_browser_one_purpose_a_short_time_and_one_use() {
 }
 
 #[tokio::test]
+async fn a_challenge_that_was_answered_before_a_restart_is_not_answered_after_it() {
+    let server = server().await;
+    // One without a counter: nothing else tells the two apart.
+    let (_, key) = with_key(&server, -8).await;
+    let (browser, options) = challenged(&server).await;
+    let body = key.answer(&options);
+    let kept = challenged(&server).await;
+    let again = async |server: &TestServer, before: &Browser, body: &Value| {
+        let mut browser = server.browser();
+        browser.cookies.clone_from(&before.cookies);
+        answer(&mut browser, body).await.status
+    };
+    assert_eq!(again(&server, &browser, &body).await, StatusCode::OK);
+    let server = server.again().await;
+    server.pass(1000);
+    assert_eq!(
+        again(&server, &browser, &body).await,
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(history(&server).await[0].outcome, "challenge_used");
+    let (browser, options) = kept;
+    let body = key.answer(&options);
+    assert_eq!(again(&server, &browser, &body).await, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn a_counter_that_goes_backwards_is_marked() {
     let server = server().await;
     let (ada, mut key) = with_key(&server, -7).await;

@@ -51,10 +51,10 @@ export const commands = {
 	copySecret: (revealId: string, snippet: SecretSnippet) => __TAURI_INVOKE<CopiedView>("copy_secret", { revealId, snippet }),
 	/**  Delivers a waiting secret to every target or to none. */
 	deliverSecret: (request: DeliverSecretRequest) => __TAURI_INVOKE<DeliveryView>("deliver_secret", { request }),
-	/**  The secrets that wait and were neither copied nor delivered. */
-	listWaitingSecrets: () => __TAURI_INVOKE<WaitingSecretView[]>("list_waiting_secrets"),
 	/**  Forgets a waiting secret. */
 	discardSecret: (revealId: string) => __TAURI_INVOKE<null>("discard_secret", { revealId }),
+	/**  The secrets that wait and were neither copied nor delivered. */
+	listWaitingSecrets: () => __TAURI_INVOKE<WaitingSecretView[]>("list_waiting_secrets"),
 	/**  The scopes this registry knows. */
 	listScopes: () => __TAURI_INVOKE<ScopeView[]>("list_scopes"),
 	/**  Adds a scope, or changes its description. */
@@ -524,6 +524,17 @@ export type CopiedView = {
 	clearsAt: number,
 };
 
+/**  Makes an encrypted file in place of a keychain that this system does not have. */
+export type CreateVaultRequest = {
+	/**  What was typed. */
+	passphrase: string,
+	/**
+	 *  How many keys of this device end, as the person was told: their pepper is in a keychain that is not
+	 *  there. Absent where the person was told of none; more are not ended.
+	 */
+	keys: number | null,
+};
+
 /**  Delivers a waiting secret to all targets or to none. */
 export type DeliverSecretRequest = {
 	/**  Handle of the secret. */
@@ -755,12 +766,29 @@ export type KeychainView = {
 	storeName: string,
 	/**  Whether an encrypted file stands in for the keychain. */
 	vault: VaultState,
-	/**  Whether it works. */
+	/**  Whether it works, and holds the pepper of this device's registry if there is one. */
 	healthy: boolean,
-	/**  What is wrong: `keychain_locked`, `keychain_denied`, `keychain_unavailable`, `keychain_ambiguous`. */
+	/**
+	 *  What is wrong: `keychain_locked`, `keychain_denied`, `keychain_unavailable`, `keychain_ambiguous`,
+	 *  `pepper_missing`.
+	 */
 	problem: ErrorView | null,
 	/**  How long the probe took. */
 	tookMs: number,
+};
+
+/**  Whether the pepper of this device's registry is lost, and what that ends. */
+export type LostPepperView = {
+	/**  Whether the registry names a pepper that the keychain does not hold. */
+	lost: boolean,
+	/**  How many keys that work now end with it. */
+	keys: number,
+};
+
+/**  Starts with a new pepper where the old one is lost. */
+export type NewPepperRequest = {
+	/**  How many keys end, as the person was told: more are not ended. */
+	keys: number,
 };
 
 /**  A key that does not move, and why. */
@@ -1264,19 +1292,16 @@ export type SignInStep =
 /**  Ended, well or not: the command's own result says which. */
 "ended";
 
-/**  Makes an encrypted file in place of a keychain that this system does not have. */
-export type CreateVaultRequest = {
-	passphrase: string,
-	keys: number | null,
-};
-
-export type LostPepperView = {
-	lost: boolean,
-	keys: number,
-};
-
-export type NewPepperRequest = {
-	keys: number,
+/**  What signing out achieved. The local part always happens (AC-097). */
+export type SignOutView = {
+	/**  The account that was removed. */
+	accountId: string,
+	/**  The issuer confirmed the revocation (RFC 7009). */
+	revokedAtIssuer: boolean,
+	/**  Why the issuer did not revoke, where it did not. */
+	revocationNote: ErrorView | null,
+	/**  The keychain entry is gone. */
+	keychainEntryDeleted: boolean,
 };
 
 /**  A server that revocations wait for until somebody signs in there again. */
@@ -1289,18 +1314,6 @@ export type SignedOutServerView = {
 	issuer: string,
 	/**  What waits: the keys work until then. */
 	queuedRevocations: QueuedRevocationView[],
-};
-
-/**  What signing out achieved. The local part always happens (AC-097). */
-export type SignOutView = {
-	/**  The account that was removed. */
-	accountId: string,
-	/**  The issuer confirmed the revocation (RFC 7009). */
-	revokedAtIssuer: boolean,
-	/**  Why the issuer did not revoke, where it did not. */
-	revocationNote: ErrorView | null,
-	/**  The keychain entry is gone. */
-	keychainEntryDeleted: boolean,
 };
 
 /**  Takes a step in a key's rotation. */

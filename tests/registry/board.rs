@@ -623,7 +623,10 @@ async fn ac_140_what_ended_with_its_owner_is_settled_and_no_finding() -> Result<
     );
     let never_used = HygieneQuery {
         finding: HygieneFinding::NeverUsed,
-        rules: HygieneRules::default(),
+        rules: HygieneRules {
+            idle_days: 30,
+            ..HygieneRules::default()
+        },
         cursor: None,
         limit: 10,
     };

@@ -209,7 +209,6 @@ async fn ac_185_an_export_is_verified_by_the_program_with_the_file_and_the_key_a
     let key = keys["items"][0]["public_key"].as_str().context("no key")?;
     let export = get("/api/v1/audit/export").await?;
     let file = server.write("audit.ndjson", &export)?;
-    drop(server);
 
     let words = ["audit", "verify", "--public-key", key, "--file"];
     let said = run(&[&words[..], &[&file]].concat(), b"").await?;

@@ -234,7 +234,8 @@ mod tests {
                 app.update_settings(settings),
                 app.set_registry_account(Some(account.clone()))
             );
-            (saved?, chosen?);
+            saved?;
+            chosen?;
             let now = app.read_settings()?;
             assert_eq!(now.clipboard_clear_s, 10 + round);
             assert_eq!(now.registry_account, Some(account));

@@ -75,10 +75,7 @@ pub(crate) async fn answer(
     } else {
         uri.query().unwrap_or("")
     };
-    // All of them, and also where a client wrote bytes that are no text: a key may stand beside.
-    let addresses = ADDRESSES.iter().flat_map(|name| headers.get_all(*name));
-    let addresses = addresses.map(|value| String::from_utf8_lossy(value.as_bytes()));
-    for address in addresses.clone().chain([Cow::Borrowed(own.as_str())]) {
+    for address in addresses(headers).chain([Cow::Borrowed(own.as_str())]) {
         if let Some(exposed) = bearer::in_url(&address) {
             flag_exposed(app, &exposed, peer.address).await;
             return Err(key_in_url());
@@ -117,7 +114,7 @@ pub(crate) async fn answer(
     };
     let written = METHODS.iter().find_map(|name| text(headers, name));
     let method = written.unwrap_or(if one_address { method.as_str() } else { "GET" });
-    let asked = addresses.clone().next();
+    let asked = addresses(headers).next();
     let asked = asked.or(one_address.then_some(Cow::Borrowed(behind)));
     let route = asked.map(|address| format!("{method} {}", path_only(&address)));
     let request = VerifyRequest {
@@ -149,6 +146,12 @@ pub(crate) async fn answer(
     let mut response = problem.into_response();
     response.headers_mut().insert(CODE, code);
     Ok(response)
+}
+
+/// All that headers say was asked for, also where a client wrote bytes that are no text: a key may stand beside.
+fn addresses(headers: &HeaderMap) -> impl Iterator<Item = Cow<'_, str>> {
+    let values = ADDRESSES.iter().flat_map(|name| headers.get_all(*name));
+    values.map(|value| String::from_utf8_lossy(value.as_bytes()))
 }
 
 /// What a header of ours says is needed. It may come once: of two, one may be the client's, and which one is the

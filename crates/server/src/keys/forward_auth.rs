@@ -150,7 +150,9 @@ pub(crate) async fn answer(
 
 /// All that headers say was asked for, also where a client wrote bytes that are no text: a key may stand beside.
 fn addresses(headers: &HeaderMap) -> impl Iterator<Item = Cow<'_, str>> {
-    let values = ADDRESSES.iter().flat_map(|name| headers.get_all(*name));
+    let values = ADDRESSES
+        .iter()
+        .flat_map(move |name| headers.get_all(*name));
     values.map(|value| String::from_utf8_lossy(value.as_bytes()))
 }
 

@@ -100,13 +100,16 @@ async fn ac_124_a_key_is_found_beside_what_is_no_text_and_in_every_address() {
     let plain = format!("/orders?x={key}");
     for addresses in [
         vec![("x-original-uri", beside.as_str())],
-        vec![("x-forwarded-uri", "/orders"), ("x-forwarded-uri", &plain)],
+        vec![
+            ("x-forwarded-uri", "/orders"),
+            ("x-forwarded-uri", plain.as_str()),
+        ],
         vec![
             ("x-original-uri", "/orders"),
-            ("x-envoy-original-path", &plain),
+            ("x-envoy-original-path", plain.as_str()),
         ],
     ] {
-        let headers = [&with_key(key)[..], &addresses].concat();
+        let headers = [&with_key(key)[..], &addresses[..]].concat();
         let answer = ask(&mut browser, "/verify", &headers).await;
         assert_eq!(answer.json()["code"], "key_in_url", "{answer:?}");
     }

@@ -39,6 +39,9 @@ impl SettingsError {
 pub(crate) struct SettingsStore {
     file: PathBuf,
     current: RwLock<Settings>,
+    /// Held from reading the settings to writing them whole: two changes at one time would each write the
+    /// other's old value.
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl SettingsStore {
@@ -68,6 +71,7 @@ impl SettingsStore {
         Ok(Self {
             file,
             current: RwLock::new(current),
+            turn: tokio::sync::Mutex::default(),
         })
     }
 
@@ -144,13 +148,14 @@ impl App {
             .map(|path| path.trim().to_owned())
             .filter(|path| !path.is_empty());
         check(&settings)?;
-        // Chosen elsewhere: a page that was read before must not put the old choice back.
-        settings.registry_account = self.inner.settings.current().registry_account;
         if let Some(path) = &settings.extra_ca_file {
             crate::http::read_ca_file(path)
                 .await
                 .map_err(SettingsError::CaFile)?;
         }
+        let _turn = self.inner.settings.turn.lock().await;
+        // Chosen elsewhere: a page that was read before must not put the old choice back.
+        settings.registry_account = self.inner.settings.current().registry_account;
         self.write_settings(settings).await
     }
 
@@ -159,6 +164,7 @@ impl App {
         &self,
         account_id: Option<String>,
     ) -> Result<(), AppError> {
+        let _turn = self.inner.settings.turn.lock().await;
         let settings = Settings {
             registry_account: account_id,
             ..self.inner.settings.current()
@@ -166,6 +172,7 @@ impl App {
         self.write_settings(settings).await.map(drop)
     }
 
+    /// For who has the turn.
     async fn write_settings(&self, settings: Settings) -> Result<Settings, AppError> {
         let app = self.clone();
         let written =
@@ -208,6 +215,30 @@ mod tests {
             assert_eq!(SettingsStore::open(&home)?.current(), Settings::default());
             let kept = home.settings_file().with_extension("json.not-understood");
             assert_eq!(std::fs::read_to_string(kept)?, text);
+        }
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn a_choice_and_a_setting_made_at_one_time_both_stay() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let events = std::sync::Arc::new(crate::remote::tests::Quiet);
+        let app = crate::remote::tests::app_with(folder.path(), events)?;
+        for round in 0..50 {
+            let settings = Settings {
+                clipboard_clear_s: 10 + round,
+                ..app.read_settings()?
+            };
+            let account = format!("account {round}");
+            let (saved, chosen) = tokio::join!(
+                app.update_settings(settings),
+                app.set_registry_account(Some(account.clone()))
+            );
+            saved?;
+            chosen?;
+            let now = app.read_settings()?;
+            assert_eq!(now.clipboard_clear_s, 10 + round);
+            assert_eq!(now.registry_account, Some(account));
         }
         Ok(())
     }

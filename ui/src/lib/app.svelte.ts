@@ -30,6 +30,7 @@ class AppModel {
   registryRetrying = $state(false);
   /** Counts up when the registry came back: pages load again. */
   generation = $state(0);
+  #saving: Promise<void> = Promise.resolve();
 
   async loadSettings(): Promise<void> {
     try {
@@ -40,8 +41,15 @@ class AppModel {
     }
   }
 
-  /** Saves a change; throws an {@link ErrorView} where the host refuses it. */
+  /** Saves a change; throws an {@link ErrorView} where the host refuses it. One after the other: settings are sent
+   *  whole, and what is on its way must not be put back by the next. */
   async saveSettings(change: Partial<Settings>): Promise<void> {
+    const saved = this.#saving.then(() => this.#save(change));
+    this.#saving = saved.catch(() => undefined);
+    await saved;
+  }
+
+  async #save(change: Partial<Settings>): Promise<void> {
     try {
       this.accept(await commands.updateSettings({ ...this.settings, ...change }));
     } catch (thrown) {

@@ -1,10 +1,12 @@
 //! The notice board: what is put up where, what takes whose place, what is settled, and who has read it.
 
 use anyhow::{Context as _, Result};
-use keywright_domain::api_keys::{DAY_MS, NewApiKey};
+use keywright_domain::api_keys::{DAY_MS, NewApiKey, Owner, OwnerKind};
 use keywright_domain::schedules::{Mode, Recurrence, Schedule, ScheduleTerms, TimeZone};
+use keywright_domain::scopes::ScopeSet;
 use keywright_registry::{
-    AfterFailure, BoardKind, BoardNotice, BoardQuery, BoardReader, DeliveryOutcome, RetentionPolicy,
+    AfterFailure, BoardKind, BoardNotice, BoardQuery, BoardReader, DeliveryOutcome, HygieneFinding,
+    HygieneQuery, HygieneRules, PrincipalChange, RetentionPolicy,
 };
 
 use super::{Fixture, START, from_issue, rand_text, wish};
@@ -337,5 +339,43 @@ async fn what_is_removed_gives_its_number_to_nobody() -> Result<()> {
         .run_retention(&fixture.actor, &policy, None, &[], &|_| {})
         .await?;
     assert_eq!(all(&fixture, &me()).await?, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_140_what_ended_with_its_owner_is_settled_and_no_finding() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let (kind, everything) = (OwnerKind::Person, ScopeSet::everything());
+    registry
+        .create_principal(actor, "ann", kind, "Ann", &everything)
+        .await?;
+    fixture
+        .issue_as(&NewApiKey {
+            owner: Some(Owner::new(kind, "ann")?),
+            ..wish("of Ann")
+        })
+        .await?;
+    fixture.set_clock(START + 80 * DAY_MS);
+    registry.post_notices().await?;
+    assert_eq!(
+        kinds(&unread(&fixture, &me()).await?),
+        [BoardKind::KeyExpiring]
+    );
+    let never_used = HygieneQuery {
+        finding: HygieneFinding::NeverUsed,
+        rules: HygieneRules {
+            idle_days: 30,
+            ..HygieneRules::default()
+        },
+        cursor: None,
+        limit: 10,
+    };
+    assert_eq!(registry.hygiene(&never_used).await?.items.len(), 1);
+    let revoke = PrincipalChange::RevokeKeys("leak".into());
+    registry.change_principal(actor, "ann", &revoke).await?;
+    assert_eq!(unread(&fixture, &me()).await?, []);
+    assert!(all(&fixture, &me()).await?[0].settled);
+    assert_eq!(registry.hygiene(&never_used).await?.items.len(), 0);
     Ok(())
 }

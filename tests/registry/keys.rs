@@ -10,7 +10,8 @@ use keywright_domain::api_keys::{
 };
 use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
 use keywright_registry::{
-    Caller, ClientSecret, Issued, PrincipalChange, RotationStep, Verification, VerifyRequest,
+    ApiKeyChange, Caller, ClientSecret, Issued, PrincipalChange, RotationStep, Verification,
+    VerifyRequest,
 };
 
 use super::{Fixture, START, checksum, wish};
@@ -642,4 +643,87 @@ async fn a_rotation_is_cancelled_rolled_back_promoted_and_finished() -> Result<(
     let codes = (fixture.code(&first).await?, fixture.code(&last).await?);
     assert_eq!(codes, ("retired", "valid"));
     Ok(())
+}
+
+#[tokio::test]
+async fn ac_140_a_key_revoked_with_its_owner_is_not_rotated_changed_or_enabled() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let shop = owned_by_a_shop(&fixture).await?;
+    let issued = fixture.issue_as(&shop).await?;
+    let paused = fixture.issue_as(&shop).await?;
+    let rotation_id = super::rand_text();
+    let request = RotationRequest::default();
+    registry
+        .rotate_api_key(
+            actor,
+            &issued.key.id,
+            &request,
+            &rotation_id,
+            &fixture.peppers,
+        )
+        .await?;
+    registry
+        .disable_api_key(actor, &paused.key.id, "holiday")
+        .await?;
+    fixture.set_clock(START + 1);
+    registry
+        .change_principal(actor, "shop", &PrincipalChange::RevokeKeys("leak".into()))
+        .await?;
+    let (id, events) = (&issued.key.id, fixture.actions().await?.len());
+    let once = super::rand_text();
+    let rotated = registry.rotate_api_key(actor, id, &request, &once, &fixture.peppers);
+    assert_eq!(rotated.await.expect_err("rotated").code(), "key_revoked");
+    let open = registry.list_rotations(id).await?.remove(0);
+    let again = registry.reissue_secret(actor, &open.id, &fixture.peppers);
+    assert_eq!(again.await.expect_err("reissued").code(), "key_revoked");
+    for step in [
+        RotationStep::Promote,
+        RotationStep::RollBack,
+        RotationStep::Cancel,
+    ] {
+        let stepped = registry.step_rotation(actor, id, step).await;
+        assert_eq!(stepped.expect_err("stepped").code(), "key_revoked");
+    }
+    let change = ApiKeyChange {
+        name: Some("another".into()),
+        ..ApiKeyChange::default()
+    };
+    let changed = registry.change_api_key(actor, id, &change).await;
+    assert_eq!(changed.expect_err("changed").code(), "key_revoked");
+    let enabled = registry.enable_api_key(actor, &paused.key.id).await;
+    assert_eq!(enabled.expect_err("enabled").code(), "key_revoked");
+    let disabled = registry.disable_api_key(actor, id, "x").await;
+    assert_eq!(disabled.expect_err("disabled").code(), "key_revoked");
+    let (shown, _) = registry.find_api_key(id).await?;
+    assert_eq!(shown.revoked_at, Some(START + 1));
+    assert_eq!(shown.revoked_reason.as_deref(), Some("leak"));
+    assert_eq!(
+        fixture.actions().await?.len(),
+        events,
+        "and nothing was written of it"
+    );
+    assert_eq!(fixture.code(&issued).await?, "revoked");
+    // It may be ended by itself too, once, whatever becomes of the owner.
+    for _ in 0..2 {
+        let ended = registry.revoke_api_key(actor, id, "by name").await?;
+        assert_eq!(ended.revoked_reason.as_deref(), Some("by name"));
+        assert_eq!(fixture.actions().await?.len(), events + 1);
+    }
+    assert_eq!(fixture.code(&issued).await?, "revoked");
+    Ok(())
+}
+
+/// A wish for a key of a service of its own.
+async fn owned_by_a_shop(fixture: &Fixture) -> Result<NewApiKey> {
+    let everything = ScopeSet::everything();
+    let (actor, kind) = (&fixture.actor, OwnerKind::Service);
+    let made = fixture
+        .registry
+        .create_principal(actor, "shop", kind, "Shop", &everything);
+    made.await?;
+    Ok(NewApiKey {
+        owner: Some(Owner::new(kind, "shop")?),
+        ..wish("of a shop")
+    })
 }

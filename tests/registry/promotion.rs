@@ -3,10 +3,14 @@
 
 use anyhow::{Context as _, Result};
 use keywright_domain::api_keys::{
-    CreditPlan, DAY_MS, KeySettings, NewApiKey, OverlapClock, Policy, RotationRequest,
+    CreditPlan, DAY_MS, KeySettings, NewApiKey, OverlapClock, Owner, OwnerKind, Policy,
+    RotationRequest,
 };
 use keywright_domain::base62::random_id;
-use keywright_registry::{AcceptOptions, ImportFormat, Peppers, TransferIdentity, open_transfer};
+use keywright_domain::scopes::ScopeSet;
+use keywright_registry::{
+    AcceptOptions, ImportFormat, Peppers, PrincipalChange, TransferIdentity, open_transfer,
+};
 
 use super::portable::{code, events, hash, options};
 use super::{Fixture, Kind, START, pepper, wish};
@@ -497,5 +501,43 @@ async fn foreign_keys_move_too() -> Result<()> {
         .await?;
     assert_eq!(report.accepted, ids);
     assert_eq!(remote.verify_text(&text).await?.code(), "valid");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_140_keys_that_ended_or_rest_with_their_owner_do_not_move() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let (kind, everything) = (OwnerKind::Person, ScopeSet::everything());
+    registry
+        .create_principal(actor, "ann", kind, "Ann", &everything)
+        .await?;
+    let of_ann = NewApiKey {
+        owner: Some(Owner::new(kind, "ann")?),
+        ..wish("of Ann")
+    };
+    let issued = fixture.issue_as(&of_ann).await?;
+    let ids = [issued.key.id.clone()];
+    let bundle = || registry.promotion_bundle(&ids, &fixture.peppers);
+    assert_eq!(bundle().await?.1, [], "it could move");
+
+    let suspend = PrincipalChange::Disable("away".into());
+    registry.change_principal(actor, "ann", &suspend).await?;
+    let (made, refused) = bundle().await?;
+    assert_eq!(made.key_ids().count(), 0);
+    assert_eq!(refused[0].code, "owner_disabled");
+    registry
+        .change_principal(actor, "ann", &PrincipalChange::Enable)
+        .await?;
+    assert_eq!(bundle().await?.1, [], "it could move again");
+
+    let revoke = PrincipalChange::RevokeKeys("leak".into());
+    registry.change_principal(actor, "ann", &revoke).await?;
+    let (made, refused) = bundle().await?;
+    assert_eq!(made.key_ids().count(), 0);
+    assert_eq!(refused[0].code, "key_revoked");
+    // A bundle that was made before does not make it a key that lives elsewhere.
+    let left = registry.mark_promoted(actor, &ids, "elsewhere").await?;
+    assert_eq!(left[0].code, "key_revoked");
     Ok(())
 }

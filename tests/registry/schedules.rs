@@ -2,14 +2,16 @@
 
 use anyhow::Result;
 use keywright_domain::api_keys::{
-    DAY_MS, Environment, NewApiKey, Policy, PolicyEnvironment, RotationState, SecretState,
+    DAY_MS, Environment, NewApiKey, Owner, OwnerKind, Policy, PolicyEnvironment, RotationState,
+    SecretState,
 };
 use keywright_domain::schedules::{
     Mode, NoticeKind, Recurrence, Schedule, ScheduleTerms, TimeZone,
 };
+use keywright_domain::scopes::ScopeSet;
 use keywright_registry::{
     AfterFailure, AlertKind, AlertQuery, DeliveryOutcome, Issued, KeySchedule, Notice,
-    NoticeSubject, RotationStep, ScheduleWork,
+    NoticeSubject, PrincipalChange, RotationStep, ScheduleWork,
 };
 
 use super::{Fixture, START, from_issue, rand_text, wish};
@@ -686,4 +688,64 @@ async fn alerts_are_listed_page_by_page_and_unseen_again_when_they_repeat() -> R
         "what is marked is what was looked at"
     );
     Ok(())
+}
+
+#[tokio::test]
+async fn ac_140_keys_that_ended_or_rest_with_their_owner_are_not_rotated_or_told_of() -> Result<()>
+{
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let (kind, everything) = (OwnerKind::Service, ScopeSet::everything());
+    registry
+        .create_principal(actor, "ann", kind, "Ann", &everything)
+        .await?;
+    let policy = Policy {
+        max_age_ms: Some(7 * DAY_MS),
+        ..Policy::default_for(Environment::LIVE)
+    };
+    registry.set_policy(actor, &policy).await?;
+    let of_ann = NewApiKey {
+        owner: Some(Owner::new(kind, "ann")?),
+        lifetime_ms: Some(7 * DAY_MS),
+        ..wish("of Ann")
+    };
+    // One has a schedule, one expires, one grows old, one has a notice already.
+    let weekly = fixture
+        .issue_as(&NewApiKey {
+            lifetime_ms: Some(365 * DAY_MS),
+            ..of_ann.clone()
+        })
+        .await?;
+    let schedule = every(7, Mode::Automatic)?;
+    registry
+        .set_schedule(actor, &weekly.key.id, &schedule, "")
+        .await?;
+    fixture.issue_as(&of_ann).await?;
+    let taken = registry.due_notices(500).await?;
+    assert_eq!(taken.len(), 3, "{taken:?}");
+
+    let nothing = async || {
+        fixture.set_clock(fixture.now() + 8 * DAY_MS);
+        let runs = registry
+            .run_due_schedules(actor, &fixture.peppers, 10)
+            .await?;
+        assert!(runs.is_empty(), "{runs:?}");
+        assert_eq!(registry.due_notices(500).await?, []);
+        anyhow::Ok(())
+    };
+    let suspend = PrincipalChange::Disable("away".into());
+    registry.change_principal(actor, "ann", &suspend).await?;
+    nothing().await?;
+    registry
+        .change_principal(actor, "ann", &PrincipalChange::Enable)
+        .await?;
+    assert!(!registry.due_notices(500).await?.is_empty());
+    let runs = registry
+        .run_due_schedules(actor, &fixture.peppers, 10)
+        .await?;
+    assert_eq!(runs.len(), 1, "it was due all along: {runs:?}");
+
+    let revoke = PrincipalChange::RevokeKeys("leak".into());
+    registry.change_principal(actor, "ann", &revoke).await?;
+    nothing().await
 }

@@ -257,16 +257,9 @@ impl LocalRegistry {
             tracing::warn!(code = error.code(), "use counts may be behind");
         });
         let mut transaction = self.shared.pool.begin().await?;
-        let mut key = store::api_keys::find(&mut transaction, id)
+        let key = store::api_keys::find(&mut transaction, id)
             .await?
             .ok_or(RegistryError::KeyNotFound)?;
-        if key.revoked_at.is_none()
-            && let Some(owner) = store::principals::find(&mut transaction, &key.owner.id).await?
-            && let Some(at) = owner.keys_revoked_at.filter(|at| key.created_at <= *at)
-        {
-            key.revoked_at = Some(at);
-            key.revoked_reason = owner.keys_revoked_reason;
-        }
         let events = store::audit::list_of_target(&mut transaction, "api_key", id, 100).await?;
         Ok((key, events))
     }
@@ -378,6 +371,7 @@ pub(crate) async fn judge(
         exposed_at: None,
         revoked_at: None,
         revoked_reason: None,
+        revoked_with_owner: false,
         promoted_to: None,
         secrets: vec![secret],
     })
@@ -596,7 +590,7 @@ pub(crate) async fn end_key_for(
     Ok(key)
 }
 
-/// A key that must be there.
+/// A key that must be there, revoked also where all keys of its owner were.
 pub(crate) async fn find(unit: &mut Unit, id: &str) -> Result<ApiKey, RegistryError> {
     unit.key(id).await?.ok_or(RegistryError::KeyNotFound)
 }

@@ -394,6 +394,10 @@ async fn take_step(
     let mut rotation = store::rotations::find_open(unit.read(), key_id)
         .await?
         .ok_or(KeyError::NoRotation)?;
+    // Where all keys of an owner were revoked, their rotations are open still.
+    if key.revoked_at.is_some() {
+        return Err(KeyError::Revoked.into());
+    }
     let before = key.secrets.clone();
     let (action, verb) = match step {
         RotationStep::Promote => {

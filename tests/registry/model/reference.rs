@@ -171,6 +171,13 @@ impl World {
         self.secrets[secret].works(self.now)
     }
 
+    /// Ended by itself, or with all keys of its owner.
+    fn is_ended(&self, key: usize) -> bool {
+        let key = &self.keys[key];
+        let with_all = self.people[key.owner].keys_revoked;
+        key.revoked || with_all.is_some_and(|at| key.created <= at)
+    }
+
     /// Time has ended some; whatever touches the secrets of a key writes that down.
     fn note(&mut self, key: usize) {
         for secret in &self.keys[key].secrets {
@@ -190,7 +197,7 @@ impl World {
             Some(End::Retired | End::Aborted) => return "retired",
             _ => {}
         }
-        if key.revoked || owner.keys_revoked.is_some_and(|at| key.created <= at) {
+        if self.is_ended(one.key) {
             return "revoked";
         }
         if key.disabled {
@@ -353,7 +360,7 @@ impl World {
         {
             return Outcome::Refused("policy_violation");
         }
-        if self.keys[key].revoked {
+        if self.is_ended(key) {
             return Outcome::Refused("key_revoked");
         }
         if wish.replaces.is_some_and(|secret| secret != current) {
@@ -406,7 +413,11 @@ impl World {
 
     pub(super) fn promote(&mut self, key: usize) -> Outcome {
         let waits = |rotation: &Rotation| rotation.seen.is_none() && self.works(rotation.new);
-        if !self.keys[key].rotation.as_ref().is_some_and(waits) {
+        let waits = self.keys[key].rotation.as_ref().map(waits);
+        if waits.is_some() && self.is_ended(key) {
+            return Outcome::Refused("key_revoked");
+        }
+        if waits != Some(true) {
             return Outcome::Refused("no_rotation");
         }
         self.seen(key);
@@ -418,6 +429,9 @@ impl World {
         let Some(rotation) = self.keys[key].rotation.clone() else {
             return Outcome::Refused("no_rotation");
         };
+        if self.is_ended(key) {
+            return Outcome::Refused("key_revoked");
+        }
         if only_unseen && rotation.seen.is_some() {
             return Outcome::Refused("no_rotation");
         }
@@ -446,19 +460,28 @@ impl World {
         let Some(rotation) = &self.keys[key].rotation else {
             return Outcome::Refused("no_rotation");
         };
+        if self.is_ended(key) {
+            return Outcome::Refused("key_revoked");
+        }
         if rotation.seen.is_none() {
             return Outcome::Refused("no_rotation");
         }
-        let old = rotation.old;
+        self.finish_at_once(key);
+        Outcome::Changed
+    }
+
+    fn finish_at_once(&mut self, key: usize) {
+        let old = self.keys[key].rotation.take().and_then(|open| open.old);
         self.note(key);
         if let Some(old) = old.filter(|old| self.works(*old)) {
             self.secrets[old].finish(End::Retired);
         }
-        self.keys[key].rotation = None;
-        Outcome::Changed
     }
 
     pub(super) fn reissue(&mut self, name: &str, key: usize) -> Outcome {
+        if self.is_ended(key) {
+            return Outcome::Refused("key_revoked");
+        }
         let open = self.keys[key].rotation.as_ref();
         let Some(lost) = open
             .filter(|open| open.name == name && open.seen.is_none() && self.works(open.new))
@@ -513,7 +536,7 @@ impl World {
     }
 
     pub(super) fn disable(&mut self, key: usize, disabled: bool) -> Outcome {
-        if self.keys[key].revoked {
+        if self.is_ended(key) {
             return Outcome::Refused("key_revoked");
         }
         if std::mem::replace(&mut self.keys[key].disabled, disabled) == disabled {
@@ -580,7 +603,7 @@ impl World {
         let last = rotation.old.and_then(|old| self.secrets[old].last_used);
         let silent = self.now - last.unwrap_or(seen).max(seen);
         if new_works && silent >= silence {
-            self.finish(key);
+            self.finish_at_once(key);
             return true;
         }
         false

@@ -199,6 +199,7 @@ mod tests {
             exposed_at: None,
             revoked_at: None,
             revoked_reason: None,
+            revoked_with_owner: false,
             promoted_to: None,
             secrets: vec![old],
         })

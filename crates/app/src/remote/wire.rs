@@ -231,6 +231,7 @@ impl KeyBody {
             exposed_at: self.exposed_at,
             revoked_at: self.revoked_at,
             revoked_reason: self.revoked_reason,
+            revoked_with_owner: false,
             promoted_to: self.promoted_to,
         })
     }

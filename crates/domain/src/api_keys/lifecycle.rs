@@ -41,6 +41,8 @@ pub struct ApiKey {
     pub revoked_at: Option<i64>,
     /// Why it was revoked.
     pub revoked_reason: Option<String>,
+    /// It was revoked with all keys of its owner: that stands at the owner, and not at the key.
+    pub revoked_with_owner: bool,
     /// The remote registry that it was moved to.
     pub promoted_to: Option<String>,
     /// All secrets, oldest first. At most two of them verify.
@@ -263,9 +265,10 @@ impl ApiKey {
     /// [`KeyError::ReasonTooLong`].
     pub fn revoke(&mut self, reason: &str, now: i64) -> Result<bool, KeyError> {
         let reason = check_reason(reason)?;
-        if self.revoked_at.is_some() {
+        if self.revoked_at.is_some() && !self.revoked_with_owner {
             return Ok(false);
         }
+        self.revoked_with_owner = false;
         self.revoked_at = Some(now);
         self.revoked_reason = reason;
         self.note_ended(now);

@@ -431,7 +431,7 @@ impl ApiKey {
     /// before is cancelled, the rotation stays the same.
     ///
     /// # Errors
-    /// [`KeyError::NoRotation`] once the new secret was used or has ended.
+    /// [`KeyError::NoRotation`] once the new secret was used or has ended; [`KeyError::Revoked`].
     pub fn reissue(
         &mut self,
         rotation: &mut Rotation,
@@ -439,6 +439,9 @@ impl ApiKey {
         last_four: &str,
         now: i64,
     ) -> Result<(), KeyError> {
+        if self.revoked_at.is_some() {
+            return Err(KeyError::Revoked);
+        }
         self.note_ended(now);
         let lost = self
             .secrets

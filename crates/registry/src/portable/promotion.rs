@@ -263,6 +263,7 @@ fn read(from: &BundledKey, origin: &str, options: &AcceptOptions) -> Option<Arri
         exposed_at: from.exposed_at,
         revoked_at: None,
         revoked_reason: None,
+        revoked_with_owner: false,
         promoted_to: None,
         secrets,
     };

@@ -278,7 +278,9 @@ impl LocalRegistry {
                 refused.push(PromotionRefused::new(id, "key_not_found", &message));
                 continue;
             };
-            if let Some(refusal) = why_not(&key, now) {
+            let owner = store::principals::find(&mut snapshot, &key.owner.id).await?;
+            let is_suspended = owner.is_none_or(|owner| owner.disabled_at.is_some());
+            if let Some(refusal) = why_not(&key, is_suspended, now) {
                 refused.push(refusal);
                 continue;
             }
@@ -335,8 +337,8 @@ impl LocalRegistry {
     }
 }
 
-/// Why a key cannot move.
-fn why_not(key: &ApiKey, now: i64) -> Option<PromotionRefused> {
+/// Why a key cannot move. One whose owner is suspended would work again where it has another owner.
+fn why_not(key: &ApiKey, owner_is_suspended: bool, now: i64) -> Option<PromotionRefused> {
     let refuse = |code, message: &str| Some(PromotionRefused::new(&key.id, code, message));
     if let Err(error) = key.check_is_kept_here() {
         return refuse(error.code(), &error.to_string());
@@ -345,6 +347,12 @@ fn why_not(key: &ApiKey, now: i64) -> Option<PromotionRefused> {
         return refuse(
             "key_revoked",
             "the key is revoked; there is nothing to move",
+        );
+    }
+    if owner_is_suspended {
+        return refuse(
+            "owner_disabled",
+            "its owner is suspended, and the other registry knows nothing of that; enable the owner first",
         );
     }
     if key.settings.one_time {

@@ -94,24 +94,60 @@ impl ApiKeyRow {
             exposed_at: self.exposed_at,
             revoked_at: self.revoked_at,
             revoked_reason: self.revoked_reason,
+            revoked_with_owner: false,
             promoted_to: self.promoted_to,
             secrets,
         })
     }
 }
 
+/// A key with what its owner's row says of it.
+#[derive(sqlx::FromRow)]
+struct OwnedKeyRow {
+    #[sqlx(flatten)]
+    key: ApiKeyRow,
+    owner_keys_revoked_at: Option<i64>,
+    owner_keys_revoked_reason: Option<String>,
+}
+
+/// Of a key and its owner.
+macro_rules! owned_key {
+    ($rest:literal) => {
+        concat!(
+            "SELECT ",
+            key_columns!(),
+            ", p.keys_revoked_at AS owner_keys_revoked_at, p.keys_revoked_reason AS owner_keys_revoked_reason \
+             FROM api_keys k LEFT JOIN principals p ON p.id = k.owner_id ",
+            $rest
+        )
+    };
+}
+
+impl OwnedKeyRow {
+    /// A key that was revoked with all keys of its owner is revoked, whoever looks at it.
+    fn into_key(self, secrets: Vec<Secret>) -> Result<ApiKey, RegistryError> {
+        let mut key = self.key.into_key(secrets)?;
+        if let (None, Some(at)) = (key.revoked_at, self.owner_keys_revoked_at)
+            && key.created_at <= at
+        {
+            key.revoked_with_owner = true;
+            key.revoked_at = Some(at);
+            key.revoked_reason = self.owner_keys_revoked_reason;
+        }
+        Ok(key)
+    }
+}
+
+/// A key with its secrets, as it stands: revoked also where all keys of its owner were. That is never
+/// written back to its own row.
 pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<ApiKey>, RegistryError> {
-    let row: Option<ApiKeyRow> = sqlx::query_as(concat!(
-        "SELECT ",
-        key_columns!(),
-        " FROM api_keys k WHERE k.id = $1"
-    ))
-    .bind(id.to_owned())
-    .fetch_optional(&mut *connection)
-    .await?;
+    let row: Option<OwnedKeyRow> = sqlx::query_as(owned_key!("WHERE k.id = $1"))
+        .bind(id.to_owned())
+        .fetch_optional(&mut *connection)
+        .await?;
     let Some(row) = row else { return Ok(None) };
     let secrets: Vec<SecretRow> = sqlx::query_as(concat!(
         "SELECT ",
@@ -125,7 +161,7 @@ pub(crate) async fn find(
     Ok(Some(row.into_key(secrets?)?))
 }
 
-/// Those of some ids that exist, each with its secrets.
+/// Those of some ids that exist, each as [`find`] gives it.
 pub(crate) async fn find_all(
     connection: &mut AnyConnection,
     ids: &[String],
@@ -133,16 +169,15 @@ pub(crate) async fn find_all(
     let mut found = Vec::with_capacity(ids.len());
     for part in ids.chunks(many::MOST) {
         let count = many::padded(part.len());
-        let head = concat!("SELECT ", key_columns!(), " FROM api_keys k WHERE k.id IN ");
-        let sql = many::rows(connection, head, 1, count);
+        let sql = many::rows(connection, owned_key!("WHERE k.id IN "), 1, count);
         let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
         for id in many::padding(part, count) {
             query = query.bind(id.clone());
         }
-        let rows: Vec<ApiKeyRow> = query.fetch_all(&mut *connection).await?;
+        let rows: Vec<OwnedKeyRow> = query.fetch_all(&mut *connection).await?;
         let mut secrets = secrets::of_keys(connection, part).await?;
         for row in rows {
-            let secrets = secrets.remove(&row.id).unwrap_or_default();
+            let secrets = secrets.remove(&row.key.id).unwrap_or_default();
             found.push(row.into_key(secrets)?);
         }
     }
@@ -313,6 +348,7 @@ fn bind_always(query: Insert, key: &ApiKey, derived: &Derived) -> Insert {
 
 fn bind_rarely(query: Insert, key: &ApiKey, derived: &Derived) -> Insert {
     let settings = &key.settings;
+    let own_end = !key.revoked_with_owner;
     query
         .bind(key.creator.clone())
         .bind(settings.limits.to_text())
@@ -328,8 +364,8 @@ fn bind_rarely(query: Insert, key: &ApiKey, derived: &Derived) -> Insert {
         .bind(key.disabled_at)
         .bind(key.disabled_reason.clone())
         .bind(key.exposed_at)
-        .bind(key.revoked_at)
-        .bind(key.revoked_reason.clone())
+        .bind(key.revoked_at.filter(|_| own_end))
+        .bind(key.revoked_reason.clone().filter(|_| own_end))
         .bind(key.promoted_to.clone())
         .bind(derived.rotating_until)
         .bind(derived.pending_until)

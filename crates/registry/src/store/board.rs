@@ -161,7 +161,8 @@ macro_rules! rows {
     ($whose:literal) => {
         concat!(
             "SELECT b.sequence, b.kind, b.at, b.key_id, COALESCE(k.name, b.name) AS name, b.kid, b.due_at, b.count, \
-             b.detail, CAST(CASE WHEN (k.revoked_at IS NOT NULL OR k.promoted_to IS NOT NULL) \
+             b.detail, CAST(CASE WHEN (k.revoked_at IS NOT NULL OR k.created_at <= p.keys_revoked_at \
+             OR k.promoted_to IS NOT NULL) \
              AND b.kind NOT IN ('key.exposed', 'secret.retired_used', 'canary.used', 'hygiene.asked') THEN 1 \
              WHEN b.kind IN ('key.expiring', 'rotation.due') AND k.kid <> b.kid THEN 1 \
              WHEN b.kind = 'key.expiring' AND k.expires_order <> b.due_at THEN 1 \
@@ -176,6 +177,7 @@ macro_rules! rows {
              ELSE 0 END AS BIGINT) AS settled, CAST(CASE WHEN b.sequence <= $3 OR EXISTS (SELECT 1 \
              FROM board_reads r WHERE r.reader = $2 AND r.sequence = b.sequence) THEN 1 ELSE 0 END AS BIGINT) \
              AS is_read FROM board b LEFT JOIN api_keys k ON k.id = b.key_id LEFT JOIN secrets s ON s.kid = b.kid \
+             LEFT JOIN principals p ON p.id = k.owner_id \
              WHERE b.sequence < $4",
             $whose
         )

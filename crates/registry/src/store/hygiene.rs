@@ -19,6 +19,7 @@ pub(crate) struct HygieneRow {
     pub(crate) exposed_at: Option<i64>,
     pub(crate) expires_order: i64,
     pub(crate) last_used_order: i64,
+    /// By itself, or with all keys of its owner.
     pub(crate) revoked_at: Option<i64>,
     pub(crate) secret_created_at: i64,
     /// None: there is no such principal.
@@ -41,7 +42,9 @@ macro_rules! walk_sql {
     ($where:literal, $order:literal, $outer:literal) => {
         concat!(
             "SELECT k.id, k.name, k.prefix, k.environment, k.owner_id, k.scopes, k.created_at, k.exposed_at, \
-             k.expires_order, k.last_used_order, k.revoked_at, s.created_at AS secret_created_at, \
+             k.expires_order, k.last_used_order, \
+             CASE WHEN k.created_at <= p.keys_revoked_at THEN COALESCE(k.revoked_at, p.keys_revoked_at) \
+             ELSE k.revoked_at END AS revoked_at, s.created_at AS secret_created_at, \
              p.id AS owner_known, p.disabled_at AS owner_disabled_at \
              FROM (SELECT * FROM api_keys WHERE ",
             $where,
@@ -106,7 +109,9 @@ pub(crate) async fn of_keys(
         let count = many::padded(part.len());
         let sql = many::list(
             "SELECT k.id, k.name, k.prefix, k.environment, k.owner_id, k.scopes, k.created_at, k.exposed_at, \
-             k.expires_order, k.last_used_order, k.revoked_at, s.created_at AS secret_created_at, \
+             k.expires_order, k.last_used_order, \
+             CASE WHEN k.created_at <= p.keys_revoked_at THEN COALESCE(k.revoked_at, p.keys_revoked_at) \
+             ELSE k.revoked_at END AS revoked_at, s.created_at AS secret_created_at, \
              p.id AS owner_known, p.disabled_at AS owner_disabled_at \
              FROM api_keys k JOIN secrets s ON s.kid = k.kid LEFT JOIN principals p ON p.id = k.owner_id \
              WHERE k.id IN ",

@@ -4,6 +4,7 @@ use keywright_domain::schedules::NoticeKind;
 use sqlx::AnyConnection;
 
 use super::many;
+use super::schedules::kept_and_let;
 use super::secrets::damaged;
 use crate::RegistryError;
 use crate::schedules::notices::{Candidate, Notice, NoticeSubject};
@@ -40,8 +41,10 @@ pub(crate) async fn expiring(
     limit: i64,
 ) -> Result<Vec<(String, String, i64)>, RegistryError> {
     Ok(sqlx::query_as(concat!(
-        "SELECT k.id, k.kid, k.expires_order FROM api_keys k WHERE (k.expires_order, k.id) > ($1, $2) \
-         AND k.expires_order <= $3 AND k.revoked_at IS NULL AND NOT EXISTS (SELECT 1 FROM notices n \
+        "SELECT k.id, k.kid, k.expires_order FROM api_keys k LEFT JOIN principals p ON p.id = k.owner_id \
+         WHERE (k.expires_order, k.id) > ($1, $2) AND k.expires_order <= $3 AND k.revoked_at IS NULL",
+        kept_and_let!(),
+        "AND NOT EXISTS (SELECT 1 FROM notices n \
          WHERE n.key_id = k.id AND n.subject = 'expiry' AND n.kid = k.kid AND n.due_at = k.expires_order \
          AND n.kind = ",
         kind_due!("k.expires_order"),
@@ -69,10 +72,12 @@ pub(crate) async fn ageing(
 ) -> Result<Vec<(String, String, i64)>, RegistryError> {
     Ok(sqlx::query_as(concat!(
         "SELECT k.id, k.kid, s.created_at + $1 FROM api_keys k JOIN secrets s ON s.kid = k.kid \
+         LEFT JOIN principals p ON p.id = k.owner_id \
          WHERE k.id > $2 AND s.created_at <= $3 - $1 AND (k.environment = $5 OR ($5 = '*' AND NOT EXISTS \
-         (SELECT 1 FROM policies p WHERE p.environment = k.environment))) AND k.revoked_at IS NULL \
-         AND k.disabled_at IS NULL AND k.expires_order > $6 \
-         AND NOT EXISTS (SELECT 1 FROM schedules c WHERE c.key_id = k.id) \
+         (SELECT 1 FROM policies o WHERE o.environment = k.environment))) AND k.revoked_at IS NULL \
+         AND k.disabled_at IS NULL AND k.expires_order > $6",
+        kept_and_let!(),
+        "AND NOT EXISTS (SELECT 1 FROM schedules c WHERE c.key_id = k.id) \
          AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.key_id = k.id AND n.subject = 'rotation' \
          AND n.kid = k.kid AND n.due_at = s.created_at + $1 AND n.kind = ",
         kind_due!("s.created_at + $1"),
@@ -158,16 +163,18 @@ pub(crate) async fn pass_others(
     Ok(())
 }
 
-/// Unsent ones about a secret that is not the key's newest any more, or about a moment that was
-/// moved, are passed.
+/// Unsent ones about a secret that is not the key's newest any more, about a key that ended with its
+/// owner's or lives elsewhere, or about a moment that was moved, are passed.
 pub(crate) async fn pass_outdated(connection: &mut AnyConnection) -> Result<(), RegistryError> {
-    sqlx::query(
+    sqlx::query(concat!(
         "UPDATE notices SET passed = 1 WHERE sent_at IS NULL AND passed = 0 AND (\
-         NOT EXISTS (SELECT 1 FROM api_keys k WHERE k.id = notices.key_id AND k.kid = notices.kid \
-         AND k.revoked_at IS NULL AND (notices.subject <> 'expiry' OR k.expires_order = notices.due_at)) \
+         NOT EXISTS (SELECT 1 FROM api_keys k LEFT JOIN principals p ON p.id = k.owner_id \
+         WHERE k.id = notices.key_id AND k.kid = notices.kid AND k.revoked_at IS NULL",
+        kept_and_let!(),
+        "AND (notices.subject <> 'expiry' OR k.expires_order = notices.due_at)) \
          OR (notices.subject = 'rotation' AND EXISTS (SELECT 1 FROM schedules s \
-         WHERE s.key_id = notices.key_id AND (s.next_due_at <> notices.due_at OR s.paused_at IS NOT NULL))))",
-    )
+         WHERE s.key_id = notices.key_id AND (s.next_due_at <> notices.due_at OR s.paused_at IS NOT NULL))))"
+    ))
     .execute(connection)
     .await?;
     Ok(())

@@ -35,12 +35,22 @@ impl ScheduleRow {
     }
 }
 
+/// Keys that work here, as far as their owners are concerned, and are changed here. `p` is the owner.
+macro_rules! kept_and_let {
+    () => {
+        " AND k.promoted_to IS NULL AND p.disabled_at IS NULL \
+         AND (p.keys_revoked_at IS NULL OR k.created_at > p.keys_revoked_at) "
+    };
+}
+
+pub(super) use kept_and_let;
+
 macro_rules! select {
-    ($rest:literal) => {
+    ($($rest:expr),+) => {
         concat!(
             "SELECT s.id, s.key_id, s.text, s.anchor_at, s.next_due_at, s.delivery, s.paused_at, s.changed_at \
              FROM schedules s ",
-            $rest
+            $($rest),+
         )
     };
 }
@@ -58,7 +68,8 @@ pub(crate) async fn find(
 }
 
 /// Schedules that are due until `until`, soonest first, after the one a page ended with. Keys that
-/// are revoked or suspended have none.
+/// are revoked or suspended, by themselves or with their owner, have none, nor have those that were
+/// left to another registry.
 pub(crate) async fn due(
     connection: &mut AnyConnection,
     until: i64,
@@ -66,9 +77,11 @@ pub(crate) async fn due(
     limit: i64,
 ) -> Result<Vec<KeySchedule>, RegistryError> {
     let rows: Vec<ScheduleRow> = sqlx::query_as(select!(
-        "JOIN api_keys k ON k.id = s.key_id WHERE (s.next_due_at, s.id) > ($1, $2) AND s.next_due_at <= $3 \
-         AND s.paused_at IS NULL AND k.revoked_at IS NULL AND k.disabled_at IS NULL \
-         ORDER BY s.next_due_at, s.id LIMIT $4"
+        "JOIN api_keys k ON k.id = s.key_id LEFT JOIN principals p ON p.id = k.owner_id \
+         WHERE (s.next_due_at, s.id) > ($1, $2) AND s.next_due_at <= $3 \
+         AND s.paused_at IS NULL AND k.revoked_at IS NULL AND k.disabled_at IS NULL",
+        kept_and_let!(),
+        "ORDER BY s.next_due_at, s.id LIMIT $4"
     ))
     .bind(after.0)
     .bind(after.1.to_owned())

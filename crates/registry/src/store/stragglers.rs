@@ -78,9 +78,11 @@ pub(crate) async fn closing(
          CASE WHEN s.expires_at IS NOT NULL AND s.expires_at < s.retires_at THEN s.expires_at \
          ELSE s.retires_at END AS closes_at \
          FROM rotations r JOIN secrets s ON s.kid = r.old_kid JOIN api_keys k ON k.id = r.key_id \
+         LEFT JOIN principals p ON p.id = k.owner_id \
          WHERE r.ended_at IS NULL AND s.stored = 'retiring' AND s.retires_at > $1 AND s.last_used_at >= $3 \
-         AND k.revoked_at IS NULL) closing WHERE closes_at > $1 AND closes_at <= $2 \
-         ORDER BY closes_at, rotation_id LIMIT $4",
+         AND k.revoked_at IS NULL AND p.disabled_at IS NULL \
+         AND (p.keys_revoked_at IS NULL OR k.created_at > p.keys_revoked_at)) closing \
+         WHERE closes_at > $1 AND closes_at <= $2 ORDER BY closes_at, rotation_id LIMIT $4",
     )
     .bind(now)
     .bind(until)

@@ -34,6 +34,7 @@ fn fresh_key(lifetime_ms: Option<i64>) -> ApiKey {
         exposed_at: None,
         revoked_at: None,
         revoked_reason: None,
+        revoked_with_owner: false,
         promoted_to: None,
         secrets: vec![secret],
     }

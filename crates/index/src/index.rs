@@ -434,6 +434,25 @@ impl Index {
         }
     }
 
+    /// The same where the snapshot is gone: whatever the key is by now, the next use claims again. Writing
+    /// a first use a second time must do nothing.
+    pub fn unclaim_first_use_of(&self, kid: PackedKid) {
+        let hash = self.hash(kid.bits());
+        let find = || {
+            let table = self.kids[shard_of(hash)].read();
+            table.find(hash, |slot| self.kid_at(slot) == Some(kid))
+        };
+        let Some(id) = find().and_then(|slot| self.id_at(slot)) else {
+            return;
+        };
+        // The lock of the id comes before those of the tables.
+        let _shard = self.id_shard(id);
+        let slot = find().filter(|slot| self.id_at(*slot) == Some(id));
+        if let Some(row) = slot.and_then(|slot| self.rows.get(slot)) {
+            row.unset(FIRST_USED);
+        }
+    }
+
     /// Counts a request of `cost` at `now_us` against all of the key's limits, or against none of
     /// them if one refuses.
     #[must_use]

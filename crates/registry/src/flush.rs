@@ -15,6 +15,8 @@ use crate::{LocalRegistry, RegistryError, rotation, store};
 
 /// Secrets and hours whose room is remembered.
 const ROOMS: usize = 100_000;
+/// First uses written in one transaction: each is some statements, and everybody who writes waits for them.
+const FIRST_USES_AT_ONCE: usize = 200;
 
 impl LocalRegistry {
     /// Writes the uses that wait in memory. The database, too, tells at most 256 callers of a secret
@@ -31,7 +33,7 @@ impl LocalRegistry {
         if dropped > 0 {
             tracing::warn!(dropped, "uses or alerts found no place and are not counted");
         }
-        let waiting = Arc::new(uses.take());
+        let waiting = uses.take();
         if waiting.is_empty() {
             return Ok(());
         }
@@ -42,24 +44,59 @@ impl LocalRegistry {
             shared: Arc::clone(&self.shared),
             conditions: None,
         };
-        let written = tokio::spawn(async move {
-            let uses = &registry.shared.uses;
-            let input = (Arc::clone(&waiting), Arc::clone(&uses.room));
-            let written = registry
-                .write(input, |unit, (waiting, room)| {
-                    Box::pin(flush(unit, waiting, room))
-                })
-                .await;
-            match &written {
-                Ok(()) => {}
-                Err(RegistryError::CommitUnknown(_)) => uses.give_up((*waiting).clone()),
-                Err(_) => uses.give_back((*waiting).clone()),
-            }
-            written
-        });
+        let written = tokio::spawn(async move { registry.write_waiting(waiting).await });
         written
             .await
             .map_err(|error| RegistryError::Store(error.to_string()))?
+    }
+
+    /// Writes first uses in parts, then the rest. What cannot be written is put back.
+    async fn write_waiting(&self, mut waiting: Waiting) -> Result<(), RegistryError> {
+        let uses = &self.shared.uses;
+        let mut first_uses = std::mem::take(&mut waiting.first_uses);
+        while !first_uses.is_empty() {
+            let part = first_uses[..first_uses.len().min(FIRST_USES_AT_ONCE)].to_vec();
+            let length = part.len();
+            let written = self.write(part, |unit, part| {
+                Box::pin(async move {
+                    for (kid, at) in part {
+                        rotation::first_use(unit, kid, *at).await?;
+                    }
+                    Ok(())
+                })
+            });
+            if let Err(error) = written.await {
+                // Whatever became of this part: a first use written twice is one.
+                waiting.first_uses = first_uses;
+                self.unclaim(&uses.give_back(waiting));
+                return Err(error);
+            }
+            first_uses.drain(..length);
+        }
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let waiting = Arc::new(waiting);
+        let input = (Arc::clone(&waiting), Arc::clone(&uses.room));
+        let written = self
+            .write(input, |unit, (waiting, room)| {
+                Box::pin(flush(unit, waiting, room))
+            })
+            .await;
+        let without_place = match &written {
+            Ok(()) => Vec::new(),
+            Err(RegistryError::CommitUnknown(_)) => uses.give_up((*waiting).clone()),
+            Err(_) => uses.give_back((*waiting).clone()),
+        };
+        self.unclaim(&without_place);
+        written
+    }
+
+    /// First uses that found no place: the next use of each tries again.
+    fn unclaim(&self, kids: &[String]) {
+        for kid in kids.iter().filter_map(|kid| PackedKid::parse(kid)) {
+            self.shared.index.unclaim_first_use_of(kid);
+        }
     }
 
     /// Uses that wait for the next flush, and those that found no place.
@@ -70,9 +107,6 @@ impl LocalRegistry {
 }
 
 async fn flush(unit: &mut Unit, waiting: &Waiting, room: &Room) -> Result<(), RegistryError> {
-    for (kid, at) in &waiting.first_uses {
-        rotation::first_use(unit, kid, *at).await?;
-    }
     let uses = bounded(unit, &waiting.uses, room).await?;
     store::uses::add(unit.write_beside(), &uses).await?;
     let alerts = bounded_alerts(unit, &waiting.alerts).await?;
@@ -243,13 +277,128 @@ async fn bounded_alerts(
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicI64, Ordering};
     use std::time::Duration;
 
+    use keywright_domain::api_keys::{DAY_MS, NewApiKey, Pepper};
+    use keywright_domain::audit::Actor;
     use keywright_index::PackedKid;
     use sqlx::{AnyConnection, Connection as _};
 
-    use crate::uses::Caller;
-    use crate::{Clock, LocalRegistry};
+    use super::FIRST_USES_AT_ONCE;
+    use crate::uses::{Caller, FIRST_USES};
+    use crate::{Clock, Issued, LocalRegistry, PepperKey, Peppers, VerifyRequest};
+
+    /// A registry whose clock goes on by a millisecond whenever somebody looks at it.
+    async fn registry(file: &Path) -> anyhow::Result<(LocalRegistry, Arc<Peppers>)> {
+        let clock = AtomicI64::new(1_800_000_000_000);
+        let clock = Clock::from_fn(move || clock.fetch_add(1, Ordering::SeqCst));
+        let registry = LocalRegistry::open(file, clock).await?;
+        let pepper = PepperKey {
+            id: "pepper-1".to_owned(),
+            pepper: Pepper::from_bytes([7; 32]),
+        };
+        registry
+            .adopt_pepper(&Actor::keywright(), "pepper-1")
+            .await?;
+        Ok((registry, Arc::new(Peppers::new(pepper))))
+    }
+
+    async fn issue(registry: &LocalRegistry, peppers: &Peppers) -> anyhow::Result<Issued> {
+        let wish = NewApiKey {
+            name: "a key".to_owned(),
+            prefix: "sk_live".to_owned(),
+            scopes: vec!["keys:read".to_owned()],
+            lifetime_ms: Some(90 * DAY_MS),
+            ..NewApiKey::default()
+        };
+        let actor = Actor::keywright();
+        Ok(registry.issue_api_key(&actor, &wish, peppers).await?)
+    }
+
+    async fn stranger(file: &Path) -> anyhow::Result<AnyConnection> {
+        Ok(AnyConnection::connect(&format!("sqlite://{}", file.display())).await?)
+    }
+
+    #[tokio::test]
+    async fn ac_147_a_verification_stands_when_the_write_of_its_use_fails_and_the_next_tries_again()
+    -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("registry.db");
+        let (registry, peppers) = registry(&file).await?;
+        let issued = issue(&registry, &peppers).await?;
+        let request = VerifyRequest {
+            presented: issued.plain.text().expose(),
+            ..VerifyRequest::default()
+        };
+        let mut stranger = stranger(&file).await?;
+        let rename = async |stranger: &mut AnyConnection, sql: &'static str| {
+            sqlx::raw_sql(sql).execute(stranger).await
+        };
+        rename(
+            &mut stranger,
+            "ALTER TABLE audit_events RENAME TO elsewhere",
+        )
+        .await?;
+        // And so many wait that there is no place for one more.
+        for number in 0..FIRST_USES {
+            let uses = &registry.shared.uses;
+            assert!(uses.first_use_waits(&format!("{number:012}"), 1));
+        }
+        let verified = registry.verify_api_key(&request, &peppers).await?;
+        assert_eq!(verified.code(), "valid");
+        rename(
+            &mut stranger,
+            "ALTER TABLE elsewhere RENAME TO audit_events",
+        )
+        .await?;
+        registry.flush_uses().await?;
+        let verified = registry.verify_api_key(&request, &peppers).await?;
+        assert_eq!(verified.code(), "valid");
+        registry.flush_uses().await?;
+        let (key, _) = registry.find_api_key(&issued.key.id).await?;
+        assert!(key.secrets[0].first_used_at.is_some(), "{key:?}");
+        assert_eq!(key.secrets[0].use_count, 2);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn many_first_uses_are_written_in_parts() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("registry.db");
+        let (registry, peppers) = registry(&file).await?;
+        let count = 2 * FIRST_USES_AT_ONCE + 5;
+        let mut issuing = tokio::task::JoinSet::new();
+        for _ in 0..count {
+            let (registry, peppers) = (registry.clone(), Arc::clone(&peppers));
+            issuing.spawn(async move { issue(&registry, &peppers).await });
+        }
+        let issued: Vec<_> = issuing.join_all().await.into_iter().collect();
+        for issued in issued {
+            let kid = issued?.plain.kid().to_string();
+            assert!(registry.shared.uses.first_use_waits(&kid, 5));
+        }
+        registry.flush_uses().await?;
+        let mut stranger = stranger(&file).await?;
+        // The events of one transaction have one time.
+        let largest: Vec<i64> = sqlx::query_scalar(
+            "SELECT COUNT(*) FROM audit_events WHERE action = 'api_key.secret_first_used' \
+             GROUP BY at ORDER BY at",
+        )
+        .fetch_all(&mut stranger)
+        .await?;
+        let all: i64 = largest.iter().sum();
+        assert_eq!(usize::try_from(all)?, count);
+        assert!(
+            largest
+                .iter()
+                .all(|one| *one <= i64::try_from(FIRST_USES_AT_ONCE).unwrap_or(0)),
+            "{largest:?}"
+        );
+        Ok(())
+    }
 
     #[tokio::test]
     async fn uses_are_put_back_although_nobody_waits_for_them() -> anyhow::Result<()> {

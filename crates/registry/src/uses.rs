@@ -24,7 +24,7 @@ const CAPACITY: usize = 200_000;
 /// At most this many alerts wait.
 const ALERTS: usize = 10_000;
 /// First uses that wait, at most.
-const FIRST_USES: usize = 10_000;
+pub(crate) const FIRST_USES: usize = 10_000;
 /// So many callers of one secret are told apart in one hour. Further ones are one: [`OTHER_CALLERS`].
 pub(crate) const CALLERS: usize = 256;
 /// What was required of those is told apart so many times; it is foreign text too.
@@ -391,7 +391,8 @@ pub struct UseStatistics {
     pub alerts_dropped: u64,
     /// Alerts that wait for the next flush.
     pub alerts_waiting: usize,
-    /// First uses that could not be written at once and wait for the next flush. None is dropped.
+    /// First uses that could not be written at once and wait for the next flush. One that finds no place
+    /// is tried again with the next use of its secret.
     pub first_uses_waiting: usize,
 }
 
@@ -495,7 +496,7 @@ pub(crate) struct UseRecorder {
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
     alerts: Mutex<Alerts>,
-    /// First uses that could not be written at once: one for a secret at most, and none is dropped.
+    /// First uses that could not be written at once: one for a secret at most.
     first_uses: Mutex<HashMap<String, i64>>,
     dropped: AtomicU64,
     alerts_dropped: AtomicU64,
@@ -611,14 +612,16 @@ impl UseRecorder {
         }
     }
 
-    /// A first use that could not be written: the next flush tries again.
-    pub(crate) fn first_use_waits(&self, kid: &str, at: i64) {
+    /// A first use that could not be written: the next flush tries again. Returns false if it found no
+    /// place: then the secret's next use must be its first.
+    #[must_use]
+    pub(crate) fn first_use_waits(&self, kid: &str, at: i64) -> bool {
         let mut waiting = open(&self.first_uses);
         if waiting.len() >= FIRST_USES && !waiting.contains_key(kid) {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
+            return false;
         }
         waiting.entry(kid.to_owned()).or_insert(at);
+        true
     }
 
     pub(crate) fn take(&self) -> Waiting {
@@ -662,8 +665,10 @@ impl UseRecorder {
         }
     }
 
-    /// Puts back what certainly was not written.
-    pub(crate) fn give_back(&self, waiting: Waiting) {
+    /// Puts back what certainly was not written. Returns the kids whose first use found no place, as
+    /// [`Self::first_use_waits`] does.
+    #[must_use]
+    pub(crate) fn give_back(&self, waiting: Waiting) -> Vec<String> {
         for one in waiting.uses {
             let Some(kid) = PackedKid::parse(&one.kid) else {
                 continue;
@@ -678,21 +683,24 @@ impl UseRecorder {
             self.add_alert(&mut alerts, alert);
         }
         drop(alerts);
-        for (kid, at) in waiting.first_uses {
-            self.first_use_waits(&kid, at);
-        }
+        let first_uses = waiting.first_uses.into_iter();
+        first_uses
+            .filter(|(kid, at)| !self.first_use_waits(kid, *at))
+            .map(|(kid, _)| kid)
+            .collect()
     }
 
     /// Uses that may or may not have been written are not written again: counts are never too high.
     /// A first use written twice is one, and an alert is better told twice than never.
-    pub(crate) fn give_up(&self, waiting: Waiting) {
+    #[must_use]
+    pub(crate) fn give_up(&self, waiting: Waiting) -> Vec<String> {
         let lost: i64 = waiting.uses.iter().map(|one| one.count).sum();
         self.dropped
             .fetch_add(u64::try_from(lost).unwrap_or(0), Ordering::Relaxed);
         self.give_back(Waiting {
             uses: Vec::new(),
             ..waiting
-        });
+        })
     }
 
     pub(crate) fn statistics(&self) -> UseStatistics {

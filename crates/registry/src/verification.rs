@@ -568,7 +568,10 @@ impl LocalRegistry {
                     error.map_or_else(|error| error.code(), |_| "")
                 });
                 tracing::warn!(code, kid = kid_text, "the first use of a secret waits");
-                self.shared.uses.first_use_waits(kid_text, now);
+                if !self.shared.uses.first_use_waits(kid_text, now) {
+                    // No place: the next use of it is the one that tries again.
+                    self.shared.index.unclaim_first_use(snapshot);
+                }
             }
         }
         let scope: Cow<'_, str> = match request.requirement {

@@ -111,7 +111,7 @@ fn uses_are_told_apart_by_secret_hour_and_caller_and_counted_together_otherwise(
     assert_eq!(uses.statistics().waiting, 0);
     // What is given back is what was taken, and counts on.
     uses.record(one, &here, "keys:read", 9);
-    uses.give_back(taken.clone());
+    assert!(uses.give_back(taken.clone()).is_empty());
     let again = uses.take();
     assert_eq!(again.uses.len(), taken.uses.len());
     assert_eq!((again.uses[0].count, again.uses[0].last_at), (3, 9));
@@ -137,16 +137,20 @@ fn what_is_given_back_finds_no_more_room_than_what_comes() {
             .map(|one| (one.to_string(), 1))
             .collect(),
     };
-    uses.give_back(waiting);
+    let without_place = uses.give_back(waiting);
     let full = uses.statistics();
-    assert_eq!((full.alerts_dropped, full.dropped), (3 * 2, 4));
+    assert_eq!((full.alerts_dropped, without_place.len()), (3 * 2, 4));
+    assert_eq!(
+        full.dropped, 0,
+        "a first use that finds no place is tried again"
+    );
     // What waits already goes on being counted.
     let again = Waiting {
         alerts: vec![alert(0)],
         first_uses: vec![("0".to_owned(), 1)],
         ..Waiting::default()
     };
-    uses.give_back(again);
+    assert!(uses.give_back(again).is_empty());
     let taken = uses.take();
     let full = uses.statistics();
     assert_eq!((full.alerts_dropped, full.dropped), (3 * 2, 4));
@@ -181,7 +185,7 @@ fn a_full_queue_counts_its_drops_goes_on_with_what_it_has_and_keeps_first_uses()
     }
     assert_eq!(uses.statistics().dropped as usize, CAPACITY * 2);
     for number in 0..1000 {
-        uses.first_use_waits(&format!("{number:012}"), 3);
+        assert!(uses.first_use_waits(&format!("{number:012}"), 3));
     }
     assert_eq!(uses.statistics().first_uses_waiting, 1000);
     assert_eq!(uses.newly_dropped() as usize, CAPACITY * 2);
@@ -230,7 +234,7 @@ fn full_alerts_count_on_those_that_are_there() {
     for number in ALERTS..ALERTS * 2 {
         alert(number, "first", 20);
     }
-    uses.give_back(taken);
+    assert!(uses.give_back(taken).is_empty());
     assert_eq!(uses.statistics().alerts_waiting, ALERTS);
     assert_eq!(uses.statistics().alerts_dropped, 7 + ALERTS as u64 + 1);
 }

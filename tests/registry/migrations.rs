@@ -419,7 +419,7 @@ async fn ac_154_schema_2_is_migrated_after_a_backup() -> Result<()> {
 #[test]
 fn every_schema_that_landed_has_its_test() {
     // 3 and 4 landed together, and so does what comes after 4: the versions before are 1, 2 and 4.
-    assert_eq!(LocalRegistry::newest_schema(), 18);
+    assert_eq!(LocalRegistry::newest_schema(), 23);
 }
 
 /// The names in the first column.
@@ -578,6 +578,14 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
     fixture.set_clock(START + 80 * DAY_MS);
     opened.post_notices().await?;
     assert!(opened.count_unread_notices(&reader).await? > 0);
+    // 23: a schedule says why its rotation was refused; so far none was.
+    assert!(
+        opened
+            .list_schedules(None, None, 10)
+            .await?
+            .iter()
+            .all(|one| one.retry_at.is_none() && one.last_error.is_none())
+    );
     opened.close().await;
     Ok(())
 }

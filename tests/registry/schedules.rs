@@ -253,35 +253,138 @@ async fn rule_11_a_run_is_claimed_once_among_nodes() -> Result<()> {
 }
 
 #[tokio::test]
-async fn rule_11_a_refused_rotation_is_told_and_tried_again() -> Result<()> {
+async fn rule_11_ac_143_a_refused_rotation_stays_due_says_why_and_is_told_once() -> Result<()> {
     let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
     let issued = scheduled(&fixture, 7, Mode::Automatic).await?;
+    let id = &issued.key.id;
+    // No scheduled rotation overlaps for as long as this policy wants, of a secret that lives a week.
+    let short = fixture
+        .issue_as(&NewApiKey {
+            lifetime_ms: Some(7 * DAY_MS),
+            ..wish("short")
+        })
+        .await?;
+    registry
+        .set_schedule(
+            &fixture.actor,
+            &short.key.id,
+            &every(6, Mode::Automatic)?,
+            "",
+        )
+        .await?;
+    let policy = Policy {
+        min_overlap_ms: 8 * DAY_MS,
+        ..Policy::default_for(Environment::LIVE)
+    };
+    registry.set_policy(&fixture.actor, &policy).await?;
+    let run = || registry.run_due_schedules(&fixture.actor, &fixture.peppers, 10);
+    let due_at = START + 6 * DAY_MS;
+    let mut sent = Vec::new();
+    for hour in 0..23 {
+        fixture.set_clock(due_at + hour * HOUR);
+        let runs = run().await?;
+        let [one] = &runs[..] else {
+            panic!("{runs:?}");
+        };
+        let ScheduleWork::Refused(error) = &one.work else {
+            panic!("{runs:?}");
+        };
+        assert_eq!(error.code(), "policy_violation");
+        assert_eq!(
+            (one.due_at, one.next_due_at),
+            (due_at, fixture.now() + HOUR)
+        );
+        assert!(run().await?.is_empty(), "not at once");
+        let schedule = registry.find_schedule(&short.key.id).await?.expect("set");
+        assert_eq!(
+            (schedule.next_due_at, schedule.retry_at),
+            (due_at, Some(fixture.now() + HOUR))
+        );
+        let why = schedule.last_error.expect("why");
+        assert!(why.contains("minimum overlap"), "{why}");
+        for notice in registry.due_notices(500).await? {
+            if notice.key_id == short.key.id && notice.subject == NoticeSubject::Rotation {
+                sent.push(notice.kind);
+            }
+            registry.mark_notice_sent(&notice.id, "mail").await?;
+        }
+    }
+    assert!(sent.len() <= 2, "today, and overdue: {sent:?}");
+    registry
+        .remove_policy(&fixture.actor, &PolicyEnvironment::One(Environment::LIVE))
+        .await?;
+    // Whoever mended the rule need not wait.
+    let hastened = registry
+        .hasten_schedule(&fixture.actor, &short.key.id)
+        .await?;
+    assert_eq!((hastened.retry_at, hastened.last_error), (None, None));
+    assert_eq!(hastened.next_due_at, due_at, "it was due, and is");
+    let runs = run().await?;
+    assert!(
+        matches!(&runs[..], [one] if matches!(one.work, ScheduleWork::Deliver { .. })),
+        "{runs:?}"
+    );
+    let schedule = registry.find_schedule(&short.key.id).await?.expect("set");
+    assert!(schedule.next_due_at > fixture.now());
+    assert_eq!((schedule.retry_at, schedule.last_error), (None, None));
+    assert_eq!(registry.list_rotations(id).await?, []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn rule_11_a_scheduled_rotation_lives_no_longer_than_the_policy_allows_now() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let of_a_year = scheduled(&fixture, 7, Mode::Automatic).await?;
+    let for_ever = fixture
+        .issue_as(&NewApiKey {
+            lifetime_ms: None,
+            allow_never_expires: true,
+            ..wish("for ever")
+        })
+        .await?;
+    let weekly = every(7, Mode::Automatic)?;
+    registry
+        .set_schedule(&fixture.actor, &for_ever.key.id, &weekly, "")
+        .await?;
     let policy = Policy {
         max_lifetime_ms: 30 * DAY_MS,
         ..Policy::default_for(Environment::LIVE)
     };
-    fixture.registry.set_policy(&fixture.actor, &policy).await?;
+    registry.set_policy(&fixture.actor, &policy).await?;
     fixture.set_clock(START + 8 * DAY_MS);
-    let run = || async {
-        fixture
-            .registry
-            .run_due_schedules(&fixture.actor, &fixture.peppers, 10)
-            .await
-    };
-    let runs = run().await?;
-    let ScheduleWork::Refused(error) = &runs[0].work else {
-        panic!("{runs:?}");
-    };
-    assert_eq!(error.code(), "policy_violation");
-    assert!(run().await?.is_empty(), "not at once");
-    fixture
-        .registry
-        .remove_policy(&fixture.actor, &PolicyEnvironment::One(Environment::LIVE))
+    let runs = registry
+        .run_due_schedules(&fixture.actor, &fixture.peppers, 10)
         .await?;
-    fixture.set_clock(START + 8 * DAY_MS + HOUR);
-    let runs = run().await?;
-    assert!(matches!(runs[0].work, ScheduleWork::Deliver { .. }));
-    assert_eq!(fixture.code(&issued).await?, "valid");
+    assert_eq!(runs.len(), 2, "{runs:?}");
+    for run in runs {
+        let ScheduleWork::Deliver { issued, .. } = run.work else {
+            panic!("{run:?}");
+        };
+        let newest = &issued.key.secrets[1];
+        assert_eq!(newest.lifetime_ms(), Some(30 * DAY_MS));
+    }
+    assert_eq!(fixture.code(&of_a_year).await?, "valid");
+    Ok(())
+}
+
+#[tokio::test]
+async fn rule_11_ac_143_a_key_left_to_another_registry_is_scheduled_there() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let issued = scheduled(&fixture, 7, Mode::Automatic).await?;
+    let ids = [issued.key.id.clone()];
+    registry.mark_promoted(actor, &ids, "elsewhere").await?;
+    fixture.set_clock(START + 8 * DAY_MS);
+    let runs = registry
+        .run_due_schedules(actor, &fixture.peppers, 10)
+        .await?;
+    assert!(runs.is_empty(), "{runs:?}");
+    assert_eq!(registry.due_notices(500).await?, []);
+    let weekly = every(7, Mode::Automatic)?;
+    let set = registry.set_schedule(actor, &ids[0], &weekly, "").await;
+    assert_eq!(set.expect_err("it lives there").code(), "key_promoted");
     Ok(())
 }
 

@@ -35,6 +35,10 @@ pub struct KeySchedule {
     pub paused_at: Option<i64>,
     /// Last change by a person (Unix ms).
     pub changed_at: i64,
+    /// When a rotation that was refused is tried again (Unix ms); it stays due meanwhile.
+    pub retry_at: Option<i64>,
+    /// Why it was refused, in plain words.
+    pub last_error: Option<String>,
 }
 
 impl KeySchedule {
@@ -65,8 +69,8 @@ impl LocalRegistry {
     /// go, in the words of whoever delivers them; never a secret.
     ///
     /// # Errors
-    /// [`RegistryError::KeyNotFound`]; [`KeyError::Revoked`]; [`RegistryError::Bounds`] for a
-    /// delivery of more than 500 characters.
+    /// [`RegistryError::KeyNotFound`]; [`KeyError::Revoked`], [`KeyError::Promoted`];
+    /// [`RegistryError::Bounds`] for a delivery of more than 500 characters.
     pub async fn set_schedule(
         &self,
         actor: &Actor,
@@ -88,6 +92,8 @@ impl LocalRegistry {
             delivery: redact(delivery).into_owned(),
             paused_at: None,
             changed_at: 0,
+            retry_at: None,
+            last_error: None,
         };
         self.write((actor.clone(), fresh), |unit, (actor, fresh)| {
             Box::pin(set(unit, actor, fresh))
@@ -191,6 +197,7 @@ async fn set(
 ) -> Result<KeySchedule, RegistryError> {
     let now = unit.now();
     let key = find(unit, &fresh.key_id).await?;
+    key.check_is_kept_here()?;
     if key.revoked_at.is_some() {
         return Err(KeyError::Revoked.into());
     }
@@ -229,6 +236,7 @@ async fn pause(
     }
     schedule.paused_at = pause.then_some(now);
     schedule.changed_at = now;
+    (schedule.retry_at, schedule.last_error) = (None, None);
     if !pause {
         schedule.next_due_at = schedule.first_due(now, secret_created_at(&key, now));
     }
@@ -255,11 +263,12 @@ async fn hasten(
     let mut schedule = store::schedules::find(unit.read(), key_id)
         .await?
         .ok_or(RegistryError::ScheduleNotFound)?;
-    if schedule.next_due_at <= now && schedule.paused_at.is_none() {
+    if schedule.next_due_at <= now && schedule.paused_at.is_none() && schedule.retry_at.is_none() {
         return Ok(schedule);
     }
     schedule.next_due_at = schedule.next_due_at.min(now);
     schedule.paused_at = None;
+    (schedule.retry_at, schedule.last_error) = (None, None);
     schedule.changed_at = now;
     store::schedules::put(unit.write(), &schedule).await?;
     announce(unit, actor, &key, &schedule, "put on its schedule for now");

@@ -103,6 +103,8 @@ struct KeyScheduleBody {
     paused_at: Option<i64>,
     anchor_at: i64,
     changed_at: i64,
+    retry_at: Option<i64>,
+    last_error: Option<String>,
 }
 
 impl KeyScheduleBody {
@@ -116,6 +118,8 @@ impl KeyScheduleBody {
             anchor_at: self.anchor_at,
             paused_at: self.paused_at,
             changed_at: self.changed_at,
+            retry_at: self.retry_at,
+            last_error: self.last_error,
         })
     }
 }

@@ -27,7 +27,7 @@ pub struct ScheduleRun {
     pub key_id: String,
     /// When it was due (Unix ms). Everything that was missed before is in this one run.
     pub due_at: i64,
-    /// When it is due next (Unix ms).
+    /// When it is due next, or tried again (Unix ms).
     pub next_due_at: i64,
     /// What is left to do.
     pub work: ScheduleWork,
@@ -53,7 +53,7 @@ pub enum ScheduleWork {
         /// Where it goes, as the schedule says.
         target: String,
     },
-    /// A rule refuses the rotation; it is tried again within the hour.
+    /// A rule refuses the rotation: it stays due, and is tried again within the hour.
     Refused(RegistryError),
 }
 
@@ -104,7 +104,7 @@ impl LocalRegistry {
         loop {
             let mut connection = self.shared.pool.acquire().await?;
             let due =
-                store::schedules::due(&mut connection, now, (after.0, &after.1), PAGE).await?;
+                store::schedules::due_now(&mut connection, now, (after.0, &after.1), PAGE).await?;
             drop(connection);
             let Some(last) = due.last() else {
                 return Ok(());
@@ -179,11 +179,15 @@ async fn still_due(
     let Some(schedule) = store::schedules::find(unit.read(), &seen.key_id).await? else {
         return Ok(None);
     };
-    if schedule.next_due_at != seen.next_due_at || schedule.paused_at.is_some() {
+    if schedule.next_due_at != seen.next_due_at
+        || schedule.retry_at != seen.retry_at
+        || schedule.paused_at.is_some()
+    {
         return Ok(None);
     }
     let key = find(unit, &seen.key_id).await?;
-    let works = key.revoked_at.is_none() && key.disabled_at.is_none();
+    let works =
+        key.revoked_at.is_none() && key.disabled_at.is_none() && key.check_is_kept_here().is_ok();
     Ok(works.then_some((schedule, key)))
 }
 
@@ -243,9 +247,11 @@ async fn carry_out(
         }
         Err(error) if error.is_of_the_database() => Err(error),
         Err(error) => {
-            let next = schedule.next_after(now, made).min(now + TRY_AGAIN_MS);
-            move_on(unit, &schedule, next).await?;
-            Ok(Outcome::Refused(error, next))
+            // Due it stays: by its moment people were told, once.
+            let retry_at = now.saturating_add(TRY_AGAIN_MS);
+            let why = notices::short(&error.to_string());
+            store::schedules::refuse(unit.write(), &schedule.id, &why, retry_at).await?;
+            Ok(Outcome::Refused(error, retry_at))
         }
     }
 }
@@ -259,10 +265,26 @@ async fn move_on(unit: &mut Unit, schedule: &KeySchedule, next: i64) -> Result<(
     }
 }
 
-/// A rotation as the policy of the key's environment has it.
+/// A rotation as the policy of the key's environment has it: its new secret lives as long as the one
+/// before, and no longer than the policy allows now.
 fn request(key: &ApiKey, policy: &Policy, now: i64) -> RotationRequest {
-    let lifetime = key.inherited_lifetime_ms(now).unwrap_or(i64::MAX);
-    let overlap_ms = match policy.overlap_clock {
+    let inherited = key.inherited_lifetime_ms(now);
+    let lifetime_ms = match inherited {
+        None if policy.never_expires_allowed => None,
+        longer => {
+            let most = policy.max_lifetime_ms;
+            Some(longer.map_or(most, |lifetime| lifetime.min(most)))
+        }
+    };
+    let lifetime = lifetime_ms.unwrap_or(i64::MAX);
+    let clock = match policy.overlap_clock {
+        OverlapClock::UntilDrained { silent_ms, cap_ms } => OverlapClock::UntilDrained {
+            silent_ms,
+            cap_ms: cap_ms.min(lifetime).max(silent_ms),
+        },
+        other => other,
+    };
+    let overlap_ms = match clock {
         OverlapClock::UntilDrained { cap_ms, .. } => cap_ms,
         OverlapClock::FromFirstUse | OverlapClock::FromIssue => OVERLAP_MS
             .clamp(policy.min_overlap_ms, policy.max_overlap_ms)
@@ -270,7 +292,9 @@ fn request(key: &ApiKey, policy: &Policy, now: i64) -> RotationRequest {
     };
     RotationRequest {
         overlap_ms,
-        clock: policy.overlap_clock,
+        clock,
+        // What is inherited may be no lifetime that could be asked for.
+        lifetime_ms: lifetime_ms.filter(|_| lifetime_ms != inherited),
         ..RotationRequest::default()
     }
 }

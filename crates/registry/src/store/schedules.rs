@@ -18,6 +18,8 @@ struct ScheduleRow {
     delivery: String,
     paused_at: Option<i64>,
     changed_at: i64,
+    retry_at: Option<i64>,
+    last_error: Option<String>,
 }
 
 impl ScheduleRow {
@@ -31,6 +33,8 @@ impl ScheduleRow {
             delivery: self.delivery,
             paused_at: self.paused_at,
             changed_at: self.changed_at,
+            retry_at: self.retry_at,
+            last_error: self.last_error,
         })
     }
 }
@@ -48,8 +52,8 @@ pub(super) use kept_and_let;
 macro_rules! select {
     ($($rest:expr),+) => {
         concat!(
-            "SELECT s.id, s.key_id, s.text, s.anchor_at, s.next_due_at, s.delivery, s.paused_at, s.changed_at \
-             FROM schedules s ",
+            "SELECT s.id, s.key_id, s.text, s.anchor_at, s.next_due_at, s.delivery, s.paused_at, s.changed_at, \
+             s.retry_at, s.last_error FROM schedules s ",
             $($rest),+
         )
     };
@@ -76,16 +80,37 @@ pub(crate) async fn due(
     after: (i64, &str),
     limit: i64,
 ) -> Result<Vec<KeySchedule>, RegistryError> {
+    due_by(connection, (until, i64::MAX), after, limit).await
+}
+
+/// Those that are to be carried out now: what is due, without what was refused and is tried later.
+pub(crate) async fn due_now(
+    connection: &mut AnyConnection,
+    now: i64,
+    after: (i64, &str),
+    limit: i64,
+) -> Result<Vec<KeySchedule>, RegistryError> {
+    due_by(connection, (now, now), after, limit).await
+}
+
+async fn due_by(
+    connection: &mut AnyConnection,
+    (until, retry_until): (i64, i64),
+    after: (i64, &str),
+    limit: i64,
+) -> Result<Vec<KeySchedule>, RegistryError> {
     let rows: Vec<ScheduleRow> = sqlx::query_as(select!(
         "JOIN api_keys k ON k.id = s.key_id LEFT JOIN principals p ON p.id = k.owner_id \
          WHERE (s.next_due_at, s.id) > ($1, $2) AND s.next_due_at <= $3 \
-         AND s.paused_at IS NULL AND k.revoked_at IS NULL AND k.disabled_at IS NULL",
+         AND s.paused_at IS NULL AND k.revoked_at IS NULL AND k.disabled_at IS NULL \
+         AND (s.retry_at IS NULL OR s.retry_at <= $4)",
         kept_and_let!(),
-        "ORDER BY s.next_due_at, s.id LIMIT $4"
+        "ORDER BY s.next_due_at, s.id LIMIT $5"
     ))
     .bind(after.0)
     .bind(after.1.to_owned())
     .bind(until)
+    .bind(retry_until)
     .bind(limit)
     .fetch_all(connection)
     .await?;
@@ -118,10 +143,11 @@ pub(crate) async fn put(
     schedule: &KeySchedule,
 ) -> Result<(), RegistryError> {
     sqlx::query(
-        "INSERT INTO schedules (id, key_id, text, anchor_at, next_due_at, delivery, paused_at, changed_at) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (key_id) DO UPDATE SET text = excluded.text, \
+        "INSERT INTO schedules (id, key_id, text, anchor_at, next_due_at, delivery, paused_at, changed_at, retry_at, \
+         last_error) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (key_id) DO UPDATE SET text = excluded.text, \
          anchor_at = excluded.anchor_at, next_due_at = excluded.next_due_at, delivery = excluded.delivery, \
-         paused_at = excluded.paused_at, changed_at = excluded.changed_at",
+         paused_at = excluded.paused_at, changed_at = excluded.changed_at, retry_at = excluded.retry_at, \
+         last_error = excluded.last_error",
     )
     .bind(schedule.id.clone())
     .bind(schedule.key_id.clone())
@@ -131,6 +157,8 @@ pub(crate) async fn put(
     .bind(schedule.delivery.clone())
     .bind(schedule.paused_at)
     .bind(schedule.changed_at)
+    .bind(schedule.retry_at)
+    .bind(schedule.last_error.clone())
     .execute(connection)
     .await?;
     Ok(())
@@ -147,7 +175,8 @@ pub(crate) async fn remove(
     Ok(())
 }
 
-/// Moves a due moment on, if nobody else did. Returns whether it was this call.
+/// Moves a due moment on, if nobody else did: what was refused before is forgotten. Returns whether it was
+/// this call.
 pub(crate) async fn claim(
     connection: &mut AnyConnection,
     id: &str,
@@ -155,7 +184,8 @@ pub(crate) async fn claim(
     next_due_at: i64,
 ) -> Result<bool, RegistryError> {
     let result = sqlx::query(
-        "UPDATE schedules SET next_due_at = $1 WHERE id = $2 AND next_due_at = $3 AND paused_at IS NULL",
+        "UPDATE schedules SET next_due_at = $1, retry_at = NULL, last_error = NULL \
+         WHERE id = $2 AND next_due_at = $3 AND paused_at IS NULL",
     )
     .bind(next_due_at)
     .bind(id.to_owned())
@@ -163,6 +193,22 @@ pub(crate) async fn claim(
     .execute(connection)
     .await?;
     Ok(result.rows_affected() == 1)
+}
+
+/// Writes down why a schedule's rotation was refused, and when it is tried again. It stays due.
+pub(crate) async fn refuse(
+    connection: &mut AnyConnection,
+    id: &str,
+    error: &str,
+    retry_at: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query("UPDATE schedules SET retry_at = $1, last_error = $2 WHERE id = $3")
+        .bind(retry_at)
+        .bind(error.to_owned())
+        .bind(id.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
 /// The newest secret of some keys: key id, kid.

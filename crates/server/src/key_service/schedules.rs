@@ -138,6 +138,12 @@ pub(crate) struct ScheduleView {
     /// Where it begins.
     anchor_at: i64,
     changed_at: i64,
+    /// When a rotation that was refused is tried again; it stays due meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_at: Option<i64>,
+    /// Why it was refused, in plain words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<String>,
 }
 
 impl From<KeySchedule> for ScheduleView {
@@ -173,6 +179,8 @@ impl From<KeySchedule> for ScheduleView {
             paused_at: one.paused_at,
             anchor_at: one.anchor_at,
             changed_at: one.changed_at,
+            retry_at: one.retry_at,
+            last_error: one.last_error,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Policies by environment: what keys may be, and how they are rotated.
 
-use keywright_domain::api_keys::{Policy, PolicyEnvironment};
+use keywright_domain::api_keys::{Environment, Policy, PolicyEnvironment};
 use keywright_domain::audit::{Actor, AuditAction};
 
 use crate::store::{self, audit::NewEvent};
@@ -55,6 +55,19 @@ impl LocalRegistry {
             },
         )
         .await
+    }
+
+    /// The policy in force for an environment: its own, else the one for all, else the defaults.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn policy_in_force(
+        &self,
+        environment: &Environment,
+    ) -> Result<Policy, RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        let stored = store::policies::find(&mut connection, environment).await?;
+        Ok(stored.unwrap_or_else(|| Policy::default_for(environment.clone())))
     }
 
     /// All policies; an environment without one is judged by `*`, and else by the defaults.

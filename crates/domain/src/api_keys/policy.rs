@@ -137,7 +137,8 @@ pub struct Policy {
     pub environment: PolicyEnvironment,
     /// Longest life of a secret (ms).
     pub max_lifetime_ms: i64,
-    /// Age (ms) at which a secret is overdue for rotation; none: its expiry is enough.
+    /// Age (ms) at which a secret is overdue for rotation: its owner is told, and it goes on working. What
+    /// ends it is its expiry, which `max_lifetime_ms` bounds. None: that is enough.
     pub max_age_ms: Option<i64>,
     /// Whether secrets may live for ever.
     pub never_expires_allowed: bool,
@@ -153,10 +154,9 @@ pub struct Policy {
     pub rate_limit_floor: Option<RateLimit>,
     /// When the overlap of a rotation begins and how it ends.
     pub overlap_clock: OverlapClock,
-    /// Silence (ms) of the old secret after which a rotation counts as complete.
+    /// Silence (ms) of the old secret after which it may be ended as drained, where the clock of its
+    /// rotation says nothing of silence.
     pub drain_ms: i64,
-    /// Whether a secret stops working at `max_age_ms`, instead of only being overdue.
-    pub retire_on_max_age: bool,
 }
 
 impl Policy {
@@ -176,7 +176,6 @@ impl Policy {
             rate_limit_floor: None,
             overlap_clock: OverlapClock::FromFirstUse,
             drain_ms: DAY_MS,
-            retire_on_max_age: false,
         }
     }
 
@@ -205,9 +204,6 @@ impl Policy {
         }
         if self.min_overlap_ms > self.max_lifetime_ms {
             return contradiction("the minimum overlap is longer than the maximum lifetime");
-        }
-        if self.retire_on_max_age && self.max_age_ms.is_none() {
-            return contradiction("secrets shall stop working at a maximum age, but none is set");
         }
         if self
             .allowed_scopes
@@ -315,6 +311,22 @@ impl Policy {
             ));
         }
         Ok(())
+    }
+
+    /// The clock of a rotation whose request names none. `overlap_ms` is the overlap that it asks for, if
+    /// it does: where the old secret works until it is silent, that is the cap.
+    #[must_use]
+    pub fn clock_of_rotation(&self, overlap_ms: Option<i64>) -> OverlapClock {
+        match (self.overlap_clock, overlap_ms) {
+            (OverlapClock::UntilDrained { silent_ms, .. }, Some(cap_ms)) if cap_ms < silent_ms => {
+                // It ends before any silence could be long enough.
+                OverlapClock::FromFirstUse
+            }
+            (OverlapClock::UntilDrained { silent_ms, .. }, Some(cap_ms)) => {
+                OverlapClock::UntilDrained { silent_ms, cap_ms }
+            }
+            (clock, _) => clock,
+        }
     }
 
     /// Judges the settings of a key, new or changed. Give keys without limits the floor first, by

@@ -23,6 +23,8 @@ struct PolicyText {
     rate_limit_floor: Option<String>,
     overlap_clock: String,
     drain_ms: i64,
+    /// Older versions took it and enforced nothing by it. They want it to be there.
+    #[serde(default)]
     retire_on_max_age: bool,
 }
 
@@ -42,7 +44,7 @@ impl PolicyText {
             rate_limit_floor: policy.rate_limit_floor.as_ref().map(RateLimit::to_text),
             overlap_clock: policy.overlap_clock.to_text(),
             drain_ms: policy.drain_ms,
-            retire_on_max_age: policy.retire_on_max_age,
+            retire_on_max_age: false,
         }
     }
 
@@ -73,7 +75,6 @@ impl PolicyText {
                 .ok()?,
             overlap_clock: OverlapClock::parse(&self.overlap_clock).ok()?,
             drain_ms: self.drain_ms,
-            retire_on_max_age: self.retire_on_max_age,
         })
     }
 }

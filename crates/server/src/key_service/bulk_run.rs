@@ -11,6 +11,7 @@ use keywright_registry::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::keys::manager::{Manager, peppers};
+use crate::keys::rotate::clock_of_policy;
 use crate::keys::views::problem;
 use crate::problem::Problem;
 use crate::server::App;
@@ -142,6 +143,7 @@ async fn one(app: &App, order: &Order, id: &str) -> Result<i64, Problem> {
             let usual = RotationRequest::default();
             let wish = RotationRequest {
                 overlap_ms: overlap_ms.unwrap_or(usual.overlap_ms),
+                clock: clock_of_policy(app, &key, *overlap_ms).await?,
                 ..usual
             };
             // One operation rotates a key once, also if it is begun again with the same secrets.

@@ -30,7 +30,8 @@ const MOST: usize = 200;
 pub(crate) struct PolicyBody {
     /// Longest life of a secret: 1 to 365 days.
     max_lifetime_ms: i64,
-    /// Age at which a secret is overdue for rotation: 1 day to ten years.
+    /// Age at which a secret is overdue for rotation, and its owner is told: 1 day to ten years. What ends
+    /// secrets is `max_lifetime_ms`.
     max_age_ms: Option<i64>,
     /// Whether secrets may live for ever.
     never_expires_allowed: bool,
@@ -44,11 +45,13 @@ pub(crate) struct PolicyBody {
     allowed_prefixes: Option<Vec<String>>,
     /// Every key carries a limit at least this strict.
     rate_limit_floor: Option<RateLimitBody>,
-    /// `from_first_use`, `from_issue`, or `until_drained:SILENT_MS:CAP_MS`.
+    /// Clock of a rotation that names none: `from_first_use`, `from_issue`, or
+    /// `until_drained:SILENT_MS:CAP_MS`.
     overlap_clock: String,
-    /// Silence of the old secret after which a rotation counts as complete: 1 minute to 30 days.
+    /// Silence of the old secret after which `finish-if-drained` ends it, where the clock says nothing of
+    /// silence: 1 minute to 30 days.
     drain_ms: i64,
-    /// Whether a secret stops working at its maximum age.
+    /// Always false: secrets do not stop working at their maximum age. `true` is refused.
     retire_on_max_age: bool,
 }
 
@@ -78,7 +81,7 @@ impl From<&Policy> for PolicyBody {
             rate_limit_floor: policy.rate_limit_floor.as_ref().map(RateLimitBody::from),
             overlap_clock: policy.overlap_clock.to_text(),
             drain_ms: policy.drain_ms,
-            retire_on_max_age: policy.retire_on_max_age,
+            retire_on_max_age: false,
         }
     }
 }
@@ -90,6 +93,11 @@ impl PolicyBody {
             || self.allowed_prefixes.as_ref().is_some_and(too_many)
         {
             let detail = format!("a policy names at most {MOST} scopes and {MOST} prefixes");
+            return Err(Problem::bad_request("invalid_policy", detail));
+        }
+        if self.retire_on_max_age {
+            let detail = "retire_on_max_age: no secret stops working at its maximum age; max_lifetime_ms bounds \
+                          how long secrets work";
             return Err(Problem::bad_request("invalid_policy", detail));
         }
         let scopes = self.allowed_scopes.as_ref().map(|list| {
@@ -120,7 +128,6 @@ impl PolicyBody {
                 .map_err(|error| problem(RegistryError::Key(error.into())))?,
             overlap_clock: clock.map_err(|error| problem(RegistryError::Policy(error)))?,
             drain_ms: self.drain_ms,
-            retire_on_max_age: self.retire_on_max_age,
         })
     }
 }

@@ -24,13 +24,14 @@ use crate::nodes::receipts::{self, ReceiptView, Wait};
 use crate::problem::Problem;
 use crate::server::App;
 
-/// A wish for a rotation. Left empty: a day of overlap from the first use of the new secret.
+/// A wish for a rotation. Left empty: a day of overlap, by the clock of the environment's policy.
 #[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RotateBody {
     /// How long the old secret works once its clock runs; 0 ends it at once.
     overlap_ms: Option<i64>,
-    /// `from_first_use`, `from_issue`, or `until_drained:SILENT_MS:CAP_MS`.
+    /// `from_first_use`, `from_issue`, or `until_drained:SILENT_MS:CAP_MS`. Left out: the policy's, with
+    /// `overlap_ms` as the cap where that is `until_drained`.
     clock: Option<String>,
     /// Life of the new secret; the old one's, if it is left out.
     lifetime_ms: Option<i64>,
@@ -121,15 +122,28 @@ fn digest(id: &str, asked: &RotateBody) -> Result<[u8; 32], Problem> {
     Ok(Sha256::digest(text).into())
 }
 
-fn request(asked: &RotateBody) -> Result<RotationRequest, Problem> {
+/// The clock that the policy has for a rotation of a key that names none.
+pub(crate) async fn clock_of_policy(
+    app: &App,
+    key: &ApiKey,
+    overlap_ms: Option<i64>,
+) -> Result<OverlapClock, Problem> {
+    let policy = app.registry.policy_in_force(&key.environment).await?;
+    Ok(policy.clock_of_rotation(overlap_ms))
+}
+
+async fn request(app: &App, key: &ApiKey, asked: &RotateBody) -> Result<RotationRequest, Problem> {
     let standard = RotationRequest::default();
-    let clock = asked.clock.as_deref().map(OverlapClock::parse).transpose();
+    let clock = match &asked.clock {
+        Some(clock) => {
+            OverlapClock::parse(clock).map_err(|error| problem(RegistryError::Policy(error)))?
+        }
+        None => clock_of_policy(app, key, asked.overlap_ms).await?,
+    };
     let replaces = asked.replaces.as_deref().map(Kid::new).transpose();
     Ok(RotationRequest {
         overlap_ms: asked.overlap_ms.unwrap_or(standard.overlap_ms),
-        clock: clock
-            .map_err(|error| problem(RegistryError::Policy(error)))?
-            .unwrap_or(standard.clock),
+        clock,
         lifetime_ms: asked.lifetime_ms,
         replaces: replaces
             .map_err(|_| Problem::bad_request("invalid_kid", "replaces: no kid of ours"))?,
@@ -189,7 +203,7 @@ pub(crate) async fn rotate(
         }),
         None => None,
     };
-    let (wish, narrow) = (request(&asked)?, narrow(&asked)?);
+    let (wish, narrow) = (request(&app, &key, &asked).await?, narrow(&asked)?);
     let wish = RotationWish {
         request: &wish,
         narrow: narrow.as_ref(),

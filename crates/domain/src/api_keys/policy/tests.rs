@@ -212,7 +212,6 @@ fn contradictions_and_wrong_times_are_refused() {
             |policy| (policy.min_overlap_ms, policy.max_lifetime_ms) = (2 * DAY_MS, DAY_MS),
             None,
         ),
-        (|policy| policy.retire_on_max_age = true, None),
         (
             |policy| policy.allowed_scopes = Some(ScopeSet::default()),
             None,
@@ -248,7 +247,6 @@ fn contradictions_and_wrong_times_are_refused() {
     }
     let good = Policy {
         max_age_ms: Some(90 * DAY_MS),
-        retire_on_max_age: true,
         allowed_prefixes: Some(vec![prefix("sk_live"), prefix("acme")]),
         overlap_clock: OverlapClock::UntilDrained {
             silent_ms: DAY_MS,
@@ -315,5 +313,33 @@ proptest! {
         let cap_ms = (silent_ms + more).min(MAX_OVERLAP_MS);
         let clock = OverlapClock::UntilDrained { silent_ms, cap_ms };
         prop_assert_eq!(OverlapClock::parse(&clock.to_text()), Ok(clock));
+    }
+}
+
+#[test]
+fn a_rotation_that_names_no_clock_has_that_of_its_policy() {
+    let drained = |cap_ms| OverlapClock::UntilDrained {
+        silent_ms: DAY_MS,
+        cap_ms,
+    };
+    let cases = [
+        (OverlapClock::FromIssue, None, OverlapClock::FromIssue),
+        (OverlapClock::FromIssue, Some(5), OverlapClock::FromIssue),
+        (drained(7 * DAY_MS), None, drained(7 * DAY_MS)),
+        (drained(7 * DAY_MS), Some(2 * DAY_MS), drained(2 * DAY_MS)),
+        // Whoever asks for no overlap gets none.
+        (drained(7 * DAY_MS), Some(0), OverlapClock::FromFirstUse),
+        (
+            drained(7 * DAY_MS),
+            Some(DAY_MS - 1),
+            OverlapClock::FromFirstUse,
+        ),
+    ];
+    for (overlap_clock, overlap_ms, expected) in cases {
+        let policy = Policy {
+            overlap_clock,
+            ..live()
+        };
+        assert_eq!(policy.clock_of_rotation(overlap_ms), expected);
     }
 }

@@ -67,6 +67,11 @@ async fn ac_142_a_policy_is_set_and_named_in_every_refusal() {
         ),
         ("live", json!({ "max_lifetime": 1 }), 400),
         ("live", json!({ "overlap_clock": "later" }), 400),
+        (
+            "live",
+            json!({ "max_age_ms": 30 * DAY_MS, "retire_on_max_age": true }),
+            400,
+        ),
         ("No Such", json!({}), 400),
     ] {
         let path = format!("/api/v1/policies/{}", environment.replace(' ', "%20"));
@@ -79,6 +84,41 @@ async fn ac_142_a_policy_is_set_and_named_in_every_refusal() {
     let again = root.send(Method::DELETE, path, Value::Null).await;
     refused(&again, 404, "policy_not_found");
     refused(&root.get(path).await, 404, "policy_not_found");
+}
+
+#[tokio::test]
+async fn a_rotation_that_names_no_clock_has_that_of_the_policy() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let silent = format!("until_drained:{DAY_MS}:{}", 7 * DAY_MS);
+    let capped = format!("until_drained:{DAY_MS}:{}", 2 * DAY_MS);
+    for (of_policy, asked, expected) in [
+        ("from_issue", Value::Null, "from_issue"),
+        (silent.as_str(), Value::Null, silent.as_str()),
+        (
+            silent.as_str(),
+            json!({ "overlap_ms": 2 * DAY_MS }),
+            capped.as_str(),
+        ),
+        (
+            silent.as_str(),
+            json!({ "clock": "from_issue", "overlap_ms": DAY_MS }),
+            "from_issue",
+        ),
+    ] {
+        // What is shown of a policy can be sent back.
+        let mut policy = json!({ "overlap_clock": of_policy });
+        for _ in 0..2 {
+            let set = root.send(Method::PUT, "/api/v1/policies/live", policy);
+            policy = fine(&set.await)["policy"].clone();
+        }
+        let issued = root.issue(wish()).await;
+        let path = format!("/api/v1/keys/{}/rotations", id_of(&issued));
+        let rotated = root.post(&path, asked).await;
+        assert_eq!(rotated.status, StatusCode::CREATED, "{}", rotated.text);
+        let list = fine(&root.get(&path).await);
+        assert_eq!(list["items"][0]["clock"], expected, "{list}");
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
-//! A backup is put back into a new place while more happened after it: on SQLite by `restore`, on
-//! PostgreSQL by its own programs and `put-back`.
+//! A backup is put back into a new place while more happened after it: on SQLite by `restore`, or as a
+//! snapshot of the folder and `put-back`, on PostgreSQL by its own programs and `put-back`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
@@ -60,7 +60,38 @@ async fn postgres(program: &str, words: &[&str]) -> Result<()> {
     Ok(())
 }
 
-async fn all(database: Option<(&Database, &Database)>) -> Result<()> {
+/// How the backup is made and put back.
+#[derive(Clone, Copy)]
+enum By<'a> {
+    Archive,
+    Snapshot,
+    Postgres(&'a Database, &'a Database),
+}
+
+/// A folder as it lies there, with the log of its database.
+fn copy_folder(from: &Path, to: &Path) -> Result<()> {
+    let mut options = std::fs::DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut options, 0o700);
+    options.create(to)?;
+    for found in std::fs::read_dir(from)? {
+        let (found, target) = match found {
+            Ok(found) => (found.path(), to.join(found.file_name())),
+            Err(error) => return Err(error.into()),
+        };
+        if found.is_dir() {
+            copy_folder(&found, &target)?;
+        } else {
+            std::fs::copy(&found, &target)?;
+        }
+    }
+    Ok(())
+}
+
+async fn all(by: By<'_>) -> Result<()> {
+    let database = match by {
+        By::Postgres(old, new) => Some((old, new)),
+        _ => None,
+    };
     let mut victim = Victim::start(database.map(|(old, _)| old.url().to_owned())).await?;
     access::prepare(&victim).await?;
     let (_, kept) = issue(&victim).await?;
@@ -93,8 +124,16 @@ async fn all(database: Option<(&Database, &Database)>) -> Result<()> {
         .with_file_name("dump")
         .display()
         .to_string();
-    let words = ["backup", "--out", &file, "--passphrase-file", &passphrase];
-    victim.server.command(&words).await?;
+    let snapshot = victim.server.data().with_file_name("snapshot");
+    if let By::Snapshot = by {
+        victim.server.signal("KILL")?;
+        let _ = victim.server.ended().await?;
+        copy_folder(&victim.server.data(), &snapshot)?;
+        victim.server.serve().await?;
+    } else {
+        let words = ["backup", "--out", &file, "--passphrase-file", &passphrase];
+        victim.server.command(&words).await?;
+    }
     if let Some((old, _)) = database {
         postgres("pg_dump", &["--format=custom", "--file", &dump, old.url()]).await?;
     }
@@ -116,8 +155,15 @@ async fn all(database: Option<(&Database, &Database)>) -> Result<()> {
 
     let data = victim.server.data();
     std::fs::rename(&data, data.with_file_name("old"))?;
-    let words = ["restore", "--from", &file, "--passphrase-file", &passphrase];
-    victim.server.command(&words).await?;
+    if let By::Snapshot = by {
+        copy_folder(&snapshot, &data)?;
+        let said = victim.server.command(&["put-back"]).await?;
+        let said: Value = serde_json::from_str(&said)?;
+        ensure!(said["families_ended"] == 2, "{said}");
+    } else {
+        let words = ["restore", "--from", &file, "--passphrase-file", &passphrase];
+        victim.server.command(&words).await?;
+    }
     if let Some((_, new)) = database {
         let to = format!("--dbname={}", new.url());
         postgres("pg_restore", &["--clean", "--if-exists", &to, &dump]).await?;
@@ -161,14 +207,19 @@ async fn all(database: Option<(&Database, &Database)>) -> Result<()> {
 
 #[tokio::test]
 async fn ac_203_a_backup_put_back_forks_no_family_and_revives_nothing_on_sqlite() -> Result<()> {
-    all(None).await
+    all(By::Archive).await
+}
+
+#[tokio::test]
+async fn ac_203_a_snapshot_put_back_forks_no_family_and_revives_nothing_on_sqlite() -> Result<()> {
+    all(By::Snapshot).await
 }
 
 #[tokio::test]
 async fn ac_203_a_backup_put_back_forks_no_family_and_revives_nothing_on_postgresql() -> Result<()>
 {
     let (old, new) = (Database::create().await?, Database::create().await?);
-    all(Some((&old, &new))).await?;
+    all(By::Postgres(&old, &new)).await?;
     old.close().await?;
     new.close().await
 }

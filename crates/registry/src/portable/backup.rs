@@ -109,8 +109,8 @@ impl From<std::io::Error> for BackupError {
 }
 
 impl LocalRegistry {
-    /// Writes down that the database of this registry was put back from a backup of its own, as
-    /// [`Self::restore_backup`] does for a file: changes are numbered past everything that was known
+    /// Writes down that the database of this registry was put back from a backup of its own, PostgreSQL's
+    /// or a snapshot of the file, as [`Self::restore_backup`] does for a copy: changes are numbered past everything that was known
     /// before, so that no memory takes anything of it for newer. All nodes are stopped meanwhile.
     /// Returns how many secrets are live.
     ///
@@ -123,6 +123,20 @@ impl LocalRegistry {
             })
             .await?;
         Ok(live)
+    }
+
+    /// How large a copy would be, in bytes, before it is made.
+    ///
+    /// # Errors
+    /// [`BackupError::Elsewhere`] on PostgreSQL.
+    pub async fn size_of_backup(&self) -> Result<u64, BackupError> {
+        if let Place::Postgres(_) = self.shared.place {
+            return Err(BackupError::Elsewhere);
+        }
+        let connection = self.shared.pool.acquire().await;
+        let mut connection = connection.map_err(RegistryError::from)?;
+        let size = file::size_of_copy(&mut connection).await?;
+        Ok(u64::try_from(size).unwrap_or(0))
     }
 
     /// Copies the registry into a new file (0600), with a manifest beside it. Others go on reading

@@ -236,6 +236,16 @@ pub(crate) async fn back_up(
     Ok(backup)
 }
 
+/// Bytes that [`copy_into`] writes at most: the pages that hold something.
+pub(crate) async fn size_of_copy(connection: &mut AnyConnection) -> Result<i64, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT (p.page_count - f.freelist_count) * s.page_size \
+         FROM pragma_page_count() p, pragma_freelist_count() f, pragma_page_size() s",
+    )
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Writes a copy of the whole database into `target`, which exists and is empty.
 pub(crate) async fn copy_into(
     connection: &mut AnyConnection,

@@ -22,9 +22,11 @@ pub(super) const DATABASE: &str = "registry.db";
 pub(super) const MANIFEST: &str = "registry.db.manifest.json";
 pub(super) const SETTINGS: &str = "server.toml";
 pub(super) const SECRETS: &str = "secrets/";
+/// Most that one file holds, in bytes: all of it is in memory, and sealed text is longer.
+const MOST: u64 = MAX_ARCHIVE as u64 / 2;
 
-/// Writes settings, secrets and the embedded database into one sealed file. The server may run
-/// meanwhile. With PostgreSQL the database is not in it: use PostgreSQL's own backups.
+/// Writes settings, secrets and the embedded database into one sealed file, at most 2 GiB. The server may
+/// run meanwhile. With PostgreSQL the database is not in it: use PostgreSQL's own backups.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Backup {
     #[command(flatten)]
@@ -90,6 +92,16 @@ pub(super) async fn write(
     passphrase: &SecretText,
     with_database: bool,
 ) -> Result<()> {
+    write_within(installation, out, passphrase, with_database, MOST).await
+}
+
+async fn write_within(
+    installation: &Installation,
+    out: &Path,
+    passphrase: &SecretText,
+    with_database: bool,
+    most: u64,
+) -> Result<()> {
     if fs::symlink_metadata(out).is_ok() {
         bail!("{} is there already", out.display());
     }
@@ -103,7 +115,12 @@ pub(super) async fn write(
         let registry = installation.open_as(&settings).await?;
         let actor = Actor::person("keywright-server backup");
         let copy = scratch.path().join(DATABASE);
-        let made = registry.back_up(&actor, &copy).await;
+        let made = async {
+            // Before it is copied: that takes minutes, and as much room again.
+            check_size(registry.size_of_backup().await?, most)?;
+            anyhow::Ok(registry.back_up(&actor, &copy).await?)
+        };
+        let made = made.await;
         registry.close().await;
         made?;
         paths.push((DATABASE.to_owned(), copy));
@@ -118,7 +135,7 @@ pub(super) async fn write(
     }
     let passphrase = passphrase.clone();
     let sealed = tokio::task::spawn_blocking(move || -> Result<Vec<u8>> {
-        let plain = pack(&paths)?;
+        let plain = pack(&paths, most)?;
         Ok(seal_archive(&plain, &passphrase)?)
     })
     .await??;
@@ -126,7 +143,18 @@ pub(super) async fn write(
     Ok(())
 }
 
-fn pack(paths: &[(String, PathBuf)]) -> Result<Zeroizing<Vec<u8>>> {
+fn check_size(size: u64, most: u64) -> Result<()> {
+    if size > most {
+        bail!(
+            "it would hold {size} bytes, and a backup in one file holds at most {most}. Take a snapshot of the whole \
+             folder by the file system, or copy it while the server is stopped, and put it back by \
+             `keywright-server put-back`"
+        );
+    }
+    Ok(())
+}
+
+fn pack(paths: &[(String, PathBuf)], most: u64) -> Result<Zeroizing<Vec<u8>>> {
     let mut head = Head {
         format: FORMAT.to_owned(),
         version: 1,
@@ -141,12 +169,7 @@ fn pack(paths: &[(String, PathBuf)]) -> Result<Zeroizing<Vec<u8>>> {
             size: usize::try_from(size)?,
         });
     }
-    // Sealed text is a third longer.
-    if total > MAX_ARCHIVE as u64 / 2 {
-        bail!(
-            "the database is too large for this way of backup: copy it with your file system's snapshots"
-        );
-    }
+    check_size(total, most)?;
     let line = serde_json::to_vec(&head)?;
     let room = line.len() + 1 + usize::try_from(total)?;
     let mut plain = Zeroizing::new(Vec::with_capacity(room));
@@ -173,4 +196,48 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
         let _ = fs::remove_file(path);
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::shared::tests::set_up_folder;
+
+    #[tokio::test]
+    async fn what_is_too_large_is_refused_before_it_is_copied() {
+        let folder = set_up_folder().await;
+        let told = Installation::of(folder.path());
+        let out = folder.path().join("backup.age");
+        let passphrase = SecretText::new("correct horse battery staple".into());
+        let written = write_within(&told, &out, &passphrase, true, 1000).await;
+        let text = written.expect_err("too large").to_string();
+        assert!(text.contains("at most 1000"), "{text}");
+        assert!(text.contains("put-back"), "{text}");
+        assert!(!out.exists());
+        let (_, registry) = told.open().await.unwrap();
+        let size = registry.size_of_backup().await.unwrap();
+        let query = keywright_registry::AuditQuery {
+            limit: 100,
+            ..keywright_registry::AuditQuery::default()
+        };
+        let events = registry.list_audit_events(query).await.unwrap().items;
+        registry.close().await;
+        assert!(
+            events
+                .iter()
+                .all(|event| event.action != "registry.backed_up")
+        );
+        // What is said of a copy is what it takes.
+        let copy = folder.path().join("copy.db");
+        let (_, registry) = told.open().await.unwrap();
+        let made = registry
+            .back_up(&Actor::person("test"), &copy)
+            .await
+            .unwrap();
+        registry.close().await;
+        assert!(
+            made.size <= size + 65_536 && size < made.size * 2,
+            "{size} {made:?}"
+        );
+    }
 }

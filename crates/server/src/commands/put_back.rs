@@ -1,15 +1,15 @@
 //! `keywright-server put-back`.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use keywright_domain::audit::Actor;
 use serde_json::json;
 
 use super::installation::Installation;
 
-/// Says that the PostgreSQL database was put back from a backup (`pg_restore`), before anything serves
-/// from it: changes are numbered past all that was known before, and refresh families end, because a
-/// refresh token that was used after the backup is unused in it. For the embedded database `restore`
-/// does it.
+/// Says that the database was put back, PostgreSQL's from its backup (`pg_restore`) or the embedded one from
+/// a snapshot of the folder, before anything serves from it: changes are numbered past all that was known
+/// before, and refresh families end, because a refresh token that was used after the backup is unused in it.
+/// `restore` does it by itself.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PutBack {
     #[command(flatten)]
@@ -22,9 +22,6 @@ pub(crate) struct PutBack {
 impl PutBack {
     pub(crate) async fn run(self) -> Result<()> {
         let settings = self.installation.settings()?;
-        if settings.database.is_none() {
-            bail!("the database is embedded: `keywright-server restore` does all that is needed");
-        }
         let registry = self.installation.open_as(&settings).await?;
         let actor = Actor::person("keywright-server put-back");
         let marked = async {

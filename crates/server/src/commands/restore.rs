@@ -62,7 +62,7 @@ impl Restore {
             }
             None => {
                 eprintln!(
-                    "settings and secrets are back: put PostgreSQL's backup back too, then run `keywright-server put-back`"
+                    "settings and secrets are back: put the database's backup back too, then run `keywright-server put-back`"
                 );
                 println!("{}", json!({ "restored": data }));
             }

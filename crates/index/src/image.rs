@@ -1,9 +1,10 @@
 //! What goes into the index and what comes out.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use keywright_domain::api_keys::{
-    Gcra, KeyMac, KeyType, NetworkList, OriginList, RateLimits, SecretState,
+    Gcra, KeyMac, KeyType, NetworkList, OriginList, RateLimit, RateLimits, SecretState,
 };
 
 use crate::packed::{KeyId, PackedKid};
@@ -72,6 +73,20 @@ impl Rules {
     /// The limits, ready to be counted, in the same order.
     pub(crate) fn counted(&self) -> &[CountedLimit] {
         &self.counted
+    }
+
+    /// About how many bytes they point to.
+    pub(crate) fn bytes_beside(&self) -> usize {
+        let limits = self.limits.as_slice().iter();
+        let limits: usize = limits
+            .map(|limit| {
+                let name = 2 * limit.name().len() + 32;
+                size_of::<RateLimit>() + size_of::<CountedLimit>() + name
+            })
+            .sum();
+        let networks = self.networks.texts().count() * size_of::<(u8, IpAddr, u8)>();
+        let origins = self.origins.to_text().len();
+        limits + networks + 2 * origins
     }
 
     /// A text that only equal rules have.

@@ -151,7 +151,7 @@ impl Index {
             .iter()
             .map(|secret| {
                 let profile = Profile::of(image, secret);
-                self.profiles.intern(profile, || profile)
+                self.profiles.intern(profile, || (profile, 0))
             })
             .collect();
         let Some(profiles) = profiles else {

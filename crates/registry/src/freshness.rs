@@ -669,6 +669,14 @@ impl LocalRegistry {
         self.shared.reader.asked()
     }
 
+    /// How many values the memory of keys holds that keys have in common, or had since the registry was
+    /// opened (sets of scopes, limits, networks), and the bytes that they take: none is forgotten before the
+    /// registry closes.
+    #[must_use]
+    pub fn index_in_common(&self) -> (usize, usize) {
+        self.shared.index.in_common()
+    }
+
     /// How large the memory of keys is.
     #[must_use]
     pub fn index_statistics(&self) -> keywright_index::Statistics {

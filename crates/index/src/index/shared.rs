@@ -1,6 +1,11 @@
 //! What many keys have in common, kept once; and how large all of it is.
 
+use keywright_domain::scopes::Scope;
+
 use super::*;
+
+/// What an allocator keeps beside each of its pieces, and the counts of an `Arc`.
+const ALLOCATION: usize = 16;
 
 /// How large the index is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,21 +29,26 @@ pub struct Statistics {
 impl Index {
     /// The number of a scope set; `None` only beyond 134 million of them.
     pub fn intern_scopes(&self, scopes: &ScopeSet) -> Option<ScopesId> {
-        let make = || Arc::new(scopes.clone());
-        self.scopes.intern(scopes.to_string(), make).map(ScopesId)
+        let text = scopes.to_string();
+        let count = scopes.as_slice().len();
+        // The name, and each scope with its own text.
+        let beside = 2 * text.len() + ALLOCATION + count * (size_of::<Scope>() + ALLOCATION);
+        let make = || (Arc::new(scopes.clone()), beside);
+        self.scopes.intern(text, make).map(ScopesId)
     }
 
     /// The number of a set of rules; `None` only beyond 134 million of them.
     pub fn intern_rules(&self, rules: &Rules) -> Option<RulesId> {
-        let make = || Arc::new(rules.clone());
-        self.rules.intern(rules.text(), make).map(RulesId)
+        let text = rules.text();
+        let beside = text.len() + size_of::<Rules>() + rules.bytes_beside() + 2 * ALLOCATION;
+        let make = || (Arc::new(rules.clone()), beside);
+        self.rules.intern(text, make).map(RulesId)
     }
 
     /// The number of an environment or of a pepper's id.
     pub fn intern_text(&self, text: &str) -> Option<TextId> {
-        self.texts
-            .intern(text.to_owned(), || text.into())
-            .map(TextId)
+        let make = || (text.into(), 2 * (text.len() + ALLOCATION));
+        self.texts.intern(text.to_owned(), make).map(TextId)
     }
 
     /// The number of a principal. A new one is in doubt until [`Index::apply_principal`].
@@ -70,6 +80,17 @@ impl Index {
         self.principals.id(id)
     }
 
+    /// How many values keys have in common, or had, and the bytes that they take.
+    #[must_use]
+    pub fn in_common(&self) -> (usize, usize) {
+        let values = self.scopes.len() + self.rules.len() + self.texts.len() + self.profiles.len();
+        (values, self.bytes_in_common())
+    }
+
+    fn bytes_in_common(&self) -> usize {
+        self.profiles.bytes() + self.scopes.bytes() + self.rules.bytes() + self.texts.bytes()
+    }
+
     /// How large it is.
     #[must_use]
     pub fn statistics(&self) -> Statistics {
@@ -94,8 +115,7 @@ impl Index {
             bytes += shard.read().capacity() * (size_of::<(u32, Extended)>() + 1);
         }
         bytes += self.rows.bytes() + self.free.lock().capacity() * 4 + self.counters.bytes();
-        bytes += self.profiles.bytes() + self.scopes.bytes() + self.rules.bytes();
-        bytes += self.texts.bytes() + self.principals.bytes() + self.absent.bytes();
+        bytes += self.bytes_in_common() + self.principals.bytes() + self.absent.bytes();
         Statistics {
             keys: self.keys.load(Ordering::Relaxed),
             records: self.records.load(Ordering::Relaxed),

@@ -235,6 +235,8 @@ struct Uses {
     waiting: Gauge,
     alerts_waiting: Gauge,
     first_waiting: Gauge,
+    in_common: Gauge,
+    in_common_bytes: Gauge,
     dropped: Counter,
     alerts_dropped: Counter,
     kids_asked_for: Counter,
@@ -255,8 +257,18 @@ impl Uses {
             ),
             (
                 "first_uses_waiting",
-                "First uses of secrets that could not be written at once; none is dropped",
+                "First uses of secrets that could not be written at once",
                 &self.first_waiting,
+            ),
+            (
+                "keys_in_common",
+                "Sets of scopes, limits and networks that keys in memory have, or had since the start",
+                &self.in_common,
+            ),
+            (
+                "keys_in_common_bytes",
+                "What these take; it is given back at a restart",
+                &self.in_common_bytes,
             ),
         ] {
             registry.register(name, help, gauge.clone());
@@ -284,6 +296,9 @@ impl Uses {
         self.waiting.set(length(known.waiting));
         self.alerts_waiting.set(length(known.alerts_waiting));
         self.first_waiting.set(length(known.first_uses_waiting));
+        let (values, bytes) = app.registry.index_in_common();
+        self.in_common.set(length(values));
+        self.in_common_bytes.set(length(bytes));
         // They are counted where they are dropped, and only grow.
         let same = Ordering::Relaxed;
         self.dropped.inner().store(known.dropped, same);

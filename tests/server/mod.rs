@@ -13,6 +13,7 @@ mod kill;
 mod load;
 mod log_scan;
 mod nodes;
+mod offline;
 mod pages;
 mod process;
 mod restore;

@@ -6,6 +6,7 @@
     reason = "a command line prints"
 )]
 
+mod audit;
 mod backup;
 mod clients;
 mod doctor;
@@ -23,6 +24,8 @@ mod serve;
 mod shared;
 mod signing_keys;
 mod users;
+
+use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
@@ -56,6 +59,9 @@ enum Command {
     /// Peppers of API keys.
     #[command(subcommand)]
     Peppers(peppers::PepperCommand),
+    /// The audit trail.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Looks for what is wrong and says what to do.
     Doctor(doctor::Doctor),
     /// Asks the running server whether it runs.
@@ -68,17 +74,18 @@ enum Command {
     Escrow(escrow::Escrow),
     /// Puts a backup into a new data folder.
     Restore(restore::Restore),
-    /// Says that the PostgreSQL database was put back from a backup.
+    /// Says that the database was put back from a backup or a snapshot.
     PutBack(put_back::PutBack),
 }
 
-/// Runs a command.
-pub(crate) fn run(arguments: Arguments) -> Result<()> {
+/// Runs a command. What it found may be a code of its own.
+pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        match arguments.command {
+        let done = match arguments.command {
+            Command::Audit(audit) => return audit.run().await,
             Command::Init(init) => init.run().await,
             Command::Serve(serve) => serve.run().await,
             Command::Clients(clients) => clients.run().await,
@@ -93,7 +100,8 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
             Command::Escrow(escrow) => escrow.run().await,
             Command::Restore(restore) => restore.run().await,
             Command::PutBack(put_back) => put_back.run().await,
-        }
+        };
+        done.map(|()| ExitCode::SUCCESS)
     })
 }
 

@@ -5,7 +5,8 @@
 //! - a creator is whoever calls: nobody names another over HTTP (`keys::tests` of the server has
 //!   that);
 //! - the audit trail is searched in the database;
-//! - two processes over one database are two servers there, which `super::races` has.
+//! - two processes over one database are two servers there, which `super::races` has;
+//! - whoever guesses often is refused there before the time of an answer says anything.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,7 +21,7 @@ use keywright_registry::{
 
 use super::keys::{asking, verify};
 use super::races::{Way, code, end, peppers, window};
-use super::{Kind, pepper, wish};
+use super::{Kind, checksum, pepper, wish};
 
 #[tokio::test]
 async fn ac_131_a_creator_cannot_grant_more_and_takes_along_what_they_lose() -> Result<()> {
@@ -271,4 +272,50 @@ async fn ac_153_two_processes_write_and_verify_over_one_database() -> Result<()>
         "accepted after the revocation returned"
     );
     crate::registry::model::check_chain(&mut fixture.stranger().await?).await
+}
+
+/// The smaller of two medians against the larger one, of calls that take turns.
+async fn ratio_of_times(fixture: &super::Fixture, one: &str, other: &str) -> Result<f64> {
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..301 {
+        for (times, text) in times.iter_mut().zip([one, other]) {
+            let start = std::time::Instant::now();
+            assert_eq!(fixture.verify_text(text).await?.code(), "not_found");
+            times.push(start.elapsed().as_secs_f64());
+        }
+    }
+    let [one, other] = times.map(|mut times| {
+        times.sort_by(f64::total_cmp);
+        times[times.len() / 2]
+    });
+    Ok(one.min(other) / one.max(other))
+}
+
+#[tokio::test]
+async fn ac_127_an_unknown_kid_takes_as_long_as_a_wrong_secret() -> Result<()> {
+    let (fixture, stranger) = (super::fixture().await?, super::fixture().await?);
+    if fixture.kind == super::Kind::Postgres {
+        // Another node may have issued it a moment ago: the database is asked, and that is no secret.
+        return Ok(());
+    }
+    let (ours, theirs) = (
+        fixture.issue("ours").await?,
+        stranger.issue("theirs").await?,
+    );
+    while !fixture.registry.index_is_complete() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let text = ours.plain.text().expose();
+    let mut forged = text[..text.len() - 38].to_owned() + &"0".repeat(32);
+    forged.push_str(&checksum(&forged));
+    let mut ratios = Vec::new();
+    // This machine has other things to do.
+    for _ in 0..5 {
+        let ratio = ratio_of_times(&fixture, &forged, theirs.plain.text().expose()).await?;
+        if ratio > 0.75 {
+            return Ok(());
+        }
+        ratios.push(ratio);
+    }
+    anyhow::bail!("time tells which kids exist: {ratios:?}")
 }

@@ -15,6 +15,7 @@ mod escrow;
 mod healthy;
 mod init;
 mod installation;
+mod keys;
 mod migrate;
 mod peppers;
 mod providers;
@@ -62,6 +63,9 @@ enum Command {
     /// The audit trail.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// API keys where they lie.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Looks for what is wrong and says what to do.
     Doctor(doctor::Doctor),
     /// Asks the running server whether it runs.
@@ -86,6 +90,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
     runtime.block_on(async {
         let done = match arguments.command {
             Command::Audit(audit) => return audit.run().await,
+            Command::Keys(keys) => return keys.run().await,
             Command::Init(init) => init.run().await,
             Command::Serve(serve) => serve.run().await,
             Command::Clients(clients) => clients.run().await,

@@ -153,6 +153,21 @@ async fn ac_123_ac_126_ac_127_ac_129_verification_in_headers_only() {
     let unknown = ask(&mut browser, "/verify", &with_key(other.text().expose())).await;
     assert_eq!(unknown.status, StatusCode::UNAUTHORIZED);
     assert_eq!(unknown.json()["code"], "key_not_found");
+    let taken = keywright_domain::api_keys::PlainKey::generate(&prefix, &mut rand::rng());
+    let mut same_kid = wish();
+    same_kid["client_secret"] =
+        json!({ "kid": taken.kid().as_str(), "last_four": "abcd", "digest": "ab".repeat(32) });
+    root.issue(same_kid).await;
+    let wrong = ask(&mut browser, "/verify", &with_key(taken.text().expose())).await;
+    let told = |answer: &Answer| {
+        let mut body = answer.json();
+        if let Some(fields) = body.as_object_mut() {
+            fields.retain(|name, _| !matches!(name.as_str(), "request_id" | "instance"));
+        }
+        let challenge = answer.header("www-authenticate").to_owned();
+        (answer.status, challenge, body)
+    };
+    assert_eq!(told(&wrong), told(&unknown));
 
     let scope = ask(&mut browser, "/verify?scope=orders:write", &with_key(key)).await;
     assert_eq!(scope.status, StatusCode::FORBIDDEN);

@@ -51,10 +51,10 @@ export const commands = {
 	copySecret: (revealId: string, snippet: SecretSnippet) => __TAURI_INVOKE<CopiedView>("copy_secret", { revealId, snippet }),
 	/**  Delivers a waiting secret to every target or to none. */
 	deliverSecret: (request: DeliverSecretRequest) => __TAURI_INVOKE<DeliveryView>("deliver_secret", { request }),
-	/**  The secrets that wait and were neither copied nor delivered. */
-	listWaitingSecrets: () => __TAURI_INVOKE<WaitingSecretView[]>("list_waiting_secrets"),
 	/**  Forgets a waiting secret. */
 	discardSecret: (revealId: string) => __TAURI_INVOKE<null>("discard_secret", { revealId }),
+	/**  The secrets that wait and were neither copied nor delivered. */
+	listWaitingSecrets: () => __TAURI_INVOKE<WaitingSecretView[]>("list_waiting_secrets"),
 	/**  The scopes this registry knows. */
 	listScopes: () => __TAURI_INVOKE<ScopeView[]>("list_scopes"),
 	/**  Adds a scope, or changes its description. */

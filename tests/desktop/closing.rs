@@ -42,7 +42,7 @@ async fn ac_122_closing_asks_while_a_new_key_was_not_copied() -> Result<()> {
     app.click("copy-secret").await?;
     app.see("clipboard-countdown").await?;
     ask_to_close(&desktop, "Keywright")?;
-    app.is_closed(id)
+    app.wait_until_closed(id)
 }
 
 #[tokio::test]
@@ -51,7 +51,7 @@ async fn a_new_key_is_lost_when_the_person_says_so() -> Result<()> {
     let (app, id) = with_a_new_key(&desktop).await?;
     ask_to_close(&desktop, "Keywright")?;
     app.click("close-anyway").await?;
-    app.is_closed(id)
+    app.wait_until_closed(id)
 }
 
 #[tokio::test]
@@ -65,5 +65,5 @@ async fn a_window_that_does_not_answer_is_closed_by_the_second_attempt() -> Resu
     pause(3500).await;
     ensure!(runs(id), "the first attempt closed it");
     ask_to_close(&desktop, "Keywright")?;
-    app.is_closed(id)
+    app.wait_until_closed(id)
 }

@@ -126,18 +126,18 @@ impl AppWindow {
     }
 
     /// Waits until the app is gone by itself, and ends the driver.
-    pub(crate) fn is_closed(self, id: u32) -> Result<()> {
-        self.is_gone(id, "its window was closed")
+    pub(crate) fn wait_until_closed(self, id: u32) -> Result<()> {
+        self.wait_until_gone(id, "its window was closed")
     }
 
     /// Ends the app with a signal and waits until it is gone, and the driver with it.
     pub(crate) fn end(self, name: &str) -> Result<()> {
         let id = self.process()?;
         signal(name, &id.to_string());
-        self.is_gone(id, name)
+        self.wait_until_gone(id, name)
     }
 
-    fn is_gone(self, id: u32, why: &str) -> Result<()> {
+    fn wait_until_gone(self, id: u32, why: &str) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(5);
         while fs::read_link(format!("/proc/{id}/exe")).is_ok() {
             ensure!(Instant::now() < end, "the app does not end: {why}");

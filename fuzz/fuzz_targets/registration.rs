@@ -42,7 +42,10 @@ fuzz_target!(|data: &[u8]| {
         return;
     }
     let read = serde_json::from_slice::<metadata::Metadata>(data);
-    let Some(client) = read.ok().and_then(|metadata| metadata.to_client().ok()) else {
+    let Some(client) = read
+        .ok()
+        .and_then(|metadata| metadata.to_client(&metadata::Given::default()).ok())
+    else {
         return;
     };
     let asked: Value = serde_json::from_slice(data).expect("JSON");

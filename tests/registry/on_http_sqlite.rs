@@ -14,6 +14,8 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
 
 #[path = "contract.rs"]
 mod contract;
+#[path = "deliveries.rs"]
+mod deliveries;
 #[path = "insight.rs"]
 mod insight;
 #[path = "keys.rs"]

@@ -21,6 +21,8 @@ mod campaigns;
 mod clients;
 #[path = "contract.rs"]
 mod contract;
+#[path = "deliveries.rs"]
+mod deliveries;
 #[path = "denials.rs"]
 mod denials;
 #[path = "grants.rs"]

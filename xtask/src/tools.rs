@@ -239,7 +239,8 @@ pub(crate) fn ensure_gateways() -> Result<PathBuf> {
         let mut pip = environment(&folder)?;
         pip.args(["--only-binary", ":all:", "--require-hashes", "-r"]);
         process::run(pip.arg(wanted))?;
-        Ok(std::fs::write(&installed, GATEWAYS)?)
+        std::fs::write(&installed, GATEWAYS)?;
+        Ok(())
     })?;
     Ok(folder)
 }

@@ -24,7 +24,7 @@ pub(super) struct Gateway {
 fn check_told(gateway: &Gateway, told: &str, key: &Issued) -> Result<()> {
     let body = told.split("\r\n\r\n").last().unwrap_or("");
     for name in gateway.hands_on {
-        let wanted = match *name {
+        let wanted: &str = match *name {
             "Key-Id" => &key.id,
             "Kid" => &key.kid,
             "Owner" => &key.owner,

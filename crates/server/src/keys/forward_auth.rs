@@ -1,9 +1,11 @@
 //! Forward authentication: a gateway (nginx `auth_request`, Caddy, Traefik, Envoy) asks here before it
-//! lets a request through. 204 with who it is, or 401, 403, 429 with why not.
+//! lets a request through. 204 with who it is (Envoy: 200), or 401, 403, 429 with why not.
+
+use std::borrow::Cow;
 
 use axum::body::Body;
 use axum::extract::{OriginalUri, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
 use keywright_domain::scopes::ScopeSet;
 use keywright_registry::{Caller, Verification, VerifyRequest};
@@ -42,20 +44,23 @@ const CODE: HeaderName = HeaderName::from_static("x-keywright-code");
 
 /// Verifies the key of a request that a gateway holds back. `scope`, `environment` and `type` (several
 /// with commas) in our own address say what is needed, or headers of these names; never both. Behind
-/// `/verify` may stand the path that was asked for (Envoy): its query is then not ours.
+/// `/verify` may stand the path that was asked for (Envoy): its query is then not ours, its method is, and
+/// an acceptance is 200, for Envoy takes every other status for a refusal.
 pub(crate) async fn forward_auth(
     State(app): State<App>,
     peer: Peer,
+    method: Method,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    answer(&app, &peer, &uri, &headers).await
+    answer(&app, &peer, &method, &uri, &headers).await
 }
 
 /// The same without the router.
 pub(crate) async fn answer(
     app: &App,
     peer: &Peer,
+    method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
 ) -> Result<Response, Problem> {
@@ -63,14 +68,15 @@ pub(crate) async fn answer(
     let below = uri.path().strip_prefix(app.settings.base_path.as_str());
     let behind = below.and_then(|path| path.strip_prefix("/verify"));
     let behind = behind.unwrap_or("");
-    let raw = if behind.is_empty() {
-        uri.query().unwrap_or("")
-    } else {
+    // Envoy's way: no address of ours is asked, but ours and the client's in one.
+    let one_address = !behind.is_empty();
+    let raw = if one_address {
         ""
+    } else {
+        uri.query().unwrap_or("")
     };
-    let addresses = ADDRESSES.iter().filter_map(|name| text(headers, name));
-    for address in addresses.clone().chain([own.as_str()]) {
-        if let Some(exposed) = bearer::in_url(address) {
+    for address in addresses(headers).chain([Cow::Borrowed(own.as_str())]) {
+        if let Some(exposed) = bearer::in_url(&address) {
             flag_exposed(app, &exposed, peer.address).await;
             return Err(key_in_url());
         }
@@ -85,7 +91,8 @@ pub(crate) async fn answer(
     }
     let need = |wanted: &str| {
         let header = NEEDS.iter().find(|(name, _)| *name == wanted);
-        let header = header.and_then(|(_, header)| text(headers, header));
+        let header = header.map(|(_, header)| asked_for(headers, header));
+        let header = header.transpose()?.flatten();
         match (params.get(wanted), header) {
             (Some(_), Some(_)) => Err(Problem::bad_request(
                 "invalid_parameter",
@@ -105,11 +112,11 @@ pub(crate) async fn answer(
                 .with_challenge("Bearer".to_owned()),
         );
     };
-    let method = METHODS.iter().find_map(|name| text(headers, name));
-    let asked = addresses.clone().next();
-    let path = asked.or(Some(behind).filter(|path| !path.is_empty()));
-    let path = path.map(path_only);
-    let route = path.map(|path| format!("{} {path}", method.unwrap_or("GET")));
+    let written = METHODS.iter().find_map(|name| text(headers, name));
+    let method = written.unwrap_or(if one_address { method.as_str() } else { "GET" });
+    let asked = addresses(headers).next();
+    let asked = asked.or(one_address.then_some(Cow::Borrowed(behind)));
+    let route = asked.map(|address| format!("{method} {}", path_only(&address)));
     let request = VerifyRequest {
         presented: presented.text.expose(),
         requirement: needs.requirement.as_ref(),
@@ -128,13 +135,44 @@ pub(crate) async fn answer(
     let peppers = peppers(app)?;
     let verification = app.registry.verify_api_key(&request, &peppers).await?;
     let Err(refused) = &verification.verdict else {
-        return Ok(accepted(verification));
+        let status = match one_address {
+            true => StatusCode::OK,
+            false => StatusCode::NO_CONTENT,
+        };
+        return Ok(accepted(verification, status));
     };
     let problem = bearer::refusal(refused, &verification, app.now());
     let code = HeaderValue::from_static(problem.code);
     let mut response = problem.into_response();
     response.headers_mut().insert(CODE, code);
     Ok(response)
+}
+
+/// All that headers say was asked for, also where a client wrote bytes that are no text: a key may stand beside.
+fn addresses(headers: &HeaderMap) -> impl Iterator<Item = Cow<'_, str>> {
+    let values = ADDRESSES
+        .iter()
+        .flat_map(move |name| headers.get_all(*name));
+    values.map(|value| String::from_utf8_lossy(value.as_bytes()))
+}
+
+/// What a header of ours says is needed. It may come once: of two, one may be the client's, and which one is the
+/// gateway's nobody could say.
+///
+/// # Errors
+/// 400 `invalid_parameter`.
+fn asked_for<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    match (value.to_str(), values.next()) {
+        (Ok(text), None) => Ok(Some(text)),
+        _ => Err(Problem::bad_request(
+            "invalid_parameter",
+            format!("{name}: once, as plain text"),
+        )),
+    }
 }
 
 /// Without a query, and without what could be an id in it: routes are counted, not requests.
@@ -156,7 +194,7 @@ fn is_version(part: &str) -> bool {
     (1..=4).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn accepted(verification: Verification) -> Response {
+fn accepted(verification: Verification, status: StatusCode) -> Response {
     let limit = bearer::limit_of(&verification);
     // Room for what every answer has.
     let mut headers = HeaderMap::with_capacity(20);
@@ -189,7 +227,7 @@ fn accepted(verification: Verification) -> Response {
     }
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
+    *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
 }

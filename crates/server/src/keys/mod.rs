@@ -54,5 +54,7 @@ pub(crate) fn routes() -> Router<App> {
         )
         .route("/api/v1/scopes/{name}", delete(change::remove_scope))
         .route("/verify", any(forward_auth::forward_auth))
+        // Envoy, when it is asked for `/`: a wildcard stands for something.
+        .route("/verify/", any(forward_auth::forward_auth))
         .route("/verify/{*path}", any(forward_auth::forward_auth))
 }

@@ -11,7 +11,12 @@ use axum::http::{Method, StatusCode};
 use crate::test_support::TestServer;
 
 /// Not for browsers: RFC 7592 names its methods, gateways ask with those of the request that they ask about.
-const OTHER_METHODS: [&str; 3] = ["/oauth2/register/{id}", "/verify", "/verify/{*path}"];
+const OTHER_METHODS: [&str; 4] = [
+    "/oauth2/register/{id}",
+    "/verify",
+    "/verify/",
+    "/verify/{*path}",
+];
 
 /// Paths of the sources that stand in one piece.
 fn routes_in(folder: &Path, found: &mut BTreeSet<String>) {

@@ -129,7 +129,8 @@ impl Front {
         let answer = {
             let answer = pin!(async {
                 let peer = Peer::at(begun.client(), &parts.headers);
-                forward_auth::answer(&self.app, &peer, &parts.uri, &parts.headers).await
+                let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);
+                forward_auth::answer(&self.app, &peer, method, uri, headers).await
             });
             within::guarded(self.limit, &arrived, answer)
                 .instrument(begun.span().clone())

@@ -1,45 +1,50 @@
-//! Debian's nginx and Caddy before a small service, configured as docs/gateways.md says.
+//! Gateways before a small service, configured as docs/gateways.md says: Debian's nginx and Caddy, and of those that
+//! Debian has none of, Traefik and Envoy.
+
+mod checks;
+mod envoy;
+mod site;
+mod traefik;
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 
+use self::checks::Gateway;
+use self::site::{Service, Site, manage};
 use super::harness::ServerProcess;
 
 const DOCS: &str = include_str!("../../docs/gateways.md");
+/// What `cargo xtask test` installs, and where it says that it is.
+const PACKAGES: &str = include_str!("../../xtask/gateways.txt");
+const FOLDER: &str = "KEYWRIGHT_TEST_GATEWAYS";
 
-/// A service that says which key it was told of, and what else of ours reached it.
-async fn service() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let port = listener.local_addr()?.port();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let mut head = vec![0; 16 * 1024];
-                let length = stream.read(&mut head).await.unwrap_or(0);
-                let text = String::from_utf8_lossy(&head[..length]).to_lowercase();
-                let lines = text.lines().filter(|line| {
-                    line.starts_with("x-keywright-")
-                        || line.starts_with("authorization")
-                        || line.starts_with("x-api-key")
-                });
-                let body = lines.collect::<Vec<_>>().join("\n");
-                let answer = format!(
-                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-                    body.len()
-                );
-                let _ = stream.write_all(answer.as_bytes()).await;
-            });
-        }
-    });
-    Ok(port)
+/// The program of a package; the page says which version was tested.
+fn packaged(package: &str, name: &str, program: &str) -> Result<PathBuf> {
+    let folder = std::env::var(FOLDER)
+        .with_context(|| format!("{FOLDER} is not set: run the tests by `cargo xtask test`"))?;
+    let version = PACKAGES
+        .lines()
+        .find_map(|line| line.strip_prefix(package)?.strip_prefix("=="))
+        .and_then(|rest| rest.split_whitespace().next())
+        .context("xtask/gateways.txt has no such package")?;
+    let said = format!("by {name} {version}");
+    ensure!(
+        DOCS.contains(&said),
+        "docs/gateways.md does not say \"{said}\""
+    );
+    Ok(Path::new(&folder).join("bin").join(program))
+}
+
+/// A port of 127.0.0.1 that nobody has.
+fn free_port() -> Result<u16> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    Ok(listener.local_addr()?.port())
 }
 
 /// The first block below a heading of the page, for this server and service.
@@ -59,9 +64,7 @@ fn example(heading: &str, server: &ServerProcess, service: u16) -> Result<String
 
 /// Caddy with the page's own configuration, on a port of its own.
 async fn caddy(folder: &Path, server: &ServerProcess, service: u16) -> Result<(Child, u16)> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port();
+    let port = free_port()?;
     let site = example("## Caddy\n", server, service)?
         .replace("api.example.org", &format!("http://127.0.0.1:{port}"));
     let file = folder.join(format!("Caddyfile-{port}"));
@@ -138,9 +141,7 @@ pub(super) async fn start(
     folder: &Path,
     inside: impl FnOnce(u16) -> String,
 ) -> Result<(Child, u16)> {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")?
-        .local_addr()?
-        .port();
+    let port = free_port()?;
     let inside = inside(port);
     let place = folder.display();
     // Started by root it becomes somebody else, who cannot reach the folder: it stays root. One process,
@@ -186,25 +187,6 @@ pub(super) async fn start(
     Ok((nginx, port))
 }
 
-async fn manage(server: &ServerProcess, path: &str, body: Value) -> Result<Value> {
-    let client = reqwest::Client::builder().no_proxy().build()?;
-    let method = if path.ends_with("scopes") {
-        reqwest::Method::PUT
-    } else {
-        reqwest::Method::POST
-    };
-    let response = client
-        .request(method, server.at(path))
-        .bearer_auth(&server.root_key)
-        .json(&body)
-        .send()
-        .await?;
-    let status = response.status();
-    let text = response.text().await?;
-    ensure!(status.is_success(), "{path}: {status} {text}");
-    Ok(serde_json::from_str(&text)?)
-}
-
 #[tokio::test]
 async fn ac_123_ac_124_ac_132_ac_140_nginx_asks_before_it_lets_through() -> Result<()> {
     let mut server = ServerProcess::start().await?;
@@ -217,7 +199,7 @@ async fn ac_123_ac_124_ac_132_ac_140_nginx_asks_before_it_lets_through() -> Resu
     let key = issued["secret"].as_str().context("no secret")?.to_owned();
     let id = issued["key"]["id"].as_str().context("no id")?.to_owned();
     let folder = tempfile::tempdir()?;
-    let (_nginx, port) = nginx(folder.path(), &server, service().await?).await?;
+    let (_nginx, port) = nginx(folder.path(), &server, Service::start().await?.port).await?;
     let client = reqwest::Client::builder().no_proxy().build()?;
     let get = |path: &str| client.get(format!("http://127.0.0.1:{port}{path}"));
 
@@ -281,7 +263,7 @@ async fn ac_123_ac_132_ac_140_caddy_asks_before_it_lets_through() -> Result<()> 
     let key = issued["secret"].as_str().context("no secret")?.to_owned();
     let id = issued["key"]["id"].as_str().context("no id")?.to_owned();
     let folder = tempfile::tempdir()?;
-    let (_caddy, port) = caddy(folder.path(), &server, service().await?).await?;
+    let (_caddy, port) = caddy(folder.path(), &server, Service::start().await?.port).await?;
     let client = reqwest::Client::builder().no_proxy().build()?;
     let get = |path: &str| client.get(format!("http://127.0.0.1:{port}{path}"));
 
@@ -328,4 +310,48 @@ async fn ac_123_ac_132_ac_140_caddy_asks_before_it_lets_through() -> Result<()> 
     let alone = get("/").bearer_auth(&key).send().await?.status();
     ensure!(alone == 502, "{alone}");
     Ok(())
+}
+
+/// A site behind nginx; the folder and the process last as long as the test.
+async fn behind_nginx(settings: &'static str) -> Result<(Site, Gateway, Child, tempfile::TempDir)> {
+    let site = Site::start(settings).await?;
+    let folder = tempfile::tempdir()?;
+    let (nginx, port) = nginx(folder.path(), &site.server, site.service.port).await?;
+    let hands_on = &["Key-Id", "Scopes"];
+    Ok((site, Gateway { port, hands_on }, nginx, folder))
+}
+
+/// The same of Caddy.
+async fn behind_caddy(settings: &'static str) -> Result<(Site, Gateway, Child, tempfile::TempDir)> {
+    let site = Site::start(settings).await?;
+    let folder = tempfile::tempdir()?;
+    let (caddy, port) = caddy(folder.path(), &site.server, site.service.port).await?;
+    let hands_on = &["Key-Id", "Scopes"];
+    Ok((site, Gateway { port, hands_on }, caddy, folder))
+}
+
+const TRUSTED: &str = "proxies.trusted = [\"127.0.0.1/32\"]\n";
+
+#[tokio::test]
+async fn ac_123_no_trick_gets_more_from_nginx() -> Result<()> {
+    let (site, gateway, _nginx, _folder) = behind_nginx("").await?;
+    checks::no_trick_gets_more(&site, &gateway).await
+}
+
+#[tokio::test]
+async fn ac_123_no_trick_gets_more_from_caddy() -> Result<()> {
+    let (site, gateway, _caddy, _folder) = behind_caddy("").await?;
+    checks::no_trick_gets_more(&site, &gateway).await
+}
+
+#[tokio::test]
+async fn ac_132_a_forged_address_counts_for_nothing_behind_nginx() -> Result<()> {
+    let (site, gateway, _nginx, _folder) = behind_nginx(TRUSTED).await?;
+    checks::a_forged_address_counts_for_nothing(&site, &gateway).await
+}
+
+#[tokio::test]
+async fn ac_132_a_forged_address_counts_for_nothing_behind_caddy() -> Result<()> {
+    let (site, gateway, _caddy, _folder) = behind_caddy(TRUSTED).await?;
+    checks::a_forged_address_counts_for_nothing(&site, &gateway).await
 }

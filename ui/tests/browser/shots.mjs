@@ -272,8 +272,8 @@ const scenes = {
     mock: "keywright,stale",
     hash: "#/accounts",
     run: async (p) => (
-      await p.click(`${id("sign-out")} >> nth=-1`),
-      await p.waitForSelector(id("sign-out-dialog"))
+      await p.click(`${id("sign-out")} >> nth=0`),
+      await p.waitForSelector(id("sign-out-waiting"))
     ),
   },
   "pepper-missing": { mock: "pepper-missing" },

@@ -1,5 +1,6 @@
 //! Taking connections: https, limits on headers and their time, and draining at the end.
 
+mod door;
 mod tls;
 
 #[cfg(test)]
@@ -18,8 +19,9 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
@@ -114,32 +116,8 @@ async fn take<Answer, Reply>(
     Reply: Future<Output = Result<Response, Infallible>> + Send + 'static,
 {
     let graceful = GracefulShutdown::new();
-    let places = Arc::new(tokio::sync::Semaphore::new(most));
-    let mut ends = false;
-    loop {
-        let place = tokio::select! {
-            biased;
-            place = Arc::clone(&places).acquire_owned() => place,
-            () = std::future::ready(()), if ends => break,
-            () = refuse.cancelled(), if !ends => { ends = true; continue }
-        };
-        let Ok(place) = place else { break };
-        let accepted = tokio::select! {
-            biased;
-            accepted = listener.accept() => accepted,
-            // Those who wait already are served: closing would cut them off after they asked.
-            () = std::future::ready(()), if ends => break,
-            () = refuse.cancelled(), if !ends => { ends = true; continue }
-        };
-        let (stream, address) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                // Out of descriptors, most likely: others end, and then there is room again.
-                tracing::warn!(%error, "a connection was not taken");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
+    let places = Arc::new(Semaphore::new(most));
+    let serve = |stream: TcpStream, address, place: Option<OwnedSemaphorePermit>| {
         let _ = stream.set_nodelay(true);
         let (answer, watcher, tls) = (answer.clone(), graceful.watcher(), tls.clone());
         tokio::spawn(async move {
@@ -153,8 +131,29 @@ async fn take<Answer, Reply>(
             }
             drop(place);
         });
+    };
+    loop {
+        let place = tokio::select! {
+            place = Arc::clone(&places).acquire_owned() => place,
+            () = refuse.cancelled() => break,
+        };
+        let Ok(place) = place else { break };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = refuse.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, address)) => serve(stream, address, Some(place)),
+            Err(error) => {
+                // Out of descriptors, most likely: others end, and then there is room again.
+                tracing::warn!(%error, "a connection was not taken");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
     }
-    drop(listener);
+    for (stream, address) in door::close(listener).await {
+        serve(stream, address, None);
+    }
     // What is closed while a request is on its way to it fails that request. Whoever asks on a connection
     // that is open is answered, and told that it ends; a new one is refused, and goes elsewhere.
     tokio::time::sleep(LAST_WORDS.min(drain)).await;

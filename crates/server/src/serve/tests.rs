@@ -1,6 +1,7 @@
 //! Over real sockets: https, plain HTTP by mistake, a certificate that changes, and the end.
 
 use std::fs;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::tls::Tls;
-use super::{serve, serve_machines};
+use super::{serve, serve_machines, take};
 use crate::test_support::TestServer;
 
 fn write_certificate(folder: &Path) -> String {
@@ -145,4 +146,42 @@ async fn at_the_end_readiness_says_no_before_connections_are_refused() {
     assert!(TcpStream::connect(address).await.is_err());
     end.cancel();
     machine_task.await.unwrap();
+}
+
+/// The kernel lets callers in of whom tokio does not know yet: here all of them, since nothing of this
+/// program runs between their connecting and the end.
+#[tokio::test]
+async fn ac_204_whoever_was_let_in_is_answered_after_the_end() {
+    for most in [64, 1] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let refuse = CancellationToken::new();
+        let answer = async |_, _| Ok(axum::response::Response::new("whole".into()));
+        let answer = move |address, request| answer(address, request);
+        let task = tokio::spawn(take(
+            answer,
+            listener,
+            None,
+            refuse.clone(),
+            most,
+            Duration::from_secs(5),
+        ));
+        tokio::task::yield_now().await;
+        let callers: Vec<_> = (0..20)
+            .map(|_| {
+                let mut stream = std::net::TcpStream::connect(address).unwrap();
+                stream.write_all(READY.as_bytes()).unwrap();
+                stream.set_nonblocking(true).unwrap();
+                TcpStream::from_std(stream).unwrap()
+            })
+            .collect();
+        refuse.cancel();
+        for mut caller in callers {
+            let mut answer = String::new();
+            caller.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.ends_with("whole"), "{answer}");
+        }
+        task.await.unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
 }

@@ -29,6 +29,15 @@ const IN_MASSES: [&str; 5] = [
     "key.rotated",
 ];
 
+/// What of the audit trail nobody was told of.
+#[derive(Clone, Copy, Debug)]
+pub struct UntoldAudit {
+    /// The last event that was told.
+    from: i64,
+    /// The last one there is.
+    head: i64,
+}
+
 /// A part of the audit trail that nobody was told of.
 #[derive(Clone, Debug)]
 pub struct AuditFeed {
@@ -46,21 +55,30 @@ pub struct AuditFeed {
 pub type UntoldAlert = Alert;
 
 impl LocalRegistry {
-    /// The next part of the audit trail that nobody was told of; none where there is nothing new.
+    /// Where the audit trail that nobody was told of begins; none where there is nothing new.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn untold_audit(&self) -> Result<Option<UntoldAudit>, RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        let (from, head) = store::outbox::feed(&mut connection).await?;
+        Ok((head > from).then_some(UntoldAudit { from, head }))
+    }
+
+    /// The next part of it. Whatever decides about `actions` has to be read after [`Self::untold_audit`]: then it
+    /// knows of all that was committed before one of these events.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be read.
     pub async fn read_audit_feed(
         &self,
+        untold: &UntoldAudit,
         actions: &[AuditAction],
-    ) -> Result<Option<AuditFeed>, RegistryError> {
-        let mut connection = self.shared.pool.acquire().await?;
-        let (from, head) = store::outbox::feed(&mut connection).await?;
-        if head <= from {
-            return Ok(None);
-        }
+    ) -> Result<AuditFeed, RegistryError> {
+        let UntoldAudit { from, head } = *untold;
         let until = head.min(from.saturating_add(STEP));
         let names: Vec<&str> = actions.iter().map(|action| action.as_str()).collect();
+        let mut connection = self.shared.pool.acquire().await?;
         let events =
             store::audit::list_between(&mut connection, (from, until), &names, EVENTS).await?;
         let full = i64::try_from(events.len()).unwrap_or(EVENTS) >= EVENTS;
@@ -68,12 +86,12 @@ impl LocalRegistry {
             Some(last) if full => last.sequence,
             _ => until,
         };
-        Ok(Some(AuditFeed {
+        Ok(AuditFeed {
             from,
             to,
             events,
             more: to < head,
-        }))
+        })
     }
 
     /// Alerts that nobody was told of; one that goes on happening is told again after an hour.

@@ -6,7 +6,7 @@ mod feed;
 mod messages;
 mod webhooks;
 
-pub use feed::{AuditFeed, UntoldAlert};
+pub use feed::{AuditFeed, UntoldAlert, UntoldAudit};
 pub use messages::{Attempt, Claimed, Message, MessageState, Outcome, Waiting};
 pub use webhooks::{NewWebhook, Webhook, WebhookChange, WebhookSecrets};
 

@@ -12,6 +12,8 @@ use crate::webhooks::events::{self, Event};
 
 /// Parts of the trail that one round goes through.
 const PARTS: usize = 20;
+/// What schedules made waits for somebody, which is written down even where nobody is told.
+const MADE_BY_SCHEDULES: AuditAction = AuditAction::ApiKeyRotated;
 const ALERTS: u32 = 100;
 /// Notices that are taken together; they are this node's for ten minutes.
 const NOTICES: u32 = 100;
@@ -26,8 +28,8 @@ const BEFORE_CLOSE_MS: i64 = 60 * 60 * 1000;
 /// # Errors
 /// [`RegistryError`]: what was not made is made the next time.
 pub(super) async fn all(app: &App) -> Result<(), RegistryError> {
+    of_audit(app).await?;
     let webhooks = app.registry.list_webhooks().await?;
-    of_audit(app, &webhooks).await?;
     of_alerts(app, &webhooks).await?;
     of_campaigns(app, &webhooks).await
 }
@@ -76,21 +78,33 @@ async fn messages(
     Ok(messages)
 }
 
-async fn of_audit(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> {
-    let actions = events::actions();
+/// The actions that somebody is told of: what nobody hears of is passed without being read, however much it is.
+pub(super) fn told(app: &App, webhooks: &[Webhook]) -> Vec<AuditAction> {
+    let hears = |kind: &str| webhooks.iter().any(|one| one.wants(kind)) || people::hear(app, kind);
+    let all = events::OF_AUDIT.iter();
+    all.filter(|(action, kind)| *action == MADE_BY_SCHEDULES || hears(kind))
+        .map(|(action, _)| *action)
+        .collect()
+}
+
+async fn of_audit(app: &App) -> Result<(), RegistryError> {
     for _ in 0..PARTS {
-        let Some(feed) = app.registry.read_audit_feed(&actions).await? else {
+        let Some(untold) = app.registry.untold_audit().await? else {
             return Ok(());
         };
+        // After the end was looked for: a webhook that was there before an event is among them.
+        let webhooks = app.registry.list_webhooks().await?;
+        let actions = told(app, &webhooks);
+        let feed = app.registry.read_audit_feed(&untold, &actions).await?;
         let mut made = Vec::new();
         for event in &feed.events {
             if let Some(event) = events::of_audit(event) {
-                made.extend(messages(app, webhooks, &event).await?);
+                made.extend(messages(app, &webhooks, &event).await?);
             }
-            if event.action == AuditAction::ApiKeyRotated.as_str()
+            if event.action == MADE_BY_SCHEDULES.as_str()
                 && let Some(waits) = jobs::told_of(app, event).await?
             {
-                made.extend(messages(app, webhooks, &waits).await?);
+                made.extend(messages(app, &webhooks, &waits).await?);
             }
         }
         let part = MadeOf::Audit {

@@ -44,6 +44,11 @@ fn audience(kind: &str) -> Option<Audience> {
     })
 }
 
+/// Whether somebody gets mail about such events.
+pub(super) fn hear(app: &App, kind: &str) -> bool {
+    app.notices.has_mail() && audience(kind).is_some()
+}
+
 /// The mails about an event; none where no mail can be sent.
 ///
 /// # Errors

@@ -1,10 +1,11 @@
 use axum::body::Body;
 use axum::http::{Method, StatusCode};
 use keywright_domain::api_keys::DAY_MS;
-use keywright_domain::audit::Actor;
+use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::schedules::{Mode, Recurrence, Schedule, ScheduleTerms, TimeZone};
 use serde_json::{Value, json};
 
+use super::make;
 use crate::test_support::TestServer;
 use crate::webhooks::testing::{Receiver, Root, run, verdict};
 
@@ -299,4 +300,32 @@ async fn time_ends_rotations_and_removes_what_is_kept_no_longer_without_a_reques
         .items;
     assert!(left.iter().any(|event| event.action == "audit.pruned"));
     assert!(!left.iter().any(|event| event.action == "api_key.issued"));
+}
+
+#[tokio::test]
+async fn what_nobody_hears_of_is_passed_unread_and_a_new_webhook_hears_of_what_comes_after_it() {
+    let server = TestServer::start().await;
+    let mut root = Root::of(&server).await;
+    for number in 0..210 {
+        root.issue(&format!("Key {number}")).await;
+    }
+    let (app, registry) = (server.server.app(), server.registry());
+    let untold = registry.untold_audit().await.unwrap().unwrap();
+    let part = async |actions: Vec<AuditAction>| {
+        let feed = registry.read_audit_feed(&untold, &actions).await.unwrap();
+        (feed.events.len(), feed.more)
+    };
+    assert_eq!(part(make::told(app, &[])).await, (0, false));
+    server.pass(1);
+    let (receiver, url) = Receiver::listen().await;
+    root.hook(&url, &["key.issued"]).await;
+    let webhooks = registry.list_webhooks().await.unwrap();
+    assert_eq!(part(make::told(app, &webhooks)).await, (200, true));
+    run(&server).await;
+    assert!(receiver.take().is_empty(), "older than the webhook");
+    root.issue("Next").await;
+    run(&server).await;
+    assert_eq!(receiver.kinds(), ["key.issued"]);
+    // Written down that nobody brings it, where nobody hears of anything.
+    assert!(make::told(app, &[]).contains(&AuditAction::ApiKeyRotated));
 }

@@ -91,11 +91,6 @@ pub(crate) fn types() -> impl Iterator<Item = &'static str> {
     OF_AUDIT.iter().map(|(_, kind)| *kind).chain(OTHERS)
 }
 
-/// The actions of the audit trail that are told.
-pub(crate) fn actions() -> Vec<AuditAction> {
-    OF_AUDIT.iter().map(|(action, _)| *action).collect()
-}
-
 /// An event of the audit trail, if it is told.
 pub(crate) fn of_audit(event: &AuditEvent) -> Option<Event> {
     let (_, kind) = OF_AUDIT

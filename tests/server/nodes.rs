@@ -12,6 +12,7 @@ mod proxy;
 mod redis;
 mod rolling;
 mod slow;
+mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -49,6 +49,13 @@ impl LocalRegistry {
         self.shared.freshness.seen_change()
     }
 
+    /// How often the log was found to lack what was read of it: a replica took over, or a backup was put back. With
+    /// another number than before, versions that were told may be given again to other changes.
+    #[must_use]
+    pub fn other_pasts(&self) -> u64 {
+        self.shared.freshness.pasts()
+    }
+
     /// The changes after a version, at most `limit` (1 to 1,000).
     ///
     /// # Errors

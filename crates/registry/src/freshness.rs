@@ -55,6 +55,8 @@ pub(crate) struct Freshness {
     loading: tokio::sync::RwLock<()>,
     /// How often the index was emptied: reading it whole begins anew then.
     emptied: AtomicU64,
+    /// How often the database was found to have another past than the one that was read.
+    pasts: AtomicU64,
     /// The index is not read whole before this time since boot.
     build_after: Mutex<Duration>,
     /// One catch-up at a time.
@@ -90,6 +92,7 @@ impl Freshness {
             seen: AtomicI64::new(0),
             loading: tokio::sync::RwLock::default(),
             emptied: AtomicU64::new(0),
+            pasts: AtomicU64::new(0),
             build_after: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
             wal_index,
@@ -100,6 +103,11 @@ impl Freshness {
             has_gone: AtomicBool::new(false),
             has_foreign: AtomicBool::new(false),
         }
+    }
+
+    /// How often the database was found to have another past.
+    pub(crate) fn pasts(&self) -> u64 {
+        self.pasts.load(Ordering::SeqCst)
     }
 
     /// The newest change that is in the index.
@@ -113,8 +121,12 @@ impl Freshness {
         let file = match file.get() {
             Some(file) => file,
             None => {
-                let opened = File::open(path).ok()?;
-                file.get_or_init(|| opened)
+                if let Err(second) = file.set(File::open(path).ok()?) {
+                    // Another thread was first. Closing this one would give up the locks that SQLite
+                    // has on the file, for the whole process.
+                    std::mem::forget(second);
+                }
+                file.get()?
             }
         };
         let mut header = [0; 48];
@@ -533,6 +545,8 @@ async fn begin_anew(shared: &Shared, connection: &mut AnyConnection) -> Result<(
     shared.nodes.forget_commits();
     shared.freshness.set_newest(None);
     shared.freshness.seen.store(newest, Ordering::Release);
+    // Last: whoever sees another number reads the log as it is now.
+    shared.freshness.pasts.fetch_add(1, Ordering::SeqCst);
     Ok(())
 }
 
@@ -575,6 +589,8 @@ async fn take_in(
         }
     }
     shared.freshness.seen.store(newest, Ordering::Release);
+    // Last: whoever sees another number reads the log as it is now.
+    shared.freshness.pasts.fetch_add(1, Ordering::SeqCst);
     Ok(())
 }
 

@@ -94,6 +94,7 @@ pub use schedules::KeySchedule;
 pub use schedules::deliveries::{AfterFailure, Delivery, DeliveryOutcome};
 pub use schedules::notices::{Notice, NoticeSubject};
 pub use schedules::run::{ScheduleRun, ScheduleWork};
+pub use store::postgres::{PostgresTransport, postgres_transport};
 pub use uses::{AlertKind, Caller, OTHER_CALLERS, UseStatistics};
 pub use verification::{Verification, VerifyRequest};
 

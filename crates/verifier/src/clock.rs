@@ -75,6 +75,11 @@ impl Clock {
         i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
     }
 
+    /// Unix milliseconds.
+    pub(crate) fn unix_ms(&self) -> i64 {
+        ms(unix() + self.ahead() + self.asleep())
+    }
+
     #[cfg(not(test))]
     fn asleep(&self) -> Duration {
         Duration::ZERO

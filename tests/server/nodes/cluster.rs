@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use tokio::process::Command;
+
+use crate::support::certificates::{Certificates, certificates};
 
 /// A PostgreSQL of the test's own, as `cargo xtask postgres` starts them.
 pub(super) struct Cluster {
@@ -89,6 +91,28 @@ impl Cluster {
 
     pub(super) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// From here on it takes connections by TLS alone, with a certificate for `name`.
+    pub(super) async fn only_tls(&self, name: &str) -> Result<Certificates> {
+        let made = certificates(self.folder.path(), name)?;
+        fs::set_permissions(&made.key, fs::Permissions::from_mode(0o600))?;
+        if let Some((user, group)) = self.other {
+            chown(&made.key, Some(user), Some(group))?;
+        }
+        for (setting, file) in [
+            ("ssl_cert_file", &made.certificate),
+            ("ssl_key_file", &made.key),
+        ] {
+            let file = file.display();
+            self.sql(&format!("ALTER SYSTEM SET {setting} = '{file}'"))
+                .await?;
+        }
+        self.sql("ALTER SYSTEM SET ssl = on").await?;
+        let allowed = "hostssl all all 127.0.0.1/32 trust\n";
+        fs::write(self.folder.path().join("data/pg_hba.conf"), allowed)?;
+        self.restart().await?;
+        Ok(made)
     }
 
     /// Runs a statement as its superuser.

@@ -1,6 +1,7 @@
 //! PostgreSQL dies and its replica takes over. Nodes reach it by way of a relay, as by a balancer or
 //! pgbouncer: their address names one place.
 
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -15,6 +16,27 @@ use crate::server::kill::{Victim, access};
 
 /// So long after the replica was promoted all nodes are at work.
 const BACK_WITHIN: Duration = Duration::from_secs(12);
+
+/// What the first node tells of changes, as it comes.
+async fn follow(three: &Three) -> Result<Arc<Mutex<String>>> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let mut stream = client
+        .get(three.caller(0).at("/api/v1/events"))
+        .bearer_auth(&three.first().root_key)
+        .send()
+        .await?
+        .error_for_status()?;
+    let told = Arc::new(Mutex::new(String::new()));
+    let here = Arc::clone(&told);
+    tokio::spawn(async move {
+        while let Ok(Some(part)) = stream.chunk().await {
+            if let Ok(mut told) = here.lock() {
+                told.push_str(&String::from_utf8_lossy(&part));
+            }
+        }
+    });
+    Ok(told)
+}
 
 /// A primary, a relay to it, and a replica that follows it by a relay of its own.
 struct Pair {
@@ -234,6 +256,8 @@ async fn a_replica_that_missed_the_last_commits_is_noticed_and_nothing_new_is_mi
         ensure!(Instant::now() < end, "the replica does not follow");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    // Somebody outside follows what changes.
+    let told = follow(&three).await?;
     pair.between.cut(super::proxy::Cut::All);
     tokio::time::sleep(Duration::from_millis(200)).await;
     let (status, answer) = three
@@ -278,6 +302,13 @@ async fn a_replica_that_missed_the_last_commits_is_noticed_and_nothing_new_is_mi
         ensure!(status == 201 || status == 503, "{status} {made}");
     }
     three.signal(2, "CONT")?;
+    let is_told = |text: &str| told.lock().is_ok_and(|told| told.contains(text));
+    ensure!(is_told(&format!("\"version\":{lost_version}")));
+    while !is_told("event: reset") {
+        let told = told.lock().map(|told| told.clone());
+        ensure!(promoted.elapsed() < BACK_WITHIN, "{told:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     for node in 0..3 {
         let end = Instant::now() + BACK_WITHIN;
         loop {

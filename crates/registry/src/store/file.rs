@@ -21,7 +21,8 @@ pub(crate) const SNAPSHOT: &str = "BEGIN DEFERRED";
 /// Files up to this size are checked page by page when they are opened.
 const QUICK_CHECK_LIMIT: u64 = 64 * 1024 * 1024;
 
-/// Makes the folder (0700) and the file (0600) where missing. Returns whether the file is new.
+/// Makes the folder (0700) and the file (0600) where missing, and refuses one that is cut short. Returns whether the
+/// file is new.
 pub(crate) fn prepare(path: &Path) -> Result<bool, RegistryError> {
     let folder = path
         .parent()
@@ -46,7 +47,7 @@ pub(crate) fn prepare(path: &Path) -> Result<bool, RegistryError> {
     options.read(true).append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path).map_err(|error| io_error(&error))?;
+    let mut file = options.open(path).map_err(|error| io_error(&error))?;
     restrict(&file)?;
     match file.metadata().map_err(|error| io_error(&error))?.len() {
         0 => Ok(true),
@@ -54,7 +55,7 @@ pub(crate) fn prepare(path: &Path) -> Result<bool, RegistryError> {
         size @ 1..512 => Err(RegistryError::Damaged(format!(
             "only {size} bytes of it are left"
         ))),
-        _ => Ok(false),
+        size => check_length(path, &mut file, size).map(|()| false),
     }
 }
 
@@ -131,19 +132,12 @@ pub(crate) async fn configure(
     Ok(())
 }
 
-/// Refuses a file that is cut short or overwritten.
+/// Refuses a file that is overwritten, page by page where it is small.
 pub(crate) async fn check_health(
     connection: &mut AnyConnection,
     path: &Path,
 ) -> Result<(), RegistryError> {
     let size = fs::metadata(path).map_err(|error| io_error(&error))?.len();
-    if let Some(expected) = size_in_header(path)
-        && expected > size
-        && !has_log(path)
-    {
-        let message = format!("it should hold {expected} bytes and holds {size}");
-        return Err(RegistryError::Damaged(message));
-    }
     if size <= QUICK_CHECK_LIMIT {
         let row = sqlx::query("PRAGMA quick_check(1)")
             .fetch_one(connection)
@@ -156,10 +150,24 @@ pub(crate) async fn check_health(
     Ok(())
 }
 
+/// Refuses a file that is cut short, before SQLite has it open: closing a file gives up all locks that this
+/// process has on it (POSIX), SQLite's too, and another process could then take the log away. So nothing opens the
+/// file, its `-wal` or its `-shm` while a connection is there (sqlite.org/howtocorrupt.html §2.2).
+fn check_length(path: &Path, file: &mut File, size: u64) -> Result<(), RegistryError> {
+    if let Some(expected) = size_in_header(file)
+        && expected > size
+        && !has_log(path)
+    {
+        let message = format!("it should hold {expected} bytes and holds {size}");
+        return Err(RegistryError::Damaged(message));
+    }
+    Ok(())
+}
+
 /// Page size times page count, from the file's first 100 bytes (sqlite.org/fileformat2.html §1.3).
-fn size_in_header(path: &Path) -> Option<u64> {
+fn size_in_header(file: &mut File) -> Option<u64> {
     let mut header = [0_u8; 100];
-    File::open(path).ok()?.read_exact(&mut header).ok()?;
+    file.read_exact(&mut header).ok()?;
     let page_size = match u16::from_be_bytes([header[16], header[17]]) {
         1 => 65_536,
         size => u64::from(size),
@@ -361,4 +369,51 @@ pub(crate) async fn index_search(
         .execute(connection)
         .await?;
     Ok(count)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::str::FromStr as _;
+
+    use sqlx::Connection as _;
+
+    use super::*;
+
+    /// Locks that this process has on a file.
+    fn locks(path: &Path) -> usize {
+        let inode = format!(":{} ", fs::metadata(path).unwrap().ino());
+        let own = format!(" {} ", std::process::id());
+        fs::read_to_string("/proc/locks")
+            .unwrap()
+            .lines()
+            .filter(|line| line.contains(&inode) && line.contains(&own))
+            .count()
+    }
+
+    #[tokio::test]
+    async fn what_looks_at_a_file_takes_no_locks_from_who_has_it_open() {
+        sqlx::any::install_default_drivers();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry.db");
+        assert!(prepare(&path).unwrap());
+        let options = sqlx::any::AnyConnectOptions::from_str(&url(&path)).unwrap();
+        let mut connection = AnyConnection::connect_with(&options).await.unwrap();
+        configure(&mut connection, 1000).await.unwrap();
+        sqlx::raw_sql("CREATE TABLE t (x INTEGER); INSERT INTO t VALUES (1)")
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        let (before, log) = (locks(&path), sibling(&path, "-shm"));
+        assert!(before > 0 && locks(&log) > 0);
+        check_health(&mut connection, &path).await.unwrap();
+        assert_eq!((locks(&path), locks(&log) > 0), (before, true));
+        connection.close().await.unwrap();
+        // Cut short: said before anything connects.
+        let whole = fs::metadata(&path).unwrap().len();
+        assert!(!prepare(&path).unwrap());
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(whole - 512).unwrap();
+        assert!(matches!(prepare(&path), Err(RegistryError::Damaged(_))));
+    }
 }

@@ -1,23 +1,67 @@
 //! PostgreSQL's own side: its address, its types, its version. Only this module speaks its dialect.
 
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use sqlx::AnyConnection;
 use sqlx::any::AnyConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use crate::RegistryError;
 
 /// A reading transaction that sees one moment; plain ones see each statement's own.
 pub(crate) const SNAPSHOT: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
 
-/// Checks an address before anything is sent to it.
-pub(crate) fn options(address: &str) -> Result<AnyConnectOptions, RegistryError> {
+/// What protects the connections to a PostgreSQL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostgresTransport {
+    /// It is on this machine: a socket in the file system, or loopback.
+    ThisMachine,
+    /// TLS, and its certificate is checked with its name (`sslmode=verify-full`).
+    Verified,
+    /// TLS without a look at whom it leads to (`require`; `verify-ca` too, which takes a certificate of any name
+    /// from any public authority): safe from who listens, not from who answers.
+    Unverified,
+    /// Clear text through a network, as was asked for (`sslmode=disable`).
+    Clear,
+}
+
+/// What would protect the connections to this address.
+///
+/// # Errors
+/// [`RegistryError::UnsafePath`] for an address that is none, and for one of another machine that does not say
+/// `sslmode`: a network that takes TLS away would go unnoticed. It does not quote the address, which may hold a password.
+pub fn postgres_transport(address: &str) -> Result<PostgresTransport, RegistryError> {
     if !address.starts_with("postgres://") && !address.starts_with("postgresql://") {
         return Err(RegistryError::UnsafePath(
             "a database's address begins with postgres://".into(),
         ));
     }
-    // The error may quote the address, and the address may hold a password.
+    let options = PgConnectOptions::from_str(address)
+        .map_err(|_| RegistryError::UnsafePath("the database's address is not one".into()))?;
+    let host = options.get_host();
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    let is_loopback = name.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    if options.get_socket().is_some() || host.starts_with('/') || name == "localhost" || is_loopback
+    {
+        return Ok(PostgresTransport::ThisMachine);
+    }
+    match options.get_ssl_mode() {
+        PgSslMode::VerifyFull => Ok(PostgresTransport::Verified),
+        PgSslMode::Require | PgSslMode::VerifyCa => Ok(PostgresTransport::Unverified),
+        PgSslMode::Disable => Ok(PostgresTransport::Clear),
+        PgSslMode::Allow | PgSslMode::Prefer => Err(RegistryError::UnsafePath(
+            "PostgreSQL is on another machine: add ?sslmode=verify-full to its address (and &sslrootcert=FILE for \
+             an authority of your own), or ?sslmode=disable where the network itself is protected"
+                .into(),
+        )),
+    }
+}
+
+/// Checks an address before anything is sent to it.
+pub(crate) fn options(address: &str) -> Result<AnyConnectOptions, RegistryError> {
+    postgres_transport(address)?;
+    // The error may quote the address.
     AnyConnectOptions::from_str(address)
         .map_err(|_| RegistryError::UnsafePath("the database's address is not one".into()))
 }
@@ -202,4 +246,41 @@ pub(crate) async fn replication(
     )
     .fetch_one(connection)
     .await?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ac_200_an_address_of_another_machine_says_how_it_is_protected() {
+        use PostgresTransport::{Clear, ThisMachine, Unverified, Verified};
+        for (address, expected) in [
+            ("postgres://u:p@127.0.0.1/k", ThisMachine),
+            ("postgres://u@127.9.9.9:5433/k", ThisMachine),
+            ("postgres://u@[::1]/k", ThisMachine),
+            ("postgres://u@localhost/k", ThisMachine),
+            ("postgres:///k?host=/run/postgresql", ThisMachine),
+            ("postgresql://u@%2Frun%2Fpostgresql/k", ThisMachine),
+            ("postgres://u@db.example/k?sslmode=verify-full", Verified),
+            ("postgres://u@db.example/k?sslmode=verify-ca", Unverified),
+            ("postgres://u@10.0.0.9/k?sslmode=require", Unverified),
+            ("postgres://u@10.0.0.9/k?sslmode=disable", Clear),
+        ] {
+            assert_eq!(postgres_transport(address).unwrap(), expected, "{address}");
+        }
+        for address in [
+            "postgres://keywright:hunter2@db.example/k",
+            "postgres://u:hunter2@10.0.0.9/k?sslmode=prefer",
+            "postgres://u:hunter2@10.0.0.9/k?sslmode=allow",
+            "postgres://u:hunter2@localhost.example/k",
+            "postgres:///k?host=db.example&password=hunter2",
+            "postgres://u:hunter2@[2001:db8::1]/k",
+            "mysql://u:hunter2@localhost/k",
+            "postgres://u:hunter2@localhost:99999999/k",
+        ] {
+            let error = postgres_transport(address).unwrap_err().to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
 }

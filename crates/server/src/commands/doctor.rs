@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use keywright_registry::LocalRegistry;
+use keywright_registry::{LocalRegistry, PostgresTransport, postgres_transport};
 use keywright_server::settings::Settings;
 use keywright_server::{
     KeyFinding, ServerSecrets, check_certificate, check_signing_keys, is_empty,
@@ -131,7 +131,10 @@ impl Doctor {
             }
         };
         match self.installation.check(&settings) {
-            Ok(()) => look_at_database(&settings, secrets.as_ref(), &mut findings).await,
+            Ok(()) => {
+                look_at_the_way(&settings, &mut findings);
+                look_at_database(&settings, secrets.as_ref(), &mut findings).await;
+            }
             Err(error) => findings.error("database", format!("{error:#}")),
         }
         look_at_address(&settings, self.offline, &mut findings).await;
@@ -224,6 +227,27 @@ async fn look_at_database(
         findings.error("database", error.to_string());
     }
     registry.close().await;
+}
+
+/// What protects the way to a PostgreSQL on another machine.
+fn look_at_the_way(settings: &Settings, findings: &mut Findings) {
+    let Some(address) = &settings.database else {
+        return;
+    };
+    match postgres_transport(address.expose()) {
+        Ok(PostgresTransport::ThisMachine) | Err(_) => {}
+        Ok(PostgresTransport::Verified) => {
+            findings.good("database", "the way to it is TLS, and its certificate is checked");
+        }
+        Ok(PostgresTransport::Unverified) => findings.warning(
+            "database",
+            "the way to it is TLS, and nobody looks whom it leads to: make it sslmode=verify-full",
+        ),
+        Ok(PostgresTransport::Clear) => findings.warning(
+            "database",
+            "the way to it is clear text: whoever is on it reads and changes everything, revocations too",
+        ),
+    }
 }
 
 async fn look_inside(

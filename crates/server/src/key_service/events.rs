@@ -88,7 +88,7 @@ fn look(app: &App) {
 
 /// The changes of keys and principals as server-sent events: `change` with `version`, `subject`
 /// (`api_key` or `principal`) and `id`; `heartbeat` with the `version` up to which everything was told,
-/// at least every 300 ms; `reset` where the log does not go back so far: forget everything. Resumes
+/// at least every 300 ms; `reset` where the log does not go back so far, or lost what was told of it: forget everything. Resumes
 /// after `Last-Event-ID`; without it, it begins now. Ends after ten minutes, or when the caller's own
 /// key or person is changed: come again. Needs `keys:verify`.
 #[utoipa::path(
@@ -128,6 +128,7 @@ pub(crate) async fn follow(
         problem
     })?;
     // What is told from here on is newer than this moment: nothing falls between.
+    let pasts = app.registry.other_pasts();
     let cursor = match after {
         Some(version) => version,
         None => app.registry.newest_change().await?,
@@ -140,6 +141,7 @@ pub(crate) async fn follow(
         sender,
         newest,
         cursor,
+        pasts,
         own: manager.actor.as_str().to_owned(),
         _place: place,
     };
@@ -159,6 +161,8 @@ struct Telling {
     sender: mpsc::Sender<Bytes>,
     newest: watch::Receiver<i64>,
     cursor: i64,
+    /// What [`keywright_registry::LocalRegistry::other_pasts`] was when the cursor was taken.
+    pasts: u64,
     own: String,
     _place: OwnedSemaphorePermit,
 }
@@ -182,7 +186,9 @@ impl Telling {
             if app.operations.is_draining() {
                 return;
             }
-            if newest > self.cursor || said_at.is_none() {
+            let is_another = app.registry.other_pasts() != self.pasts;
+            // A log that ends before what was told has lost it, and gives the numbers again.
+            if newest != self.cursor || is_another || said_at.is_none() {
                 match self.tell(&app).await {
                     Some(true) => {}
                     Some(false) => continue,
@@ -207,6 +213,7 @@ impl Telling {
     /// Tells what is new. False if it could not be read now; none at the end.
     async fn tell(&mut self, app: &App) -> Option<bool> {
         loop {
+            let pasts = app.registry.other_pasts();
             let changes = match app.registry.changes_since(self.cursor, PAGE).await {
                 Ok(changes) => changes,
                 Err(error) => {
@@ -214,9 +221,9 @@ impl Telling {
                     return Some(false);
                 }
             };
-            if changes.has_gap {
+            if changes.has_gap || pasts != self.pasts {
                 let newest = app.registry.newest_change().await.ok()?;
-                self.cursor = newest;
+                (self.cursor, self.pasts) = (newest, pasts);
                 let data = format!("{{\"version\":{newest}}}");
                 return self
                     .send(message("reset", newest, &data))

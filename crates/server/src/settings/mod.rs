@@ -12,6 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use keywright_domain::issuer::Issuer;
 use keywright_domain::people::{LONGEST_ACCESS_MS, RefreshLives, SessionLives};
+use keywright_registry::{RegistryError, postgres_transport};
 use url::{Host, Url};
 
 pub use file::{FileError, SettingsFile, collector};
@@ -351,6 +352,12 @@ impl Settings {
             let why = "it has 1 to 100 characters that can be printed";
             return Err(SettingError::new("node_name", why));
         }
+        if let Some(database) = &self.database {
+            postgres_transport(database.expose()).map_err(|error| match error {
+                RegistryError::UnsafePath(why) => SettingError::new("database", why),
+                other => SettingError::new("database", other.to_string()),
+            })?;
+        }
         if let Some(redis) = &self.redis_url {
             let address = redis.expose();
             let by_tls = address.starts_with("rediss://");
@@ -440,6 +447,20 @@ mod tests {
 
     fn settings() -> Settings {
         Settings::new("http://127.0.0.1:8377", PathBuf::from("data")).unwrap()
+    }
+
+    #[test]
+    fn ac_200_a_database_elsewhere_says_how_it_is_protected() {
+        let with = |address: &str| {
+            let mut settings = settings();
+            settings.database = Some(DatabaseAddress::new(address.to_owned()));
+            settings.check()
+        };
+        assert!(with("postgres://u:hunter2@127.0.0.1/k").is_ok());
+        assert!(with("postgres://u:hunter2@db.example/k?sslmode=verify-full").is_ok());
+        let error = with("postgres://u:hunter2@db.example/k").unwrap_err();
+        assert_eq!(error.setting, "database");
+        assert!(error.why.contains("sslmode=verify-full") && !error.why.contains("hunter2"));
     }
 
     fn refused(change: impl FnOnce(&mut Settings)) -> &'static str {

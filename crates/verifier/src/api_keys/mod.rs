@@ -184,11 +184,7 @@ impl ApiKeys {
         };
         let answer = request::read(&document)?;
         if let (Some(place), false) = (place, answer.every_use_counts) {
-            let ends = [answer.key.expires_at, answer.key.retires_at];
-            let left = ends.into_iter().flatten().min().map_or(i64::MAX, |at| {
-                at.saturating_sub(shared.clock.unix_s().saturating_mul(1000))
-            });
-            let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+            let left = left(&answer.key, shared.clock.unix_ms());
             let until = now + shared.remembered_for.min(left);
             let key = Arc::clone(&answer.key);
             shared.memory().fill(name, key, until, place, answer.as_of);
@@ -208,6 +204,17 @@ impl ApiKeys {
     pub fn remembered(&self) -> usize {
         self.shared.memory().len()
     }
+}
+
+/// How long a key and its secret work after a moment (Unix ms), to the millisecond: nothing is remembered past that.
+fn left(key: &VerifiedKey, now: i64) -> Duration {
+    let ends = [key.expires_at, key.retires_at];
+    let left = ends
+        .into_iter()
+        .flatten()
+        .min()
+        .map_or(i64::MAX, |at| at.saturating_sub(now));
+    Duration::from_millis(u64::try_from(left).unwrap_or(0))
 }
 
 impl Shared {

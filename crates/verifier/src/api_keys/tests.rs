@@ -212,3 +212,15 @@ fn events_are_read_in_any_pieces_and_within_bounds() {
     assert_eq!(Reader::default().take(many.as_bytes()), Err(Unreadable));
     assert_eq!(Reader::default().take(b"data: \xff\n"), Err(Unreadable));
 }
+
+#[test]
+fn ac_140_nothing_is_remembered_past_the_end_of_a_key_or_its_secret_to_the_millisecond() {
+    let mut key = VerifiedKey::clone(&key("a"));
+    assert!(super::left(&key, 1_800_000_000_999) > Duration::from_secs(1_000_000));
+    key.expires_at = Some(1_800_000_009_000);
+    key.retires_at = Some(1_800_000_001_499);
+    let left = |now| super::left(&key, now).as_millis();
+    assert_eq!(left(1_800_000_000_999), 500);
+    assert_eq!(left(1_800_000_001_499), 0);
+    assert_eq!(left(1_800_000_001_900), 0);
+}

@@ -194,3 +194,6 @@ impl Digests {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

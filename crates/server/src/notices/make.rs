@@ -160,7 +160,7 @@ async fn of_campaigns(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryErr
 }
 
 /// Notices are for people: where nobody can be told, they are left for whoever shows them.
-async fn of_notices(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> {
+pub(super) async fn of_notices(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> {
     let wanted = |one: &Webhook| one.wants("key.expiring") || one.wants("rotation.due");
     if !app.notices.has_mail() && !webhooks.iter().any(wanted) {
         return Ok(());
@@ -187,7 +187,7 @@ async fn tell_all(
 }
 
 /// Each notice is an event for webhooks; for people, all of an address are one mail.
-async fn tell(
+pub(super) async fn tell(
     app: &App,
     webhooks: &[Webhook],
     digests: &mut Digests,

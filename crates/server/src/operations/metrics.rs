@@ -156,6 +156,7 @@ impl Outbox {
         );
         for channel in Channel::ALL {
             let channel = channel.as_str();
+            let _ = self.dropped.get_or_create(&ChannelLabels { channel });
             for outcome in ["delivered", "retried", "dead"] {
                 let labels = AttemptLabels { channel, outcome };
                 // From the start at 0: a first one is a rise then.

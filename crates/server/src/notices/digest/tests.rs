@@ -4,8 +4,8 @@ use axum::body::Body;
 use axum::http::Method;
 use keywright_domain::api_keys::{DAY_MS, NewApiKey, Owner, OwnerKind};
 use keywright_domain::audit::Actor;
-use keywright_domain::people::User;
 use keywright_domain::schedules::{Mode, Recurrence, Schedule, ScheduleTerms, TimeZone};
+use keywright_registry::people::User;
 use keywright_registry::{Issued, RotationStep};
 use serde_json::json;
 
@@ -143,10 +143,8 @@ async fn what_is_due_for_an_owner_at_one_look_is_one_mail_however_much_it_is() {
     }
     // What became of each is written down with it.
     for owner in &owners {
-        let keys = server
-            .registry()
-            .list_notices(&first_key(&server, owner).await);
-        let notices = keys.await.unwrap();
+        let key = first_key(&server, owner).await;
+        let notices = server.registry().list_notices(&key).await.unwrap();
         let sent = notices
             .iter()
             .filter(|one| one.channel.as_deref() == Some("mail"));
@@ -196,9 +194,8 @@ async fn webhooks_hear_of_each_and_what_is_urgent_has_a_mail_of_its_own() {
     for issued in &keys[..2] {
         let address = format!("/orders?api_key={}", issued.plain.text().expose());
         let headers = [("x-original-uri", address.as_str())];
-        let answer = server
-            .browser()
-            .send(Method::GET, "/verify", &headers, Body::empty());
+        let mut browser = server.browser();
+        let answer = browser.send(Method::GET, "/verify", &headers, Body::empty());
         assert_eq!(answer.await.json()["code"], "key_in_url");
     }
     run(&server).await;

@@ -14,6 +14,7 @@ mod on_http_sqlite;
 mod on_postgres;
 mod on_sqlite;
 mod over_http;
+mod policy_ages;
 mod scanner;
 mod secure;
 mod use_queue;

@@ -25,6 +25,8 @@ mod contract;
 mod deliveries;
 #[path = "denials.rs"]
 mod denials;
+#[path = "digests.rs"]
+mod digests;
 #[path = "grants.rs"]
 mod grants;
 #[path = "hygiene_sweep.rs"]

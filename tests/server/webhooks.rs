@@ -330,6 +330,48 @@ async fn messages_that_wait_and_fail_are_figures() -> Result<()> {
 }
 
 #[tokio::test]
+async fn messages_that_were_never_made_are_figures_and_their_webhook_shows_them() -> Result<()> {
+    let server = server().await?;
+    let dropped = "keywright_outbox_dropped_total{channel=\"webhook\"}";
+    ensure!(
+        figure(&server, dropped).await? == Some(0),
+        "from the start at 0"
+    );
+    let wish = json!({ "url": "http://127.0.0.1:1/hook", "events": ["key.exposed"] });
+    let made = ask(&server, "/api/v1/webhooks", wish).await?;
+    let hook = &made["webhook"];
+    ensure!(
+        hook["dropped_count"] == 0 && hook["dropped_at"].is_null(),
+        "{made}"
+    );
+    // A hundred thousand that wait take long to make. What is written of those after them is written by hand.
+    sqlx::any::install_default_drivers();
+    let url = format!("sqlite://{}", server.data().join("registry.db").display());
+    let mut hand = sqlx::AnyConnection::connect(&url).await?;
+    sqlx::raw_sql(
+        "INSERT INTO outbox_dropped (channel, count, last_at) VALUES ('webhook', 7, 1800000000000); \
+         UPDATE webhooks SET dropped_count = 7, dropped_at = 1800000000000",
+    )
+    .execute(&mut hand)
+    .await?;
+    hand.close().await?;
+    let end = Instant::now() + Duration::from_secs(45);
+    while figure(&server, dropped).await? != Some(7) {
+        ensure!(Instant::now() < end, "the figure does not follow");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let path = format!("/api/v1/webhooks/{}", text(hook, "id")?);
+    let request = client.get(server.at(&path)).bearer_auth(&server.root_key);
+    let shown: Value = request.send().await?.json().await?;
+    ensure!(shown["dropped_count"] == 7, "{shown}");
+    ensure!(shown["dropped_at"] == 1_800_000_000_000_i64, "{shown}");
+    let mail = figure(&server, "keywright_outbox_dropped_total{channel=\"mail\"}").await?;
+    ensure!(mail == Some(0), "{mail:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn ac_203_a_backup_under_writes_is_whole_and_comes_back() -> Result<()> {
     let mut server = server().await?;
     define_scope(&server).await?;

@@ -129,6 +129,9 @@ struct NoticeBody {
     id: String,
     key_id: String,
     key_name: String,
+    /// Older servers do not say.
+    #[serde(default)]
+    key_prefix: String,
     subject: String,
     kid: String,
     due_at: i64,
@@ -149,6 +152,7 @@ impl NoticeBody {
             id: self.id,
             key_id: self.key_id,
             key_name: self.key_name,
+            key_prefix: self.key_prefix,
             kid: self.kid,
             due_at: self.due_at,
             made_at: self.made_at,

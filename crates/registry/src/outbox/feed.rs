@@ -143,7 +143,16 @@ impl LocalRegistry {
     }
 }
 
-async fn enqueue(
+/// How many messages of a type wait for one target before more are not made.
+pub(super) fn most_waiting(event_type: &str) -> i64 {
+    if IN_MASSES.contains(&event_type) {
+        MOST_WAITING
+    } else {
+        MOST_URGENT
+    }
+}
+
+pub(super) async fn enqueue(
     unit: &mut Unit,
     made_of: &MadeOf,
     messages: &[NewMessage],
@@ -163,13 +172,10 @@ async fn enqueue(
             }
             store::alerts::mark_told(unit.write(), id, *count, now).await?;
         }
-        MadeOf::Notice { id, channel } => {
-            let found = store::notices::find(unit.read(), id).await?;
-            let (_, sent_at) = found.ok_or(RegistryError::NoticeNotFound)?;
-            if sent_at.is_some() {
+        MadeOf::Notices { told, failed } => {
+            if !crate::schedules::notices::tell(unit, told, failed).await? {
                 return Ok(false);
             }
-            store::notices::mark_sent(unit.write(), id, channel, now).await?;
         }
         MadeOf::Questions {
             campaign_id,
@@ -186,7 +192,6 @@ async fn enqueue(
             }
             board::asked(unit, campaign_id, key_ids).await?;
         }
-        MadeOf::Else if messages.is_empty() => return Ok(true),
         MadeOf::Else => {}
     }
     // Counted once for each target, and then by what is added here: others wait for this transaction.
@@ -198,11 +203,7 @@ async fn enqueue(
             Some(count) => *count,
             None => store::outbox::count_waiting(unit.read(), target.0, target.1).await?,
         };
-        let most = if IN_MASSES.contains(&message.event_type.as_str()) {
-            MOST_WAITING
-        } else {
-            MOST_URGENT
-        };
+        let most = most_waiting(&message.event_type);
         if before >= most {
             waiting.insert(target, before);
             *lost.entry(target).or_default() += 1;
@@ -213,13 +214,7 @@ async fn enqueue(
         unit.made(&id);
     }
     for ((channel, target), count) in lost {
-        // A webhook's id or a mail address: whose it is, and not what it says.
-        tracing::error!(
-            channel = channel.as_str(),
-            target = %if channel == Channel::Webhook { target } else { "" },
-            count,
-            "so many messages wait for one target that these were not made"
-        );
+        store::outbox_dropped::count(unit, channel, target, count).await?;
     }
     Ok(true)
 }

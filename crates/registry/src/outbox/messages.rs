@@ -1,5 +1,7 @@
 //! Messages on their way: taken by one node, tried, tried again, and forgotten in the end.
 
+use std::collections::HashMap;
+
 use super::Channel;
 use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError, store};
@@ -248,6 +250,17 @@ impl LocalRegistry {
     /// [`RegistryError`] if nothing can be read.
     pub async fn administrator_addresses(&self) -> Result<Vec<String>, RegistryError> {
         store::outbox::administrators(&mut *self.shared.pool.acquire().await?, 20).await
+    }
+
+    /// Addresses of the people who own some keys, by key: of those who have one and are not disabled.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn owner_addresses(
+        &self,
+        key_ids: &[String],
+    ) -> Result<HashMap<String, String>, RegistryError> {
+        store::outbox::owners(&mut *self.shared.pool.acquire().await?, key_ids).await
     }
 
     /// Removes a message, however it stands.

@@ -2,10 +2,14 @@
 //! trail, alerts, notices), in the transaction that writes down that they were made, so that nothing is
 //! lost in a crash and nothing is told twice. One node sends each; what fails is tried again.
 
+mod digests;
+mod dropped;
 mod feed;
 mod messages;
 mod webhooks;
 
+pub use digests::{Digest, Grown};
+pub use dropped::Dropped;
 pub use feed::{AuditFeed, UntoldAlert, UntoldAudit};
 pub use messages::{Attempt, Claimed, Message, MessageState, Outcome, Waiting};
 pub use webhooks::{NewWebhook, Webhook, WebhookChange, WebhookSecrets};
@@ -77,12 +81,12 @@ pub enum MadeOf {
         /// How often it had happened.
         count: i64,
     },
-    /// A notice.
-    Notice {
-        /// The notice.
-        id: String,
-        /// How it was sent.
-        channel: String,
+    /// Notices that were taken together.
+    Notices {
+        /// Those that somebody is told of: id, and how it is sent.
+        told: Vec<(String, String)>,
+        /// Those that nobody can be told of now: id, and why. They are given out again later.
+        failed: Vec<(String, String)>,
     },
     /// Questions of a hygiene campaign to one owner.
     Questions {

@@ -37,6 +37,10 @@ pub struct Webhook {
     pub disabled_at: Option<i64>,
     /// Why.
     pub disabled_reason: Option<String>,
+    /// Events that it was never told, because too many waited for it.
+    pub dropped_count: i64,
+    /// When that happened last (Unix ms).
+    pub dropped_at: Option<i64>,
 }
 
 impl Webhook {
@@ -252,6 +256,8 @@ async fn add(
         failing_since: None,
         disabled_at: None,
         disabled_reason: None,
+        dropped_count: 0,
+        dropped_at: None,
     };
     store::webhooks::insert(unit.write(), &webhook, &new.secret).await?;
     unit.made(&webhook.id);

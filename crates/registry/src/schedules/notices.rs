@@ -69,6 +69,8 @@ pub struct Notice {
     pub key_id: String,
     /// Its name now.
     pub key_name: String,
+    /// Its prefix.
+    pub key_prefix: String,
     /// What it is about.
     pub subject: NoticeSubject,
     /// The secret that is to be replaced or that expires.
@@ -380,7 +382,8 @@ pub(super) async fn record(unit: &mut Unit, candidates: &[Candidate]) -> Result<
 /// Everybody who writes has locked the same row, so what is unclaimed here is so for everybody.
 async fn take(unit: &mut Unit, limit: i64) -> Result<Vec<Notice>, RegistryError> {
     let now = unit.now();
-    store::notices::pass_outdated(unit.write()).await?;
+    // What was passed leaves room on the page for others, which were not looked at yet.
+    while store::notices::pass_outdated(unit.write(), now, limit).await? > 0 {}
     let mut taken = store::notices::unsent(unit.read(), now, limit).await?;
     let until = now.saturating_add(CLAIM_MS);
     for notice in &mut taken {
@@ -390,6 +393,35 @@ async fn take(unit: &mut Unit, limit: i64) -> Result<Vec<Notice>, RegistryError>
         notice.attempts += 1;
     }
     Ok(taken)
+}
+
+/// Writes down what became of notices that were taken together. Returns false, and writes nothing, if another node told
+/// one of them: its claim ran out, and what it left is given out again.
+pub(crate) async fn tell(
+    unit: &mut Unit,
+    told: &[(String, String)],
+    failed: &[(String, String)],
+) -> Result<bool, RegistryError> {
+    let now = unit.now();
+    let ids: Vec<_> = (told.iter().chain(failed))
+        .map(|(id, _)| id.clone())
+        .collect();
+    let found = store::notices::find_all(unit.read(), &ids).await?;
+    if found.len() < ids.len() {
+        return Err(RegistryError::NoticeNotFound);
+    }
+    if found.values().any(|(_, sent_at)| sent_at.is_some()) {
+        return Ok(false);
+    }
+    for (id, channel) in told {
+        store::notices::mark_sent(unit.write(), id, &short(channel), now).await?;
+    }
+    for (id, why) in failed {
+        let attempts = found.get(id).map_or(0, |(attempts, _)| *attempts);
+        let again_at = now.saturating_add(wait(attempts));
+        store::notices::mark_failed(unit.write(), id, &short(why), again_at).await?;
+    }
+    Ok(true)
 }
 
 /// How long a notice waits after so many attempts.

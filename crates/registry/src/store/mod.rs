@@ -22,6 +22,7 @@ pub(crate) mod many;
 pub(crate) mod nodes;
 pub(crate) mod notices;
 pub(crate) mod outbox;
+pub(crate) mod outbox_dropped;
 pub(crate) mod people;
 pub(crate) mod peppers;
 pub(crate) mod policies;

@@ -1,5 +1,7 @@
 //! Rows of notices: which were made for which due moment, who sends them, and what came of it.
 
+use std::collections::HashMap;
+
 use keywright_domain::schedules::NoticeKind;
 use sqlx::AnyConnection;
 
@@ -179,7 +181,6 @@ pub(crate) async fn pass_others(
 
 // Whether nothing asks any more for the rotation that a row of notices (its key, secret and moment) tells of:
 // the key's schedule is not due then, and where it has none, no policy lets the secret become just as old.
-// Policies are one JSON text each, written by `store::policies`: another field always follows this one.
 macro_rules! rotation_is_off {
     ($row:literal) => {
         concat!(
@@ -194,19 +195,26 @@ macro_rules! rotation_is_off {
             ".kid JOIN policies p ON (p.environment = a.environment OR (p.environment = '*' AND NOT EXISTS \
              (SELECT 1 FROM policies o WHERE o.environment = a.environment))) WHERE a.id = ",
             $row,
-            ".key_id AND p.text LIKE '%\"max_age_ms\":' || CAST(",
+            ".key_id AND p.max_age_ms = ",
             $row,
-            ".due_at - g.created_at AS TEXT) || ',%')))"
+            ".due_at - g.created_at)))"
         )
     };
 }
 pub(super) use rotation_is_off;
 
 /// Unsent ones about a secret that is not the key's newest any more, about a key that ended with its owner's or lives
-/// elsewhere, about a moment that was moved, or about a rotation that nothing asks for any more, are passed.
-pub(crate) async fn pass_outdated(connection: &mut AnyConnection) -> Result<(), RegistryError> {
-    sqlx::query(concat!(
-        "UPDATE notices SET passed = 1 WHERE sent_at IS NULL AND passed = 0 AND (\
+/// elsewhere, about a moment that was moved, or about a rotation that nothing asks for any more, are passed: of the
+/// oldest `limit` that nobody is sending, so that a mass of notices is looked through once and not for each page of
+/// it. Returns how many were.
+pub(crate) async fn pass_outdated(
+    connection: &mut AnyConnection,
+    now: i64,
+    limit: i64,
+) -> Result<u64, RegistryError> {
+    let result = sqlx::query(concat!(
+        "UPDATE notices SET passed = 1 WHERE id IN (SELECT id FROM notices WHERE sent_at IS NULL AND passed = 0 \
+         AND claimed_until <= $1 ORDER BY made_at, id LIMIT $2) AND (\
          NOT EXISTS (SELECT 1 FROM api_keys k LEFT JOIN principals p ON p.id = k.owner_id \
          WHERE k.id = notices.key_id AND k.kid = notices.kid AND k.revoked_at IS NULL",
         kept_and_let!(),
@@ -215,9 +223,11 @@ pub(crate) async fn pass_outdated(connection: &mut AnyConnection) -> Result<(), 
         rotation_is_off!("notices"),
         "))"
     ))
+    .bind(now)
+    .bind(limit)
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(result.rows_affected())
 }
 
 #[derive(sqlx::FromRow)]
@@ -225,6 +235,7 @@ struct NoticeRow {
     id: String,
     key_id: String,
     key_name: String,
+    key_prefix: String,
     subject: String,
     kid: String,
     due_at: i64,
@@ -243,6 +254,7 @@ impl NoticeRow {
             id: self.id,
             key_id: self.key_id,
             key_name: self.key_name,
+            key_prefix: self.key_prefix,
             subject: NoticeSubject::parse(&self.subject).ok_or_else(|| damaged("notice"))?,
             kid: self.kid,
             due_at: self.due_at,
@@ -260,8 +272,8 @@ impl NoticeRow {
 macro_rules! select {
     ($rest:literal) => {
         concat!(
-            "SELECT n.id, n.key_id, k.name AS key_name, n.subject, n.kid, n.due_at, n.kind, n.made_at, n.passed, \
-             n.sent_at, n.channel, n.error, n.attempts FROM notices n JOIN api_keys k ON k.id = n.key_id ",
+            "SELECT n.id, n.key_id, k.name AS key_name, k.prefix AS key_prefix, n.subject, n.kid, n.due_at, n.kind, \
+             n.made_at, n.passed, n.sent_at, n.channel, n.error, n.attempts FROM notices n JOIN api_keys k ON k.id = n.key_id ",
             $rest
         )
     };
@@ -329,6 +341,32 @@ pub(crate) async fn find(
             .fetch_optional(connection)
             .await?,
     )
+}
+
+/// Attempts of notices, and when each was sent, by id.
+pub(crate) async fn find_all(
+    connection: &mut AnyConnection,
+    ids: &[String],
+) -> Result<HashMap<String, (i64, Option<i64>)>, RegistryError> {
+    let mut found = HashMap::with_capacity(ids.len());
+    for part in ids.chunks(many::MOST) {
+        let count = many::padded(part.len());
+        let sql = many::list(
+            "SELECT id, attempts, sent_at FROM notices WHERE id IN ",
+            count,
+            "",
+        );
+        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+        for id in many::padding(part, count) {
+            query = query.bind(id.clone());
+        }
+        let rows: Vec<(String, i64, Option<i64>)> = query.fetch_all(&mut *connection).await?;
+        found.extend(
+            rows.into_iter()
+                .map(|(id, attempts, sent)| (id, (attempts, sent))),
+        );
+    }
+    Ok(found)
 }
 
 pub(crate) async fn mark_sent(

@@ -1,7 +1,10 @@
 //! Rows of messages that wait to be sent or were, and how far the audit trail was read for them.
 
+use std::collections::HashMap;
+
 use sqlx::AnyConnection;
 
+use super::many;
 use super::secrets::damaged;
 use crate::RegistryError;
 use crate::outbox::{
@@ -88,6 +91,98 @@ pub(crate) async fn insert(
     .execute(connection)
     .await?;
     Ok(id)
+}
+
+/// Keeps a message that nobody tried to send from being sent, until a moment.
+pub(crate) async fn hold(
+    connection: &mut AnyConnection,
+    id: &str,
+    until: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE outbox SET claimed_until = $1 WHERE id = $2 AND attempts = 0 AND state = 'waiting'",
+    )
+    .bind(until)
+    .bind(id.to_owned())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Has a message that is still held say something else, and holds it on. Returns false where it is not held any more.
+pub(crate) async fn grow(
+    connection: &mut AnyConnection,
+    id: &str,
+    message: &NewMessage,
+    now: i64,
+    until: i64,
+) -> Result<bool, RegistryError> {
+    let result = sqlx::query(
+        "UPDATE outbox SET body = $1, event_type = $2, claimed_until = $3 \
+         WHERE id = $4 AND attempts = 0 AND state = 'waiting' AND claimed_until > $5",
+    )
+    .bind(message.body.clone())
+    .bind(message.event_type.clone())
+    .bind(until)
+    .bind(id.to_owned())
+    .bind(now)
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Whether a target was told of an event, by a message of its own or in one with others.
+pub(crate) async fn is_told(
+    connection: &mut AnyConnection,
+    channel: Channel,
+    target: &str,
+    event_id: &str,
+) -> Result<bool, RegistryError> {
+    let found: Option<(String,)> = sqlx::query_as(
+        "SELECT event_id FROM outbox WHERE channel = $1 AND target = $2 AND event_id = $3 \
+         UNION ALL SELECT event_id FROM outbox_told WHERE channel = $4 AND target = $5 AND event_id = $6",
+    )
+    .bind(channel.as_str())
+    .bind(target.to_owned())
+    .bind(event_id.to_owned())
+    .bind(channel.as_str())
+    .bind(target.to_owned())
+    .bind(event_id.to_owned())
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
+}
+
+/// Writes down that a message tells a target of an event. Returns false where another does.
+pub(crate) async fn tell_once(
+    connection: &mut AnyConnection,
+    channel: Channel,
+    target: &str,
+    event_id: &str,
+    message_id: &str,
+) -> Result<bool, RegistryError> {
+    let result = sqlx::query(
+        "INSERT INTO outbox_told (channel, target, event_id, message_id) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (channel, target, event_id) DO NOTHING",
+    )
+    .bind(channel.as_str())
+    .bind(target.to_owned())
+    .bind(event_id.to_owned())
+    .bind(message_id.to_owned())
+    .execute(connection)
+    .await?;
+    Ok(result.rows_affected() == 1)
+}
+
+/// Lets a message be sent that was held.
+pub(crate) async fn let_go(connection: &mut AnyConnection, id: &str) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE outbox SET claimed_until = 0 WHERE id = $1 AND attempts = 0 AND state = 'waiting'",
+    )
+    .bind(id.to_owned())
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 #[derive(sqlx::FromRow)]
@@ -362,6 +457,10 @@ pub(crate) async fn remove(
             .bind(id.clone())
             .execute(&mut *connection)
             .await?;
+        sqlx::query("DELETE FROM outbox_told WHERE message_id = $1")
+            .bind(id.clone())
+            .execute(&mut *connection)
+            .await?;
         rows += sqlx::query("DELETE FROM outbox WHERE id = $1")
             .bind(id.clone())
             .execute(&mut *connection)
@@ -369,6 +468,30 @@ pub(crate) async fn remove(
             .rows_affected();
     }
     Ok(rows)
+}
+
+/// Addresses of the people who own some keys, by key: of those who have one and are not disabled.
+pub(crate) async fn owners(
+    connection: &mut AnyConnection,
+    key_ids: &[String],
+) -> Result<HashMap<String, String>, RegistryError> {
+    let mut found = HashMap::with_capacity(key_ids.len());
+    for part in key_ids.chunks(many::MOST) {
+        let count = many::padded(part.len());
+        let sql = many::list(
+            "SELECT k.id, u.email FROM api_keys k JOIN users u ON u.id = k.owner_id \
+             JOIN principals p ON p.id = u.id WHERE u.email IS NOT NULL AND p.disabled_at IS NULL AND k.id IN ",
+            count,
+            "",
+        );
+        let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
+        for id in many::padding(part, count) {
+            query = query.bind(id.clone());
+        }
+        let rows: Vec<(String, String)> = query.fetch_all(&mut *connection).await?;
+        found.extend(rows);
+    }
+    Ok(found)
 }
 
 /// Addresses of the people who hold one of the built-in roles that answer for everything.

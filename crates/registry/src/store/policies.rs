@@ -1,4 +1,4 @@
-//! Policies, one an environment, as one JSON text each.
+//! Policies, one an environment, as one JSON text each; what statements compare has a column beside it.
 
 use keywright_domain::api_keys::{
     Environment, OverlapClock, Policy, PolicyEnvironment, Prefix, RateLimit,
@@ -118,11 +118,13 @@ pub(crate) async fn put(
     let text = serde_json::to_string(&PolicyText::of(policy))
         .map_err(|error| RegistryError::Store(error.to_string()))?;
     sqlx::query(
-        "INSERT INTO policies (environment, text, changed_at) VALUES ($1, $2, $3) \
-         ON CONFLICT (environment) DO UPDATE SET text = excluded.text, changed_at = excluded.changed_at",
+        "INSERT INTO policies (environment, text, max_age_ms, changed_at) VALUES ($1, $2, $3, $4) \
+         ON CONFLICT (environment) DO UPDATE SET text = excluded.text, max_age_ms = excluded.max_age_ms, \
+         changed_at = excluded.changed_at",
     )
     .bind(policy.environment.as_str().to_owned())
     .bind(text)
+    .bind(policy.max_age_ms)
     .bind(now)
     .execute(connection)
     .await?;

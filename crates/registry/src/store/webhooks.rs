@@ -19,6 +19,8 @@ struct WebhookRow {
     failing_since: Option<i64>,
     disabled_at: Option<i64>,
     disabled_reason: Option<String>,
+    dropped_count: i64,
+    dropped_at: Option<i64>,
 }
 
 impl From<WebhookRow> for Webhook {
@@ -35,6 +37,8 @@ impl From<WebhookRow> for Webhook {
             failing_since: row.failing_since,
             disabled_at: row.disabled_at,
             disabled_reason: row.disabled_reason,
+            dropped_count: row.dropped_count,
+            dropped_at: row.dropped_at,
         }
     }
 }
@@ -43,7 +47,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, url, events, description, old_secret_until, created_by, created_at, changed_at, \
-             failing_since, disabled_at, disabled_reason FROM webhooks ",
+             failing_since, disabled_at, disabled_reason, dropped_count, dropped_at FROM webhooks ",
             $rest
         )
     };

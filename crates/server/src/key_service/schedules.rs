@@ -208,6 +208,8 @@ pub(crate) struct NoticeView {
     key_id: String,
     /// The key's name now.
     key_name: String,
+    /// Its prefix.
+    key_prefix: String,
     /// `rotation` or `expiry`.
     subject: &'static str,
     /// The secret that is to be replaced or that expires.
@@ -237,6 +239,7 @@ impl From<Notice> for NoticeView {
             id: notice.id,
             key_id: notice.key_id,
             key_name: notice.key_name,
+            key_prefix: notice.key_prefix,
             subject: notice.subject.as_str(),
             kid: notice.kid,
             due_at: notice.due_at,

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keywright_domain::api_keys::RotationState;
+use keywright_domain::api_keys::{ApiKey, RotationState};
 use keywright_domain::audit::Actor;
 use keywright_domain::schedules::Mode;
 use keywright_registry::{AuditEvent, KeySchedule, RegistryError, ScheduleWork};
@@ -73,7 +73,10 @@ pub(super) async fn run(app: &App) {
 ///
 /// # Errors
 /// [`RegistryError`] if it cannot be read, or a delivery that nobody makes cannot be written down.
-pub(super) async fn told_of(app: &App, event: &AuditEvent) -> Result<Option<Event>, RegistryError> {
+pub(super) async fn told_of(
+    app: &App,
+    event: &AuditEvent,
+) -> Result<Option<(Event, ApiKey)>, RegistryError> {
     let registry = &app.registry;
     let detail = |wanted: &str| {
         let mut all = event.details.iter();
@@ -113,12 +116,13 @@ pub(super) async fn told_of(app: &App, event: &AuditEvent) -> Result<Option<Even
     };
     let automatic = |made: &KeySchedule| made.schedule.terms().mode == Mode::Automatic;
     let Some(schedule) = schedule.filter(automatic) else {
-        return Ok(Some(events::of_pending(&key, &rotation, event.at)));
+        let event = events::of_pending(&key, &rotation, event.at);
+        return Ok(Some((event, key)));
     };
     let target = &schedule.delivery;
     if somebody_delivers(app).await? {
         let event = events::of_delivery_due(&key, &rotation, target, event.at);
-        return Ok(Some(event));
+        return Ok(Some((event, key)));
     }
     let why = "no webhook names delivery.due any more: take the new one by making it anew";
     let actor = Actor::person(ACTOR);

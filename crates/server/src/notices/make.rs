@@ -5,6 +5,7 @@ use keywright_domain::audit::AuditAction;
 use keywright_registry::outbox::{Channel, MadeOf, NewMessage, Webhook};
 use keywright_registry::{Notice, RegistryError};
 
+use super::digest::{Digests, Part, Parts};
 use super::{KEPT_MS, jobs, people};
 use crate::nodes::background::is_left_to_others;
 use crate::server::App;
@@ -61,11 +62,18 @@ async fn messages(
     webhooks: &[Webhook],
     event: &Event,
 ) -> Result<Vec<NewMessage>, RegistryError> {
+    let mut messages = to_webhooks(webhooks, event);
+    messages.extend(people::mails(app, event).await?);
+    Ok(messages)
+}
+
+/// The messages about an event to every webhook that wants it.
+fn to_webhooks(webhooks: &[Webhook], event: &Event) -> Vec<NewMessage> {
     // What happened before it was there is none of its business.
     let wanting = webhooks
         .iter()
         .filter(|one| one.wants(event.kind) && event.at >= one.created_at);
-    let mut messages: Vec<_> = wanting
+    wanting
         .map(|webhook| NewMessage {
             event_id: event.id.clone(),
             event_type: event.kind.to_owned(),
@@ -73,9 +81,7 @@ async fn messages(
             target: webhook.id.clone(),
             body: event.body(),
         })
-        .collect();
-    messages.extend(people::mails(app, event).await?);
-    Ok(messages)
+        .collect()
 }
 
 /// The actions that somebody is told of: what nobody hears of is passed without being read, however much it is.
@@ -88,6 +94,12 @@ pub(super) fn told(app: &App, webhooks: &[Webhook]) -> Vec<AuditAction> {
 }
 
 async fn of_audit(app: &App) -> Result<(), RegistryError> {
+    let mut digests = Digests::default();
+    let told = tell_of_audit(app, &mut digests).await;
+    told.and(digests.let_go(app).await)
+}
+
+async fn tell_of_audit(app: &App, digests: &mut Digests) -> Result<(), RegistryError> {
     for _ in 0..PARTS {
         let Some(untold) = app.registry.untold_audit().await? else {
             return Ok(());
@@ -96,15 +108,20 @@ async fn of_audit(app: &App) -> Result<(), RegistryError> {
         let webhooks = app.registry.list_webhooks().await?;
         let actions = told(app, &webhooks);
         let feed = app.registry.read_audit_feed(&untold, &actions).await?;
-        let mut made = Vec::new();
+        let (mut made, mut parts) = (Vec::new(), Parts::new());
         for event in &feed.events {
             if let Some(event) = events::of_audit(event) {
                 made.extend(messages(app, &webhooks, &event).await?);
             }
             if event.action == MADE_BY_SCHEDULES.as_str()
-                && let Some(waits) = jobs::told_of(app, event).await?
+                && let Some((waits, key)) = jobs::told_of(app, event).await?
             {
-                made.extend(messages(app, &webhooks, &waits).await?);
+                made.extend(to_webhooks(&webhooks, &waits));
+                for address in people::addresses(app, &waits).await? {
+                    let line = events::line_of_pending(&key, waits.at);
+                    let part = Part::new(app, &waits, waits.at, line);
+                    parts.entry(address).or_default().push(part);
+                }
             }
         }
         let part = MadeOf::Audit {
@@ -112,7 +129,7 @@ async fn of_audit(app: &App) -> Result<(), RegistryError> {
             to: feed.to,
         };
         // Another node was faster: it does the rest too.
-        if !app.registry.enqueue(part, made).await? || !feed.more {
+        if !digests.enqueue(app, part, made, parts).await? || !feed.more {
             return Ok(());
         }
     }
@@ -153,46 +170,97 @@ async fn of_campaigns(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryErr
 }
 
 /// Notices are for people: where nobody can be told, they are left for whoever shows them.
-async fn of_notices(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> {
+pub(super) async fn of_notices(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> {
     let wanted = |one: &Webhook| one.wants("key.expiring") || one.wants("rotation.due");
     if !app.notices.has_mail() && !webhooks.iter().any(wanted) {
         return Ok(());
     }
-    // As many as there are, in parts: what many keys share a day for is not for the day after.
+    let mut digests = Digests::default();
+    let told = tell_all(app, webhooks, &mut digests).await;
+    // Whatever failed: what was written down as told is sent.
+    told.and(digests.let_go(app).await)
+}
+
+/// As many as there are, in parts: what many keys share a day for is not for the day after.
+async fn tell_all(
+    app: &App,
+    webhooks: &[Webhook],
+    digests: &mut Digests,
+) -> Result<(), RegistryError> {
     loop {
         let taken = app.registry.take_notices(NOTICES).await?;
-        let is_last = taken.len() < NOTICES as usize;
-        tell(app, webhooks, taken).await?;
-        if is_last {
+        if taken.is_empty() {
             return Ok(());
         }
+        tell(app, webhooks, digests, &taken).await?;
     }
 }
 
-async fn tell(app: &App, webhooks: &[Webhook], notices: Vec<Notice>) -> Result<(), RegistryError> {
+/// Each notice is an event for webhooks; for people, all of an address are one mail.
+pub(super) async fn tell(
+    app: &App,
+    webhooks: &[Webhook],
+    digests: &mut Digests,
+    notices: &[Notice],
+) -> Result<(), RegistryError> {
+    let keys: Vec<_> = notices.iter().map(|one| one.key_id.clone()).collect();
+    let addresses = people::addresses_of_owners(app, &keys).await?;
+    let (mut told, mut failed) = (Vec::new(), Vec::new());
+    let (mut made, mut parts) = (Vec::new(), Parts::new());
     for notice in notices {
-        let made = messages(app, webhooks, &events::of_notice(&notice)).await?;
-        if made.is_empty() {
-            let why = "nobody has an address, and no webhook wants it";
-            app.registry.mark_notice_failed(&notice.id, why).await?;
-            continue;
-        }
-        let mut channels: Vec<_> = made.iter().map(|one| one.channel.as_str()).collect();
-        channels.dedup();
-        let of = MadeOf::Notice {
-            id: notice.id.clone(),
-            channel: channels.join(" and "),
+        let event = events::of_notice(notice);
+        let hooks = to_webhooks(webhooks, &event);
+        let people = addresses.of(&notice.key_id);
+        let channel = match (hooks.is_empty(), people.is_empty()) {
+            (true, true) => {
+                let why = "nobody has an address, and no webhook wants it";
+                failed.push((notice.id.clone(), why.to_owned()));
+                continue;
+            }
+            (false, true) => "webhook",
+            (true, false) => "mail",
+            (false, false) => "webhook and mail",
         };
-        app.registry.enqueue(of, made).await?;
+        told.push((notice.id.clone(), channel.to_owned()));
+        made.extend(hooks);
+        for address in people {
+            let line = events::line_of_notice(notice);
+            let part = Part::new(app, &event, notice.due_at, line);
+            parts.entry(address.clone()).or_default().push(part);
+        }
     }
-    Ok(())
+    let of = MadeOf::Notices { told, failed };
+    // Another node told one of them: what it left is given out again when our claim ends.
+    digests.enqueue(app, of, made, parts).await.map(drop)
 }
 
 async fn of_overlaps(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> {
-    for warning in app.registry.warnings_before_close(BEFORE_CLOSE_MS).await? {
-        let event = events::of_overlap(&warning, app.now());
-        let made = messages(app, webhooks, &event).await?;
-        app.registry.enqueue(MadeOf::Else, made).await?;
+    let warnings = app.registry.warnings_before_close(BEFORE_CLOSE_MS).await?;
+    if warnings.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let keys: Vec<_> = warnings.iter().map(|one| one.key_id.clone()).collect();
+    let addresses = people::addresses_of_owners(app, &keys).await?;
+    let (mut made, mut parts) = (Vec::new(), Parts::new());
+    for warning in &warnings {
+        let event = events::of_overlap(warning, app.now());
+        made.extend(to_webhooks(webhooks, &event));
+        let people = addresses.of(&warning.key_id).iter();
+        let asked = people.map(|address| (address.clone(), event.id.clone()));
+        let untold = app.registry.untold(Channel::Mail, asked.collect()).await?;
+        for (address, _) in untold {
+            let line = events::line_of_overlap(warning);
+            let part = Part::new(app, &event, warning.closes_at, line).once();
+            parts.entry(address).or_default().push(part);
+        }
+    }
+    if made.is_empty() && parts.is_empty() {
+        return Ok(());
+    }
+    let mut digests = Digests::default();
+    match digests.enqueue(app, MadeOf::Else, made, parts).await {
+        // Another node was faster.
+        Ok(_) | Err(RegistryError::Changed) => digests.let_go(app).await,
+        Err(error) => Err(error),
+    }
 }

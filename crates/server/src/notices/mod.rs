@@ -1,6 +1,7 @@
 //! What others are told, beside requests: messages are made of what was committed, and sent by one node,
 //! again and again where that fails. `docs/webhooks.md` says what receivers see.
 
+mod digest;
 mod jobs;
 mod make;
 pub(crate) mod people;

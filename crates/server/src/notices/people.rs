@@ -1,5 +1,7 @@
 //! Who gets mail about what; and mails to one person that no webhook hears of.
 
+use std::collections::HashMap;
+
 use keywright_domain::base62::random_id;
 use keywright_domain::people::{Email, Session};
 use keywright_registry::RegistryError;
@@ -54,20 +56,10 @@ pub(super) fn hear(app: &App, kind: &str) -> bool {
 /// # Errors
 /// [`RegistryError`] if addresses cannot be read.
 pub(super) async fn mails(app: &App, event: &Event) -> Result<Vec<NewMessage>, RegistryError> {
-    let Some(audience) = audience(event.kind).filter(|_| app.notices.has_mail()) else {
+    let addresses = addresses(app, event).await?;
+    if addresses.is_empty() {
         return Ok(Vec::new());
-    };
-    let mut addresses = Vec::new();
-    if audience != Audience::Administrators
-        && let Some(key_id) = &event.key_id
-    {
-        addresses.extend(owner_address(app, key_id).await?);
     }
-    if audience != Audience::Owner || addresses.is_empty() {
-        addresses.extend(app.registry.administrator_addresses().await?);
-    }
-    addresses.sort();
-    addresses.dedup();
     let mail = words::of_event(app, event);
     Ok(addresses
         .into_iter()
@@ -75,21 +67,68 @@ pub(super) async fn mails(app: &App, event: &Event) -> Result<Vec<NewMessage>, R
         .collect())
 }
 
-/// The address of the person who owns a key, if it is a person with one.
-async fn owner_address(app: &App, key_id: &str) -> Result<Option<String>, RegistryError> {
-    let owner = match app.registry.find_api_key(key_id).await {
-        Ok((key, _)) => key.owner,
-        Err(RegistryError::KeyNotFound) => return Ok(None),
-        Err(error) => return Err(error),
+/// The addresses of those who are mailed about an event; none where no mail can be sent.
+///
+/// # Errors
+/// [`RegistryError`] if they cannot be read.
+pub(super) async fn addresses(app: &App, event: &Event) -> Result<Vec<String>, RegistryError> {
+    let Some(audience) = audience(event.kind).filter(|_| app.notices.has_mail()) else {
+        return Ok(Vec::new());
     };
-    match app.registry.find_user(&owner.id).await {
-        Ok(user) if user.disabled_at.is_none() => Ok(user.email.as_ref().map(ToString::to_string)),
-        Ok(_) | Err(RegistryError::People(_)) => Ok(None),
-        Err(error) => Err(error),
+    let mut addresses = Vec::new();
+    if audience != Audience::Administrators
+        && let Some(key_id) = &event.key_id
+    {
+        let keys = [key_id.clone()];
+        addresses.extend(app.registry.owner_addresses(&keys).await?.into_values());
+    }
+    if audience != Audience::Owner || addresses.is_empty() {
+        addresses.extend(app.registry.administrator_addresses().await?);
+    }
+    addresses.sort();
+    addresses.dedup();
+    Ok(addresses)
+}
+
+/// Who is mailed about some keys, where that is for owners.
+pub(super) struct Addresses {
+    owners: HashMap<String, [String; 1]>,
+    administrators: Vec<String>,
+}
+
+impl Addresses {
+    /// The owner of a key; administrators where that is nobody with an address.
+    pub(super) fn of(&self, key_id: &str) -> &[String] {
+        self.owners
+            .get(key_id)
+            .map_or(&self.administrators, |owner| owner)
     }
 }
 
-fn mail_to(
+/// As [`addresses`], for what many keys have in common to tell their owners.
+///
+/// # Errors
+/// [`RegistryError`] if they cannot be read.
+pub(super) async fn addresses_of_owners(
+    app: &App,
+    key_ids: &[String],
+) -> Result<Addresses, RegistryError> {
+    let mut found = Addresses {
+        owners: HashMap::new(),
+        administrators: Vec::new(),
+    };
+    if !app.notices.has_mail() {
+        return Ok(found);
+    }
+    let owners = app.registry.owner_addresses(key_ids).await?;
+    found.owners = owners.into_iter().map(|(id, one)| (id, [one])).collect();
+    if key_ids.iter().any(|id| !found.owners.contains_key(id)) {
+        found.administrators = app.registry.administrator_addresses().await?;
+    }
+    Ok(found)
+}
+
+pub(super) fn mail_to(
     app: &App,
     event_id: &str,
     event_type: &str,

@@ -4,6 +4,7 @@ use keywright_domain::people::Session;
 use keywright_registry::people::Grant;
 use serde::{Deserialize, Serialize};
 
+use super::digest::Gathered;
 use crate::http::Peer;
 use crate::pages::dates::shown;
 use crate::server::App;
@@ -11,7 +12,7 @@ use crate::sessions::user_agent;
 use crate::webhooks::events::{Event, HYGIENE_ASKED};
 
 /// A mail without an address.
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Mail {
     pub(crate) subject: String,
     pub(crate) text: String,
@@ -24,7 +25,7 @@ impl Mail {
 }
 
 /// One line without control characters: a name must not begin a header of its own.
-fn line(text: &str, most: usize) -> String {
+pub(super) fn line(text: &str, most: usize) -> String {
     text.chars()
         .map(|letter| if letter.is_control() { ' ' } else { letter })
         .take(most)
@@ -93,6 +94,70 @@ pub(super) fn of_event(app: &App, event: &Event) -> Mail {
         paragraphs.push(advice.to_owned());
     }
     mail(app, &event.summary, &paragraphs)
+}
+
+/// What so many keys have in common, for one and for several.
+fn said_of(kind: &str) -> (&'static str, &'static str) {
+    match kind {
+        "key.expiring" => ("expires", "expire"),
+        "rotation.due" => ("is to be rotated", "are to be rotated"),
+        "rotation.pending" => (
+            "has a new secret that waits to be taken",
+            "have a new secret that waits to be taken",
+        ),
+        "overlap.closing" => (
+            "has an old secret that ends soon and is still in use",
+            "have an old secret that ends soon and is still in use",
+        ),
+        _ => ("asks for something", "ask for something"),
+    }
+}
+
+/// “100,000”.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Several things that are due for one address.
+pub(super) fn of_digest(app: &App, all: &Gathered) -> Mail {
+    let mut summary = String::new();
+    for (kind, count) in all.counts() {
+        let (one, several) = said_of(kind);
+        let said = if count == 1 { one } else { several };
+        let keys = match (summary.is_empty(), count) {
+            (true, 1) => " API key",
+            (true, _) => " API keys",
+            (false, _) => "",
+        };
+        if !summary.is_empty() {
+            summary.push_str(", ");
+        }
+        summary.push_str(&format!("{}{keys} {said}", grouped(count)));
+    }
+    let mut lines: Vec<_> = all.lines().map(str::to_owned).collect();
+    let named = u64::try_from(lines.len()).unwrap_or(u64::MAX);
+    let left = all.total().saturating_sub(named);
+    if left > 0 {
+        lines.push(format!("and {} more", grouped(left)));
+    }
+    let mut paragraphs = vec![format!("{summary}."), lines.join("\n")];
+    if left > 0 {
+        paragraphs.push(format!(
+            "All of them: “API keys” of your account, {}, “Notices” of the app, or GET /api/v1/notices.",
+            app.settings.url("/account/api-keys")
+        ));
+    }
+    let advice = all.counts().map(|(kind, _)| advice(kind).to_owned());
+    paragraphs.extend(advice.filter(|text| !text.is_empty()));
+    mail(app, &summary, &paragraphs)
 }
 
 pub(super) fn new_sign_in(app: &App, session: &Session) -> Mail {
@@ -189,4 +254,15 @@ pub(super) fn invitation(app: &App, link: &str, until: i64) -> Mail {
             ),
         ],
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_in_groups_of_three() {
+        let read = [0, 999, 1_000, 99_980, 1_234_567].map(grouped);
+        assert_eq!(read, ["0", "999", "1,000", "99,980", "1,234,567"]);
+    }
 }

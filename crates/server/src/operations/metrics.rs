@@ -16,7 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use keywright_registry::outbox::{Channel, Waiting};
+use keywright_registry::outbox::{Channel, Dropped, Waiting};
 
 use super::health;
 use crate::server::App;
@@ -123,6 +123,7 @@ struct Outbox {
     waiting: Family<ChannelLabels, Gauge>,
     retried: Family<ChannelLabels, Gauge>,
     oldest_s: Family<ChannelLabels, Gauge>,
+    dropped: Family<ChannelLabels, Counter>,
     attempts: Family<AttemptLabels, Counter>,
 }
 
@@ -144,17 +145,36 @@ impl Outbox {
             self.oldest_s.clone(),
         );
         registry.register(
+            "outbox_dropped",
+            "Messages that were never made, because too many waited for their target",
+            self.dropped.clone(),
+        );
+        registry.register(
             "outbox_attempts",
             "Attempts of this process: delivered, retried (tried again later) and dead (given up)",
             self.attempts.clone(),
         );
         for channel in Channel::ALL {
             let channel = channel.as_str();
+            let _ = self.dropped.get_or_create(&ChannelLabels { channel });
             for outcome in ["delivered", "retried", "dead"] {
                 let labels = AttemptLabels { channel, outcome };
                 // From the start at 0: a first one is a rise then.
                 let _ = self.attempts.get_or_create(&labels);
             }
+        }
+    }
+
+    /// They are counted in the database, for all nodes: what this process shows only follows.
+    fn set_dropped(&self, found: &[Dropped]) {
+        for channel in Channel::ALL {
+            let labels = ChannelLabels {
+                channel: channel.as_str(),
+            };
+            let one = found.iter().find(|one| one.channel == channel);
+            let count = one.map_or(0, |one| u64::try_from(one.messages).unwrap_or(0));
+            let shown = self.dropped.get_or_create(&labels);
+            shown.inner().store(count, Ordering::Relaxed);
         }
     }
 
@@ -487,5 +507,8 @@ pub(super) async fn look(app: &App) {
     }
     if up && let Ok(found) = app.registry.waiting_messages().await {
         metrics.outbox.set(&found, app.now());
+    }
+    if up && let Ok(found) = app.registry.dropped_messages().await {
+        metrics.outbox.set_dropped(&found);
     }
 }

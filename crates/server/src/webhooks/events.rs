@@ -203,6 +203,36 @@ pub(crate) fn of_notice(notice: &Notice) -> Event {
     }
 }
 
+/// A notice among others, for people.
+pub(crate) fn line_of_notice(notice: &Notice) -> String {
+    let what = match notice.subject {
+        NoticeSubject::Expiry => "expires",
+        NoticeSubject::Rotation => "is to be rotated",
+    };
+    line(notice.due_at, &notice.key_name, &notice.key_prefix, what)
+}
+
+/// An overlap that ends while the old secret is in use, among others, for people.
+pub(crate) fn line_of_overlap(warning: &OverlapWarning) -> String {
+    let what = format!("old secret {} ends and is in use", warning.old_kid);
+    line(warning.closes_at, &warning.key_name, "", &what)
+}
+
+/// A secret that waits to be taken, among others, for people.
+pub(crate) fn line_of_pending(key: &ApiKey, at: i64) -> String {
+    line(at, &key.name, key.prefix.as_str(), "has a new secret")
+}
+
+fn line(at: i64, name: &str, prefix: &str, what: &str) -> String {
+    // Names may be long, and the rest is to be seen.
+    let name: String = name.chars().take(100).collect();
+    let prefix = match prefix {
+        "" => String::new(),
+        prefix => format!(" ({prefix})"),
+    };
+    format!("{}  “{name}”{prefix} {what}", iso(at))
+}
+
 /// Questions of a campaign to one owner. `at`: now.
 pub(crate) fn of_questions(asked: &UntoldQuestions, at: i64) -> Event {
     let campaign = &asked.campaign;

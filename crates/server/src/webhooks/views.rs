@@ -23,6 +23,10 @@ pub(crate) struct WebhookView {
     disabled_at: Option<i64>,
     /// Since when nothing could be delivered.
     failing_since: Option<i64>,
+    /// Events that it was never told, because too many waited for it.
+    dropped_count: i64,
+    /// When that happened last.
+    dropped_at: Option<i64>,
     /// Until when the secret before signs as well; 0 for not at all.
     old_secret_until: i64,
     /// Who made it.
@@ -44,6 +48,8 @@ impl From<Webhook> for WebhookView {
             disabled_reason: one.disabled_reason,
             disabled_at: one.disabled_at,
             failing_since: one.failing_since,
+            dropped_count: one.dropped_count,
+            dropped_at: one.dropped_at,
             old_secret_until: one.old_secret_until,
             created_by: one.created_by,
             created_at: one.created_at,

@@ -396,3 +396,103 @@ async fn a_mass_of_news_keeps_out_none_that_asks_for_action() -> Result<()> {
     assert_eq!(kept, ["another's", "leak"]);
     Ok(())
 }
+
+#[tokio::test]
+async fn a_target_that_is_silent_has_its_share_and_no_more_however_much_waits_for_it() -> Result<()>
+{
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let to = |channel, event: String, target: &str| NewMessage {
+        channel,
+        ..message(&event, target)
+    };
+    let hook = |event: String, target: &str| to(Channel::Webhook, event, target);
+    let many = (0..500).map(|number| hook(format!("e{number}"), "silent"));
+    registry.enqueue(MadeOf::Else, many.collect()).await?;
+    // Of what comes later nothing waits for it.
+    fixture.set_clock(START + 1_000);
+    let later = (0..9).map(|number| hook(format!("e{number}"), "other"));
+    registry.enqueue(MadeOf::Else, later.collect()).await?;
+    let hooks = [Channel::Webhook];
+    let targets = |taken: &[Claimed]| {
+        let of = |name: &str| {
+            taken
+                .iter()
+                .filter(|one| one.message.target == name)
+                .count()
+        };
+        (of("silent"), of("other"))
+    };
+    let taken = registry.claim_messages(&hooks, 12).await?;
+    assert_eq!(targets(&taken), (6, 6), "in turns");
+    assert_eq!(taken[0].message.event_id, "e0");
+    // Nothing came back: each has eight, and the rest of the places stays free.
+    let taken = registry.claim_messages(&hooks, 12).await?;
+    assert_eq!(targets(&taken), (2, 2));
+    assert!(registry.claim_messages(&hooks, 12).await?.is_empty());
+    // One that is back makes room for the next of its target.
+    let done = &taken[0];
+    let outcome = Outcome::Delivered;
+    registry
+        .record_attempt(&done.message.id, attempt(done, None), outcome)
+        .await?;
+    let next = registry.claim_messages(&hooks, 12).await?;
+    assert_eq!(next.len(), 1);
+    assert_eq!(next[0].message.target, done.message.target);
+    // Sign-outs and mail have shares of their own, and mail whatever its addresses.
+    let clients = (0..6).map(|number| to(Channel::Logout, format!("out{number}"), "client"));
+    let mails =
+        (0..20).map(|number| to(Channel::Mail, "m".to_owned(), &format!("a{number}@b.org")));
+    let both = clients.chain(mails).collect();
+    registry.enqueue(MadeOf::Else, both).await?;
+    let outs = registry.claim_messages(&[Channel::Logout], 16).await?;
+    assert_eq!(outs.len(), 4);
+    let mails = registry.claim_messages(&[Channel::Mail], 16).await?;
+    assert_eq!(mails.len(), 8);
+    assert!(
+        registry
+            .claim_messages(&[Channel::Mail], 16)
+            .await?
+            .is_empty()
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_webhook_that_failed_is_tried_one_by_one() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let new = NewWebhook {
+        url: "https://example.org/hook".to_owned(),
+        events: vec!["*".to_owned()],
+        description: String::new(),
+        secret: sealed(1),
+    };
+    let made = registry.add_webhook(&fixture.actor, &new).await?;
+    let many = (0..30).map(|number| message(&format!("e{number}"), &made.id));
+    registry.enqueue(MadeOf::Else, many.collect()).await?;
+    let hooks = [Channel::Webhook];
+    let taken = registry.claim_messages(&hooks, 12).await?;
+    assert_eq!(taken.len(), 8);
+    for one in &taken {
+        let (failed, again) = (
+            attempt(one, Some("silence")),
+            Outcome::Again(START + DAY_MS),
+        );
+        registry
+            .record_attempt(&one.message.id, failed, again)
+            .await?;
+        registry
+            .note_webhook(&made.id, false, false, DAY_MS)
+            .await?;
+    }
+    for _ in 0..2 {
+        let taken = registry.claim_messages(&hooks, 12).await?;
+        assert_eq!(taken.len(), 1);
+        let (done, arrived) = (attempt(&taken[0], Some("silence")), Outcome::Failed);
+        registry
+            .record_attempt(&taken[0].message.id, done, arrived)
+            .await?;
+    }
+    Ok(())
+}

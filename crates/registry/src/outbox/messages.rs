@@ -1,6 +1,6 @@
 //! Messages on their way: taken by one node, tried, tried again, and forgotten in the end.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::Channel;
 use crate::writer::Unit;
@@ -121,7 +121,8 @@ pub enum Outcome {
 
 impl LocalRegistry {
     /// Takes up to `limit` (1 to 100) messages that are due, of these channels: nobody else gets them
-    /// for two minutes. Those that were tried least come first, so that a dead target holds up nobody.
+    /// for two minutes. Targets take turns, and none has more than its share at a time, so that one that is
+    /// dead or silent holds up nobody else.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be read or written.
@@ -132,7 +133,7 @@ impl LocalRegistry {
     ) -> Result<Vec<Claimed>, RegistryError> {
         let now = self.now();
         let mut connection = self.shared.pool.acquire().await?;
-        if !store::outbox::is_any_due(&mut connection, now).await? {
+        if !store::outbox::is_any_due(&mut connection, now, channels).await? {
             return Ok(Vec::new());
         }
         drop(connection);
@@ -170,6 +171,22 @@ impl LocalRegistry {
             })
         })
         .await
+    }
+
+    /// The message that tells a target of an event.
+    ///
+    /// # Errors
+    /// [`RegistryError::MessageNotFound`].
+    pub async fn find_message_of(
+        &self,
+        channel: Channel,
+        target: &str,
+        event_id: &str,
+    ) -> Result<Message, RegistryError> {
+        let connection = &mut *self.shared.pool.acquire().await?;
+        store::outbox::find_of_event(connection, (channel, target), event_id)
+            .await?
+            .ok_or(RegistryError::MessageNotFound)
     }
 
     /// A page of the messages to a target, newest first.
@@ -301,13 +318,105 @@ impl LocalRegistry {
     }
 }
 
+/// One target's turn, or one of a channel in which targets do not matter.
+struct Turn {
+    channel: Channel,
+    target: Option<String>,
+    /// Messages that it may still take.
+    room: i64,
+    busy: i64,
+    due_at: i64,
+}
+
+/// So many messages are on their way to one target at a time, over all nodes.
+const fn most_to_one(channel: Channel, is_failing: bool) -> i64 {
+    match channel {
+        Channel::Webhook if is_failing => 1,
+        Channel::Webhook => 8,
+        Channel::Logout => 4,
+        Channel::Mail | Channel::FoundKey => i64::MAX,
+    }
+}
+
+/// And so many of a channel are begun while others of it are: the rest of the places is for other channels.
+const fn most_of(channel: Channel) -> i64 {
+    match channel {
+        Channel::Mail | Channel::Logout => 8,
+        Channel::Webhook | Channel::FoundKey => i64::MAX,
+    }
+}
+
+async fn turns(unit: &mut Unit, channels: &[Channel]) -> Result<Vec<Turn>, RegistryError> {
+    let now = unit.now();
+    let busy = store::outbox::on_their_way(unit.read(), now).await?;
+    let mut failing = HashSet::new();
+    if channels.contains(&Channel::Webhook) {
+        failing.extend(store::outbox::failing_webhooks(unit.read()).await?);
+    }
+    let mut turns = Vec::new();
+    for channel in channels.iter().copied() {
+        let busy: HashMap<&str, i64> = busy
+            .iter()
+            .filter(|(of, _, _)| of == channel.as_str())
+            .map(|(_, target, count)| (target.as_str(), *count))
+            .collect();
+        let all: i64 = busy.values().sum();
+        let room = most_of(channel).saturating_sub(all);
+        if room <= 0 {
+            continue;
+        }
+        // Mail goes through one server, and what was found to this registry, whatever their target.
+        if most_to_one(channel, false) == i64::MAX {
+            turns.push(Turn {
+                channel,
+                target: None,
+                room,
+                busy: 0,
+                due_at: 0,
+            });
+            continue;
+        }
+        for (target, due_at) in store::outbox::due_targets(unit.read(), now, channel).await? {
+            let busy = busy.get(target.as_str()).copied().unwrap_or(0);
+            let most = most_to_one(channel, failing.contains(&target));
+            if busy < most {
+                turns.push(Turn {
+                    channel,
+                    target: Some(target),
+                    room: room.min(most - busy),
+                    busy,
+                    due_at,
+                });
+            }
+        }
+    }
+    // Whoever has nothing on its way goes before who has, and then whoever waits longest.
+    turns.sort_by_key(|turn| (turn.busy, turn.due_at));
+    Ok(turns)
+}
+
 async fn claim(
     unit: &mut Unit,
     channels: &[Channel],
     limit: i64,
 ) -> Result<Vec<Claimed>, RegistryError> {
     let now = unit.now();
-    let mut taken = store::outbox::due(unit.read(), now, channels, limit).await?;
+    let mut queues = Vec::new();
+    let most = usize::try_from(limit).unwrap_or(1);
+    for turn in turns(unit, channels).await?.into_iter().take(most) {
+        let to = (turn.channel, turn.target.as_deref());
+        let due = store::outbox::due(unit.read(), now, to, turn.room.min(limit)).await?;
+        queues.push(due.into_iter());
+    }
+    let mut taken = Vec::new();
+    while taken.len() < most {
+        let before = taken.len();
+        taken.extend(queues.iter_mut().filter_map(Iterator::next));
+        if taken.len() == before {
+            break;
+        }
+    }
+    taken.truncate(most);
     let until = now.saturating_add(CLAIM_MS);
     for one in &mut taken {
         store::outbox::claim(unit.write(), &one.message.id, until).await?;

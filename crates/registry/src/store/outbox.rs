@@ -234,40 +234,109 @@ macro_rules! select {
     };
 }
 
-/// Whether anything is due that nobody sends.
+/// Whether anything is due in these channels that nobody sends.
 pub(crate) async fn is_any_due(
     connection: &mut AnyConnection,
     now: i64,
+    channels: &[Channel],
 ) -> Result<bool, RegistryError> {
-    let found: Option<(String,)> = sqlx::query_as(
-        "SELECT id FROM outbox WHERE state = 'waiting' AND due_at <= $1 AND claimed_until <= $2 LIMIT 1",
-    )
-    .bind(now)
-    .bind(now)
-    .fetch_optional(connection)
-    .await?;
-    Ok(found.is_some())
+    for channel in channels {
+        let found: Option<(String,)> = sqlx::query_as(
+            "SELECT id FROM outbox WHERE state = 'waiting' AND channel = $1 AND due_at <= $2 \
+             AND claimed_until <= $3 LIMIT 1",
+        )
+        .bind(channel.as_str())
+        .bind(now)
+        .bind(now)
+        .fetch_optional(&mut *connection)
+        .await?;
+        if found.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-/// What is due and nobody sends, least tried first.
+/// How many messages are being sent to each target of a channel. What is held back before its first try is not.
+pub(crate) async fn on_their_way(
+    connection: &mut AnyConnection,
+    now: i64,
+) -> Result<Vec<(String, String, i64)>, RegistryError> {
+    Ok(sqlx::query_as(
+        "SELECT channel, target, COUNT(*) FROM outbox WHERE state = 'waiting' AND claimed_until > 0 \
+         AND claimed_until > $1 AND attempts > 0 GROUP BY channel, target",
+    )
+    .bind(now)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// The targets of a channel that something is due for, and since when; whoever waits longest first. Each target costs
+/// two looks into an index, however much waits for it.
+pub(crate) async fn due_targets(
+    connection: &mut AnyConnection,
+    now: i64,
+    channel: Channel,
+) -> Result<Vec<(String, i64)>, RegistryError> {
+    Ok(sqlx::query_as(
+        "WITH RECURSIVE targets (target) AS ( \
+           SELECT MIN(target) FROM outbox WHERE state = 'waiting' AND channel = $1 \
+           UNION ALL \
+           SELECT (SELECT MIN(o.target) FROM outbox o WHERE o.state = 'waiting' AND o.channel = $2 \
+                   AND o.target > t.target) FROM targets t WHERE t.target IS NOT NULL) \
+         SELECT target, due_at FROM ( \
+           SELECT t.target AS target, (SELECT MIN(o.due_at) FROM outbox o WHERE o.state = 'waiting' \
+             AND o.channel = $3 AND o.target = t.target) AS due_at FROM targets t WHERE t.target IS NOT NULL) d \
+         WHERE due_at <= $4 ORDER BY due_at, target",
+    )
+    .bind(channel.as_str())
+    .bind(channel.as_str())
+    .bind(channel.as_str())
+    .bind(now)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// The webhooks whose last try failed.
+pub(crate) async fn failing_webhooks(
+    connection: &mut AnyConnection,
+) -> Result<Vec<String>, RegistryError> {
+    Ok(
+        sqlx::query_scalar("SELECT id FROM webhooks WHERE failing_since IS NOT NULL")
+            .fetch_all(connection)
+            .await?,
+    )
+}
+
+/// What is due and nobody sends, whatever was due first: to one target, or in a whole channel.
 pub(crate) async fn due(
     connection: &mut AnyConnection,
     now: i64,
-    channels: &[Channel],
+    (channel, target): (Channel, Option<&str>),
     limit: i64,
 ) -> Result<Vec<Claimed>, RegistryError> {
-    let names: Vec<&str> = channels.iter().map(|one| one.as_str()).collect();
-    let rows: Vec<ClaimedRow> = sqlx::query_as(select!(
-        ", body",
-        "WHERE state = 'waiting' AND due_at <= $1 AND claimed_until <= $2 \
-         AND $3 LIKE ('% ' || channel || ' %') ORDER BY attempts, due_at, id LIMIT $4"
-    ))
-    .bind(now)
-    .bind(now)
-    .bind(format!(" {} ", names.join(" ")))
-    .bind(limit)
-    .fetch_all(connection)
-    .await?;
+    let asked = match target {
+        Some(target) => sqlx::query_as(select!(
+            ", body",
+            "WHERE state = 'waiting' AND channel = $1 AND due_at <= $2 AND claimed_until <= $3 \
+             AND target = $5 ORDER BY due_at, id LIMIT $4"
+        ))
+        .bind(channel.as_str())
+        .bind(now)
+        .bind(now)
+        .bind(limit)
+        .bind(target.to_owned()),
+        None => sqlx::query_as(select!(
+            ", body",
+            "WHERE state = 'waiting' AND channel = $1 AND due_at <= $2 AND claimed_until <= $3 \
+             ORDER BY due_at, id LIMIT $4"
+        ))
+        .bind(channel.as_str())
+        .bind(now)
+        .bind(now)
+        .bind(limit),
+    };
+    let rows: Vec<ClaimedRow> = asked.fetch_all(connection).await?;
     rows.into_iter()
         .map(|row| {
             Ok(Claimed {
@@ -299,6 +368,23 @@ pub(crate) async fn find(
         .bind(id.to_owned())
         .fetch_optional(connection)
         .await?;
+    row.map(MessageRow::into_message).transpose()
+}
+
+pub(crate) async fn find_of_event(
+    connection: &mut AnyConnection,
+    (channel, target): (Channel, &str),
+    event_id: &str,
+) -> Result<Option<Message>, RegistryError> {
+    let row: Option<MessageRow> = sqlx::query_as(select!(
+        "",
+        "WHERE channel = $1 AND target = $2 AND event_id = $3"
+    ))
+    .bind(channel.as_str())
+    .bind(target.to_owned())
+    .bind(event_id.to_owned())
+    .fetch_optional(connection)
+    .await?;
     row.map(MessageRow::into_message).transpose()
 }
 

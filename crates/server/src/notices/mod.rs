@@ -14,7 +14,7 @@ pub(crate) use words::Mail;
 mod tests;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use keywright_registry::RegistryError;
@@ -33,6 +33,8 @@ use crate::webhooks;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// So many messages are on their way at once.
 const MOST_AT_ONCE: usize = 16;
+/// Of them so many to webhooks, whose receivers may be silent: the rest is for mail, sign-outs and found keys.
+const MOST_TO_WEBHOOKS: usize = 12;
 /// Messages that ended are kept for so long: the delivery log.
 const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
@@ -86,6 +88,7 @@ pub(crate) fn start_background_work(app: &App) {
     let weak = Arc::downgrade(app);
     tokio::spawn(async move {
         let mut on_their_way = JoinSet::new();
+        let to_webhooks = Arc::new(AtomicUsize::new(0));
         loop {
             let Some(app) = weak.upgrade() else { return };
             let made = app.registry.while_reachable(make::all(&app)).await;
@@ -93,15 +96,21 @@ pub(crate) fn start_background_work(app: &App) {
                 tracing::warn!(code = error.code(), "messages wait to be made");
             }
             while on_their_way.try_join_next().is_some() {}
-            let free = MOST_AT_ONCE - on_their_way.len();
-            let claimed = app.registry.while_reachable(claim(&app, free)).await;
+            let busy = Busy {
+                all: on_their_way.len(),
+                to_webhooks: to_webhooks.load(Ordering::Relaxed),
+            };
+            let claimed = app.registry.while_reachable(claim(&app, busy)).await;
             match claimed.and_then(|claimed| claimed) {
                 Ok(claimed) => {
                     for one in claimed {
                         let app = Arc::clone(&app);
+                        let place = (one.message.channel == Channel::Webhook)
+                            .then(|| Place::take(&to_webhooks));
                         on_their_way.spawn(async move {
                             // What is not written down has its turn again.
                             let _ = app.registry.while_reachable(send(&app, &one)).await;
+                            drop(place);
                             app.notices.wake();
                         });
                     }
@@ -134,16 +143,49 @@ fn look_for_what_is_due(app: &App) {
     });
 }
 
-async fn claim(app: &App, free: usize) -> Result<Vec<Claimed>, RegistryError> {
-    if free == 0 {
-        return Ok(Vec::new());
+/// How much is being sent by this node.
+#[derive(Clone, Copy, Debug, Default)]
+struct Busy {
+    all: usize,
+    to_webhooks: usize,
+}
+
+/// One that is on its way to a webhook.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
     }
-    let mut channels = vec![Channel::Webhook, Channel::Logout, Channel::FoundKey];
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// What is to be sent now. What people and programs wait for goes before what webhooks are told.
+async fn claim(app: &App, busy: Busy) -> Result<Vec<Claimed>, RegistryError> {
+    let mut channels = vec![Channel::Logout, Channel::FoundKey];
     if app.notices.has_mail() {
         channels.push(Channel::Mail);
     }
+    let free = MOST_AT_ONCE.saturating_sub(busy.all);
+    let mut claimed = take(app, &channels, free).await?;
+    let free = free.saturating_sub(claimed.len());
+    let free = free.min(MOST_TO_WEBHOOKS.saturating_sub(busy.to_webhooks));
+    claimed.extend(take(app, &[Channel::Webhook], free).await?);
+    Ok(claimed)
+}
+
+async fn take(app: &App, channels: &[Channel], free: usize) -> Result<Vec<Claimed>, RegistryError> {
+    if free == 0 {
+        return Ok(Vec::new());
+    }
     let limit = u32::try_from(free).unwrap_or(1);
-    app.registry.claim_messages(&channels, limit).await
+    app.registry.claim_messages(channels, limit).await
 }
 
 /// Writes down what came of an attempt, and counts it.
@@ -193,7 +235,7 @@ pub(crate) async fn run_until_idle(app: &App) {
     crate::nodes::background::turn(app).await.unwrap();
     make_for_test(app).await;
     loop {
-        let claimed = claim(app, MOST_AT_ONCE).await.unwrap();
+        let claimed = claim(app, Busy::default()).await.unwrap();
         if claimed.is_empty() {
             return;
         }

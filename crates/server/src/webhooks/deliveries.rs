@@ -149,11 +149,9 @@ pub(crate) async fn test(
         let (message, _) = delivery_of(&app, &id, &delivery).await?;
         return Ok(replayed(accepted(message)));
     }
-    let (items, _) = app
-        .registry
-        .list_messages(Channel::Webhook, &id, None, 10)
-        .await?;
     app.notices.wake();
-    let made = items.into_iter().find(|one| one.event_id == event.id);
-    made.map(accepted).ok_or_else(not_found)
+    let made = app
+        .registry
+        .find_message_of(Channel::Webhook, &id, &event.id);
+    Ok(accepted(made.await?))
 }

@@ -420,7 +420,7 @@ async fn ac_154_schema_2_is_migrated_after_a_backup() -> Result<()> {
 #[test]
 fn every_schema_that_landed_has_its_test() {
     // 3 and 4 landed together, and so does what comes after 4: the versions before are 1, 2 and 4.
-    assert_eq!(LocalRegistry::newest_schema(), 23);
+    assert_eq!(LocalRegistry::newest_schema(), 25);
 }
 
 /// The names in the first column.
@@ -622,6 +622,16 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
             .await?
             .iter()
             .all(|one| one.retry_at.is_none() && one.last_error.is_none())
+    );
+    // 25: operations that there were are none that is answered later.
+    let operations = opened.list_bulk(None, None, 10).await?.items;
+    assert!(operations.iter().all(|one| !one.later));
+    assert!(
+        opened
+            .list_later(|_| true, None, 10)
+            .await?
+            .items
+            .is_empty()
     );
     // 21: of a sign-in before it nobody knows by which browser, so that one is new once more.
     let before = opened.list_sign_ins(Some(&ada.id), None, 9).await?;

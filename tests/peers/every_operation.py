@@ -38,14 +38,15 @@ class Tour:
             f"{one.ok().method.upper()} {one.ok().path}" for one in self.schema.get_all_operations()
         )
 
-    def ask(self, asked, who=None, body=None, query=None, media="application/json", **path):
+    def ask(self, asked, who=None, body=None, query=None, media="application/json", also=None, **path):
         """One operation, in the words of the description. Returns its JSON, or nothing."""
         method, template = asked.split(" ")
         who = self.root if who is None else who
         more = {} if body is None else {"body": body, "media_type": media}
         case = self.schema[template][method].Case(path_parameters=path, query=query or {}, **more)
         try:
-            answer = case.call(timeout=30, headers=who.get("headers"), cookies=who.get("cookies"))
+            headers = {**who.get("headers", {}), **(also or {})}
+            answer = case.call(timeout=30, headers=headers, cookies=who.get("cookies"))
             if answer.status_code >= 400:
                 self.wrong.append(f"{asked}: {answer.status_code} {answer.text[:300]}")
                 return None
@@ -287,6 +288,25 @@ class Tour:
         self.ask("GET /api/v1/bulk/{id}", id=begun["id"])
         self.ask("POST /api/v1/bulk/{id}/cancel", id=begun["id"])
 
+    def operations(self):
+        """Requests that are answered later, until their answers are there."""
+        line = json.dumps({"name": "old", "hash": "cd" * 32, "scopes": [SCOPE]})
+        for asked, more in [
+            ("GET /api/v1/audit/verify", {}),
+            ("GET /api/v1/hygiene", {}),
+            ("POST /api/v1/import", {"body": line, "media": "application/x-ndjson"}),
+        ]:
+            begun = self.ask(asked, also={"Prefer": "respond-async"}, **more)
+            for _ in range(100):
+                seen = self.ask("GET /api/v1/operations/{id}", id=begun["id"])
+                if seen["state"] != "running":
+                    break
+                time.sleep(0.05)
+            if seen["state"] != "done" or "result" not in seen:
+                self.wrong.append(f"{asked}, later: {seen}")
+        self.ask("GET /api/v1/operations")
+        self.ask("POST /api/v1/operations/{id}/cancel", id=begun["id"])
+
     def clients(self):
         secret = {"client_name": "tour", "redirect_uris": ["https://app.example.org/back"]}
         made = self.ask("POST /api/v1/clients", body=secret)
@@ -396,6 +416,7 @@ def main():
         tour.moving,
         tour.events,
         tour.bulk,
+        tour.operations,
         tour.clients,
         tour.webhooks,
         tour.people,

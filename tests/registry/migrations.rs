@@ -623,6 +623,16 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
             .iter()
             .all(|one| one.retry_at.is_none() && one.last_error.is_none())
     );
+    // 25: operations that there were are none that is answered later.
+    let operations = opened.list_bulk(None, None, 10).await?.items;
+    assert!(operations.iter().all(|one| !one.later));
+    assert!(
+        opened
+            .list_later(|_| true, None, 10)
+            .await?
+            .items
+            .is_empty()
+    );
     // 21: of a sign-in before it nobody knows by which browser, so that one is new once more.
     let before = opened.list_sign_ins(Some(&ada.id), None, 9).await?;
     assert_eq!((before.items.len(), before.items[0].device), (1, None));

@@ -39,6 +39,8 @@ mod insight;
 mod key_service;
 #[path = "keys.rs"]
 mod keys;
+#[path = "later.rs"]
+mod later;
 #[path = "lists.rs"]
 mod lists;
 #[path = "lists_model.rs"]

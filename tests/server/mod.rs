@@ -1,6 +1,7 @@
 //! The server as a process of its own, met by other people's programs: a certified client, a certified
 //! provider behind it, Chromium, PostgreSQL, signals.
 
+mod answered_later;
 mod clock;
 mod clock_steps;
 mod commands;

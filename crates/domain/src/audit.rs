@@ -291,6 +291,10 @@ pub enum AuditAction {
     BulkBegun,
     /// That was cancelled.
     BulkCancelled,
+    /// A request was begun that is answered later.
+    OperationBegun,
+    /// That was cancelled.
+    OperationCancelled,
     /// Owners were asked to keep or to retire keys.
     HygieneCampaignBegun,
     /// That was called off.
@@ -434,6 +438,8 @@ impl AuditAction {
             Self::AccessRefused => "user.access_refused",
             Self::BulkBegun => "registry.bulk_begun",
             Self::BulkCancelled => "registry.bulk_cancelled",
+            Self::OperationBegun => "registry.operation_begun",
+            Self::OperationCancelled => "registry.operation_cancelled",
             Self::HygieneCampaignBegun => "hygiene.campaign_begun",
             Self::HygieneCampaignCancelled => "hygiene.campaign_cancelled",
             Self::HygieneCampaignClosed => "hygiene.campaign_closed",

@@ -81,6 +81,19 @@ impl LocalRegistry {
         &self,
         trusted: &[CheckpointPublicKey],
     ) -> Result<Verdict, RegistryError> {
+        let mut check = self.begin_audit_check(trusted).await?;
+        while check.step().await? {}
+        Ok(check.finish())
+    }
+
+    /// The same in steps, for whoever shows how far it came.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn begin_audit_check(
+        &self,
+        trusted: &[CheckpointPublicKey],
+    ) -> Result<AuditCheck, RegistryError> {
         let mut connection = self.shared.pool.acquire().await?;
         let registry_id = store::heads::registry_id(&mut connection).await?;
         let (ends_at, _) = store::audit::head(&mut connection).await?;
@@ -92,16 +105,14 @@ impl LocalRegistry {
         // The row that every writer locks knows how far the trail goes.
         verifier.expect_through(ends_at);
         let after = start.map_or(0, |start| start.checkpoint.sequence);
-        drop(connection);
-        self.walk(after, ends_at, |step| {
-            match step {
-                Step::Event(event) => verifier.event(&event.as_chained(), &event.hash),
-                Step::Checkpoint(signed) => verifier.checkpoint(&signed),
-            }
-            Ok::<(), RegistryError>(())
+        Ok(AuditCheck {
+            registry: self.clone(),
+            trusted: trusted.to_vec(),
+            verifier,
+            began_after: after,
+            after,
+            ends_at,
         })
-        .await?;
-        Ok(verifier.finish())
     }
 
     /// Writes the trail as one JSON object a line, for [`audit_export::verify_export`] anywhere.
@@ -221,41 +232,123 @@ impl LocalRegistry {
         mut meet: impl FnMut(Step) -> Result<(), E>,
     ) -> Result<(), E> {
         while after < ends_at {
-            let mut connection = self
-                .shared
-                .pool
-                .acquire()
-                .await
-                .map_err(RegistryError::from)?;
-            let events = store::audit::chained_after(&mut connection, after, PAGE).await?;
-            let Some(last) = events.last().map(|event| event.sequence) else {
+            let Some((last, steps)) = self.steps_after(after).await? else {
                 break;
             };
-            let checkpoints = store::checkpoints::between(&mut connection, after, last).await?;
-            drop(connection);
-            let mut checkpoints = checkpoints.into_iter().peekable();
-            for event in events {
-                let sequence = event.sequence;
-                meet(Step::Event(Box::new(event)))?;
-                while let Some(signed) =
-                    checkpoints.next_if(|signed| signed.checkpoint.sequence <= sequence)
-                {
-                    meet(Step::Checkpoint(signed))?;
-                }
-            }
+            steps.into_iter().try_for_each(&mut meet)?;
             after = last;
         }
-        // Checkpoints beyond the last event tell that events are missing.
-        let mut connection = self
-            .shared
-            .pool
-            .acquire()
-            .await
-            .map_err(RegistryError::from)?;
-        for signed in store::checkpoints::between(&mut connection, after, i64::MAX).await? {
-            meet(Step::Checkpoint(signed))?;
+        self.late_checkpoints(after)
+            .await?
+            .into_iter()
+            .try_for_each(&mut meet)
+    }
+
+    /// A page of the trail behind an event, and the last one of it; none where there are no more.
+    async fn steps_after(&self, after: i64) -> Result<Option<(i64, Vec<Step>)>, RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        let events = store::audit::chained_after(&mut connection, after, PAGE).await?;
+        let Some(last) = events.last().map(|event| event.sequence) else {
+            return Ok(None);
+        };
+        let signed = store::checkpoints::between(&mut connection, after, last).await?;
+        drop(connection);
+        let mut signed = signed.into_iter().peekable();
+        let mut steps = Vec::with_capacity(events.len());
+        for event in events {
+            let sequence = event.sequence;
+            steps.push(Step::Event(Box::new(event)));
+            while let Some(one) = signed.next_if(|one| one.checkpoint.sequence <= sequence) {
+                steps.push(Step::Checkpoint(one));
+            }
         }
-        Ok(())
+        Ok(Some((last, steps)))
+    }
+
+    /// Checkpoints beyond the last event tell that events are missing.
+    async fn late_checkpoints(&self, after: i64) -> Result<Vec<Step>, RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        let signed = store::checkpoints::between(&mut connection, after, i64::MAX).await?;
+        Ok(signed.into_iter().map(Step::Checkpoint).collect())
+    }
+}
+
+/// A check of the whole trail that goes on in steps of 500 events.
+#[derive(Debug)]
+pub struct AuditCheck {
+    registry: LocalRegistry,
+    trusted: Vec<CheckpointPublicKey>,
+    verifier: ChainVerifier,
+    /// Number of the event before the first one that is there.
+    began_after: i64,
+    after: i64,
+    ends_at: i64,
+}
+
+impl AuditCheck {
+    /// Events that there were when it began.
+    #[must_use]
+    pub fn total(&self) -> i64 {
+        self.ends_at.saturating_sub(self.began_after)
+    }
+
+    /// Events that were looked at.
+    #[must_use]
+    pub fn done(&self) -> i64 {
+        self.after
+            .min(self.ends_at)
+            .saturating_sub(self.began_after)
+    }
+
+    /// Looks at the next events. Returns false when there are no more.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if the trail cannot be read.
+    pub async fn step(&mut self) -> Result<bool, RegistryError> {
+        let mut more = self.after < self.ends_at;
+        if more {
+            match self.registry.steps_after(self.after).await? {
+                Some((last, steps)) => {
+                    self.after = last;
+                    self.meet(steps);
+                    more = last < self.ends_at;
+                }
+                None => more = false,
+            }
+        }
+        if !more {
+            let late = self.registry.late_checkpoints(self.after).await?;
+            self.meet(late);
+            // What its retention removed meanwhile is no fault of the trail.
+            let is_intact = self.verifier.clone().finish().is_intact();
+            if !is_intact && self.was_overtaken().await? {
+                *self = self.registry.begin_audit_check(&self.trusted).await?;
+                return Ok(true);
+            }
+        }
+        Ok(more)
+    }
+
+    /// Whether the trail begins later than it did.
+    async fn was_overtaken(&self) -> Result<bool, RegistryError> {
+        let mut connection = self.registry.shared.pool.acquire().await?;
+        let cut = store::checkpoints::cut(&mut connection).await?;
+        Ok(cut.is_some_and(|cut| cut.checkpoint.sequence > self.began_after))
+    }
+
+    fn meet(&mut self, steps: Vec<Step>) {
+        for step in steps {
+            match step {
+                Step::Event(event) => self.verifier.event(&event.as_chained(), &event.hash),
+                Step::Checkpoint(signed) => self.verifier.checkpoint(&signed),
+            }
+        }
+    }
+
+    /// What was found, once there is nothing more to look at.
+    #[must_use]
+    pub fn finish(self) -> Verdict {
+        self.verifier.finish()
     }
 }
 

@@ -14,6 +14,8 @@ use crate::{LocalRegistry, RegistryError, store};
 const SILENT_MS: i64 = 30_000;
 /// They are remembered for so long.
 const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+/// Answers, which may be long and name keys, for so long as those under an idempotency key.
+const ANSWERS_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 /// Failures that are kept of one operation; the others are counted.
 const MOST_FAILURES: usize = 100;
 
@@ -139,10 +141,12 @@ pub struct BulkOperation {
     pub seen_at: i64,
     /// When it ended (Unix ms).
     pub finished_at: Option<i64>,
+    /// It is a request that is answered later.
+    pub later: bool,
 }
 
 impl BulkOperation {
-    fn at(mut self, now: i64) -> Self {
+    pub(crate) fn at(mut self, now: i64) -> Self {
         if self.state == BulkState::Running && now.saturating_sub(self.seen_at) > SILENT_MS {
             self.state = BulkState::Interrupted;
         }
@@ -160,9 +164,18 @@ impl LocalRegistry {
         actor: &Actor,
         new: &NewBulk,
     ) -> Result<BulkOperation, RegistryError> {
+        self.begin_operation(actor, new, false).await
+    }
+
+    pub(crate) async fn begin_operation(
+        &self,
+        actor: &Actor,
+        new: &NewBulk,
+        later: bool,
+    ) -> Result<BulkOperation, RegistryError> {
         let id = random_id(&mut rand::rng());
         let input = (actor.clone(), new.clone(), id);
-        self.write(input, |unit, (actor, new, id)| {
+        self.write(input, move |unit, (actor, new, id)| {
             Box::pin(async move {
                 let now = unit.now();
                 let operation = BulkOperation {
@@ -176,15 +189,27 @@ impl LocalRegistry {
                     created_at: now,
                     seen_at: now,
                     finished_at: None,
+                    later,
                 };
-                store::bulk::prune(unit.write(), now.saturating_sub(KEPT_MS)).await?;
+                let (before, answers) = (
+                    now.saturating_sub(KEPT_MS),
+                    now.saturating_sub(ANSWERS_KEPT_MS),
+                );
+                store::bulk::prune(unit.write(), before, answers).await?;
                 store::bulk::insert(unit.write(), &operation).await?;
                 unit.made(id);
-                let summary = format!("“{}” was begun for {} keys", new.operation, new.total);
+                let (operation_of, total) = (&new.operation, new.total);
+                let (action, summary) = if later {
+                    let summary = format!("“{operation_of}” was begun, to be answered later");
+                    (AuditAction::OperationBegun, summary)
+                } else {
+                    let summary = format!("“{operation_of}” was begun for {total} keys");
+                    (AuditAction::BulkBegun, summary)
+                };
                 let reason: String = new.reason.chars().take(500).collect();
                 let event = NewEvent {
                     details: vec![("operation", id.clone()), ("reason", reason)],
-                    ..NewEvent::about_registry(AuditAction::BulkBegun, summary)
+                    ..NewEvent::about_registry(action, summary)
                 };
                 unit.audit(actor, event);
                 Ok(operation)
@@ -236,10 +261,17 @@ impl LocalRegistry {
                 }
                 operation.cancel_asked = true;
                 store::bulk::ask_cancel(unit.write(), id).await?;
-                let summary = format!("“{}” over many keys was cancelled", operation.operation);
+                let of = &operation.operation;
+                let (action, summary) = if operation.later {
+                    let summary = format!("“{of}” was cancelled");
+                    (AuditAction::OperationCancelled, summary)
+                } else {
+                    let summary = format!("“{of}” over many keys was cancelled");
+                    (AuditAction::BulkCancelled, summary)
+                };
                 let event = NewEvent {
                     details: vec![("operation", id.clone())],
-                    ..NewEvent::about_registry(AuditAction::BulkCancelled, summary)
+                    ..NewEvent::about_registry(action, summary)
                 };
                 unit.audit(actor, event);
                 Ok(operation)
@@ -255,6 +287,7 @@ impl LocalRegistry {
     pub async fn find_bulk(&self, id: &str) -> Result<BulkOperation, RegistryError> {
         let found = store::bulk::find(&mut *self.shared.pool.acquire().await?, id).await?;
         Ok(found
+            .filter(|found| !found.later)
             .ok_or(RegistryError::OperationNotFound)?
             .at(self.now()))
     }

@@ -19,6 +19,7 @@ mod found_keys;
 mod freshness;
 mod idempotency;
 mod insight;
+mod later;
 mod limits;
 mod listing;
 mod lost_peppers;
@@ -55,6 +56,7 @@ pub use api_keys::{
     ApiKeyTotal, ClientSecret, Issued, LOCAL_PRINCIPAL, StateFilter,
 };
 pub use audit::{AuditEvent, AuditPage, AuditQuery, SubjectFilter};
+pub use audit_trail::AuditCheck;
 pub use board::{BoardKind, BoardNotice, BoardQuery, BoardReader};
 pub use bulk::{BulkFailure, BulkOperation, BulkProgress, BulkState, NewBulk};
 pub use campaigns::{
@@ -69,12 +71,13 @@ pub use idempotency::{
 };
 pub use insight::CallerIdentity;
 pub use insight::hygiene::{
-    HygieneCounts, HygieneFinding, HygieneItem, HygienePage, HygieneQuery, HygieneRules,
-    ScopeProposal,
+    HygieneCount, HygieneCounts, HygieneFinding, HygieneItem, HygienePage, HygieneQuery,
+    HygieneRules, ScopeProposal,
 };
 pub use insight::preview::{Preview, PreviewEffect, PreviewLine, ProposedChange};
 pub use insight::stragglers::{LateCaller, OverlapWarning, Progress, Straggler, Stragglers, Trend};
 pub use keywright_index::LimitAnswer;
+pub use later::{LaterAnswer, LaterRequest};
 pub use limits::{LimitAsk, LimitWord, LimitsAnswer, SharedLimits};
 pub use narrowing::NarrowScopes;
 pub use nodes::{NodeReceipt, NodeStatistics, RECEIPT_BOUND, Receipt};
@@ -82,7 +85,7 @@ pub use open::{Clock, Place};
 pub use peppers::{PepperKey, PepperUse, Peppers};
 pub use portable::{
     AcceptOptions, AcceptReport, BackupError, BackupManifest, Escrow, EscrowError, ExportSummary,
-    ImportError, ImportFormat, ImportOptions, ImportReport, ImportedKey, MAX_ARCHIVE,
+    Import, ImportError, ImportFormat, ImportOptions, ImportReport, ImportedKey, MAX_ARCHIVE,
     MAX_IMPORT_BYTES, MIN_PASSPHRASE, PromotionBundle, PromotionError, PromotionRefused,
     RefusedLine, RegistryExportError, RestoreReport, TransferIdentity, TransferRecipient,
     moved_pepper_id, open_archive, open_escrow, open_transfer, seal_archive, seal_escrow,

@@ -107,6 +107,15 @@ fn digest(app: &App, parts: &Parts, bytes: &[u8]) -> [u8; 32] {
 }
 
 impl Name {
+    /// The name of a request that is answered later: by another kind of answer it is another request,
+    /// and the same name for both is refused.
+    pub(crate) fn of_later(self, app: &App) -> Self {
+        Self(self.0.map(|mut key| {
+            key.request = app.secrets.tag(&[b"answered later", &key.request]);
+            key
+        }))
+    }
+
     /// The registry for the one write that the request is: done once, if the request has a name.
     pub(crate) fn registry(&self, app: &App, actor: &Actor) -> LocalRegistry {
         match &self.0 {

@@ -274,38 +274,96 @@ impl LocalRegistry {
         &self,
         rules: &HygieneRules,
     ) -> Result<HygieneCounts, RegistryError> {
+        let mut count = self.begin_hygiene_count(rules).await?;
+        while count.step().await? {}
+        Ok(count.finish())
+    }
+
+    /// The same in steps, for whoever shows how far it came.
+    ///
+    /// # Errors
+    /// [`RegistryError::Bounds`].
+    pub async fn begin_hygiene_count(
+        &self,
+        rules: &HygieneRules,
+    ) -> Result<HygieneCount, RegistryError> {
         rules.check()?;
         self.flush_before_telling().await;
         let mut connection = self.shared.pool.acquire().await?;
         let policies = store::policies::list(&mut connection).await?;
-        drop(connection);
-        let judge = Judge {
-            rules,
-            policies: &policies,
+        let total = store::images::count(&mut connection).await?;
+        Ok(HygieneCount {
+            registry: self.clone(),
+            rules: *rules,
+            policies,
             now: self.now(),
+            total,
+            done: 0,
+            after: String::new(),
+            counts: HygieneCounts::default(),
+        })
+    }
+}
+
+/// Counts that go on in steps of 500 keys.
+#[derive(Debug)]
+pub struct HygieneCount {
+    registry: LocalRegistry,
+    rules: HygieneRules,
+    policies: Vec<Policy>,
+    now: i64,
+    total: i64,
+    done: i64,
+    after: String,
+    counts: HygieneCounts,
+}
+
+impl HygieneCount {
+    /// Keys that there were when it began, ended ones included.
+    #[must_use]
+    pub fn total(&self) -> i64 {
+        self.total
+    }
+
+    /// Keys that were gone past, ended ones included.
+    #[must_use]
+    pub fn done(&self) -> i64 {
+        self.done
+    }
+
+    /// Looks at the next keys. Returns false when there are no more.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn step(&mut self) -> Result<bool, RegistryError> {
+        let mut connection = self.registry.shared.pool.acquire().await?;
+        let place = (i64::MIN, self.after.as_str());
+        let rows = store::hygiene::walk(&mut connection, Walk::Id, place, STEP).await?;
+        let Some(last) = rows.last() else {
+            return Ok(false);
         };
-        let (mut counts, mut after) = (HygieneCounts::default(), String::new());
-        loop {
-            let mut connection = self.shared.pool.acquire().await?;
-            let rows =
-                store::hygiene::walk(&mut connection, Walk::Id, (i64::MIN, &after), STEP).await?;
-            let Some(last) = rows.last() else {
-                return Ok(counts);
-            };
-            after.clone_from(&last.id);
-            let live = |row: &&HygieneRow| judge.is_live(row);
-            counts.examined += i64::try_from(rows.iter().filter(live).count()).unwrap_or(0);
-            for item in judge
-                .examine(&mut connection, rows, None)
-                .await?
-                .iter()
-                .flatten()
-            {
-                for finding in &item.findings {
-                    counts.counts[*finding as usize] += 1;
-                }
+        self.after.clone_from(&last.id);
+        self.done += i64::try_from(rows.len()).unwrap_or(0);
+        let judge = Judge {
+            rules: &self.rules,
+            policies: &self.policies,
+            now: self.now,
+        };
+        let live = |row: &&HygieneRow| judge.is_live(row);
+        self.counts.examined += i64::try_from(rows.iter().filter(live).count()).unwrap_or(0);
+        let found = judge.examine(&mut connection, rows, None).await?;
+        for item in found.iter().flatten() {
+            for finding in &item.findings {
+                self.counts.counts[*finding as usize] += 1;
             }
         }
+        Ok(true)
+    }
+
+    /// The counts, once there is nothing more to look at.
+    #[must_use]
+    pub fn finish(self) -> HygieneCounts {
+        self.counts
     }
 }
 

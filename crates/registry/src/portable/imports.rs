@@ -110,7 +110,24 @@ impl LocalRegistry {
         peppers: &Peppers,
         options: &ImportOptions,
     ) -> Result<ImportReport, ImportError> {
+        let mut import = self.begin_import(actor, file, peppers, options)?;
+        while import.step().await {}
+        Ok(import.finish())
+    }
+
+    /// The same in steps, for whoever shows how far it came. The file is read, and nothing is written yet.
+    ///
+    /// # Errors
+    /// [`ImportError`] for a file that cannot be read.
+    pub fn begin_import(
+        &self,
+        actor: &Actor,
+        file: &[u8],
+        peppers: &Peppers,
+        options: &ImportOptions,
+    ) -> Result<Import, ImportError> {
         let lines = import_lines::read(options.format, file)?;
+        let total = lines.len();
         let mut report = ImportReport {
             dry_run: options.dry_run,
             ..ImportReport::default()
@@ -128,34 +145,97 @@ impl LocalRegistry {
                 }),
             }
         }
-        let dry_run = options.dry_run;
-        let mut candidates = candidates.into_iter().peekable();
-        while let Some(first) = candidates.peek().map(|candidate| candidate.line) {
-            let chunk: Vec<_> = candidates.by_ref().take(CHUNK).collect();
-            let lines: Vec<_> = chunk.iter().map(|candidate| candidate.line).collect();
-            let input = (actor.clone(), chunk, options.held.clone());
-            let written = self
-                .write(input, move |unit, (actor, chunk, held)| {
-                    Box::pin(take(unit, actor, chunk, held.as_ref(), dry_run))
-                })
-                .await;
-            match written {
-                Ok(fates) => report.note(lines, fates),
-                Err(error) => {
-                    report.stopped = Some((first, error));
-                    break;
-                }
+        Ok(Import {
+            registry: self.clone(),
+            actor: actor.clone(),
+            held: options.held.clone(),
+            candidates: candidates.into_iter(),
+            total,
+            report,
+        })
+    }
+}
+
+/// An import that goes on in steps of 50 lines, each of which is written as a whole or not at all.
+pub struct Import {
+    registry: LocalRegistry,
+    actor: Actor,
+    held: Option<ScopeSet>,
+    candidates: std::vec::IntoIter<Candidate>,
+    total: usize,
+    report: ImportReport,
+}
+
+impl std::fmt::Debug for Import {
+    /// Counts alone: a file names keys and their owners.
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Import")
+            .field("total", &self.total)
+            .field("imported", &self.report.imported.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Import {
+    /// Lines of the file that are records.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.total
+    }
+
+    /// What came of the lines that were looked at.
+    #[must_use]
+    pub fn report(&self) -> &ImportReport {
+        &self.report
+    }
+
+    /// The line that it goes on with; none at its end.
+    #[must_use]
+    pub fn next_line(&self) -> Option<u64> {
+        let next = self.candidates.as_slice().first();
+        next.map(|candidate| candidate.line)
+    }
+
+    /// Takes the next lines. Returns false when there are no more, or when the database failed.
+    pub async fn step(&mut self) -> bool {
+        let Some(first) = self.next_line() else {
+            return false;
+        };
+        let dry_run = self.report.dry_run;
+        let chunk: Vec<_> = self.candidates.by_ref().take(CHUNK).collect();
+        let lines: Vec<_> = chunk.iter().map(|candidate| candidate.line).collect();
+        let input = (self.actor.clone(), chunk, self.held.clone());
+        let written = self
+            .registry
+            .write(input, move |unit, (actor, chunk, held)| {
+                Box::pin(take(unit, actor, chunk, held.as_ref(), dry_run))
+            })
+            .await;
+        match written {
+            Ok(fates) => {
+                self.report.note(lines, fates);
+                self.next_line().is_some()
+            }
+            Err(error) => {
+                self.report.stopped = Some((first, error));
+                false
             }
         }
+    }
+
+    /// What came of it, by line.
+    #[must_use]
+    pub fn finish(self) -> ImportReport {
+        let mut report = self.report;
         report.refused.sort_by_key(|refused| refused.line);
         tracing::info!(
-            dry_run,
+            dry_run = report.dry_run,
             imported = report.imported.len(),
             present = report.present.len(),
             refused = report.refused.len(),
             "hashes of foreign keys were imported"
         );
-        Ok(report)
+        report
     }
 }
 

@@ -19,7 +19,7 @@ pub use escrow::{
 };
 pub use exports::{ExportSummary, RegistryExportError};
 pub use import_lines::{ImportError, ImportFormat, MAX_IMPORT_BYTES};
-pub use imports::{ImportOptions, ImportReport, ImportedKey, RefusedLine};
+pub use imports::{Import, ImportOptions, ImportReport, ImportedKey, RefusedLine};
 pub(crate) use promotion::end_copy;
 pub use promotion::{AcceptOptions, AcceptReport};
 pub use promotion_bundle::{PromotionBundle, PromotionError, PromotionRefused};

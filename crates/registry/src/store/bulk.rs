@@ -5,6 +5,7 @@ use sqlx::AnyConnection;
 use super::secrets::damaged;
 use crate::RegistryError;
 use crate::bulk::{BulkOperation, BulkProgress, BulkState};
+use crate::later::LaterAnswer;
 
 #[derive(sqlx::FromRow)]
 struct BulkRow {
@@ -22,6 +23,7 @@ struct BulkRow {
     created_at: i64,
     seen_at: i64,
     finished_at: Option<i64>,
+    later: i64,
 }
 
 impl BulkRow {
@@ -43,6 +45,7 @@ impl BulkRow {
             created_at: self.created_at,
             seen_at: self.seen_at,
             finished_at: self.finished_at,
+            later: self.later != 0,
         })
     }
 }
@@ -58,7 +61,7 @@ pub(crate) async fn insert(
 ) -> Result<(), RegistryError> {
     sqlx::query(
         "INSERT INTO bulk_operations (id, actor, operation, total, done, changed, failed, failures, state, \
-         cancel_asked, created_at, seen_at) VALUES ($1, $2, $3, $4, 0, 0, 0, '[]', $5, 0, $6, $6)",
+         cancel_asked, created_at, seen_at, later) VALUES ($1, $2, $3, $4, 0, 0, 0, '[]', $5, 0, $6, $6, $7)",
     )
     .bind(operation.id.clone())
     .bind(operation.actor.clone())
@@ -66,6 +69,7 @@ pub(crate) async fn insert(
     .bind(operation.total)
     .bind(operation.state.as_str())
     .bind(operation.created_at)
+    .bind(i64::from(operation.later))
     .execute(connection)
     .await?;
     Ok(())
@@ -112,7 +116,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, actor, operation, total, done, changed, failed, failures, last_change, state, cancel_asked, \
-             created_at, seen_at, finished_at FROM bulk_operations ",
+             created_at, seen_at, finished_at, later FROM bulk_operations ",
             $rest
         )
     };
@@ -129,6 +133,57 @@ pub(crate) async fn find(
     row.map(BulkRow::into_operation).transpose()
 }
 
+/// What a request that is answered later came to: its answer, and why it ended before its end.
+pub(crate) async fn put_answer(
+    connection: &mut AnyConnection,
+    id: &str,
+    came: &LaterAnswer,
+) -> Result<(), RegistryError> {
+    sqlx::query("UPDATE bulk_operations SET answer = $1, problem = $2 WHERE id = $3")
+        .bind(came.answer.clone())
+        .bind(came.problem.clone())
+        .bind(id.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// The same, read. Answers may be long: no list reads them.
+pub(crate) async fn answer(
+    connection: &mut AnyConnection,
+    id: &str,
+) -> Result<LaterAnswer, RegistryError> {
+    let row: Option<(Option<String>, Option<String>)> =
+        sqlx::query_as("SELECT answer, problem FROM bulk_operations WHERE id = $1")
+            .bind(id.to_owned())
+            .fetch_optional(connection)
+            .await?;
+    let (answer, problem) = row.unwrap_or_default();
+    Ok(LaterAnswer { answer, problem })
+}
+
+/// Requests of these three kinds that are answered later, newest first, behind the one a page ended with.
+pub(crate) async fn list_later(
+    connection: &mut AnyConnection,
+    kinds: [&'static str; 3],
+    after: (i64, &str),
+    limit: i64,
+) -> Result<Vec<BulkOperation>, RegistryError> {
+    let rows: Vec<BulkRow> = sqlx::query_as(select!(
+        "WHERE later = 1 AND operation IN ($1, $2, $3) AND (created_at, id) < ($4, $5) \
+         ORDER BY created_at DESC, id DESC LIMIT $6"
+    ))
+    .bind(kinds[0])
+    .bind(kinds[1])
+    .bind(kinds[2])
+    .bind(after.0)
+    .bind(after.1.to_owned())
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter().map(BulkRow::into_operation).collect()
+}
+
 /// Newest first, behind the one a page ended with.
 pub(crate) async fn list(
     connection: &mut AnyConnection,
@@ -137,7 +192,7 @@ pub(crate) async fn list(
     limit: i64,
 ) -> Result<Vec<BulkOperation>, RegistryError> {
     let rows: Vec<BulkRow> = sqlx::query_as(select!(
-        "WHERE ($1 = '' OR actor = $1) AND (created_at, id) < ($2, $3) \
+        "WHERE later = 0 AND ($1 = '' OR actor = $1) AND (created_at, id) < ($2, $3) \
          ORDER BY created_at DESC, id DESC LIMIT $4"
     ))
     .bind(actor.to_owned())
@@ -149,14 +204,18 @@ pub(crate) async fn list(
     rows.into_iter().map(BulkRow::into_operation).collect()
 }
 
-/// Forgets older ones.
+/// Forgets older ones; those with answers sooner.
 pub(crate) async fn prune(
     connection: &mut AnyConnection,
     before: i64,
+    answers_before: i64,
 ) -> Result<(), RegistryError> {
-    sqlx::query("DELETE FROM bulk_operations WHERE created_at < $1")
-        .bind(before)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "DELETE FROM bulk_operations WHERE created_at < $1 OR (created_at < $2 AND later = 1)",
+    )
+    .bind(before)
+    .bind(answers_before)
+    .execute(connection)
+    .await?;
     Ok(())
 }

@@ -10,14 +10,20 @@ use keywright_registry::{AuditEvent, AuditQuery, SubjectFilter};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::bulk;
+use super::later::{self, OperationView, RespondAsync};
+use super::later_run::Work;
 use super::paging::{Asked, invalid};
 use super::stream::pipe;
 use crate::keys::manager::Manager;
+use crate::once::Name;
 use crate::problem::Problem;
 use crate::server::App;
 
-const READ: &str = "audit:read";
-const WRITE: &str = "audit:write";
+/// What sees the trail.
+pub(super) const READ: &str = "audit:read";
+/// What signs it.
+pub(super) const WRITE: &str = "audit:write";
 /// Longest text of a filter.
 const LONGEST: usize = 200;
 
@@ -274,14 +280,37 @@ pub(crate) async fn list(
 
 /// Walks over the whole trail and says whether it is as it was written, and which event is the first
 /// that is wrong. Its time grows with the trail. Needs `audit:read`.
-#[utoipa::path(get, path = "/api/v1/audit/verify", tag = "audit", responses((status = 200, description = "What was found", body = VerdictView)))]
-pub(crate) async fn verify(State(app): State<App>, manager: Manager) -> Result<Response, Problem> {
+#[utoipa::path(
+    get, path = "/api/v1/audit/verify", tag = "audit",
+    params(("Prefer" = Option<String>, Header, description = "`respond-async`: answer at once, with where to see how far it came and what came of it")),
+    responses(
+        (status = 200, description = "What was found", body = VerdictView),
+        (status = 202, description = "It has begun (`Prefer: respond-async`); `Location` is its operation", body = OperationView),
+        (status = 503, description = "Too many operations run already"),
+    )
+)]
+pub(crate) async fn verify(
+    State(app): State<App>,
+    manager: Manager,
+    later: RespondAsync,
+) -> Result<Response, Problem> {
     manager.require(READ)?;
-    let verdict = app.registry.verify_audit(&[public_key(&app)]).await?;
+    let keys = [public_key(&app)];
+    if later.0 {
+        let place = bulk::place(&app)?;
+        let check = app.registry.begin_audit_check(&keys).await?;
+        let work = Work::AuditVerify(Box::new(check));
+        return later::begin(&app, manager, Name::default(), place, work).await;
+    }
+    Ok(answer(found(app.registry.verify_audit(&keys).await?)))
+}
+
+/// A verdict as it is shown; a bad one is for the log too.
+pub(super) fn found(verdict: Verdict) -> VerdictView {
     if !verdict.is_intact() {
         tracing::error!(%verdict, "the audit trail is not as it was written");
     }
-    Ok(answer(VerdictView::from(verdict)))
+    VerdictView::from(verdict)
 }
 
 /// The whole trail as NDJSON: a header, events, and checkpoints. It is verified with nothing but the

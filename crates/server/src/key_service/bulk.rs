@@ -14,6 +14,7 @@ use keywright_registry::{
     ApiKeyFilter, ApiKeyQuery, BulkOperation, BulkState, ClientSecret, NewBulk, StateFilter,
 };
 use serde::{Deserialize, Serialize};
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 
 use super::bulk_run::{self, Order, Work};
@@ -300,6 +301,20 @@ async fn ids(app: &App, manager: &Manager, asked: &BulkBody) -> Result<Vec<Strin
     }
 }
 
+/// A place among the operations of this node.
+pub(super) fn place(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
+    app.key_service.bulk.place().ok_or_else(|| {
+        let detail = "too many operations run already: wait for one of them";
+        let mut problem = Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "too_many_operations",
+            detail,
+        );
+        problem.retry_after_s = Some(10);
+        problem
+    })
+}
+
 /// Begins an operation over many keys and answers with where to see how far it came. It goes on when
 /// the client goes away. Each key is changed by itself, by what the caller may do to it; what fails is
 /// told by key. If the server ends meanwhile, the operation shows as `interrupted`: what was done
@@ -331,16 +346,7 @@ pub(crate) async fn begin(
             ids: ids.into_iter().take(SHOWN).collect(),
         }));
     }
-    let place = app.key_service.bulk.place().ok_or_else(|| {
-        let detail = "too many operations run already: wait for one of them";
-        let mut problem = Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too_many_operations",
-            detail,
-        );
-        problem.retry_after_s = Some(10);
-        problem
-    })?;
+    let place = place(&app)?;
     let new = NewBulk {
         operation: asked.operation,
         total: i64::try_from(ids.len()).unwrap_or(i64::MAX),

@@ -19,7 +19,7 @@ use crate::server::App;
 /// Operations that one node carries out at the same time.
 const MOST_RUNNING: usize = 4;
 /// How often it is written down how far one came, and looked whether it is to end.
-const REPORT_EVERY: Duration = Duration::from_millis(500);
+pub(super) const REPORT_EVERY: Duration = Duration::from_millis(500);
 
 /// Places for operations.
 #[derive(Debug)]

@@ -6,12 +6,18 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use keywright_registry::{HygieneFinding, HygieneItem, HygieneQuery, HygieneRules, ScopeProposal};
+use keywright_registry::{
+    HygieneCounts, HygieneFinding, HygieneItem, HygieneQuery, HygieneRules, ScopeProposal,
+};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::bulk;
+use super::later::{self, OperationView, RespondAsync};
+use super::later_run::Work;
 use super::paging::{Asked, LARGEST_PAGE};
 use crate::keys::manager::Manager;
+use crate::once::Name;
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -124,22 +130,39 @@ fn answer(body: impl Serialize) -> Response {
         ("idle_days" = Option<u32>, Query, description = "A use this long ago is idle: 1 to 3650, 90 if it is left out"),
         ("window_days" = Option<u32>, Query, description = "Scopes and networks are judged by so many days: 1 to 365, 90 if it is left out"),
         ("networks" = Option<u32>, Query, description = "So many networks are many: 2 to 1000, 10 if it is left out"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`: answer at once, with where to see how far it came and what came of it"),
     ),
-    responses((status = 200, description = "The counts", body = HygieneCountsView))
+    responses(
+        (status = 200, description = "The counts", body = HygieneCountsView),
+        (status = 202, description = "It has begun (`Prefer: respond-async`); `Location` is its operation", body = OperationView),
+        (status = 503, description = "Too many operations run already"),
+    )
 )]
 pub(crate) async fn counts(
     State(app): State<App>,
     manager: Manager,
     asked: Asked,
+    later: RespondAsync,
 ) -> Result<Response, Problem> {
     manager.require("keys:read")?;
     asked.known(&RULES)?;
-    let counts = app.registry.count_hygiene(&rules(&asked)?).await?;
+    let rules = rules(&asked)?;
+    if later.0 {
+        let place = bulk::place(&app)?;
+        let count = app.registry.begin_hygiene_count(&rules).await?;
+        let work = Work::Hygiene(Box::new(count));
+        return later::begin(&app, manager, Name::default(), place, work).await;
+    }
+    Ok(answer(counted(&app.registry.count_hygiene(&rules).await?)))
+}
+
+/// Counts as they are shown.
+pub(super) fn counted(counts: &HygieneCounts) -> HygieneCountsView {
     let all = HygieneFinding::ALL.into_iter();
-    Ok(answer(HygieneCountsView {
+    HygieneCountsView {
         examined: counts.examined,
         counts: all.map(|one| (one.as_str(), counts.of(one))).collect(),
-    }))
+    }
 }
 
 /// The keys with one finding. Needs `keys:read`.

@@ -6,11 +6,14 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use keywright_domain::api_keys::{Environment, Owner, OwnerKind};
 use keywright_registry::{
-    ImportError, ImportFormat, ImportOptions, ImportReport, ImportedKey, RefusedLine,
+    Import, ImportError, ImportFormat, ImportOptions, ImportReport, ImportedKey, RefusedLine,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::bulk;
+use super::later::{self, OperationView, RespondAsync};
+use super::later_run::Work;
 use super::paging::{Asked, invalid};
 use crate::keys::manager::{Manager, peppers};
 use crate::once::{Name, Once};
@@ -56,7 +59,8 @@ pub(crate) struct ImportView {
     present: Vec<ImportedLine>,
     /// Not taken.
     refused: Vec<RefusedLineView>,
-    /// The registry failed after some lines. Running the import again is safe.
+    /// It ended after some lines: the registry failed, or somebody ended it (`cancelled`, `access_ended`).
+    /// Running the import again is safe.
     stopped: Option<StoppedView>,
 }
 
@@ -152,31 +156,50 @@ fn options(asked: &Asked, manager: &Manager) -> Result<ImportOptions, Problem> {
         ("owner" = Option<String>, Query, description = "For lines that name none; the caller if it is left out"),
         ("never_expires" = Option<bool>, Query, description = "Take keys without an end where no policy speaks of it"),
         ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is answered the same. A dry run has none"),
+        ("Prefer" = Option<String>, Header, description = "`respond-async`: answer at once, with where to see how far it came and what came of it"),
     ),
-    responses((status = 409, description = "`idempotency_key_reused`; `request_under_way`, with Retry-After"), (status = 200, description = "What came of each line", body = ImportView), (status = 413, description = "Too large: split it"))
+    responses((status = 202, description = "It has begun (`Prefer: respond-async`); `Location` is its operation", body = OperationView), (status = 503, description = "Too many operations run already"), (status = 409, description = "`idempotency_key_reused`; `request_under_way`, with Retry-After"), (status = 200, description = "What came of each line", body = ImportView), (status = 413, description = "Too large: split it"))
 )]
 pub(crate) async fn import(
     State(app): State<App>,
     manager: Manager,
     asked: Asked,
+    later: RespondAsync,
     Once { name, body: file }: Once<Bytes>,
 ) -> Result<Response, Problem> {
     manager.require("keys:*")?;
     let options = options(&asked, &manager)?;
     let peppers = peppers(&app)?;
-    let (registry, actor) = (&app.registry, &manager.actor);
-    let work = async {
-        let imported = registry.import_api_keys(actor, &file, &peppers, &options);
-        imported.await.map(ImportView::from).map_err(refused)
-    };
     // A dry run does nothing that could be done twice.
     let name = if options.dry_run {
         Name::default()
     } else {
         name
     };
+    let (registry, actor) = (&app.registry, &manager.actor);
+    if later.0 {
+        let place = bulk::place(&app)?;
+        // A file that cannot be read is refused at once.
+        let import = registry.begin_import(actor, &file, &peppers, &options);
+        let work = Work::Import(Box::new(import.map_err(refused)?));
+        return later::begin(&app, manager, name, place, work).await;
+    }
+    let work = async {
+        let imported = registry.import_api_keys(actor, &file, &peppers, &options);
+        imported.await.map(ImportView::from).map_err(refused)
+    };
     let is_done = |view: &ImportView| view.stopped.is_none();
     name.answered(&app, actor, work, is_done).await
+}
+
+/// What came of an import, which may have been stopped.
+pub(super) fn came_of(import: Import, stopped: Option<&'static str>) -> ImportView {
+    let next = import.next_line();
+    let mut view = ImportView::from(import.finish());
+    if let (Some(code), Some(line), None) = (stopped, next, &view.stopped) {
+        view.stopped = Some(StoppedView { line, code });
+    }
+    view
 }
 
 fn refused(error: ImportError) -> Problem {

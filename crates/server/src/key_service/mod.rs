@@ -12,6 +12,8 @@ pub(crate) mod events;
 pub(crate) mod export;
 pub(crate) mod hygiene;
 pub(crate) mod import;
+pub(crate) mod later;
+mod later_run;
 pub(crate) mod notices;
 mod paging;
 pub(crate) mod policies;
@@ -140,6 +142,9 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/bulk", get(bulk::list).post(bulk::begin))
         .route("/api/v1/bulk/{id}", get(bulk::read))
         .route("/api/v1/bulk/{id}/cancel", post(bulk::cancel))
+        .route("/api/v1/operations", get(later::list))
+        .route("/api/v1/operations/{id}", get(later::read))
+        .route("/api/v1/operations/{id}/cancel", post(later::cancel))
 }
 
 /// Starts what goes on beside requests.

@@ -6,6 +6,7 @@ mod delivery;
 mod etags;
 mod events;
 mod forged;
+mod later;
 mod moving;
 mod narrowing;
 mod notices;

@@ -12,7 +12,7 @@ use crate::test_support::{Answer, Browser, TestServer};
 
 /// Routes that make nothing which a second request would make twice: they read, bring a thing into a
 /// state where a second time changes nothing, or are refused a second time.
-const MAKES_NOTHING: [&str; 27] = [
+const MAKES_NOTHING: [&str; 28] = [
     "/api/v1/keys/verify",
     "/api/v1/keys/{id}/revoke",
     "/api/v1/keys/{id}/disable",
@@ -28,6 +28,7 @@ const MAKES_NOTHING: [&str; 27] = [
     "/api/v1/notices/read",
     "/api/v1/notices/{id}/read",
     "/api/v1/bulk/{id}/cancel",
+    "/api/v1/operations/{id}/cancel",
     "/api/v1/sessions/revoke-others",
     "/api/v1/sessions/revoke-all",
     "/api/v1/users/{id}/disable",

@@ -233,6 +233,10 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
     // The root key's.
     ("GET", "/api/v1/bulk/{id}", "", "144yyy3yyy"),
     ("POST", "/api/v1/bulk/{id}/cancel", "", "144y3y33yy"),
+    ("GET", "/api/v1/operations", "", KEYS_READ),
+    // The root key's check of the audit trail.
+    ("GET", "/api/v1/operations/{id}", "", "144yyy44y4"),
+    ("POST", "/api/v1/operations/{id}/cancel", "", "14433y44y4"),
     ("GET", "/api/v1/sessions", "", ACCOUNT),
     ("POST", "/api/v1/sessions/revoke-others", "", ACCOUNT),
     ("POST", "/api/v1/sessions/revoke-all", "", ACCOUNT),
@@ -364,6 +368,8 @@ struct World {
     app: String,
     people: [User; 5],
     bulk: String,
+    /// A check of the audit trail that is answered later.
+    operation: String,
     /// A campaign, and the holder's key that it asks about.
     asked: (String, String),
     local: String,
@@ -434,6 +440,12 @@ impl World {
             .await;
         assert_eq!(begun.status, 202, "{}", begun.text);
         let bulk = begun.json()["id"].as_str().unwrap().to_owned();
+        let later = [("prefer", "respond-async")];
+        let begun = root
+            .send_with(Method::GET, "/api/v1/audit/verify", Value::Null, &later)
+            .await;
+        assert_eq!(begun.status, 202, "{}", begun.text);
+        let operation = begun.json()["id"].as_str().unwrap().to_owned();
         let mut world = Self {
             local: "local".to_owned(),
             server,
@@ -443,6 +455,7 @@ impl World {
             app: String::new(),
             people,
             bulk,
+            operation,
             asked: (String::new(), String::new()),
             browsers: BTreeMap::new(),
             expired: BTreeMap::new(),
@@ -610,6 +623,10 @@ async fn routes_without_a_key_answer_each_caller_as_the_table_says() {
         }
         let asked = path
             .replace("/bulk/{id}", &format!("/bulk/{}", world.bulk))
+            .replace(
+                "/operations/{id}",
+                &format!("/operations/{}", world.operation),
+            )
             .replace("/campaigns/{id}", &format!("/campaigns/{}", world.asked.0))
             .replace("{key_id}", &world.asked.1)
             .replace("/users/{id}", &format!("/users/{}", victim.id))

@@ -641,3 +641,37 @@ async fn ac_140_what_ended_with_its_owner_is_settled_and_no_finding() -> Result<
     assert_eq!(registry.hygiene(&never_used).await?.items.len(), 0);
     Ok(())
 }
+
+#[tokio::test]
+async fn ac_140_an_overlap_of_a_key_that_ended_or_rests_with_its_owner_is_not_put_up() -> Result<()>
+{
+    let (kind, everything) = (OwnerKind::Person, ScopeSet::everything());
+    let suspend = PrincipalChange::Disable("away".into());
+    let revoke = PrincipalChange::RevokeKeys("leak".into());
+    for change in [None, Some(suspend), Some(revoke)] {
+        let fixture = super::fixture().await?;
+        let (registry, actor) = (&fixture.registry, &fixture.actor);
+        registry
+            .create_principal(actor, "ann", kind, "Ann", &everything)
+            .await?;
+        let of_ann = NewApiKey {
+            owner: Some(Owner::new(kind, "ann")?),
+            ..wish("of Ann")
+        };
+        let old = fixture.issue_as(&of_ann).await?;
+        fixture.rotate_as(&old.key.id, &from_issue(DAY_MS)).await?;
+        fixture.set_clock(START + DAY_MS - HOUR / 2);
+        assert_eq!(fixture.code(&old).await?, "valid");
+        if let Some(change) = &change {
+            registry.change_principal(actor, "ann", change).await?;
+        }
+        registry.post_notices().await?;
+        let up = kinds(&all(&fixture, &me()).await?);
+        assert_eq!(
+            up.contains(&BoardKind::OverlapClosing),
+            change.is_none(),
+            "{change:?}: {up:?}"
+        );
+    }
+    Ok(())
+}

@@ -327,6 +327,20 @@ async fn rule_11_ac_143_a_refused_rotation_stays_due_says_why_and_is_told_once()
     assert!(schedule.next_due_at > fixture.now());
     assert_eq!((schedule.retry_at, schedule.last_error), (None, None));
     assert_eq!(registry.list_rotations(id).await?, []);
+    // What is tried again by itself leaves nothing of the refusal either.
+    registry.set_policy(&fixture.actor, &policy).await?;
+    fixture.set_clock(schedule.next_due_at);
+    let refused = run().await?.iter().any(|one| one.key_id == short.key.id);
+    let schedule = registry.find_schedule(&short.key.id).await?.expect("set");
+    assert!(refused && schedule.retry_at.is_some(), "{schedule:?}");
+    registry
+        .remove_policy(&fixture.actor, &PolicyEnvironment::One(Environment::LIVE))
+        .await?;
+    fixture.set_clock(fixture.now() + HOUR);
+    run().await?;
+    let schedule = registry.find_schedule(&short.key.id).await?.expect("set");
+    assert!(schedule.next_due_at > fixture.now(), "{schedule:?}");
+    assert_eq!((schedule.retry_at, schedule.last_error), (None, None));
     Ok(())
 }
 
@@ -371,15 +385,44 @@ async fn rule_11_a_scheduled_rotation_lives_no_longer_than_the_policy_allows_now
 async fn rule_11_ac_143_a_key_left_to_another_registry_is_scheduled_there() -> Result<()> {
     let fixture = super::fixture().await?;
     let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let policy = Policy {
+        max_age_ms: Some(7 * DAY_MS),
+        ..Policy::default_for(Environment::LIVE)
+    };
+    registry.set_policy(actor, &policy).await?;
+    let without = async |days: i64| {
+        let wish = NewApiKey {
+            lifetime_ms: Some(days * DAY_MS),
+            ..wish("without a schedule")
+        };
+        fixture.issue_as(&wish).await
+    };
+    // One has a schedule, one grows old, one expires; and all have a notice that waits already.
     let issued = scheduled(&fixture, 7, Mode::Automatic).await?;
-    let ids = [issued.key.id.clone()];
+    let ids = [
+        issued.key.id.clone(),
+        without(60).await?.key.id,
+        without(14).await?.key.id,
+    ];
+    assert!(registry.due_notices(500).await?.len() >= 3);
+    let written = async || {
+        let mut count = 0;
+        for id in &ids {
+            count += registry.list_notices(id).await?.len();
+        }
+        anyhow::Ok(count)
+    };
+    let before = written().await?;
     registry.mark_promoted(actor, &ids, "elsewhere").await?;
-    fixture.set_clock(START + 8 * DAY_MS);
-    let runs = registry
-        .run_due_schedules(actor, &fixture.peppers, 10)
-        .await?;
-    assert!(runs.is_empty(), "{runs:?}");
-    assert_eq!(registry.due_notices(500).await?, []);
+    for days in [8, 13] {
+        fixture.set_clock(START + days * DAY_MS);
+        let runs = registry
+            .run_due_schedules(actor, &fixture.peppers, 10)
+            .await?;
+        assert!(runs.is_empty(), "{runs:?}");
+        assert_eq!(registry.due_notices(500).await?, []);
+        assert_eq!(written().await?, before, "none is made any more");
+    }
     let weekly = every(7, Mode::Automatic)?;
     let set = registry.set_schedule(actor, &ids[0], &weekly, "").await;
     assert_eq!(set.expect_err("it lives there").code(), "key_promoted");
@@ -687,17 +730,35 @@ async fn ac_140_keys_that_ended_or_rest_with_their_owner_are_not_rotated_or_told
     registry
         .set_schedule(actor, &weekly.key.id, &schedule, "")
         .await?;
-    fixture.issue_as(&of_ann).await?;
+    let ageing = NewApiKey {
+        lifetime_ms: Some(365 * DAY_MS),
+        ..of_ann.clone()
+    };
+    let ids = [
+        weekly.key.id.clone(),
+        fixture.issue_as(&of_ann).await?.key.id,
+        fixture.issue_as(&ageing).await?.key.id,
+    ];
     let taken = registry.due_notices(500).await?;
-    assert_eq!(taken.len(), 3, "{taken:?}");
+    assert_eq!(taken.len(), 4, "{taken:?}");
+    // Passed ones too: what is made meanwhile would never be told.
+    let written = async || {
+        let mut count = 0;
+        for id in &ids {
+            count += registry.list_notices(id).await?.len();
+        }
+        anyhow::Ok(count)
+    };
 
     let nothing = async || {
+        let before = written().await?;
         fixture.set_clock(fixture.now() + 8 * DAY_MS);
         let runs = registry
             .run_due_schedules(actor, &fixture.peppers, 10)
             .await?;
         assert!(runs.is_empty(), "{runs:?}");
         assert_eq!(registry.due_notices(500).await?, []);
+        assert_eq!(written().await?, before, "none is made");
         anyhow::Ok(())
     };
     let suspend = PrincipalChange::Disable("away".into());

@@ -306,4 +306,19 @@ mod tests {
         assert_eq!(held(&fake).as_deref(), Some("a shopping list"));
         Ok(())
     }
+
+    #[tokio::test]
+    async fn ac_193_each_copy_has_its_own_time_and_what_is_no_secret_stays() -> Result<(), AppError>
+    {
+        let (fake, clipboard, first) = with_a_secret().await?;
+        let another = SecretText::new("another".into());
+        let second = clipboard.copy_secret(another).await?;
+        assert!(!first.clear_after(Duration::from_millis(1)).await);
+        assert_eq!(held(&fake).as_deref(), Some("another"), "too early");
+        clipboard.copy_text("a name".into()).await?;
+        assert!(!second.clear_after(Duration::from_millis(1)).await);
+        clipboard.clear_if_ours().await;
+        assert_eq!(held(&fake).as_deref(), Some("a name"));
+        Ok(())
+    }
 }

@@ -365,6 +365,34 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ac_147_first_uses_that_could_not_be_written_wait_on() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("registry.db");
+        let (registry, peppers) = registry(&file).await?;
+        let issued = issue(&registry, &peppers).await?;
+        let request = VerifyRequest {
+            presented: issued.plain.text().expose(),
+            ..VerifyRequest::default()
+        };
+        let mut stranger = stranger(&file).await?;
+        let rename = async |stranger: &mut AnyConnection, sql: &'static str| {
+            sqlx::raw_sql(sql).execute(stranger).await
+        };
+        let away = "ALTER TABLE audit_events RENAME TO elsewhere";
+        rename(&mut stranger, away).await?;
+        let verified = registry.verify_api_key(&request, &peppers).await?;
+        assert_eq!(verified.code(), "valid");
+        assert!(registry.flush_uses().await.is_err());
+        let back = "ALTER TABLE elsewhere RENAME TO audit_events";
+        rename(&mut stranger, back).await?;
+        registry.flush_uses().await?;
+        let (key, _) = registry.find_api_key(&issued.key.id).await?;
+        assert!(key.secrets[0].first_used_at.is_some(), "{key:?}");
+        assert_eq!(key.secrets[0].use_count, 1);
+        Ok(())
+    }
+
+    #[tokio::test]
     async fn many_first_uses_are_written_in_parts() -> anyhow::Result<()> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join("registry.db");

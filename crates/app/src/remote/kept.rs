@@ -361,6 +361,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ac_152_what_was_taken_back_is_not_on_disk_either() -> Result<(), anyhow::Error> {
+        let folder = tempfile::tempdir()?;
+        let kept = Kept::new(Some(folder.path().to_owned()));
+        for name in ["/keys/a", "/keys/a/rotations", "/keys/ab"] {
+            kept.remember(kept.generation(), name, b"[1]", 7).await;
+        }
+        kept.forget("/keys/a").await;
+        let again = Kept::new(Some(folder.path().to_owned()));
+        assert!(again.recall("/keys/a").is_none() && again.recall("/keys/a/rotations").is_none());
+        assert!(again.recall("/keys/ab").is_some(), "another's stays");
+        Ok(())
+    }
+
+    #[tokio::test]
     async fn an_answer_that_comes_after_the_sign_out_is_not_kept() -> Result<(), anyhow::Error> {
         let folder = tempfile::tempdir()?;
         let file = folder.path().join(FILE);

@@ -96,3 +96,19 @@ impl<C: Credentials> RemoteRegistry<C> {
         Ok(permissions)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::kept::Kept;
+    use super::*;
+
+    #[tokio::test]
+    async fn ac_158_what_was_allowed_is_forgotten_with_the_sign_in() -> std::io::Result<()> {
+        let kept = Kept::new(None);
+        kept.permissions.set(Some(&Permissions::all()));
+        assert!(kept.permissions.get().is_some());
+        kept.forget_answers().await?;
+        assert!(kept.permissions.get().is_none());
+        Ok(())
+    }
+}

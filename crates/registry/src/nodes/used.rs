@@ -277,6 +277,17 @@ mod tests {
         let path = folder.path().join("registry.db");
         let open = async || LocalRegistry::open(&path, Clock::from_fn(|| START)).await;
         let registry = open().await?;
+        // Of one owner and kind, whatever others name theirs; and not once more with a later end.
+        for (kind, owner) in [
+            ("assertion", "app"),
+            ("assertion", "other"),
+            ("dpop", "app"),
+        ] {
+            for (end, is_first) in [(HOUR, true), (HOUR, false), (2 * HOUR, false)] {
+                let first = registry.use_proof_once(kind, owner, "own", START + end);
+                assert_eq!(first.await?, is_first, "{kind} {owner} {end}");
+            }
+        }
         // Many at once share commits, and of the same one is the first.
         let mut uses = tokio::task::JoinSet::new();
         for number in 0..200 {
@@ -345,6 +356,15 @@ mod tests {
                 .await?
         );
         assert_eq!(registry.claim_moments(START + 91).await?, Some(START + 90));
+        // Nor is it removed with uses that ended after it.
+        assert!(
+            registry
+                .use_once("dpop", "key", "later", START + 200)
+                .await?
+        );
+        assert!(!registry.prune_used(START + HOUR).await?);
+        assert!(!registry.was_used("dpop", "key", "later").await?);
+        assert_eq!(registry.claim_moments(START + 91).await?, Some(START + 91));
         // One of a clock that was days ahead is none.
         assert_eq!(
             registry.claim_moments(START + 3 * DAY_MS).await?,

@@ -448,6 +448,25 @@ async fn ac_141_only_root_keys_manage() {
     }
 }
 
+#[test]
+fn a_service_of_a_persons_name_is_not_that_person() {
+    use keywright_domain::api_keys::{Owner, OwnerKind};
+
+    for (kind, id, is_own) in [
+        (OwnerKind::Person, "ada", true),
+        (OwnerKind::Person, "bob", false),
+        (OwnerKind::Service, "ada", false),
+        (OwnerKind::Team, "ada", false),
+    ] {
+        let owner = Owner::new(kind, id).unwrap();
+        assert_eq!(
+            super::manager::Manager::owns("ada", &owner),
+            is_own,
+            "{owner:?}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn people_manage_their_own_keys_and_see_nobody_elses() {
     let server = TestServer::start().await;

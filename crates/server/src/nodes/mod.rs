@@ -102,3 +102,21 @@ fn known(kind: &'static str, used: Result<bool, RegistryError>) -> bool {
         false
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_support::{START, TestServer};
+
+    #[tokio::test]
+    async fn ac_204_what_cannot_be_written_down_as_used_counts_as_used() {
+        let server = TestServer::start().await;
+        let app = server.server.app();
+        let until = START + 60_000;
+        assert!(first_use(app, "challenge", "", "a", until).await);
+        assert!(first_proof(app, "dpop", "k", "a", until).await);
+        server.registry().close().await;
+        assert!(!first_use(app, "challenge", "", "b", until).await);
+        assert!(!first_proof(app, "dpop", "k", "b", until).await);
+    }
+}

@@ -121,6 +121,11 @@ mod tests {
         );
         assert!(used.first_time("k", "b", 20, 11), "room again");
         assert_eq!(used.len(), 2);
+        // Also where there is room, and nothing was forgotten.
+        let used = Used::new(8);
+        assert!(used.first_time("k", "a", 10, 0));
+        assert!(used.knows("k", "a", 10, 11), "over");
+        assert!(!used.first_time("k", "a", 10, 11), "over");
     }
 
     #[test]

@@ -330,4 +330,16 @@ mod tests {
             Some(OutboundError::Forbidden("https://localhost".into()))
         );
     }
+
+    #[tokio::test]
+    async fn ac_205_s66_no_way_of_asking_goes_to_an_address_within() {
+        let outbound = Outbound::new(false).unwrap();
+        let url = Url::parse("https://127.0.0.1:1/").unwrap();
+        let forbidden = Some(OutboundError::Forbidden("https://127.0.0.1:1".into()));
+        assert_eq!(outbound.get(&url, None).await.err(), forbidden);
+        let sent = outbound.post_form(&url, String::new(), None).await;
+        assert_eq!(sent.err(), forbidden);
+        let sent = outbound.post_bytes(&url, HeaderMap::new(), Vec::new(), LIMIT);
+        assert_eq!(sent.await.err(), forbidden);
+    }
 }

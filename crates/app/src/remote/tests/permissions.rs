@@ -24,16 +24,19 @@ async fn ac_158_keys_that_the_role_does_not_let_change_say_so() -> Outcome {
     assert!(here.may_issue && here.may_verify && here.may_define_scopes);
     app.choose_registry(Some("a1".to_owned())).await?;
     server.says("GET /api/v1/permissions", 200, &may(false, true));
-    let items = json!([row("k1", "ada"), row("k2", "bob")]);
+    // A service of the same name is nobody.
+    let mut namesake = row("k3", "ada");
+    namesake["owner"]["kind"] = json!("service");
+    let items = json!([row("k1", "ada"), row("k2", "bob"), namesake]);
     let listed = json!({
-        "items": items, "next_cursor": null, "total": 2, "total_is_estimate": false,
+        "items": items, "next_cursor": null, "total": 3, "total_is_estimate": false,
     });
     server.says("GET /api/v1/keys", 200, &listed);
     let there = app.registry_permissions().await?;
     assert!(there.may_issue && !there.may_verify && !there.may_define_scopes);
     let page = app.list_api_keys(list()).await?;
     let may_change: Vec<_> = page.items.iter().map(|key| key.may_change).collect();
-    assert_eq!(may_change, [true, false], "one's own, and another's");
+    assert_eq!(may_change, [true, false, false], "one's own, and others'");
     let mut others = key("k2", "another's");
     others["owner"]["id"] = json!("bob");
     server.says("GET /api/v1/keys/k2", 200, &others);
@@ -191,5 +194,23 @@ async fn forget(app: &App) -> Outcome {
     let remote = app.remote(&account(app).await?)?;
     remote.kept().permissions.set(None);
     remote.kept().forget("/api/v1/permissions").await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_id_that_is_no_part_of_an_address_is_asked_of_nobody() -> Outcome {
+    let server = Server::start().await?;
+    let folder = tempfile::tempdir()?;
+    let app = signed_in(folder.path(), &server.url).await?;
+    app.choose_registry(Some("a1".to_owned())).await?;
+    for id in ["", ".", ".."] {
+        let refused = app.find_api_key(id.into()).await.expect_err("no key");
+        assert_eq!(refused.code(), "key_not_found", "{id:?}");
+    }
+    let lines = server.lines();
+    assert!(
+        !lines.iter().any(|line| line.contains("/keys")),
+        "{lines:?}"
+    );
     Ok(())
 }

@@ -246,21 +246,29 @@ async fn ac_182_people_change_their_own_keys_and_stop_when_they_may_no_more() {
     refused(&plan, 403, "insufficient_scope");
     let theirs = fine(&holder.get("/api/v1/bulk").await);
     assert_eq!(theirs["items"].as_array().unwrap().len(), 1);
-    // Disabled in between: nothing more is done.
-    let admin = server.add_user("kim@example.org", &["key-admin"]).await;
-    let mut kim = server.sign_in_as(&admin).await;
-    let ids: Vec<String> = (0..10_000).map(|number| format!("{number:020}")).collect();
-    let body = json!({ "operation": "revoke", "ids": ids });
-    let begun = kim.json(Method::POST, "/api/v1/bulk", &body).await;
-    let id = begun.json()["id"].as_str().unwrap().to_owned();
+    // Disabled in between, or of no role any more: nothing more is done.
     let actor = keywright_domain::audit::Actor::person("test");
-    server
-        .registry()
-        .disable_user(&actor, &admin.id, "left")
-        .await
-        .unwrap();
-    let view = ended(&mut root, &id).await;
-    assert_eq!(view["state"], "stopped", "{view}");
+    for is_disabled in [true, false] {
+        let email = format!("kim-{is_disabled}@example.org");
+        let admin = server.add_user(&email, &["key-admin"]).await;
+        let mut kim = server.sign_in_as(&admin).await;
+        let ids: Vec<String> = (0..10_000).map(|number| format!("{number:020}")).collect();
+        let body = json!({ "operation": "revoke", "ids": ids });
+        let begun = kim.json(Method::POST, "/api/v1/bulk", &body).await;
+        let id = begun.json()["id"].as_str().unwrap().to_owned();
+        let (registry, person) = (server.registry(), &*admin.id);
+        let done = if is_disabled {
+            registry
+                .disable_user(&actor, person, "left")
+                .await
+                .map(drop)
+        } else {
+            registry.set_user_roles(&actor, person, &[]).await.map(drop)
+        };
+        done.unwrap();
+        let view = ended(&mut root, &id).await;
+        assert_eq!(view["state"], "stopped", "disabled: {is_disabled}, {view}");
+    }
 }
 
 /// The keys of a list that are still good.

@@ -164,6 +164,20 @@ async fn ac_063_no_symmetric_no_none_and_no_other_method() {
     ];
     let answer = server.browser().post("/oauth2/introspect", &fields).await;
     assert_eq!(answer.status, 401);
+    // And whoever it names itself by is that client, too, whichever is named beside it.
+    for claim in ["iss", "sub"] {
+        let mut claims = claims(claim);
+        claims[claim] = "other".into();
+        let half = key.sign(&json!({"alg": "ES256"}), &claims);
+        let fields = [
+            ("token", "x"),
+            ("client_id", "svc"),
+            ("client_assertion_type", TYPE),
+            ("client_assertion", half.as_str()),
+        ];
+        let answer = server.browser().post("/oauth2/introspect", &fields).await;
+        assert_eq!(answer.status, 401, "{claim}");
+    }
     assert_eq!(issuer_of(&assertion).as_deref(), Some("svc"));
     assert_eq!(issuer_of("x"), None);
 }

@@ -236,7 +236,7 @@ async fn s43_what_a_key_signed_that_was_ended_by_hand_is_no_hint() {
 
 #[tokio::test]
 async fn s44_s45_other_clients_and_other_addresses_are_refused() {
-    let (_server, mut browser, token) = start().await;
+    let (server, mut browser, token) = start().await;
     for fields in [
         vec![("client_id", "other")],
         vec![("post_logout_redirect_uri", "https://evil.example/")],
@@ -255,6 +255,17 @@ async fn s44_s45_other_clients_and_other_addresses_are_refused() {
     assert!(is_signed_in(&browser).await);
     let twice = "/oauth2/end_session?state=a&state=b";
     assert_eq!(browser.get(twice).await.status, StatusCode::BAD_REQUEST);
+    // One that is disabled leads nobody to its own address either.
+    let actor = Actor::person("test");
+    let done = server.registry().disable_client(&actor, "app").await;
+    done.unwrap();
+    let own = [
+        ("id_token_hint", token.as_str()),
+        ("post_logout_redirect_uri", BYE),
+    ];
+    let answer = get(&mut browser, &own).await;
+    assert_eq!(answer.status, StatusCode::BAD_REQUEST);
+    assert_eq!(answer.location(), "");
 }
 
 #[tokio::test]

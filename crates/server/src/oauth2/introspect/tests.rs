@@ -199,3 +199,69 @@ async fn s38_a_token_that_was_opened_before_ends_with_its_key() {
         .unwrap();
     assert_eq!(introspect(&server, "api", &token).await.text, INACTIVE);
 }
+
+#[tokio::test]
+async fn ac_093_a_disabled_client_is_none_with_its_right_secret_at_every_endpoint() {
+    let (server, _, answer) = start().await;
+    let token = text(&answer, "access_token");
+    let actor = Actor::person("test");
+    let endpoints = [
+        ("/oauth2/introspect", 200),
+        ("/oauth2/revoke", 200),
+        ("/oauth2/par", 400),
+        ("/oauth2/token", 400),
+    ];
+    for is_disabled in [false, true] {
+        if is_disabled {
+            let done = server.registry().disable_client(&actor, "other").await;
+            done.unwrap();
+        }
+        for (path, usual) in endpoints {
+            let fields = [("token", token.as_str()), ("grant_type", "none")];
+            let answer = post_as(&server, "other", path, &fields).await;
+            let expected = if is_disabled { 401 } else { usual };
+            assert_eq!(answer.status.as_u16(), expected, "{path}: {}", answer.text);
+        }
+    }
+    assert!(is_active(&server, &token).await, "the others are let in");
+}
+
+#[tokio::test]
+async fn s18_secrets_of_clients_are_not_guessed_at_speed() {
+    let server = TestServer::start().await;
+    for id in ["api", "other"] {
+        server.add_client(id, Some(SECRET), |_| {}).await;
+    }
+    let at_once = async |secret: &str| {
+        let authorization = basic("api", secret);
+        let headers = [
+            ("content-type", "application/x-www-form-urlencoded"),
+            ("authorization", authorization.as_str()),
+        ];
+        let body = Body::from("token=x");
+        let mut browser = server.browser();
+        let path = "/oauth2/introspect";
+        browser.send(Method::POST, path, &headers, body).await
+    };
+    for guess in 0..20 {
+        let answer = at_once(&format!("guess {guess}")).await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{guess}");
+    }
+    // The right one as well: it would tell the guesser that it is right.
+    for secret in ["another guess", SECRET] {
+        let answer = at_once(secret).await;
+        assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS, "{secret}");
+    }
+    // So does whoever says nothing under that name, which guesses as well.
+    let mut browser = server.browser();
+    let fields = [("token", "x"), ("client_id", "api")];
+    let answer = browser.post("/oauth2/introspect", &fields).await;
+    assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    // Another client does not wait for it, and all of it is over some time.
+    assert_eq!(
+        introspect(&server, "other", "x").await.status,
+        StatusCode::OK
+    );
+    server.pass(60_001);
+    assert_eq!(at_once(SECRET).await.status, StatusCode::OK);
+}

@@ -17,6 +17,7 @@ mod mail;
 mod nodes;
 mod notices;
 mod oauth2;
+mod on_disk;
 mod once;
 mod operations;
 mod pages;
@@ -39,6 +40,7 @@ mod webhooks;
 pub const EVENT_INTERVAL: u32 = 7;
 
 pub use clients::{ClientChanges, ClientError, new_registration_token};
+pub use on_disk::sync_folder_of;
 pub use passwords::{PasswordError, PasswordHasher};
 pub use rp::{ProviderDescription, ProviderError, TokenAuth};
 pub use secrets::{SecretsError, ServerSecrets};

@@ -40,6 +40,7 @@ mod webhooks;
 pub const EVENT_INTERVAL: u32 = 7;
 
 pub use clients::{ClientChanges, ClientError, new_registration_token};
+pub use leaks::check_github_keys;
 pub use on_disk::sync_folder_of;
 pub use passwords::{PasswordError, PasswordHasher};
 pub use rp::{ProviderDescription, ProviderError, TokenAuth};

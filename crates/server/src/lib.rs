@@ -43,7 +43,7 @@ pub use clients::{ClientChanges, ClientError, new_registration_token};
 pub use leaks::check_github_keys;
 pub use on_disk::sync_folder_of;
 pub use passwords::{PasswordError, PasswordHasher};
-pub use rp::{ProviderDescription, ProviderError, TokenAuth};
+pub use rp::{ProviderDescription, ProviderError, TokenAuth, missing_sign_up_roles};
 pub use secrets::{SecretsError, ServerSecrets};
 pub use serve::{ServeError, TlsError, check_certificate, serve, serve_machines};
 pub use server::{BuildError, Server, peppers_of};

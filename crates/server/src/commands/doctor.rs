@@ -9,7 +9,8 @@ use anyhow::{Result, bail};
 use keywright_registry::LocalRegistry;
 use keywright_server::settings::Settings;
 use keywright_server::{
-    KeyFinding, ServerSecrets, check_certificate, check_signing_keys, is_empty,
+    KeyFinding, ServerSecrets, check_certificate, check_github_keys, check_signing_keys, is_empty,
+    missing_sign_up_roles,
 };
 use serde_json::{Value, json};
 
@@ -227,6 +228,17 @@ async fn look_at_database(
 }
 
 async fn look_inside(
+    match missing_sign_up_roles(settings, &registry).await {
+        Ok(missing) if missing.is_empty() => {}
+        Ok(missing) => {
+            let text = format!(
+                "sign_up.provider_roles names {}, which the registry does not have: nobody can sign up. Make the role, or name another",
+                missing.join(", ")
+            );
+            findings.error("settings", text);
+        }
+        Err(error) => findings.error("database", error.to_string()),
+    }
     registry: &LocalRegistry,
     secrets: Option<&ServerSecrets>,
     findings: &mut Findings,
@@ -297,6 +309,15 @@ async fn look_at_address(settings: &Settings, offline: bool, findings: &mut Find
     match asked(&url).await {
         Ok(document) if document["issuer"] == settings.issuer.as_str() => {
             findings.good("issuer", format!("{url} answers"));
+    if settings.github_keys_url.is_some() {
+        match check_github_keys(settings).await {
+            Ok(()) => findings.good("leaks", "GitHub's keys can be read"),
+            Err(why) => findings.warning(
+                "leaks",
+                format!("GitHub's keys cannot be read from leaks.github_keys_url ({why}): its reports are refused until they can"),
+            ),
+        }
+    }
         }
         Ok(_) => findings.error(
             "issuer",
@@ -413,3 +434,10 @@ mod tests {
         assert!(!data.join("registry.db").exists(), "it changes nothing");
     }
 }
+        let no_role =
+            format!("{server_toml}\n[sign_up]\nprovider_roles = [\"member\", \"none\"]\n");
+        fs::write(data.join("server.toml"), no_role).unwrap();
+        let found = look(data).await;
+        assert!(found.iter().any(|(level, _, text)| *level == Level::Error
+            && text.starts_with("sign_up.provider_roles names none,")));
+

@@ -3,8 +3,8 @@
 //! share a copy of it. Losing the peppers kills every API key.
 
 use std::fs;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -23,6 +23,8 @@ use rand::Rng as _;
 use sha2::Sha256;
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
+
+use crate::on_disk;
 
 const MASTER: &str = "master.key";
 const PEPPER: &str = "pepper-";
@@ -79,12 +81,18 @@ impl std::fmt::Debug for ServerSecrets {
 }
 
 impl ServerSecrets {
-    /// Makes a new master key in `folder`; one that is there stays.
+    /// Makes a new master key in `folder`; one that is there stays. An empty file is none: nothing was
+    /// sealed under it.
     ///
     /// # Errors
     /// [`SecretsError::File`].
     pub fn create(folder: &Path) -> Result<Self, SecretsError> {
-        if !folder.join(MASTER).exists() {
+        let path = folder.join(MASTER);
+        let failed = |error| SecretsError::File(path.clone(), error);
+        if is_empty_file(&path) {
+            fs::remove_file(&path).map_err(failed)?;
+        }
+        if !path.exists() {
             fs::DirBuilder::new()
                 .recursive(true)
                 .mode(0o700)
@@ -92,7 +100,8 @@ impl ServerSecrets {
                 .map_err(|error| SecretsError::File(folder.to_owned(), error))?;
             let mut key = Zeroizing::new([0_u8; 32]);
             rand::rng().fill_bytes(&mut *key);
-            write_new(&folder.join(MASTER), &key)?;
+            write_new(&path, &key)?;
+            on_disk::sync_folder_of(folder).map_err(failed)?;
         }
         Self::open(folder)
     }
@@ -267,16 +276,7 @@ impl ServerSecrets {
             let is_same = bool::from(own.pepper.expose().ct_eq(pepper.pepper.expose()));
             return if is_same { Ok(()) } else { Err(taken()) };
         }
-        let write = || {
-            let mut file = tempfile::NamedTempFile::new_in(&self.folder)?;
-            let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(pepper.pepper.expose()));
-            file.write_all(text.as_bytes())?;
-            file.write_all(b"\n")?;
-            file.as_file().sync_all()?;
-            file.persist_noclobber(&path).map_err(|error| error.error)?;
-            Ok(())
-        };
-        write().map_err(|error| SecretsError::File(path.clone(), error))
+        write_new(&path, pepper.pepper.expose())
     }
 
     /// Signs checkpoints of the audit trail. It follows from the master key, which is not in the
@@ -372,18 +372,14 @@ fn read(path: &Path) -> Result<Zeroizing<[u8; 32]>, SecretsError> {
 }
 
 fn write_new(path: &Path, key: &[u8; 32]) -> Result<(), SecretsError> {
-    let write = || {
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(key));
-        file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")?;
-        file.sync_all()
-    };
-    write().map_err(|error| SecretsError::File(path.to_owned(), error))
+    let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(key));
+    let line = Zeroizing::new([text.as_bytes(), b"\n"].concat());
+    on_disk::write_new(path, &line).map_err(|error| SecretsError::File(path.to_owned(), error))
+}
+
+/// What a set-up left that was cut short by a power cut: the name without its content.
+fn is_empty_file(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_file() && found.len() == 0)
 }
 
 #[cfg(test)]
@@ -405,6 +401,42 @@ mod tests {
         ServerSecrets::create(folder.path()).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         assert_eq!(code(folder.path()), "master_key_readable_by_others");
+    }
+
+    #[test]
+    fn a_set_up_that_was_cut_short_goes_on_and_a_whole_master_key_is_never_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(MASTER);
+        // The name was there, its content was not yet.
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let made = ServerSecrets::create(folder.path()).unwrap();
+        let sealed = made.seal("totp", b"canary");
+        let again = ServerSecrets::create(folder.path()).unwrap();
+        assert!(again.unseal("totp", &sealed).is_ok());
+        for weak in ["secret", "\n"] {
+            fs::write(&path, weak).unwrap();
+            let refused = ServerSecrets::create(folder.path()).unwrap_err();
+            assert_eq!(refused.code(), "master_key_weak");
+            assert_eq!(fs::read_to_string(&path).unwrap(), weak);
+        }
+    }
+
+    #[test]
+    fn secrets_are_written_whole_and_never_over_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = ServerSecrets::create(folder.path()).unwrap();
+        let id = own.new_pepper().unwrap();
+        let path = own.pepper_path(&id);
+        let before = fs::read_to_string(&path).unwrap();
+        let error = write_new(&path, &[7; 32]).unwrap_err();
+        assert_eq!(error.code(), "secrets_unreadable");
+        assert_eq!(fs::read_to_string(&path).unwrap(), before);
+        let names: Vec<_> = fs::read_dir(folder.path()).unwrap().flatten().collect();
+        assert_eq!(names.len(), 2, "nothing is left of the write: {names:?}");
+        for one in names {
+            assert_eq!(one.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        }
     }
 
     #[test]

@@ -143,6 +143,14 @@ impl Server {
         });
         settle_keys(&app).await?;
         crate::set_up::complete(&app.registry).await?;
+        let missing = crate::rp::missing_sign_up_roles(&app.settings, &app.registry).await?;
+        if !missing.is_empty() {
+            let roles = missing.join(", ");
+            tracing::warn!(
+                roles,
+                "sign_up.provider_roles names roles that are not there: nobody can sign up"
+            );
+        }
         sessions::load(&app).await?;
         Ok(Self { app })
     }

@@ -222,6 +222,7 @@ fn seal(file_key: &[u8; 16], arguments: &str, body: &[u8], plain: &[u8]) -> Opti
     file.extend_from_slice(nonce.as_slice());
     let key = derive(Some(nonce.as_slice()), file_key, b"payload")?;
     let count = plain.len().div_ceil(CHUNK).max(1);
+    file.reserve_exact(plain.len() + count * TAG);
     for index in 0..count {
         let part = &plain[index * CHUNK..plain.len().min((index + 1) * CHUNK)];
         file.extend(seal_chunk(
@@ -318,11 +319,14 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// Line by line, into room that is there: a backup is as large as its database, and each copy of it counts.
 fn armor(file: &[u8]) -> Vec<u8> {
-    let text = STANDARD.encode(file);
-    let mut armored = format!("{BEGIN}\n");
-    for line in text.as_bytes().chunks(64) {
-        armored.extend(line.iter().map(|byte| char::from(*byte)));
+    let lines = file.len().div_ceil(48);
+    let mut armored = String::with_capacity(BEGIN.len() + END.len() + 2 + lines * 65);
+    armored.push_str(BEGIN);
+    armored.push('\n');
+    for line in file.chunks(48) {
+        STANDARD.encode_string(line, &mut armored);
         armored.push('\n');
     }
     armored.push_str(END);

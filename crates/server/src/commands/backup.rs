@@ -2,7 +2,7 @@
 //! passphrase in age's format. Its content is a line of JSON with names and sizes, then the files.
 
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, bail};
 use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
 use keywright_registry::{MAX_ARCHIVE, seal_archive};
+use keywright_server::{ServerSecrets, sync_folder_of};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use zeroize::Zeroizing;
@@ -58,7 +59,9 @@ pub(super) struct Entry {
 impl Backup {
     pub(crate) async fn run(self) -> Result<()> {
         let passphrase = read_secret(&self.passphrase_file)?;
-        let with_database = back_up(&self.installation, &self.out, &passphrase).await?;
+        let with_database = self.installation.settings()?.database.is_none();
+        let packed = back_up(&self.installation, &self.out, &passphrase).await?;
+        packed.tell();
         if !with_database {
             eprintln!(
                 "the database is in PostgreSQL and is not in this file: make a backup of it too, with pg_dump --format=custom"
@@ -68,21 +71,55 @@ impl Backup {
             "{}",
             json!({ "backup": self.out, "database": with_database })
         );
+        // The file is there: what is left is worth more than nothing. But nobody must take it for whole.
+        if !packed.missing_peppers.is_empty() {
+            bail!(
+                "the backup is made, and peppers that the registry needs are not in it, because they cannot be read in {}: {:?}. \
+                 Put their copies back, then make it again",
+                secrets_path(self.installation.data()).display(),
+                packed.missing_peppers
+            );
+        }
         Ok(())
     }
 }
 
-/// Writes the file. Says whether the database is in it.
+/// What did not come into a file.
+#[derive(Debug, Default)]
+pub(super) struct Packed {
+    /// Names among the secrets that the server did not write: an editor's copy, the rest of a write that was
+    /// cut short.
+    pub(super) left_out: Vec<String>,
+    /// Peppers that the registry needs and that are not in the folder, or cannot be used. Not looked for without the database.
+    pub(super) missing_peppers: Vec<String>,
+}
+
+impl Packed {
+    /// Says on standard error what was left out.
+    pub(super) fn tell(&self) {
+        for name in &self.left_out {
+            eprintln!("left out, because it is no secret of the server: {SECRETS}{name}");
+        }
+    }
+}
+
+/// Whether a name among the secrets is packed, and put back: plain ones. One question for both sides, so
+/// that what is packed comes back.
+pub(super) fn is_packed(name: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    !name.is_empty() && !name.starts_with('.') && name.bytes().all(plain)
+}
+
+/// Writes the file, with the database where it is the embedded one.
 pub(super) async fn back_up(
     installation: &Installation,
     out: &Path,
     passphrase: &SecretText,
-) -> Result<bool> {
+) -> Result<Packed> {
     let settings = installation.settings()?;
     installation.check(&settings)?;
     let with_database = settings.database.is_none();
-    write(installation, out, passphrase, with_database).await?;
-    Ok(with_database)
+    write(installation, out, passphrase, with_database).await
 }
 
 /// Writes settings and secrets, with the embedded database or without.
@@ -91,7 +128,7 @@ pub(super) async fn write(
     out: &Path,
     passphrase: &SecretText,
     with_database: bool,
-) -> Result<()> {
+) -> Result<Packed> {
     write_within(installation, out, passphrase, with_database, MOST).await
 }
 
@@ -101,16 +138,19 @@ async fn write_within(
     passphrase: &SecretText,
     with_database: bool,
     most: u64,
-) -> Result<()> {
+) -> Result<Packed> {
     if fs::symlink_metadata(out).is_ok() {
         bail!("{} is there already", out.display());
     }
     let (settings, data) = (installation.settings()?, installation.data());
+    // Refuses a master key that is missing, weak or a link: it could not be used after `restore` either.
+    let own = ServerSecrets::open(&secrets_path(data))?;
     // Beside the database, so that no copy of it ever lies where others can read.
     let scratch = tempfile::Builder::new()
         .prefix(".backup")
         .tempdir_in(data)?;
     let mut paths = vec![(SETTINGS.to_owned(), installation.settings_file())];
+    let mut needed: Vec<String> = Vec::new();
     if with_database {
         let registry = installation.open_as(&settings).await?;
         let actor = Actor::person("keywright-server backup");
@@ -118,21 +158,36 @@ async fn write_within(
         let made = async {
             // Before it is copied: that takes minutes, and as much room again.
             check_size(registry.size_of_backup().await?, most)?;
-            anyhow::Ok(registry.back_up(&actor, &copy).await?)
+            registry.back_up(&actor, &copy).await?;
+            anyhow::Ok(registry.list_peppers().await?)
         };
         let made = made.await;
         registry.close().await;
-        made?;
+        // The first one is in force, whether it was used yet or not.
+        let known = made?.into_iter().enumerate();
+        needed = known
+            .filter(|(at, one)| *at == 0 || one.is_needed)
+            .map(|(_, one)| one.id)
+            .collect();
         paths.push((DATABASE.to_owned(), copy));
         paths.push((MANIFEST.to_owned(), scratch.path().join(MANIFEST)));
     }
-    for found in fs::read_dir(secrets_path(data))? {
-        let found = found?;
-        let name = found.file_name().to_string_lossy().into_owned();
-        if found.file_type()?.is_file() {
-            paths.push((format!("{SECRETS}{name}"), found.path()));
-        }
+    // After the database: a pepper is in the folder before a key is stored under it.
+    let (secrets, left_out) = read_secrets(&secrets_path(data))?;
+    let is_there = |id: &String| own.pepper(id).is_ok();
+    if with_database && !own.pepper_ids()?.iter().any(is_there) {
+        bail!(
+            "no pepper in {} can be used: put its copy back",
+            own.folder().display()
+        );
     }
+    let missing_peppers = needed.into_iter().filter(|id| !is_there(id));
+    let packed = Packed {
+        left_out,
+        missing_peppers: missing_peppers.collect(),
+    };
+    let named = |(name, path)| (format!("{SECRETS}{name}"), path);
+    paths.extend(secrets.into_iter().map(named));
     let passphrase = passphrase.clone();
     let sealed = tokio::task::spawn_blocking(move || -> Result<Vec<u8>> {
         let plain = pack(&paths, most)?;
@@ -140,7 +195,23 @@ async fn write_within(
     })
     .await??;
     write_new(out, &sealed).with_context(|| format!("{}", out.display()))?;
-    Ok(())
+    Ok(packed)
+}
+
+/// The secrets to be packed, by name, and the names of what is left out.
+fn read_secrets(folder: &Path) -> Result<(Vec<(String, PathBuf)>, Vec<String>)> {
+    let (mut packed, mut left_out) = (Vec::new(), Vec::new());
+    for found in fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
+        let found = found?;
+        let name = found.file_name().to_string_lossy().into_owned();
+        if found.file_type()?.is_file() && is_packed(&name) {
+            packed.push((name, found.path()));
+        } else {
+            left_out.push(name);
+        }
+    }
+    left_out.sort_unstable();
+    Ok((packed, left_out))
 }
 
 fn check_size(size: u64, most: u64) -> Result<()> {
@@ -176,11 +247,13 @@ fn pack(paths: &[(String, PathBuf)], most: u64) -> Result<Zeroizing<Vec<u8>>> {
     plain.extend_from_slice(&line);
     plain.push(b'\n');
     for ((name, path), entry) in paths.iter().zip(&head.files) {
-        let content = Zeroizing::new(fs::read(path)?);
-        if content.len() != entry.size {
+        // Straight into its place: each copy of a database counts. One more than expected tells that it grew.
+        let before = plain.len();
+        let most = (entry.size as u64).saturating_add(1);
+        fs::File::open(path)?.take(most).read_to_end(&mut plain)?;
+        if plain.len() - before != entry.size {
             bail!("{name} changed while it was read: try again");
         }
-        plain.extend_from_slice(&content);
     }
     Ok(plain)
 }
@@ -195,7 +268,8 @@ fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     if written.is_err() {
         let _ = fs::remove_file(path);
     }
-    written
+    written?;
+    sync_folder_of(path)
 }
 
 #[cfg(test)]

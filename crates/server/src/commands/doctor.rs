@@ -9,11 +9,13 @@ use anyhow::{Result, bail};
 use keywright_registry::{LocalRegistry, PostgresTransport, postgres_transport};
 use keywright_server::settings::Settings;
 use keywright_server::{
-    KeyFinding, ServerSecrets, check_certificate, check_signing_keys, is_empty,
+    KeyFinding, ServerSecrets, check_certificate, check_github_keys, check_signing_keys, is_empty,
+    missing_sign_up_roles,
 };
 use serde_json::{Value, json};
 
 use super::installation::Installation;
+use super::overrides::Overrides;
 use super::shared::{open_or_make, open_secrets, place, secrets_path};
 
 const REACH_WITHIN: Duration = Duration::from_secs(5);
@@ -25,7 +27,9 @@ const LARGEST_DOCUMENT: usize = 64 * 1024;
 pub(crate) struct Doctor {
     #[command(flatten)]
     installation: Installation,
-    /// Does not ask the issuer's address.
+    #[command(flatten)]
+    overrides: Overrides,
+    /// Does not ask the issuer's address, nor others.
     #[arg(long)]
     offline: bool,
     /// One JSON object a line.
@@ -102,7 +106,8 @@ impl Doctor {
 
     async fn look(&self) -> Findings {
         let mut findings = Findings::default();
-        let settings = match self.installation.settings() {
+        let told = self.installation.settings();
+        let settings = match told.and_then(|settings| self.overrides.over(settings)) {
             Ok(settings) => settings,
             Err(error) => {
                 findings.error("settings", format!("{error:#}"));
@@ -115,7 +120,7 @@ impl Doctor {
                 settings
             }
             Err(error) => {
-                findings.error("settings", format!("{error}: change it in server.toml"));
+                findings.error("settings", format!("{error}: change it in server.toml, or where it was said: environment or flags"));
                 settings
             }
         };
@@ -226,6 +231,17 @@ async fn look_at_database(
     if let Err(error) = look_inside(&registry, secrets, findings).await {
         findings.error("database", error.to_string());
     }
+    match missing_sign_up_roles(settings, &registry).await {
+        Ok(missing) if missing.is_empty() => {}
+        Ok(missing) => {
+            let text = format!(
+                "sign_up.provider_roles names {}, which the registry does not have: nobody can sign up. Make the role, or name another",
+                missing.join(", ")
+            );
+            findings.error("settings", text);
+        }
+        Err(error) => findings.error("database", error.to_string()),
+    }
     registry.close().await;
 }
 
@@ -317,6 +333,15 @@ async fn look_at_address(settings: &Settings, offline: bool, findings: &mut Find
     if offline {
         return;
     }
+    if settings.github_keys_url.is_some() {
+        match check_github_keys(settings).await {
+            Ok(()) => findings.good("leaks", "GitHub's keys can be read"),
+            Err(why) => findings.warning(
+                "leaks",
+                format!("GitHub's keys cannot be read from leaks.github_keys_url ({why}): its reports are refused until they can"),
+            ),
+        }
+    }
     let url = settings.url("/.well-known/openid-configuration");
     match asked(&url).await {
         Ok(document) if document["issuer"] == settings.issuer.as_str() => {
@@ -351,15 +376,24 @@ async fn asked(url: &str) -> Result<Value> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
     use crate::commands::shared::tests::set_up_folder;
 
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        doctor: Doctor,
+    }
+
     async fn look(data: &Path) -> Vec<(Level, &'static str, String)> {
-        let doctor = Doctor {
-            installation: Installation::of(data),
-            offline: true,
-            json: false,
-        };
+        look_with(data, &[]).await
+    }
+
+    async fn look_with(data: &Path, words: &[&str]) -> Vec<(Level, &'static str, String)> {
+        let own = ["doctor", "--offline", "--data", data.to_str().unwrap()];
+        let doctor = Alone::parse_from([&own[..], words].concat()).doctor;
         let findings = doctor.look().await.0.into_iter();
         findings
             .map(|one| (one.level, one.subject, one.text))
@@ -376,6 +410,30 @@ mod tests {
 
     fn chmod(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[tokio::test]
+    async fn ac_200_what_the_server_was_told_beside_the_file_is_looked_at() {
+        let folder = set_up_folder().await;
+        let data = folder.path();
+        let path = data.join("server.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        // As in the documented container: an issuer of https, a proxy that does TLS.
+        let https = text.replace("http://127.0.0.1:8377", "https://id.example.org");
+        fs::write(&path, https).unwrap();
+        let warned = |found: &[(Level, &'static str, String)]| {
+            let text = "a proxy does TLS, and proxies.trusted is empty";
+            found.iter().any(|(.., said)| said.starts_with(text))
+        };
+        assert!(warned(&look(data).await));
+        let told = look_with(data, &["--trusted-proxy", "10.0.0.0/8"]).await;
+        assert!(!warned(&told) && errors(&told).is_empty(), "{told:?}");
+        let everybody = look_with(data, &["--trusted-proxy", "0.0.0.0/0"]).await;
+        assert_eq!(errors(&everybody), ["settings"]);
+        let no_files = ["--tls-cert", "none.pem", "--tls-key", "none.key"];
+        assert_eq!(errors(&look_with(data, &no_files).await), ["tls"]);
+        let no_address = look_with(data, &["--otlp-endpoint", "nowhere"]).await;
+        assert_eq!(errors(&no_address), ["settings"]);
     }
 
     #[tokio::test]
@@ -422,6 +480,13 @@ mod tests {
             }
         }
         assert_eq!(errors(&look(data).await), ["peppers"]);
+
+        let no_role =
+            format!("{server_toml}\n[sign_up]\nprovider_roles = [\"member\", \"none\"]\n");
+        fs::write(data.join("server.toml"), no_role).unwrap();
+        let found = look(data).await;
+        assert!(found.iter().any(|(level, _, text)| *level == Level::Error
+            && text.starts_with("sign_up.provider_roles names none,")));
 
         let unsafe_proxies = format!("{server_toml}\n[proxies]\ntrusted = [\"0.0.0.0/0\"]\n");
         fs::write(data.join("server.toml"), unsafe_proxies).unwrap();

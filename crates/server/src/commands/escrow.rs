@@ -27,7 +27,8 @@ pub(crate) struct Escrow {
 impl Escrow {
     pub(crate) async fn run(self) -> Result<()> {
         let passphrase = read_secret(&self.passphrase_file)?;
-        backup::write(&self.installation, &self.out, &passphrase, false).await?;
+        let packed = backup::write(&self.installation, &self.out, &passphrase, false).await?;
+        packed.tell();
         println!("{}", json!({ "escrow": self.out }));
         Ok(())
     }

@@ -2,13 +2,13 @@
 //! whoever watches a container: address, path and TLS are what the settings say, not what was guessed.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use keywright_server::settings::Settings;
 
 use super::installation::Installation;
+use super::overrides::Overrides;
 
 /// Whoever watches gives up soon after.
 const WITHIN: Duration = Duration::from_secs(2);
@@ -19,15 +19,8 @@ const WITHIN: Duration = Duration::from_secs(2);
 pub(crate) struct Healthy {
     #[command(flatten)]
     installation: Installation,
-    /// Where requests are taken.
-    #[arg(long, env = "KEYWRIGHT_SERVER_LISTEN", value_name = "ADDRESS")]
-    listen: Option<SocketAddr>,
-    /// Certificate (PEM): with it the server speaks TLS.
-    #[arg(long, env = "KEYWRIGHT_SERVER_TLS_CERT", value_name = "FILE")]
-    tls_cert: Option<PathBuf>,
-    /// The listener for metrics and probes alone.
-    #[arg(long, env = "KEYWRIGHT_SERVER_METRICS_LISTEN", value_name = "ADDRESS")]
-    metrics_listen: Option<SocketAddr>,
+    #[command(flatten)]
+    overrides: Overrides,
     /// Asks whether it can do its work, and not only whether it runs: the database too.
     #[arg(long)]
     ready: bool,
@@ -35,7 +28,7 @@ pub(crate) struct Healthy {
 
 impl Healthy {
     pub(crate) async fn run(self) -> Result<()> {
-        let settings = self.installation.settings()?;
+        let settings = self.overrides.over(self.installation.settings()?)?;
         let url = self.address(&settings);
         let client = reqwest::Client::builder()
             .timeout(WITHIN)
@@ -57,12 +50,15 @@ impl Healthy {
     fn address(&self, settings: &Settings) -> String {
         let probe = if self.ready { "readyz" } else { "healthz" };
         // The listener for machines has no TLS and no path of the issuer's.
-        if let Some(machines) = self.metrics_listen.or(settings.metrics_listen) {
+        if let Some(machines) = settings.metrics_listen {
             return format!("http://{}/{probe}", reachable(machines));
         }
-        let listen = reachable(self.listen.unwrap_or(settings.listen));
-        let has_tls = self.tls_cert.is_some() || settings.tls.is_some();
-        let scheme = if has_tls { "https" } else { "http" };
+        let listen = reachable(settings.listen);
+        let scheme = if settings.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         let issuer = settings.issuer.as_str();
         let path = url::Url::parse(issuer).map_or_else(|_| String::new(), |url| url.path().into());
         format!("{scheme}://{listen}{}/{probe}", path.trim_end_matches('/'))
@@ -99,11 +95,12 @@ mod tests {
             let mut settings =
                 Settings::new("https://id.example.org/auth", "/nowhere".into()).unwrap();
             change(&mut settings);
-            healthy.address(&settings)
+            healthy.address(&healthy.overrides.over(settings).unwrap())
         };
         let same = |_: &mut Settings| {};
         assert_eq!(address(&[], same), "http://127.0.0.1:8377/auth/healthz");
-        let words = ["--listen", "0.0.0.0:443", "--tls-cert", "a.pem", "--ready"];
+        let tls = ["--tls-cert", "a.pem", "--tls-key", "a.key", "--ready"];
+        let words = [&["--listen", "0.0.0.0:443"][..], &tls].concat();
         assert_eq!(address(&words, same), "https://127.0.0.1:443/auth/readyz");
         let tls = |settings: &mut Settings| {
             settings.tls = Some(("a".into(), "b".into()));

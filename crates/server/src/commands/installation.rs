@@ -39,7 +39,7 @@ pub(crate) struct Installation {
 
 /// It may hold a password, and arguments can be printed.
 #[expect(clippy::unnecessary_wraps, reason = "clap's parsers return results")]
-fn address(text: &str) -> Result<DatabaseAddress, Infallible> {
+pub(super) fn address(text: &str) -> Result<DatabaseAddress, Infallible> {
     Ok(DatabaseAddress::new(text.to_owned()))
 }
 

@@ -17,6 +17,7 @@ mod init;
 mod installation;
 mod keys;
 mod migrate;
+mod overrides;
 mod peppers;
 mod providers;
 mod put_back;

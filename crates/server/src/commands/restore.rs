@@ -9,10 +9,10 @@ use anyhow::{Context as _, Result, bail};
 use keywright_domain::SecretText;
 use keywright_domain::audit::Actor;
 use keywright_registry::{Clock, LocalRegistry, Peppers, open_archive};
-use keywright_server::ServerSecrets;
+use keywright_server::{ServerSecrets, sync_folder_of};
 use serde_json::json;
 
-use super::backup::{DATABASE, FORMAT, Head, MANIFEST, SECRETS, SETTINGS};
+use super::backup::{DATABASE, FORMAT, Head, MANIFEST, SECRETS, SETTINGS, is_packed};
 use super::installation::Installation;
 use super::shared::{read_secret, secrets_path};
 
@@ -90,7 +90,10 @@ pub(super) async fn restore(
     let sealed = fs::read(from).with_context(|| format!("{}", from.display()))?;
     let passphrase = passphrase.clone();
     let plain = tokio::task::spawn_blocking(move || open_archive(&sealed, &passphrase)).await??;
-    let files = unpack(&plain)?;
+    let (files, passed_over) = unpack(&plain)?;
+    for name in passed_over {
+        eprintln!("passed over, because it is no secret of the server: {name}");
+    }
     if installation.address().is_some() && files.iter().any(|(name, _)| name == DATABASE) {
         bail!(
             "the backup holds an embedded database, and --database or KEYWRIGHT_SERVER_DATABASE names \
@@ -112,9 +115,10 @@ pub(super) async fn restore(
         }
     }
     let secrets = ServerSecrets::open(&secrets_path(data))?;
+    sync_folder_of(&secrets_path(data).join(SETTINGS))?;
     let copy = scratch.path().join(DATABASE);
     let report = if copy.exists() {
-        let peppers = peppers(&files, &secrets)?.context("the backup holds no pepper")?;
+        let peppers = peppers(&files, &secrets).context("the backup holds no pepper")?;
         let actor = Actor::person("keywright-server restore");
         let to = data.join(DATABASE);
         let (registry, report) =
@@ -132,10 +136,14 @@ pub(super) async fn restore(
     for (name, bytes) in files.iter().filter(|(name, _)| name == SETTINGS) {
         write_private(&data.join(name), bytes)?;
     }
+    sync_folder_of(&data.join(SETTINGS))?;
     Ok(report)
 }
 
-fn unpack(plain: &[u8]) -> Result<Vec<(String, &[u8])>> {
+/// The files by name, and the names of those that are not put back.
+type Unpacked<'a> = (Vec<(String, &'a [u8])>, Vec<String>);
+
+fn unpack(plain: &[u8]) -> Result<Unpacked<'_>> {
     let foreign = "this is not a backup of a server, or one of a newer program";
     let at = plain
         .iter()
@@ -146,42 +154,62 @@ fn unpack(plain: &[u8]) -> Result<Vec<(String, &[u8])>> {
         bail!(foreign);
     }
     let mut rest = &plain[at + 1..];
-    let mut files = Vec::new();
+    let (mut files, mut passed_over) = (Vec::new(), Vec::new());
     for entry in head.files {
-        if !is_expected(&entry.name) {
+        let is_wanted = is_expected(&entry.name);
+        if !is_wanted && !is_passed_over(&entry.name) {
             bail!("the backup holds a file that does not belong into it");
         }
         let (content, after) = rest
             .split_at_checked(entry.size)
             .context("the backup is not whole")?;
         rest = after;
-        files.push((entry.name, content));
+        if is_wanted {
+            files.push((entry.name, content));
+        } else {
+            passed_over.push(entry.name);
+        }
     }
     if !rest.is_empty() {
         bail!("the backup is not whole");
     }
-    Ok(files)
+    Ok((files, passed_over))
 }
 
 /// Names lead nowhere else: whoever made the file may not be us.
 fn is_expected(name: &str) -> bool {
     match name.strip_prefix(SECRETS) {
         None => matches!(name, SETTINGS | DATABASE | MANIFEST),
-        Some(own) => {
-            let plain =
-                |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-            !own.is_empty() && !own.starts_with('.') && own.bytes().all(plain)
-        }
+        Some(own) => is_packed(own),
     }
 }
 
-fn peppers(files: &[(String, &[u8])], secrets: &ServerSecrets) -> Result<Option<Peppers>> {
-    let ids: Vec<String> = files
+/// What lies among the secrets and is none: an editor's copy, the rest of a write that was cut short. Backups
+/// of before have such files, and must come back without them. One that leads elsewhere was not made by us.
+fn is_passed_over(name: &str) -> bool {
+    let own = name.strip_prefix(SECRETS);
+    own.is_some_and(|own| !matches!(own, "" | "." | "..") && !own.contains(['/', '\\', '\0']))
+}
+
+/// One that cannot be used keeps nothing from coming back: the rest of a write that was cut short, for one.
+/// Where keys need it, they are named as keys without a pepper.
+fn peppers(files: &[(String, &[u8])], secrets: &ServerSecrets) -> Option<Peppers> {
+    let ids = files
         .iter()
-        .filter_map(|(name, _)| name.strip_prefix("secrets/pepper-")?.strip_suffix(".key"))
-        .map(str::to_owned)
-        .collect();
-    Ok(secrets.peppers(&ids)?)
+        .filter_map(|(name, _)| name.strip_prefix("secrets/pepper-")?.strip_suffix(".key"));
+    let mut peppers: Option<Peppers> = None;
+    for id in ids {
+        match secrets.pepper(id) {
+            Ok(one) => {
+                peppers = Some(match peppers {
+                    None => Peppers::new(one),
+                    Some(known) => known.with_older(one),
+                });
+            }
+            Err(error) => eprintln!("a pepper of the backup cannot be used: {error}"),
+        }
+    }
+    peppers
 }
 
 fn private_folder(path: &Path) -> Result<()> {
@@ -263,7 +291,7 @@ mod tests {
                 .is_err()
         );
         assert!(!file.exists());
-        assert!(back_up(&installation, &file, &good).await.unwrap());
+        back_up(&installation, &file, &good).await.unwrap();
         assert!(
             back_up(&installation, &file, &good).await.is_err(),
             "it is overwritten"
@@ -315,6 +343,103 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn ac_203_what_lies_among_the_secrets_and_is_none_keeps_no_backup_from_coming_back() {
+        let folder = set_up_folder().await;
+        let installation = Installation::of(folder.path());
+        let secrets = secrets_path(folder.path());
+        // A write that was cut short, an editor's copies; and a file of whoever runs the server.
+        for name in [".tmpabc", "master.key~", ".master.key.swp", "smtp-password"] {
+            fs::write(secrets.join(name), "x").unwrap();
+        }
+        fs::create_dir(secrets.join("old")).unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let file = out.path().join("backup.age");
+        let good = words("correct horse battery");
+        let packed = back_up(&installation, &file, &good).await.unwrap();
+        let left_out = [".master.key.swp", ".tmpabc", "master.key~", "old"];
+        assert_eq!(packed.left_out, left_out);
+        assert_eq!(packed.missing_peppers, Vec::<String>::new());
+        let new = out.path().join("new");
+        restore(&Installation::of(&new), &file, &good, true)
+            .await
+            .unwrap();
+        let names = |folder: &Path| {
+            let found = fs::read_dir(secrets_path(folder)).unwrap().flatten();
+            let mut names: Vec<_> = found
+                .map(|one| one.file_name().into_string().unwrap())
+                .collect();
+            names.sort_unstable();
+            names
+        };
+        let mut expected = names(folder.path());
+        expected.retain(|name| !left_out.contains(&name.as_str()));
+        assert_eq!(names(&new), expected);
+        assert!(expected.len() >= 3, "{expected:?}");
+
+        // A backup of before holds them all: it comes back without them.
+        let mut files = vec![("secrets/.tmpabc".to_owned(), b"cut".to_vec())];
+        for name in &expected {
+            let content = fs::read(secrets.join(name)).unwrap();
+            files.push((format!("{SECRETS}{name}"), content));
+            files.push((format!("{SECRETS}{name}~"), b"copy".to_vec()));
+        }
+        files.push((
+            SETTINGS.to_owned(),
+            fs::read(installation.settings_file()).unwrap(),
+        ));
+        let entries: Vec<_> = files
+            .iter()
+            .map(|(name, content)| json!({ "name": name, "size": content.len() }))
+            .collect();
+        let head = json!({ "format": FORMAT, "version": 1, "files": entries });
+        let mut plain = format!("{head}\n").into_bytes();
+        plain.extend(files.into_iter().flat_map(|(_, content)| content));
+        let older = out.path().join("older.age");
+        fs::write(&older, seal_archive(&plain, &good).unwrap()).unwrap();
+        let from_older = out.path().join("from-older");
+        restore(&Installation::of(&from_older), &older, &good, true)
+            .await
+            .unwrap();
+        assert_eq!(names(&from_older), expected);
+    }
+
+    #[tokio::test]
+    async fn ac_203_a_backup_without_what_restore_needs_is_not_taken_for_whole() {
+        let folder = set_up_folder().await;
+        let installation = Installation::of(folder.path());
+        let secrets = secrets_path(folder.path());
+        let out = tempfile::tempdir().unwrap();
+        let good = words("correct horse battery");
+        // The root key is stored under the pepper.
+        let own = ServerSecrets::open(&secrets).unwrap();
+        let (_, registry) = installation.open().await.unwrap();
+        let needed = registry.pepper_id().await.unwrap().unwrap();
+        registry.close().await;
+        own.new_pepper().unwrap();
+        // One whose write was cut short: the name without its content.
+        fs::write(secrets.join("pepper-cut.key"), "").unwrap();
+        let pepper = secrets.join(format!("pepper-{needed}.key"));
+        fs::rename(&pepper, folder.path().join("away")).unwrap();
+        let file = out.path().join("backup.age");
+        let packed = back_up(&installation, &file, &good).await.unwrap();
+        assert_eq!(packed.missing_peppers, [needed.clone()]);
+        let new = out.path().join("new");
+        let report = restore(&Installation::of(&new), &file, &good, true).await;
+        assert_eq!(report.unwrap().unwrap().missing_peppers, [needed]);
+        for left in own.pepper_ids().unwrap() {
+            own.remove_pepper(&left).unwrap();
+        }
+        let file = out.path().join("without-peppers.age");
+        let error = back_up(&installation, &file, &good).await.unwrap_err();
+        assert!(error.to_string().contains("no pepper"), "{error}");
+        fs::rename(folder.path().join("away"), &pepper).unwrap();
+        fs::rename(secrets.join("master.key"), folder.path().join("away")).unwrap();
+        let error = back_up(&installation, &file, &good).await.unwrap_err();
+        assert!(error.to_string().contains("master key"), "{error}");
+        assert!(!file.exists());
+    }
+
+    #[tokio::test]
     async fn a_file_that_leads_elsewhere_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let good = words("correct horse battery");
@@ -327,6 +452,16 @@ mod tests {
             "x",
         ] {
             assert!(!is_expected(name), "{name}");
+        }
+        for name in [
+            "secrets/a/../../x",
+            "secrets/",
+            "secrets/..",
+            "secrets/.",
+            "x",
+            ".x",
+        ] {
+            assert!(!is_expected(name) && !is_passed_over(name), "{name}");
         }
         let head = json!({"format": FORMAT, "version": 1, "files": [{"name": "../x", "size": 1}]});
         let sealed = seal_archive(format!("{head}\nx").as_bytes(), &good).unwrap();

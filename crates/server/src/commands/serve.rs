@@ -1,13 +1,8 @@
 //! `keywright-server serve`.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
-use ipnet::IpNet;
 use keywright_registry::Clock;
-use keywright_server::settings::{DatabaseAddress, Settings, collector};
+use keywright_server::settings::Settings;
 use keywright_server::{Server, serve, serve_machines};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -16,101 +11,29 @@ use tokio_util::sync::CancellationToken;
 
 use super::empty_folder;
 use super::installation::Installation;
+use super::overrides::Overrides;
 use super::shared::{open_or_make, open_secrets};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
     #[command(flatten)]
     installation: Installation,
-    /// Where requests are taken.
-    #[arg(long, env = "KEYWRIGHT_SERVER_LISTEN", value_name = "ADDRESS")]
-    listen: Option<SocketAddr>,
-    /// Certificate (PEM).
-    #[arg(
-        long,
-        env = "KEYWRIGHT_SERVER_TLS_CERT",
-        value_name = "FILE",
-        requires = "tls_key"
-    )]
-    tls_cert: Option<PathBuf>,
-    /// Its key (PEM).
-    #[arg(
-        long,
-        env = "KEYWRIGHT_SERVER_TLS_KEY",
-        value_name = "FILE",
-        requires = "tls_cert"
-    )]
-    tls_key: Option<PathBuf>,
-    /// A network of proxies whose `X-Forwarded-For` counts; may be repeated.
-    #[arg(
-        long = "trusted-proxy",
-        env = "KEYWRIGHT_SERVER_TRUSTED_PROXIES",
-        value_name = "NETWORK",
-        value_delimiter = ','
-    )]
-    trusted_proxies: Vec<IpNet>,
-    /// A listener for metrics and probes alone.
-    #[arg(long, env = "KEYWRIGHT_SERVER_METRICS_LISTEN", value_name = "ADDRESS")]
-    metrics_listen: Option<SocketAddr>,
-    /// A collector of traces (OTLP over HTTP).
-    #[arg(long, env = "KEYWRIGHT_SERVER_OTLP_ENDPOINT", value_name = "URL")]
-    otlp_endpoint: Option<String>,
-    /// `json` or `text`.
-    #[arg(long, env = "KEYWRIGHT_SERVER_LOG_FORMAT", value_name = "FORMAT", value_parser = ["json", "text"])]
-    log_format: Option<String>,
-    /// How long requests in progress are waited for at the end, in seconds.
-    #[arg(long, env = "KEYWRIGHT_SERVER_DRAIN_S", value_name = "SECONDS")]
-    drain_s: Option<u64>,
-    /// How long readiness says no before connections are refused, in seconds.
-    #[arg(long, env = "KEYWRIGHT_SERVER_DRAIN_NOTICE_S", value_name = "SECONDS")]
-    drain_notice_s: Option<u64>,
-    /// What this process is called among several over one database.
-    #[arg(long, env = "KEYWRIGHT_SERVER_NODE_NAME", value_name = "NAME")]
-    node_name: Option<String>,
-    /// A Redis that counts rate limits for all nodes: `redis://…`.
-    #[arg(
-        long,
-        env = "KEYWRIGHT_SERVER_REDIS_URL",
-        value_name = "URL",
-        hide_env_values = true
-    )]
-    redis_url: Option<String>,
+    #[command(flatten)]
+    overrides: Overrides,
 }
 
 impl Serve {
     /// The file's settings, then the environment's and the flags'.
-    fn settings(self) -> Result<Settings> {
-        let mut settings = self.installation.settings()?;
-        settings.listen = self.listen.unwrap_or(settings.listen);
-        if let (Some(cert), Some(key)) = (self.tls_cert, self.tls_key) {
-            settings.tls = Some((cert, key));
-        }
-        if !self.trusted_proxies.is_empty() {
-            settings.trusted_proxies = self.trusted_proxies;
-        }
-        settings.metrics_listen = self.metrics_listen.or(settings.metrics_listen);
-        if let Some(endpoint) = &self.otlp_endpoint {
-            settings.otlp_endpoint = Some(collector(endpoint)?);
-        }
-        settings.log_json = self
-            .log_format
-            .map_or(settings.log_json, |format| format == "json");
-        settings.drain = self.drain_s.map_or(settings.drain, Duration::from_secs);
-        settings.drain_notice = self
-            .drain_notice_s
-            .map_or(settings.drain_notice, Duration::from_secs);
-        settings.node_name = self.node_name.unwrap_or(settings.node_name);
-        if let Some(redis) = self.redis_url {
-            settings.redis_url = Some(DatabaseAddress::new(redis));
-        }
-        Ok(settings.check()?)
+    fn settings(&self) -> Result<Settings> {
+        let settings = self.installation.settings()?;
+        Ok(self.overrides.over(settings)?.check()?)
     }
 
     pub(crate) async fn run(self) -> Result<()> {
         let installation = self.installation.clone();
         let data = installation.data();
         if !installation.has_own_file() && empty_folder::is_empty(data) {
-            empty_folder::fill(data, self.listen, installation.address()).await?;
+            empty_folder::fill(data, self.overrides.listen(), installation.address()).await?;
         }
         let settings = self.settings()?;
         installation.check_serving(&settings)?;

@@ -1,6 +1,8 @@
 //! `/github/secret-scanning`: GitHub's reports of keys that were pushed to it (secret scanning partner
 //! program). Each is signed over its raw body (ECDSA, P-256, SHA-256) by a key that GitHub publishes.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -13,7 +15,6 @@ use sha2::{Digest as _, Sha256};
 use super::github_form::{BadReport, MOST_TOKENS, is_signed, read_report};
 use super::github_keys::Key;
 use super::report;
-use crate::http::Peer;
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -21,6 +22,14 @@ const KEY_ID: &str = "github-public-key-identifier";
 const SIGNATURE: &str = "github-public-key-signature";
 /// A body that was seen to is remembered for so long, in the database: by all nodes, over restarts.
 const REMEMBERED_MS: i64 = 30 * 24 * 60 * 60 * 1000;
+/// A signed report waits for its turn so long, then GitHub is asked to come again.
+const TURN_WITHIN: Duration = if cfg!(test) {
+    Duration::from_millis(40)
+} else {
+    Duration::from_secs(10)
+};
+/// When.
+const AGAIN_AFTER_S: u64 = 15;
 /// What it is remembered as.
 pub(super) const SEEN: &str = "GitHub report";
 
@@ -49,16 +58,29 @@ fn keys_unavailable(retry_after_s: u64) -> Problem {
     problem
 }
 
+fn busy() -> Problem {
+    let mut problem = Problem::new(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "busy",
+        "too many reports are worked on now",
+    );
+    problem.retry_after_s = Some(AGAIN_AFTER_S);
+    problem
+}
+
 /// Takes a report.
+///
+/// No limit by source stands before the signature: strangers could use it up, and GitHub's own reports come
+/// from few addresses. What a stranger can cost is a signature to be checked, and a question to GitHub once a
+/// minute. What GitHub signed waits for its turn.
 ///
 /// One that comes again gets its labels again, and changes nothing: nothing is ended, nobody is told.
 ///
 /// # Errors
-/// 401 without a good signature; 503 if GitHub's keys cannot be known, or the registry or its peppers
-/// do not answer: GitHub tries again.
+/// 401 without a good signature; 503 if GitHub's keys cannot be known, too many reports are worked on, or the
+/// registry or its peppers do not answer.
 pub(super) async fn take(
     State(app): State<App>,
-    peer: Peer,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
@@ -73,8 +95,6 @@ pub(super) async fn take(
         return Err(unsigned());
     };
     let now = app.now();
-    // Each unknown key may be a question to GitHub.
-    app.leaks.count("github", peer.address, now)?;
     let found = &app.leaks.github;
     let point = match found.find(&app.rp.http, keys_url, key_id, now).await {
         Key::Point(point) => point,
@@ -84,6 +104,11 @@ pub(super) async fn take(
     if !is_signed(&point, signature, &body) {
         return Err(unsigned());
     }
+    let turn = tokio::time::timeout(TURN_WITHIN, app.leaks.github_places.acquire()).await;
+    // Closed by nobody: an error is that of the time.
+    let Ok(Ok(_turn)) = turn else {
+        return Err(busy());
+    };
     let digest = hex(&Sha256::digest(&body));
     let registry = &app.registry;
     let was_seen_to = registry.was_used(SEEN, key_id, &digest).await?;

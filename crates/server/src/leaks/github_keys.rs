@@ -7,6 +7,7 @@ use url::Url;
 
 use super::github_form::read_keys;
 use crate::rp::outbound::Outbound;
+use crate::settings::Settings;
 
 const KEPT_MS: i64 = 60 * 60 * 1000;
 /// A key id that is not among them may be new: GitHub is asked again, but not more often than this.
@@ -116,6 +117,18 @@ async fn fetch(http: &Outbound, url: &Url) -> Result<HashMap<String, Vec<u8>>, S
         return Err(format!("it answered {}", answer.status));
     }
     read_keys(&answer.body).ok_or_else(|| "it gave no list with a key that we can use".to_owned())
+}
+
+/// Asks GitHub for its keys once, where the settings name them: for whoever looks whether all is well.
+///
+/// # Errors
+/// Why they cannot be read.
+pub async fn check(settings: &Settings) -> Result<(), String> {
+    let Some(url) = &settings.github_keys_url else {
+        return Ok(());
+    };
+    let http = Outbound::new(settings.allow_private_addresses)?;
+    fetch(&http, url).await.map(|_| ())
 }
 
 #[cfg(test)]

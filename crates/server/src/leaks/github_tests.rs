@@ -102,7 +102,19 @@ impl GitHub {
 }
 
 async fn send(server: &TestServer, key_id: &str, signature: &str, body: &str) -> Answer {
+    send_from("", server, key_id, signature, body).await
+}
+
+/// From another place; for none the one that all tests come from.
+async fn send_from(
+    place: &str,
+    server: &TestServer,
+    key_id: &str,
+    signature: &str,
+    body: &str,
+) -> Answer {
     let headers = [
+        ("x-forwarded-for", place),
         ("content-type", "application/json"),
         ("github-public-key-identifier", key_id),
         ("github-public-key-signature", signature),
@@ -346,6 +358,83 @@ async fn what_github_did_not_sign_ends_nothing() {
     assert_eq!(github.asked(), 2);
     let nonsense = github.report(&server, "{\"token\":1}").await;
     assert_eq!(nonsense.json()["code"], "invalid_body");
+}
+
+#[tokio::test]
+async fn s18_no_stranger_and_no_number_of_reports_shuts_github_out() {
+    let github = GitHub::start().await;
+    let url = github.keys_url.clone();
+    let server = TestServer::with(move |settings| {
+        settings.github_keys_url = Some(url);
+        settings.trusted_proxies = vec!["0.0.0.0/8".parse().unwrap()];
+    })
+    .await;
+    // What GitHub published is known, and neither made-up key ids nor made-up signatures are counted against it.
+    for n in 0..1_000 {
+        let place = format!("2001:db8:{n:x}::1");
+        let key_id = if n % 2 == 0 { KEY_ID } else { "made up" };
+        let answer = send_from(&place, &server, key_id, "AAAA", "").await;
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{n}");
+    }
+    assert_eq!(
+        github.asked(),
+        1,
+        "strangers have GitHub asked once a minute"
+    );
+    let mut root = Root::of(&server).await;
+    let issued = root.issue("Billing").await;
+    let key = issued["secret"].as_str().unwrap();
+    let found = body(&[key]);
+    let place = "140.82.115.1";
+    let answer = send_from(place, &server, KEY_ID, &github.sign(&found), &found).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    assert_eq!(answer.json()[0]["label"], "true_positive");
+    for n in 0..100 {
+        let found = body(&[&format!("sk_live_nonsense{n}")]);
+        let answer = send_from(place, &server, KEY_ID, &github.sign(&found), &found).await;
+        assert_eq!(answer.status, StatusCode::OK, "{n}: {}", answer.text);
+    }
+    // The door of everybody has its own limit.
+    let kind = [("content-type", "application/json")];
+    let found = Body::from(json!({ "key": "x" }).to_string());
+    let mut browser = server.browser();
+    let answer = browser.send(Method::POST, "/found-key", &kind, found).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+}
+
+#[tokio::test]
+async fn the_published_keys_can_be_looked_at_beforehand() {
+    let github = GitHub::start().await;
+    let server = github.server().await;
+    let settings = &server.server.app().settings;
+    assert_eq!(crate::check_github_keys(settings).await, Ok(()));
+    github.answers(404, "{}");
+    let why = crate::check_github_keys(settings).await.unwrap_err();
+    assert!(why.contains("404"), "{why}");
+    let mut public_only = settings.clone();
+    public_only.allow_private_addresses = false;
+    let why = crate::check_github_keys(&public_only).await.unwrap_err();
+    assert!(why.contains("127.0.0.1"), "{why}");
+    public_only.github_keys_url = None;
+    assert_eq!(crate::check_github_keys(&public_only).await, Ok(()));
+}
+
+#[tokio::test]
+async fn signed_reports_wait_for_their_turn_and_are_asked_to_come_again() {
+    let github = GitHub::start().await;
+    let server = github.server().await;
+    let all = u32::try_from(super::OF_GITHUB_AT_ONCE).unwrap();
+    let places = &server.server.app().leaks.github_places;
+    let turns = places.acquire_many(all).await.unwrap();
+    let answer = github.report(&server, "[]").await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(answer.json()["code"], "busy");
+    assert_eq!(answer.header("retry-after"), "15");
+    let wrong = send(&server, KEY_ID, "AAAA", "[]").await;
+    assert_eq!(wrong.status, StatusCode::UNAUTHORIZED, "it takes no turn");
+    drop(turns);
+    assert_eq!(github.report(&server, "[]").await.status, StatusCode::OK);
+    assert_eq!(places.available_permits(), super::OF_GITHUB_AT_ONCE);
 }
 
 #[tokio::test]

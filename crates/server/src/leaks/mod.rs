@@ -8,6 +8,7 @@ mod github_keys;
 mod report;
 mod rules;
 
+pub use github_keys::check as check_github_keys;
 pub(crate) use report::see_to;
 
 #[cfg(test)]
@@ -37,6 +38,8 @@ const OF_ONE: u32 = 30;
 const OF_ALL: u32 = 1_000;
 /// Reports that are worked on at once.
 const AT_ONCE: usize = 64;
+/// Reports of GitHub that are worked on at once; each may have a thousand tokens. More wait.
+const OF_GITHUB_AT_ONCE: usize = 16;
 
 /// What is kept in memory.
 #[derive(Debug)]
@@ -45,6 +48,7 @@ pub(crate) struct State {
     of_all: Failures,
     places: Arc<Semaphore>,
     github: github_keys::Keys,
+    github_places: Semaphore,
 }
 
 impl State {
@@ -55,10 +59,11 @@ impl State {
             of_all: Failures::new(OF_ALL, WINDOW_MS),
             places: Arc::new(Semaphore::new(AT_ONCE)),
             github: github_keys::Keys::default(),
+            github_places: Semaphore::new(OF_GITHUB_AT_ONCE),
         })
     }
 
-    /// Counts a report. The limits are the same whatever is reported.
+    /// Counts a report at the door of everybody. The limits are the same whatever is reported.
     ///
     /// # Errors
     /// [`Waits`] where there were too many.

@@ -15,6 +15,7 @@ pub(crate) mod outbound;
 mod presets;
 mod profile;
 pub(crate) mod providers;
+mod sign_up;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use maud::{Markup, html};
 
 pub use description::{ProviderDescription, ProviderError};
 pub use presets::TokenAuth;
+pub use sign_up::missing_sign_up_roles;
 
 use crate::http::failures::Failures;
 use crate::problem::Problem;

@@ -169,29 +169,7 @@ impl Outbound {
     /// # Errors
     /// [`OutboundError::Insecure`], [`OutboundError::Forbidden`].
     pub(crate) fn check(&self, url: &Url) -> Result<(), OutboundError> {
-        let host = host_text(url);
-        let here = url.host_str().is_some_and(is_loopback_host);
-        let secure = match url.scheme() {
-            "https" => true,
-            "http" => here && self.private_too,
-            _ => false,
-        };
-        if !secure {
-            return Err(OutboundError::Insecure(host));
-        }
-        // Addresses are not resolved: they are looked at here.
-        let literal = match url.host() {
-            Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
-            Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
-            Some(Host::Domain(_)) => None,
-            None => return Err(OutboundError::Insecure(host)),
-        };
-        match literal {
-            Some(address) if !is_allowed(address, self.private_too) => {
-                Err(OutboundError::Forbidden(host))
-            }
-            _ => Ok(()),
-        }
+        check(url, self.private_too)
     }
 
     async fn send(
@@ -221,6 +199,35 @@ impl Outbound {
             status: status.as_u16(),
             body,
         })
+    }
+}
+
+/// Refuses addresses that can be refused without asking anybody: those of the settings, before anything
+/// starts.
+///
+/// # Errors
+/// [`OutboundError::Insecure`], [`OutboundError::Forbidden`].
+pub(crate) fn check(url: &Url, private_too: bool) -> Result<(), OutboundError> {
+    let host = host_text(url);
+    let here = url.host_str().is_some_and(is_loopback_host);
+    let secure = match url.scheme() {
+        "https" => true,
+        "http" => here && private_too,
+        _ => false,
+    };
+    if !secure {
+        return Err(OutboundError::Insecure(host));
+    }
+    // Addresses are not resolved: they are looked at here.
+    let literal = match url.host() {
+        Some(Host::Ipv4(address)) => Some(IpAddr::V4(address)),
+        Some(Host::Ipv6(address)) => Some(IpAddr::V6(address)),
+        Some(Host::Domain(_)) => None,
+        None => return Err(OutboundError::Insecure(host)),
+    };
+    match literal {
+        Some(address) if !is_allowed(address, private_too) => Err(OutboundError::Forbidden(host)),
+        _ => Ok(()),
     }
 }
 

@@ -13,6 +13,7 @@ use url::Url;
 use super::mail::MailTable;
 use super::retention::RetentionTable;
 use super::{DatabaseAddress, SameSite, SettingError, Settings, SignUp, WithoutRedis};
+use crate::on_disk;
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -225,15 +226,8 @@ impl SettingsFile {
     pub fn write(&self, path: &Path) -> Result<(), FileError> {
         let text = toml::to_string_pretty(self)
             .map_err(|error| FileError::Content(path.to_owned(), error.to_string()))?;
-        let write = || {
-            let folder = path.parent().unwrap_or(Path::new("."));
-            let mut file = tempfile::NamedTempFile::new_in(folder)?;
-            std::io::Write::write_all(&mut file, text.as_bytes())?;
-            file.as_file().sync_all()?;
-            file.persist(path).map_err(|error| error.error)?;
-            Ok(())
-        };
-        write().map_err(|error| FileError::File(path.to_owned(), error))
+        on_disk::write_over(path, text.as_bytes())
+            .map_err(|error| FileError::File(path.to_owned(), error))
     }
 
     /// What it says, over the defaults; not yet checked.

@@ -1,6 +1,7 @@
 //! The server's settings: one file (`server.toml`), environment variables and flags, in that order of
 //! precedence from below. Anything unsafe is refused by the setting's name before anything starts.
 
+mod checks;
 mod file;
 pub mod mail;
 pub mod retention;
@@ -380,6 +381,14 @@ impl Settings {
         if !(1..=100).contains(&self.otlp_sample_percent) {
             let why = "allowed are 1 to 100";
             return Err(SettingError::new("telemetry.sample_percent", why));
+        }
+        if let Some(url) = &self.github_keys_url {
+            checks::github_keys_url(url, self.allow_private_addresses)?;
+        }
+        if let SignUp::ByProvider(roles) = &self.sign_up {
+            roles
+                .iter()
+                .try_for_each(|role| checks::sign_up_role(role))?;
         }
         if self.drain > LONGEST_DRAIN {
             return Err(SettingError::new("drain_s", "allowed are 0 to 600"));

@@ -135,3 +135,21 @@ fn identities_are_not_shown_and_their_texts_are_checked() {
     assert!(TransferRecipient::parse(IDENTITY).is_none());
     assert!(TransferRecipient::parse(&RECIPIENT.replace("age1g", "age1h")).is_none());
 }
+
+#[test]
+fn armor_has_lines_of_64_letters_and_no_room_to_spare() {
+    for length in [0, 1, 47, 48, 49, 96, 1_000_000] {
+        let armored = armor(&vec![7; length]);
+        let room = armored.capacity();
+        assert!(room <= armored.len() + 64, "{length}: {room}");
+        let text = String::from_utf8(armored).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        let [begin, body @ .., end] = lines.as_slice() else {
+            panic!("{text}");
+        };
+        assert_eq!((*begin, *end), (BEGIN, END));
+        assert_eq!(body.concat(), STANDARD.encode(vec![7; length]));
+        let (last, full) = body.split_last().unwrap_or((&"", &[]));
+        assert!(full.iter().all(|line| line.len() == 64) && last.len() <= 64);
+    }
+}

@@ -17,6 +17,11 @@ export default defineConfig(({ mode }) => ({
     assetsInlineLimit: 0,
     reportCompressedSize: true,
     sourcemap: false,
+    // The first frame waits for few files: one style sheet, the first page, and what it shares with the later ones.
+    cssCodeSplit: false,
+    rolldownOptions: {
+      output: { codeSplitting: { groups: [{ name: "shared", minShareCount: 2 }] } },
+    },
   },
   test: {
     environment: "jsdom",

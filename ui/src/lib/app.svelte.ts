@@ -28,6 +28,8 @@ class AppModel {
   keychainChecking = $state(false);
   registryProblem = $state<ErrorView | null>(null);
   registryRetrying = $state(false);
+  /** The shell is on the screen: what costs more may follow. */
+  painted = $state(false);
   /** Counts up when the registry came back: pages load again. */
   generation = $state(0);
   #saving: Promise<void> = Promise.resolve();

@@ -4,29 +4,19 @@ export const MINUTE = 60 * SECOND;
 export const HOUR = 60 * MINUTE;
 export const DAY = 24 * HOUR;
 
-const exactFormat = new Intl.DateTimeFormat("en-GB", {
-  dateStyle: "medium",
-  timeStyle: "medium",
-});
-const dayFormat = new Intl.DateTimeFormat("en-GB", {
-  weekday: "long",
-  day: "numeric",
-  month: "long",
-  year: "numeric",
-});
-const clockFormat = new Intl.DateTimeFormat("en-GB", {
-  hour: "2-digit",
-  minute: "2-digit",
-  second: "2-digit",
-});
-const dateFormat = new Intl.DateTimeFormat("en-GB", { day: "numeric", month: "short", year: "numeric" });
+/** Made when it is first needed: a format takes milliseconds, and the first frame shows no date. */
+function format(options: Intl.DateTimeFormatOptions): (at: number) => string {
+  let made: Intl.DateTimeFormat | undefined;
+  return (at) => (made ??= new Intl.DateTimeFormat("en-GB", options)).format(at);
+}
 
 /** 21 Nov 2026, 03:38:14 */
-export const exact = (at: number): string => exactFormat.format(at);
+export const exact = format({ dateStyle: "medium", timeStyle: "medium" });
 /** 21 Nov 2026 */
-export const date = (at: number): string => dateFormat.format(at);
+export const date = format({ day: "numeric", month: "short", year: "numeric" });
 /** 03:38:14 */
-export const clock = (at: number): string => clockFormat.format(at);
+export const clock = format({ hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const weekday = format({ weekday: "long", day: "numeric", month: "long", year: "numeric" });
 /** Midnight of the day, as a stable group key. */
 export const dayKey = (at: number): number => new Date(at).setHours(0, 0, 0, 0);
 
@@ -35,7 +25,7 @@ export function dayTitle(at: number, now: number): string {
   const day = dayKey(at);
   if (day === dayKey(now)) return "Today";
   if (day === dayKey(now - DAY)) return "Yesterday";
-  return dayFormat.format(at);
+  return weekday(at);
 }
 
 const UNITS: [number, string][] = [

@@ -1,6 +1,6 @@
 // Accounts: the form that asks for no password, the life of an access token, and what stays after a sign-out.
-import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
-import { cleanup, render, screen, waitFor, within } from "@testing-library/svelte";
+import { mockIPC } from "@tauri-apps/api/mocks";
+import { render, screen, waitFor, within } from "@testing-library/svelte";
 import userEvent from "@testing-library/user-event";
 import { tick } from "svelte";
 import { afterEach, describe, expect, it, vi } from "vitest";
@@ -14,11 +14,7 @@ import TokenLife from "../../src/pages/accounts/TokenLife.svelte";
 import { SignInDraft } from "../../src/pages/accounts/sign-in.svelte";
 import SessionsPage from "../../src/pages/sessions/SessionsPage.svelte";
 
-afterEach(() => {
-  cleanup();
-  clearMocks();
-  vi.useRealTimers();
-});
+afterEach(() => void vi.useRealTimers());
 
 describe("the sign-in form", () => {
   it("s4_11 asks for no password of any provider", () => {

@@ -1,6 +1,6 @@
 // The trail's model: what fails is said, and asked for again from where it failed.
-import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { mockIPC } from "@tauri-apps/api/mocks";
+import { beforeEach, expect, it } from "vitest";
 import { activity } from "../../src/lib/activity.svelte";
 import type { AuditListRequest } from "../../src/lib/host";
 
@@ -20,7 +20,6 @@ beforeEach(() => {
   });
   Object.assign(activity, { text: "", subject: "all", error: null });
 });
-afterEach(() => clearMocks());
 
 it("keeps the rows when a later part fails, and goes on from there", async () => {
   await activity.load();

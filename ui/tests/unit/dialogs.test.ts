@@ -1,30 +1,14 @@
 // Answers come late: none closes or replaces a dialog that it is not about.
-import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
-import { cleanup, render, screen, waitFor } from "@testing-library/svelte";
+import { mockIPC } from "@tauri-apps/api/mocks";
+import { render, screen, waitFor } from "@testing-library/svelte";
 import userEvent from "@testing-library/user-event";
-import { afterEach, beforeAll, beforeEach, expect, it } from "vitest";
-import { closeDialog, dialog, openDialog, type DialogRequest } from "../../src/lib/dialogs.svelte";
+import { beforeAll, beforeEach, expect, it } from "vitest";
+import { dialog, openDialog, type DialogRequest } from "../../src/lib/dialogs.svelte";
 import type { ApiKeyView, IssuedApiKeyView } from "../../src/lib/host";
 import DialogHost from "../../src/shell/DialogHost.svelte";
+import { keyView } from "./views";
 
-const key: ApiKeyView = {
-  id: "key_1",
-  name: "Billing",
-  prefix: "sk_live",
-  scopes: ["a:b"],
-  state: "active",
-  kid: "abcdefghijkl",
-  lastFour: "c123",
-  createdAt: 0,
-  expiresAt: null,
-  oldSecretWorksUntil: null,
-  lastUsedAt: null,
-  revokedAt: null,
-  revokedReason: null,
-  revocationQueuedAt: null,
-  movedTo: null,
-  mayChange: true,
-};
+const key = keyView();
 const issued = (revealId: string): IssuedApiKeyView => ({
   key,
   revealId,
@@ -48,11 +32,6 @@ beforeEach(() => {
     );
     return answers[command]?.() ?? null;
   });
-});
-afterEach(() => {
-  cleanup();
-  while (dialog.open) closeDialog();
-  clearMocks();
 });
 
 it("leaves a secret on the screen when another comes, and shows that one afterwards", async () => {

@@ -1,28 +1,12 @@
 // The list's model: one page after the other, and never an answer to an old question.
-import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
-import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { mockIPC } from "@tauri-apps/api/mocks";
+import { beforeEach, expect, it, vi } from "vitest";
 import { app } from "../../src/lib/app.svelte";
 import type { ApiKeyListRequest, ApiKeyView } from "../../src/lib/host";
 import { keys } from "../../src/lib/keys.svelte";
+import { keyView } from "./views";
 
-const key = (index: number): ApiKeyView => ({
-  id: `key_${index}`,
-  name: `Key ${index}`,
-  prefix: "sk_live",
-  scopes: [],
-  state: "active",
-  kid: "k",
-  lastFour: "abcd",
-  createdAt: 0,
-  expiresAt: null,
-  oldSecretWorksUntil: null,
-  lastUsedAt: null,
-  revokedAt: null,
-  revokedReason: null,
-  revocationQueuedAt: null,
-  movedTo: null,
-  mayChange: true,
-});
+const key = (index: number): ApiKeyView => keyView({ id: `key_${index}`, name: `Key ${index}` });
 const total = 1300;
 let requests: ApiKeyListRequest[];
 let answer: (request: ApiKeyListRequest) => unknown;
@@ -52,7 +36,6 @@ beforeEach(async () => {
   await keys.clear(); // nothing of the test before is asked for again
   requests = [];
 });
-afterEach(() => clearMocks());
 
 it("loads a first page, then as many as the view needs", async () => {
   expect(keys.rows).toHaveLength(100);

@@ -1,8 +1,8 @@
 // Notices: what they say, what is read, and where an empty list leads.
-import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
+import { mockIPC } from "@tauri-apps/api/mocks";
 import { cleanup, render, screen, within } from "@testing-library/svelte";
 import userEvent from "@testing-library/user-event";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { closeDialog, dialog } from "../../src/lib/dialogs.svelte";
 import type { NoticeKind, NoticeView } from "../../src/lib/host";
 import { keys } from "../../src/lib/keys.svelte";
@@ -100,10 +100,6 @@ beforeEach(() => {
       ? { items: [], nextCursor: null, total: 0, totalIsEstimate: false, staleSince: null }
       : null;
   });
-});
-afterEach(() => {
-  cleanup();
-  clearMocks();
 });
 
 describe("words", () => {

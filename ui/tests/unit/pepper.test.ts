@@ -1,8 +1,8 @@
 // A lost pepper: the banner stays until it is read again, and the way on says how many keys end.
-import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
-import { cleanup, render, screen, waitFor } from "@testing-library/svelte";
+import { mockIPC } from "@tauri-apps/api/mocks";
+import { render, screen, waitFor } from "@testing-library/svelte";
 import userEvent from "@testing-library/user-event";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { beforeEach, expect, it } from "vitest";
 import { app } from "../../src/lib/app.svelte";
 import { closeDialog, dialog } from "../../src/lib/dialogs.svelte";
 import type { ErrorView, KeychainView, LostPepperView } from "../../src/lib/host";
@@ -39,10 +39,6 @@ beforeEach(() => {
     }
     return null;
   });
-});
-afterEach(() => {
-  cleanup();
-  clearMocks();
 });
 
 const asks = (command: string): unknown[] =>

@@ -1,8 +1,8 @@
 // AC-158: what a role does not allow is not offered, and being refused is survived.
-import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
+import { mockIPC } from "@tauri-apps/api/mocks";
 import { cleanup, render, screen, waitFor } from "@testing-library/svelte";
 import userEvent from "@testing-library/user-event";
-import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { beforeEach, expect, it, vi } from "vitest";
 import { closeDialog, dialog } from "../../src/lib/dialogs.svelte";
 import type { ApiKeyDetailView, ApiKeyView, RegistryPermissionsView, RotationView } from "../../src/lib/host";
 import { keys } from "../../src/lib/keys.svelte";
@@ -13,26 +13,10 @@ import RegistryStrip from "../../src/pages/keys/RegistryStrip.svelte";
 import ScopePicker from "../../src/pages/keys/ScopePicker.svelte";
 import SuspendDialog from "../../src/pages/keys/SuspendDialog.svelte";
 import { entries } from "../../src/shell/palette.svelte";
+import { keyView } from "./views";
 
-const key = (over: Partial<ApiKeyView> = {}): ApiKeyView => ({
-  id: "k1",
-  name: "Billing",
-  prefix: "sk_live",
-  scopes: ["invoices:read"],
-  state: "rotating",
-  kid: "aaaaaaaaaaaa",
-  lastFour: "abcd",
-  createdAt: 0,
-  expiresAt: null,
-  oldSecretWorksUntil: null,
-  lastUsedAt: null,
-  revokedAt: null,
-  revokedReason: null,
-  revocationQueuedAt: null,
-  movedTo: null,
-  mayChange: true,
-  ...over,
-});
+const key = (over: Partial<ApiKeyView> = {}): ApiKeyView =>
+  keyView({ id: "k1", scopes: ["invoices:read"], state: "rotating", ...over });
 const rotation: RotationView = {
   id: "r1",
   state: "pending",
@@ -104,10 +88,6 @@ beforeEach(() => {
       };
     return null;
   });
-});
-afterEach(() => {
-  cleanup();
-  clearMocks();
 });
 
 const press = (letter: string): void => onShortcut(new KeyboardEvent("keydown", { key: letter }));

@@ -1,33 +1,17 @@
 // The show-once dialog: nothing is fetched before it is asked for, everything is forgotten after.
-import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
-import { cleanup, createEvent, fireEvent, render, screen } from "@testing-library/svelte";
+import { mockIPC } from "@tauri-apps/api/mocks";
+import { createEvent, fireEvent, render, screen } from "@testing-library/svelte";
 import userEvent from "@testing-library/user-event";
-import { afterEach, beforeEach, expect, it, vi } from "vitest";
+import { beforeEach, expect, it, vi } from "vitest";
 import { clipboard } from "../../src/lib/clipboard.svelte";
-import { closeDialog, dialog, openDialog } from "../../src/lib/dialogs.svelte";
+import { dialog, openDialog } from "../../src/lib/dialogs.svelte";
 import type { IssuedApiKeyView } from "../../src/lib/host";
 import RevealDialog from "../../src/pages/keys/RevealDialog.svelte";
+import { keyView } from "./views";
 
 const SECRET = "sk_live_abcdefghijklKYWRT1SECRETSECRETSECRETSECRETSECRETcrc123";
 const issued: IssuedApiKeyView = {
-  key: {
-    id: "key_1",
-    name: "<b>Bold</b>",
-    prefix: "sk_live",
-    scopes: ["a:b"],
-    state: "active",
-    kid: "abcdefghijkl",
-    lastFour: "c123",
-    createdAt: Date.now(),
-    expiresAt: null,
-    oldSecretWorksUntil: null,
-    lastUsedAt: null,
-    revokedAt: null,
-    revokedReason: null,
-    revocationQueuedAt: null,
-    movedTo: null,
-    mayChange: true,
-  },
+  key: keyView({ name: "<b>Bold</b>", createdAt: Date.now() }),
   revealId: "reveal-1",
   revealExpiresAt: Date.now() + 600_000,
 };
@@ -47,11 +31,6 @@ beforeEach(() => {
     return null;
   });
   openDialog({ kind: "reveal", issued, cause: "issued" });
-});
-afterEach(() => {
-  cleanup();
-  while (dialog.open) closeDialog();
-  clearMocks();
 });
 
 it("asks for the secret only when Reveal is pressed, and discards it on close", async () => {

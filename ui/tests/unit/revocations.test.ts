@@ -1,8 +1,8 @@
 // AC-152: a key that was to be revoked and still works is told wherever one is, and before a sign-out.
-import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
-import { cleanup, render, screen, waitFor } from "@testing-library/svelte";
+import { mockIPC } from "@tauri-apps/api/mocks";
+import { render, screen, waitFor } from "@testing-library/svelte";
 import userEvent from "@testing-library/user-event";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { beforeEach, expect, it } from "vitest";
 import { closeDialog, dialog } from "../../src/lib/dialogs.svelte";
 import type { AccountView, QueuedRevocationView, RegistriesView } from "../../src/lib/host";
 import { registries } from "../../src/lib/registries.svelte";
@@ -54,10 +54,6 @@ beforeEach(() => {
     if (command === "registry_permissions") return { mayIssue: true, mayVerify: true, mayDefineScopes: true };
     return null;
   });
-});
-afterEach(() => {
-  cleanup();
-  clearMocks();
 });
 
 const text = (id: string): string => screen.getByTestId(id).textContent.replaceAll(/\s+/g, " ");

@@ -1,8 +1,8 @@
 // The Sessions page: what it shows, what it asks before ending something, and what it does when it cannot.
-import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
-import { cleanup, render, screen, waitFor, within } from "@testing-library/svelte";
+import { mockIPC } from "@tauri-apps/api/mocks";
+import { render, screen, waitFor, within } from "@testing-library/svelte";
 import userEvent from "@testing-library/user-event";
-import { afterEach, beforeEach, describe, expect, it } from "vitest";
+import { beforeEach, describe, expect, it } from "vitest";
 import { accounts } from "../../src/lib/accounts.svelte";
 import { closeDialog, dialog, openDialog } from "../../src/lib/dialogs.svelte";
 import type { AccountSessionsView, AccountView, SessionView } from "../../src/lib/host";
@@ -99,10 +99,6 @@ beforeEach(() => {
     if (command === "refresh_account") throw refusal("reauth_required");
     return null;
   });
-});
-afterEach(() => {
-  cleanup();
-  clearMocks();
 });
 
 describe("the page", () => {

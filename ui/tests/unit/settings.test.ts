@@ -1,9 +1,7 @@
 // Settings are sent whole: two changes in quick succession both stay, also where the first is refused.
-import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
-import { afterEach, expect, it } from "vitest";
+import { mockIPC } from "@tauri-apps/api/mocks";
+import { expect, it } from "vitest";
 import { app, type KnownSettings } from "../../src/lib/app.svelte";
-
-afterEach(clearMocks);
 
 it("two quick saves both stay", async () => {
   let kept = { ...app.settings };

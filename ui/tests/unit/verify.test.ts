@@ -1,8 +1,8 @@
 // Verifying a key is using it: what that would end is asked about first.
-import { clearMocks, mockIPC } from "@tauri-apps/api/mocks";
-import { cleanup, render, screen } from "@testing-library/svelte";
+import { mockIPC } from "@tauri-apps/api/mocks";
+import { render, screen } from "@testing-library/svelte";
 import userEvent from "@testing-library/user-event";
-import { afterEach, beforeEach, expect, it } from "vitest";
+import { beforeEach, expect, it } from "vitest";
 import type { VerificationView, VerifyApiKeyRequest } from "../../src/lib/host";
 import VerifyDialog from "../../src/pages/keys/VerifyDialog.svelte";
 
@@ -28,10 +28,6 @@ beforeEach(() => {
       throw { code: "verification_ends_key", message: "For one use.", hint: null, retryable: false };
     return valid;
   });
-});
-afterEach(() => {
-  cleanup();
-  clearMocks();
 });
 
 it("asks before a key for one use is ended by the check", async () => {

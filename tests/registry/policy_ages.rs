@@ -3,6 +3,8 @@
 use anyhow::Result;
 use keywright_domain::api_keys::DAY_MS;
 
+use sqlx::Connection as _;
+
 use super::{Fixture, Kind, START};
 
 /// Policies as version 23 left them: one text each.

@@ -43,6 +43,8 @@ mod lists;
 mod lists_model;
 #[path = "lists_plans.rs"]
 mod lists_plans;
+#[path = "makers.rs"]
+mod makers;
 #[path = "narrowing.rs"]
 mod narrowing;
 #[path = "outbox.rs"]

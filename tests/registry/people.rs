@@ -10,12 +10,14 @@
 use anyhow::Result;
 use keywright_domain::SecretText;
 use keywright_domain::api_keys::{DAY_MS, NewApiKey, Owner, OwnerKind};
+use keywright_domain::audit::Actor;
 use keywright_domain::people::{
     Email, EndReason, RoleName, Session, SessionLives, SessionState, TokenDigest,
 };
 use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
 use keywright_registry::people::{
-    NewInvitation, NewSession, NewUser, PeopleRetention, User, UserChange, UserOrder, UserQuery,
+    NewInvitation, NewRegistrationToken, NewSession, NewUser, PeopleRetention, User, UserChange,
+    UserOrder, UserQuery,
 };
 use keywright_registry::{PrincipalChange, RegistryError, VerifyRequest};
 
@@ -601,5 +603,105 @@ async fn ac_117_a_password_is_reset_and_chosen_once() -> Result<()> {
     );
     let refused = registry.reset_password(actor, &ada.id).await;
     assert_eq!(code_of(refused), "user_disabled");
+    Ok(())
+}
+
+/// An administrator who is about to be removed, or whoever has their session, leaves no door open.
+#[tokio::test]
+async fn what_somebody_made_for_later_does_not_outlive_them() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    person(&fixture, "boss", &["owner"]).await?;
+    let at = std::net::Ipv4Addr::LOCALHOST.into();
+    let hash = SecretText::new("$chosen".to_owned());
+    // One who may invite and reset, and hold nothing that they would give by it.
+    let bare = ScopeSet::parse("users:write clients:write")?;
+    registry
+        .define_role(actor, &role("bare"), "", &bare)
+        .await?;
+    for end in ["disabled", "deleted", "less", "bare", "reset"] {
+        let adam = person(&fixture, end, &["admin"]).await?;
+        let mia = person(&fixture, &format!("mia-{end}"), &["key-admin"]).await?;
+        let his = Actor::person(&adam.id);
+        let (link, registration) = (token(&format!("link {end}")), token(&format!("reg {end}")));
+        let invitation = NewInvitation {
+            digest: link,
+            email: Email::new(&format!("own-{end}@example.com"))?,
+            roles: vec![role("admin")],
+            lifetime_ms: 30 * DAY_MS,
+        };
+        registry.invite_user(&his, &invitation).await?;
+        let new = NewRegistrationToken {
+            digest: registration,
+            note: String::new(),
+            lifetime_ms: 30 * DAY_MS,
+            max_uses: 9,
+        };
+        registry.add_registration_token(&his, &new).await?;
+        let (moment, _) = registry.reset_password(&his, &mia.id).await?;
+        let reset = (mia.id.as_str(), moment, adam.id.as_str());
+        registry.find_invitation(&link).await?;
+        registry.find_registration_token(&registration).await?;
+        registry
+            .find_password_reset(reset.0, reset.1, reset.2)
+            .await?;
+        match end {
+            "disabled" => registry.disable_user(actor, &adam.id, "").await.map(drop)?,
+            "deleted" => registry.delete_user(actor, &adam.id).await?,
+            "less" => {
+                let less = [role("key-admin")];
+                registry.set_user_roles(actor, &adam.id, &less).await?;
+            }
+            "bare" => {
+                let bare = [role("bare")];
+                registry.set_user_roles(actor, &adam.id, &bare).await?;
+            }
+            _ => registry.reset_password(actor, &adam.id).await.map(drop)?,
+        }
+        let nobody = async || {
+            let new = NewUser {
+                name: "Adam again".to_owned(),
+                email: None,
+                email_verified: false,
+                roles: Vec::new(),
+                password_hash: Some(SecretText::new("$argon2id$canary".to_owned())),
+            };
+            let (invalid, gone) = ("invitation_invalid", "registration_token_not_found");
+            assert_eq!(code_of(registry.find_invitation(&link).await), invalid);
+            let accepted = registry.accept_invitation(&link, &new).await;
+            assert_eq!(code_of(accepted), invalid, "{end}");
+            let found = registry.find_registration_token(&registration).await;
+            if end == "bare" {
+                // That takes no more than he has.
+                return assert!(found.is_ok());
+            }
+            assert_eq!(code_of(found), gone);
+            let client = (end, &super::grants::desktop());
+            let made = registry
+                .register_client(at, &registration, client, None)
+                .await;
+            assert_eq!(code_of(made), gone, "{end}");
+        };
+        nobody().await;
+        let found = registry
+            .find_password_reset(reset.0, reset.1, reset.2)
+            .await;
+        if end == "reset" {
+            // He is there still, and may.
+            registry.choose_password(reset, &hash).await?;
+            continue;
+        }
+        assert_eq!(code_of(found), "password_reset_invalid");
+        let chosen = registry.choose_password(reset, &hash).await;
+        assert_eq!(code_of(chosen), "password_reset_invalid", "{end}");
+        if end == "disabled" {
+            // What was taken back stays so.
+            registry.enable_user(actor, &adam.id).await?;
+            nobody().await;
+        }
+    }
+    let withdrawn = count(&fixture, "user.invitation_withdrawn").await?;
+    assert_eq!(withdrawn, 3, "whoever may do less may do more again");
+    assert_eq!(count(&fixture, "registration_token.ended").await?, 3);
     Ok(())
 }

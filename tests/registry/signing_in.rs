@@ -159,6 +159,8 @@ async fn a_step_a_recovery_code_and_a_counter_are_good_once() -> Result<()> {
             .await
             .is_ok_and(|used| used)
     );
+    let eve = person(&fixture, "eve", &[]).await?;
+    assert!(!registry.use_recovery_code(actor, &eve.id, &code.id).await?);
     assert!(registry.use_recovery_code(actor, &ada.id, &code.id).await?);
     assert!(!registry.use_recovery_code(actor, &ada.id, &code.id).await?);
     assert_eq!(registry.list_recovery_codes(&ada.id).await?.len(), 1);

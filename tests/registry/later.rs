@@ -211,8 +211,10 @@ async fn a_check_that_retention_overtakes_begins_anew_and_finds_no_fault() -> Re
         notices_days: None,
         changes_kept: 100_000_000,
     };
-    let report = registry.run_retention(actor, &policy, Some(&key), &[], &|_| ());
-    assert!(report.await?.audit_events > 0);
+    let report = registry
+        .run_retention(actor, &policy, Some(&key), &[], &|_| ())
+        .await?;
+    assert!(report.audit_events > 0);
     while check.step().await? {}
     let verdict = check.finish();
     assert!(verdict.is_intact(), "{verdict}");

@@ -19,7 +19,7 @@ fn file(count: usize) -> String {
     let line = |number| {
         json!({
             "name": format!("Old {number}"), "hash": hash(&format!("foreign-{number}")),
-            "scopes": ["orders:read"], "expires_at": 1_830_000_000_000_i64 + 365 * 86_400_000,
+            "scopes": ["orders:read"], "expires_at": 1_810_000_000_000_i64,
         })
     };
     (0..count)
@@ -80,17 +80,21 @@ async fn verify(root: &mut Program) -> Answer {
 async fn a_check_of_the_trail_is_fetched_later_and_says_what_it_says_at_once() {
     let server = TestServer::start().await;
     let mut root = root(&server).await;
-    let at_once = fine(&root.get("/api/v1/audit/verify").await);
     let answer = verify(&mut root).await;
     assert_eq!(answer.json()["state"], "running");
     let path = begun(&answer);
     let view = ended(&mut root, &path).await;
+    let at_once = fine(&root.get("/api/v1/audit/verify").await);
     assert_eq!(view["result"], at_once, "{view}");
     assert_eq!(
         (&view["state"], &view["operation"]),
         (&json!("done"), &json!("audit_verify"))
     );
-    assert_eq!(view["total"], at_once["events"]);
+    // What was written since it began, its own event among it, is looked at too.
+    assert!(
+        view["total"].as_i64() <= at_once["events"].as_i64(),
+        "{view}"
+    );
     assert_eq!(view["done"], view["total"]);
     assert!(
         view["finished_at"].is_i64() && view.get("problem").is_none(),
@@ -220,6 +224,7 @@ async fn it_stops_when_the_caller_may_do_it_no_more_and_only_who_may_ask_sees_it
     let kim = server.add_user("kim@example.org", &["key-admin"]).await;
     let auditor = server.add_user("auditor@example.org", &["auditor"]).await;
     let nobody = server.add_user("nobody@example.org", &[]).await;
+    let there = keys(&mut root).await;
     let mut browser = server.sign_in_as(&kim).await;
     let path = begun(&import_as(&mut browser, &file(20_000)).await);
     // Whoever may not import sees nothing of it, and ends nothing.
@@ -254,7 +259,7 @@ async fn it_stops_when_the_caller_may_do_it_no_more_and_only_who_may_ask_sees_it
     assert_eq!(view["result"]["stopped"]["code"], "access_ended");
     let written = view["changed"].as_i64().unwrap();
     assert!(written < 20_000, "{written}");
-    assert_eq!(keys(&mut root).await, written);
+    assert_eq!(keys(&mut root).await, there + written);
 }
 
 #[tokio::test]
@@ -262,8 +267,9 @@ async fn one_that_a_restart_broke_off_shows_as_interrupted_and_importing_again_d
     let server = TestServer::start().await;
     let mut before = root(&server).await;
     let file = file(2_000);
+    let there = keys(&mut before).await;
     let path = begun(&import(&mut before, "dry_run=false", &file, &[LATER]).await);
-    while keys(&mut before).await == 0 {
+    while keys(&mut before).await == there {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let server = server.again().await;
@@ -276,7 +282,7 @@ async fn one_that_a_restart_broke_off_shows_as_interrupted_and_importing_again_d
     server.pass(31_000);
     let view = fine(&after.get(&path).await);
     assert_eq!(view["state"], "interrupted", "{view}");
-    let written = keys(&mut after).await;
+    let written = keys(&mut after).await - there;
     assert!(
         view["changed"].as_i64().unwrap() <= written && written < 2_000,
         "{view}"

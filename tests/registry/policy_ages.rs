@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use keywright_domain::api_keys::DAY_MS;
-
 use sqlx::Connection as _;
 
 use super::{Fixture, Kind, START};

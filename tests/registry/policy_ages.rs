@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use keywright_domain::api_keys::DAY_MS;
-
 use sqlx::Connection as _;
 
 use super::{Fixture, Kind, START};
@@ -13,8 +12,8 @@ fn policies_of_23() -> [(&'static str, String, Option<i64>); 4] {
         format!(
             "{{\"max_lifetime_ms\":{max_lifetime},\"max_age_ms\":{age},\"never_expires_allowed\":true,\
              \"min_overlap_ms\":0,\"max_overlap_ms\":604800000,\"allowed_scopes\":null,\
-             \"allowed_prefixes\":[\"sk_live\"],\"rate_limit_floor\":null,\"overlap_clock\":\"from_issue\",\
-             \"drain_ms\":0,\"retire_on_max_age\":false}}"
+             \"allowed_prefixes\":null,\"rate_limit_floor\":null,\"overlap_clock\":\"from_issue\",\
+             \"drain_ms\":3600000,\"retire_on_max_age\":false}}"
         )
     };
     [

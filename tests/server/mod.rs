@@ -13,7 +13,6 @@ mod https;
 mod kill;
 mod load;
 mod log_scan;
-mod mails;
 mod nodes;
 mod offline;
 mod pages;

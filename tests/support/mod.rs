@@ -14,7 +14,6 @@ pub(crate) mod certificates;
 pub(crate) mod peer;
 pub(crate) mod postgres;
 pub(crate) mod session;
-pub(crate) mod smtp;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

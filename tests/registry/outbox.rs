@@ -466,7 +466,7 @@ async fn a_webhook_that_failed_is_tried_one_by_one() -> Result<()> {
         url: "https://example.org/hook".to_owned(),
         events: vec!["*".to_owned()],
         description: String::new(),
-        secret: sealed(1),
+        secret: Sealed::new(vec![1; 40]),
     };
     let made = registry.add_webhook(&fixture.actor, &new).await?;
     let many = (0..30).map(|number| message(&format!("e{number}"), &made.id));

@@ -198,8 +198,11 @@ async fn write_within(
     Ok(packed)
 }
 
+/// What goes into a backup: its name there, and where it is.
+type NamedFiles = Vec<(String, PathBuf)>;
+
 /// The secrets to be packed, by name, and the names of what is left out.
-fn read_secrets(folder: &Path) -> Result<(Vec<(String, PathBuf)>, Vec<String>)> {
+fn read_secrets(folder: &Path) -> Result<(NamedFiles, Vec<String>)> {
     let (mut packed, mut left_out) = (Vec::new(), Vec::new());
     for found in fs::read_dir(folder).with_context(|| format!("{}", folder.display()))? {
         let found = found?;

@@ -422,7 +422,7 @@ mod tests {
         fs::rename(&pepper, folder.path().join("away")).unwrap();
         let file = out.path().join("backup.age");
         let packed = back_up(&installation, &file, &good).await.unwrap();
-        assert_eq!(packed.missing_peppers, [needed.clone()]);
+        assert_eq!(packed.missing_peppers, std::slice::from_ref(&needed));
         let new = out.path().join("new");
         let report = restore(&Installation::of(&new), &file, &good, true).await;
         assert_eq!(report.unwrap().unwrap().missing_peppers, [needed]);

@@ -455,6 +455,25 @@ async fn a_target_that_is_silent_has_its_share_and_no_more_however_much_waits_fo
             .await?
             .is_empty()
     );
+    // The node that had them is gone: others go at once, and these when their claim is over.
+    fixture.set_clock(START + 42_000);
+    let others = registry.claim_messages(&[Channel::Mail], 16).await?;
+    assert_eq!(others.len(), 8);
+    assert!(others.iter().all(|one| one.message.attempts == 1));
+    // Many targets of a channel have its share together.
+    fixture.set_clock(START + DAY_MS);
+    let mass = (0..16).map(|number| to(Channel::Logout, "all".to_owned(), &format!("c{number}")));
+    registry.enqueue(MadeOf::Else, mass.collect()).await?;
+    let both = [Channel::Logout, Channel::Mail];
+    let taken = registry.claim_messages(&both, 16).await?;
+    let is_out = |one: &&Claimed| one.message.channel == Channel::Logout;
+    assert_eq!((taken.iter().filter(is_out).count(), taken.len()), (8, 16));
+    assert!(
+        registry
+            .claim_messages(&[Channel::Logout], 16)
+            .await?
+            .is_empty()
+    );
     Ok(())
 }
 

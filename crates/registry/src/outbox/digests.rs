@@ -91,8 +91,9 @@ impl LocalRegistry {
         for part in ids.chunks(TOGETHER) {
             self.write(part.to_vec(), |unit, ids| {
                 Box::pin(async move {
+                    let now = unit.now();
                     for id in ids {
-                        store::outbox::let_go(unit.write(), id).await?;
+                        store::outbox::let_go(unit.write(), id, now).await?;
                     }
                     Ok(())
                 })

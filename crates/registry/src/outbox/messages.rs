@@ -8,6 +8,8 @@ use crate::{LocalRegistry, RegistryError, store};
 
 /// Whoever took a message has this long to send it; then another node may.
 const CLAIM_MS: i64 = 2 * 60 * 1000;
+/// No attempt takes as long: one that began before is of a node that is gone, and takes nobody's place.
+const ATTEMPT_MS: i64 = 40 * 1000;
 /// Of an answer, no more is kept.
 const EXCERPT: usize = 300;
 /// Rows removed in one transaction at most.
@@ -346,9 +348,15 @@ const fn most_of(channel: Channel) -> i64 {
     }
 }
 
-async fn turns(unit: &mut Unit, channels: &[Channel]) -> Result<Vec<Turn>, RegistryError> {
+/// The turns, and how many more messages of each channel may be on their way.
+async fn turns(
+    unit: &mut Unit,
+    channels: &[Channel],
+) -> Result<(Vec<Turn>, HashMap<&'static str, i64>), RegistryError> {
     let now = unit.now();
-    let busy = store::outbox::on_their_way(unit.read(), now).await?;
+    let beyond = now.saturating_add(CLAIM_MS - ATTEMPT_MS);
+    let busy = store::outbox::on_their_way(unit.read(), beyond).await?;
+    let mut left = HashMap::new();
     let mut failing = HashSet::new();
     if channels.contains(&Channel::Webhook) {
         failing.extend(store::outbox::failing_webhooks(unit.read()).await?);
@@ -365,6 +373,7 @@ async fn turns(unit: &mut Unit, channels: &[Channel]) -> Result<Vec<Turn>, Regis
         if room <= 0 {
             continue;
         }
+        left.insert(channel.as_str(), room);
         // Mail goes through one server, and what was found to this registry, whatever their target.
         if most_to_one(channel, false) == i64::MAX {
             turns.push(Turn {
@@ -392,7 +401,7 @@ async fn turns(unit: &mut Unit, channels: &[Channel]) -> Result<Vec<Turn>, Regis
     }
     // Whoever has nothing on its way goes before who has, and then whoever waits longest.
     turns.sort_by_key(|turn| (turn.busy, turn.due_at));
-    Ok(turns)
+    Ok((turns, left))
 }
 
 async fn claim(
@@ -401,22 +410,29 @@ async fn claim(
     limit: i64,
 ) -> Result<Vec<Claimed>, RegistryError> {
     let now = unit.now();
-    let mut queues = Vec::new();
     let most = usize::try_from(limit).unwrap_or(1);
-    for turn in turns(unit, channels).await?.into_iter().take(most) {
+    let (turns, mut left) = turns(unit, channels).await?;
+    let mut queues = Vec::new();
+    for turn in turns.into_iter().take(most) {
         let to = (turn.channel, turn.target.as_deref());
         let due = store::outbox::due(unit.read(), now, to, turn.room.min(limit)).await?;
         queues.push(due.into_iter());
     }
-    let mut taken = Vec::new();
-    while taken.len() < most {
+    let mut taken: Vec<Claimed> = Vec::new();
+    loop {
         let before = taken.len();
-        taken.extend(queues.iter_mut().filter_map(Iterator::next));
+        for queue in &mut queues {
+            let Some(next) = queue.next() else { continue };
+            let left = left.entry(next.message.channel.as_str()).or_default();
+            if *left > 0 && taken.len() < most {
+                *left -= 1;
+                taken.push(next);
+            }
+        }
         if taken.len() == before {
             break;
         }
     }
-    taken.truncate(most);
     let until = now.saturating_add(CLAIM_MS);
     for one in &mut taken {
         store::outbox::claim(unit.write(), &one.message.id, until).await?;

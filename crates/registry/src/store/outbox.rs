@@ -51,7 +51,7 @@ pub(crate) async fn count_waiting(
 pub(crate) async fn waiting(connection: &mut AnyConnection) -> Result<Vec<Waiting>, RegistryError> {
     // An attempt that is under way is counted in `attempts` and has no row yet.
     let rows: Vec<(String, i64, i64, i64)> = sqlx::query_as(
-        "SELECT channel, COUNT(*), COUNT(CASE WHEN due_at > made_at THEN 1 END), MIN(made_at) \
+        "SELECT channel, COUNT(*), COUNT(CASE WHEN attempts > 0 AND due_at > made_at THEN 1 END), MIN(made_at) \
          FROM outbox WHERE state = 'waiting' GROUP BY channel",
     )
     .fetch_all(connection)
@@ -93,15 +93,17 @@ pub(crate) async fn insert(
     Ok(id)
 }
 
-/// Keeps a message that nobody tried to send from being sent, until a moment.
+/// Keeps a message that nobody tried to send from being sent, until a moment. It is not due before that, so that whoever
+/// looks for what is due does not walk through all that is held.
 pub(crate) async fn hold(
     connection: &mut AnyConnection,
     id: &str,
     until: i64,
 ) -> Result<(), RegistryError> {
     sqlx::query(
-        "UPDATE outbox SET claimed_until = $1 WHERE id = $2 AND attempts = 0 AND state = 'waiting'",
+        "UPDATE outbox SET claimed_until = $1, due_at = $2 WHERE id = $3 AND attempts = 0 AND state = 'waiting'",
     )
+    .bind(until)
     .bind(until)
     .bind(id.to_owned())
     .execute(connection)
@@ -118,11 +120,12 @@ pub(crate) async fn grow(
     until: i64,
 ) -> Result<bool, RegistryError> {
     let result = sqlx::query(
-        "UPDATE outbox SET body = $1, event_type = $2, claimed_until = $3 \
-         WHERE id = $4 AND attempts = 0 AND state = 'waiting' AND claimed_until > $5",
+        "UPDATE outbox SET body = $1, event_type = $2, claimed_until = $3, due_at = $4 \
+         WHERE id = $5 AND attempts = 0 AND state = 'waiting' AND claimed_until > $6",
     )
     .bind(message.body.clone())
     .bind(message.event_type.clone())
+    .bind(until)
     .bind(until)
     .bind(id.to_owned())
     .bind(now)
@@ -175,10 +178,16 @@ pub(crate) async fn tell_once(
 }
 
 /// Lets a message be sent that was held.
-pub(crate) async fn let_go(connection: &mut AnyConnection, id: &str) -> Result<(), RegistryError> {
+pub(crate) async fn let_go(
+    connection: &mut AnyConnection,
+    id: &str,
+    now: i64,
+) -> Result<(), RegistryError> {
     sqlx::query(
-        "UPDATE outbox SET claimed_until = 0 WHERE id = $1 AND attempts = 0 AND state = 'waiting'",
+        "UPDATE outbox SET claimed_until = 0, due_at = $1 WHERE id = $2 AND attempts = 0 AND state = 'waiting' \
+         AND claimed_until > 0",
     )
+    .bind(now)
     .bind(id.to_owned())
     .execute(connection)
     .await?;
@@ -257,16 +266,17 @@ pub(crate) async fn is_any_due(
     Ok(false)
 }
 
-/// How many messages are being sent to each target of a channel. What is held back before its first try is not.
+/// How many messages are being sent to each target of a channel: those whose claim ends after a moment. What is held
+/// back before its first try is not.
 pub(crate) async fn on_their_way(
     connection: &mut AnyConnection,
-    now: i64,
+    claimed_beyond: i64,
 ) -> Result<Vec<(String, String, i64)>, RegistryError> {
     Ok(sqlx::query_as(
         "SELECT channel, target, COUNT(*) FROM outbox WHERE state = 'waiting' AND claimed_until > 0 \
          AND claimed_until > $1 AND attempts > 0 GROUP BY channel, target",
     )
-    .bind(now)
+    .bind(claimed_beyond)
     .fetch_all(connection)
     .await?)
 }

@@ -3,6 +3,7 @@
 //! The kernel lets callers in before the program knows: whoever is let in sends a request, and closing the
 //! socket resets it. A gateway that sent something which must not be sent twice can only say 502 then.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -24,17 +25,30 @@ pub(super) async fn close(listener: TcpListener) -> Vec<(TcpStream, SocketAddr)>
     let mut waiting = Vec::new();
     // Of the kernel itself: tokio's `accept` knows of nobody who came since it last looked.
     match listener.into_std() {
-        Ok(listener) => {
-            while let Ok((stream, address)) = listener.accept() {
-                let ours = stream
-                    .set_nonblocking(true)
-                    .and_then(|()| TcpStream::from_std(stream));
-                match ours {
-                    Ok(stream) => waiting.push((stream, address)),
-                    Err(error) => tracing::warn!(%error, "a connection was not taken"),
+        Ok(listener) => loop {
+            match listener.accept() {
+                Ok((stream, address)) => {
+                    let ours = stream
+                        .set_nonblocking(true)
+                        .and_then(|()| TcpStream::from_std(stream));
+                    match ours {
+                        Ok(stream) => waiting.push((stream, address)),
+                        Err(error) => tracing::warn!(%error, "a connection was not taken"),
+                    }
+                }
+                // One that hung up says nothing of those behind it.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::Interrupted | ErrorKind::ConnectionAborted
+                    ) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    tracing::warn!(%error, "callers of the last moment were cut off");
+                    break;
                 }
             }
-        }
+        },
         Err(error) => tracing::warn!(%error, "callers of the last moment were cut off"),
     }
     waiting

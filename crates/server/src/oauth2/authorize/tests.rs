@@ -517,6 +517,10 @@ async fn s41_login_forces_a_new_proof_and_max_age_an_old_one() {
             answer.location()
         );
     }
+    // One of this very moment is not, either.
+    prove_again(&server, &mut browser, "pwd", "aal1").await;
+    let silent = browser_get(&mut browser, &[("max_age", "0"), ("prompt", "none")]).await;
+    assert_sent(&silent, "login_required");
 }
 
 #[tokio::test]

@@ -444,12 +444,18 @@ async fn s28_s59_ac_033_a_token_is_for_the_resource_that_was_granted() {
     }
     let next = refresh(&server, &own, &[("resource", API)]).await;
     assert_eq!(part(&text(&next, "access_token"), 1)["aud"], API);
+    let grants = async || {
+        let grants = server.registry().list_grants(&user.id, None, 10).await;
+        grants.unwrap().items.len()
+    };
+    let before = grants().await;
     // More than was granted costs the code what it gave.
     let second = code(&mut browser, &[]).await;
     assert_eq!(
         error(&exchange(&server, &second, &[("resource", API)]).await),
         "invalid_target"
     );
+    assert_eq!(grants().await, before, "an access is left of it");
     assert_eq!(
         error(&exchange(&server, &second, &[]).await),
         "invalid_grant"

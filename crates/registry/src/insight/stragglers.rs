@@ -242,15 +242,9 @@ impl LocalRegistry {
         let since = now.saturating_sub(HOUR_MS);
         let after = after.map_or((i64::MIN, ""), |one| (one.closes_at, &*one.rotation_id));
         let mut connection = self.shared.pool.acquire().await?;
-        let closing = store::stragglers::closing(
-            &mut connection,
-            now,
-            until,
-            since,
-            after,
-            MOST_WARNINGS,
-        )
-        .await?;
+        let closing =
+            store::stragglers::closing(&mut connection, now, until, since, after, MOST_WARNINGS)
+                .await?;
         let warning = |row: ClosingRow| OverlapWarning {
             rotation_id: row.rotation_id,
             key_id: row.key_id,

@@ -675,3 +675,50 @@ async fn ac_140_an_overlap_of_a_key_that_ended_or_rests_with_its_owner_is_not_pu
     }
     Ok(())
 }
+
+#[tokio::test]
+async fn every_overlap_that_ends_in_use_is_up_however_many_end_together() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let mut issued = Vec::new();
+    for n in 0..501 {
+        let one = fixture.issue(&format!("key {n}")).await?;
+        fixture.rotate_as(&one.key.id, &from_issue(DAY_MS)).await?;
+        issued.push(one);
+    }
+    fixture.set_clock(START + DAY_MS - HOUR / 2);
+    for one in &issued {
+        assert_eq!(fixture.code(one).await?, "valid");
+    }
+    let first = registry.overlaps_before_close(HOUR, None).await?;
+    assert_eq!(first.len(), 500);
+    assert!(first.iter().all(|one| one.key_prefix == "sk_live"));
+    let rest = registry.overlaps_before_close(HOUR, first.last()).await?;
+    assert_eq!(rest.len(), 1, "of one moment, and no two are one");
+    assert_eq!(registry.overlaps_before_close(HOUR, rest.last()).await?, []);
+    assert_eq!(registry.warnings_before_close(HOUR).await?.len(), 500);
+    registry.post_notices().await?;
+    let mut query = BoardQuery {
+        limit: 100,
+        ..BoardQuery::default()
+    };
+    let mut up = std::collections::BTreeSet::new();
+    loop {
+        let page = registry.list_board(&me(), &query).await?;
+        for one in page.items {
+            assert_eq!((one.kind, one.count), (BoardKind::OverlapClosing, 1));
+            up.insert(one.key_id.context("a key")?);
+        }
+        if page.next_cursor.is_none() {
+            break;
+        }
+        query.cursor = page.next_cursor;
+    }
+    assert_eq!(up, issued.into_iter().map(|one| one.key.id).collect());
+    // Once is enough.
+    let newest = registry.newest_notice().await?;
+    fixture.set_clock(fixture.now() + 60_000);
+    registry.post_notices().await?;
+    assert_eq!(registry.newest_notice().await?, newest);
+    Ok(())
+}

@@ -9,7 +9,7 @@ use keywright_registry::outbox::{
     Channel, Claimed, Digest, Dropped, Grown, MadeOf, NewMessage, NewWebhook,
 };
 
-use super::{Fixture, START};
+use super::{Fixture, Kind, START};
 
 const MINUTE: i64 = 60 * 1000;
 
@@ -278,5 +278,47 @@ async fn what_is_never_made_is_counted_and_shown_at_its_webhook() -> Result<()> 
         last_at: START + 5,
     };
     assert_eq!(registry.dropped_messages().await?, [dropped]);
+    Ok(())
+}
+
+/// Outdated notices of one key: their secrets were replaced. Ids and names of secrets go on from 1000.
+const OUTDATED: &str = "INSERT INTO notices \
+     (id, key_id, subject, kid, due_at, kind, made_at, passed, claimed_until, attempts) \
+     WITH RECURSIVE n (i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n WHERE i < 1999) \
+     SELECT 'old' || i, k.id, 'expiry', 'gone' || i, 1800000000000, 'days_7', 0, 0, 0, 0 FROM n CROSS JOIN api_keys k";
+
+#[tokio::test]
+async fn outdated_notices_are_passed_page_by_page_and_others_write_in_between() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let issued = fixture.issue("a").await?;
+    // One of the last hundred cannot be written: what a transaction did with it is not there.
+    let (stop, go_on) = match fixture.kind {
+        Kind::Sqlite => (
+            "CREATE TRIGGER stop BEFORE UPDATE ON notices WHEN NEW.id = 'old1950' AND NEW.passed = 1 \
+             BEGIN SELECT RAISE(ABORT, 'stopped'); END",
+            "DROP TRIGGER stop",
+        ),
+        Kind::Postgres => (
+            "ALTER TABLE notices ADD CONSTRAINT stop CHECK (id <> 'old1950' OR passed = 0)",
+            "ALTER TABLE notices DROP CONSTRAINT stop",
+        ),
+    };
+    let mut stranger = fixture.stranger().await?;
+    for sql in [OUTDATED, stop] {
+        sqlx::raw_sql(sql).execute(&mut stranger).await?;
+    }
+    fixture.set_clock(START + 85 * DAY_MS);
+    assert!(registry.due_notices(100).await.is_err());
+    let passed = "SELECT COUNT(*) FROM notices WHERE kid LIKE 'gone%' AND passed = 1";
+    let count: i64 = sqlx::query_scalar(passed).fetch_one(&mut stranger).await?;
+    assert_eq!(count, 900, "of nine transactions");
+    sqlx::raw_sql(go_on).execute(&mut stranger).await?;
+    let taken = registry.due_notices(100).await?;
+    let kids: Vec<_> = taken.iter().map(|one| one.kid.as_str()).collect();
+    assert_eq!(kids, [issued.plain.kid().as_str()], "the one behind them");
+    let count: i64 = sqlx::query_scalar(passed).fetch_one(&mut stranger).await?;
+    assert_eq!(count, 1_000);
+    assert_eq!(registry.due_notices(100).await?, []);
     Ok(())
 }

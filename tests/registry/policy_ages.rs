@@ -1,10 +1,12 @@
-//! Version 24 gives the age that a policy allows a column: filled from what is there, on both databases.
+//! Version 24 gives the age that a policy allows a column: filled from what is there, and mended where an older node
+//! goes on, on both databases.
 
 use anyhow::Result;
-use keywright_domain::api_keys::DAY_MS;
+use keywright_domain::api_keys::{DAY_MS, Environment, NewApiKey, Policy};
+use keywright_registry::{BoardKind, BoardQuery, BoardReader};
 use sqlx::Connection as _;
 
-use super::{Fixture, Kind, START};
+use super::{Fixture, Kind, START, wish};
 
 /// Policies as version 23 left them: one text each.
 fn policies_of_23() -> [(&'static str, String, Option<i64>); 4] {
@@ -81,4 +83,81 @@ async fn the_ages_of_policies_from_before_24_are_in_their_column() -> Result<()>
 #[tokio::test]
 async fn the_ages_of_policies_from_before_24_are_in_their_column_on_postgres() -> Result<()> {
     ages_are_in_a_column(Kind::Postgres).await
+}
+
+/// A node of an older version goes on after 24, and changes a policy: it writes the text alone.
+async fn what_an_older_node_writes_counts(kind: Kind) -> Result<()> {
+    let fixture = Fixture::on(kind).await?;
+    let (registry, me) = (&fixture.registry, BoardReader::of_this_device());
+    let policy = Policy {
+        max_age_ms: Some(90 * DAY_MS),
+        ..Policy::default_for(Environment::LIVE)
+    };
+    registry.set_policy(&fixture.actor, &policy).await?;
+    let ageing = NewApiKey {
+        lifetime_ms: Some(365 * DAY_MS),
+        ..wish("ageing")
+    };
+    fixture.issue_as(&ageing).await?;
+    let mut old = fixture.stranger().await?;
+    let change = "UPDATE policies SET text = replace(text, $1, $2)";
+    let age = |text: &str| format!("\"max_age_ms\":{text},");
+    let change = async |old: &mut sqlx::AnyConnection, from: &str, to: &str| {
+        let query = sqlx::query(change).bind(age(from)).bind(age(to));
+        anyhow::Ok(query.execute(old).await?.rows_affected())
+    };
+    let settled = async || {
+        let query = BoardQuery {
+            limit: 10,
+            ..BoardQuery::default()
+        };
+        let page = registry.list_board(&me, &query).await?;
+        let settled = page.items.iter().map(|one| (one.kind, one.settled));
+        anyhow::Ok(settled.collect::<Vec<_>>())
+    };
+    let column = async |old: &mut sqlx::AnyConnection| {
+        let age = "SELECT max_age_ms FROM policies";
+        anyhow::Ok(
+            sqlx::query_as::<_, (Option<i64>,)>(age)
+                .fetch_one(old)
+                .await?
+                .0,
+        )
+    };
+    // Sooner: somebody is told.
+    assert_eq!(change(&mut old, "7776000000", "5184000000").await?, 1);
+    assert_eq!(column(&mut old).await?, Some(90 * DAY_MS));
+    fixture.set_clock(START + 55 * DAY_MS);
+    let taken = registry.due_notices(10).await?;
+    let due: Vec<_> = taken.iter().map(|one| one.due_at).collect();
+    assert_eq!(due, [START + 60 * DAY_MS]);
+    assert_eq!(column(&mut old).await?, Some(60 * DAY_MS));
+    assert_eq!(settled().await?, [(BoardKind::RotationDue, false)]);
+    // Not at all: nobody is, and it is off the board.
+    assert_eq!(change(&mut old, "5184000000", "null").await?, 1);
+    fixture.set_clock(fixture.now() + DAY_MS / 24);
+    assert_eq!(registry.due_notices(10).await?, []);
+    assert_eq!(column(&mut old).await?, None);
+    assert_eq!(settled().await?, [(BoardKind::RotationDue, true)]);
+    // And again, where the column has none; by whoever takes without having made.
+    assert_eq!(change(&mut old, "null", "5184000000").await?, 1);
+    fixture.set_clock(START + 59 * DAY_MS);
+    registry.post_notices().await?;
+    sqlx::query("UPDATE policies SET max_age_ms = NULL")
+        .execute(&mut old)
+        .await?;
+    let taken = registry.take_notices(10).await?;
+    assert_eq!(taken.len(), 1, "{taken:?}");
+    assert_eq!(settled().await?, [(BoardKind::RotationDue, false)]);
+    Ok(old.close().await?)
+}
+
+#[tokio::test]
+async fn the_age_that_an_older_node_writes_counts() -> Result<()> {
+    what_an_older_node_writes_counts(Kind::Sqlite).await
+}
+
+#[tokio::test]
+async fn the_age_that_an_older_node_writes_counts_on_postgres() -> Result<()> {
+    what_an_older_node_writes_counts(Kind::Postgres).await
 }

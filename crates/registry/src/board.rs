@@ -8,10 +8,12 @@ use crate::people::page::{self, Page, Position};
 use crate::store::audit::NewEvent;
 use crate::store::board::Post;
 use crate::writer::Unit;
-use crate::{LocalRegistry, RegistryError, store};
+use crate::{LocalRegistry, OverlapWarning, RegistryError, store};
 
 /// An overlap that ends within this time, with an old secret in use, is put up (AC-139).
 const BEFORE_CLOSE_MS: i64 = 60 * 60 * 1000;
+/// Overlaps that are put up in one transaction.
+const TOGETHER: usize = 100;
 /// More unread ones are not counted.
 const MOST_COUNTED: i64 = 100;
 
@@ -165,38 +167,41 @@ impl LocalRegistry {
     /// [`RegistryError`] if nothing can be read or written.
     pub async fn post_notices(&self) -> Result<(), RegistryError> {
         self.make_notices().await?;
-        let warnings = self.warnings_before_close(BEFORE_CLOSE_MS).await?;
-        if warnings.is_empty() {
-            return Ok(());
-        }
-        let posts: Vec<_> = warnings
-            .into_iter()
-            .map(|warning| Post {
-                matter: format!("overlap {}", warning.old_kid),
-                event_id: format!("ovl_{}_{}", warning.old_kid, warning.closes_at),
-                key_id: Some(warning.key_id),
-                kid: warning.old_kid,
-                due_at: Some(warning.closes_at),
-                count: i64::try_from(warning.callers.len()).unwrap_or(i64::MAX),
-                ..Post::new(BoardKind::OverlapClosing)
-            })
-            .collect();
-        // Looked at before the lock is taken: nearly always they are all there.
-        let mut connection = self.shared.pool.acquire().await?;
-        let mut new = Vec::new();
-        for post in posts {
-            if !store::board::is_up(&mut connection, &post).await? {
-                new.push(post);
+        let mut last: Option<OverlapWarning> = None;
+        loop {
+            let closing = self
+                .overlaps_before_close(BEFORE_CLOSE_MS, last.as_ref())
+                .await?;
+            last = closing.last().cloned();
+            if last.is_none() {
+                return Ok(());
+            }
+            // However many end together, others write in between.
+            for part in closing.chunks(TOGETHER) {
+                self.post_overlaps(part).await?;
             }
         }
+    }
+
+    async fn post_overlaps(&self, closing: &[OverlapWarning]) -> Result<(), RegistryError> {
+        // Looked at before the lock is taken: nearly always they are all there.
+        let posts: Vec<_> = closing.iter().map(post_of_overlap).collect();
+        let mut connection = self.shared.pool.acquire().await?;
+        let up = store::board::which_are_up(&mut connection, &posts).await?;
         drop(connection);
+        let mut new: Vec<_> = (closing.iter().zip(&posts))
+            .filter(|(_, post)| !up.contains(&post.event_id))
+            .map(|(one, _)| one.clone())
+            .collect();
         if new.is_empty() {
             return Ok(());
         }
-        self.write(new, |unit, new| {
+        self.find_late_callers(&mut new).await?;
+        let posts: Vec<_> = new.iter().map(post_of_overlap).collect();
+        self.write(posts, |unit, posts| {
             Box::pin(async move {
                 let now = unit.now();
-                for post in &*new {
+                for post in posts {
                     store::board::put_up(unit.write_beside(), post, now).await?;
                 }
                 Ok(())
@@ -372,6 +377,18 @@ pub(crate) async fn asked(
         ..Post::new(BoardKind::HygieneAsked)
     };
     store::board::put_up(unit.write_beside(), &post, now).await
+}
+
+fn post_of_overlap(warning: &OverlapWarning) -> Post {
+    Post {
+        matter: format!("overlap {}", warning.old_kid),
+        event_id: format!("ovl_{}_{}", warning.old_kid, warning.closes_at),
+        key_id: Some(warning.key_id.clone()),
+        kid: warning.old_kid.clone(),
+        due_at: Some(warning.closes_at),
+        count: i64::try_from(warning.callers.len()).unwrap_or(i64::MAX),
+        ..Post::new(BoardKind::OverlapClosing)
+    }
 }
 
 /// What an event of the trail puts up, if anything. `sequence`: its own.

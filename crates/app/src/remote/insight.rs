@@ -108,6 +108,9 @@ struct ClosingBody {
     rotation_id: String,
     key_id: String,
     key_name: String,
+    /// A server of before says none.
+    #[serde(default)]
+    key_prefix: String,
     old_kid: String,
     closes_at: i64,
     callers: Vec<LateCallerBody>,
@@ -125,6 +128,7 @@ impl From<ClosingBody> for OverlapWarning {
             rotation_id: closing.rotation_id,
             key_id: closing.key_id,
             key_name: closing.key_name,
+            key_prefix: closing.key_prefix,
             old_kid: closing.old_kid,
             closes_at: closing.closes_at,
         }

@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use keywright_domain::api_keys::{ApiKey, DAY_MS, KeyError, OverlapClock, Rotation};
 
 use super::{CallerIdentity, HOUR_MS, hour_of};
-use crate::store::stragglers::CallerRow;
+use crate::store::stragglers::{CallerRow, ClosingRow};
 use crate::{LocalRegistry, RegistryError, store};
 
 /// How long before the rotation callers of the old secret are looked for: a weekly job is seen.
 const LOOK_BACK_MS: i64 = 8 * DAY_MS;
 /// At most this many callers of one secret are told apart.
 const MOST_CALLERS: usize = 5000;
-/// At most this many overlaps are warned of, and this many callers of each.
+/// At most this many overlaps are on one page of warnings, and this many callers of each are named.
 const MOST_WARNINGS: i64 = 500;
 const MOST_WARNED: i64 = 50;
 
@@ -151,6 +151,8 @@ pub struct OverlapWarning {
     pub key_id: String,
     /// Its name.
     pub key_name: String,
+    /// Its prefix.
+    pub key_prefix: String,
     /// The secret that is about to end.
     pub old_kid: String,
     /// When (Unix ms).
@@ -208,7 +210,7 @@ impl LocalRegistry {
     }
 
     /// Overlaps that end within `within_ms` while their old secret was used in the last hour,
-    /// soonest first; at most 500.
+    /// soonest first, with who uses it; at most 500.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be read.
@@ -216,24 +218,65 @@ impl LocalRegistry {
         &self,
         within_ms: i64,
     ) -> Result<Vec<OverlapWarning>, RegistryError> {
-        self.flush_before_telling().await;
+        let mut warnings = self.overlaps_before_close(within_ms, None).await?;
+        self.find_late_callers(&mut warnings).await?;
+        Ok(warnings)
+    }
+
+    /// The same without the callers, behind the one that the page before ended with: none where
+    /// nothing comes after it.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn overlaps_before_close(
+        &self,
+        within_ms: i64,
+        after: Option<&OverlapWarning>,
+    ) -> Result<Vec<OverlapWarning>, RegistryError> {
+        // Once for all pages of a look.
+        if after.is_none() {
+            self.flush_before_telling().await;
+        }
         let now = self.now();
         let until = now.saturating_add(within_ms.max(0));
         let since = now.saturating_sub(HOUR_MS);
+        let after = after.map_or((i64::MIN, ""), |one| (one.closes_at, &*one.rotation_id));
         let mut connection = self.shared.pool.acquire().await?;
         let closing =
-            store::stragglers::closing(&mut connection, now, until, since, MOST_WARNINGS).await?;
-        let mut warnings = Vec::with_capacity(closing.len());
-        for row in closing {
+            store::stragglers::closing(&mut connection, now, until, since, after, MOST_WARNINGS)
+                .await?;
+        let warning = |row: ClosingRow| OverlapWarning {
+            rotation_id: row.rotation_id,
+            key_id: row.key_id,
+            key_name: row.key_name,
+            key_prefix: row.key_prefix,
+            old_kid: row.old_kid,
+            closes_at: row.closes_at,
+            callers: Vec::new(),
+        };
+        Ok(closing.into_iter().map(warning).collect())
+    }
+
+    /// Fills in who used these old secrets in the last hour.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn find_late_callers(
+        &self,
+        warnings: &mut [OverlapWarning],
+    ) -> Result<(), RegistryError> {
+        let since = self.now().saturating_sub(HOUR_MS);
+        let mut connection = self.shared.pool.acquire().await?;
+        for warning in warnings {
             let used = store::stragglers::used_since(
                 &mut connection,
-                &row.old_kid,
+                &warning.old_kid,
                 hour_of(since),
                 since,
                 MOST_WARNED,
             )
             .await?;
-            let callers = used
+            warning.callers = used
                 .into_iter()
                 .map(
                     |(client_label, network, agent, route, uses, last_at)| LateCaller {
@@ -248,16 +291,8 @@ impl LocalRegistry {
                     },
                 )
                 .collect();
-            warnings.push(OverlapWarning {
-                rotation_id: row.rotation_id,
-                key_id: row.key_id,
-                key_name: row.key_name,
-                old_kid: row.old_kid,
-                closes_at: row.closes_at,
-                callers,
-            });
         }
-        Ok(warnings)
+        Ok(())
     }
 }
 

@@ -145,15 +145,19 @@ impl LocalRegistry {
         self.take_notices(limit).await
     }
 
-    /// Takes up to `limit` (1 to 500) unsent notices for the caller to send: nobody else gets them for ten
-    /// minutes. Tell what came of each by [`Self::mark_notice_sent`] or [`Self::mark_notice_failed`].
+    /// Takes up to `limit` (1 to 500) unsent notices for the caller to send, and at least one where there are any: nobody
+    /// else gets them for ten minutes. Tell what came of each by [`Self::mark_notice_sent`] or [`Self::mark_notice_failed`].
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be read or written.
     pub async fn take_notices(&self, limit: u32) -> Result<Vec<Notice>, RegistryError> {
         let limit = i64::from(limit.clamp(1, 500));
-        self.write(limit, |unit, limit| Box::pin(take(unit, *limit)))
-            .await
+        loop {
+            let taken = self.write(limit, |unit, limit| Box::pin(take(unit, *limit)));
+            if let Some(taken) = taken.await? {
+                return Ok(taken);
+            }
+        }
     }
 
     /// Writes down that a notice was sent, and how. Returns false if it was before.
@@ -215,11 +219,21 @@ impl LocalRegistry {
     /// is returned.
     pub(crate) async fn make_notices(&self) -> Result<(), RegistryError> {
         let now = self.now();
+        // First: by the ages it is judged what nothing asks for any more.
+        let ages = self.mend_ages().await;
         let schedules = self.notices_of_schedules(now).await;
         let expiry = self.notices_of_expiry(now).await;
         // The longest: it looks at every key.
         let policies = self.notices_of_policies(now).await;
-        schedules.and(expiry).and(policies)
+        ages.and(schedules).and(expiry).and(policies)
+    }
+
+    async fn mend_ages(&self) -> Result<(), RegistryError> {
+        let stale = store::policies::stale_ages(&mut *self.shared.pool.acquire().await?).await?;
+        if stale.is_empty() {
+            return Ok(());
+        }
+        self.write((), |unit, ()| Box::pin(mend_ages(unit))).await
     }
 
     async fn notices_of_schedules(&self, now: i64) -> Result<(), RegistryError> {
@@ -379,12 +393,27 @@ pub(super) async fn record(unit: &mut Unit, candidates: &[Candidate]) -> Result<
     Ok(())
 }
 
-/// Everybody who writes has locked the same row, so what is unclaimed here is so for everybody.
-async fn take(unit: &mut Unit, limit: i64) -> Result<Vec<Notice>, RegistryError> {
+/// Has the columns of policies say what their texts say.
+async fn mend_ages(unit: &mut Unit) -> Result<(), RegistryError> {
+    for (environment, age) in store::policies::stale_ages(unit.read()).await? {
+        store::policies::set_age(unit.write_beside(), &environment, age).await?;
+    }
+    Ok(())
+}
+
+/// Takes what is left of the oldest `limit` when those of them are passed that are outdated; none where all were, and
+/// there may be more behind them. However many are outdated, nobody waits for more than so many at once. Everybody
+/// who writes has locked the same row, so what is unclaimed here is so for everybody.
+async fn take(unit: &mut Unit, limit: i64) -> Result<Option<Vec<Notice>>, RegistryError> {
     let now = unit.now();
-    // What was passed leaves room on the page for others, which were not looked at yet.
-    while store::notices::pass_outdated(unit.write(), now, limit).await? > 0 {}
-    let mut taken = store::notices::unsent(unit.read(), now, limit).await?;
+    mend_ages(unit).await?;
+    let passed = store::notices::pass_outdated(unit.write(), now, limit).await?;
+    // Those behind them were not looked at.
+    let left = limit.saturating_sub(i64::try_from(passed).unwrap_or(i64::MAX));
+    if left <= 0 {
+        return Ok(None);
+    }
+    let mut taken = store::notices::unsent(unit.read(), now, left).await?;
     let until = now.saturating_add(CLAIM_MS);
     for notice in &mut taken {
         if !store::notices::claim(unit.write(), &notice.id, now, until).await? {
@@ -392,7 +421,7 @@ async fn take(unit: &mut Unit, limit: i64) -> Result<Vec<Notice>, RegistryError>
         }
         notice.attempts += 1;
     }
-    Ok(taken)
+    Ok(Some(taken))
 }
 
 /// Writes down what became of notices that were taken together. Returns false, and writes nothing, if another node told

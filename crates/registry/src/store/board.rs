@@ -1,8 +1,11 @@
 //! Rows of the notice board, and who has read which.
 
+use std::collections::HashSet;
+
 use keywright_domain::api_keys::redact;
 use sqlx::AnyConnection;
 
+use super::many;
 use super::notices::rotation_is_off;
 use super::secrets::damaged;
 use crate::RegistryError;
@@ -65,6 +68,25 @@ pub(crate) async fn is_up(
             .fetch_optional(connection)
             .await?;
     Ok(found.is_some())
+}
+
+/// The events of those of some news that are up.
+pub(crate) async fn which_are_up(
+    connection: &mut AnyConnection,
+    posts: &[Post],
+) -> Result<HashSet<String>, RegistryError> {
+    let mut up = HashSet::new();
+    for part in posts.chunks(many::MOST) {
+        let count = many::padded(part.len());
+        let sql = many::list("SELECT event_id FROM board WHERE matter IN ", count, "");
+        let mut query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql));
+        for post in many::padding(part, count) {
+            query = query.bind(post.matter.clone());
+        }
+        let events: Vec<String> = query.fetch_all(&mut *connection).await?;
+        up.extend(events);
+    }
+    Ok(up)
 }
 
 /// Puts news up in the place of what was told of the matter before, unless they are up. Only behind the

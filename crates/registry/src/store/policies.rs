@@ -131,6 +131,45 @@ pub(crate) async fn put(
     Ok(())
 }
 
+/// All that is looked at of a text here: what else is in it may be of any version.
+#[derive(Deserialize)]
+struct AgeText {
+    max_age_ms: Option<i64>,
+}
+
+/// Policies whose column says another age than their text, and what the text says: nodes of older versions, which go on
+/// beside this one, write the text alone.
+pub(crate) async fn stale_ages(
+    connection: &mut AnyConnection,
+) -> Result<Vec<(String, Option<i64>)>, RegistryError> {
+    let rows: Vec<(String, String, Option<i64>)> =
+        sqlx::query_as("SELECT environment, text, max_age_ms FROM policies ORDER BY environment")
+            .fetch_all(connection)
+            .await?;
+    Ok(rows
+        .into_iter()
+        .filter_map(|(environment, text, known)| {
+            // Whoever reads the policy is told that it is damaged.
+            let told: AgeText = serde_json::from_str(&text).ok()?;
+            (told.max_age_ms != known).then_some((environment, told.max_age_ms))
+        })
+        .collect())
+}
+
+/// Has the column say this age.
+pub(crate) async fn set_age(
+    connection: &mut AnyConnection,
+    environment: &str,
+    max_age_ms: Option<i64>,
+) -> Result<(), RegistryError> {
+    sqlx::query("UPDATE policies SET max_age_ms = $1 WHERE environment = $2")
+        .bind(max_age_ms)
+        .bind(environment.to_owned())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 pub(crate) async fn remove(
     connection: &mut AnyConnection,
     environment: &PolicyEnvironment,

@@ -59,22 +59,25 @@ pub(crate) struct ClosingRow {
     pub(crate) rotation_id: String,
     pub(crate) key_id: String,
     pub(crate) key_name: String,
+    pub(crate) key_prefix: String,
     pub(crate) old_kid: String,
     pub(crate) closes_at: i64,
 }
 
 /// Overlaps that end after `now` and until `until` and whose old secret was used since `used_since`,
-/// soonest end first.
+/// soonest end first, behind the place `after` (end, rotation).
 pub(crate) async fn closing(
     connection: &mut AnyConnection,
     now: i64,
     until: i64,
     used_since: i64,
+    after: (i64, &str),
     limit: i64,
 ) -> Result<Vec<ClosingRow>, RegistryError> {
     Ok(sqlx::query_as(
-        "SELECT rotation_id, key_id, key_name, old_kid, closes_at FROM (\
-         SELECT r.idempotency_key AS rotation_id, r.key_id AS key_id, k.name AS key_name, s.kid AS old_kid, \
+        "SELECT rotation_id, key_id, key_name, key_prefix, old_kid, closes_at FROM (\
+         SELECT r.idempotency_key AS rotation_id, r.key_id AS key_id, k.name AS key_name, k.prefix AS key_prefix, \
+         s.kid AS old_kid, \
          CASE WHEN s.expires_at IS NOT NULL AND s.expires_at < s.retires_at THEN s.expires_at \
          ELSE s.retires_at END AS closes_at \
          FROM rotations r JOIN secrets s ON s.kid = r.old_kid JOIN api_keys k ON k.id = r.key_id \
@@ -82,12 +85,15 @@ pub(crate) async fn closing(
          WHERE r.ended_at IS NULL AND s.stored = 'retiring' AND s.retires_at > $1 AND s.last_used_at >= $3 \
          AND k.revoked_at IS NULL AND p.disabled_at IS NULL \
          AND (p.keys_revoked_at IS NULL OR k.created_at > p.keys_revoked_at)) closing \
-         WHERE closes_at > $1 AND closes_at <= $2 ORDER BY closes_at, rotation_id LIMIT $4",
+         WHERE closes_at > $1 AND closes_at <= $2 AND (closes_at, rotation_id) > ($5, $6) \
+         ORDER BY closes_at, rotation_id LIMIT $4",
     )
     .bind(now)
     .bind(until)
     .bind(used_since)
     .bind(limit)
+    .bind(after.0)
+    .bind(after.1.to_owned())
     .fetch_all(connection)
     .await?)
 }

@@ -124,6 +124,7 @@ pub(crate) struct ClosingView {
     rotation_id: String,
     key_id: String,
     key_name: String,
+    key_prefix: String,
     /// The secret that is about to end.
     old_kid: String,
     closes_at: i64,
@@ -157,6 +158,7 @@ impl From<OverlapWarning> for ClosingView {
             rotation_id: warning.rotation_id,
             key_id: warning.key_id,
             key_name: warning.key_name,
+            key_prefix: warning.key_prefix,
             old_kid: warning.old_kid,
             closes_at: warning.closes_at,
         }

@@ -1,15 +1,17 @@
 //! Messages are made here: of the audit trail, of alerts, of campaigns, of notices and of overlaps that end.
 
+use std::collections::HashSet;
+
 use keywright_domain::audit::AuditAction;
 
 use keywright_registry::outbox::{Channel, MadeOf, NewMessage, Webhook};
-use keywright_registry::{Notice, RegistryError};
+use keywright_registry::{Notice, OverlapWarning, RegistryError};
 
 use super::digest::{Digests, Part, Parts};
 use super::{KEPT_MS, jobs, people};
 use crate::nodes::background::is_left_to_others;
 use crate::server::App;
-use crate::webhooks::events::{self, Event};
+use crate::webhooks::events::{self, Event, OVERLAP_CLOSING};
 
 /// Parts of the trail that one round goes through.
 const PARTS: usize = 20;
@@ -18,6 +20,8 @@ const MADE_BY_SCHEDULES: AuditAction = AuditAction::ApiKeyRotated;
 const ALERTS: u32 = 100;
 /// Notices that are taken together; they are this node's for ten minutes.
 const NOTICES: u32 = 100;
+/// Overlaps that are told in one transaction.
+const OVERLAPS: usize = 100;
 const QUESTIONS: u32 = 500;
 /// How often it is looked for what becomes due by itself.
 const LOOK_EVERY_MS: i64 = 60_000;
@@ -235,32 +239,80 @@ pub(super) async fn tell(
 }
 
 async fn of_overlaps(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> {
-    let warnings = app.registry.warnings_before_close(BEFORE_CLOSE_MS).await?;
-    if warnings.is_empty() {
-        return Ok(());
-    }
-    let keys: Vec<_> = warnings.iter().map(|one| one.key_id.clone()).collect();
-    let addresses = people::addresses_of_owners(app, &keys).await?;
-    let (mut made, mut parts) = (Vec::new(), Parts::new());
-    for warning in &warnings {
-        let event = events::of_overlap(warning, app.now());
-        made.extend(to_webhooks(webhooks, &event));
-        let people = addresses.of(&warning.key_id).iter();
-        let asked = people.map(|address| (address.clone(), event.id.clone()));
-        let untold = app.registry.untold(Channel::Mail, asked.collect()).await?;
-        for (address, _) in untold {
-            let line = events::line_of_overlap(warning);
-            let part = Part::new(app, &event, warning.closes_at, line).once();
-            parts.entry(address).or_default().push(part);
-        }
-    }
-    if made.is_empty() && parts.is_empty() {
+    if !app.notices.has_mail() && !webhooks.iter().any(|one| one.wants(OVERLAP_CLOSING)) {
         return Ok(());
     }
     let mut digests = Digests::default();
-    match digests.enqueue(app, MadeOf::Else, made, parts).await {
-        // Another node was faster.
-        Ok(_) | Err(RegistryError::Changed) => digests.let_go(app).await,
-        Err(error) => Err(error),
+    let told = tell_all_overlaps(app, webhooks, &mut digests).await;
+    // Whatever failed: what was written down as told is sent.
+    told.and(digests.let_go(app).await)
+}
+
+/// As many as there are, in parts: after the last hour it is too late for each of them.
+async fn tell_all_overlaps(
+    app: &App,
+    webhooks: &[Webhook],
+    digests: &mut Digests,
+) -> Result<(), RegistryError> {
+    let registry = &app.registry;
+    let mut last: Option<OverlapWarning> = None;
+    loop {
+        let closing = registry
+            .overlaps_before_close(BEFORE_CLOSE_MS, last.as_ref())
+            .await?;
+        last = closing.last().cloned();
+        if last.is_none() {
+            return Ok(());
+        }
+        for part in closing.chunks(OVERLAPS) {
+            match tell_overlaps(app, webhooks, digests, part).await {
+                // Another node was faster; what it left of this part is told a minute later.
+                Ok(()) | Err(RegistryError::Changed) => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
+}
+
+async fn tell_overlaps(
+    app: &App,
+    webhooks: &[Webhook],
+    digests: &mut Digests,
+    closing: &[OverlapWarning],
+) -> Result<(), RegistryError> {
+    let keys: Vec<_> = closing.iter().map(|one| one.key_id.clone()).collect();
+    let addresses = people::addresses_of_owners(app, &keys).await?;
+    let (mut hooks, mut mails) = (Vec::new(), Vec::new());
+    for one in closing {
+        let id = events::id_of_overlap(one);
+        let wanting = webhooks.iter().filter(|hook| hook.wants(OVERLAP_CLOSING));
+        hooks.extend(wanting.map(|hook| (hook.id.clone(), id.clone())));
+        let people = addresses.of(&one.key_id).iter();
+        mails.extend(people.map(|address| (address.clone(), id.clone())));
+    }
+    let hooks = app.registry.untold(Channel::Webhook, hooks).await?;
+    let mails = app.registry.untold(Channel::Mail, mails).await?;
+    // Nearly always all were told before, and who uses the secrets is not looked for.
+    let untold: HashSet<_> = hooks.iter().chain(&mails).map(|(_, id)| id).collect();
+    let is_untold = |one: &&OverlapWarning| untold.contains(&events::id_of_overlap(one));
+    let mut warnings: Vec<_> = closing.iter().filter(is_untold).cloned().collect();
+    if warnings.is_empty() {
+        return Ok(());
+    }
+    app.registry.find_late_callers(&mut warnings).await?;
+    let (mut made, mut parts) = (Vec::new(), Parts::new());
+    for warning in &warnings {
+        let event = events::of_overlap(warning, app.now());
+        let of_hooks = to_webhooks(webhooks, &event).into_iter();
+        made.extend(of_hooks.filter(|one| hooks.contains(&(one.target.clone(), event.id.clone()))));
+        for address in addresses.of(&warning.key_id) {
+            if mails.contains(&(address.clone(), event.id.clone())) {
+                let line = events::line_of_overlap(warning);
+                let part = Part::new(app, &event, warning.closes_at, line).once();
+                parts.entry(address.clone()).or_default().push(part);
+            }
+        }
+    }
+    let enqueued = digests.enqueue(app, MadeOf::Else, made, parts);
+    enqueued.await.map(drop)
 }

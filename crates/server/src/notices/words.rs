@@ -45,7 +45,7 @@ fn mail(app: &App, subject: &str, paragraphs: &[String]) -> Mail {
     }
 }
 
-/// What is to be done about an event.
+/// What is to be done about one event.
 fn advice(kind: &str) -> &'static str {
     match kind {
         "key.expiring" => {
@@ -80,6 +80,26 @@ fn advice(kind: &str) -> &'static str {
         }
         "webhook.disabled" => "Mend the receiver, then switch the webhook on again.",
         _ => "",
+    }
+}
+
+/// The same where one mail tells of several: it names none of them alone.
+fn advice_of_several(kind: &str) -> &'static str {
+    match kind {
+        "key.expiring" => {
+            "Rotate keys that expire before they do: then the old secret goes on for the overlap, and nothing breaks."
+        }
+        "rotation.due" => "Rotate keys that are to be rotated, or let their schedules do it.",
+        "rotation.pending" => {
+            "Take new secrets that wait in the app, or by POST /api/v1/keys/{id}/rotations/{rotation_id}/reissue; \
+             GET /api/v1/keys/{id}/rotations tells the rotation, the newest first. The old secrets go on until the new \
+             ones are used."
+        }
+        "overlap.closing" => {
+            "Give whoever still uses an old secret the new one, or they will be refused. \
+             GET /api/v1/keys/{id}/rotations/current/stragglers tells who that is."
+        }
+        _ => advice(kind),
     }
 }
 
@@ -149,13 +169,13 @@ pub(super) fn of_digest(app: &App, all: &Gathered) -> Mail {
         lines.push(format!("and {} more", grouped(left)));
     }
     let mut paragraphs = vec![format!("{summary}."), lines.join("\n")];
-    if left > 0 {
-        paragraphs.push(format!(
-            "All of them: “API keys” of your account, {}, “Notices” of the app, or GET /api/v1/notices.",
-            app.settings.url("/account/api-keys")
-        ));
-    }
-    let advice = all.counts().map(|(kind, _)| advice(kind).to_owned());
+    paragraphs.push(format!(
+        "All of them: “API keys” of your account, {}, “Notices” of the app, or GET /api/v1/notices.",
+        app.settings.url("/account/api-keys")
+    ));
+    let advice = all
+        .counts()
+        .map(|(kind, _)| advice_of_several(kind).to_owned());
     paragraphs.extend(advice.filter(|text| !text.is_empty()));
     mail(app, &summary, &paragraphs)
 }

@@ -73,12 +73,15 @@ const OTHERS: [&str; 9] = [
     HYGIENE_ASKED,
     "rotation.pending",
     DELIVERY_DUE,
-    "overlap.closing",
+    OVERLAP_CLOSING,
     TEST,
 ];
 
 /// For a program that brings new secrets to where they are needed.
 pub(crate) const DELIVERY_DUE: &str = "delivery.due";
+
+/// An overlap ends while the old secret is in use.
+pub(crate) const OVERLAP_CLOSING: &str = "overlap.closing";
 
 /// An owner is asked to keep or to retire keys.
 pub(crate) const HYGIENE_ASKED: &str = "hygiene.asked";
@@ -215,22 +218,21 @@ pub(crate) fn line_of_notice(notice: &Notice) -> String {
 /// An overlap that ends while the old secret is in use, among others, for people.
 pub(crate) fn line_of_overlap(warning: &OverlapWarning) -> String {
     let what = format!("old secret {} ends and is in use", warning.old_kid);
-    line(warning.closes_at, &warning.key_name, "", &what)
+    let place = format!("{}, {}", warning.key_prefix, warning.key_id);
+    line(warning.closes_at, &warning.key_name, &place, &what)
 }
 
 /// A secret that waits to be taken, among others, for people.
 pub(crate) fn line_of_pending(key: &ApiKey, at: i64) -> String {
-    line(at, &key.name, key.prefix.as_str(), "has a new secret")
+    let place = format!("{}, {}", key.prefix, key.id);
+    line(at, &key.name, &place, "has a new secret")
 }
 
-fn line(at: i64, name: &str, prefix: &str, what: &str) -> String {
+/// `place`: the prefix, and the id where what is to be done about it asks for it.
+fn line(at: i64, name: &str, place: &str, what: &str) -> String {
     // Names may be long, and the rest is to be seen.
     let name: String = name.chars().take(100).collect();
-    let prefix = match prefix {
-        "" => String::new(),
-        prefix => format!(" ({prefix})"),
-    };
-    format!("{}  “{name}”{prefix} {what}", iso(at))
+    format!("{}  “{name}” ({place}) {what}", iso(at))
 }
 
 /// Questions of a campaign to one owner. `at`: now.
@@ -272,6 +274,11 @@ pub(crate) fn of_questions(asked: &UntoldQuestions, at: i64) -> Event {
             "unanswered": campaign.unanswered.as_str(),
         }),
     }
+}
+
+/// By what name the same is told once.
+pub(crate) fn id_of_overlap(warning: &OverlapWarning) -> String {
+    format!("ovl_{}_{}", warning.old_kid, warning.closes_at)
 }
 
 /// An overlap that ends while the old secret is in use (AC-139). `at`: now.
@@ -319,8 +326,8 @@ pub(crate) fn of_overlap(warning: &OverlapWarning, at: i64) -> Event {
         )
     }));
     Event {
-        id: format!("ovl_{}_{}", warning.old_kid, warning.closes_at),
-        kind: "overlap.closing",
+        id: id_of_overlap(warning),
+        kind: OVERLAP_CLOSING,
         at,
         key_id: Some(warning.key_id.clone()),
         summary: format!(
@@ -346,7 +353,12 @@ pub(crate) fn of_pending(key: &ApiKey, rotation: &Rotation, at: i64) -> Event {
         at,
         key_id: Some(key.id.clone()),
         summary: format!("A new secret of API key “{}” waits to be taken", key.name),
-        lines: vec![format!("Secret: {}", rotation.new)],
+        lines: vec![
+            format!("Secret: {}", rotation.new),
+            // Whoever takes it by the API names both.
+            format!("Key: {}", key.id),
+            format!("Rotation: {}", rotation.id),
+        ],
         data: json!({
             "about": { "kind": "api_key", "id": key.id, "name": key.name },
             "kid": rotation.new.as_str(),

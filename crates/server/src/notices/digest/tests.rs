@@ -2,11 +2,13 @@
 
 use axum::body::Body;
 use axum::http::Method;
-use keywright_domain::api_keys::{DAY_MS, NewApiKey, Owner, OwnerKind};
+use keywright_domain::api_keys::{
+    DAY_MS, NewApiKey, OverlapClock, Owner, OwnerKind, RotationRequest,
+};
 use keywright_domain::audit::Actor;
 use keywright_domain::schedules::{Mode, Recurrence, Schedule, ScheduleTerms, TimeZone};
 use keywright_registry::people::User;
-use keywright_registry::{Issued, RotationStep};
+use keywright_registry::{Issued, RotationStep, VerifyRequest};
 use serde_json::json;
 
 use crate::mail::testing::{Mail, Sink, settings};
@@ -129,6 +131,8 @@ async fn what_is_due_for_an_owner_at_one_look_is_one_mail_however_much_it_is() {
     let named: Vec<_> = few.lines().filter(|line| line.contains("“ann's")).collect();
     assert_eq!(named.len(), 4, "{few}");
     assert!(!few.contains("more") && !few.contains("mia's"), "{few}");
+    assert!(few.contains("/account/api-keys"), "{few}");
+    assert!(few.contains("Rotate keys that expire"), "{few}");
     // One alone reads as it always did.
     let alone = text(to(&mails, bob)[0]);
     for part in [
@@ -357,7 +361,14 @@ async fn secrets_that_wait_and_overlaps_that_end_are_one_mail_too() {
         .filter(|mail| text(mail).contains("3 API keys have a new secret that waits to be taken"))
         .collect();
     assert_eq!(waiting.len(), 1, "{mails:?}");
+    let said = text(waiting[0]);
+    // What it advises can be done with what it says.
+    assert!(said.contains("/reissue") && said.contains("GET /api/v1/notices"));
     for (id, _) in &keys {
+        assert!(
+            said.contains(&format!("(sk_live, {id}) has a new secret")),
+            "{said}"
+        );
         server.registry().remove_schedule(&actor, id).await.unwrap();
         let cancel = RotationStep::Cancel;
         server
@@ -389,10 +400,80 @@ async fn secrets_that_wait_and_overlaps_that_end_are_one_mail_too() {
         "{said}"
     );
     assert_eq!(said.matches("ends and is in use").count(), 3, "{said}");
+    assert!(!said.contains("these callers"), "{said}");
+    assert!(said.contains("GET /api/v1/notices"), "{said}");
+    for (id, _) in &keys {
+        assert!(
+            said.contains(&format!("(sk_live, {id}) old secret")),
+            "{said}"
+        );
+    }
     // Once is enough.
     for _ in 0..3 {
         server.pass(3 * MINUTE_MS);
         run(&server).await;
     }
     assert!(sink.take().is_empty());
+}
+
+#[tokio::test]
+async fn of_many_overlaps_that_end_together_each_is_told_and_once() {
+    let (sink, port) = Sink::plain().await;
+    let server = server(port).await;
+    let mut root = Root::of(&server).await;
+    let (receiver, url) = Receiver::listen().await;
+    root.hook(&url, &["overlap.closing"]).await;
+    let mia = server.add_user("mia@example.org", &["member"]).await;
+    let registry = server.registry();
+    let peppers = server.server.app().peppers().unwrap();
+    let actor = Actor::person("test");
+    let request = RotationRequest {
+        overlap_ms: DAY_MS,
+        clock: OverlapClock::FromIssue,
+        ..RotationRequest::default()
+    };
+    let mut keys = Vec::new();
+    // More than one page of them, that end at one moment.
+    for n in 0..501 {
+        let issued = issue(&server, &mia, &format!("key {n}"), 300 * DAY_MS).await;
+        let (id, rotation) = (&issued.key.id, format!("rotation-of-key-{n}"));
+        registry
+            .rotate_api_key(&actor, id, &request, &rotation, &peppers)
+            .await
+            .unwrap();
+        keys.push(issued);
+    }
+    server.pass(DAY_MS - 30 * MINUTE_MS);
+    run(&server).await;
+    sink.take();
+    assert!(receiver.take().is_empty(), "nobody uses the old ones");
+    for issued in &keys {
+        let request = VerifyRequest {
+            presented: issued.plain.text().expose(),
+            ..VerifyRequest::default()
+        };
+        let verified = registry.verify_api_key(&request, &peppers).await.unwrap();
+        assert_eq!(verified.code(), "valid");
+    }
+    server.pass(2 * MINUTE_MS);
+    run(&server).await;
+    let mails = sink.take();
+    assert_eq!(mails.len(), 1, "{}", mails.len());
+    let said = text(&mails[0]);
+    assert!(
+        said.contains("501 API keys have an old secret that ends soon and is still in use."),
+        "{said}"
+    );
+    assert!(said.contains("and 481 more"), "{said}");
+    let told = receiver.take();
+    let about: std::collections::BTreeSet<_> = told
+        .iter()
+        .map(|one| one.json()["data"]["about"]["id"].to_string())
+        .collect();
+    assert_eq!((told.len(), about.len()), (501, 501));
+    for _ in 0..3 {
+        server.pass(2 * MINUTE_MS);
+        run(&server).await;
+    }
+    assert!(sink.take().is_empty() && receiver.take().is_empty());
 }

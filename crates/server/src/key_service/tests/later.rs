@@ -90,7 +90,7 @@ async fn a_check_of_the_trail_is_fetched_later_and_says_what_it_says_at_once() {
         (&view["state"], &view["operation"]),
         (&json!("done"), &json!("audit_verify"))
     );
-    // What was written since it began, its own event among it, is looked at too.
+    // What was written since it began is looked at too; it is no event itself.
     assert!(
         view["total"].as_i64() <= at_once["events"].as_i64(),
         "{view}"

@@ -2,14 +2,16 @@
 
 use anyhow::Result;
 use keywright_domain::api_keys::DAY_MS;
-use keywright_domain::audit_chain::{CheckpointKey, Verdict};
+use keywright_domain::audit::Actor;
+use keywright_domain::audit_chain::{CheckpointKey, Fault, Verdict};
+use keywright_registry::audit_export::verify_export;
 use keywright_registry::{
     BulkProgress, BulkState, HygieneRules, ImportFormat, LaterAnswer, LaterRequest, NewBulk,
     RetentionPolicy,
 };
 
 use super::portable::{hash, options};
-use super::{START, wish};
+use super::{Fixture, START, wish};
 
 fn code<T>(outcome: Result<T, keywright_registry::RegistryError>) -> Option<&'static str> {
     outcome.err().map(|error| error.code())
@@ -111,7 +113,8 @@ async fn a_request_is_followed_and_ended_at_any_node_and_forgotten_after_seven_d
     assert!(there.find_bulk(&bulk.id).await.is_ok());
     let actions = fixture.actions().await?;
     let count = |action: &str| actions.iter().filter(|one| *one == action).count();
-    assert_eq!(count("registry.operation_begun"), 3);
+    // Of what only reads there is none.
+    assert_eq!(count("registry.operation_begun"), 1);
     assert_eq!(count("registry.operation_cancelled"), 1);
     assert_eq!(count("registry.bulk_begun"), 1);
     there.close().await;
@@ -219,5 +222,184 @@ async fn a_check_that_retention_overtakes_begins_anew_and_finds_no_fault() -> Re
     let verdict = check.finish();
     assert!(verdict.is_intact(), "{verdict}");
     assert_eq!(verdict, registry.verify_audit(&trusted).await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_only_reads_is_no_event_and_a_hundred_of_an_actor_are_kept() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let other = Actor::person("other");
+    let end = async |id: &str| {
+        let (progress, came) = (BulkProgress::default(), LaterAnswer::default());
+        let ended = registry.end_later(id, &progress, BulkState::Done, came);
+        ended.await
+    };
+    let import = registry.begin_later(actor, LaterRequest::Import, 1).await?;
+    let theirs = registry
+        .begin_later(&other, LaterRequest::Hygiene, 1)
+        .await?;
+    let running = registry
+        .begin_later(actor, LaterRequest::AuditVerify, 1)
+        .await?;
+    end(&import.id).await?;
+    end(&theirs.id).await?;
+    let mut ids = Vec::new();
+    for number in 1..=110 {
+        fixture.set_clock(START + number);
+        let one = registry
+            .begin_later(actor, LaterRequest::Hygiene, 1)
+            .await?;
+        end(&one.id).await?;
+        ids.push(one.id);
+    }
+    let mut kept = 0;
+    for id in &ids {
+        kept += i32::from(registry.find_later(id).await.is_ok());
+    }
+    assert_eq!(kept, 100);
+    assert_eq!(
+        code(registry.find_later(&ids[9]).await),
+        Some("operation_not_found")
+    );
+    for id in [&import.id, &theirs.id, &running.id, &ids[10], &ids[109]] {
+        assert!(registry.find_later(id).await.is_ok());
+    }
+    // One's own is ended as it was begun; somebody else's is told.
+    assert!(registry.cancel_bulk(actor, &running.id).await?.cancel_asked);
+    assert!(
+        registry
+            .report_bulk(&running.id, &BulkProgress::default(), None)
+            .await?
+    );
+    let running = registry
+        .begin_later(actor, LaterRequest::AuditVerify, 1)
+        .await?;
+    let count = async |action: &str| -> Result<usize> {
+        let actions = fixture.actions().await?;
+        Ok(actions.iter().filter(|one| *one == action).count())
+    };
+    assert_eq!(count("registry.operation_cancelled").await?, 0);
+    assert!(
+        registry
+            .cancel_bulk(&other, &running.id)
+            .await?
+            .cancel_asked
+    );
+    assert_eq!(count("registry.operation_cancelled").await?, 1);
+    assert_eq!(count("registry.operation_begun").await?, 1);
+    Ok(())
+}
+
+/// Takes over 620 keys, each of which is an event.
+async fn grow(fixture: &Fixture, name: &str) -> Result<()> {
+    let lines: String = (0..620)
+        .map(|number| {
+            let hash = hash(&format!("{name}-{number}"));
+            format!("{{\"name\":\"{number}\",\"hash\":\"{hash}\",\"scopes\":[\"keys:read\"]}}\n")
+        })
+        .collect();
+    let options = options(ImportFormat::NdJson);
+    let (actor, peppers) = (&fixture.actor, &fixture.peppers);
+    let imported = fixture
+        .registry
+        .import_api_keys(actor, lines.as_bytes(), peppers, &options);
+    assert_eq!(imported.await?.imported.len(), 620);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_trail_that_goes_on_while_it_is_checked_is_cut_only_where_it_was() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let key = CheckpointKey::from_bytes(&[9; 32]);
+    let trusted = [key.public_key()];
+    grow(&fixture, "before").await?;
+    let mut whole = registry.begin_audit_check(&trusted).await?;
+    let mut cut = registry.begin_audit_check(&trusted).await?;
+    let total = whole.total();
+    assert!(whole.step().await? && cut.step().await?);
+    // Beyond the page that the check ends in.
+    grow(&fixture, "after").await?;
+    let signed = registry.checkpoint_audit(&fixture.actor, &key).await?;
+    let checkpoint = signed.checkpoint.sequence;
+    assert!(total < 1_000 && 1_000 < checkpoint, "{total}, {checkpoint}");
+    while whole.step().await? {}
+    assert_eq!((whole.done(), whole.total()), (total, total));
+    let verdict = whole.finish();
+    assert!(verdict.is_intact(), "{verdict}");
+    let Verdict::Intact { vouched, .. } = verdict else {
+        anyhow::bail!("{verdict}");
+    };
+    assert_eq!(vouched, Some(checkpoint));
+    let mut stranger = fixture.stranger().await?;
+    sqlx::raw_sql("DELETE FROM audit_events WHERE sequence > 1000")
+        .execute(&mut stranger)
+        .await?;
+    while cut.step().await? {}
+    let Verdict::Broken { at, fault, .. } = cut.finish() else {
+        anyhow::bail!("nobody misses them");
+    };
+    assert_eq!(
+        (at, fault),
+        (1_001, Fault::CutAfterCheckpoint { checkpoint })
+    );
+    Ok(())
+}
+
+/// A file whose second line is written when the trail has gone on.
+struct Held {
+    text: Vec<u8>,
+    writes: usize,
+    begun: std::sync::mpsc::Sender<()>,
+    go_on: std::sync::mpsc::Receiver<()>,
+}
+
+impl std::io::Write for Held {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        self.writes += 1;
+        if self.writes == 2 {
+            tokio::task::block_in_place(|| {
+                let _ = self.begun.send(());
+                let _ = self.go_on.recv();
+            });
+        }
+        self.text.extend_from_slice(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_of_a_trail_that_goes_on_is_whole() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let key = CheckpointKey::from_bytes(&[9; 32]);
+    let trusted = [key.public_key()];
+    grow(&fixture, "before").await?;
+    let (begun, has_begun) = std::sync::mpsc::channel();
+    let (goes_on, go_on) = std::sync::mpsc::channel();
+    let registry = fixture.registry.clone();
+    let writing = tokio::spawn(async move {
+        let mut file = Held {
+            text: Vec::new(),
+            writes: 0,
+            begun,
+            go_on,
+        };
+        let written = registry.export_audit(&mut file, &trusted).await;
+        written.map(|events| (events, file.text))
+    });
+    tokio::task::spawn_blocking(move || has_begun.recv()).await??;
+    grow(&fixture, "after").await?;
+    let signed = fixture.registry.checkpoint_audit(&fixture.actor, &key);
+    let checkpoint = signed.await?.checkpoint.sequence;
+    goes_on.send(())?;
+    let (events, text) = writing.await??;
+    assert!(i64::try_from(events)? >= checkpoint, "{events}");
+    let verdict = verify_export(text.as_slice(), &[key.public_key()])?;
+    assert!(verdict.is_intact(), "{verdict}");
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
+use sqlx::{AnyConnection, Connection as _};
 
 use super::kill::Victim;
 use super::kill::keys::{get, request};
@@ -152,5 +153,72 @@ async fn a_request_that_is_answered_later_killed_in_the_middle_on_sqlite() -> Re
 async fn a_request_that_is_answered_later_killed_in_the_middle_on_postgresql() -> Result<()> {
     let database = Database::create().await?;
     killed_in_the_middle(Some(database.url().to_owned())).await?;
+    database.close().await
+}
+
+/// Carries a statement out as a stranger, also where the server writes all the time.
+async fn by_hand(url: &str, sql: &'static str) -> Result<()> {
+    sqlx::any::install_default_drivers();
+    let mut tried = 0;
+    loop {
+        let mut connection = AnyConnection::connect(url).await?;
+        match sqlx::raw_sql(sql).execute(&mut connection).await {
+            Ok(_) => return Ok(connection.close().await?),
+            Err(error) if tried == 20 => return Err(error.into()),
+            Err(_) => tried += 1,
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// The registry fails in the middle of an import, and how that ended cannot be written for a while either.
+async fn the_registry_fails(database: Option<&Database>) -> Result<()> {
+    let victim = Victim::start(database.map(|database| database.url().to_owned())).await?;
+    let url = match database {
+        Some(database) => database.url().to_owned(),
+        None => format!(
+            "sqlite://{}",
+            victim.server.data().join("registry.db").display()
+        ),
+    };
+    let before = keys(&victim).await?;
+    let path = import(&victim, &file("failed")?).await?;
+    let view = until(&victim, &path, |view| view["changed"] != 0).await?;
+    ensure!(
+        view["state"] == "running",
+        "too few lines: {}",
+        view["state"]
+    );
+    by_hand(&url, "ALTER TABLE bulk_operations RENAME TO away").await?;
+    by_hand(&url, "ALTER TABLE audit_events RENAME TO elsewhere").await?;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    by_hand(&url, "ALTER TABLE elsewhere RENAME TO audit_events").await?;
+    by_hand(&url, "ALTER TABLE away RENAME TO bulk_operations").await?;
+    let view = until(&victim, &path, |view| view["state"] != "running").await?;
+    let (state, problem) = (&view["state"], &view["problem"]);
+    ensure!(state == "stopped", "{state}, {problem}");
+    let code = problem["code"].as_str().context("no reason")?;
+    ensure!(code != "access_ended", "{problem}");
+    let written = lines(&view, "imported");
+    ensure!(
+        i64::try_from(written)? == keys(&victim).await? - before,
+        "{written}"
+    );
+    let stopped = &view["result"]["stopped"];
+    ensure!(stopped["line"] == written + 1, "{stopped}");
+    ensure!(stopped["code"] == code, "{stopped}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_import_that_the_registrys_failure_ends_says_what_it_wrote_on_sqlite() -> Result<()> {
+    the_registry_fails(None).await
+}
+
+#[tokio::test]
+async fn an_import_that_the_registrys_failure_ends_says_what_it_wrote_on_postgresql() -> Result<()>
+{
+    let database = Database::create().await?;
+    the_registry_fails(Some(&database)).await?;
     database.close().await
 }

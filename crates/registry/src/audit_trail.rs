@@ -22,6 +22,20 @@ enum Step {
     Checkpoint(SignedCheckpoint),
 }
 
+/// What stands behind the last page of a walk.
+enum Behind {
+    /// The trail went on, and was signed again: a page of it.
+    More {
+        /// How far a checkpoint says that it goes.
+        signed_through: i64,
+        /// The last event of the page.
+        last: i64,
+        steps: Vec<Step>,
+    },
+    /// No event: a checkpoint there tells that events are missing.
+    Checkpoints(Vec<Step>),
+}
+
 impl LocalRegistry {
     /// The registry's own id, which every checkpoint signs.
     ///
@@ -112,6 +126,7 @@ impl LocalRegistry {
             began_after: after,
             after,
             ends_at,
+            goes_to: ends_at,
         })
     }
 
@@ -224,24 +239,33 @@ impl LocalRegistry {
         Ok(count)
     }
 
-    /// Events after `after` up to `ends_at`, each checkpoint after its event.
+    /// Events after `after`, through `goes_to` at least, each checkpoint after its event.
     async fn walk<E: From<RegistryError>>(
         &self,
         mut after: i64,
-        ends_at: i64,
+        mut goes_to: i64,
         mut meet: impl FnMut(Step) -> Result<(), E>,
     ) -> Result<(), E> {
-        while after < ends_at {
-            let Some((last, steps)) = self.steps_after(after).await? else {
-                break;
-            };
-            steps.into_iter().try_for_each(&mut meet)?;
-            after = last;
+        loop {
+            while after < goes_to {
+                let Some((last, steps)) = self.steps_after(after).await? else {
+                    break;
+                };
+                steps.into_iter().try_for_each(&mut meet)?;
+                after = last;
+            }
+            match self.behind(after).await? {
+                Behind::More {
+                    signed_through,
+                    last,
+                    steps,
+                } => {
+                    steps.into_iter().try_for_each(&mut meet)?;
+                    (after, goes_to) = (last, signed_through);
+                }
+                Behind::Checkpoints(steps) => return steps.into_iter().try_for_each(&mut meet),
+            }
         }
-        self.late_checkpoints(after)
-            .await?
-            .into_iter()
-            .try_for_each(&mut meet)
     }
 
     /// A page of the trail behind an event, and the last one of it; none where there are no more.
@@ -265,11 +289,23 @@ impl LocalRegistry {
         Ok(Some((last, steps)))
     }
 
-    /// Checkpoints beyond the last event tell that events are missing.
-    async fn late_checkpoints(&self, after: i64) -> Result<Vec<Step>, RegistryError> {
+    /// What is behind the last event that a walk met. It goes on only as far as the trail was signed.
+    async fn behind(&self, after: i64) -> Result<Behind, RegistryError> {
         let mut connection = self.shared.pool.acquire().await?;
+        // Before the events: what these sign is there by then, if it was not taken away.
         let signed = store::checkpoints::between(&mut connection, after, i64::MAX).await?;
-        Ok(signed.into_iter().map(Step::Checkpoint).collect())
+        drop(connection);
+        if let Some(newest) = signed.last()
+            && let Some((last, steps)) = self.steps_after(after).await?
+        {
+            return Ok(Behind::More {
+                signed_through: newest.checkpoint.sequence,
+                last,
+                steps,
+            });
+        }
+        let signed = signed.into_iter().map(Step::Checkpoint);
+        Ok(Behind::Checkpoints(signed.collect()))
     }
 }
 
@@ -283,6 +319,8 @@ pub struct AuditCheck {
     began_after: i64,
     after: i64,
     ends_at: i64,
+    /// How far it goes: further than it was to where the trail went on and was signed.
+    goes_to: i64,
 }
 
 impl AuditCheck {
@@ -305,28 +343,35 @@ impl AuditCheck {
     /// # Errors
     /// [`RegistryError`] if the trail cannot be read.
     pub async fn step(&mut self) -> Result<bool, RegistryError> {
-        let mut more = self.after < self.ends_at;
-        if more {
-            match self.registry.steps_after(self.after).await? {
-                Some((last, steps)) => {
-                    self.after = last;
-                    self.meet(steps);
-                    more = last < self.ends_at;
-                }
-                None => more = false,
-            }
-        }
-        if !more {
-            let late = self.registry.late_checkpoints(self.after).await?;
-            self.meet(late);
-            // What its retention removed meanwhile is no fault of the trail.
-            let is_intact = self.verifier.clone().finish().is_intact();
-            if !is_intact && self.was_overtaken().await? {
-                *self = self.registry.begin_audit_check(&self.trusted).await?;
+        if self.after < self.goes_to
+            && let Some((last, steps)) = self.registry.steps_after(self.after).await?
+        {
+            self.after = last;
+            self.meet(steps);
+            if last < self.goes_to {
                 return Ok(true);
             }
         }
-        Ok(more)
+        match self.registry.behind(self.after).await? {
+            Behind::More {
+                signed_through,
+                last,
+                steps,
+            } => {
+                self.goes_to = signed_through;
+                self.after = last;
+                self.meet(steps);
+                return Ok(true);
+            }
+            Behind::Checkpoints(steps) => self.meet(steps),
+        }
+        // What its retention removed meanwhile is no fault of the trail.
+        let is_intact = self.verifier.clone().finish().is_intact();
+        if !is_intact && self.was_overtaken().await? {
+            *self = self.registry.begin_audit_check(&self.trusted).await?;
+            return Ok(true);
+        }
+        Ok(false)
     }
 
     /// Whether the trail begins later than it did.

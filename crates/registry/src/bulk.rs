@@ -6,6 +6,7 @@ use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::base62::random_id;
 use serde::{Deserialize, Serialize};
 
+use crate::later::LaterRequest;
 use crate::people::page::{self, Page, Position};
 use crate::store::audit::NewEvent;
 use crate::{LocalRegistry, RegistryError, store};
@@ -16,6 +17,8 @@ const SILENT_MS: i64 = 30_000;
 const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 /// Answers, which may be long and name keys, for so long as those under an idempotency key.
 const ANSWERS_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
+/// Answers to what only reads that are kept for one actor: whoever may only read makes them.
+const MOST_READS: i64 = 100;
 /// Failures that are kept of one operation; the others are counted.
 const MOST_FAILURES: usize = 100;
 
@@ -164,14 +167,14 @@ impl LocalRegistry {
         actor: &Actor,
         new: &NewBulk,
     ) -> Result<BulkOperation, RegistryError> {
-        self.begin_operation(actor, new, false).await
+        self.begin_operation(actor, new, None).await
     }
 
     pub(crate) async fn begin_operation(
         &self,
         actor: &Actor,
         new: &NewBulk,
-        later: bool,
+        later: Option<LaterRequest>,
     ) -> Result<BulkOperation, RegistryError> {
         let id = random_id(&mut rand::rng());
         let input = (actor.clone(), new.clone(), id);
@@ -189,17 +192,25 @@ impl LocalRegistry {
                     created_at: now,
                     seen_at: now,
                     finished_at: None,
-                    later,
+                    later: later.is_some(),
                 };
                 let (before, answers) = (
                     now.saturating_sub(KEPT_MS),
                     now.saturating_sub(ANSWERS_KEPT_MS),
                 );
                 store::bulk::prune(unit.write(), before, answers).await?;
+                let only_reads = later.is_some_and(LaterRequest::only_reads);
+                if only_reads {
+                    let actor = actor.as_str();
+                    store::bulk::prune_reads(unit.write(), actor, MOST_READS - 1).await?;
+                }
                 store::bulk::insert(unit.write(), &operation).await?;
                 unit.made(id);
+                if only_reads {
+                    return Ok(operation);
+                }
                 let (operation_of, total) = (&new.operation, new.total);
-                let (action, summary) = if later {
+                let (action, summary) = if later.is_some() {
                     let summary = format!("“{operation_of}” was begun, to be answered later");
                     (AuditAction::OperationBegun, summary)
                 } else {
@@ -262,6 +273,11 @@ impl LocalRegistry {
                 operation.cancel_asked = true;
                 store::bulk::ask_cancel(unit.write(), id).await?;
                 let of = &operation.operation;
+                let only_reads = LaterRequest::parse(of).is_some_and(LaterRequest::only_reads);
+                // Its begin was no event either.
+                if operation.later && only_reads && operation.actor == actor.as_str() {
+                    return Ok(operation);
+                }
                 let (action, summary) = if operation.later {
                     let summary = format!("“{of}” was cancelled");
                     (AuditAction::OperationCancelled, summary)

@@ -134,8 +134,12 @@ pub(crate) async fn find(
     key: &IdempotencyKey,
 ) -> Result<Option<String>, RegistryError> {
     let now = unit.now();
-    let Some(row) = store::idempotency::find_row(unit.read(), actor.as_str(), &key.name).await?
-    else {
+    let row = store::idempotency::find_row(unit.read(), actor.as_str(), &key.name).await?;
+    made(row, key, now)
+}
+
+fn made(row: Option<Row>, key: &IdempotencyKey, now: i64) -> Result<Option<String>, RegistryError> {
+    let Some(row) = row else {
         return Ok(None);
     };
     if row.request != key.request {
@@ -187,6 +191,21 @@ pub enum Claim {
 }
 
 impl LocalRegistry {
+    /// What was made under a name by the same request; none where nothing was. A look before the write
+    /// that decides ([`crate::Conditions::once`]): who asks again need not wait for what the work needs.
+    ///
+    /// # Errors
+    /// [`RegistryError::IdempotencyKeyReused`]; [`RegistryError::RequestUnderWay`].
+    pub async fn made_before(
+        &self,
+        actor: &Actor,
+        key: &IdempotencyKey,
+    ) -> Result<Option<String>, RegistryError> {
+        let connection = &mut *self.shared.pool.acquire().await?;
+        let row = store::idempotency::find_row(connection, actor.as_str(), &key.name).await?;
+        made(row, key, self.now())
+    }
+
     /// Takes a request up that is not one transaction, unless it was carried out before. It must be
     /// one that may run twice: a process that ends in the middle leaves it to the next who asks.
     ///

@@ -32,6 +32,15 @@ impl LaterRequest {
         }
     }
 
+    /// Whether it changes nothing: whoever may only read asks for it.
+    #[must_use]
+    pub fn only_reads(self) -> bool {
+        match self {
+            Self::AuditVerify | Self::Hygiene => true,
+            Self::Import => false,
+        }
+    }
+
     /// Reads the stable text.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -50,7 +59,9 @@ pub struct LaterAnswer {
 
 impl LocalRegistry {
     /// Writes down that a request is carried out, to be answered later. Older ones than seven days
-    /// are forgotten. `total` is what it has to go through, in its own unit.
+    /// are forgotten, and of an actor's that only read all but the newest hundred. `total` is what it
+    /// has to go through, in its own unit. What only reads is no event, here as where it is answered at
+    /// once.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be written.
@@ -65,7 +76,7 @@ impl LocalRegistry {
             total,
             reason: String::new(),
         };
-        self.begin_operation(actor, &new, true).await
+        self.begin_operation(actor, &new, Some(request)).await
     }
 
     /// Says that a request has ended, how, and with what. How far it comes is said before with

@@ -116,6 +116,22 @@ impl Name {
         }))
     }
 
+    /// Id of what an earlier request made under this name, if one did: asked for again, it is no work.
+    /// Whether it is done once is the write's to decide ([`Self::registry`]).
+    ///
+    /// # Errors
+    /// 409 `idempotency_key_reused`, 409 `request_under_way`.
+    pub(crate) async fn made_before(
+        &self,
+        app: &App,
+        actor: &Actor,
+    ) -> Result<Option<String>, RegistryError> {
+        match &self.0 {
+            None => Ok(None),
+            Some(key) => app.registry.made_before(actor, key).await,
+        }
+    }
+
     /// The registry for the one write that the request is: done once, if the request has a name.
     pub(crate) fn registry(&self, app: &App, actor: &Actor) -> LocalRegistry {
         match &self.0 {

@@ -5,7 +5,7 @@ use sqlx::AnyConnection;
 use super::secrets::damaged;
 use crate::RegistryError;
 use crate::bulk::{BulkOperation, BulkProgress, BulkState};
-use crate::later::LaterAnswer;
+use crate::later::{LaterAnswer, LaterRequest};
 
 #[derive(sqlx::FromRow)]
 struct BulkRow {
@@ -202,6 +202,26 @@ pub(crate) async fn list(
     .fetch_all(connection)
     .await?;
     rows.into_iter().map(BulkRow::into_operation).collect()
+}
+
+/// Forgets what only read and has ended of an actor, but for so many of the newest.
+pub(crate) async fn prune_reads(
+    connection: &mut AnyConnection,
+    actor: &str,
+    kept: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "DELETE FROM bulk_operations WHERE later = 1 AND actor = $1 AND operation <> $2 \
+         AND finished_at IS NOT NULL AND created_at < (SELECT newer.created_at FROM bulk_operations newer \
+         WHERE newer.later = 1 AND newer.actor = $1 AND newer.operation <> $2 \
+         ORDER BY newer.created_at DESC, newer.id DESC LIMIT 1 OFFSET $3)",
+    )
+    .bind(actor.to_owned())
+    .bind(LaterRequest::Import.as_str())
+    .bind(kept.saturating_sub(1).max(0))
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 /// Forgets older ones; those with answers sooner.

@@ -10,7 +10,6 @@ use keywright_registry::{AuditEvent, AuditQuery, SubjectFilter};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::bulk;
 use super::later::{self, OperationView, RespondAsync};
 use super::later_run::Work;
 use super::paging::{Asked, invalid};
@@ -297,7 +296,7 @@ pub(crate) async fn verify(
     manager.require(READ)?;
     let keys = [public_key(&app)];
     if later.0 {
-        let place = bulk::place(&app)?;
+        let place = app.key_service.places.of_read(&manager.actor)?;
         let check = app.registry.begin_audit_check(&keys).await?;
         let work = Work::AuditVerify(Box::new(check));
         return later::begin(&app, manager, Name::default(), place, work).await;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywright_domain::api_keys::Environment;
 use keywright_domain::api_keys::format::ROOT_PREFIX;
@@ -14,7 +14,6 @@ use keywright_registry::{
     ApiKeyFilter, ApiKeyQuery, BulkOperation, BulkState, ClientSecret, NewBulk, StateFilter,
 };
 use serde::{Deserialize, Serialize};
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 
 use super::bulk_run::{self, Order, Work};
@@ -301,18 +300,20 @@ async fn ids(app: &App, manager: &Manager, asked: &BulkBody) -> Result<Vec<Strin
     }
 }
 
-/// A place among the operations of this node.
-pub(super) fn place(app: &App) -> Result<OwnedSemaphorePermit, Problem> {
-    app.key_service.bulk.place().ok_or_else(|| {
-        let detail = "too many operations run already: wait for one of them";
-        let mut problem = Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "too_many_operations",
-            detail,
-        );
-        problem.retry_after_s = Some(10);
-        problem
-    })
+fn headers(app: &App, operation: &BulkOperation) -> [(HeaderName, String); 2] {
+    let location = app.settings.path(&format!("/api/v1/bulk/{}", operation.id));
+    [
+        (header::CACHE_CONTROL, "no-store".to_owned()),
+        (header::LOCATION, location),
+    ]
+}
+
+/// The answer to a request that was begun before under its name.
+async fn before(app: &App, id: &str) -> Result<Response, Problem> {
+    let operation = app.registry.find_bulk(id).await.map_err(gone)?;
+    let headers = headers(app, &operation);
+    let view = Json(BulkView::from(operation));
+    Ok(replayed((headers, view).into_response()))
 }
 
 /// Begins an operation over many keys and answers with where to see how far it came. It goes on when
@@ -346,26 +347,22 @@ pub(crate) async fn begin(
             ids: ids.into_iter().take(SHOWN).collect(),
         }));
     }
-    let place = place(&app)?;
+    // Whoever asks again waits for no place.
+    if let Some(id) = once.name.made_before(&app, &manager.actor).await? {
+        return before(&app, &id).await;
+    }
+    let place = app.key_service.places.of_bulk()?;
     let new = NewBulk {
         operation: asked.operation,
         total: i64::try_from(ids.len()).unwrap_or(i64::MAX),
         reason: asked.reason.clone(),
     };
     let registry = once.name.registry(&app, &manager.actor);
-    let (operation, is_new) = match done(registry.begin_bulk(&manager.actor, &new).await)? {
-        Done::Now(operation) => (operation, true),
-        Done::Before(id) => (app.registry.find_bulk(&id).await.map_err(gone)?, false),
+    let operation = match done(registry.begin_bulk(&manager.actor, &new).await)? {
+        Done::Now(operation) => operation,
+        Done::Before(id) => return before(&app, &id).await,
     };
-    let location = app.settings.path(&format!("/api/v1/bulk/{}", operation.id));
-    let headers = [
-        (header::CACHE_CONTROL, "no-store".to_owned()),
-        (header::LOCATION, location),
-    ];
-    if !is_new {
-        let view = Json(BulkView::from(operation));
-        return Ok(replayed((headers, view).into_response()));
-    }
+    let headers = headers(&app, &operation);
     let order = Order {
         id: operation.id.clone(),
         manager,

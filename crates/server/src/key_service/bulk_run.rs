@@ -8,35 +8,19 @@ use keywright_domain::api_keys::{ApiKey, RotationRequest, Tags};
 use keywright_registry::{
     ApiKeyChange, BulkFailure, BulkProgress, BulkState, ClientSecret, Conditions, RegistryError,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::places::Place;
 use crate::keys::manager::{Manager, peppers};
 use crate::keys::rotate::clock_of_policy;
 use crate::keys::views::problem;
 use crate::problem::Problem;
 use crate::server::App;
 
-/// Operations that one node carries out at the same time.
-const MOST_RUNNING: usize = 4;
 /// How often it is written down how far one came, and looked whether it is to end.
 pub(super) const REPORT_EVERY: Duration = Duration::from_millis(500);
-
-/// Places for operations.
-#[derive(Debug)]
-pub(super) struct Running(Arc<Semaphore>);
-
-impl Default for Running {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MOST_RUNNING)))
-    }
-}
-
-impl Running {
-    /// A place, if one is free.
-    pub(super) fn place(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.0).try_acquire_owned().ok()
-    }
-}
+/// How long it is tried to write down how one ended: what ended it may be that nothing can be written.
+const END_TRIED: Duration = Duration::from_secs(120);
+const END_EVERY: Duration = Duration::from_secs(1);
 
 /// What is done to each key.
 #[derive(Debug)]
@@ -76,21 +60,57 @@ pub(super) struct Order {
 }
 
 /// Carries an operation out behind the answer. It lives as long as the server does.
-pub(super) fn start(app: &App, order: Order, place: OwnedSemaphorePermit) {
+pub(super) fn start(app: &App, order: Order, place: Place) {
     let app = Arc::clone(app);
     tokio::spawn(async move {
-        run(&app, &order).await;
+        let (progress, ended) = run(&app, &order).await;
+        // Whoever sees that it has ended finds its place free.
         drop(place);
+        let registry = app.registry.clone();
+        drop(app);
+        until_written(|| async {
+            let told = registry.report_bulk(&order.id, &progress, Some(ended));
+            told.await.map(drop)
+        })
+        .await;
     });
 }
 
-async fn run(app: &App, order: &Order) {
+/// Writes down how something ended, again where the registry fails meanwhile.
+pub(super) async fn until_written<F>(write: impl Fn() -> F)
+where
+    F: Future<Output = Result<(), RegistryError>>,
+{
+    let began = Instant::now();
+    let mut failed = false;
+    loop {
+        match write().await {
+            // It was pruned: nobody can ask for it.
+            Ok(()) | Err(RegistryError::OperationNotFound) => return,
+            Err(error) if began.elapsed() >= END_TRIED => {
+                // Long since it shows as interrupted.
+                tracing::error!(code = error.code(), "an operation's end was not written");
+                return;
+            }
+            Err(error) if !failed => {
+                failed = true;
+                let code = error.code();
+                tracing::warn!(code, "an operation's end is not written yet");
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(END_EVERY).await;
+    }
+}
+
+async fn run(app: &App, order: &Order) -> (BulkProgress, BulkState) {
     let mut progress = BulkProgress::default();
     let mut reported = Instant::now();
     let mut ended = BulkState::Done;
     for id in &order.ids {
-        // Before each key: what ended the caller's access ends what the caller began.
-        if !order.manager.stands(app).await {
+        // Before each key: what ended the caller's access ends what the caller began. Who cannot be asked
+        // about does not go on either.
+        if !order.manager.stands(app).await.unwrap_or(false) {
             ended = BulkState::Stopped;
             break;
         }
@@ -117,10 +137,7 @@ async fn run(app: &App, order: &Order) {
             break;
         }
     }
-    let last = app.registry.report_bulk(&order.id, &progress, Some(ended));
-    if let Err(error) = last.await {
-        tracing::warn!(code = error.code(), "an operation's end was not written");
-    }
+    (progress, ended)
 }
 
 /// Changes one key. Returns the number of its last change.

@@ -12,7 +12,6 @@ use keywright_registry::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::bulk;
 use super::later::{self, OperationView, RespondAsync};
 use super::later_run::Work;
 use super::paging::{Asked, LARGEST_PAGE};
@@ -148,7 +147,7 @@ pub(crate) async fn counts(
     asked.known(&RULES)?;
     let rules = rules(&asked)?;
     if later.0 {
-        let place = bulk::place(&app)?;
+        let place = app.key_service.places.of_read(&manager.actor)?;
         let count = app.registry.begin_hygiene_count(&rules).await?;
         let work = Work::Hygiene(Box::new(count));
         return later::begin(&app, manager, Name::default(), place, work).await;

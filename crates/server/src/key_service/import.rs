@@ -11,7 +11,6 @@ use keywright_registry::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::bulk;
 use super::later::{self, OperationView, RespondAsync};
 use super::later_run::Work;
 use super::paging::{Asked, invalid};
@@ -178,7 +177,12 @@ pub(crate) async fn import(
     };
     let (registry, actor) = (&app.registry, &manager.actor);
     if later.0 {
-        let place = bulk::place(&app)?;
+        let name = name.of_later(&app);
+        // Whoever asks again waits for no place.
+        if let Some(answer) = later::before(&app, &manager, &name).await? {
+            return Ok(answer);
+        }
+        let place = app.key_service.places.of_import()?;
         // A file that cannot be read is refused at once.
         let import = registry.begin_import(actor, &file, &peppers, &options);
         let work = Work::Import(Box::new(import.map_err(refused)?));

@@ -9,7 +9,6 @@ use axum::response::{IntoResponse, Response};
 use keywright_registry::{BulkOperation, LaterRequest, RegistryError};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::ToSchema;
 
 use super::audit::{self, VerdictView};
@@ -17,6 +16,7 @@ use super::hygiene::HygieneCountsView;
 use super::import::ImportView;
 use super::later_run::{self, Work};
 use super::paging::Asked;
+use super::places::Place;
 use crate::etags::IfSeen;
 use crate::keys::manager::Manager;
 use crate::once::{Done, Name, done, gone, replayed};
@@ -152,20 +152,42 @@ fn answer(body: impl Serialize) -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(body)).into_response()
 }
 
-/// Carries a request out behind the answer, and says where to see how far it came.
+/// The answer to a request that was begun before under this name ([`Name::of_later`]), if it was.
+pub(super) async fn before(
+    app: &App,
+    manager: &Manager,
+    name: &Name,
+) -> Result<Option<Response>, Problem> {
+    let Some(id) = name.made_before(app, &manager.actor).await? else {
+        return Ok(None);
+    };
+    let (_, operation) = app.registry.find_later(&id).await.map_err(gone)?;
+    Ok(Some(replayed(accepted(app, operation))))
+}
+
+/// Carries a request out behind the answer, and says where to see how far it came. Its name, if it
+/// has one, is [`Name::of_later`].
 pub(super) async fn begin(
     app: &App,
     manager: Manager,
     name: Name,
-    place: OwnedSemaphorePermit,
+    place: Place,
     work: Work,
 ) -> Result<Response, Problem> {
-    let registry = name.of_later(app).registry(app, &manager.actor);
+    let registry = name.registry(app, &manager.actor);
     let begun = registry.begin_later(&manager.actor, work.request(), work.total());
-    let (operation, is_new) = match done(begun.await)? {
-        Done::Now(operation) => (operation, true),
-        Done::Before(id) => (app.registry.find_later(&id).await.map_err(gone)?.1, false),
+    let operation = match done(begun.await)? {
+        Done::Now(operation) => operation,
+        Done::Before(id) => {
+            let (_, operation) = app.registry.find_later(&id).await.map_err(gone)?;
+            return Ok(replayed(accepted(app, operation)));
+        }
     };
+    later_run::start(app, operation.id.clone(), manager, work, place);
+    Ok(accepted(app, operation))
+}
+
+fn accepted(app: &App, operation: BulkOperation) -> Response {
     let path = format!("/api/v1/operations/{}", operation.id);
     let headers = [
         (header::CACHE_CONTROL, "no-store".to_owned()),
@@ -175,12 +197,8 @@ pub(super) async fn begin(
             "respond-async".to_owned(),
         ),
     ];
-    if is_new {
-        later_run::start(app, operation.id.clone(), manager, work, place);
-    }
     let view = Json(OperationView::from(operation));
-    let response = (StatusCode::ACCEPTED, headers, view).into_response();
-    Ok(if is_new { response } else { replayed(response) })
+    (StatusCode::ACCEPTED, headers, view).into_response()
 }
 
 /// An operation of which this caller may see what comes of it; any other is as if it were not there.

@@ -8,11 +8,11 @@ use keywright_registry::{
     AuditCheck, BulkProgress, BulkState, HygieneCount, Import, LaterAnswer, LaterRequest,
     RegistryError,
 };
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::audit;
-use super::bulk_run::REPORT_EVERY;
+use super::bulk_run::{REPORT_EVERY, until_written};
 use super::later::{OperationProblem, OperationResult};
+use super::places::Place;
 use super::{hygiene, import};
 use crate::keys::manager::Manager;
 use crate::problem::Problem;
@@ -112,25 +112,20 @@ impl Work {
 }
 
 /// Carries a request out behind the answer. It lives as long as the server does.
-pub(super) fn start(
-    app: &App,
-    id: String,
-    manager: Manager,
-    work: Work,
-    place: OwnedSemaphorePermit,
-) {
+pub(super) fn start(app: &App, id: String, manager: Manager, work: Work, place: Place) {
     let app = Arc::clone(app);
-    tokio::spawn(async move {
-        run(&app, &id, &manager, work).await;
-        drop(place);
-    });
+    tokio::spawn(run(app, id, manager, work, place));
 }
 
 /// How something ended, and why before its end.
 struct Ended(BulkState, Option<Problem>);
 
-async fn run(app: &App, id: &str, manager: &Manager, mut work: Work) {
-    let Ended(state, problem) = go_on(app, id, manager, &mut work).await;
+async fn run(app: App, id: String, manager: Manager, mut work: Work, place: Place) {
+    let Ended(state, problem) = go_on(&app, &id, &manager, &mut work).await;
+    // Whoever sees that it has ended finds its place free.
+    drop(place);
+    let registry = app.registry.clone();
+    drop(app);
     let progress = work.progress();
     let stopped = match (&state, &problem) {
         (BulkState::Done, _) => None,
@@ -154,10 +149,7 @@ async fn run(app: &App, id: &str, manager: &Manager, mut work: Work) {
     });
     match texts {
         Ok(came) => {
-            if let Err(error) = app.registry.end_later(id, &progress, state, came).await {
-                // Half a minute later it shows as interrupted.
-                tracing::warn!(code = error.code(), "an operation's end was not written");
-            }
+            until_written(|| registry.end_later(&id, &progress, state, came.clone())).await;
         }
         Err(error) => tracing::error!(%error, "what an operation came to could not be written"),
     }
@@ -166,11 +158,16 @@ async fn run(app: &App, id: &str, manager: &Manager, mut work: Work) {
 async fn go_on(app: &App, id: &str, manager: &Manager, work: &mut Work) -> Ended {
     let mut reported = Instant::now();
     loop {
-        // Before each step: what ended the caller's access ends what the caller began.
-        if !manager.stands(app).await {
-            let detail = "whoever asked for it may not do this any more";
-            let problem = Problem::new(StatusCode::FORBIDDEN, "access_ended", detail);
-            return Ended(BulkState::Stopped, Some(problem));
+        // Before each step: what ended the caller's access ends what the caller began. Who cannot be asked
+        // about does not go on either, for another reason.
+        match manager.stands(app).await {
+            Ok(true) => {}
+            Ok(false) => {
+                let detail = "whoever asked for it may not do this any more";
+                let problem = Problem::new(StatusCode::FORBIDDEN, "access_ended", detail);
+                return Ended(BulkState::Stopped, Some(problem));
+            }
+            Err(problem) => return Ended(BulkState::Stopped, Some(problem)),
         }
         if reported.elapsed() >= REPORT_EVERY {
             reported = Instant::now();

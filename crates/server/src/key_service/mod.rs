@@ -16,6 +16,7 @@ pub(crate) mod later;
 mod later_run;
 pub(crate) mod notices;
 mod paging;
+mod places;
 pub(crate) mod policies;
 pub(crate) mod preview;
 pub(crate) mod promotions;
@@ -48,7 +49,7 @@ const CHECKPOINT_EVERY: Duration = Duration::from_secs(60 * 60);
 #[derive(Debug, Default)]
 pub(crate) struct State {
     events: events::Followers,
-    bulk: bulk_run::Running,
+    places: places::Places,
 }
 
 /// Below the base path.

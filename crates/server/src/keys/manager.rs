@@ -181,31 +181,31 @@ impl Manager {
     }
 
     /// Whether the caller is let in at this moment as it was when its request came: the session, the
-    /// token or the secret has not ended, and none of what it could do was taken away. Who cannot be
-    /// asked about does not go on.
-    pub(crate) async fn stands(&self, app: &App) -> bool {
+    /// token or the secret has not ended, and none of what it could do was taken away.
+    ///
+    /// # Errors
+    /// [`Problem`] if that cannot be found out: then nobody goes on, and nobody was refused.
+    pub(crate) async fn stands(&self, app: &App) -> Result<bool, Problem> {
         let (registry, held) = (&app.registry, &self.permissions);
         let lets_in = match &self.credential {
-            Credential::Session(id) => {
-                let session = registry.find_session_by_id(id).await;
-                session.is_ok_and(|session| session.state(app.now()) == SessionState::Active)
-            }
-            Credential::Token(token) => {
-                matches!(access_token::good_now(app, token).await, Ok(Ok(())))
-            }
+            Credential::Session(id) => there(registry.find_session_by_id(id).await)?
+                .is_some_and(|session| session.state(app.now()) == SessionState::Active),
+            Credential::Token(token) => access_token::good_now(app, token).await?.is_ok(),
             Credential::Secret(kid) => {
-                let scopes = registry.scopes_of_secret(kid).await;
-                matches!(scopes, Ok(Some(scopes)) if scopes.covers_all(held))
+                let scopes = registry.scopes_of_secret(kid).await?;
+                scopes.is_some_and(|scopes| scopes.covers_all(held))
             }
         };
-        let Some(person) = &self.person else {
-            return lets_in;
+        let Some(person) = self.person.as_ref().filter(|_| lets_in) else {
+            return Ok(lets_in);
         };
         // A role that was taken away takes its part of an access token with it.
-        let user = registry.find_user(person).await;
-        lets_in
-            && user
-                .is_ok_and(|user| user.disabled_at.is_none() && user.permissions.covers_all(held))
+        let user = there(registry.find_user(person).await)?;
+        Ok(
+            user.is_some_and(|user| {
+                user.disabled_at.is_none() && user.permissions.covers_all(held)
+            }),
+        )
     }
 
     /// What no key that this caller makes, changes, takes over or takes in may exceed.
@@ -246,6 +246,17 @@ impl Manager {
             }
         }
         Ok(())
+    }
+}
+
+/// What was looked for, if it is there.
+fn there<T>(found: Result<T, RegistryError>) -> Result<Option<T>, RegistryError> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(RegistryError::People(PeopleError::SessionNotFound | PeopleError::UserNotFound)) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

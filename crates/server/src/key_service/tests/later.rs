@@ -8,7 +8,7 @@ use keywright_registry::LaterRequest;
 use serde_json::{Value, json};
 
 use super::moving::hash;
-use super::{fine, refused};
+use super::{fine, narrow, refused};
 use crate::keys::tests::{Program, root};
 use crate::test_support::{Answer, Browser, TestServer};
 
@@ -90,7 +90,7 @@ async fn a_check_of_the_trail_is_fetched_later_and_says_what_it_says_at_once() {
         (&view["state"], &view["operation"]),
         (&json!("done"), &json!("audit_verify"))
     );
-    // What was written since it began, its own event among it, is looked at too.
+    // What was written since it began is looked at too; it is no event itself.
     assert!(
         view["total"].as_i64() <= at_once["events"].as_i64(),
         "{view}"
@@ -297,22 +297,86 @@ async fn one_that_a_restart_broke_off_shows_as_interrupted_and_importing_again_d
     );
 }
 
+async fn count(program: &mut Program) -> Answer {
+    let path = "/api/v1/hygiene";
+    let asked = program.send_with(Method::GET, path, Value::Null, &[LATER]);
+    asked.await
+}
+
 #[tokio::test]
-async fn places_are_shared_with_operations_over_many_keys() {
+async fn who_may_only_read_takes_no_place_of_those_who_change_and_one_at_a_time() {
     let server = TestServer::start().await;
     let mut root = root(&server).await;
-    let app = server.server.app();
-    let places: Vec<_> = std::iter::from_fn(|| super::super::bulk::place(app).ok()).collect();
-    assert_eq!(places.len(), 4);
-    let full = import(&mut root, "", &file(1), &[LATER]).await;
+    let mut reader = narrow(&server, &mut root, &["keys:read", "audit:read"]).await;
+    let places = &server.server.app().key_service.places;
+    // As if checks of theirs were at work.
+    let anybody = |name: &str| places.of_read(&Actor::person(name));
+    let one = anybody("one").unwrap();
+    assert_eq!(anybody("one").unwrap_err().code, "too_many_operations");
+    let two = anybody("two").unwrap();
+    let full = count(&mut reader).await;
     refused(&full, 503, "too_many_operations");
     assert!(!full.header("retry-after").is_empty());
     refused(&verify(&mut root).await, 503, "too_many_operations");
-    // At once they are answered as ever.
-    fine(&import(&mut root, "", &file(1), &[]).await);
-    drop(places);
-    let path = begun(&verify(&mut root).await);
+    // At once they are answered as ever, and everything else is.
+    fine(&root.get("/api/v1/audit/verify").await);
+    let key = root.issue(crate::keys::tests::wish()).await;
+    let body = json!({ "operation": "revoke", "ids": [super::id_of(&key)] });
+    let bulk = root.post("/api/v1/bulk", body).await;
+    assert_eq!(bulk.status, StatusCode::ACCEPTED, "{}", bulk.text);
+    let path = begun(&import(&mut root, "", &file(1), &[LATER]).await);
     assert_eq!(ended(&mut root, &path).await["state"], "done");
+    // Who was refused has no place, and who has come to an end has given it back.
+    drop((one, two));
+    for _ in 0..3 {
+        let path = begun(&count(&mut reader).await);
+        assert_eq!(ended(&mut reader, &path).await["state"], "done");
+    }
     let of_all = LaterRequest::ALL.map(LaterRequest::as_str);
     assert_eq!(of_all, ["audit_verify", "import", "hygiene"]);
+}
+
+#[tokio::test]
+async fn who_asks_again_waits_for_no_place() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let places = &server.server.app().key_service.places;
+    let named = [LATER, ("idempotency-key", "an-import")];
+    let first = import(&mut root, "dry_run=false", &file(3), &named).await;
+    let path = begun(&first);
+    ended(&mut root, &path).await;
+    let key = root.issue(crate::keys::tests::wish()).await;
+    let body = json!({ "operation": "disable", "ids": [super::id_of(&key)] });
+    let named_bulk = [("idempotency-key", "a-bulk")];
+    let bulk = "/api/v1/bulk";
+    let bulk = root
+        .send_with(Method::POST, bulk, body.clone(), &named_bulk)
+        .await;
+    assert_eq!(bulk.status, StatusCode::ACCEPTED, "{}", bulk.text);
+    let (mut all, mut is_over) = (Vec::new(), false);
+    for _ in 0..500 {
+        all.extend(std::iter::from_fn(|| places.of_bulk().ok()));
+        all.extend(std::iter::from_fn(|| places.of_import().ok()));
+        is_over = all.len() == 6;
+        if is_over {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(is_over, "{}", all.len());
+    let again = import(&mut root, "dry_run=false", &file(3), &named).await;
+    assert_eq!(begun(&again), path);
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    let again = root
+        .send_with(Method::POST, "/api/v1/bulk", body.clone(), &named_bulk)
+        .await;
+    assert_eq!(again.json()["id"], bulk.json()["id"], "{}", again.text);
+    assert_eq!(again.header("idempotency-replayed"), "true");
+    // Another request under the name is refused for what it is, and a new one has no place.
+    let other = import(&mut root, "dry_run=false", &file(4), &named).await;
+    refused(&other, 409, "idempotency_key_reused");
+    let new = import(&mut root, "dry_run=false", &file(3), &[LATER]).await;
+    refused(&new, 503, "too_many_operations");
+    let new = root.post("/api/v1/bulk", body).await;
+    refused(&new, 503, "too_many_operations");
 }

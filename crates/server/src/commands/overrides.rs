@@ -18,12 +18,7 @@ pub(crate) struct Overrides {
     #[arg(long, env = "KEYWRIGHT_SERVER_LISTEN", value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
     /// Certificate (PEM): with it the server speaks TLS.
-    #[arg(
-        long,
-        env = "KEYWRIGHT_SERVER_TLS_CERT",
-        value_name = "FILE",
-        requires = "tls_key"
-    )]
+    #[arg(long, env = "KEYWRIGHT_SERVER_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
     /// Its key (PEM).
     #[arg(
@@ -82,8 +77,10 @@ impl Overrides {
     /// For an address that is none.
     pub(crate) fn over(&self, mut settings: Settings) -> Result<Settings> {
         settings.listen = self.listen.unwrap_or(settings.listen);
-        if let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) {
-            settings.tls = Some((cert.clone(), key.clone()));
+        if let Some(cert) = &self.tls_cert {
+            // Without its key it is refused where it is checked; whoever only asks a server needs none.
+            let key = self.tls_key.clone().unwrap_or_default();
+            settings.tls = Some((cert.clone(), key));
         }
         if !self.trusted_proxies.is_empty() {
             settings.trusted_proxies.clone_from(&self.trusted_proxies);

@@ -353,6 +353,12 @@ impl Settings {
             let why = "it has 1 to 100 characters that can be printed";
             return Err(SettingError::new("node_name", why));
         }
+        if let Some((_, key)) = &self.tls
+            && key.as_os_str().is_empty()
+        {
+            let why = "a certificate needs its key: --tls-key";
+            return Err(SettingError::new("tls.key", why));
+        }
         if let Some(database) = &self.database {
             postgres_transport(database.expose()).map_err(|error| match error {
                 RegistryError::UnsafePath(why) => SettingError::new("database", why),
@@ -456,6 +462,13 @@ mod tests {
 
     fn settings() -> Settings {
         Settings::new("http://127.0.0.1:8377", PathBuf::from("data")).unwrap()
+    }
+
+    #[test]
+    fn ac_200_a_certificate_without_its_key_is_refused_by_name() {
+        let mut settings = settings();
+        settings.tls = Some((PathBuf::from("cert.pem"), PathBuf::new()));
+        assert_eq!(settings.check().unwrap_err().setting, "tls.key");
     }
 
     #[test]

@@ -303,7 +303,11 @@ async fn a_replica_that_missed_the_last_commits_is_noticed_and_nothing_new_is_mi
     }
     three.signal(2, "CONT")?;
     let is_told = |text: &str| told.lock().is_ok_and(|told| told.contains(text));
-    ensure!(is_told(&format!("\"version\":{lost_version}")));
+    ensure!(
+        is_told(&format!("\"version\":{lost_version}")),
+        "{lost_version} in {:?}",
+        told.lock().map(|told| told.clone())
+    );
     while !is_told("event: reset") {
         let told = told.lock().map(|told| told.clone());
         ensure!(promoted.elapsed() < BACK_WITHIN, "{told:?}");

@@ -91,6 +91,8 @@ pub(crate) fn keep_out_of(value: &Value) {
         Value::Object(members) => {
             for (name, member) in members {
                 match member {
+                    // Errors have a `code` and operations a `state` too: words, where secrets have digits or capitals.
+                    Value::String(text) if is_word(name, text) => {}
                     Value::String(text) if NAMES.contains(&name.as_str()) => keep_out_text(text),
                     Value::Array(items) if NAMES.contains(&name.as_str()) => {
                         items.iter().filter_map(Value::as_str).for_each(keep_out);
@@ -103,6 +105,11 @@ pub(crate) fn keep_out_of(value: &Value) {
         Value::Array(items) => items.iter().for_each(keep_out_of),
         _ => {}
     }
+}
+
+fn is_word(name: &str, text: &str) -> bool {
+    let plain = |letter: char| letter.is_ascii_lowercase() || letter == '_';
+    ["code", "state"].contains(&name) && text.chars().all(plain)
 }
 
 /// The same for the secrets that an address carries: its parameters, and a token that ends its path.

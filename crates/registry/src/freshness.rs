@@ -64,6 +64,8 @@ pub(crate) struct Freshness {
     /// SQLite: the file whose header changes with every commit, opened when it is there.
     wal_index: Option<(std::path::PathBuf, OnceLock<File>)>,
     confirmed: Mutex<Confirmed>,
+    /// How often memory was brought up to the log, counted with `confirmed` locked.
+    readings: AtomicU64,
     /// The newest change that is in the index, as the log had it: none where it was not read.
     newest: Mutex<Option<LoggedChange>>,
     /// Counts the steps of readings of the log.
@@ -97,6 +99,7 @@ impl Freshness {
             turn: tokio::sync::Mutex::default(),
             wal_index,
             confirmed: Mutex::default(),
+            readings: AtomicU64::new(0),
             newest: Mutex::default(),
             steps: AtomicU64::new(0),
             silent: AtomicBool::new(false),
@@ -136,10 +139,19 @@ impl Freshness {
 
     /// Whether the index is known to be as new as the database, or as new as the lease allows.
     fn is_confirmed(&self) -> bool {
-        let confirmed = self
-            .confirmed
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let confirmed = self.confirmed.lock();
+        self.confirms(&confirmed.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The same of what was looked up after `readings` was read: whoever brought memory up to the log since
+    /// says nothing of what was looked up before.
+    fn is_confirmed_since(&self, readings: u64) -> bool {
+        let confirmed = self.confirmed.lock();
+        let confirmed = confirmed.unwrap_or_else(PoisonError::into_inner);
+        self.readings.load(Ordering::Acquire) == readings && self.confirms(&confirmed)
+    }
+
+    fn confirms(&self, confirmed: &Confirmed) -> bool {
         match self.header() {
             Some(header) => confirmed.header == Some(header),
             None if self.wal_index.is_some() => false,
@@ -154,6 +166,7 @@ impl Freshness {
             .confirmed
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        self.readings.fetch_add(1, Ordering::AcqRel);
         confirmed.header = header;
         confirmed.at = Some(at);
         self.silent.store(false, Ordering::Release);
@@ -281,9 +294,15 @@ pub(crate) const fn lease() -> Duration {
     LEASE
 }
 
-/// Whether what was just looked up in the index may be answered.
-pub(crate) fn is_trusted(shared: &Shared) -> bool {
-    !shared.pool.is_closed() && shared.freshness.is_confirmed()
+/// How often memory was brought up to the log: to be read before a lookup, for [`is_trusted`].
+pub(crate) fn readings(shared: &Shared) -> u64 {
+    shared.freshness.readings.load(Ordering::Acquire)
+}
+
+/// Whether what was looked up in the index may be answered. `readings` is of before the lookup: a look that was
+/// overtaken by a reading of the log, which is what is found to be fresh then, is done again.
+pub(crate) fn is_trusted(shared: &Shared, readings: u64) -> bool {
+    !shared.pool.is_closed() && shared.freshness.is_confirmed_since(readings)
 }
 
 /// Makes sure that the index is trusted. An error here refuses every verification.

@@ -234,6 +234,7 @@ impl LocalRegistry {
             return Vec::new();
         }
         let index = &self.shared.index;
+        let readings = freshness::readings(&self.shared);
         let known = requests.iter().map_while(|request| {
             let plain = PresentedKey::parse(request.presented).ok()?;
             match index.lookup(PackedKid::parse(plain.kid())?, now) {
@@ -248,7 +249,7 @@ impl LocalRegistry {
         });
         let known = known.collect();
         // After the lookups, as always.
-        if freshness::is_trusted(&self.shared) {
+        if freshness::is_trusted(&self.shared, readings) {
             known
         } else {
             Vec::new()

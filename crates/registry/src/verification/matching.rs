@@ -55,13 +55,14 @@ impl LocalRegistry {
         peppers: &Peppers,
         now: i64,
     ) -> Option<Match> {
+        let readings = freshness::readings(&self.shared);
         let found = self
             .shared
             .index
             .lookup(PackedKid::parse(plain.kid())?, now);
         // After the lookup, as always.
         match found {
-            Lookup::Found(snapshot) if freshness::is_trusted(&self.shared) => {
+            Lookup::Found(snapshot) if freshness::is_trusted(&self.shared, readings) => {
                 self.match_from_throttled(plain, snapshot, peppers, now)
             }
             _ => None,
@@ -196,8 +197,9 @@ impl LocalRegistry {
         now: i64,
     ) -> Result<Option<Snapshot>, RegistryError> {
         // Most are in memory, and memory is fresh: nothing of what comes else is needed.
+        let readings = freshness::readings(&self.shared);
         if let Lookup::Found(snapshot) = self.shared.index.lookup(kid, now)
-            && freshness::is_trusted(&self.shared)
+            && freshness::is_trusted(&self.shared, readings)
         {
             return Ok(Some(snapshot));
         }
@@ -218,8 +220,9 @@ impl LocalRegistry {
         loop {
             // Freshness is checked after the lookup: a process that was frozen in between must not
             // answer with what it knew before.
+            let readings = freshness::readings(&self.shared);
             let found = index.lookup(kid, now);
-            if !freshness::is_trusted(&self.shared) {
+            if !freshness::is_trusted(&self.shared, readings) {
                 freshness::ensure(&self.shared).await?;
                 continue;
             }

@@ -347,7 +347,7 @@ async fn who_asks_again_waits_for_no_place() {
     ended(&mut root, &path).await;
     let key = root.issue(crate::keys::tests::wish()).await;
     let body = json!({ "operation": "disable", "ids": [super::id_of(&key)] });
-    let named_bulk = [("idempotency-key", "a-bulk")];
+    let named_bulk = [("idempotency-key", "a-bulk-change")];
     let bulk = "/api/v1/bulk";
     let bulk = root
         .send_with(Method::POST, bulk, body.clone(), &named_bulk)

@@ -1,15 +1,18 @@
 //! Passwords: argon2id on a pool of its own, so that sign-ins never slow down everything else. When
 //! too many wait, the next is turned away at once: the queue would be the denial of service.
 
+mod threads;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
-use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use keywright_domain::SecretText;
 use rand::Rng as _;
 use tokio::sync::Semaphore;
+
+use self::threads::{Hashing, Memory};
 
 /// OWASP's first choice for argon2id: 19 MiB, two passes, one lane.
 const MEMORY_KIB: u32 = 19 * 1024;
@@ -65,6 +68,7 @@ pub(crate) struct Checked {
 #[derive(Clone, Debug)]
 pub struct PasswordHasher {
     workers: Arc<Semaphore>,
+    hashing: Arc<Hashing>,
     waiting: Arc<AtomicUsize>,
     most: usize,
     /// Checked for people whom nobody knows, so that both take the same time (S3-47).
@@ -83,6 +87,7 @@ impl PasswordHasher {
         let workers = workers.max(1);
         Ok(Self {
             workers: Arc::new(Semaphore::new(workers)),
+            hashing: Arc::new(Hashing::new(workers)),
             waiting: Arc::default(),
             most: workers * QUEUE,
             nobody: Arc::new(hash_of_nothing()?),
@@ -104,14 +109,15 @@ impl PasswordHasher {
             return Err(PasswordError::TooLong);
         }
         let password = password.clone();
-        self.run(move || hash_now(password.expose().as_bytes()))
+        self.run(move |memory| hash_now(memory, password.expose().as_bytes()))
             .await?
     }
 
     /// The hash of a short code that we made.
     pub(crate) async fn hash_code(&self, code: &SecretText) -> Result<SecretText, PasswordError> {
         let code = code.clone();
-        self.run(move || hash_now(code.expose().as_bytes())).await?
+        self.run(move |memory| hash_now(memory, code.expose().as_bytes()))
+            .await?
     }
 
     /// Checks a password; `stored` is none for somebody who has none or does not exist: the same
@@ -127,14 +133,13 @@ impl PasswordHasher {
         let password = password.clone();
         #[cfg(test)]
         self.verified.fetch_add(1, Ordering::Relaxed);
-        self.run(move || {
+        self.run(move |memory| {
             // What is too long is checked as an empty one: the same work, and no more.
             let given = if too_long { "" } else { password.expose() };
             let parsed = PasswordHash::new(stored.expose()).map_err(|_| PasswordError::Failed)?;
-            let matches = hasher()?.verify_password(given.as_bytes(), &parsed).is_ok();
-            let matches = matches && exists && !too_long;
+            let matches = is_of(memory, given.as_bytes(), &parsed)? && exists && !too_long;
             let upgraded = if matches && is_weaker(&parsed) {
-                Some(hash_now(given.as_bytes())?)
+                Some(hash_now(memory, given.as_bytes())?)
             } else {
                 None
             };
@@ -145,7 +150,7 @@ impl PasswordHasher {
 
     async fn run<T: Send + 'static>(
         &self,
-        work: impl FnOnce() -> T + Send + 'static,
+        work: impl Fn(&mut Memory) -> T + Send + Sync + 'static,
     ) -> Result<T, PasswordError> {
         struct Waiting<'a>(&'a AtomicUsize);
         impl Drop for Waiting<'_> {
@@ -163,27 +168,79 @@ impl PasswordHasher {
             .acquire_owned()
             .await
             .map_err(|_| PasswordError::Failed)?;
-        tokio::task::spawn_blocking(move || {
-            let done = work();
-            drop(permit);
-            done
-        })
-        .await
-        .map_err(|_| PasswordError::Failed)
+        self.hashing
+            .run(permit, work)
+            .await
+            .ok_or(PasswordError::Failed)
     }
 }
 
-fn hasher() -> Result<Argon2<'static>, PasswordError> {
-    let params = Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| PasswordError::Failed)?;
-    Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
+fn parameters() -> Result<Params, PasswordError> {
+    Params::new(MEMORY_KIB, PASSES, LANES, None).map_err(|_| PasswordError::Failed)
 }
 
-fn hash_now(password: &[u8]) -> Result<SecretText, PasswordError> {
+fn hash_now(memory: &mut Memory, password: &[u8]) -> Result<SecretText, PasswordError> {
     let mut salt = [0_u8; 16];
     rand::rng().fill_bytes(&mut salt);
-    let hash: PasswordHash = hasher()?
-        .hash_password_with_salt(password, &salt)
-        .map_err(|_| PasswordError::Failed)?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, parameters()?);
+    let mut output = [0_u8; Params::DEFAULT_OUTPUT_LEN];
+    compute(memory, &argon2, password, &salt, &mut output)?;
+    phc(&salt, &output)
+}
+
+/// Whether a hash is of this password. It says itself how it was made.
+fn is_of(memory: &mut Memory, password: &[u8], hash: &PasswordHash) -> Result<bool, PasswordError> {
+    let failed = |_| PasswordError::Failed;
+    let (Some(salt), Some(expected)) = (&hash.salt, &hash.hash) else {
+        return Ok(false);
+    };
+    let algorithm = Algorithm::try_from(hash.algorithm.as_str()).map_err(failed)?;
+    let version = hash.version.map(Version::try_from).transpose();
+    let version = version.map_err(|_| PasswordError::Failed)?;
+    let params = Params::try_from(hash).map_err(failed)?;
+    let argon2 = Argon2::new(algorithm, version.unwrap_or_default(), params);
+    let mut output = [0_u8; Output::MAX_LENGTH];
+    let output = output
+        .get_mut(..expected.len())
+        .ok_or(PasswordError::Failed)?;
+    compute(memory, &argon2, password, salt, output)?;
+    // Compared in constant time.
+    Ok(Output::new(output).map_err(|_| PasswordError::Failed)? == *expected)
+}
+
+fn compute(
+    memory: &mut Memory,
+    argon2: &Argon2<'_>,
+    password: &[u8],
+    salt: &[u8],
+    output: &mut [u8],
+) -> Result<(), PasswordError> {
+    let blocks = argon2.params().block_count();
+    if let Some(more) = blocks.checked_sub(memory.len()) {
+        // A hash from elsewhere may ask for more than there is.
+        let room = memory.try_reserve_exact(more);
+        room.map_err(|_| PasswordError::Failed)?;
+        memory.resize(blocks, Block::new());
+    }
+    let room = memory.get_mut(..blocks).ok_or(PasswordError::Failed)?;
+    let done = argon2.hash_password_into_with_memory(password, salt, output, room);
+    if blocks > MEMORY_KIB as usize {
+        // One that wanted more than ours do: that much is not kept.
+        *memory = Memory::new();
+    }
+    done.map_err(|_| PasswordError::Failed)
+}
+
+/// The text of a hash with today's parameters (PHC string format).
+fn phc(salt: &[u8], output: &[u8]) -> Result<SecretText, PasswordError> {
+    let failed = |_| PasswordError::Failed;
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(&parameters()?).map_err(failed)?,
+        salt: Some(Salt::new(salt).map_err(|_| PasswordError::Failed)?),
+        hash: Some(Output::new(output).map_err(|_| PasswordError::Failed)?),
+    };
     Ok(SecretText::new(hash.to_string()))
 }
 
@@ -193,15 +250,7 @@ fn hash_of_nothing() -> Result<SecretText, PasswordError> {
     let (mut salt, mut output) = ([0_u8; 16], [0_u8; Params::DEFAULT_OUTPUT_LEN]);
     rand::rng().fill_bytes(&mut salt);
     rand::rng().fill_bytes(&mut output);
-    let failed = |_| PasswordError::Failed;
-    let hash = PasswordHash {
-        algorithm: Algorithm::Argon2id.ident(),
-        version: Some(Version::V0x13.into()),
-        params: ParamsString::try_from(hasher()?.params()).map_err(failed)?,
-        salt: Some(Salt::new(&salt).map_err(|_| PasswordError::Failed)?),
-        hash: Some(Output::new(&output).map_err(|_| PasswordError::Failed)?),
-    };
-    Ok(SecretText::new(hash.to_string()))
+    phc(&salt, &output)
 }
 
 fn is_weaker(hash: &PasswordHash) -> bool {
@@ -215,12 +264,14 @@ fn is_weaker(hash: &PasswordHash) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use argon2::password_hash::PasswordHasher as _;
+
     use super::*;
 
     #[test]
     fn what_is_checked_for_nobody_costs_what_a_real_hash_costs() {
         let nobody = hash_of_nothing().unwrap();
-        let real = hash_now(b"correct horse").unwrap();
+        let real = hash_now(&mut Memory::new(), b"correct horse").unwrap();
         let parts = |hash: &SecretText| {
             let parsed = PasswordHash::new(hash.expose()).unwrap();
             let sizes = (parsed.salt.unwrap().len(), parsed.hash.unwrap().len());

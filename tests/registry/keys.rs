@@ -118,6 +118,36 @@ async fn a_limit_may_be_shared_by_all_keys_of_an_owner() -> Result<()> {
 }
 
 #[tokio::test]
+async fn ac_132_a_shared_limit_is_not_given_back_by_one_of_the_same_name_and_other_terms()
+-> Result<()> {
+    const MONTH: u32 = 2_592_000_000;
+    let fixture = super::fixture().await?;
+    let shared = |count, period_ms| {
+        let limit = RateLimit::new("requests", count, period_ms, 0, true)?;
+        let limits = RateLimits::one(limit);
+        let settings = KeySettings {
+            limits,
+            ..KeySettings::default()
+        };
+        anyhow::Ok(with(settings))
+    };
+    let month = fixture.issue_as(&shared(4, MONTH)?).await?;
+    let minute = fixture.issue_as(&shared(60, 60_000)?).await?;
+    for _ in 0..4 {
+        assert_eq!(fixture.code(&month).await?, "valid");
+    }
+    for round in 1..4 {
+        assert_eq!(fixture.code(&month).await?, "rate_limited");
+        assert_eq!(fixture.code(&minute).await?, "valid", "its own terms");
+        fixture.set_clock(START + round * 61_000);
+    }
+    assert_eq!(fixture.code(&month).await?, "rate_limited");
+    let other = fixture.issue_as(&shared(4, MONTH)?).await?;
+    assert_eq!(fixture.code(&other).await?, "rate_limited", "equal terms");
+    Ok(())
+}
+
+#[tokio::test]
 async fn credits_end_and_come_back() -> Result<()> {
     let fixture = super::fixture().await?;
     let refill = Refill {
@@ -511,6 +541,36 @@ async fn ac_133_a_flood_of_wrong_keys_from_one_place_is_throttled() -> Result<()
         ..asking(&issued)
     };
     assert_eq!(verify(&fixture, elsewhere).await?.code(), "valid");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_133_a_good_key_from_a_throttled_place_is_let_through_right_after_somebody_wrote()
+-> Result<()> {
+    let fixture = super::fixture().await?;
+    let second = fixture.second().await?;
+    let issued = fixture.issue("good").await?;
+    assert_eq!(fixture.code(&issued).await?, "valid");
+    let stranger = PlainKey::generate(&Prefix::new("sk_live")?, &mut rand::rng());
+    let wrong = VerifyRequest {
+        presented: stranger.text().expose(),
+        caller: from("192.0.2.1")?,
+        ..VerifyRequest::default()
+    };
+    let good = VerifyRequest {
+        caller: from("192.0.2.1")?,
+        ..asking(&issued)
+    };
+    while verify(&fixture, wrong).await?.code() != "rate_limited" {}
+    for number in 0..20 {
+        let wish = wish(&format!("of another process {number}"));
+        second
+            .issue_api_key(&fixture.actor, &wish, &fixture.peppers)
+            .await?;
+        assert_eq!(verify(&fixture, good).await?.code(), "valid", "{number}");
+        assert_eq!(verify(&fixture, wrong).await?.code(), "rate_limited");
+    }
+    second.close().await;
     Ok(())
 }
 

@@ -553,7 +553,7 @@ async fn ac_132_limits_counted_elsewhere_decide_and_the_nodes_own_stands_in() ->
     );
     let asked = stub.asked.lock().expect("asked").clone();
     ensure!(
-        asked[0] == format!("{}:own", issued.key.id) && asked[1] == "all",
+        asked[0] == format!("{}:own", issued.key.id) && asked[1] == "all:1200000:60000000",
         "{asked:?}"
     );
     let say = |answer| *stub.answer.lock().expect("answer") = answer;

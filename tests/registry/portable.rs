@@ -13,6 +13,7 @@ use keywright_registry::{
 use sha2::{Digest as _, Sha256};
 
 use super::{Fixture, Kind, START, pepper};
+use crate::support::until;
 
 pub(super) fn hash(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
@@ -163,6 +164,62 @@ async fn an_import_is_bounded_by_its_creator_and_found_under_older_peppers() -> 
     let report = registry.import_api_keys(actor, file, &newer, &free).await?;
     assert_eq!((report.imported.len(), report.present.len()), (0, 1));
     assert_eq!(code(registry, &newer, "f-1").await?, "valid");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn ac_148_a_foreign_key_is_let_through_while_it_moves_to_a_newer_pepper() -> Result<()> {
+    const KEYS: i64 = 20;
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let mut csv = String::from("name,hash,scopes\n");
+    for index in 0..KEYS {
+        csv += &format!(
+            "key {index},{},keys:read\n",
+            hash(&format!("moves-{index}"))
+        );
+    }
+    let free = options(ImportFormat::Csv);
+    let report = registry
+        .import_api_keys(actor, csv.as_bytes(), &fixture.peppers, &free)
+        .await?;
+    assert_eq!(report.imported.len(), 20);
+    let second = fixture.second().await?;
+    for node in [registry, &second] {
+        until("every key is in memory", async || {
+            node.index_is_complete().then_some(())
+        })
+        .await?;
+    }
+    registry.rotate_pepper(actor, "pepper-2").await?;
+    let newer = || Peppers::new(pepper("pepper-2", 8)).with_older(pepper("pepper-1", 7));
+    for index in 0..KEYS {
+        let mut together = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let (registry, peppers) = (registry.clone(), newer());
+            together.spawn(async move {
+                for _ in 0..40 {
+                    let code = code(&registry, &peppers, &format!("moves-{index}")).await?;
+                    anyhow::ensure!(code == "valid", "{index}: {code}");
+                    tokio::task::yield_now().await;
+                }
+                Ok(())
+            });
+        }
+        while let Some(done) = together.join_next().await {
+            done??;
+        }
+        until("it moved", async || {
+            let left = registry.count_secrets_under("pepper-1").await.ok()?;
+            (left == KEYS - 1 - index).then_some(())
+        })
+        .await?;
+        // And where nobody was told of that yet.
+        let text = format!("moves-{index}");
+        assert_eq!(code(&second, &newer(), &text).await?, "valid");
+    }
+    assert_eq!(code(registry, &newer(), "moves-x").await?, "malformed");
+    second.close().await;
     Ok(())
 }
 

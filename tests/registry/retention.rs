@@ -133,6 +133,12 @@ async fn rule_10_ended_secrets_go_after_their_time_and_the_key_goes_on() -> Resu
     assert_eq!((report.secrets, report.keys), (1, 0));
     assert_eq!(fixture.code(&first).await?, "not_found");
     soon(&fixture, &second, &first, "not_found").await?;
+    // Its kid is as unknown as any other: memory alone can tell.
+    let asked = registry.kids_asked_for();
+    for _ in 0..100 {
+        assert_eq!(fixture.code(&first).await?, "not_found");
+    }
+    assert!(registry.kids_asked_for() <= asked + 1, "from {asked}");
     for issued in [&middle, &newest] {
         assert_eq!(fixture.code(issued).await?, "valid");
         soon(&fixture, &second, issued, "valid").await?;

@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use keywright_domain::api_keys::GcraAnswer;
+use keywright_domain::api_keys::{Gcra, GcraAnswer};
 use parking_lot::Mutex;
 
 use crate::image::{CountedLimit, Rules};
+use crate::packed::KeyId;
 use crate::slab::Slab;
 
 const STRIPES: u32 = 64;
@@ -43,10 +44,11 @@ pub enum LimitAnswer {
 /// Whose word it is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum WordKey {
-    /// A further limit of a key, by its place.
-    Key(u32, usize),
-    /// A limit that all keys of an owner share, by its name.
-    Owner(u32, Arc<str>),
+    /// A further limit of a key, by its place. Never by the record's slot, which another key may get.
+    Key(KeyId, usize),
+    /// A limit that all keys of an owner share, by its name and terms: one word has one arithmetic, or
+    /// a key with a shorter limit of the same name would bring back what a longer one has counted.
+    Owner(u32, Arc<str>, Gcra),
 }
 
 #[derive(Debug)]
@@ -81,26 +83,28 @@ impl Counters {
         }
     }
 
-    /// Forgets the further words of a key that goes.
-    pub(crate) fn forget(&self, head: u32, owner: Option<u32>) {
-        self.reset(head);
-        let mut stripe = self.stripe(head, owner).lock();
+    /// Forgets the further words of a key that goes. Those from the time of another owner lie elsewhere:
+    /// they say nothing of any other key, and go once they are in the past.
+    pub(crate) fn forget(&self, gone: KeyId, owner: Option<u32>) {
+        let mut stripe = self.stripe(&gone, owner).lock();
         if !stripe.words.is_empty() {
             stripe
                 .words
-                .retain(|key, _| !matches!(key, WordKey::Key(slot, _) if *slot == head));
+                .retain(|key, _| !matches!(key, WordKey::Key(id, _) if *id == gone));
         }
     }
 
-    fn stripe(&self, head: u32, owner: Option<u32>) -> &Mutex<Stripe> {
+    fn stripe(&self, key: &KeyId, owner: Option<u32>) -> &Mutex<Stripe> {
         // All words of a key lie in one stripe: that of its owner, if it has one.
-        &self.stripes[(owner.unwrap_or(head) % STRIPES) as usize]
+        let number = owner.unwrap_or(key.bits() as u32);
+        &self.stripes[(number % STRIPES) as usize]
     }
 
     /// Counts a request of `cost` at `now_us` against all limits or against none.
     pub(crate) fn take(
         &self,
         head: u32,
+        key: &KeyId,
         owner: Option<u32>,
         rules: &Rules,
         now_us: i64,
@@ -137,13 +141,14 @@ impl Counters {
                     }
                 }
             }
-            limits => self.take_all(head, owner, limits, now_us, cost),
+            limits => self.take_all(head, key, owner, limits, now_us, cost),
         }
     }
 
     fn take_all(
         &self,
         head: u32,
+        key: &KeyId,
         owner: Option<u32>,
         limits: &[CountedLimit],
         now_us: i64,
@@ -152,7 +157,7 @@ impl Counters {
         let Some(first) = self.first.make(head) else {
             return NO_PLACE;
         };
-        let mut stripe = self.stripe(head, owner).lock();
+        let mut stripe = self.stripe(key, owner).lock();
         loop {
             // A key whose limits just changed may still be counted by the way without a lock.
             let first_tat = first.load(Ordering::Relaxed);
@@ -160,13 +165,13 @@ impl Counters {
                 .iter()
                 .enumerate()
                 .map(|(place, limit)| {
-                    let key = WordKey::of(head, owner, place, limit);
-                    let tat = match &key {
+                    let word = WordKey::of(key, owner, place, limit);
+                    let tat = match &word {
                         None => first_tat,
-                        Some(key) => stripe.words.get(key).copied().unwrap_or(0),
+                        Some(word) => stripe.words.get(word).copied().unwrap_or(0),
                     };
                     let near = limit.no_further(tat, now_us);
-                    (key, near, limit.gcra.check(near, now_us, cost))
+                    (word, near, limit.gcra.check(near, now_us, cost))
                 })
                 .collect();
             let refusing = peeks.iter().enumerate().filter(|(_, one)| wait(&one.2) > 0);
@@ -179,7 +184,7 @@ impl Counters {
                 (None, GcraAnswer::Allowed { new_tat_us, .. }) => new_tat_us,
                 _ => near,
             };
-            let own = peeks.iter().find(|(key, ..)| key.is_none());
+            let own = peeks.iter().find(|(word, ..)| word.is_none());
             if let Some((_, near, one)) = own
                 && first
                     .compare_exchange(
@@ -192,9 +197,9 @@ impl Counters {
             {
                 continue;
             }
-            for (key, near, one) in peeks {
-                if let Some(key) = key {
-                    stripe.words.insert(key, after(near, one));
+            for (word, near, one) in peeks {
+                if let Some(word) = word {
+                    stripe.words.insert(word, after(near, one));
                 }
             }
             stripe.prune(now_us);
@@ -224,11 +229,13 @@ impl Stripe {
 
 impl WordKey {
     /// None for the word beside the record.
-    fn of(head: u32, owner: Option<u32>, place: usize, limit: &CountedLimit) -> Option<Self> {
+    fn of(key: &KeyId, owner: Option<u32>, place: usize, limit: &CountedLimit) -> Option<Self> {
         match owner {
-            Some(owner) if limit.is_shared => Some(Self::Owner(owner, limit.name.clone())),
+            Some(owner) if limit.is_shared => {
+                Some(Self::Owner(owner, limit.name.clone(), limit.gcra))
+            }
             _ if place == 0 => None,
-            _ => Some(Self::Key(head, place)),
+            _ => Some(Self::Key(*key, place)),
         }
     }
 }
@@ -314,9 +321,20 @@ mod tests {
         Rules::new(limits, NetworkList::default(), OriginList::default(), false)
     }
 
+    fn key(number: u32) -> KeyId {
+        KeyId::from_bits(number.into())
+    }
+
+    /// The rules of one shared limit of so many in a time.
+    fn shared(name: &str, count: u32, period_ms: u32) -> Rules {
+        let limit = RateLimit::new(name, count, period_ms, 0, true).unwrap();
+        let limits = RateLimits::one(limit);
+        Rules::new(limits, NetworkList::default(), OriginList::default(), false)
+    }
+
     fn allowed_of(counters: &Counters, head: u32, rules: &Rules, tries: u32, now_us: i64) -> u32 {
         let take = |_: &u32| {
-            let answer = counters.take(head, Some(1), rules, now_us, 1);
+            let answer = counters.take(head, &key(head), Some(1), rules, now_us, 1);
             matches!(answer, LimitAnswer::Allowed { .. })
         };
         (0..tries).filter(take).count() as u32
@@ -326,7 +344,7 @@ mod tests {
     fn ac_132_one_limit_allows_its_count_and_then_says_how_long_to_wait() {
         let (counters, rules) = (Counters::new(), rules(&[("requests", 60, false)]));
         assert_eq!(allowed_of(&counters, 0, &rules, 100, SECOND), 60);
-        let refused = counters.take(0, Some(1), &rules, SECOND, 1);
+        let refused = counters.take(0, &key(0), Some(1), &rules, SECOND, 1);
         assert_eq!(
             refused,
             LimitAnswer::Refused {
@@ -353,7 +371,7 @@ mod tests {
         let counters = Counters::new();
         let both = rules(&[("wide", 50, false), ("narrow", 5, false)]);
         assert_eq!(allowed_of(&counters, 0, &both, 1000, SECOND), 5);
-        let answer = counters.take(0, Some(1), &both, SECOND, 1);
+        let answer = counters.take(0, &key(0), Some(1), &both, SECOND, 1);
         assert!(
             matches!(answer, LimitAnswer::Refused { limit: 1, .. }),
             "{answer:?}"
@@ -396,9 +414,48 @@ mod tests {
     }
 
     #[test]
+    fn a_shared_limit_is_not_shortened_by_one_of_the_same_name_and_other_terms() {
+        let counters = Counters::new();
+        let month = shared("requests", 1000, 30 * 86_400_000);
+        let minute = shared("requests", 60, 60_000);
+        assert_eq!(allowed_of(&counters, 0, &month, 2000, SECOND), 1000);
+        assert_eq!(allowed_of(&counters, 1, &minute, 100, SECOND), 60);
+        assert_eq!(
+            allowed_of(&counters, 0, &month, 2000, 61 * SECOND),
+            0,
+            "its month is not over"
+        );
+        assert_eq!(allowed_of(&counters, 1, &minute, 100, 61 * SECOND), 60);
+        assert_eq!(
+            allowed_of(&counters, 2, &month, 2000, 61 * SECOND),
+            0,
+            "equal terms are one limit"
+        );
+    }
+
+    #[test]
+    fn further_words_belong_to_the_key_and_not_to_its_slot() {
+        let both = rules(&[("wide", 50, false), ("narrow", 5, false)]);
+        let take = |counters: &Counters, number: u32, owner: u32| {
+            let answer = counters.take(0, &key(number), Some(owner), &both, SECOND, 1);
+            matches!(answer, LimitAnswer::Allowed { .. })
+        };
+        let counters = Counters::new();
+        assert_eq!((0..9).filter(|_| take(&counters, 7, 1)).count(), 5);
+        // It got another owner and went; the next key in its slot has the owner that it had.
+        counters.forget(key(7), Some(2));
+        counters.reset(0);
+        assert!(take(&counters, 8, 1), "another key");
+        assert!(!take(&counters, 7, 1), "the same key");
+        counters.forget(key(7), Some(1));
+        assert!(take(&counters, 7, 1), "forgotten");
+    }
+
+    #[test]
     fn a_cost_above_the_capacity_is_told_apart() {
         let counters = Counters::new();
-        let answer = counters.take(0, None, &rules(&[("requests", 5, true)]), SECOND, 6);
+        let five = rules(&[("requests", 5, true)]);
+        let answer = counters.take(0, &key(0), None, &five, SECOND, 6);
         assert!(matches!(
             answer,
             LimitAnswer::Refused {
@@ -433,7 +490,7 @@ mod tests {
         let both = rules(&[("one", 60, false), ("two", 60, false)]);
         for head in 0..20_000 {
             let now = SECOND * i64::from(head) * 120;
-            counters.take(head, None, &both, now, 1);
+            counters.take(head, &key(head), None, &both, now, 1);
         }
         let words: usize = counters
             .stripes

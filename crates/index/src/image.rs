@@ -130,8 +130,8 @@ pub struct KeyImage {
     pub creator: Option<PrincipalId>,
     /// What else restricts it.
     pub rules: Option<RulesId>,
-    /// Its secrets. One that an earlier image had and this one has not answers
-    /// [`Lookup::AskDatabase`] from then on.
+    /// Its secrets, all that the database has. One that an earlier image had and this one has not is
+    /// gone.
     pub secrets: Vec<SecretImage>,
 }
 
@@ -152,7 +152,7 @@ pub struct SecretImage {
     pub retires_at: Option<i64>,
     /// Whether its first use was written.
     pub first_used: bool,
-    /// Whether it was imported as a hash: then [`crate::Index::lookup_mac`] finds it.
+    /// Whether it was imported as a hash: then [`crate::Index::kid_of_mac`] finds it.
     pub foreign: bool,
 }
 
@@ -248,7 +248,18 @@ pub enum Lookup {
     Found(Snapshot),
     /// There is no such secret.
     Unknown,
-    /// Memory does not know: not loaded yet, in doubt, or ended and dropped.
+    /// Memory does not know: not loaded yet, or in doubt.
+    AskDatabase,
+}
+
+/// Whose an imported hash is, as far as the index knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KidOfMac {
+    /// It was this secret's when it was looked for.
+    Is(PackedKid),
+    /// There is no such secret.
+    Unknown,
+    /// Memory does not know: not loaded yet.
     AskDatabase,
 }
 

@@ -16,8 +16,8 @@ use parking_lot::{Mutex, MutexGuard, RwLock};
 use crate::absent::{Absent, Question};
 use crate::counters::{Counters, LimitAnswer};
 use crate::image::{
-    Applied, KeyImage, Lookup, PrincipalFacts, PrincipalId, PrincipalImage, Rules, RulesId,
-    ScopesId, SecretImage, Snapshot, TextId,
+    Applied, KeyImage, KidOfMac, Lookup, PrincipalFacts, PrincipalId, PrincipalImage, Rules,
+    RulesId, ScopesId, SecretImage, Snapshot, TextId,
 };
 use crate::intern::Interner;
 use crate::packed::{KeyId, PackedKid};
@@ -29,6 +29,8 @@ use crate::table::SlotTable;
 
 mod records;
 mod shared;
+#[cfg(test)]
+mod tests;
 
 pub use shared::Statistics;
 
@@ -163,13 +165,23 @@ impl Index {
             Some(head) => shard.families.remove(&head).unwrap_or_else(|| vec![head]),
             None => Vec::new(),
         };
-        // Secrets that are not in the image any more: the database knows how they ended.
-        for slot in &family {
-            let kid = self.kid_at(*slot);
-            if !image.secrets.iter().any(|secret| Some(secret.kid) == kid) {
-                self.end_elsewhere(*slot, image.version, flags);
+        // Secrets that are not in the image any more: the database has them no more. The first record is
+        // what finds the others and what the key is counted by, so it stays as long as the key.
+        let is_gone = |slot: u32| {
+            let kid = self.kid_at(slot);
+            !image.secrets.iter().any(|secret| Some(secret.kid) == kid)
+        };
+        let mut is_head = true;
+        family.retain(|slot| {
+            let is_kept = is_head || !is_gone(*slot);
+            if !is_kept {
+                self.take_out(*slot);
+            } else if is_head && is_gone(*slot) {
+                self.hide(*slot, image.version, flags);
             }
-        }
+            is_head = false;
+            is_kept
+        });
         for (secret, profile) in image.secrets.iter().zip(profiles) {
             let place = family
                 .iter()
@@ -182,7 +194,11 @@ impl Index {
             };
             let head = family.first().copied().unwrap_or(slot);
             let record = Record::of(image, secret, profile, head, slot);
+            let was_hidden = place.is_some() && self.is_hidden(slot);
             self.write(slot, &record, image.version, flags, secret);
+            if was_hidden {
+                self.publish(secret.kid, slot);
+            }
             if place.is_none() {
                 if head == slot {
                     shard
@@ -281,6 +297,7 @@ impl Index {
             shard
                 .heads
                 .remove(id_hash, head, |slot| self.id_hash_at(slot));
+            self.counters.forget(id, self.owner_at(head));
             for slot in shard.families.remove(&head).unwrap_or_else(|| vec![head]) {
                 self.take_out(slot);
             }
@@ -325,7 +342,7 @@ impl Index {
     }
 
     /// Forgets all keys and what is known of principals, and that it was complete. What is in
-    /// doubt or removed stays so.
+    /// doubt or removed stays so. Of rate limits, the first of each key begins anew.
     pub fn clear(&self) {
         let _shape = self.shape.write();
         self.set_complete(false);
@@ -366,28 +383,52 @@ impl Index {
                 return self.snapshot(slot);
             }
         }
-        if self.is_complete() || self.absent.is_absent(kid, hash, now_ms) {
+        self.missing(kid, hash, now_ms)
+    }
+
+    /// What it means that a look found nothing.
+    fn missing(&self, kid: PackedKid, hash: u64, now_ms: i64) -> Lookup {
+        if self.is_complete() {
+            // The last keys may have come between that look and now: only what is missing while all are here
+            // does not exist.
+            let table = self.kids[shard_of(hash)].read();
+            if let Some(slot) = table.find(hash, |slot| self.kid_at(slot) == Some(kid)) {
+                return self.snapshot(slot);
+            }
+            drop(table);
+            // Still: they may have been forgotten.
+            if self.is_complete() {
+                return Lookup::Unknown;
+            }
+        }
+        if self.absent.is_absent(kid, hash, now_ms) {
             Lookup::Unknown
         } else {
             Lookup::AskDatabase
         }
     }
 
-    /// What is known of an imported hash.
+    /// Whose an imported hash is: the kid to look up, which may be in doubt, and whose mac may have changed
+    /// since.
     #[must_use]
-    pub fn lookup_mac(&self, mac: &KeyMac) -> Lookup {
+    pub fn kid_of_mac(&self, mac: &KeyMac) -> KidOfMac {
         let hash = self.mac_hash(mac.as_bytes());
-        {
+        let find = || {
             let table = self.macs[shard_of(hash) % RARE_SHARDS].read();
-            if let Some(slot) = table.find(hash, |slot| self.mac_at(slot) == Some(*mac.as_bytes()))
-            {
-                return self.snapshot(slot);
-            }
+            let slot = table.find(hash, |slot| self.mac_at(slot) == Some(*mac.as_bytes()))?;
+            self.kid_at(slot)
+        };
+        if let Some(kid) = find() {
+            return KidOfMac::Is(kid);
         }
-        if self.is_complete() {
-            Lookup::Unknown
-        } else {
-            Lookup::AskDatabase
+        if !self.is_complete() {
+            return KidOfMac::AskDatabase;
+        }
+        // As for kids: see `missing`.
+        match find() {
+            Some(kid) => KidOfMac::Is(kid),
+            None if self.is_complete() => KidOfMac::Unknown,
+            None => KidOfMac::AskDatabase,
         }
     }
 
@@ -466,7 +507,7 @@ impl Index {
         };
         let owner = snapshot.owner.map(|owner| owner.id.0);
         self.counters
-            .take(snapshot.head, owner, rules, now_us, cost)
+            .take(snapshot.head, &snapshot.key_id, owner, rules, now_us, cost)
     }
 }
 

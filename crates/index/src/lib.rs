@@ -22,8 +22,8 @@ mod throttle;
 pub use absent::Question;
 pub use counters::LimitAnswer;
 pub use image::{
-    Applied, KeyImage, Lookup, PrincipalFacts, PrincipalId, PrincipalImage, Rules, RulesId,
-    ScopesId, SecretImage, Snapshot, TextId,
+    Applied, KeyImage, KidOfMac, Lookup, PrincipalFacts, PrincipalId, PrincipalImage, Rules,
+    RulesId, ScopesId, SecretImage, Snapshot, TextId,
 };
 pub use index::{Index, Statistics};
 pub use packed::{KeyId, PackedKid};

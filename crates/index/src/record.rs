@@ -8,7 +8,7 @@ use crate::row::{Control, DISABLED, EXPOSED, EXTENDED, FIRST_USED, LIVE, REVOKED
 
 /// Data words: kid and key id (3), mac (4), created_at and profile (1), expires_at and owner (1).
 pub(crate) const WORDS: usize = 9;
-/// State of a secret that ended and was dropped from the images.
+/// State of a key's first record whose secret is gone from the images.
 pub(crate) const ELSEWHERE: u64 = 7;
 
 /// Times in a word: milliseconds up to the year 2109; others lie beside.

@@ -43,7 +43,7 @@ impl FailureThrottle {
         }
     }
 
-    /// Whether a source may try again at `now_us`; changes nothing.
+    /// Whether a source may try again at `now_us`; counts nothing.
     ///
     /// # Errors
     /// The time to wait (ms, rounded up).
@@ -63,10 +63,15 @@ impl FailureThrottle {
         let tat = word.load(Ordering::Relaxed);
         let wait_us = self.ahead(tat, now_us) + self.emission_us - self.tolerance_us;
         if wait_us <= 0 {
-            Ok(())
-        } else {
-            Err(wait_us.cast_unsigned().div_ceil(1000))
+            return Ok(());
         }
+        // Further ahead than failures can bring it: the clock was put back. It is brought near, or the
+        // source would wait until the time is what it was. Somebody else's word, if there is one, stands.
+        let furthest = now_us.saturating_add(self.tolerance_us);
+        if tat > furthest {
+            let _ = word.compare_exchange(tat, furthest, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        Err(wait_us.cast_unsigned().div_ceil(1000))
     }
 
     /// Counts a failure of a source at `now_us`.
@@ -142,6 +147,20 @@ mod tests {
             "no wait without end"
         );
         assert_eq!(throttle.check(source, 3 * SECOND), Ok(()));
+    }
+
+    #[test]
+    fn a_clock_that_was_put_back_makes_nobody_wait_longer_than_failures_do() {
+        const HOUR: i64 = 3600 * SECOND;
+        let throttle = FailureThrottle::default();
+        let source = address("192.0.2.1");
+        throttle.fail(source, 2 * HOUR);
+        assert_eq!(throttle.check(source, HOUR), Err(1000));
+        assert_eq!(throttle.check(source, HOUR + SECOND), Ok(()));
+        let kid = PackedKid::parse("000000000001").unwrap();
+        throttle.fail_kid(kid, 2 * HOUR);
+        assert_eq!(throttle.check_kid(kid, HOUR), Err(1000));
+        assert_eq!(throttle.check_kid(kid, HOUR + SECOND), Ok(()));
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! read last is compared with what stands there now, and a memory that knows another past is emptied.
 
 mod loading;
+mod looks;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,6 +23,7 @@ use sqlx::AnyConnection;
 
 pub(crate) use self::loading::load_kids;
 use self::loading::{Building, apply, load_principals};
+pub(crate) use self::looks::{before_a_look, may_answer};
 use crate::open::Place;
 use crate::store::Kind;
 use crate::store::heads::LoggedChange;
@@ -61,6 +63,9 @@ pub(crate) struct Freshness {
     build_after: Mutex<Duration>,
     /// One catch-up at a time.
     turn: tokio::sync::Mutex<()>,
+    /// The header is as if it could not be read.
+    #[cfg(test)]
+    blind: AtomicBool,
     /// SQLite: the file whose header changes with every commit, opened when it is there.
     wal_index: Option<(std::path::PathBuf, OnceLock<File>)>,
     confirmed: Mutex<Confirmed>,
@@ -97,6 +102,8 @@ impl Freshness {
             pasts: AtomicU64::new(0),
             build_after: Mutex::default(),
             turn: tokio::sync::Mutex::default(),
+            #[cfg(test)]
+            blind: AtomicBool::new(false),
             wal_index,
             confirmed: Mutex::default(),
             readings: AtomicU64::new(0),
@@ -121,6 +128,10 @@ impl Freshness {
     /// The header of the write-ahead log's index; none on PostgreSQL, or if it cannot be read.
     pub(crate) fn header(&self) -> Option<[u8; 48]> {
         let (path, file) = self.wal_index.as_ref()?;
+        #[cfg(test)]
+        if self.blind.load(Ordering::Acquire) {
+            return None;
+        }
         let file = match file.get() {
             Some(file) => file,
             None => {

@@ -27,7 +27,7 @@ pub struct LimitAsk {
 #[derive(Clone, Debug)]
 pub struct LimitWord {
     /// Unique within the group: the key's id and the limit's name, or for a limit that all of an
-    /// owner's keys share its name alone.
+    /// owner's keys share its name and terms, since what is counted in one word has one arithmetic.
     pub name: String,
     /// Its arithmetic.
     pub gcra: Gcra,

@@ -1,6 +1,7 @@
 //! Verification of a presented key: no database for what cannot be ours or is in memory, one read
 //! for the rest, no write except for the first use of a secret and for credits.
 
+mod foreign;
 mod matching;
 
 use std::borrow::Cow;
@@ -27,6 +28,8 @@ const FAILURES_LIMIT: &str = "failures";
 const ABSENT_MS: i64 = 1000;
 /// How long an accepted verification waits for the row of its first use.
 const FIRST_USE_WAIT: Duration = Duration::from_millis(250);
+/// How often a key from a throttled place is looked up, where each look is overtaken by a commit.
+const LOOKS: u32 = 3;
 /// How long a verification waits for a change of its key that is being committed.
 const COMMIT_WAIT: Duration = Duration::from_secs(2);
 
@@ -130,7 +133,12 @@ impl LocalRegistry {
         let plain = PresentedKey::parse(request.presented);
         if let Some(refused) = self.throttled(request, plain.as_ref().ok(), now) {
             let known = plain.as_ref().ok();
-            return match known.and_then(|plain| self.match_in_memory(plain, peppers, now)) {
+            let found = match known {
+                // Boxed, as all that is rare: what a request may need is moved about with every request.
+                Some(plain) => Box::pin(self.match_in_memory(plain, peppers, now)).await?,
+                None => None,
+            };
+            return match found {
                 Some(found) => self.judge_match(request, &found, now).await,
                 None => Ok(refused),
             };
@@ -138,7 +146,6 @@ impl LocalRegistry {
         let found = match &plain {
             Ok(plain) => self.match_ours(plain, peppers, now).await?,
             Err(error) => {
-                // Boxed, as all that is rare: what a request may need is moved about with every request.
                 let foreign = Box::pin(self.match_foreign(request.presented, peppers, now));
                 match foreign.await? {
                     Some(found) => Some(found),
@@ -467,7 +474,13 @@ impl LocalRegistry {
             .and_then(|owner| index.principal_id(owner.id).cloned());
         let word = |limit: &RateLimit| LimitWord {
             name: match &owner {
-                Some(_) if limit.is_shared_by_owner() => limit.name().to_owned(),
+                Some(_) if limit.is_shared_by_owner() => {
+                    let Gcra {
+                        emission_us,
+                        tolerance_us,
+                    } = Gcra::new(limit);
+                    format!("{}:{emission_us}:{tolerance_us}", limit.name())
+                }
                 _ => format!("{key}:{}", limit.name()),
             },
             gcra: Gcra::new(limit),

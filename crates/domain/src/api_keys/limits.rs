@@ -242,7 +242,7 @@ pub enum LimitError {
 /// [`GcraAnswer::Allowed`] put `new_tat_us` in its place if it is still what was read, else try
 /// again. A fresh state is `i64::MIN` or anything in the past. Times come from a clock that does
 /// not run backwards where there is one; if it does all the same, nothing more is granted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Gcra {
     /// Time between two requests at the steady pace; rounded up, so that never more than the limit
     /// passes (at 1,000 a second the pace is right to 0.1 %).

@@ -73,10 +73,15 @@ impl Index {
         }
     }
 
-    pub(super) fn end_elsewhere(&self, slot: u32, version: i64, flags: u64) {
-        let Some(row) = self.rows.get(slot) else {
+    /// The first record of a key whose secret is gone: nobody finds it by that secret any more.
+    pub(super) fn hide(&self, slot: u32, version: i64, flags: u64) {
+        let (Some(row), Some(kid)) = (self.rows.get(slot), self.kid_at(slot)) else {
             return;
         };
+        self.unpublish(kid, slot);
+        if let Some(mac) = self.mac_at(slot) {
+            self.unpublish_mac(&mac, slot);
+        }
         let words = core::array::from_fn(|index| row.fixed_word(index));
         let kept = row.control();
         let kept = if record::is_extended(kept) {
@@ -91,6 +96,12 @@ impl Index {
         );
     }
 
+    /// Whether a record is a key's first one, without a secret.
+    pub(super) fn is_hidden(&self, slot: u32) -> bool {
+        let row = self.rows.get(slot);
+        row.is_some_and(|row| row.control().state() == ELSEWHERE)
+    }
+
     pub(super) fn publish(&self, kid: PackedKid, slot: u32) {
         let hash = self.hash(kid.bits());
         let number = shard_of(hash);
@@ -101,28 +112,28 @@ impl Index {
         self.records.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn unpublish(&self, kid: PackedKid, slot: u32) {
+        let hash = self.hash(kid.bits());
+        let mut table = self.kids[shard_of(hash)].write();
+        if table.remove(hash, slot, |slot| self.kid_hash_at(slot)) {
+            self.records.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// Takes a record out of all tables and gives its slot back.
     pub(super) fn take_out(&self, slot: u32) {
         let (Some(row), Some(kid)) = (self.rows.get(slot), self.kid_at(slot)) else {
             return;
         };
-        let hash = self.hash(kid.bits());
-        self.kids[shard_of(hash)]
-            .write()
-            .remove(hash, slot, |slot| self.kid_hash_at(slot));
+        self.unpublish(kid, slot);
         if let Some(mac) = self.mac_at(slot) {
             self.unpublish_mac(&mac, slot);
         }
-        let owner = row
-            .read(|control, _| record::is_extended(control).then(|| self.extended_at(slot)))
-            .map(|(_, words, extended)| Record::read(&words, extended.flatten(), slot).owner);
-        self.counters
-            .forget(slot, owner.filter(|owner| *owner != 0));
+        self.counters.reset(slot);
         row.write(Control::new(0, 0, 0), &[0; record::WORDS], || {
             self.set_extended(slot, None)
         });
         self.free.lock().push(slot);
-        self.records.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(super) fn take_slot(&self) -> Option<u32> {
@@ -197,6 +208,15 @@ impl Index {
 
     pub(super) fn version(&self, slot: u32) -> Option<i64> {
         Some(self.rows.get(slot)?.control().version())
+    }
+
+    /// The owner that a record names.
+    pub(super) fn owner_at(&self, slot: u32) -> Option<u32> {
+        let row = self.rows.get(slot)?;
+        let (_, words, extended) =
+            row.read(|control, _| record::is_extended(control).then(|| self.extended_at(slot)))?;
+        let owner = Record::read(&words, extended.flatten(), slot).owner;
+        (owner != 0).then_some(owner)
     }
 
     pub(super) fn kid_at(&self, slot: u32) -> Option<PackedKid> {

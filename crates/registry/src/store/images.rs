@@ -200,6 +200,31 @@ pub(crate) async fn of_foreign_mac(
     .await?)
 }
 
+/// The key that is stored under one of these values: under the first of them, if under several. All are
+/// compared in one statement: what moves from one value to another is found under one of them.
+pub(crate) async fn of_foreign_macs(
+    connection: &mut AnyConnection,
+    macs: &[KeyMac],
+) -> Result<Option<String>, RegistryError> {
+    let mut found = Vec::new();
+    for part in macs.chunks(many::MOST) {
+        let count = many::padded(part.len());
+        let sql = many::list(
+            "SELECT kid, mac FROM secrets WHERE mac IN ",
+            count,
+            " AND algorithm <> 'hmac-sha256-of-sha256'",
+        );
+        let mut query = sqlx::query_as::<_, (String, Vec<u8>)>(sqlx::AssertSqlSafe(sql));
+        for mac in many::padding(part, count) {
+            query = query.bind(mac.as_bytes().to_vec());
+        }
+        found.extend(query.fetch_all(&mut *connection).await?);
+    }
+    let place = |mac: &[u8]| macs.iter().position(|one| one.as_bytes() == mac);
+    let first = found.into_iter().min_by_key(|(_, mac)| place(mac));
+    Ok(first.map(|(kid, _)| kid))
+}
+
 /// Whether any foreign key was ever imported.
 pub(crate) async fn has_foreign(connection: &mut AnyConnection) -> Result<bool, RegistryError> {
     let found: Option<i64> = sqlx::query_scalar(

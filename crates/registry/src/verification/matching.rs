@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use keywright_domain::api_keys::{
-    KeyDigest, KeyMac, PresentedForeignKey, PresentedKey, RateLimit, Refusal,
-};
+use keywright_domain::api_keys::{KeyDigest, KeyMac, PresentedKey, RateLimit, Refusal};
 use keywright_index::{Lookup, PackedKid, Snapshot};
 
-use super::{ABSENT_MS, COMMIT_WAIT, FAILURES_LIMIT, Match, Verification, VerifyRequest, micros};
+use super::{
+    ABSENT_MS, COMMIT_WAIT, FAILURES_LIMIT, LOOKS, Match, Verification, VerifyRequest, micros,
+};
 use crate::peppers::Peppers;
-use crate::store::{self, images};
+use crate::store;
 use crate::{LocalRegistry, RegistryError, freshness};
 
 impl LocalRegistry {
@@ -47,26 +47,37 @@ impl LocalRegistry {
         }
     }
 
-    /// A key of ours, if memory alone proves that it is one. Nobody is asked, and nothing is computed for
-    /// a kid that is not in memory.
-    pub(super) fn match_in_memory(
+    /// A key of ours, if memory alone proves that it is one. Nobody is asked about it, and nothing is computed
+    /// for a kid that is not in memory. Where something was committed a moment ago, or another process wrote,
+    /// the log is read first, once for all who wait: but only for a secret that was right before that, so that
+    /// nobody who guesses causes a reading.
+    ///
+    /// # Errors
+    /// [`RegistryError`] for such a secret, if the log cannot be read.
+    pub(super) async fn match_in_memory(
         &self,
         plain: &PresentedKey<'_>,
         peppers: &Peppers,
         now: i64,
-    ) -> Option<Match> {
-        let readings = freshness::readings(&self.shared);
-        let found = self
-            .shared
-            .index
-            .lookup(PackedKid::parse(plain.kid())?, now);
-        // After the lookup, as always.
-        match found {
-            Lookup::Found(snapshot) if freshness::is_trusted(&self.shared, readings) => {
-                self.match_from_throttled(plain, snapshot, peppers, now)
+    ) -> Result<Option<Match>, RegistryError> {
+        let Some(kid) = PackedKid::parse(plain.kid()) else {
+            return Ok(None);
+        };
+        let mut read = None;
+        for _ in 0..LOOKS {
+            let readings = freshness::readings(&self.shared);
+            let Lookup::Found(snapshot) = self.shared.index.lookup(kid, now) else {
+                return Ok(None);
+            };
+            // After the lookup, as always.
+            let may_answer = freshness::may_answer(&self.shared, readings, read);
+            let found = self.match_from_throttled(plain, snapshot, peppers, now);
+            if may_answer || found.is_none() {
+                return Ok(found);
             }
-            _ => None,
+            read = freshness::before_a_look(&self.shared).await?;
         }
+        Ok(None)
     }
 
     /// The same of what was looked up. A secret of ours has 190 bits, which nobody guesses at any speed;
@@ -139,56 +150,6 @@ impl LocalRegistry {
         Ok(Some(Match { kid, snapshot }))
     }
 
-    /// What does not look like ours may be a key that was imported.
-    pub(super) async fn match_foreign(
-        &self,
-        presented: &str,
-        peppers: &Peppers,
-        now: i64,
-    ) -> Result<Option<Match>, RegistryError> {
-        if !self.has_foreign_keys() {
-            return Ok(None);
-        }
-        freshness::ensure(&self.shared).await?;
-        let Some(foreign) = PresentedForeignKey::parse(presented) else {
-            return Ok(None);
-        };
-        let digests = std::iter::once(&foreign.whole)
-            .chain(foreign.prefixed.as_ref().map(|token| &token.digest));
-        for digest in digests {
-            for pepper in peppers.iter() {
-                let mac = pepper.pepper.mac(digest);
-                // Any text that is not ours comes here: what memory rules out asks nobody.
-                if matches!(self.shared.index.lookup_mac(&mac), Lookup::Unknown) {
-                    continue;
-                }
-                let mut connection = self.shared.pool.acquire().await?;
-                let Some(kid) = images::of_foreign_mac(&mut connection, &mac).await? else {
-                    continue;
-                };
-                drop(connection);
-                let Some(packed) = PackedKid::parse(&kid) else {
-                    continue;
-                };
-                let Some(snapshot) = self.snapshot(packed, &kid, now).await? else {
-                    continue;
-                };
-                if snapshot.mac.matches(&mac) {
-                    let current = peppers.current();
-                    if pepper.id != current.id && snapshot.state.verifies() {
-                        let mac = current.pepper.mac(digest);
-                        self.rewrite_mac(&kid, &pepper.id, mac, &current.id);
-                    }
-                    return Ok(Some(Match {
-                        kid: packed,
-                        snapshot,
-                    }));
-                }
-            }
-        }
-        Ok(None)
-    }
-
     /// What is known of a kid: from memory if it is fresh, else from the database.
     pub(super) async fn snapshot(
         &self,
@@ -216,14 +177,14 @@ impl LocalRegistry {
         let mut is_exact = freshness::is_exact(&self.shared);
         // Only for who may have to wait: a clock costs as much as a lookup.
         let since = (!is_exact).then(freshness::moment);
-        let mut started = None;
+        let (mut started, mut read) = (None, None);
         loop {
             // Freshness is checked after the lookup: a process that was frozen in between must not
             // answer with what it knew before.
             let readings = freshness::readings(&self.shared);
             let found = index.lookup(kid, now);
-            if !freshness::is_trusted(&self.shared, readings) {
-                freshness::ensure(&self.shared).await?;
+            if !freshness::may_answer(&self.shared, readings, read) {
+                read = freshness::before_a_look(&self.shared).await?;
                 continue;
             }
             match found {

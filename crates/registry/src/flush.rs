@@ -21,13 +21,15 @@ const FIRST_USES_AT_ONCE: usize = 200;
 impl LocalRegistry {
     /// Writes the uses that wait in memory. The database, too, tells at most 256 callers of a secret
     /// and hour apart (a node that has not looked for a while may bring it as many more); the rest is
-    /// counted as [`crate::OTHER_CALLERS`].
+    /// counted as [`crate::OTHER_CALLERS`]. A flush that is under way is waited for: afterwards everything is
+    /// written that was counted before the call.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be written; the uses wait on. After
     /// [`RegistryError::CommitUnknown`] they are given up: a use is never counted twice. First uses
     /// and alerts wait on even then.
     pub async fn flush_uses(&self) -> Result<(), RegistryError> {
+        let turn = Arc::clone(&self.shared.flushing).lock_owned().await;
         let uses = &self.shared.uses;
         let dropped = uses.newly_dropped();
         if dropped > 0 {
@@ -44,7 +46,10 @@ impl LocalRegistry {
             shared: Arc::clone(&self.shared),
             conditions: None,
         };
-        let written = tokio::spawn(async move { registry.write_waiting(waiting).await });
+        let written = tokio::spawn(async move {
+            let _turn = turn;
+            registry.write_waiting(waiting).await
+        });
         written
             .await
             .map_err(|error| RegistryError::Store(error.to_string()))?
@@ -453,5 +458,41 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         anyhow::bail!("the use is lost");
+    }
+
+    #[tokio::test]
+    async fn closing_waits_for_a_flush_that_is_under_way() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("registry.db");
+        let (registry, peppers) = registry(&file).await?;
+        let issued = issue(&registry, &peppers).await?;
+        // The writer has something to do, and what was taken waits behind it.
+        let busy = registry.clone();
+        let busy = tokio::spawn(async move {
+            let work = busy.write((), |_, ()| {
+                Box::pin(async {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    Ok(())
+                })
+            });
+            work.await
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let kid = PackedKid::parse(issued.plain.kid()).unwrap();
+        let uses = &registry.shared.uses;
+        uses.record(kid, &Caller::default(), "", 5);
+        let flushing = registry.clone();
+        let flushing = tokio::spawn(async move { flushing.flush_uses().await });
+        while registry.use_statistics().waiting > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        registry.close().await;
+        busy.await??;
+        flushing.await??;
+        let registry = LocalRegistry::open(&file, Clock::from_fn(|| 1_800_000_000_000)).await?;
+        let (key, _) = registry.find_api_key(&issued.key.id).await?;
+        assert_eq!(key.secrets[0].use_count, 1);
+        registry.close().await;
+        Ok(())
     }
 }

@@ -10,6 +10,8 @@
 //! read last is compared with what stands there now, and a memory that knows another past is emptied.
 
 mod loading;
+#[cfg(test)]
+mod tests;
 mod unsettled;
 
 use std::collections::BTreeMap;
@@ -61,8 +63,9 @@ pub(crate) struct Freshness {
     pasts: AtomicU64,
     /// The index is not read whole before this time since boot.
     build_after: Mutex<Duration>,
-    /// One catch-up at a time.
-    turn: tokio::sync::Mutex<()>,
+    /// One catch-up at a time. On SQLite with the connection that the log is read on: what others do with the
+    /// pool keeps nobody waiting who has the turn, and with him the writer and every verification.
+    turn: tokio::sync::Mutex<Option<AnyConnection>>,
     /// SQLite: the file whose header changes with every commit, opened when it is there.
     wal_index: Option<(std::path::PathBuf, OnceLock<File>)>,
     confirmed: Mutex<Confirmed>,
@@ -228,7 +231,7 @@ async fn renew(shared: &Shared, held: &mut Option<AnyConnection>) -> Result<(), 
         if shared.freshness.is_confirmed() && shared.freshness.unsettled.count() == 0 {
             return Ok(());
         }
-        return catch_up_on(shared, &mut *shared.pool.acquire().await?).await;
+        return read_log(shared, &mut *shared.freshness.turn.lock().await).await;
     }
     let mut connection = match held.take() {
         Some(connection) => connection,
@@ -320,11 +323,11 @@ pub(crate) async fn ensure(shared: &Shared) -> Result<(), RegistryError> {
         return Ok(());
     }
     in_time(shared, async {
-        let _turn = shared.freshness.turn.lock().await;
+        let mut turn = shared.freshness.turn.lock().await;
         if shared.freshness.is_confirmed() {
             return Ok(());
         }
-        catch_up(shared, &mut *shared.pool.acquire().await?).await
+        read_log(shared, &mut turn).await
     })
     .await
 }
@@ -343,7 +346,7 @@ pub(crate) fn is_exact(shared: &Shared) -> bool {
 /// Makes sure that the log was read after `since`; those who ask together share one reading.
 pub(crate) async fn ensure_since(shared: &Shared, since: Duration) -> Result<(), RegistryError> {
     in_time(shared, async {
-        let _turn = shared.freshness.turn.lock().await;
+        let mut turn = shared.freshness.turn.lock().await;
         let confirmed = {
             let confirmed = shared.freshness.confirmed.lock();
             confirmed.unwrap_or_else(PoisonError::into_inner).at
@@ -351,7 +354,7 @@ pub(crate) async fn ensure_since(shared: &Shared, since: Duration) -> Result<(),
         if confirmed.is_some_and(|at| at > since) {
             return Ok(());
         }
-        catch_up(shared, &mut *shared.pool.acquire().await?).await
+        read_log(shared, &mut turn).await
     })
     .await
 }
@@ -408,12 +411,8 @@ pub(crate) fn settle_later(shared: &Shared, changes: &[(i64, Subject)]) {
 
 /// Brings the committed changes into the index, before anybody is told of them.
 pub(crate) async fn after_commit(shared: &Shared) {
-    let _turn = shared.freshness.turn.lock().await;
-    let caught_up = async {
-        let mut connection = shared.pool.acquire().await?;
-        catch_up(shared, &mut connection).await
-    };
-    if let Err(error) = caught_up.await {
+    let mut turn = shared.freshness.turn.lock().await;
+    if let Err(error) = read_log(shared, &mut turn).await {
         warn_behind(&error);
     }
 }
@@ -487,6 +486,35 @@ fn warn_behind(error: &RegistryError) {
         code = error.code(),
         "the index of keys is behind the database"
     );
+}
+
+/// Reads the log for whoever has the turn, which `own` is of.
+async fn read_log(shared: &Shared, own: &mut Option<AnyConnection>) -> Result<(), RegistryError> {
+    if shared.kind == Kind::Postgres {
+        return catch_up(shared, &mut *shared.pool.acquire().await?).await;
+    }
+    let mut connection = match own.take() {
+        Some(connection) => connection,
+        // After it was closed, none is made that nobody would close.
+        None if shared.pool.is_closed() => {
+            return Err(RegistryError::Store("the registry is closed".into()));
+        }
+        None => shared.pool.connect_beside().await?,
+    };
+    // Kept only after a whole answer, as the reader's: one that failed is made anew.
+    catch_up(shared, &mut connection).await?;
+    *own = Some(connection);
+    Ok(())
+}
+
+/// Closes the turn's own connection, once the pool is closed.
+pub(crate) async fn close(shared: &Shared) {
+    if shared.kind == Kind::Sqlite
+        && let Some(connection) = shared.freshness.turn.lock().await.take()
+        && let Err(error) = sqlx::Connection::close(connection).await
+    {
+        tracing::debug!(%error, "the connection of the log did not close well");
+    }
 }
 
 async fn catch_up(shared: &Shared, connection: &mut AnyConnection) -> Result<(), RegistryError> {

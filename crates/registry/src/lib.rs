@@ -139,6 +139,10 @@ struct Shared {
     nodes: nodes::Nodes,
     /// Where rate limits are counted for all nodes together, if anywhere.
     limits: limits::Limits,
+    /// Places for exports: each has a connection for as long as its reader takes.
+    exports: tokio::sync::Semaphore,
+    /// One flush of what waits in memory at a time: whoever begins one finds written what another took out.
+    flushing: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl LocalRegistry {

@@ -141,8 +141,7 @@ struct Shared {
     limits: limits::Limits,
     /// Places for exports: each has a connection for as long as its reader takes.
     exports: tokio::sync::Semaphore,
-    /// One flush of what waits in memory at a time: whoever begins one finds written what another took out.
-    flushing: Arc<tokio::sync::Mutex<()>>,
+    flushing: flush::Flushing,
 }
 
 impl LocalRegistry {

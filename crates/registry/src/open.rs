@@ -208,7 +208,7 @@ impl LocalRegistry {
             nodes: crate::nodes::Nodes::new(),
             limits: crate::limits::Limits::default(),
             exports: tokio::sync::Semaphore::new(crate::portable::EXPORTS),
-            flushing: Arc::default(),
+            flushing: crate::flush::Flushing::default(),
         });
         freshness::begin(&shared).await?;
         writer::start(&shared, queue);

@@ -231,7 +231,8 @@ async fn renew(shared: &Shared, held: &mut Option<AnyConnection>) -> Result<(), 
         if shared.freshness.is_confirmed() && shared.freshness.unsettled.count() == 0 {
             return Ok(());
         }
-        return read_log(shared, &mut *shared.freshness.turn.lock().await).await;
+        let mut turn = shared.freshness.turn.lock().await;
+        return read_log(shared, &mut turn).await;
     }
     let mut connection = match held.take() {
         Some(connection) => connection,

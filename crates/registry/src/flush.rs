@@ -502,7 +502,7 @@ mod tests {
             work.await
         });
         tokio::time::sleep(Duration::from_millis(50)).await;
-        let kid = PackedKid::parse(issued.plain.kid()).unwrap();
+        let kid = PackedKid::parse(issued.plain.kid().as_str()).unwrap();
         let uses = &registry.shared.uses;
         uses.record(kid, &Caller::default(), "", 5);
         let flushing = registry.clone();
@@ -525,7 +525,7 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let (registry, peppers) = registry(&folder.path().join("registry.db")).await?;
         let issued = issue(&registry, &peppers).await?;
-        let kid = PackedKid::parse(issued.plain.kid()).unwrap();
+        let kid = PackedKid::parse(issued.plain.kid().as_str()).unwrap();
         let before = registry.shared.flushing.begun.load(Ordering::SeqCst);
         let mut asking = tokio::task::JoinSet::new();
         for _ in 0..50 {

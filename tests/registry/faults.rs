@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Result;
 use keywright_domain::api_keys::DAY_MS;
@@ -266,5 +267,48 @@ async fn a_lost_connection_of_the_writer_is_made_anew() -> Result<()> {
     let issued = fixture.actions().await?;
     let issued = issued.iter().filter(|action| *action == "api_key.issued");
     assert_eq!(issued.count(), 2, "each once");
+    Ok(())
+}
+
+/// A COMMIT that the database refuses, and a log that cannot be read right after it: what was in doubt must
+/// not stay so.
+#[tokio::test]
+async fn a_key_works_again_after_a_commit_that_nobody_could_be_asked_about() -> Result<()> {
+    let fixture = Fixture::on(Kind::Postgres).await?;
+    let issued = fixture.issue("a").await?;
+    assert_eq!(fixture.code(&issued).await?, "valid");
+    fixture.registry.flush_uses().await?;
+    let mut stranger = fixture.stranger().await?;
+    sqlx::raw_sql(
+        "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS \
+         $$ BEGIN PERFORM pg_sleep(1.5); RAISE EXCEPTION 'not now'; END $$; \
+         CREATE CONSTRAINT TRIGGER refuses AFTER INSERT ON changes \
+         DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION refuse()",
+    )
+    .execute(&mut stranger)
+    .await?;
+    let (registry, actor) = (fixture.registry.clone(), fixture.actor.clone());
+    let id = issued.key.id.clone();
+    let revoked = tokio::spawn(async move { registry.revoke_api_key(&actor, &id, "lost").await });
+    // It waits until the COMMIT is over, and is there before anybody reads.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let sql = "ALTER TABLE changes RENAME TO elsewhere";
+    sqlx::raw_sql(sql).execute(&mut stranger).await?;
+    let unknown = revoked.await?.expect_err("refused");
+    assert_eq!(unknown.code(), "commit_unknown");
+    assert_eq!(fixture.registry.index_statistics().doubts, 1);
+    sqlx::raw_sql(
+        "ALTER TABLE elsewhere RENAME TO changes; DROP TRIGGER refuses ON changes; \
+         DROP FUNCTION refuse()",
+    )
+    .execute(&mut stranger)
+    .await?;
+    assert_eq!(fixture.code(&issued).await?, "valid", "it was not revoked");
+    assert_eq!(fixture.registry.index_statistics().doubts, 0);
+    fixture
+        .registry
+        .revoke_api_key(&fixture.actor, &issued.key.id, "now")
+        .await?;
+    assert_eq!(fixture.code(&issued).await?, "revoked");
     Ok(())
 }

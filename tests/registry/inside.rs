@@ -25,6 +25,41 @@ use super::races::{Way, code, end, peppers, window};
 use super::{Kind, checksum, pepper, wish};
 
 #[tokio::test]
+async fn ac_147_the_first_use_of_a_verification_that_was_given_up_is_written_later() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let issued = fixture.issue("a").await?;
+    let (mut away, mut holds) = (fixture.stranger().await?, fixture.stranger().await?);
+    let sql = "ALTER TABLE audit_events RENAME TO elsewhere";
+    sqlx::raw_sql(sql).execute(&mut away).await?;
+    let begin = match fixture.kind {
+        Kind::Sqlite => "BEGIN IMMEDIATE",
+        Kind::Postgres => "BEGIN",
+    };
+    sqlx::raw_sql(begin).execute(&mut holds).await?;
+    sqlx::raw_sql("UPDATE heads SET id = id")
+        .execute(&mut holds)
+        .await?;
+    let given_up = tokio::time::timeout(Duration::from_millis(150), fixture.code(&issued)).await;
+    assert!(given_up.is_err(), "{given_up:?}");
+    sqlx::raw_sql("ROLLBACK").execute(&mut holds).await?;
+    // Whatever it left with the writer is done, and failed, before this one.
+    assert!(fixture.issue("b").await.is_err());
+    let sql = "ALTER TABLE elsewhere RENAME TO audit_events";
+    sqlx::raw_sql(sql).execute(&mut away).await?;
+    assert_eq!(fixture.code(&issued).await?, "valid");
+    fixture.registry.flush_uses().await?;
+    let (key, _) = fixture.registry.find_api_key(&issued.key.id).await?;
+    ensure!(key.secrets[0].first_used_at.is_some(), "{key:?}");
+    assert_eq!(key.secrets[0].use_count, 1, "nobody was answered before");
+    let actions = fixture.actions().await?;
+    let first = actions
+        .iter()
+        .filter(|action| *action == "api_key.secret_first_used");
+    assert_eq!(first.count(), 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn ac_131_a_creator_cannot_grant_more_and_takes_along_what_they_lose() -> Result<()> {
     let fixture = super::fixture().await?;
     let (registry, actor) = (&fixture.registry, &fixture.actor);

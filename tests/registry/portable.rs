@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use keywright_domain::SecretText;
@@ -11,6 +12,7 @@ use keywright_registry::{
     open_escrow,
 };
 use sha2::{Digest as _, Sha256};
+use tokio::task::JoinSet;
 
 use super::{Fixture, Kind, START, pepper};
 use crate::support::until;
@@ -335,6 +337,53 @@ async fn a_long_export_sees_one_moment() -> Result<()> {
         !rest.contains(&late.key.id),
         "a key of a later moment is in it"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn exports_that_nobody_reads_keep_nobody_waiting() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let issued = fixture.issue("used").await?;
+    assert_eq!(fixture.code(&issued).await?, "valid");
+    for index in 0..20 {
+        fixture.issue(&format!("key {index}")).await?;
+    }
+    // More than either database has connections for.
+    let (mut exports, mut readers) = (JoinSet::new(), Vec::new());
+    for _ in 0..12 {
+        let (mut writer, reader) = tokio::io::duplex(512);
+        let (registry, actor) = (fixture.registry.clone(), fixture.actor.clone());
+        exports.spawn(async move { registry.export_registry(&actor, &mut writer).await });
+        readers.push(reader);
+    }
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    for round in 0..5 {
+        let began = Instant::now();
+        fixture.issue(&format!("meanwhile {round}")).await?;
+        assert_eq!(fixture.code(&issued).await?, "valid");
+        fixture.registry.flush_uses().await?;
+        assert_eq!(fixture.code(&issued).await?, "valid");
+        fixture.registry.find_api_key(&issued.key.id).await?;
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(3), "round {round}: {took:?}");
+    }
+    // Read at last, each is whole: those that had no place have one in their turn.
+    let mut reading = JoinSet::new();
+    for mut reader in readers {
+        reading.spawn(async move {
+            let mut text = String::new();
+            tokio::io::AsyncReadExt::read_to_string(&mut reader, &mut text).await?;
+            anyhow::Ok(text)
+        });
+    }
+    while let Some(text) = reading.join_next().await {
+        let text = text??;
+        let last = text.lines().last().unwrap_or_default();
+        assert!(last.contains("\"end\""), "{last}");
+    }
+    while let Some(export) = exports.join_next().await {
+        assert!(export??.keys >= 21);
+    }
     Ok(())
 }
 

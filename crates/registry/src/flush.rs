@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keywright_index::PackedKid;
@@ -18,23 +19,43 @@ const ROOMS: usize = 100_000;
 /// First uses written in one transaction: each is some statements, and everybody who writes waits for them.
 const FIRST_USES_AT_ONCE: usize = 200;
 
+/// Flushes come one after the other, so that whoever asks for one finds written what another took out before.
+/// Those that ask while one is under way share the next.
+#[derive(Debug, Default)]
+pub(crate) struct Flushing {
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// How many began. The number is taken before what waits is.
+    begun: AtomicU64,
+    /// The newest that wrote all it took.
+    written: AtomicU64,
+}
+
 impl LocalRegistry {
     /// Writes the uses that wait in memory. The database, too, tells at most 256 callers of a secret
     /// and hour apart (a node that has not looked for a while may bring it as many more); the rest is
-    /// counted as [`crate::OTHER_CALLERS`].
+    /// counted as [`crate::OTHER_CALLERS`]. A flush that is under way is waited for: afterwards everything is
+    /// written that was counted before the call.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be written; the uses wait on. After
     /// [`RegistryError::CommitUnknown`] they are given up: a use is never counted twice. First uses
     /// and alerts wait on even then.
     pub async fn flush_uses(&self) -> Result<(), RegistryError> {
-        let uses = &self.shared.uses;
+        let (uses, flushing) = (&self.shared.uses, &self.shared.flushing);
+        let before = flushing.begun.load(Ordering::SeqCst);
+        let turn = Arc::clone(&flushing.turn).lock_owned().await;
+        if flushing.written.load(Ordering::SeqCst) > before {
+            // It took everything out after this call, and wrote it.
+            return Ok(());
+        }
+        let number = flushing.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let dropped = uses.newly_dropped();
         if dropped > 0 {
             tracing::warn!(dropped, "uses or alerts found no place and are not counted");
         }
         let waiting = uses.take();
         if waiting.is_empty() {
+            flushing.written.store(number, Ordering::SeqCst);
             return Ok(());
         }
         // A task of its own: what was taken is put back where it cannot be written, whether or not
@@ -44,7 +65,15 @@ impl LocalRegistry {
             shared: Arc::clone(&self.shared),
             conditions: None,
         };
-        let written = tokio::spawn(async move { registry.write_waiting(waiting).await });
+        let written = tokio::spawn(async move {
+            let _turn = turn;
+            let written = registry.write_waiting(waiting).await;
+            if written.is_ok() {
+                let flushing = &registry.shared.flushing;
+                flushing.written.store(number, Ordering::SeqCst);
+            }
+            written
+        });
         written
             .await
             .map_err(|error| RegistryError::Store(error.to_string()))?
@@ -453,5 +482,68 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         anyhow::bail!("the use is lost");
+    }
+
+    #[tokio::test]
+    async fn closing_waits_for_a_flush_that_is_under_way() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("registry.db");
+        let (registry, peppers) = registry(&file).await?;
+        let issued = issue(&registry, &peppers).await?;
+        // The writer has something to do, and what was taken waits behind it.
+        let busy = registry.clone();
+        let busy = tokio::spawn(async move {
+            let work = busy.write((), |_, ()| {
+                Box::pin(async {
+                    tokio::time::sleep(Duration::from_millis(300)).await;
+                    Ok(())
+                })
+            });
+            work.await
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let kid = PackedKid::parse(issued.plain.kid().as_str()).unwrap();
+        let uses = &registry.shared.uses;
+        uses.record(kid, &Caller::default(), "", 5);
+        let flushing = registry.clone();
+        let flushing = tokio::spawn(async move { flushing.flush_uses().await });
+        while registry.use_statistics().waiting > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        registry.close().await;
+        busy.await??;
+        flushing.await??;
+        let registry = LocalRegistry::open(&file, Clock::from_fn(|| 1_800_000_000_000)).await?;
+        let (key, _) = registry.find_api_key(&issued.key.id).await?;
+        assert_eq!(key.secrets[0].use_count, 1);
+        registry.close().await;
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn those_who_ask_while_a_flush_is_under_way_share_the_next() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let (registry, peppers) = registry(&folder.path().join("registry.db")).await?;
+        let issued = issue(&registry, &peppers).await?;
+        let kid = PackedKid::parse(issued.plain.kid().as_str()).unwrap();
+        let before = registry.shared.flushing.begun.load(Ordering::SeqCst);
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let registry = registry.clone();
+            asking.spawn(async move {
+                let uses = &registry.shared.uses;
+                uses.record(kid, &Caller::default(), "", 5);
+                registry.flush_uses().await
+            });
+        }
+        while let Some(flushed) = asking.join_next().await {
+            flushed??;
+        }
+        assert_eq!(registry.use_statistics().waiting, 0);
+        let begun = registry.shared.flushing.begun.load(Ordering::SeqCst) - before;
+        assert!(begun < 10, "{begun} flushes");
+        let (key, _) = registry.find_api_key(&issued.key.id).await?;
+        assert_eq!(key.secrets[0].use_count, 50);
+        Ok(())
     }
 }

@@ -11,6 +11,9 @@
 
 mod loading;
 mod looks;
+#[cfg(test)]
+mod tests;
+mod unsettled;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -24,6 +27,7 @@ use sqlx::AnyConnection;
 pub(crate) use self::loading::load_kids;
 use self::loading::{Building, apply, load_principals};
 pub(crate) use self::looks::{before_a_look, may_answer};
+use self::unsettled::Unsettled;
 use crate::open::Place;
 use crate::store::Kind;
 use crate::store::heads::LoggedChange;
@@ -61,8 +65,9 @@ pub(crate) struct Freshness {
     pasts: AtomicU64,
     /// The index is not read whole before this time since boot.
     build_after: Mutex<Duration>,
-    /// One catch-up at a time.
-    turn: tokio::sync::Mutex<()>,
+    /// One catch-up at a time. On SQLite with the connection that the log is read on: what others do with the
+    /// pool keeps nobody waiting who has the turn, and with him the writer and every verification.
+    turn: tokio::sync::Mutex<Option<AnyConnection>>,
     /// The header is as if it could not be read.
     #[cfg(test)]
     blind: AtomicBool,
@@ -71,6 +76,8 @@ pub(crate) struct Freshness {
     confirmed: Mutex<Confirmed>,
     /// How often memory was brought up to the log, counted with `confirmed` locked.
     readings: AtomicU64,
+    /// What was doubted for commits of which nothing is known yet.
+    unsettled: Unsettled,
     /// The newest change that is in the index, as the log had it: none where it was not read.
     newest: Mutex<Option<LoggedChange>>,
     /// Counts the steps of readings of the log.
@@ -107,6 +114,7 @@ impl Freshness {
             wal_index,
             confirmed: Mutex::default(),
             readings: AtomicU64::new(0),
+            unsettled: Unsettled::default(),
             newest: Mutex::default(),
             steps: AtomicU64::new(0),
             silent: AtomicBool::new(false),
@@ -230,10 +238,12 @@ fn since_boot() -> Duration {
 /// of the lease.
 async fn renew(shared: &Shared, held: &mut Option<AnyConnection>) -> Result<(), RegistryError> {
     if shared.kind == Kind::Sqlite {
-        if shared.freshness.is_confirmed() {
+        // What is in doubt is asked for although nobody wrote: a commit that failed leaves no trace.
+        if shared.freshness.is_confirmed() && shared.freshness.unsettled.count() == 0 {
             return Ok(());
         }
-        return catch_up_on(shared, &mut *shared.pool.acquire().await?).await;
+        let mut turn = shared.freshness.turn.lock().await;
+        return read_log(shared, &mut turn).await;
     }
     let mut connection = match held.take() {
         Some(connection) => connection,
@@ -325,11 +335,11 @@ pub(crate) async fn ensure(shared: &Shared) -> Result<(), RegistryError> {
         return Ok(());
     }
     in_time(shared, async {
-        let _turn = shared.freshness.turn.lock().await;
+        let mut turn = shared.freshness.turn.lock().await;
         if shared.freshness.is_confirmed() {
             return Ok(());
         }
-        catch_up(shared, &mut *shared.pool.acquire().await?).await
+        read_log(shared, &mut turn).await
     })
     .await
 }
@@ -348,7 +358,7 @@ pub(crate) fn is_exact(shared: &Shared) -> bool {
 /// Makes sure that the log was read after `since`; those who ask together share one reading.
 pub(crate) async fn ensure_since(shared: &Shared, since: Duration) -> Result<(), RegistryError> {
     in_time(shared, async {
-        let _turn = shared.freshness.turn.lock().await;
+        let mut turn = shared.freshness.turn.lock().await;
         let confirmed = {
             let confirmed = shared.freshness.confirmed.lock();
             confirmed.unwrap_or_else(PoisonError::into_inner).at
@@ -356,7 +366,7 @@ pub(crate) async fn ensure_since(shared: &Shared, since: Duration) -> Result<(),
         if confirmed.is_some_and(|at| at > since) {
             return Ok(());
         }
-        catch_up(shared, &mut *shared.pool.acquire().await?).await
+        read_log(shared, &mut turn).await
     })
     .await
 }
@@ -397,38 +407,24 @@ pub(crate) fn after_rollback(shared: &Shared, changes: &[(i64, Subject)]) {
     }
 }
 
-/// After a COMMIT whose answer was lost: the database says whether it took place.
+/// After a COMMIT whose answer was lost: the database says whether it took place, at once or when it can be
+/// asked again.
 pub(crate) async fn after_unknown(shared: &Shared, changes: &[(i64, Subject)]) {
+    // First: whoever waits for the database may be told to give up.
+    settle_later(shared, changes);
     after_commit(shared).await;
-    let Some((first, _)) = changes.first() else {
-        return;
-    };
-    // Not by the newest number alone: another node may have been given the same ones since.
-    let took_place = async {
-        let mut connection = shared.pool.acquire().await?;
-        let count = i64::try_from(changes.len()).unwrap_or(i64::MAX);
-        let found = store::heads::changes_after(&mut connection, first - 1, count).await?;
-        Ok::<_, RegistryError>(found == changes)
-    };
-    match took_place.await {
-        Ok(false) => after_rollback(shared, changes),
-        Ok(true) => after_commit(shared).await,
-        // What is in doubt stays in doubt, and such keys are asked of the database.
-        Err(error) => tracing::warn!(
-            code = error.code(),
-            "whether a commit took place is not known"
-        ),
-    }
+}
+
+/// Leaves what was doubted to the next reading of the log that comes to its end. A doubt that nobody takes
+/// back outlives its cause: where the commit did not take place, nothing newer comes that would answer it.
+pub(crate) fn settle_later(shared: &Shared, changes: &[(i64, Subject)]) {
+    shared.freshness.unsettled.add(changes);
 }
 
 /// Brings the committed changes into the index, before anybody is told of them.
 pub(crate) async fn after_commit(shared: &Shared) {
-    let _turn = shared.freshness.turn.lock().await;
-    let caught_up = async {
-        let mut connection = shared.pool.acquire().await?;
-        catch_up(shared, &mut connection).await
-    };
-    if let Err(error) = caught_up.await {
+    let mut turn = shared.freshness.turn.lock().await;
+    if let Err(error) = read_log(shared, &mut turn).await {
         warn_behind(&error);
     }
 }
@@ -446,12 +442,12 @@ pub(crate) struct OwnChanges<'a> {
 }
 
 /// The same for the writer, on its connection. If nobody else wrote meanwhile, the log need not be read:
-/// it would say the same.
+/// it would say the same. False if the changes did not come into the index.
 pub(crate) async fn after_own_commit(
     shared: &Shared,
     connection: &mut AnyConnection,
     own: OwnChanges<'_>,
-) {
+) -> bool {
     let OwnChanges {
         changes, images, ..
     } = own;
@@ -477,9 +473,11 @@ pub(crate) async fn after_own_commit(
         shared.freshness.confirm(header, at);
         Ok(())
     };
-    if let Err(error) = caught_up.await {
-        warn_behind(&error);
+    let caught_up = caught_up.await;
+    if let Err(error) = &caught_up {
+        warn_behind(error);
     }
+    caught_up.is_ok()
 }
 
 /// Whether these changes are the next ones, without a gap.
@@ -502,9 +500,41 @@ fn warn_behind(error: &RegistryError) {
     );
 }
 
+/// Reads the log for whoever has the turn, which `own` is of.
+async fn read_log(shared: &Shared, own: &mut Option<AnyConnection>) -> Result<(), RegistryError> {
+    if shared.kind == Kind::Postgres {
+        return catch_up(shared, &mut *shared.pool.acquire().await?).await;
+    }
+    let mut connection = match own.take() {
+        Some(connection) => connection,
+        // After it was closed, none is made that nobody would close.
+        None if shared.pool.is_closed() => {
+            return Err(RegistryError::Store("the registry is closed".into()));
+        }
+        None => shared.pool.connect_beside().await?,
+    };
+    // Kept only after a whole answer, as the reader's: one that failed is made anew.
+    catch_up(shared, &mut connection).await?;
+    *own = Some(connection);
+    Ok(())
+}
+
+/// Closes the turn's own connection, once the pool is closed.
+pub(crate) async fn close(shared: &Shared) {
+    if shared.kind == Kind::Sqlite
+        && let Some(connection) = shared.freshness.turn.lock().await.take()
+        && let Err(error) = sqlx::Connection::close(connection).await
+    {
+        tracing::debug!(%error, "the connection of the log did not close well");
+    }
+}
+
 async fn catch_up(shared: &Shared, connection: &mut AnyConnection) -> Result<(), RegistryError> {
     // Read before the log: a commit in between changes it again.
     let (header, at) = (shared.freshness.header(), since_boot());
+    // These commits were given up before the log is read: it has them, or they did not take place. One that the
+    // database still works on comes later, as another node's does.
+    let unsettled = shared.freshness.unsettled.count();
     loop {
         let seen = shared.freshness.seen.load(Ordering::Acquire);
         let mut rows = store::heads::changes_from(connection, seen, PAGE).await?;
@@ -531,6 +561,10 @@ async fn catch_up(shared: &Shared, connection: &mut AnyConnection) -> Result<(),
         if is_all {
             break;
         }
+    }
+    for changes in shared.freshness.unsettled.take(unsettled) {
+        // What took place was brought in above; for the rest memory is as new as the log.
+        after_rollback(shared, &changes);
     }
     nodes::beat(shared, connection, seen(shared)).await?;
     shared.freshness.confirm(header, at);
@@ -669,7 +703,8 @@ impl LocalRegistry {
                 }
                 forget_gone(&shared).await;
                 let is_silent = shared.freshness.silent.load(Ordering::Acquire);
-                let wait = if shared.index.is_complete() || is_silent {
+                let is_unsettled = shared.freshness.unsettled.count() > 0;
+                let wait = if shared.index.is_complete() || is_silent || is_unsettled {
                     // From here on only changes of other processes are to be looked for.
                     renew(&shared, &mut held).await.map(|()| POLL)
                 } else {

@@ -139,6 +139,9 @@ struct Shared {
     nodes: nodes::Nodes,
     /// Where rate limits are counted for all nodes together, if anywhere.
     limits: limits::Limits,
+    /// Places for exports: each has a connection for as long as its reader takes.
+    exports: tokio::sync::Semaphore,
+    flushing: flush::Flushing,
 }
 
 impl LocalRegistry {

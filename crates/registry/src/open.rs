@@ -207,6 +207,8 @@ impl LocalRegistry {
             aged: Mutex::default(),
             nodes: crate::nodes::Nodes::new(),
             limits: crate::limits::Limits::default(),
+            exports: tokio::sync::Semaphore::new(crate::portable::EXPORTS),
+            flushing: crate::flush::Flushing::default(),
         });
         freshness::begin(&shared).await?;
         writer::start(&shared, queue);
@@ -272,6 +274,7 @@ impl LocalRegistry {
             kept.await;
         }
         self.shared.pool.close().await;
+        freshness::close(&self.shared).await;
     }
 
     fn flush_in_background(&self) {

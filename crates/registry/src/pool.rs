@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
 use sqlx::pool::PoolConnection;
-use sqlx::{Any, AnyPool, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Transaction};
 use tokio::sync::watch;
 
 use crate::RegistryError;
@@ -62,6 +62,16 @@ impl Pool {
 
     pub(crate) async fn acquire(&self) -> Result<PoolConnection<Any>, sqlx::Error> {
         self.now().acquire().await
+    }
+
+    /// A connection that the pool knows nothing of, and so whoever makes it closes it.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if the database does not answer.
+    pub(crate) async fn connect_beside(&self) -> Result<AnyConnection, RegistryError> {
+        let mut connection = AnyConnection::connect_with(&self.options).await?;
+        configure(&mut connection, self.kind).await?;
+        Ok(connection)
     }
 
     pub(crate) async fn begin(&self) -> Result<Transaction<'static, Any>, sqlx::Error> {
@@ -133,6 +143,13 @@ impl Pool {
     }
 }
 
+async fn configure(connection: &mut AnyConnection, kind: Kind) -> Result<(), RegistryError> {
+    match kind {
+        Kind::Sqlite => store::file::configure(connection, BUSY_TIMEOUT_MS).await,
+        Kind::Postgres => store::postgres::configure(connection).await,
+    }
+}
+
 fn pool_options(kind: Kind) -> AnyPoolOptions {
     let mut pool = AnyPoolOptions::new().max_connections(match kind {
         Kind::Sqlite => 5,
@@ -149,10 +166,7 @@ fn pool_options(kind: Kind) -> AnyPoolOptions {
     pool.acquire_timeout(ACQUIRE_WITHIN)
         .after_connect(move |connection, _| {
             Box::pin(async move {
-                let configured = match kind {
-                    Kind::Sqlite => store::file::configure(connection, BUSY_TIMEOUT_MS).await,
-                    Kind::Postgres => store::postgres::configure(connection).await,
-                };
+                let configured = configure(connection, kind).await;
                 configured.map_err(|error| sqlx::Error::Configuration(error.to_string().into()))
             })
         })

@@ -2,6 +2,7 @@
 //! for the rest, no write except for the first use of a secret and for credits.
 
 mod foreign;
+mod first_use;
 mod matching;
 
 use std::borrow::Cow;
@@ -16,6 +17,7 @@ use keywright_domain::api_keys::{
 use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
 use keywright_index::{LimitAnswer, Lookup, PackedKid, Snapshot};
 
+use self::first_use::FirstUse;
 use crate::limits::{LimitAsk, LimitWord, LimitsAnswer};
 use crate::peppers::Peppers;
 use crate::store;
@@ -573,18 +575,17 @@ impl LocalRegistry {
                 return Ok(());
             }
         } else if !snapshot.first_used && self.shared.index.claim_first_use(snapshot) {
+            let claimed = FirstUse::of(&self.shared, kid, kid_text, now);
             let written = Box::pin(self.write_first_use(kid_text.clone(), now, false));
-            // AC-147: the verification stands even when this write fails or is slow. Writing it
-            // twice does nothing, and a slow one may never have found a place in the queue.
-            let written = tokio::time::timeout(FIRST_USE_WAIT, written).await;
-            if !matches!(written, Ok(Ok(_))) {
-                let code = written.map_or("slow", |error| {
-                    error.map_or_else(|error| error.code(), |_| "")
-                });
-                tracing::warn!(code, kid = kid_text, "the first use of a secret waits");
-                if !self.shared.uses.first_use_waits(kid_text, now) {
-                    // No place: the next use of it is the one that tries again.
-                    self.shared.index.unclaim_first_use(snapshot);
+            // AC-147: the verification stands even when this write fails or is slow.
+            match tokio::time::timeout(FIRST_USE_WAIT, written).await {
+                Ok(Ok(_)) => claimed.end(),
+                failed => {
+                    let code = match &failed {
+                        Ok(Err(error)) => error.code(),
+                        _ => "slow",
+                    };
+                    tracing::warn!(code, kid = kid_text, "the first use of a secret waits");
                 }
             }
         }

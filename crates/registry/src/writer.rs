@@ -711,9 +711,13 @@ async fn attempt(
                 is_new_connection,
             };
             let applied = freshness::after_own_commit(shared, &mut connection, own);
-            let applied = shared.pool.while_reachable(applied).await.is_ok();
+            let applied = shared.pool.while_reachable(applied).await;
+            if !matches!(applied, Ok(true)) {
+                // A replica that takes over may lack the commit, and then no reading of the log answers these.
+                freshness::settle_later(shared, &changes);
+            }
             shared.nodes.committed(&changes, at, at_ms);
-            if applied {
+            if applied.is_ok() {
                 kept.keep(connection);
             }
             Ok(outcomes)
@@ -724,7 +728,7 @@ async fn attempt(
         }
         Err(Fate::Unknown(error)) => {
             let asked = freshness::after_unknown(shared, &changes);
-            // Otherwise what is in doubt stays so.
+            // Otherwise what is in doubt stays so until the database answers.
             let _ = shared.pool.while_reachable(asked).await;
             Err(Fate::Unknown(error))
         }

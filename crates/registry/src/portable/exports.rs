@@ -2,6 +2,8 @@
 //! page by page. First the header, last the footer, by which a file that broke off is told from a
 //! whole one. Values of secrets are not read, so that none can be written.
 
+use std::time::Duration;
+
 use keywright_domain::api_keys::{ApiKey, Secret};
 use keywright_domain::audit::{Actor, AuditAction};
 use serde::Serialize;
@@ -19,6 +21,11 @@ const REGISTRY_FORMAT: &str = "keywright-registry";
 /// The version of the format.
 const REGISTRY_VERSION: u32 = 1;
 const PAGE: i64 = 500;
+/// Exports that are written at one time; further ones wait for a place. Each sees one moment, and so it keeps a
+/// connection, and the log of the file from being shortened, for as long as whoever reads it takes.
+pub(crate) const EXPORTS: usize = 2;
+/// An export whose reader takes nothing for so long breaks off: others wait for its place.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why an export was not written to its end.
 #[derive(Debug, thiserror::Error)]
@@ -158,7 +165,8 @@ struct SecretLine<'a> {
 
 impl LocalRegistry {
     /// Writes everything that the registry holds of keys and principals, without any secret.
-    /// Memory does not grow with it.
+    /// Memory does not grow with it. Two are written at a time, and a further one waits for its place; one
+    /// whose writer takes nothing for a minute ends.
     ///
     /// # Errors
     /// [`RegistryExportError`]; what was written so far has no footer then.
@@ -170,11 +178,29 @@ impl LocalRegistry {
     where
         W: AsyncWrite + Unpin + Send,
     {
+        let lines = Lines {
+            writer,
+            patience: PATIENCE,
+        };
+        self.export_lines(actor, lines).await
+    }
+
+    async fn export_lines<W>(
+        &self,
+        actor: &Actor,
+        mut lines: Lines<'_, W>,
+    ) -> Result<ExportSummary, RegistryExportError>
+    where
+        W: AsyncWrite + Unpin + Send,
+    {
+        let place = self.shared.exports.acquire().await;
+        let place = place.map_err(|error| RegistryError::Store(error.to_string()))?;
         self.flush_uses().await?;
         let schema = self.schema_version().await?;
         let mut snapshot = store::begin_snapshot(&self.shared.pool, self.shared.kind).await?;
-        let summary = write_all(&mut snapshot, writer, schema, self.now()).await?;
+        let summary = write_all(&mut snapshot, &mut lines, schema, self.now()).await?;
         snapshot.rollback().await.map_err(RegistryError::from)?;
+        drop(place);
         let details = vec![("keys", summary.keys.to_string())];
         self.note(
             actor,
@@ -189,7 +215,7 @@ impl LocalRegistry {
 
 async fn write_all<W: AsyncWrite + Unpin + Send>(
     connection: &mut AnyConnection,
-    writer: &mut W,
+    lines: &mut Lines<'_, W>,
     schema: i64,
     at: i64,
 ) -> Result<ExportSummary, RegistryExportError> {
@@ -204,7 +230,7 @@ async fn write_all<W: AsyncWrite + Unpin + Send>(
         change_version: head.change_version,
         audit_sequence: head.audit_sequence,
     });
-    write_line(writer, &header).await?;
+    lines.write(&header).await?;
     for scope in store::scopes::list(connection).await? {
         summary.scopes += 1;
         let line = Line::Scope(ScopeLine {
@@ -212,7 +238,7 @@ async fn write_all<W: AsyncWrite + Unpin + Send>(
             description: &scope.description,
             low_risk: scope.low_risk,
         });
-        write_line(writer, &line).await?;
+        lines.write(&line).await?;
     }
     for (environment, text) in store::portable::policies(connection).await? {
         summary.policies += 1;
@@ -221,7 +247,7 @@ async fn write_all<W: AsyncWrite + Unpin + Send>(
             environment: &environment,
             policy,
         });
-        write_line(writer, &line).await?;
+        lines.write(&line).await?;
     }
     let mut after = String::new();
     loop {
@@ -230,7 +256,9 @@ async fn write_all<W: AsyncWrite + Unpin + Send>(
         after = last.id.clone();
         for principal in &page {
             summary.principals += 1;
-            write_line(writer, &Line::Principal(principal_line(principal))).await?;
+            lines
+                .write(&Line::Principal(principal_line(principal)))
+                .await?;
         }
     }
     let mut after = String::new();
@@ -241,22 +269,39 @@ async fn write_all<W: AsyncWrite + Unpin + Send>(
         for stored in &page {
             summary.keys += 1;
             summary.secrets += stored.key.secrets.len() as u64;
-            write_line(writer, &Line::Key(Box::new(key_line(stored)))).await?;
+            lines.write(&Line::Key(Box::new(key_line(stored)))).await?;
         }
     }
-    write_line(writer, &Line::End(summary)).await?;
-    writer.flush().await?;
+    lines.write(&Line::End(summary)).await?;
+    lines.end().await?;
     Ok(summary)
 }
 
-async fn write_line<W: AsyncWrite + Unpin + Send>(
-    writer: &mut W,
-    line: &Line<'_>,
+/// Where lines are written.
+struct Lines<'a, W> {
+    writer: &'a mut W,
+    /// How long the reader may take for a line.
+    patience: Duration,
+}
+
+impl<W: AsyncWrite + Unpin + Send> Lines<'_, W> {
+    async fn write(&mut self, line: &Line<'_>) -> Result<(), RegistryExportError> {
+        let mut text = serde_json::to_vec(line).map_err(std::io::Error::from)?;
+        text.push(b'\n');
+        in_patience(self.patience, self.writer.write_all(&text)).await
+    }
+
+    async fn end(&mut self) -> Result<(), RegistryExportError> {
+        in_patience(self.patience, self.writer.flush()).await
+    }
+}
+
+async fn in_patience(
+    patience: Duration,
+    written: impl Future<Output = std::io::Result<()>>,
 ) -> Result<(), RegistryExportError> {
-    let mut text = serde_json::to_vec(line).map_err(std::io::Error::from)?;
-    text.push(b'\n');
-    writer.write_all(&text).await?;
-    Ok(())
+    let written = tokio::time::timeout(patience, written).await;
+    Ok(written.map_err(|_| std::io::Error::from(std::io::ErrorKind::TimedOut))??)
 }
 
 fn principal_line(principal: &Principal) -> PrincipalLine<'_> {
@@ -329,5 +374,32 @@ fn secret_line<'a>(secret: &'a Secret, algorithm: &'a str, pepper_id: &'a str) -
         first_used_at: secret.first_used_at,
         last_used_at: secret.last_used_at,
         use_count: secret.use_count,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Clock;
+
+    #[tokio::test]
+    async fn an_export_that_nobody_reads_gives_its_place_up() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("registry.db");
+        let clock = Clock::from_fn(|| 1_800_000_000_000);
+        let registry = LocalRegistry::open(&file, clock).await?;
+        for _ in 0..=EXPORTS {
+            let (mut writer, _reader) = tokio::io::duplex(16);
+            let lines = Lines {
+                writer: &mut writer,
+                patience: Duration::from_millis(50),
+            };
+            let broken = registry.export_lines(&Actor::keywright(), lines).await;
+            let broken = broken.expect_err("nobody reads it");
+            assert_eq!(broken.code(), "export_not_written");
+            assert_eq!(registry.shared.exports.available_permits(), EXPORTS);
+        }
+        registry.close().await;
+        Ok(())
     }
 }

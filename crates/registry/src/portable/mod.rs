@@ -17,6 +17,7 @@ pub use backup::{BackupError, BackupManifest, RestoreReport};
 pub use escrow::{
     Escrow, EscrowError, MIN_PASSPHRASE, moved_pepper_id, open_escrow, open_transfer, seal_escrow,
 };
+pub(crate) use exports::EXPORTS;
 pub use exports::{ExportSummary, RegistryExportError};
 pub use import_lines::{ImportError, ImportFormat, MAX_IMPORT_BYTES};
 pub use imports::{Import, ImportOptions, ImportReport, ImportedKey, RefusedLine};

@@ -94,7 +94,8 @@ async fn judge(
     };
     for address in addresses(headers).chain([Cow::Borrowed(own.as_str())]) {
         if let Some(exposed) = bearer::in_url(&address) {
-            return Err(refused_in_url(app, &exposed, peer.address).await);
+            // Boxed, as all that is rare: what an answer may need is moved about with every request.
+            return Err(Box::pin(refused_in_url(app, &exposed, peer.address)).await);
         }
     }
     let params = Params::parse(raw)

@@ -20,6 +20,12 @@ type Refusal = Pin<Box<dyn Future<Output = Response> + Send>>;
 /// Refuses a request that has a key in its address; none if it has not.
 pub(super) fn refused(app: &App, request: &Request) -> Option<Refusal> {
     let exposed = keys::in_own_url(request.uri())?;
+    // Forward authentication looks itself, at more addresses than its own.
+    let below = request.uri().path().strip_prefix(&*app.settings.base_path);
+    let behind = below.and_then(|path| path.strip_prefix("/verify"));
+    if behind.is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        return None;
+    }
     let connected = request.extensions().get::<ConnectInfo<SocketAddr>>();
     let connected = connected.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |info| info.0.ip());
     let address = client_address(&app.settings, connected, request.headers());

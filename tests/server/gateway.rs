@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use self::checks::Gateway;
-use self::site::{Service, Site, manage};
+use self::site::{Site, raw};
 use super::harness::ServerProcess;
 
 const DOCS: &str = include_str!("../../docs/gateways.md");
@@ -187,138 +187,17 @@ pub(super) async fn start(
     Ok((nginx, port))
 }
 
-#[tokio::test]
-async fn ac_123_ac_124_ac_132_ac_140_nginx_asks_before_it_lets_through() -> Result<()> {
-    let mut server = ServerProcess::start().await?;
-    manage(&server, "/api/v1/scopes", json!({ "name": "orders:read" })).await?;
-    let limit = json!({ "limits": [{ "name": "requests", "count": 4, "period_ms": 3_600_000 }] });
-    let wish = json!({
-        "name": "Orders", "prefix": "sk_live", "scopes": ["orders:read"], "settings": limit,
-    });
-    let issued = manage(&server, "/api/v1/keys", wish.clone()).await?;
-    let key = issued["secret"].as_str().context("no secret")?.to_owned();
-    let id = issued["key"]["id"].as_str().context("no id")?.to_owned();
-    let folder = tempfile::tempdir()?;
-    let (_nginx, port) = nginx(folder.path(), &server, Service::start().await?.port).await?;
-    let client = reqwest::Client::builder().no_proxy().build()?;
-    let get = |path: &str| client.get(format!("http://127.0.0.1:{port}{path}"));
-
-    let none = get("/orders").send().await?;
-    ensure!(none.status() == 401, "{}", none.status());
-    ensure!(none.headers().get("www-authenticate").is_some());
-    // What a client says of itself does not get through.
-    let good = get("/orders/7")
-        .header("x-api-key", &key)
-        .header("x-keywright-key-id", "somebody-else")
-        .send()
-        .await?;
-    ensure!(good.status() == 200, "{}", good.status());
-    let text = good.text().await?;
-    let wanted = format!("x-keywright-key-id: {}", id.to_lowercase());
-    ensure!(
-        text.contains(&wanted) && text.contains("x-keywright-scopes: orders:read"),
-        "{text}"
-    );
-    ensure!(
-        !text.contains("somebody-else") && !text.contains("x-api-key"),
-        "{text}"
-    );
-    let again = get("/orders").bearer_auth(&key).send().await?;
-    ensure!(again.status() == 200, "{}", again.status());
-    ensure!(header(&again, "x-ratelimit-remaining") == "2", "{again:?}");
-    ensure!(header(&again, "ratelimit").contains("r=2"), "{again:?}");
-    let url = get(&format!("/orders?key={key}")).send().await?;
-    ensure!(url.status() == 400, "{}", url.status());
-    for _ in 0..2 {
-        ensure!(get("/orders").bearer_auth(&key).send().await?.status() == 200);
-    }
-    let limited = get("/orders").bearer_auth(&key).send().await?;
-    check_limited(limited).await?;
-
-    let other = manage(&server, "/api/v1/keys", wish).await?;
-    let key = other["secret"].as_str().context("no secret")?.to_owned();
-    let id = other["key"]["id"].as_str().context("no id")?.to_owned();
-    ensure!(get("/").bearer_auth(&key).send().await?.status() == 200);
-    manage(&server, &format!("/api/v1/keys/{id}/revoke"), json!({})).await?;
-    ensure!(
-        get("/").bearer_auth(&key).send().await?.status() == 401,
-        "accepted after its revocation"
-    );
-    // Without an answer nobody gets through.
-    server.signal("KILL")?;
-    let _ = server.ended().await?;
-    ensure!(get("/").bearer_auth(&key).send().await?.status() == 503);
-    Ok(())
-}
-
-#[tokio::test]
-async fn ac_123_ac_132_ac_140_caddy_asks_before_it_lets_through() -> Result<()> {
-    let mut server = ServerProcess::start().await?;
-    manage(&server, "/api/v1/scopes", json!({ "name": "orders:read" })).await?;
-    let limit = json!({ "limits": [{ "name": "requests", "count": 3, "period_ms": 3_600_000 }] });
-    let wish = json!({
-        "name": "Orders", "prefix": "sk_live", "scopes": ["orders:read"], "settings": limit,
-    });
-    let issued = manage(&server, "/api/v1/keys", wish.clone()).await?;
-    let key = issued["secret"].as_str().context("no secret")?.to_owned();
-    let id = issued["key"]["id"].as_str().context("no id")?.to_owned();
-    let folder = tempfile::tempdir()?;
-    let (_caddy, port) = caddy(folder.path(), &server, Service::start().await?.port).await?;
-    let client = reqwest::Client::builder().no_proxy().build()?;
-    let get = |path: &str| client.get(format!("http://127.0.0.1:{port}{path}"));
-
-    let none = get("/orders").send().await?;
-    ensure!(none.status() == 401, "{}", none.status());
-    ensure!(none.headers().get("www-authenticate").is_some());
-    let none: Value = none.json().await?;
-    ensure!(none["code"] == "credentials_missing", "{none}");
-    let good = get("/orders/7")
-        .header("x-api-key", &key)
-        .header("x-keywright-key-id", "somebody-else")
-        .header("x-keywright-owner", "somebody-else")
-        .send()
-        .await?;
-    ensure!(good.status() == 200, "{}", good.status());
-    let text = good.text().await?;
-    let wanted = format!("x-keywright-key-id: {}", id.to_lowercase());
-    ensure!(
-        text.contains(&wanted) && text.contains("x-keywright-scopes: orders:read"),
-        "{text}"
-    );
-    ensure!(
-        !text.contains("somebody-else") && !text.contains("x-api-key"),
-        "{text}"
-    );
-    let url = get(&format!("/orders?key={key}")).send().await?;
-    ensure!(url.status() == 400, "{}", url.status());
-    for _ in 0..2 {
-        let good = get("/orders").bearer_auth(&key).send().await?;
-        ensure!(good.status() == 200, "{}", good.status());
-        ensure!(!good.text().await?.contains("authorization"));
-    }
-    check_limited(get("/orders").bearer_auth(&key).send().await?).await?;
-
-    let other = manage(&server, "/api/v1/keys", wish).await?;
-    let key = other["secret"].as_str().context("no secret")?.to_owned();
-    let id = other["key"]["id"].as_str().context("no id")?.to_owned();
-    ensure!(get("/").bearer_auth(&key).send().await?.status() == 200);
-    manage(&server, &format!("/api/v1/keys/{id}/revoke"), json!({})).await?;
-    ensure!(get("/").bearer_auth(&key).send().await?.status() == 401);
-    // Without an answer nobody gets through.
-    server.signal("KILL")?;
-    let _ = server.ended().await?;
-    let alone = get("/").bearer_auth(&key).send().await?.status();
-    ensure!(alone == 502, "{alone}");
-    Ok(())
-}
-
 /// A site behind nginx; the folder and the process last as long as the test.
 async fn behind_nginx(settings: &'static str) -> Result<(Site, Gateway, Child, tempfile::TempDir)> {
     let site = Site::start(settings).await?;
     let folder = tempfile::tempdir()?;
     let (nginx, port) = nginx(folder.path(), &site.server, site.service.port).await?;
-    let hands_on = &["Key-Id", "Scopes"];
-    Ok((site, Gateway { port, hands_on }, nginx, folder))
+    let gateway = Gateway {
+        port,
+        hands_on: &["Key-Id", "Scopes"],
+        tells_end: true,
+    };
+    Ok((site, gateway, nginx, folder))
 }
 
 /// The same of Caddy.
@@ -326,11 +205,40 @@ async fn behind_caddy(settings: &'static str) -> Result<(Site, Gateway, Child, t
     let site = Site::start(settings).await?;
     let folder = tempfile::tempdir()?;
     let (caddy, port) = caddy(folder.path(), &site.server, site.service.port).await?;
-    let hands_on = &["Key-Id", "Scopes"];
-    Ok((site, Gateway { port, hands_on }, caddy, folder))
+    let gateway = Gateway {
+        port,
+        hands_on: &["Key-Id", "Scopes"],
+        tells_end: false,
+    };
+    Ok((site, gateway, caddy, folder))
 }
 
 const TRUSTED: &str = "proxies.trusted = [\"127.0.0.1/32\"]\n";
+
+#[tokio::test]
+async fn ac_123_ac_124_ac_132_ac_140_nginx_asks_before_it_lets_through() -> Result<()> {
+    let (mut site, gateway, _nginx, _folder) = behind_nginx("").await?;
+    checks::asks_before_it_lets_through(&mut site, &gateway, 503).await
+}
+
+#[tokio::test]
+async fn ac_123_ac_124_ac_132_ac_140_caddy_asks_before_it_lets_through() -> Result<()> {
+    let (mut site, gateway, _caddy, _folder) = behind_caddy("").await?;
+    checks::asks_before_it_lets_through(&mut site, &gateway, 502).await
+}
+
+#[tokio::test]
+async fn ac_132_nginx_hands_limits_on() -> Result<()> {
+    let (site, gateway, _nginx, _folder) = behind_nginx("").await?;
+    let limit = json!({ "limits": [{ "name": "requests", "count": 9, "period_ms": 3_600_000 }] });
+    let key = site.issue("orders:read", limit).await?.line();
+    let (status, answer) = raw("127.0.0.1", gateway.port, "GET /orders", &[&key]).await?;
+    ensure!(status == 200, "{answer}");
+    for field in ["RateLimit: \"requests\";r=8", "X-RateLimit-Remaining: 8"] {
+        ensure!(answer.contains(field), "{field}: {answer}");
+    }
+    Ok(())
+}
 
 #[tokio::test]
 async fn ac_123_no_trick_gets_more_from_nginx() -> Result<()> {

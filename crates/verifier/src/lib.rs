@@ -31,7 +31,8 @@ mod tests;
 
 pub use self::access_token::Offline;
 pub use self::api_keys::{
-    ApiKeys, ClientAddress, KeyError, KeyGate, KeyGated, KeyMemory, KeyRequest, VerifiedKey,
+    ApiKeys, ClientAddress, KeyError, KeyGate, KeyGated, KeyLimit, KeyMemory, KeyRequest,
+    VerifiedKey,
 };
 #[cfg(feature = "axum")]
 pub use self::axum::{ApiKey, Authorized};

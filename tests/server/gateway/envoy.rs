@@ -97,7 +97,12 @@ async fn envoy(folder: &Path, site: &Site) -> Result<(Child, Gateway)> {
     let said = std::fs::read_to_string(&log)?;
     ensure!(!said.to_lowercase().contains("deprecated"), "{said}");
     let hands_on = &["Key-Id", "Kid", "Owner", "Scopes"];
-    Ok((envoy, Gateway { port, hands_on }))
+    let gateway = Gateway {
+        port,
+        hands_on,
+        tells_end: true,
+    };
+    Ok((envoy, gateway))
 }
 
 #[tokio::test]

@@ -50,7 +50,12 @@ async fn traefik(folder: &Path, site: &Site) -> Result<(Child, Gateway)> {
         "{said}"
     );
     let hands_on = &["Key-Id", "Kid", "Owner", "Scopes"];
-    Ok((traefik, Gateway { port, hands_on }))
+    let gateway = Gateway {
+        port,
+        hands_on,
+        tells_end: true,
+    };
+    Ok((traefik, gateway))
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! Reading keys of a registry on a server.
 
+use std::borrow::Cow;
+
 use keywright_domain::api_keys::lifecycle::KnownScope;
-use keywright_domain::api_keys::{ApiKey, Rotation};
+use keywright_domain::api_keys::{ApiKey, Rotation, find_keys};
 use keywright_registry::{
     ApiKeyCounts, ApiKeyOrder, ApiKeyPage, ApiKeyQuery, ApiKeyTotal, AuditEvent, RegistryError,
     StateFilter,
@@ -152,7 +154,7 @@ fn parameters(query: &ApiKeyQuery) -> Vec<(&'static str, String)> {
     let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     let number = |at: Option<i64>| at.map(|at| at.to_string());
     let all = [
-        ("text", text(&filter.text)),
+        ("text", text(&searched(&filter.text))),
         ("state", text(state(filter.state))),
         ("owner", filter.owner.clone()),
         ("prefix", filter.prefix.clone()),
@@ -176,6 +178,15 @@ fn parameters(query: &ApiKeyQuery) -> Vec<(&'static str, String)> {
     all.into_iter()
         .filter_map(|(name, value)| Some((name, value?)))
         .collect()
+}
+
+/// What is looked for, without a secret: addresses stand in logs, and a server refuses a key in one and flags it
+/// (AC-124). A pasted key is found by its public id.
+fn searched(text: &str) -> Cow<'_, str> {
+    match find_keys(text).next() {
+        Some(found) => Cow::Owned(found.kid.as_str().to_owned()),
+        None => Cow::Borrowed(text),
+    }
 }
 
 fn state(filter: StateFilter) -> &'static str {
@@ -202,5 +213,38 @@ fn order(order: ApiKeyOrder) -> &'static str {
         ApiKeyOrder::ExpiresDesc => "expires_desc",
         ApiKeyOrder::LastUsedDesc => "last_used_desc",
         ApiKeyOrder::LastUsedAsc => "last_used_asc",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keywright_domain::api_keys::{PlainKey, Prefix};
+    use keywright_registry::ApiKeyFilter;
+
+    use super::*;
+
+    #[test]
+    fn ac_124_a_key_that_is_searched_for_gets_into_no_address() {
+        let prefix = Prefix::new("sk_live").expect("a prefix");
+        let key = PlainKey::generate(&prefix, &mut rand::rng());
+        let secret = key.text().expose();
+        for (text, sent) in [
+            (secret.to_owned(), key.kid().as_str()),
+            (format!(" KEY={secret}\n"), key.kid().as_str()),
+            ("billing".to_owned(), "billing"),
+        ] {
+            let query = ApiKeyQuery {
+                filter: ApiKeyFilter {
+                    text,
+                    ..ApiKeyFilter::default()
+                },
+                ..ApiKeyQuery::default()
+            };
+            let parameters = parameters(&query);
+            assert!(
+                parameters.contains(&("text", sent.to_owned())),
+                "{parameters:?}"
+            );
+        }
     }
 }

@@ -6,6 +6,7 @@ mod delivery;
 mod etags;
 mod events;
 mod forged;
+mod gate;
 mod later;
 mod moving;
 mod narrowing;

@@ -12,7 +12,7 @@ use keywright_registry::{Caller, Verification, VerifyRequest};
 
 use super::bearer::{self, text};
 use super::manager::peppers;
-use super::verify::{Needs, flag_exposed, key_in_url};
+use super::verify::{Needs, refused_in_url};
 use crate::http::{Params, Peer};
 use crate::problem::Problem;
 use crate::server::App;
@@ -56,8 +56,25 @@ pub(crate) async fn forward_auth(
     answer(&app, &peer, &method, &uri, &headers).await
 }
 
-/// The same without the router.
+/// The same without the router. Whatever it is refused for, its code stands in a header too.
 pub(crate) async fn answer(
+    app: &App,
+    peer: &Peer,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Response, Problem> {
+    let problem = match judge(app, peer, method, uri, headers).await {
+        Ok(accepted) => return Ok(accepted),
+        Err(problem) => problem,
+    };
+    let code = HeaderValue::from_static(problem.code);
+    let mut response = problem.into_response();
+    response.headers_mut().insert(CODE, code);
+    Ok(response)
+}
+
+async fn judge(
     app: &App,
     peer: &Peer,
     method: &Method,
@@ -77,8 +94,8 @@ pub(crate) async fn answer(
     };
     for address in addresses(headers).chain([Cow::Borrowed(own.as_str())]) {
         if let Some(exposed) = bearer::in_url(&address) {
-            flag_exposed(app, &exposed, peer.address).await;
-            return Err(key_in_url());
+            // Boxed, as all that is rare: what an answer may need is moved about with every request.
+            return Err(Box::pin(refused_in_url(app, &exposed, peer.address)).await);
         }
     }
     let params = Params::parse(raw)
@@ -141,11 +158,7 @@ pub(crate) async fn answer(
         };
         return Ok(accepted(verification, status));
     };
-    let problem = bearer::refusal(refused, &verification, app.now());
-    let code = HeaderValue::from_static(problem.code);
-    let mut response = problem.into_response();
-    response.headers_mut().insert(CODE, code);
-    Ok(response)
+    Err(bearer::refusal(refused, &verification, app.now()))
 }
 
 /// All that headers say was asked for, also where a client wrote bytes that are no text: a key may stand beside.

@@ -19,6 +19,8 @@ pub(crate) mod views;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use in_url::in_own_url;
+
 use axum::Router;
 use axum::routing::{any, delete, get, post};
 

@@ -1,5 +1,6 @@
 //! The key service on a real registry, without a socket.
 
+mod addresses;
 mod gateways;
 mod held;
 mod limited;

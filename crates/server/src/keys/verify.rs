@@ -10,7 +10,9 @@ use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywright_domain::SecretText;
-use keywright_domain::api_keys::{Environment, KeyType, PresentedKey, RateLimit, Refusal};
+use keywright_domain::api_keys::{
+    Environment, KeyType, PresentedKey, RateLimit, Refusal, find_keys,
+};
 use keywright_domain::scopes::{Scope, ScopeRequirement, ScopeSet};
 use keywright_registry::{Caller, Verification, VerifyRequest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -60,6 +62,10 @@ pub(crate) struct VerifyBody {
     route: Option<String>,
     /// What the client calls itself.
     client_label: Option<String>,
+    /// It was in the address of a request: it is flagged and its owner told, nothing is counted, and the answer is
+    /// the refusal `key_in_url`. What stands around the key may stand here too.
+    #[serde(default)]
+    in_url: bool,
 }
 
 fn secret_text<'de, D: Deserializer<'de>>(given: D) -> Result<SecretText, D::Error> {
@@ -78,12 +84,28 @@ impl VerifyBody {
         if self.key.expose().len() > LONGEST {
             return Err(Problem::bad_request("key_too_long", "no key is so long"));
         }
+        if self.in_url {
+            return Ok(Needs {
+                requirement: None,
+                environment: Environment::new(NOWHERE).ok(),
+                key_types: Vec::new(),
+            });
+        }
         Ok(needs)
+    }
+
+    /// What is presented: of an address, the key that is found in it.
+    fn presented(&self) -> &str {
+        let text = self.key.expose();
+        let found = self.in_url.then(|| find_keys(text).next()).flatten();
+        found
+            .and_then(|found| text.get(found.range))
+            .unwrap_or(text)
     }
 
     fn request<'a>(&'a self, needs: &'a Needs) -> VerifyRequest<'a> {
         VerifyRequest {
-            presented: self.key.expose(),
+            presented: self.presented(),
             requirement: needs.requirement.as_ref(),
             environment: needs.environment.as_ref(),
             key_types: &needs.key_types,
@@ -204,6 +226,20 @@ fn as_texts<S: Serializer>(
 }
 
 impl VerifyView {
+    /// Of a key that was in an address: which it is, where it is one, and nothing of what it may do.
+    fn in_url(verification: Verification, as_of: i64) -> Self {
+        Self {
+            valid: false,
+            code: KEY_IN_URL,
+            scopes: None,
+            missing_scopes: Vec::new(),
+            limit: None,
+            retry_after_ms: None,
+            every_use_counts: true,
+            ..Self::of(verification, as_of)
+        }
+    }
+
     fn of(verification: Verification, as_of: i64) -> Self {
         let (mut missing, mut limit, mut retry) = (Vec::new(), None, None);
         let mut refill = None;
@@ -340,9 +376,18 @@ async fn verify_all(
     let verified = app
         .registry
         .verify_api_keys(&requests, &peppers, |_, _| true);
-    let verified = verified.await?;
-    let views = verified.into_iter();
-    Ok(views.map(|one| VerifyView::of(one, as_of)).collect())
+    let mut views = Vec::with_capacity(asked.len());
+    for (one, verification) in asked.iter().zip(verified.await?) {
+        if !one.in_url {
+            views.push(VerifyView::of(verification, as_of));
+            continue;
+        }
+        if let Some(id) = &verification.key_id {
+            flag(app, id).await;
+        }
+        views.push(VerifyView::in_url(verification, as_of));
+    }
+    Ok(views)
 }
 
 /// One key or many, asked for with a root key: most of what is asked, without the router.
@@ -378,6 +423,10 @@ impl ByRootKey {
             Ok(one) => (vec![one], true),
             Err(_) => (serde_json::from_slice::<ManyBody>(body).ok()?.keys, false),
         };
+        // Rare, and something is written down then.
+        if asked.iter().any(|one| one.in_url) {
+            return None;
+        }
         let needs = all_needs(&asked).ok()?;
         Some(Self {
             root,
@@ -461,13 +510,25 @@ fn answered(mut views: Vec<VerifyView>, is_one: bool, request_id: String) -> Res
     response
 }
 
+/// Code of a key in a URL.
+const KEY_IN_URL: &str = "key_in_url";
+
 /// The text of the environment in which no key is: a verification against it finds the key and stops
 /// before anything is counted.
 const NOWHERE: &str = "in-a-url";
 
+/// Refuses a request that has something in its URL that may be a key. Those that are keys are flagged.
+pub(crate) async fn refused_in_url(app: &App, texts: &[SecretText], address: IpAddr) -> Problem {
+    flag_exposed(app, texts, address).await;
+    Problem::bad_request(
+        KEY_IN_URL,
+        "a key in a URL is in logs and histories by now: send it in a header, and rotate it",
+    )
+}
+
 /// Keys that were seen in a URL are flagged, if they are real: anybody can write a known kid with a
 /// made-up secret into an address.
-pub(crate) async fn flag_exposed(app: &App, texts: &[SecretText], address: IpAddr) {
+async fn flag_exposed(app: &App, texts: &[SecretText], address: IpAddr) {
     let (Ok(peppers), Ok(nowhere)) = (peppers(app), Environment::new(NOWHERE)) else {
         return;
     };
@@ -485,23 +546,20 @@ pub(crate) async fn flag_exposed(app: &App, texts: &[SecretText], address: IpAdd
             continue;
         };
         if let Some(id) = found.key_id {
-            let actor = crate::Server::actor();
-            let marked = app.registry.mark_api_key_exposed(&actor, &id, "a URL");
-            if let Err(error) = marked.await {
-                tracing::warn!(
-                    code = error.code(),
-                    key = id,
-                    "an exposed key was not flagged"
-                );
-            }
+            flag(app, &id).await;
         }
     }
 }
 
-/// The problem of a key in a URL.
-pub(crate) fn key_in_url() -> Problem {
-    Problem::bad_request(
-        "key_in_url",
-        "a key in a URL is in logs and histories by now: send it in a header, and rotate it",
-    )
+/// Notes that a key was in a URL; its owner is told. Once: what is noted already stays as it is.
+async fn flag(app: &App, id: &str) {
+    let actor = crate::Server::actor();
+    let marked = app.registry.mark_api_key_exposed(&actor, id, "a URL");
+    if let Err(error) = marked.await {
+        tracing::warn!(
+            code = error.code(),
+            key = id,
+            "an exposed key was not flagged"
+        );
+    }
 }

@@ -9,17 +9,21 @@ use crate::pages;
 use crate::problem::Problem;
 use crate::server::App;
 
+/// Whether somebody reads the answer as a page.
+pub(super) fn is_by_browser(headers: &HeaderMap) -> bool {
+    headers
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|kinds| kinds.contains("text/html"))
+}
+
 /// Around every request.
 pub(super) async fn clear<Inner, Answer>(app: &App, request: Request, inner: Inner) -> Response
 where
     Inner: FnOnce(Request) -> Answer,
     Answer: Future<Output = Response>,
 {
-    let by_browser = request
-        .headers()
-        .get(header::ACCEPT)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|kinds| kinds.contains("text/html"));
+    let by_browser = is_by_browser(request.headers());
     let response = inner(request).await;
     let Some(problem) = replacement(response.status(), response.headers()) else {
         return response;

@@ -7,6 +7,7 @@ mod docs_page;
 mod every_route;
 pub(crate) mod front;
 mod health;
+mod in_address;
 pub(crate) mod metrics;
 mod metrics_access;
 mod openapi;
@@ -111,7 +112,10 @@ async fn every_request(
     request: Request,
     next: Next,
 ) -> Response {
-    let answer = |request| answers::clear(&app, request, |request| next.run(request));
+    let answer = async |request: Request| match in_address::refused(&app, &request) {
+        Some(refused) => refused.await,
+        None => answers::clear(&app, request, |request| next.run(request)).await,
+    };
     let limited = |request| within::limits(limit, request, answer);
     let mut response = access_log::around(&app, request, limited).await;
     http::headers::for_every_answer(&app, response.headers_mut());

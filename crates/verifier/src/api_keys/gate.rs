@@ -7,26 +7,29 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::header::{AUTHORIZATION, CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, Request, Response};
 use tower::{Layer, Service};
 
-use super::{ApiKeys, KeyError, KeyRequest, VerifiedKey};
-
-/// What every key of ours has in it.
-const MARKER: &str = "KYWRT1";
+use super::in_url::in_url;
+use super::refused::{Refused, write_limit};
+use super::{ApiKeys, KeyRequest, VerifiedKey};
 
 /// Where a request came from, as somebody before the gate found out who knows the proxies: put it among
 /// the request's extensions. Without it the connection's own address counts (axum's `ConnectInfo`).
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAddress(pub IpAddr);
 
-/// The layer. Keys come as `Authorization: Bearer` or `X-API-Key`; a key in the address is refused.
+/// The layer. Keys come as `Authorization: Bearer` or `X-API-Key`; a key in the address is refused, and the server
+/// is told of it, so that it flags the key and tells its owner. Refusals are problems (RFC 9457) with the server's
+/// codes, which `X-Keywright-Code` repeats; answers to keys with limits say how they stand.
 #[derive(Clone, Debug)]
 pub struct KeyGate {
     keys: ApiKeys,
     requirement: Option<Arc<str>>,
     environment: Option<Arc<str>>,
+    types: Arc<[Box<str>]>,
+    route: Option<Arc<str>>,
 }
 
 impl KeyGate {
@@ -37,6 +40,8 @@ impl KeyGate {
             keys,
             requirement: None,
             environment: None,
+            types: Arc::default(),
+            route: None,
         }
     }
 
@@ -54,6 +59,27 @@ impl KeyGate {
     pub fn environment(&self, environment: &str) -> Self {
         Self {
             environment: Some(environment.into()),
+            ..self.clone()
+        }
+    }
+
+    /// The same gate for what only keys of these types may do: `secret`, `publishable`, `root`, `custom`. None:
+    /// all of them.
+    #[must_use]
+    pub fn types(&self, types: &[&str]) -> Self {
+        Self {
+            types: types.iter().map(|one| (*one).into()).collect(),
+            ..self.clone()
+        }
+    }
+
+    /// The same gate for a part of the service that has this name, for example `GET /orders`: owners are told of
+    /// their keys' uses by it. Without one it is the method and axum's route (feature `axum`). Never a path with
+    /// ids: routes are counted, not requests.
+    #[must_use]
+    pub fn route(&self, route: &str) -> Self {
+        Self {
+            route: Some(route.into()),
             ..self.clone()
         }
     }
@@ -77,19 +103,12 @@ pub struct KeyGated<S> {
     gate: KeyGate,
 }
 
-/// Why a request is not let through.
-enum Refused {
-    Missing,
-    Request(&'static str),
-    Key(KeyError),
-}
-
 impl<S, Req, Res> Service<Request<Req>> for KeyGated<S>
 where
     S: Service<Request<Req>, Response = Response<Res>> + Clone + Send + 'static,
     S::Future: Send,
     Req: Send + 'static,
-    Res: Default,
+    Res: Default + 'static,
 {
     type Response = Response<Res>;
     type Error = S::Error;
@@ -109,8 +128,12 @@ where
             request.extensions_mut().remove::<Arc<VerifiedKey>>();
             match gate.check(&mut request).await {
                 Ok(key) => {
-                    request.extensions_mut().insert(key);
-                    ready.call(request).await
+                    request.extensions_mut().insert(Arc::clone(&key));
+                    let mut answer = ready.call(request).await;
+                    if let (Ok(response), Some(limit)) = (&mut answer, &key.limit) {
+                        write_limit(limit, response.headers_mut());
+                    }
+                    answer
                 }
                 Err(refused) => Ok(refused.response()),
             }
@@ -120,15 +143,15 @@ where
 
 impl KeyGate {
     async fn check<B>(&self, request: &mut Request<B>) -> Result<Arc<VerifiedKey>, Refused> {
-        let in_address = request
-            .uri()
-            .path_and_query()
-            .is_some_and(|text| text.as_str().contains(MARKER));
-        if in_address {
+        let address = address(request.extensions());
+        let path_and_query = request.uri().path_and_query();
+        if let Some(texts) = path_and_query.and_then(|text| in_url(text.as_str())) {
+            self.keys.tell_later(texts, address);
             return Err(Refused::Request("key_in_url"));
         }
         let key = presented(request.headers_mut())?;
-        let address = address(request.extensions());
+        let route = self.route_of(request);
+        let types: Vec<&str> = self.types.iter().map(|one| &**one).collect();
         // Owned: the request's body need not be shared between threads.
         let [origin, agent] = ["origin", "user-agent"].map(|name| {
             let value = request.headers().get(name);
@@ -140,13 +163,24 @@ impl KeyGate {
             key: &key,
             requirement: self.requirement.as_deref(),
             environment: self.environment.as_deref(),
-            key_types: &[],
+            key_types: &types,
             address,
             origin: origin.as_deref(),
             agent: agent.as_deref(),
-            route: None,
+            route: route.as_deref(),
         };
         self.keys.verify(&asked).await.map_err(Refused::Key)
+    }
+
+    fn route_of<B>(&self, request: &Request<B>) -> Option<Arc<str>> {
+        #[cfg(feature = "axum")]
+        if self.route.is_none() {
+            let matched = request.extensions().get::<axum::extract::MatchedPath>()?;
+            return Some(format!("{} {}", request.method(), matched.as_str()).into());
+        }
+        #[cfg(not(feature = "axum"))]
+        let _ = request;
+        self.route.clone()
     }
 }
 
@@ -188,58 +222,5 @@ fn presented(headers: &mut HeaderMap) -> Result<String, Refused> {
         (Some(one), Some(other)) if one != other => Err(AMBIGUOUS),
         (Some(key), _) | (None, Some(key)) => Ok(key.to_owned()),
         (None, None) => Err(Refused::Missing),
-    }
-}
-
-impl Refused {
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::Missing => StatusCode::UNAUTHORIZED,
-            Self::Request(_) => StatusCode::BAD_REQUEST,
-            Self::Key(KeyError::InsufficientScope(_)) => StatusCode::FORBIDDEN,
-            Self::Key(KeyError::Limited { .. }) => StatusCode::TOO_MANY_REQUESTS,
-            Self::Key(KeyError::Unavailable) => StatusCode::SERVICE_UNAVAILABLE,
-            Self::Key(KeyError::Refused(code)) => match code.as_str() {
-                "ip_not_allowed" | "origin_not_allowed" | "wrong_environment"
-                | "key_type_forbidden" => StatusCode::FORBIDDEN,
-                _ => StatusCode::UNAUTHORIZED,
-            },
-        }
-    }
-
-    /// The answer, with an empty body.
-    fn response<B: Default>(&self) -> Response<B> {
-        let mut response = Response::new(B::default());
-        *response.status_mut() = self.status();
-        let headers = response.headers_mut();
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        let challenge = match self {
-            Self::Missing => Some("Bearer".to_owned()),
-            Self::Request(code) => Some(format!(
-                "Bearer error=\"invalid_request\", error_description=\"{code}\""
-            )),
-            Self::Key(KeyError::Refused(code)) => Some(format!(
-                "Bearer error=\"invalid_token\", error_description=\"{code}\""
-            )),
-            Self::Key(KeyError::InsufficientScope(scopes)) => Some(format!(
-                "Bearer error=\"insufficient_scope\", scope=\"{}\"",
-                scopes.join(" ")
-            )),
-            Self::Key(KeyError::Limited { .. } | KeyError::Unavailable) => None,
-        };
-        if let Some(challenge) = challenge {
-            let value = HeaderValue::try_from(challenge);
-            let value = value.unwrap_or_else(|_| HeaderValue::from_static("Bearer"));
-            headers.insert(WWW_AUTHENTICATE, value);
-        }
-        let seconds = match self {
-            Self::Key(KeyError::Limited { retry_after_s, .. }) => *retry_after_s,
-            Self::Key(KeyError::Unavailable) => Some(1),
-            _ => None,
-        };
-        if let Some(seconds) = seconds {
-            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        response
     }
 }

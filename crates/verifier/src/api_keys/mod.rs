@@ -5,13 +5,16 @@
 
 mod follow;
 mod gate;
+mod in_url;
 mod memory;
+mod refused;
 mod request;
 mod sse;
 
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +23,7 @@ use url::Url;
 
 pub use self::gate::{ClientAddress, KeyGate, KeyGated};
 use self::memory::Memory;
-pub use self::request::{KeyError, KeyRequest, VerifiedKey};
+pub use self::request::{KeyError, KeyLimit, KeyRequest, VerifiedKey};
 use crate::clock::Clock;
 use crate::error::SetupError;
 use crate::fetch::Fetch;
@@ -32,6 +35,8 @@ const SILENCE: Duration = Duration::from_millis(1500);
 const ENTRIES: usize = 10_000;
 /// Questions at the same time.
 const MOST_QUESTIONS: usize = 64;
+/// Requests with keys in their addresses that the server is told of at the same time.
+const MOST_TOLD: usize = 8;
 /// A question and the wait for its turn.
 const OVERALL_LIMIT: Duration = Duration::from_secs(10);
 /// No key is longer; foreign ones have room.
@@ -59,6 +64,15 @@ impl Default for KeyMemory {
     }
 }
 
+/// What the server is told of a key in an address.
+#[derive(serde::Serialize)]
+struct InUrl<'a> {
+    key: &'a str,
+    in_url: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<IpAddr>,
+}
+
 struct Shared {
     verify_url: Url,
     events_url: Url,
@@ -69,6 +83,7 @@ struct Shared {
     silence: Duration,
     memory: Mutex<Memory>,
     questions: Semaphore,
+    telling: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -148,6 +163,7 @@ impl ApiKeys {
             silence: memory.silence.min(LONGEST),
             memory: Mutex::new(Memory::new(memory.entries)),
             questions: Semaphore::new(MOST_QUESTIONS),
+            telling: Arc::new(Semaphore::new(MOST_TOLD)),
         };
         Ok(Self {
             shared: Arc::new(shared),
@@ -182,7 +198,7 @@ impl ApiKeys {
                 return Err(KeyError::Unavailable);
             }
         };
-        let answer = request::read(&document)?;
+        let answer = request::read(&document, shared.clock.unix_ms())?;
         if let (Some(place), false) = (place, answer.every_use_counts) {
             let left = left(&answer.key, shared.clock.unix_ms());
             let until = now + shared.remembered_for.min(left);
@@ -190,6 +206,51 @@ impl ApiKeys {
             shared.memory().fill(name, key, until, place, answer.as_of);
         }
         Ok(answer.key)
+    }
+
+    /// Tells the server of a key that was in the address of a request, where logs and histories see it: it is flagged
+    /// there, and its owner is told. What stands around the key may stand beside it. A server that is older than
+    /// this refuses to hear it.
+    ///
+    /// # Errors
+    /// [`KeyError::Unavailable`]: it was not told.
+    pub async fn tell_of_key_in_url(
+        &self,
+        text: &str,
+        address: Option<IpAddr>,
+    ) -> Result<(), KeyError> {
+        let told = InUrl {
+            key: text,
+            in_url: true,
+            address,
+        };
+        let telling = tokio::time::timeout(OVERALL_LIMIT, self.shared.ask(&told)).await;
+        match telling.unwrap_or(Err("it did not answer in time")) {
+            Ok(_) => Ok(()),
+            Err(reason) => {
+                tracing::warn!(reason, "the server was not told of a key in an address");
+                Err(KeyError::Unavailable)
+            }
+        }
+    }
+
+    /// The same behind the answer to whoever sent it, for all of these texts. Where many are told of already, the
+    /// rest is not: anybody can write keys into addresses.
+    fn tell_later(&self, texts: Vec<String>, address: Option<IpAddr>) {
+        if texts.is_empty() {
+            return;
+        }
+        let Ok(turn) = Arc::clone(&self.shared.telling).try_acquire_owned() else {
+            tracing::warn!("the server was not told of a key in an address: too many at once");
+            return;
+        };
+        let keys = self.clone();
+        tokio::spawn(async move {
+            for text in &texts {
+                let _ = keys.tell_of_key_in_url(text, address).await;
+            }
+            drop(turn);
+        });
     }
 
     /// Whether the stream of changes is heard, so that what is remembered counts. For health pages.
@@ -220,7 +281,7 @@ fn left(key: &VerifiedKey, now: i64) -> Duration {
 impl Shared {
     async fn ask(
         &self,
-        asked: &KeyRequest<'_>,
+        asked: &impl serde::Serialize,
     ) -> Result<serde_json::Map<String, serde_json::Value>, crate::fetch::NoAnswer> {
         let _turn = self.questions.acquire().await.map_err(|_| "it is closed")?;
         let question = self

@@ -85,6 +85,49 @@ pub struct VerifiedKey {
     pub retires_at: Option<i64>,
     /// When it ends by itself (Unix ms).
     pub expires_at: Option<i64>,
+    /// How its narrowest limit stands, where it has limits.
+    pub limit: Option<KeyLimit>,
+}
+
+/// How a limit of a key stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyLimit {
+    /// Small letters, digits, `_` and `-`.
+    pub name: String,
+    /// Requests a period.
+    pub count: u32,
+    /// Milliseconds of a period.
+    pub period_ms: u32,
+    /// Requests beyond them that may come at once.
+    pub burst: u32,
+    /// Requests that may still come at once.
+    pub left: u32,
+    /// Milliseconds until it is whole again.
+    pub reset_ms: u64,
+}
+
+impl KeyLimit {
+    /// None where the server said nothing of a limit, or nothing that can be read.
+    fn read(document: &Map<String, Value>) -> Option<Self> {
+        let policy = document.get("limit_policy")?.as_object()?;
+        let number = |of: &Map<String, Value>, name: &str| of.get(name).and_then(Value::as_u64);
+        let small = |of, name| number(of, name).and_then(|number| u32::try_from(number).ok());
+        let name = policy.get("name")?.as_str()?;
+        // It goes into headers.
+        let plain =
+            |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-".contains(&byte);
+        if !(1..=64).contains(&name.len()) || !name.bytes().all(plain) {
+            return None;
+        }
+        Some(Self {
+            name: name.to_owned(),
+            count: small(policy, "count")?,
+            period_ms: small(policy, "period_ms")?,
+            burst: small(policy, "burst")?,
+            left: small(document, "limit_left")?,
+            reset_ms: number(document, "limit_reset_ms")?,
+        })
+    }
 }
 
 /// Why a key is not accepted. None of them holds the key.
@@ -101,8 +144,10 @@ pub enum KeyError {
     Limited {
         /// `rate_limited` or `credits_exhausted`.
         code: String,
-        /// When it is worth trying again, in seconds.
+        /// When it is worth trying again, in seconds; none where waiting does not help.
         retry_after_s: Option<u64>,
+        /// The limit that is reached, or how the narrowest stands where the credits are used up.
+        limit: Option<KeyLimit>,
     },
     /// The server cannot be asked now. Nobody is let through.
     #[error("the server cannot be asked now")]
@@ -130,8 +175,16 @@ fn outside(code: &str) -> &str {
     }
 }
 
-/// Reads an answer. What cannot be read is no acceptance.
-pub(super) fn read(document: &Map<String, Value>) -> Result<Answer, KeyError> {
+/// Whole seconds to wait, at least one.
+fn seconds(ms: i64) -> Option<u64> {
+    if ms == i64::MAX {
+        return None;
+    }
+    u64::try_from(ms).map_or(Some(1), |ms| Some(ms.div_ceil(1000).max(1)))
+}
+
+/// Reads an answer that came at the moment `now` (Unix ms). What cannot be read is no acceptance.
+pub(super) fn read(document: &Map<String, Value>, now: i64) -> Result<Answer, KeyError> {
     let text = |name: &str| {
         document
             .get(name)
@@ -157,8 +210,11 @@ pub(super) fn read(document: &Map<String, Value>) -> Result<Answer, KeyError> {
             "insufficient_scope" => KeyError::InsufficientScope(list("missing_scopes")),
             "rate_limited" | "credits_exhausted" => KeyError::Limited {
                 code: code.to_owned(),
+                // A limit says how long, credits say when they come back.
                 retry_after_s: number("retry_after_ms")
-                    .and_then(|ms| u64::try_from(ms.div_euclid(1000) + 1).ok()),
+                    .or_else(|| Some(number("refill_at")?.saturating_sub(now)))
+                    .and_then(seconds),
+                limit: KeyLimit::read(document),
             },
             other => KeyError::Refused(other.to_owned()),
         });
@@ -176,6 +232,7 @@ pub(super) fn read(document: &Map<String, Value>) -> Result<Answer, KeyError> {
             scopes: list("scopes"),
             retires_at: number("retires_at"),
             expires_at: number("expires_at"),
+            limit: KeyLimit::read(document),
         }),
         // A server that does not say is an older one: nothing is remembered of it.
         every_use_counts: counts.unwrap_or(true) || as_of.is_none(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::memory::Memory;
-use super::request::{KeyError, KeyRequest, VerifiedKey, read};
+use super::request::{KeyError, KeyLimit, KeyRequest, VerifiedKey, read};
 use super::sse::{Event, Reader, Unreadable};
 
 const SILENCE: Duration = Duration::from_millis(1500);
@@ -21,6 +21,7 @@ fn key(id: &str) -> Arc<VerifiedKey> {
         scopes: Vec::new(),
         retires_at: None,
         expires_at: None,
+        limit: None,
     })
 }
 
@@ -168,7 +169,7 @@ fn a_question_is_named_by_all_that_its_answer_depends_on() {
 
 #[test]
 fn what_cannot_be_read_is_no_acceptance() {
-    let said = |value: serde_json::Value| read(value.as_object().unwrap()).map(|one| one.key);
+    let said = |value: serde_json::Value| read(value.as_object().unwrap(), 0).map(|one| one.key);
     for odd in [
         json!({}),
         json!({"valid": true}),
@@ -187,7 +188,55 @@ fn what_cannot_be_read_is_no_acceptance() {
     let revoked = said(json!({"valid": false, "code": "revoked", "key_id": "k"}));
     assert_eq!(revoked.err(), Some(KeyError::Refused("key_revoked".into())));
     let older = json!({"valid": true, "code": "valid", "key_id": "k"});
-    assert!(read(older.as_object().unwrap()).is_ok_and(|answer| answer.every_use_counts));
+    assert!(read(older.as_object().unwrap(), 0).is_ok_and(|answer| answer.every_use_counts));
+}
+
+#[test]
+fn ac_132_a_refusal_by_a_limit_says_how_it_stands_and_when_to_come_again() {
+    let policy = json!({"name": "requests", "count": 60, "period_ms": 60_000, "burst": 5});
+    let refused = |code: &str, more: serde_json::Value| {
+        let mut said = json!({"valid": false, "code": code, "limit_policy": policy,
+            "limit_left": 0, "limit_reset_ms": 61_001});
+        let said = said.as_object_mut().unwrap();
+        said.extend(more.as_object().unwrap().clone());
+        match read(said, 10_000).map(|one| one.key) {
+            Err(KeyError::Limited {
+                code: told,
+                retry_after_s,
+                limit,
+            }) if told == code => (retry_after_s, limit),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (after, limit) = refused("rate_limited", json!({"retry_after_ms": 1001}));
+    let stands = KeyLimit {
+        name: "requests".into(),
+        count: 60,
+        period_ms: 60_000,
+        burst: 5,
+        left: 0,
+        reset_ms: 61_001,
+    };
+    assert_eq!((after, limit), (Some(2), Some(stands)));
+    for (more, after) in [
+        (json!({"retry_after_ms": 1000}), Some(1)),
+        (json!({"retry_after_ms": 0}), Some(1)),
+        (json!({"retry_after_ms": i64::MAX}), None),
+        (json!({"refill_at": 12_001}), Some(3)),
+        (json!({"refill_at": 9_000}), Some(1)),
+        (json!({}), None),
+    ] {
+        assert_eq!(
+            refused("credits_exhausted", more.clone()).0,
+            after,
+            "{more}"
+        );
+    }
+    // What is no name does not get into headers.
+    let odd =
+        json!({"limit_policy": {"name": "a\"\r\nx: y", "count": 1, "period_ms": 1, "burst": 0}});
+    assert_eq!(refused("rate_limited", odd).1, None);
+    assert_eq!(refused("rate_limited", json!({"limit_left": null})).1, None);
 }
 
 #[test]

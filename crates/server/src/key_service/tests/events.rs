@@ -19,14 +19,14 @@ use crate::keys::tests::{Program, root, wish};
 use crate::test_support::TestServer;
 
 /// A server on a socket, with a wire between that can be cut or frozen.
-struct Listening {
+pub(super) struct Listening {
     address: SocketAddr,
     is_frozen: Arc<AtomicBool>,
     _wire: JoinSet<()>,
 }
 
 impl Listening {
-    async fn start(server: &TestServer) -> Self {
+    pub(super) async fn start(server: &TestServer) -> Self {
         Self::start_at(server, "127.0.0.1:0".parse().unwrap()).await
     }
 
@@ -63,7 +63,7 @@ impl Listening {
         }
     }
 
-    fn url(&self, path: &str) -> String {
+    pub(super) fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 }
@@ -268,7 +268,7 @@ async fn followers_are_counted_and_need_their_permission_all_the_time() {
         .expect("places stay taken");
 }
 
-async fn service(server: &TestServer, root: &mut Program) -> String {
+pub(super) async fn service(server: &TestServer, root: &mut Program) -> String {
     narrow(server, root, &["keys:verify"]).await.key
 }
 

@@ -1,5 +1,5 @@
 //! A person who calls the API, and what they may do: a browser session with a CSRF token, or an access
-//! token of ours. Never two of them at once (AC-105). Routes of a person's own account take a
+//! token of ours. Never two of them at once (AC-105). Routes of a person's own account and the metrics take a
 //! [`Caller`]; all others take a [`Manager`](crate::keys::manager::Manager), which may be a program too.
 
 use std::sync::Arc;
@@ -50,6 +50,19 @@ impl Caller {
                     ScopeSet::new(granted.filter_map(|text| Scope::new(text).ok()).collect());
                 self.user.permissions.intersect(&granted)
             }
+        }
+    }
+
+    /// Refuses a caller who may not do this (AC-182).
+    ///
+    /// # Errors
+    /// 403 `insufficient_scope`.
+    pub(crate) fn require(&self, permission: &str) -> Result<(), Problem> {
+        let allowed = Scope::new(permission).is_ok_and(|needed| self.permissions().covers(&needed));
+        if allowed {
+            Ok(())
+        } else {
+            Err(Problem::insufficient_scope(permission))
         }
     }
 

@@ -59,11 +59,11 @@ const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
 /// The methods of what stands behind a path; `any(…)` takes each of them.
 fn methods_of(handlers: &str) -> Vec<String> {
     let calls = |name: &str| {
-        let mut before = handlers.match_indices(&format!("{name}(")).map(|(at, _)| {
-            let end = handlers[..at].chars().next_back();
-            end.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
-        });
-        before.any(|is_part_of_a_name| !is_part_of_a_name)
+        let call = format!("{name}(");
+        handlers.match_indices(&call).any(|(at, _)| {
+            let before = handlers[..at].chars().next_back();
+            !before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
+        })
     };
     let any = calls("any");
     let found: Vec<_> = METHODS.iter().filter(|name| any || calls(name)).collect();

@@ -221,9 +221,14 @@ async fn ac_131_a_key_can_do_no_more_than_its_creators_roles_now() -> Result<()>
         .set_user_roles(actor, &ada.id, std::slice::from_ref(&helper))
         .await?;
     assert_eq!(needs(&fixture, &issued, "keys:write").await?, "valid");
+    // What a receipt is asked of.
+    let before = registry.newest_change_of_holders(&helper).await?;
     registry
         .define_role(actor, &helper, "", &may("keys:read"))
         .await?;
+    let newest = registry.newest_change_of_holders(&helper).await?;
+    assert_eq!(newest, Some(registry.find_principal(&ada.id).await?.epoch));
+    assert!(before.is_some() && newest > before, "{before:?} {newest:?}");
     assert_eq!(
         needs(&fixture, &issued, "keys:write").await?,
         "insufficient_scope"
@@ -237,6 +242,7 @@ async fn ac_131_a_key_can_do_no_more_than_its_creators_roles_now() -> Result<()>
         .await;
     assert_eq!(code_of(owner), "role_built_in");
     registry.set_user_roles(actor, &ada.id, &[]).await?;
+    assert_eq!(registry.newest_change_of_holders(&helper).await?, None);
     registry.delete_role(actor, &helper).await?;
     assert_eq!(registry.list_roles().await?.len(), 5);
     Ok(())

@@ -1,5 +1,6 @@
-//! Who calls the API, and what they may do: a browser session with a CSRF token, or an access token
-//! of ours. Never two of them at once (AC-105).
+//! A person who calls the API, and what they may do: a browser session with a CSRF token, or an access
+//! token of ours. Never two of them at once (AC-105). Routes of a person's own account and the metrics take a
+//! [`Caller`]; all others take a [`Manager`](crate::keys::manager::Manager), which may be a program too.
 
 use std::sync::Arc;
 

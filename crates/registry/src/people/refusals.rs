@@ -2,7 +2,7 @@
 
 use keywright_domain::audit::{Actor, AuditAction};
 
-use super::{foreign, users};
+use super::{about, foreign, users};
 use crate::{LocalRegistry, RegistryError};
 
 impl LocalRegistry {
@@ -33,6 +33,31 @@ impl LocalRegistry {
                 let verb = "refused what they may not do";
                 let event = users::about_user(AuditAction::AccessRefused, &user, verb, details);
                 unit.audit(actor, event);
+                Ok(())
+            })
+        })
+        .await
+    }
+
+    /// The same of a program: a key or a client, as the actor names it.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written.
+    pub async fn record_refusal_of_program(
+        &self,
+        actor: &Actor,
+        permission: &str,
+    ) -> Result<(), RegistryError> {
+        let input = (actor.clone(), foreign(permission));
+        self.write(input, |unit, (actor, permission)| {
+            Box::pin(async move {
+                let target = ("program", actor.as_str(), actor.as_str());
+                let summary = "A program was refused what it may not do".to_owned();
+                let details = vec![("permission", permission.clone())];
+                unit.audit(
+                    actor,
+                    about(AuditAction::AccessRefused, target, summary, details),
+                );
                 Ok(())
             })
         })

@@ -69,6 +69,19 @@ impl LocalRegistry {
         .await
     }
 
+    /// The newest change of what keys know of those who have a role; none where nobody has it. Asked for
+    /// after [`define_role`](Self::define_role), a receipt of it is one of that too.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn newest_change_of_holders(
+        &self,
+        name: &RoleName,
+    ) -> Result<Option<i64>, RegistryError> {
+        let connection = &mut *self.shared.pool.acquire().await?;
+        store::people::roles::newest_epoch_of_holders(connection, name.as_str()).await
+    }
+
     /// Deletes a role that nobody has.
     ///
     /// # Errors

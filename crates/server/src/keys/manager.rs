@@ -1,5 +1,5 @@
-//! Who manages keys: a person (browser session or access token), a client with a token of its own, or
-//! a root key; and what each may do.
+//! Who manages keys, and people: a person (browser session or access token), a client with a token of its
+//! own, or a root key; and what each may do.
 
 use std::sync::{Arc, Weak};
 
@@ -74,7 +74,23 @@ impl Manager {
         Problem::insufficient_scope(permission)
     }
 
-    /// Whether this may be done to everybody's keys.
+    /// The person whose refusals are written down, and the network that they asked from; none for a key
+    /// and a client.
+    pub(crate) fn person_at(&self) -> Option<(&str, &str)> {
+        let (_, network) = self.reports.as_ref()?;
+        Some((self.person.as_deref()?, network))
+    }
+
+    /// The session behind the request, if there is one: “this device”.
+    pub(crate) fn session_id(&self) -> Option<&str> {
+        match &self.credential {
+            Credential::Session(id) => Some(id),
+            Credential::Token(token) => token.sid.as_deref(),
+            Credential::Secret(_) => None,
+        }
+    }
+
+    /// Whether the caller has this permission: for keys, whether it may be done to everybody's.
     pub(crate) fn may(&self, permission: &str) -> bool {
         Self::allows(&self.permissions, permission)
     }

@@ -137,6 +137,18 @@ pub(crate) async fn of(app: &App, version: i64, wait: Wait) -> Option<ReceiptVie
     }
 }
 
+/// The receipt of what was done to a person, and so to all keys of theirs: of the newest change of what
+/// keys know of them. A change that came between covers the one before it.
+pub(crate) async fn of_person(app: &App, id: &str, wait: Wait) -> Option<ReceiptView> {
+    match app.registry.find_principal(id).await {
+        Ok(principal) => of(app, principal.epoch, wait).await,
+        Err(error) => {
+            tracing::warn!(code = error.code(), "a change of a person has no receipt");
+            None
+        }
+    }
+}
+
 /// A key that lost something as an answer, with its `ETag` and its receipt.
 pub(crate) async fn ended(app: &App, key: &ApiKey, wait: Wait) -> Response {
     changed(app, key, Some(wait)).await

@@ -152,8 +152,10 @@ use crate::{clients, key_service, keys, nodes, rp, sessions, sign_in, users, web
     ),
     info(
         title = "Keywright",
-        description = "API keys, people and sessions. Refusals are problems (RFC 9457) with a stable \
-                       `code`. OAuth's endpoints are described by \
+        description = "API keys, people and sessions. Who calls proves it by a session with its CSRF token, an \
+                       access token, or a root key (`Authorization: Bearer`, or `X-API-Key`), and may do \
+                       what roles, scopes or both say; “the caller's own” needs a person. Refusals are \
+                       problems (RFC 9457) with a stable `code`. OAuth's endpoints are described by \
                        /.well-known/openid-configuration."
     )
 )]
@@ -200,7 +202,7 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
         "Requests that are answered later (RFC 7240)",
         "The caller's own sessions and applications",
         "For programs in a browser",
-        "People, roles and invitations, for administrators",
+        "People, roles and invitations, for administrators and programs",
         "Where else people may sign in from",
         "Applications that ask for tokens, for administrators",
         "Who else is told what happens",

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use super::description::ProviderDescription;
 use super::presets::{Extra, TokenAuth};
-use crate::caller::Caller;
 use crate::etags::{IfSeen, shown, tag_of};
+use crate::keys::manager::Manager;
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sessions::api::{Body, private};
-use crate::sessions::require;
+use crate::sessions::{refused, require};
 
 /// Sees providers.
 pub(crate) const READ: &str = "providers:read";
@@ -114,8 +114,8 @@ pub(crate) struct ProviderToPut {
     tag = "identity providers",
     responses((status = 200, description = "All of them", body = ProviderList))
 )]
-pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Result<Response, Problem> {
-    require(&app, &caller, READ).await?;
+pub(crate) async fn list(State(app): State<App>, manager: Manager) -> Result<Response, Problem> {
+    require(&app, &manager, READ).await?;
     let items = app.registry.list_identity_providers().await?;
     let items = items
         .into_iter()
@@ -147,18 +147,35 @@ fn tag(app: &App) -> impl Fn(&Seen) -> Option<String> + Send + Sync + 'static {
 )]
 pub(crate) async fn read(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
     seen: IfSeen,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, READ).await?;
+    require(&app, &manager, READ).await?;
     let all = app.registry.list_identity_providers().await?;
     let found = all.into_iter().find(|one| one.id == id);
     let found = found.ok_or(RegistryError::People(PeopleError::ProviderNotFound))?;
     seen.show(&ProviderView::new(&app, found))
 }
 
-/// Adds a provider, or says everything of it anew. Needs `providers:write`.
+/// Refuses a key or a client that may not do everything: whoever says who answers for an identity can make
+/// it answer for anybody's, and so gets all that they may.
+async fn check_program(app: &App, manager: &Manager) -> Result<(), Problem> {
+    if manager.person.is_some() || manager.may("*:*") {
+        return Ok(());
+    }
+    refused(app, manager, "identity provider by a program").await;
+    let detail =
+        "an identity provider says who somebody is: a key or a client that puts one needs *:*";
+    Err(Problem::new(
+        StatusCode::FORBIDDEN,
+        "exceeds_own_permissions",
+        detail,
+    ))
+}
+
+/// Adds a provider, or says everything of it anew. Needs `providers:write`; a key or a client needs all
+/// permissions (`*:*`), because a provider says who somebody is, an owner included.
 #[utoipa::path(
     put,
     path = "/api/v1/identity-providers/{id}",
@@ -169,17 +186,19 @@ pub(crate) async fn read(
         (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
         (status = 200, description = "Stored", body = ProviderView),
         (status = 400, description = "`invalid_provider`, `invalid_provider_id`"),
+        (status = 403, description = "`insufficient_scope`; `exceeds_own_permissions`: a key or a client without all permissions"),
         (status = 409, description = "`provider_taken`: the issuer cannot change"),
     )
 )]
 pub(crate) async fn put(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
     seen: IfSeen,
     Body(asked): Body<ProviderToPut>,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, WRITE).await?;
+    require(&app, &manager, WRITE).await?;
+    check_program(&app, &manager).await?;
     let description = ProviderDescription {
         id,
         kind: asked.kind,
@@ -200,7 +219,7 @@ pub(crate) async fn put(
         })?;
     let stored = seen
         .registry(&app, Thing::Provider(new.id.clone()), tag(&app))
-        .put_identity_provider(&caller.actor(), &new)
+        .put_identity_provider(&manager.actor, &new)
         .await?;
     Ok(shown(&ProviderView::new(&app, stored)))
 }
@@ -219,13 +238,13 @@ pub(crate) async fn put(
 )]
 pub(crate) async fn disable(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
     seen: IfSeen,
 ) -> Result<StatusCode, Problem> {
-    require(&app, &caller, WRITE).await?;
+    require(&app, &manager, WRITE).await?;
     seen.registry(&app, Thing::Provider(id.clone()), tag(&app))
-        .disable_identity_provider(&caller.actor(), &id)
+        .disable_identity_provider(&manager.actor, &id)
         .await?;
     Ok(StatusCode::NO_CONTENT)
 }

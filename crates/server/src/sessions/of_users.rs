@@ -8,7 +8,7 @@ use keywright_domain::people::EndReason;
 use super::api::{PageAsked, private};
 use super::review::{self, Ended, SessionList};
 use super::sign_ins::SignInList;
-use crate::caller::Caller;
+use crate::keys::manager::Manager;
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -33,13 +33,13 @@ const WRITE: &str = "sessions:write";
 )]
 pub(crate) async fn list(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
     asked: PageAsked,
 ) -> Result<Response, Problem> {
-    super::require(&app, &caller, READ).await?;
+    super::require(&app, &manager, READ).await?;
     let user = app.registry.find_user(&id).await?;
-    review::page(&app, &user.id, caller.session_id.as_deref(), &asked).await
+    review::page(&app, &user.id, manager.session_id(), &asked).await
 }
 
 /// The sign-ins to a person's account. Needs `sessions:read`.
@@ -60,11 +60,11 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn sign_ins(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
     asked: PageAsked,
 ) -> Result<Response, Problem> {
-    super::require(&app, &caller, READ).await?;
+    super::require(&app, &manager, READ).await?;
     let user = app.registry.find_user(&id).await?;
     super::sign_ins::page(&app, &user.id, &asked).await
 }
@@ -86,12 +86,12 @@ pub(crate) async fn sign_ins(
 )]
 pub(crate) async fn end(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path((id, session_id)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    super::require(&app, &caller, WRITE).await?;
+    super::require(&app, &manager, WRITE).await?;
     let reason = EndReason::EndedByAdmin;
-    super::end(&app, &caller.actor(), &id, &session_id, reason).await?;
+    super::end(&app, &manager.actor, &id, &session_id, reason).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -109,11 +109,11 @@ pub(crate) async fn end(
 )]
 pub(crate) async fn revoke_all(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    super::require(&app, &caller, WRITE).await?;
+    super::require(&app, &manager, WRITE).await?;
     let reason = EndReason::EndedByAdmin;
-    let ended = super::end_all(&app, &caller.actor(), &id, reason).await?;
+    let ended = super::end_all(&app, &manager.actor, &id, reason).await?;
     Ok(private(&Ended::of(&app, &ended)))
 }

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use keywright_domain::audit::Actor;
+use keywright_registry::RegistryError;
 
-use crate::caller::Caller;
+use crate::keys::manager::Manager;
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -41,17 +42,28 @@ impl Refusals {
 ///
 /// # Errors
 /// 403 `insufficient_scope`.
-pub(crate) async fn require(app: &App, caller: &Caller, permission: &str) -> Result<(), Problem> {
-    let Err(refused) = caller.require(permission) else {
+pub(crate) async fn require(app: &App, manager: &Manager, permission: &str) -> Result<(), Problem> {
+    if manager.may(permission) {
         return Ok(());
-    };
-    write_down(app, caller, permission).await;
-    Err(refused)
+    }
+    write_down(app, manager, permission).await;
+    Err(Problem::insufficient_scope(permission))
 }
 
 /// Writes down that a caller was refused. The refusal stands even if that fails.
-pub(crate) async fn write_down(app: &App, caller: &Caller, permission: &str) {
-    write_down_of(app, &caller.user.id, &caller.peer.network(), permission).await;
+pub(crate) async fn write_down(app: &App, manager: &Manager, permission: &str) {
+    if let Some((person, network)) = manager.person_at() {
+        write_down_of(app, person, network, permission).await;
+        return;
+    }
+    let program = manager.actor.as_str();
+    if !app.sessions.refusals.is_due(program, permission, app.now()) {
+        return;
+    }
+    tracing::warn!(event = "access_refused", program, permission, "refused");
+    let registry = &app.registry;
+    let written = registry.record_refusal_of_program(&manager.actor, permission);
+    told(written.await);
 }
 
 /// The same of a person, by id.
@@ -60,10 +72,16 @@ pub(crate) async fn write_down_of(app: &App, id: &str, network: &str, permission
         return;
     }
     tracing::warn!(event = "access_refused", user = %id, permission, "refused");
-    let written = app
-        .registry
-        .record_refusal(&Actor::person(id), id, permission, network)
-        .await;
+    let actor = Actor::person(id);
+    let registry = &app.registry;
+    told(
+        registry
+            .record_refusal(&actor, id, permission, network)
+            .await,
+    );
+}
+
+fn told(written: Result<(), RegistryError>) {
     if let Err(error) = written {
         tracing::error!(code = error.code(), "a refusal was not written down");
     }

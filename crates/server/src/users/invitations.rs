@@ -10,7 +10,7 @@ use keywright_registry::people::{Invitation, NewInvitation};
 use serde::{Deserialize, Serialize};
 
 use super::{READ, WRITE, permissions_of, require_holds, role_names};
-use crate::caller::Caller;
+use crate::keys::manager::Manager;
 use crate::notices::people::send_invitation;
 use crate::once::{Done, Once, done, gone, replayed};
 use crate::problem::Problem;
@@ -96,7 +96,8 @@ pub(crate) struct MadeInvitation {
     mailed: bool,
 }
 
-/// Invites somebody. Needs `users:write`, and all that the roles allow.
+/// Invites somebody. Needs `users:write`, and all that the roles allow. The link is good as long as whoever
+/// invited could do so still.
 #[utoipa::path(
     post,
     path = "/api/v1/invitations",
@@ -112,10 +113,10 @@ pub(crate) struct MadeInvitation {
 )]
 pub(crate) async fn create(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Once { name, body }: Once<Body<InvitationToMake>>,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, WRITE).await?;
+    require(&app, &manager, WRITE).await?;
     let Body(asked) = body;
     let hours = asked.expires_in_hours.unwrap_or(USUAL_HOURS);
     if !(1..=LONGEST_HOURS).contains(&hours) {
@@ -127,7 +128,7 @@ pub(crate) async fn create(
     let texts = asked.roles.unwrap_or_else(|| vec!["member".to_owned()]);
     let roles = role_names(&texts)?;
     let granted = permissions_of(&app, &roles).await?;
-    require_holds(&app, &caller, &granted).await?;
+    require_holds(&app, &manager, &granted).await?;
     let token = random_token(&mut rand::rng());
     let new = NewInvitation {
         digest: TokenDigest::of(&token),
@@ -135,7 +136,7 @@ pub(crate) async fn create(
         roles,
         lifetime_ms: hours * HOUR_MS,
     };
-    let actor = caller.actor();
+    let actor = manager.actor.clone();
     let invited = name.registry(&app, &actor).invite_user(&actor, &new).await;
     let invitation = match done(invited)? {
         Done::Now(invitation) => invitation,
@@ -177,10 +178,10 @@ pub(crate) async fn create(
 )]
 pub(crate) async fn list(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     asked: PageAsked,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, READ).await?;
+    require(&app, &manager, READ).await?;
     let page = app
         .registry
         .list_invitations(asked.cursor.as_deref(), asked.limit)
@@ -204,11 +205,11 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn withdraw(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Problem> {
-    require(&app, &caller, WRITE).await?;
-    let withdrawn = app.registry.withdraw_invitation(&caller.actor(), &id).await;
+    require(&app, &manager, WRITE).await?;
+    let withdrawn = app.registry.withdraw_invitation(&manager.actor, &id).await;
     match withdrawn {
         Ok(()) => Ok(StatusCode::NO_CONTENT),
         Err(RegistryError::People(error @ PeopleError::Invitation)) => {

@@ -16,7 +16,7 @@ use keywright_domain::people::{PeopleError, RoleName, union_of};
 use keywright_domain::scopes::ScopeSet;
 use keywright_registry::people::User;
 
-use crate::caller::Caller;
+use crate::keys::manager::Manager;
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sessions::api::wrong_method as wrong;
@@ -105,12 +105,16 @@ async fn permissions_of(app: &App, names: &[RoleName]) -> Result<ScopeSet, Probl
     Ok(union_of(&sets))
 }
 
-/// Refuses a caller who would grant what they do not hold (AC-131).
-async fn require_holds(app: &App, caller: &Caller, granted: &ScopeSet) -> Result<(), Problem> {
-    if caller.permissions().covers_all(granted) {
+/// Refuses a caller who would grant what they do not hold (AC-131). A key and a client hold their
+/// scopes, a person's token what it says and the person may.
+///
+/// # Errors
+/// 403 `exceeds_own_permissions`.
+async fn require_holds(app: &App, manager: &Manager, granted: &ScopeSet) -> Result<(), Problem> {
+    if manager.held(true).covers_all(granted) {
         return Ok(());
     }
-    refused(app, caller, "grant of more than held").await;
+    refused(app, manager, "grant of more than held").await;
     let detail = "this would give permissions that you do not have yourself";
     Err(Problem::new(
         StatusCode::FORBIDDEN,
@@ -121,11 +125,14 @@ async fn require_holds(app: &App, caller: &Caller, granted: &ScopeSet) -> Result
 
 /// Refuses a caller who would change somebody who may do more: by another address or an end to a
 /// disabled state they would take over what they do not hold.
-async fn require_not_above(app: &App, caller: &Caller, user: &User) -> Result<(), Problem> {
-    if caller.permissions().covers_all(&user.permissions) {
+///
+/// # Errors
+/// 403 `person_may_do_more`.
+async fn require_not_above(app: &App, manager: &Manager, user: &User) -> Result<(), Problem> {
+    if manager.held(true).covers_all(&user.permissions) {
         return Ok(());
     }
-    refused(app, caller, "change of somebody who may do more").await;
+    refused(app, manager, "change of somebody who may do more").await;
     let detail = "this person may do more than you: somebody with their permissions must do this";
     Err(Problem::new(
         StatusCode::FORBIDDEN,

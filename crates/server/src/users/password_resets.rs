@@ -7,7 +7,7 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use super::{WRITE, require_not_above};
-use crate::caller::Caller;
+use crate::keys::manager::Manager;
 use crate::once::{Done, Once, done, replayed};
 use crate::problem::Problem;
 use crate::server::App;
@@ -48,7 +48,8 @@ pub(crate) struct MadePasswordReset {
 }
 
 /// Takes a person's password away and gives a link to choose another. A link that was given before is
-/// worthless afterwards. Second factors stay. Needs `users:write`.
+/// worthless afterwards. Second factors stay. Needs `users:write`, and all that the person may do. The link
+/// is good as long as whoever gave it could give it still.
 #[utoipa::path(
     post,
     path = "/api/v1/users/{id}/password-reset",
@@ -66,11 +67,11 @@ pub(crate) struct MadePasswordReset {
 )]
 pub(crate) async fn create(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
     Once { name, body }: Once<Body<PasswordResetToMake>>,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, WRITE).await?;
+    require(&app, &manager, WRITE).await?;
     let Body(asked) = body;
     let hours = asked.expires_in_hours.unwrap_or(USUAL_HOURS);
     if !(1..=LONGEST_HOURS).contains(&hours) {
@@ -78,8 +79,8 @@ pub(crate) async fn create(
         return Err(Problem::bad_request("invalid_lifetime", detail));
     }
     let user = app.registry.find_user(&id).await?;
-    require_not_above(&app, &caller, &user).await?;
-    let actor = caller.actor();
+    require_not_above(&app, &manager, &user).await?;
+    let actor = manager.actor.clone();
     let reset = name
         .registry(&app, &actor)
         .reset_password(&actor, &id)

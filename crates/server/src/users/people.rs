@@ -2,7 +2,7 @@
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use keywright_domain::SecretText;
 use keywright_domain::people::{Email, RoleName};
 use keywright_registry::people::{NewUser, User, UserChange, UserOrder, UserQuery};
@@ -10,8 +10,9 @@ use keywright_registry::{Seen, Thing};
 use serde::{Deserialize, Serialize};
 
 use super::{READ, WRITE, permissions_of, require_holds, require_not_above, role_names};
-use crate::caller::Caller;
 use crate::etags::{IfSeen, shown, tag_of};
+use crate::keys::manager::Manager;
+use crate::nodes::receipts::{self, ReceiptView, Wait};
 use crate::oauth2::back_channel;
 use crate::once::{Done, Once, done, gone, replayed};
 use crate::problem::Problem;
@@ -67,6 +68,36 @@ impl From<&User> for UserView {
             disabled_reason: user.disabled_reason.clone(),
         }
     }
+}
+
+/// A person who lost something, with the receipt.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct EndedUserView {
+    #[serde(flatten)]
+    user: UserView,
+    /// Which nodes know it, and so refuse what it ended of all keys of theirs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<ReceiptView>,
+}
+
+impl EndedUserView {
+    /// With the receipt of the newest change of this person.
+    pub(super) async fn of(app: &App, user: &User, wait: Wait) -> Self {
+        Self {
+            user: UserView::from(user),
+            receipt: receipts::of_person(app, &user.id, wait).await,
+        }
+    }
+}
+
+/// A person who was deleted.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct DeletedUserView {
+    /// Keys and the audit trail name it still.
+    id: String,
+    /// Which nodes refuse all keys of theirs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<ReceiptView>,
 }
 
 /// One page of people.
@@ -153,10 +184,10 @@ fn email(text: &str) -> Result<Option<Email>, Problem> {
 )]
 pub(crate) async fn list(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     asked: PageAsked,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, READ).await?;
+    require(&app, &manager, READ).await?;
     let order = match asked.params.get("order") {
         None | Some("name") => UserOrder::NameAsc,
         Some("newest") => UserOrder::CreatedDesc,
@@ -195,11 +226,11 @@ pub(crate) async fn list(
 )]
 pub(crate) async fn read(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
     seen: IfSeen,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, READ).await?;
+    require(&app, &manager, READ).await?;
     seen.show(&UserView::from(&*app.registry.find_user(&id).await?))
 }
 
@@ -219,14 +250,14 @@ pub(crate) async fn read(
 )]
 pub(crate) async fn create(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Once { name, body }: Once<Body<UserToAdd>>,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, WRITE).await?;
+    require(&app, &manager, WRITE).await?;
     let Body(asked) = body;
     let roles = role_names(&asked.roles)?;
     let granted = permissions_of(&app, &roles).await?;
-    require_holds(&app, &caller, &granted).await?;
+    require_holds(&app, &manager, &granted).await?;
     let password_hash = match asked.password {
         None => None,
         Some(Password(text)) => Some(hash(&app, SecretText::new(text)).await?),
@@ -238,7 +269,7 @@ pub(crate) async fn create(
         roles,
         password_hash,
     };
-    let actor = caller.actor();
+    let actor = manager.actor.clone();
     let created = name.registry(&app, &actor).create_user(&actor, &new).await;
     let user = match done(created)? {
         Done::Now(user) => user,
@@ -262,7 +293,7 @@ async fn hash(app: &App, password: SecretText) -> Result<SecretText, Problem> {
     })
 }
 
-/// Changes a person's name or e-mail address. Needs `users:write`.
+/// Changes a person's name or e-mail address. Needs `users:write`, and all that the person may do.
 #[utoipa::path(
     patch,
     path = "/api/v1/users/{id}",
@@ -279,14 +310,14 @@ async fn hash(app: &App, password: SecretText) -> Result<SecretText, Problem> {
 )]
 pub(crate) async fn change(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
     seen: IfSeen,
     Body(asked): Body<UserToChange>,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, WRITE).await?;
+    require(&app, &manager, WRITE).await?;
     let user = app.registry.find_user(&id).await?;
-    require_not_above(&app, &caller, &user).await?;
+    require_not_above(&app, &manager, &user).await?;
     let change = UserChange::Profile {
         name: asked.name,
         email: asked.email.as_deref().map(email).transpose()?,
@@ -294,44 +325,45 @@ pub(crate) async fn change(
     };
     let user = seen
         .registry(&app, Thing::User(id.clone()), tag)
-        .change_user(&caller.actor(), &id, &change)
+        .change_user(&manager.actor, &id, &change)
         .await?;
     Ok(shown(&UserView::from(&user)))
 }
 
-/// Disables a person: sessions and access of applications end, keys are suspended. Needs
-/// `users:write`.
+/// Disables a person: sessions and access of applications end, keys are suspended; the receipt says where.
+/// Needs `users:write`, and all that the person may do.
 #[utoipa::path(
     post,
     path = "/api/v1/users/{id}/disable",
     tag = "users",
-    params(("id" = String, Path, description = "The person")),
+    params(("id" = String, Path, description = "The person"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
     request_body = DisableReason,
     responses(
-        (status = 200, description = "Disabled", body = UserView),
+        (status = 200, description = "Disabled: here, and where the receipt says so", body = EndedUserView),
         (status = 403, description = "`insufficient_scope`, `person_may_do_more`"),
         (status = 409, description = "`last_owner`"),
     )
 )]
 pub(crate) async fn disable(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
+    wait: Wait,
     Body(asked): Body<DisableReason>,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, WRITE).await?;
+    require(&app, &manager, WRITE).await?;
     let user = app.registry.find_user(&id).await?;
-    require_not_above(&app, &caller, &user).await?;
+    require_not_above(&app, &manager, &user).await?;
     let user = app
         .registry
-        .disable_user(&caller.actor(), &id, &asked.reason)
+        .disable_user(&manager.actor, &id, &asked.reason)
         .await?;
     back_channel::deliver_soon(&app);
     sessions::catch_up(&app).await?;
-    Ok(private(&UserView::from(&user)))
+    Ok(private(&EndedUserView::of(&app, &user, wait).await))
 }
 
-/// Enables a person again; sessions stay ended. Needs `users:write`.
+/// Enables a person again; sessions stay ended. Needs `users:write`, and all that the person may do.
 #[utoipa::path(
     post,
     path = "/api/v1/users/{id}/enable",
@@ -345,26 +377,26 @@ pub(crate) async fn disable(
 )]
 pub(crate) async fn enable(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, WRITE).await?;
+    require(&app, &manager, WRITE).await?;
     let user = app.registry.find_user(&id).await?;
-    require_not_above(&app, &caller, &user).await?;
-    let user = app.registry.enable_user(&caller.actor(), &id).await?;
+    require_not_above(&app, &manager, &user).await?;
+    let user = app.registry.enable_user(&manager.actor, &id).await?;
     Ok(private(&UserView::from(&user)))
 }
 
-/// Deletes what is personal of a person. Keys and the audit trail keep an id without a name. Needs
-/// `users:write`.
+/// Deletes what is personal of a person. Keys and the audit trail keep an id without a name, and no key of
+/// theirs is let through: the receipt says where. Needs `users:write`, and all that the person may do.
 #[utoipa::path(
     delete,
     path = "/api/v1/users/{id}",
     tag = "users",
-    params(("id" = String, Path, description = "The person"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still")),
+    params(("id" = String, Path, description = "The person"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
     responses(
         (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
-        (status = 204, description = "Deleted"),
+        (status = 200, description = "Deleted: here, and where the receipt says so", body = DeletedUserView),
         (status = 403, description = "`insufficient_scope`, `person_may_do_more`"),
         (status = 404, description = "`user_not_found`"),
         (status = 409, description = "`last_owner`"),
@@ -372,17 +404,19 @@ pub(crate) async fn enable(
 )]
 pub(crate) async fn remove(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
+    wait: Wait,
     seen: IfSeen,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, WRITE).await?;
+    require(&app, &manager, WRITE).await?;
     let user = app.registry.find_user(&id).await?;
-    require_not_above(&app, &caller, &user).await?;
+    require_not_above(&app, &manager, &user).await?;
     seen.registry(&app, Thing::User(id.clone()), tag)
-        .delete_user(&caller.actor(), &id)
+        .delete_user(&manager.actor, &id)
         .await?;
     back_channel::deliver_soon(&app);
     sessions::catch_up(&app).await?;
-    Ok(StatusCode::NO_CONTENT.into_response())
+    let receipt = receipts::of_person(&app, &id, wait).await;
+    Ok(private(&DeletedUserView { id, receipt }))
 }

@@ -9,10 +9,11 @@ use keywright_registry::people::{Role, User};
 use keywright_registry::{Seen, Thing};
 use serde::{Deserialize, Serialize};
 
-use super::people::UserView;
+use super::people::EndedUserView;
 use super::{READ, WRITE, permissions_of, require_holds, require_not_above, role_names};
-use crate::caller::Caller;
-use crate::etags::{IfSeen, shown, tag_of, tagged};
+use crate::etags::{IfSeen, tag_of, tagged};
+use crate::keys::manager::Manager;
+use crate::nodes::receipts::{self, ReceiptView, Wait};
 use crate::problem::Problem;
 use crate::server::App;
 use crate::sessions::api::{Body, private};
@@ -46,6 +47,16 @@ impl From<Role> for RoleView {
             built_in: role.built_in,
         }
     }
+}
+
+/// A role as it was defined, with the receipt.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub(crate) struct DefinedRole {
+    #[serde(flatten)]
+    role: RoleView,
+    /// Which nodes know what keys of its people may do now; absent where nobody has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<ReceiptView>,
 }
 
 /// All roles.
@@ -115,8 +126,8 @@ fn tag_of_user(seen: &Seen) -> Option<String> {
     tag = "users",
     responses((status = 200, description = "All roles, by name", body = RoleList))
 )]
-pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Result<Response, Problem> {
-    require(&app, &caller, "roles:read").await?;
+pub(crate) async fn list(State(app): State<App>, manager: Manager) -> Result<Response, Problem> {
+    require(&app, &manager, "roles:read").await?;
     let items = app.registry.list_roles().await?;
     let items = items.into_iter().map(RoleView::from).collect();
     Ok(private(&RoleList { items }))
@@ -136,11 +147,11 @@ pub(crate) async fn list(State(app): State<App>, caller: Caller) -> Result<Respo
 )]
 pub(crate) async fn read(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(text): Path<String>,
     seen: IfSeen,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, "roles:read").await?;
+    require(&app, &manager, "roles:read").await?;
     let role = app.registry.find_role(&known_name(&text)?).await?;
     seen.show(&RoleView::from(role))
 }
@@ -151,23 +162,24 @@ pub(crate) async fn read(
     put,
     path = "/api/v1/roles/{name}",
     tag = "users",
-    params(("name" = String, Path, description = "The role"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is none yet")),
+    params(("name" = String, Path, description = "The role"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is none yet"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
     request_body = RoleToDefine,
     responses(
         (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
-        (status = 200, description = "Defined", body = RoleView),
+        (status = 200, description = "Defined: here, and where the receipt says so", body = DefinedRole),
         (status = 403, description = "`insufficient_scope`, `exceeds_own_permissions`"),
         (status = 409, description = "`role_built_in`"),
     )
 )]
 pub(crate) async fn define(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(text): Path<String>,
+    wait: Wait,
     seen: IfSeen,
     Body(asked): Body<RoleToDefine>,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, "roles:write").await?;
+    require(&app, &manager, "roles:write").await?;
     let name = name(&text)?;
     if asked.permissions.len() > MOST_PERMISSIONS || asked.description.chars().count() > LONGEST {
         let detail = format!("at most {MOST_PERMISSIONS} permissions, and {LONGEST} characters");
@@ -175,16 +187,27 @@ pub(crate) async fn define(
     }
     let permissions = ScopeSet::parse(&asked.permissions.join(" "))
         .map_err(|error| Problem::bad_request("invalid_scope", error.to_string()))?;
-    require_holds(&app, &caller, &permissions).await?;
+    require_holds(&app, &manager, &permissions).await?;
     let before = app.registry.list_roles().await?;
     if let Some(before) = before.iter().find(|role| role.name == name) {
-        require_holds(&app, &caller, &before.permissions).await?;
+        require_holds(&app, &manager, &before.permissions).await?;
     }
     let role = seen
         .registry(&app, Thing::Role(name.clone()), tag)
-        .define_role(&caller.actor(), &name, &asked.description, &permissions)
+        .define_role(&manager.actor, &name, &asked.description, &permissions)
         .await?;
-    Ok(shown(&RoleView::from(role)))
+    // The tag is of what this address shows.
+    let role = RoleView::from(role);
+    let tag = tag_of(&role);
+    let receipt = match app.registry.newest_change_of_holders(&name).await {
+        Ok(Some(change)) => receipts::of(&app, change, wait).await,
+        Ok(None) => None,
+        Err(error) => {
+            tracing::warn!(code = error.code(), "a change of a role has no receipt");
+            None
+        }
+    };
+    Ok(tagged(private(&DefinedRole { role, receipt }), &tag))
 }
 
 /// Deletes a role that nobody has. Needs `roles:write`.
@@ -202,14 +225,14 @@ pub(crate) async fn define(
 )]
 pub(crate) async fn remove(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(text): Path<String>,
     seen: IfSeen,
 ) -> Result<StatusCode, Problem> {
-    require(&app, &caller, "roles:write").await?;
+    require(&app, &manager, "roles:write").await?;
     let name = known_name(&text)?;
     let registry = seen.registry(&app, Thing::Role(name.clone()), tag);
-    registry.delete_role(&caller.actor(), &name).await?;
+    registry.delete_role(&manager.actor, &name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -223,47 +246,50 @@ pub(crate) async fn remove(
 )]
 pub(crate) async fn of_user(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
     seen: IfSeen,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, READ).await?;
+    require(&app, &manager, READ).await?;
     let user = app.registry.find_user(&id).await?;
     seen.show(&UserRoles::from(&*user))
 }
 
-/// Gives a person exactly these roles. Needs `users:write`, and all that the roles allow and allowed.
+/// Gives a person exactly these roles; the receipt says which nodes know it of their keys. Needs
+/// `users:write`, and all that the roles allow and allowed.
 #[utoipa::path(
     put,
     path = "/api/v1/users/{id}/roles",
     tag = "users",
-    params(("id" = String, Path, description = "The person"), ("If-Match" = Option<String>, Header, description = "ETag of the roles that was seen: it is done only if it is so still")),
+    params(("id" = String, Path, description = "The person"), ("If-Match" = Option<String>, Header, description = "ETag of the roles that was seen: it is done only if it is so still"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
     request_body = UserRoles,
     responses(
         (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
-        (status = 200, description = "The person", body = UserView),
+        (status = 200, description = "The person", body = EndedUserView),
         (status = 403, description = "`insufficient_scope`, `exceeds_own_permissions`, `person_may_do_more`"),
         (status = 409, description = "`last_owner`"),
     )
 )]
 pub(crate) async fn set_of_user(
     State(app): State<App>,
-    caller: Caller,
+    manager: Manager,
     Path(id): Path<String>,
+    wait: Wait,
     seen: IfSeen,
     Body(asked): Body<UserRoles>,
 ) -> Result<Response, Problem> {
-    require(&app, &caller, WRITE).await?;
+    require(&app, &manager, WRITE).await?;
     let user = app.registry.find_user(&id).await?;
-    require_not_above(&app, &caller, &user).await?;
+    require_not_above(&app, &manager, &user).await?;
     let roles = role_names(&asked.roles)?;
     let granted = permissions_of(&app, &roles).await?;
-    require_holds(&app, &caller, &granted).await?;
+    require_holds(&app, &manager, &granted).await?;
     let user = seen
         .registry(&app, Thing::User(id.clone()), tag_of_user)
-        .set_user_roles(&caller.actor(), &id, &roles)
+        .set_user_roles(&manager.actor, &id, &roles)
         .await?;
     // The tag is of what this address shows.
     let tag = tag_of(&UserRoles::from(&user));
-    Ok(tagged(private(&UserView::from(&user)), &tag))
+    let view = EndedUserView::of(&app, &user, wait).await;
+    Ok(tagged(private(&view), &tag))
 }

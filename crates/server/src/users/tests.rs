@@ -1,3 +1,6 @@
+mod programs;
+mod receipts;
+
 use axum::http::{Method, StatusCode};
 use keywright_registry::AuditQuery;
 use keywright_registry::people::User;
@@ -199,7 +202,7 @@ async fn people_are_added_listed_changed_and_deleted() {
     assert_eq!(admin.get(&path).await.json()["email"], "l@example.org");
 
     let gone = admin.json(Method::DELETE, &path, &Value::Null).await;
-    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    assert_eq!(gone.status, StatusCode::OK, "{}", gone.text);
     refused(&admin.get(&path).await, 404, "user_not_found");
 }
 
@@ -282,7 +285,7 @@ async fn ac_183_the_last_owner_stays() {
     let path = format!("/api/v1/users/{}", second.id);
     assert_eq!(
         boss.json(Method::DELETE, &path, &Value::Null).await.status,
-        StatusCode::NO_CONTENT
+        StatusCode::OK
     );
 }
 

@@ -159,6 +159,20 @@ pub(crate) async fn list_holders(
     .await?)
 }
 
+/// The newest epoch of the principals of those who have a role; none where nobody has it.
+pub(crate) async fn newest_epoch_of_holders(
+    connection: &mut AnyConnection,
+    role: &str,
+) -> Result<Option<i64>, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT MAX(p.epoch) FROM user_roles u JOIN principals p ON p.id = u.user_id \
+         WHERE u.role = $1",
+    )
+    .bind(role.to_owned())
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Whether somebody who is not disabled has a role, besides one user.
 pub(crate) async fn another_has(
     connection: &mut AnyConnection,

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::{ACTORS, TABLE};
+use crate::test_support::TestServer;
 
 /// Routes that prove who somebody is, with tests of their own.
 const SIGN_IN: [&str; 4] = [
@@ -53,11 +54,43 @@ fn sources(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
     }
 }
 
+const METHODS: [&str; 5] = ["get", "post", "put", "patch", "delete"];
+
+/// The methods of what stands behind a path; `any(…)` takes each of them.
+fn methods_of(handlers: &str) -> Vec<String> {
+    let calls = |name: &str| {
+        let call = format!("{name}(");
+        handlers.match_indices(&call).any(|(at, _)| {
+            let before = handlers[..at].chars().next_back();
+            !before.is_some_and(|letter| letter.is_alphanumeric() || letter == '_')
+        })
+    };
+    let any = calls("any");
+    let found: Vec<_> = METHODS.iter().filter(|name| any || calls(name)).collect();
+    assert!(!found.is_empty(), "which methods: {handlers}");
+    found.into_iter().map(|name| name.to_uppercase()).collect()
+}
+
+/// Ways to make routes that would not be found here. Only the server itself is put below its base path.
+const OTHER_WAYS: [&str; 6] = [
+    ".nest(",
+    ".nest_service(",
+    ".route_service(",
+    "any_service(",
+    "get_service(",
+    "MethodFilter",
+];
+
 /// `.route("…", get(…).post(…))` of all sources.
 fn routes_in(folder: &Path) -> BTreeSet<(String, String)> {
     let (mut texts, mut found) = (Vec::new(), BTreeSet::new());
     sources(folder, &mut texts);
     for (path, text) in &texts {
+        for way in OTHER_WAYS {
+            let known = way == ".nest(" && path.ends_with("src/server.rs");
+            let times = text.matches(way).count();
+            assert_eq!(times, usize::from(known), "{}: {way}", path.display());
+        }
         for part in text.split(".route(").skip(1) {
             let part = part.trim_start();
             // `route()` of something else.
@@ -83,20 +116,41 @@ fn routes_in(folder: &Path) -> BTreeSet<(String, String)> {
                 depth += i32::from(letter == '(') - i32::from(letter == ')');
                 depth == 0
             });
-            let methods = &rest[..end.unwrap()];
-            let before = found.len();
-            for method in ["get", "post", "put", "patch", "delete"] {
-                if methods.contains(&format!("{method}(")) {
-                    found.insert((method.to_uppercase(), route.clone()));
-                }
-            }
-            assert!(
-                found.len() > before || methods.contains("any("),
-                "{route}: {methods}"
-            );
+            let methods = methods_of(&rest[..end.unwrap()]);
+            found.extend(methods.into_iter().map(|method| (method, route.clone())));
         }
     }
     found
+}
+
+#[test]
+fn a_route_for_any_method_is_a_route_for_each() {
+    assert_eq!(methods_of(" get(a::list).post(a::get_it)"), ["GET", "POST"]);
+    assert_eq!(methods_of(" any(a::all)").len(), METHODS.len());
+    assert_eq!(methods_of(" delete(a::company(x)).fallback(w)"), ["DELETE"]);
+}
+
+/// Each row is an operation of the description, and each operation of the API a row.
+#[tokio::test]
+async fn every_row_is_described_and_every_operation_has_its_row() {
+    let server = TestServer::start().await;
+    let document = server.browser().get("/api/openapi.json").await.json();
+    let paths = document["paths"].as_object().unwrap();
+    let described: BTreeSet<_> = paths
+        .iter()
+        .flat_map(|(path, item)| {
+            let methods = item.as_object().unwrap().keys();
+            let methods = methods.filter(|name| METHODS.contains(&name.as_str()));
+            methods.map(move |method| (method.to_uppercase(), path.clone()))
+        })
+        .filter(|(_, path)| !SIGN_IN.iter().any(|start| path.starts_with(start)))
+        .collect();
+    let rows: BTreeSet<_> = TABLE
+        .iter()
+        .map(|(method, path, ..)| ((*method).to_owned(), (*path).to_owned()))
+        .collect();
+    let missing: Vec<_> = rows.symmetric_difference(&described).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }
 
 #[test]

@@ -138,7 +138,7 @@ async fn of_keys(victim: &Victim, secrets: &mut Secrets) -> Result<()> {
     let wish = json!({ "name": "once", "prefix": "sk_live", "scopes": ["keys:read"] });
     for _ in 0..2 {
         let request = keys::request(victim, "/api/v1/keys", &wish);
-        let request = request.header("idempotency-key", "the same request of this test");
+        let request = request.header("idempotency-key", "the-same-request-of-this-test");
         let answer = victim.send(request).await?;
         ensure!(answer.status < 300, "{} {}", answer.status, answer.body);
         if let Some(secret) = answer.body["secret"].as_str() {

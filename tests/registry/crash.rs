@@ -12,10 +12,11 @@ use keywright_domain::api_keys::{
     RotationRequest, SecretState,
 };
 use keywright_domain::audit::Actor;
+use keywright_domain::schedules::{Mode, Recurrence, Schedule, ScheduleTerms, TimeZone};
 use keywright_domain::scopes::{Scope, ScopeSet};
 use keywright_registry::{
-    Clock, Issued, LocalRegistry, Peppers, PrincipalChange, RegistryError, RotationStep,
-    VerifyRequest,
+    ApiKeyChange, Clock, Issued, LocalRegistry, Peppers, PrincipalChange, RegistryError,
+    RotationStep, VerifyRequest,
 };
 use sqlx::{AnyConnection, Connection};
 
@@ -46,6 +47,25 @@ fn peppers(newest: usize) -> Peppers {
     (0..newest).fold(Peppers::new(one(newest)), |peppers, older| {
         peppers.with_older(one(older))
     })
+}
+
+const CHANGED: &str = "changed victim";
+const CHANGED_SCOPE: &str = "audit:read";
+/// Far from what was there before, whatever is used of either.
+const CHANGED_CREDITS: i64 = 1000;
+
+fn monthly() -> Result<Schedule, RegistryError> {
+    let terms = ScheduleTerms {
+        recurrence: Recurrence::Interval {
+            every_ms: 30 * DAY_MS,
+        },
+        time_zone: TimeZone::new("UTC")?,
+        window: None,
+        jitter_ms: 0,
+        mode: Mode::NotifyOnly,
+        max_age_ms: None,
+    };
+    Ok(Schedule::new(terms)?)
 }
 
 /// Every use case once, on a key and an owner of its own.
@@ -100,6 +120,25 @@ impl Round {
         for _ in 0..4 {
             self.verify(&issued).await?;
         }
+        // Another name, other scopes, and more credits than are left: together.
+        let change = ApiKeyChange {
+            name: Some(CHANGED.to_owned()),
+            scopes: Some(vec![CHANGED_SCOPE.to_owned()]),
+            settings: Some(KeySettings {
+                credits: Some(CreditPlan {
+                    amount: CHANGED_CREDITS,
+                    refill: None,
+                }),
+                ..KeySettings::default()
+            }),
+            ..ApiKeyChange::default()
+        };
+        registry.change_api_key(actor, id, &change).await?;
+        registry
+            .set_schedule(actor, id, &monthly()?, "nowhere")
+            .await?;
+        registry.pause_schedule(actor, id, true).await?;
+        registry.remove_schedule(actor, id).await?;
         // Taken back, promoted and finished, used and rolled back, made anew, compromised.
         self.rotate(id, &RotationRequest::default()).await?;
         registry
@@ -394,13 +433,55 @@ async fn check(place: &str) -> Result<usize> {
                 .bind(id.clone())
                 .fetch_optional(&mut rows)
                 .await?;
-        assert!(left.is_some_and(|left| (0..=3).contains(&left)), "{left:?}");
+        check_change(&mut rows, id, &events, left)
+            .await
+            .with_context(|| format!("{events:?}, {left:?} left"))?;
     }
     rows.close().await?;
     // What was half way goes on.
     registry.settle_rotations().await?;
     registry.close().await;
     Ok(keys.len())
+}
+
+/// What is changed together is changed together, and a schedule is there as its events say.
+async fn check_change(
+    rows: &mut AnyConnection,
+    id: &str,
+    events: &[String],
+    left: Option<i64>,
+) -> Result<()> {
+    let count = |action: &str| events.iter().filter(|event| *event == action).count();
+    let (name, scopes): (String, String) =
+        sqlx::query_as("SELECT name, scopes FROM api_keys WHERE id = $1")
+            .bind(id.to_owned())
+            .fetch_one(&mut *rows)
+            .await?;
+    let parts = [
+        count("api_key.changed") == 1,
+        name == CHANGED,
+        scopes == CHANGED_SCOPE,
+        left.is_some_and(|left| left > CHANGED_CREDITS / 2),
+    ];
+    ensure!(parts == [parts[0]; 4], "{parts:?}: {name}, {scopes}");
+    let most = if parts[0] { CHANGED_CREDITS } else { 3 };
+    ensure!(left.is_some_and(|left| (0..=most).contains(&left)));
+    let paused: Vec<Option<i64>> =
+        sqlx::query_scalar("SELECT paused_at FROM schedules WHERE key_id = $1")
+            .bind(id.to_owned())
+            .fetch_all(&mut *rows)
+            .await?;
+    // Set, and then paused: two events.
+    let (set, removed) = (count("schedule.set"), count("schedule.removed"));
+    let expected: &[bool] = match (set, removed) {
+        (0, 0) | (2, 1) => &[],
+        (1, 0) => &[false],
+        (2, 0) => &[true],
+        _ => anyhow::bail!("{set} set, {removed} removed"),
+    };
+    let paused: Vec<bool> = paused.iter().map(Option::is_some).collect();
+    ensure!(paused == expected, "{paused:?}");
+    Ok(())
 }
 
 fn check_key(

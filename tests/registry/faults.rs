@@ -118,6 +118,54 @@ async fn ac_154_a_newer_schema_is_refused_and_left_alone() -> Result<()> {
     Ok(())
 }
 
+/// Everything in a table of a PostgreSQL database, as text.
+async fn rows(connection: &mut sqlx::PgConnection, table: &str) -> Result<Vec<String>> {
+    let all = format!("SELECT t::text FROM \"{table}\" t ORDER BY 1");
+    Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(all))
+        .fetch_all(connection)
+        .await?)
+}
+
+#[tokio::test]
+async fn ac_154_a_newer_schema_is_refused_and_left_alone_on_postgres() -> Result<()> {
+    let fixture = Fixture::on(Kind::Postgres).await?;
+    fixture.issue("a").await?;
+    fixture.registry.close().await;
+    let mut stranger = sqlx::PgConnection::connect(&fixture.url()).await?;
+    sqlx::raw_sql(
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+         VALUES (9999, 'from the future', TRUE, '\\x00', 0)",
+    )
+    .execute(&mut stranger)
+    .await?;
+    let tables: Vec<String> = sqlx::query_scalar(
+        "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' ORDER BY 1",
+    )
+    .fetch_all(&mut stranger)
+    .await?;
+    assert!(tables.len() > 10, "{tables:?}");
+    let mut before = Vec::new();
+    for table in &tables {
+        before.push(rows(&mut stranger, table).await?);
+    }
+    let refused = LocalRegistry::open_postgres(&fixture.url(), Clock::system()).await;
+    assert_eq!(
+        refused.err().map(|error| error.code()),
+        Some("schema_too_new")
+    );
+    for (table, before) in tables.iter().zip(&before) {
+        assert_eq!(&rows(&mut stranger, table).await?, before, "{table}");
+    }
+    // Nothing else is wrong with it.
+    sqlx::raw_sql("DELETE FROM _sqlx_migrations WHERE version = 9999")
+        .execute(&mut stranger)
+        .await?;
+    stranger.close().await?;
+    let opened = LocalRegistry::open_postgres(&fixture.url(), Clock::system()).await?;
+    opened.close().await;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_strangers_lock_is_told() -> Result<()> {
     let fixture = Fixture::on(Kind::Sqlite).await?;

@@ -10,6 +10,7 @@ mod cases;
 mod factors;
 mod key_changes;
 pub(super) mod keys;
+mod narrowing;
 pub(super) mod person;
 mod schedules;
 

@@ -2,6 +2,7 @@
 //! provider behind it, Chromium, PostgreSQL, signals.
 
 mod answered_later;
+mod at_rest;
 mod clock;
 mod clock_steps;
 mod commands;
@@ -13,6 +14,7 @@ mod https;
 mod kill;
 mod load;
 mod log_scan;
+mod mail;
 mod nodes;
 mod offline;
 mod pages;

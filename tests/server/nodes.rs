@@ -10,9 +10,12 @@ mod partition;
 mod parts;
 mod proxy;
 mod redis;
+mod remembered;
 mod rolling;
 mod slow;
+mod stalled;
 mod tls;
+mod upgrade;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -10,7 +10,7 @@ use super::access::{self, authorize, code_of, redeem, token};
 use super::person::{Person, field, form};
 use super::{
     BULK_DELAYS, CODES_DELAYS, DELAYS, SLOW_DELAYS, Victim, accounts, administration, factors,
-    key_changes, keys,
+    key_changes, keys, narrowing,
 };
 use crate::server::harness::{OWNER, PASSWORD};
 
@@ -95,6 +95,16 @@ pub(super) const ALL: &[One] = &[
 
 /// Changes of keys and of what is around them.
 pub(super) const OF_KEYS: &[One] = &[
+    (
+        "change of a key",
+        |victim, at| Box::pin(narrowing::change(victim, at)),
+        &DELAYS,
+    ),
+    (
+        "schedule",
+        |victim, at| Box::pin(narrowing::schedule(victim, at)),
+        &DELAYS,
+    ),
     (
         "switch of a key",
         |victim, at| Box::pin(key_changes::switch(victim, at)),
@@ -207,6 +217,11 @@ pub(super) const OF_FACTORS: &[One] = &[
 
 /// What administrators do.
 pub(super) const OF_ADMINISTRATION: &[One] = &[
+    (
+        "people",
+        |victim, at| Box::pin(narrowing::users(victim, at)),
+        &DELAYS,
+    ),
     (
         "roles",
         |victim, at| Box::pin(administration::roles(victim, at)),

@@ -142,21 +142,8 @@ impl Cluster {
     /// Its machine is gone: `kill -9` for it and all its processes.
     pub(super) fn kill(&self) -> Result<()> {
         let main = self.main().context("it does not run")?;
-        let mut all = vec![main.to_string()];
-        for entry in fs::read_dir("/proc")?.flatten() {
-            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
-            // What stands in parentheses is a name, and may hold anything.
-            let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-            if rest.split_whitespace().nth(1) == Some(&main.to_string()) {
-                all.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        // First the one that would notice.
-        for id in &all {
-            let _ = std::process::Command::new("kill")
-                .args(["-KILL", id])
-                .stderr(Stdio::null())
-                .status()?;
+        for id in self.processes()? {
+            signal(&id, "KILL")?;
         }
         for _ in 0..200 {
             if !PathBuf::from(format!("/proc/{main}")).exists() {
@@ -165,6 +152,34 @@ impl Cluster {
             std::thread::sleep(Duration::from_millis(10));
         }
         anyhow::bail!("it does not end")
+    }
+
+    /// Its machine stands still: it answers nothing and closes nothing, until the value is dropped.
+    pub(super) fn stall(&self) -> Result<Stalled> {
+        let mut stalled = Stalled(Vec::new());
+        // The first one begins no others any more; what it began before is looked for after it stopped.
+        for _ in 0..2 {
+            for id in self.processes()? {
+                signal(&id, "STOP")?;
+                stalled.0.push(id);
+            }
+        }
+        Ok(stalled)
+    }
+
+    /// The main process, and those that it began.
+    fn processes(&self) -> Result<Vec<String>> {
+        let main = self.main().context("it does not run")?.to_string();
+        let mut all = vec![main.clone()];
+        for entry in fs::read_dir("/proc")?.flatten() {
+            let stat = fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+            // What stands in parentheses is a name, and may hold anything.
+            let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+            if rest.split_whitespace().nth(1) == Some(&main) {
+                all.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+        Ok(all)
     }
 
     /// The postmaster's own file has its id in the first line.
@@ -218,6 +233,26 @@ impl Cluster {
         ensure!(status.success(), "{program} {words:?}: {status}\n{log}");
         Ok(())
     }
+}
+
+/// All processes of a PostgreSQL, stopped; they go on with its end.
+pub(super) struct Stalled(Vec<String>);
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        for id in self.0.iter().rev() {
+            let _ = signal(id, "CONT");
+        }
+    }
+}
+
+/// One that ended meanwhile hears nothing.
+fn signal(id: &str, name: &str) -> Result<()> {
+    std::process::Command::new("kill")
+        .args([&format!("-{name}"), id])
+        .stderr(Stdio::null())
+        .status()?;
+    Ok(())
 }
 
 impl Drop for Cluster {

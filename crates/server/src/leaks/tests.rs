@@ -179,6 +179,54 @@ async fn ac_144_the_answer_and_its_time_tell_nothing() {
     assert_eq!(becomes(&server, &other, "key_revoked").await, "key_revoked");
 }
 
+/// From above too: what is done with a key of ours is done after the answer, not before it.
+#[tokio::test]
+async fn ac_144_a_key_of_ours_is_answered_as_soon_as_one_that_nobody_has() {
+    let server = TestServer::start().await;
+    let mut root = Root::of(&server).await;
+    let prefix = keywright_domain::api_keys::Prefix::new("sk_live").unwrap();
+    // The quickest of some: a busy machine makes anything wait.
+    let mut quickest = [Duration::MAX; 4];
+    for round in 0..6 {
+        let ours = root.issue("ours").await["secret"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        let ended = root.issue("ended").await;
+        let path = format!(
+            "/api/v1/keys/{}/revoke",
+            ended["key"]["id"].as_str().unwrap()
+        );
+        root.ok(Method::POST, &path, json!({})).await;
+        let made_up = keywright_domain::api_keys::PlainKey::generate(&prefix, &mut rand::rng());
+        let texts = [
+            ours.clone(),
+            ended["secret"].as_str().unwrap().to_owned(),
+            made_up.text().expose().to_owned(),
+            "nonsense".to_owned(),
+        ];
+        for turn in 0..texts.len() {
+            // Each comes first as often as the others.
+            let kind = (turn + round) % texts.len();
+            let begun = Instant::now();
+            let answer = report(&server, json!({ "key": texts[kind] })).await;
+            quickest[kind] = quickest[kind].min(begun.elapsed());
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+        }
+        assert_eq!(becomes(&server, &ours, "key_revoked").await, "key_revoked");
+        // So many reports are taken from one address at a time.
+        server.pass(11 * 60 * 1000);
+    }
+    let (shortest, longest) = (
+        quickest.iter().min().unwrap(),
+        quickest.iter().max().unwrap(),
+    );
+    assert!(
+        *longest - *shortest < Duration::from_millis(12),
+        "{quickest:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_key_is_found_in_the_line_that_it_stands_in() {
     let server = TestServer::start().await;

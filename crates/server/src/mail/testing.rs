@@ -1,5 +1,5 @@
-//! A mail server for tests: it speaks SMTP on a real socket, with STARTTLS and AUTH where it is told to,
-//! and keeps what came.
+//! A mail server for tests: it speaks SMTP on a real socket, encrypted from the first byte or by STARTTLS, and with
+//! AUTH, where it is told to, and keeps what came.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -29,6 +29,29 @@ pub(crate) fn settings(port: u16) -> MailSettings {
     }
 }
 
+/// A certificate of its own; writes it down for whoever is to trust it.
+fn acceptor(certificate: &Path) -> TlsAcceptor {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(certificate, made.cert.pem()).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Asks for one word.
+async fn ask<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut BufReader<S>,
+    question: &str,
+) -> String {
+    stream.write_all(question.as_bytes()).await.unwrap();
+    let mut line = String::new();
+    stream.read_line(&mut line).await.unwrap();
+    String::from_utf8(STANDARD.decode(line.trim_end()).unwrap()).unwrap()
+}
+
 /// One mail that came.
 #[derive(Clone, Debug)]
 pub(crate) struct Mail {
@@ -48,7 +71,11 @@ pub(crate) struct Sink {
     /// Answers to the next `RCPT TO`s, in place of 250.
     refusals: Arc<Mutex<VecDeque<&'static str>>>,
     tls: Option<TlsAcceptor>,
+    /// Encrypted from the first byte (RFC 8314).
+    at_once: bool,
     ask_login: bool,
+    /// User and password one after the other (AUTH LOGIN), in place of both at once (AUTH PLAIN, RFC 4616).
+    one_by_one: bool,
 }
 
 impl Sink {
@@ -68,16 +95,21 @@ impl Sink {
 
     /// With STARTTLS, and AUTH after it. Writes the certificate that it is known by.
     pub(crate) async fn with_tls(certificate: &Path) -> (Self, u16) {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        std::fs::write(certificate, made.cert.pem()).unwrap();
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
-        let config = ServerConfig::builder()
-            .with_no_client_auth()
-            .with_single_cert(vec![made.cert.der().clone()], key)
-            .unwrap();
         let sink = Self {
-            tls: Some(TlsAcceptor::from(Arc::new(config))),
+            tls: Some(acceptor(certificate)),
             ask_login: true,
+            ..Self::default()
+        };
+        sink.listen().await
+    }
+
+    /// Encrypted from the first byte, and it knows AUTH LOGIN alone. Writes the certificate that it is known by.
+    pub(crate) async fn with_tls_at_once(certificate: &Path) -> (Self, u16) {
+        let sink = Self {
+            tls: Some(acceptor(certificate)),
+            at_once: true,
+            ask_login: true,
+            one_by_one: true,
             ..Self::default()
         };
         sink.listen().await
@@ -91,6 +123,15 @@ impl Sink {
             while let Ok((stream, _)) = listener.accept().await {
                 let sink = sink.clone();
                 tokio::spawn(async move {
+                    if let (true, Some(tls)) = (sink.at_once, &sink.tls) {
+                        // Whoever speaks in clear text is answered nothing.
+                        if let Ok(stream) = tls.accept(stream).await {
+                            let mut stream = BufReader::new(stream);
+                            stream.write_all(b"220 sink\r\n").await.unwrap();
+                            sink.talk(&mut stream, true).await;
+                        }
+                        return;
+                    }
                     let mut stream = BufReader::new(stream);
                     stream.write_all(b"220 sink\r\n").await.unwrap();
                     if sink.talk(&mut stream, false).await
@@ -130,11 +171,23 @@ impl Sink {
             let verb = line.split(' ').next().unwrap_or("").to_ascii_uppercase();
             let answer = match verb.as_str() {
                 "EHLO" if self.tls.is_some() && !encrypted => "250-sink\r\n250 STARTTLS",
+                "EHLO" if self.one_by_one => "250-sink\r\n250 AUTH LOGIN",
                 "EHLO" if self.ask_login => "250-sink\r\n250 AUTH PLAIN",
                 "EHLO" => "250 sink",
                 "STARTTLS" => {
                     stream.write_all(b"220 go on\r\n").await.unwrap();
                     return true;
+                }
+                "AUTH" if self.one_by_one => {
+                    if line == "AUTH LOGIN" {
+                        // "Username:" and "Password:", as servers ask.
+                        let user = ask(stream, "334 VXNlcm5hbWU6\r\n").await;
+                        let password = ask(stream, "334 UGFzc3dvcmQ6\r\n").await;
+                        login = Some(format!("|{user}|{password}"));
+                        "235 welcome"
+                    } else {
+                        "504 not this way"
+                    }
                 }
                 "AUTH" => {
                     let text = line.rsplit(' ').next().unwrap();

@@ -5,7 +5,7 @@ use keywright_registry::outbox::{Channel, MessageState};
 use serde_json::{Value, json};
 
 use super::testing::{Sink, settings};
-use crate::settings::mail::{MailSettings, SmtpServer, SmtpTls};
+use crate::settings::mail::{MailSettings, MailTable, SmtpServer, SmtpTls};
 use crate::test_support::{Browser, OWNER_EMAIL, TestServer};
 use crate::webhooks::testing::{Root, run, verdict};
 
@@ -308,4 +308,42 @@ async fn password_and_mail_go_out_encrypted_or_not_at_all() {
     assert!(plain.take().is_empty());
     let shown = format!("{mailer:?}");
     assert!(!shown.contains("mail secret"), "{shown}");
+}
+
+/// As the table of the documentation says it: `smtps://`, a user and a file with the password.
+#[tokio::test]
+async fn smtps_is_encrypted_from_the_first_byte_and_signs_in_by_login_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let ca = folder.path().join("ca.pem");
+    let (sink, port) = Sink::with_tls_at_once(&ca).await;
+    let password = folder.path().join("password");
+    std::fs::write(&password, "mail secret\n").unwrap();
+    let table = |ca: Option<std::path::PathBuf>, port: u16| MailTable {
+        smtp_url: Some(format!("smtps://localhost:{port}")),
+        from: Some("Keywright <keys@example.org>".into()),
+        user: Some("keys".into()),
+        password_file: Some(password.clone()),
+        ca,
+    };
+    let mailer = |table: MailTable| {
+        let settings = table.settings().unwrap().unwrap();
+        assert_eq!(settings.server.tls, SmtpTls::AtOnce);
+        super::Mailer::new(&settings).unwrap()
+    };
+    let send = async |mailer: &super::Mailer| mailer.send("a@example.org", "1", "x", "y").await;
+    // A certificate that nobody vouches for: not even the password is said.
+    let refused = send(&mailer(table(None, port))).await.unwrap_err();
+    assert!(!refused.is_final && !refused.why.contains("mail secret"));
+    assert!(sink.take().is_empty());
+    send(&mailer(table(Some(ca.clone()), port))).await.unwrap();
+    let mails = sink.take();
+    assert_eq!(mails.len(), 1, "{mails:?}");
+    assert!(mails[0].encrypted && mails[0].to.contains("a@example.org"));
+    assert_eq!(mails[0].login.as_deref(), Some("|keys|mail secret"));
+    // A server that begins in clear text is told nothing, whatever it offers later.
+    let (clear, port) = Sink::with_tls(&folder.path().join("other.pem")).await;
+    let sent = send(&mailer(table(Some(ca), port)));
+    let sent = tokio::time::timeout(std::time::Duration::from_secs(5), sent).await;
+    assert!(sent.is_ok_and(|sent| sent.is_err()));
+    assert!(clear.take().is_empty());
 }

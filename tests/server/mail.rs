@@ -1,0 +1,138 @@
+//! A server whose settings name a mail server: what it has to tell goes out by SMTP, from the file of settings to
+//! the socket.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use reqwest::Method;
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::harness::{Options, PASSWORD};
+use super::kill::Victim;
+use super::kill::person::Person;
+use super::log_scan;
+
+const LOGIN: &str = "a password for the mail server alone";
+
+/// One mail that came: who it is for, what it says, and who its sender said that they are.
+#[derive(Clone, Debug, Default)]
+struct Came {
+    to: String,
+    text: String,
+    login: String,
+}
+
+/// A mail server on this machine, which asks for a password.
+async fn listen() -> Result<(Arc<Mutex<Vec<Came>>>, u16)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let port = listener.local_addr()?.port();
+    let mails = Arc::<Mutex<Vec<Came>>>::default();
+    let kept = Arc::clone(&mails);
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let kept = Arc::clone(&kept);
+            tokio::spawn(async move { talk(stream, &kept).await });
+        }
+    });
+    Ok((mails, port))
+}
+
+async fn talk(stream: TcpStream, kept: &Mutex<Vec<Came>>) -> Result<()> {
+    let mut stream = BufReader::new(stream);
+    stream.write_all(b"220 here\r\n").await?;
+    let mut came = Came::default();
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if stream.read_line(&mut line).await? == 0 {
+            return Ok(());
+        }
+        let words = line.trim_end();
+        let answer = match words.get(..4).unwrap_or_default() {
+            "EHLO" => "250-here\r\n250 AUTH PLAIN",
+            "AUTH" => {
+                let last = words.rsplit(' ').next().unwrap_or_default();
+                came.login = String::from_utf8(STANDARD.decode(last)?)?;
+                "235 welcome"
+            }
+            "MAIL" if came.login.is_empty() => "530 who are you",
+            "RCPT" => {
+                came.to = words.to_owned();
+                "250 ok"
+            }
+            "DATA" => {
+                stream.write_all(b"354 go on\r\n").await?;
+                while line != ".\r\n" {
+                    line.clear();
+                    ensure!(stream.read_line(&mut line).await? > 0, "it left");
+                    came.text.push_str(&line);
+                }
+                let whole = came.clone();
+                came.text.clear();
+                kept.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(whole);
+                "250 kept"
+            }
+            "QUIT" => "221 bye",
+            _ => "250 ok",
+        };
+        stream.write_all(format!("{answer}\r\n").as_bytes()).await?;
+    }
+}
+
+#[tokio::test]
+async fn the_table_of_mail_sends_an_invitation_once_and_its_password_is_in_no_log() -> Result<()> {
+    let (mails, port) = listen().await?;
+    let folder = tempfile::tempdir()?;
+    let password = folder.path().join("password");
+    std::fs::write(&password, format!("{LOGIN}\n"))?;
+    log_scan::keep_out(LOGIN);
+    let settings = format!(
+        "mail.smtp_url = \"smtp://127.0.0.1:{port}\"\n\
+         mail.from = \"Keywright <keys@example.org>\"\n\
+         mail.user = \"keys\"\n\
+         mail.password_file = \"{}\"\n",
+        password.display()
+    );
+    let options = Options {
+        settings: Box::leak(settings.into_boxed_str()),
+        ..Options::default()
+    };
+    let victim = Victim::with(options).await?;
+    let owner = Person::signed_in(&victim, PASSWORD).await?;
+    let body = json!({ "email": "grace@example.org" });
+    let invite = owner.json(&victim, Method::POST, "/api/v1/invitations", &body);
+    let invited = victim.send(invite).await?;
+    ensure!(invited.status == 201, "{} {}", invited.status, invited.body);
+    let link = invited.text("link")?.to_owned();
+    let for_grace = || -> Vec<Came> {
+        let mails = mails.lock().unwrap_or_else(PoisonError::into_inner);
+        let mails = mails.iter().filter(|mail| mail.to.contains("grace@"));
+        mails.cloned().collect()
+    };
+    crate::support::until("the mail", async || (!for_grace().is_empty()).then_some(())).await?;
+    // Once, also when the outbox was looked at again.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let came = for_grace();
+    ensure!(came.len() == 1, "{came:?}");
+    let text = came[0].text.replace("=\r\n", "").replace("=3D", "=");
+    ensure!(text.contains(&link), "{text}");
+    ensure!(
+        text.contains("From: Keywright <keys@example.org>"),
+        "{text}"
+    );
+    ensure!(
+        came[0].login == format!("\0keys\0{LOGIN}"),
+        "{}",
+        came[0].login
+    );
+    // The log is searched for the password and the link when the server ends; here it said something at all.
+    ensure!(!victim.server.logged().is_empty());
+    Ok(())
+}

@@ -342,8 +342,8 @@ async fn smtps_is_encrypted_from_the_first_byte_and_signs_in_by_login_too() {
     assert_eq!(mails[0].login.as_deref(), Some("|keys|mail secret"));
     // A server that begins in clear text is told nothing, whatever it offers later.
     let (clear, port) = Sink::with_tls(&folder.path().join("other.pem")).await;
-    let sent = send(&mailer(table(Some(ca), port)));
-    let sent = tokio::time::timeout(std::time::Duration::from_secs(5), sent).await;
+    let mailer = mailer(table(Some(ca), port));
+    let sent = tokio::time::timeout(std::time::Duration::from_secs(5), send(&mailer)).await;
     assert!(sent.is_ok_and(|sent| sent.is_err()));
     assert!(clear.take().is_empty());
 }

@@ -1,8 +1,8 @@
 //! Verification of a presented key: no database for what cannot be ours or is in memory, one read
 //! for the rest, no write except for the first use of a secret and for credits.
 
-mod foreign;
 mod first_use;
+mod foreign;
 mod matching;
 
 use std::borrow::Cow;

@@ -19,7 +19,7 @@ type Refusal = Pin<Box<dyn Future<Output = Response> + Send>>;
 
 /// Refuses a request that has a key in its address; none if it has not.
 pub(super) fn refused(app: &App, request: &Request) -> Option<Refusal> {
-    let exposed = keys::in_own_url(request.uri())?;
+    let exposed = keys::in_own_url(request.uri().path_and_query()?.as_str())?;
     // Forward authentication looks itself, at more addresses than its own.
     let below = request.uri().path().strip_prefix(&*app.settings.base_path);
     let behind = below.and_then(|path| path.strip_prefix("/verify"));

@@ -158,15 +158,15 @@ pub(crate) async fn read(
     seen.show(&ProviderView::new(&app, found))
 }
 
-/// Refuses a key or a client that may not do everything: whoever says who answers for an identity can make
-/// it answer for anybody's, and so gets all that they may.
-async fn check_program(app: &App, manager: &Manager) -> Result<(), Problem> {
-    if manager.person.is_some() || manager.may("*:*") {
+/// Refuses whoever may not do everything: whoever says who answers for an identity can make it answer for
+/// anybody's, and so gets all that they may.
+async fn check_may_all(app: &App, manager: &Manager) -> Result<(), Problem> {
+    if manager.may("*:*") {
         return Ok(());
     }
-    refused(app, manager, "identity provider by a program").await;
+    refused(app, manager, "identity provider").await;
     let detail =
-        "an identity provider says who somebody is: a key or a client that puts one needs *:*";
+        "an identity provider says who somebody is, an owner included: whoever puts one needs *:*";
     Err(Problem::new(
         StatusCode::FORBIDDEN,
         "exceeds_own_permissions",
@@ -174,8 +174,8 @@ async fn check_program(app: &App, manager: &Manager) -> Result<(), Problem> {
     ))
 }
 
-/// Adds a provider, or says everything of it anew. Needs `providers:write`; a key or a client needs all
-/// permissions (`*:*`), because a provider says who somebody is, an owner included.
+/// Adds a provider, or says everything of it anew. Needs all permissions (`*:*`), because a provider says who
+/// somebody is, an owner included.
 #[utoipa::path(
     put,
     path = "/api/v1/identity-providers/{id}",
@@ -186,7 +186,7 @@ async fn check_program(app: &App, manager: &Manager) -> Result<(), Problem> {
         (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
         (status = 200, description = "Stored", body = ProviderView),
         (status = 400, description = "`invalid_provider`, `invalid_provider_id`"),
-        (status = 403, description = "`insufficient_scope`; `exceeds_own_permissions`: a key or a client without all permissions"),
+        (status = 403, description = "`insufficient_scope`; `exceeds_own_permissions`: whoever asks has not all permissions"),
         (status = 409, description = "`provider_taken`: the issuer cannot change"),
     )
 )]
@@ -198,7 +198,7 @@ pub(crate) async fn put(
     Body(asked): Body<ProviderToPut>,
 ) -> Result<Response, Problem> {
     require(&app, &manager, WRITE).await?;
-    check_program(&app, &manager).await?;
+    check_may_all(&app, &manager).await?;
     let description = ProviderDescription {
         id,
         kind: asked.kind,

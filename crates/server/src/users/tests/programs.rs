@@ -6,7 +6,7 @@ use keywright_domain::people::OAuthScopes;
 use keywright_registry::AuditQuery;
 use serde_json::{Value, json};
 
-use super::{owner, refused};
+use super::{owner, refused, signed_in};
 use crate::keys::tests::{Program, root};
 use crate::oauth2::testing::{basic, text, token_request};
 use crate::test_support::TestServer;
@@ -283,4 +283,25 @@ async fn what_a_key_gave_is_good_as_long_as_the_key_could_give_it() {
             assert_eq!(answer.status, StatusCode::NOT_FOUND, "{end}: {link}");
         }
     }
+}
+
+#[tokio::test]
+async fn ac_131_a_person_puts_an_identity_provider_only_who_may_do_everything() {
+    let server = TestServer::start().await;
+    let path = "/api/v1/identity-providers/evil";
+    let provider = json!({
+        "kind": "openid", "issuer": "https://id.example.com", "client_id": "c", "trusts_email": true,
+    });
+    let (_, mut adam) = signed_in(&server, "adam@example.org", "admin").await;
+    let answer = adam.json(Method::PUT, path, &provider).await;
+    refused(&answer, 403, EXCEEDS);
+    let (_, mut boss) = owner(&server).await;
+    let answer = boss.json(Method::PUT, path, &provider).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    // Nor does he turn one that is there to himself; he sees it and puts it off.
+    let answer = adam.json(Method::PUT, path, &provider).await;
+    refused(&answer, 403, EXCEEDS);
+    assert_eq!(adam.get(path).await.status, StatusCode::OK);
+    let answer = adam.json(Method::DELETE, path, &Value::Null).await;
+    assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.text);
 }

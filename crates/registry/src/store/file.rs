@@ -219,27 +219,43 @@ pub(crate) async fn schema_version(connection: &mut AnyConnection) -> Result<i64
     )
 }
 
-/// Copies the file beside itself before a migration; an earlier backup of that version stays.
+/// Copies the file beside itself before a migration. Where somebody went back to the older program and migrates again,
+/// the first copy stays under another name: two at most, also where a migration fails at each start.
 pub(crate) async fn back_up(
     connection: &mut AnyConnection,
     path: &Path,
     version: i64,
 ) -> Result<PathBuf, RegistryError> {
     let backup = sibling(path, &format!(".before-schema-{}.backup", version + 1));
-    if backup.exists() {
-        return Ok(backup);
-    }
+    let earlier = sibling(
+        path,
+        &format!(".before-schema-{}.earlier.backup", version + 1),
+    );
     // Written under another name first: a backup that exists is a whole one. Two processes that
     // migrate at the same moment each write their own.
     let name = keywright_domain::base62::random_id(&mut rand::rng());
     let partial = sibling(path, &format!(".backup-partial-{name}"));
     sqlx::query("VACUUM INTO $1")
         .bind(partial.to_string_lossy().into_owned())
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+    if schema_version(connection).await? != version {
+        // Another process was faster, and has its copy of before: this one is of afterwards.
+        fs::remove_file(&partial).map_err(|error| io_error(&error))?;
+        return Ok(backup);
+    }
     let file = File::open(&partial).map_err(|error| io_error(&error))?;
     restrict(&file)?;
     file.sync_all().map_err(|error| io_error(&error))?;
+    if !earlier.exists() {
+        // Another process that migrates at this moment may have been faster.
+        match fs::rename(&backup, &earlier) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(io_error(&error));
+            }
+            _ => {}
+        }
+    }
     fs::rename(&partial, &backup).map_err(|error| io_error(&error))?;
     Ok(backup)
 }
@@ -389,6 +405,50 @@ mod tests {
             .lines()
             .filter(|line| line.contains(&inode) && line.contains(&own))
             .count()
+    }
+
+    #[tokio::test]
+    async fn ac_154_the_newest_copy_before_a_migration_is_kept_and_so_is_the_first() {
+        sqlx::any::install_default_drivers();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("registry.db");
+        assert!(prepare(&path).unwrap());
+        let options = sqlx::any::AnyConnectOptions::from_str(&url(&path)).unwrap();
+        let mut connection = AnyConnection::connect_with(&options).await.unwrap();
+        let made = "CREATE TABLE t (x BIGINT NOT NULL); INSERT INTO t VALUES (0);
+                    CREATE TABLE _sqlx_migrations (version BIGINT, success BOOLEAN);
+                    INSERT INTO _sqlx_migrations VALUES (7, true)";
+        sqlx::raw_sql(made).execute(&mut connection).await.unwrap();
+        let mut copies = Vec::new();
+        for turn in 1..=3_i64 {
+            let sql = "UPDATE t SET x = $1";
+            let changed = sqlx::query(sql).bind(turn).execute(&mut connection).await;
+            changed.unwrap();
+            copies.push(back_up(&mut connection, &path, 7).await.unwrap());
+        }
+        // What another process has migrated meanwhile is no copy of before.
+        let migrated = "INSERT INTO _sqlx_migrations VALUES (8, true); UPDATE t SET x = 9";
+        sqlx::raw_sql(migrated)
+            .execute(&mut connection)
+            .await
+            .unwrap();
+        copies.push(back_up(&mut connection, &path, 7).await.unwrap());
+        connection.close().await.unwrap();
+        assert!(copies.iter().all(|copy| *copy == copies[0]));
+        let first = sibling(&path, ".before-schema-8.earlier.backup");
+        for (copy, expected) in [(&copies[0], 3_i64), (&first, 1)] {
+            let options = sqlx::any::AnyConnectOptions::from_str(&url(copy)).unwrap();
+            let mut connection = AnyConnection::connect_with(&options).await.unwrap();
+            let sql = "SELECT x FROM t";
+            let found: i64 = sqlx::query_scalar(sql)
+                .fetch_one(&mut connection)
+                .await
+                .unwrap();
+            assert_eq!(found, expected, "{}", copy.display());
+            connection.close().await.unwrap();
+        }
+        let names = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(names, 3, "the file and two copies");
     }
 
     #[tokio::test]

@@ -204,7 +204,8 @@ async fn look_at_database(
         }
         Ok(Some(found)) if found < known => {
             let text = format!(
-                "its schema is {found}, and this program's is {known}: stop all servers, then run `keywright-server migrate`"
+                "its schema is {found}, and this program's is {known}: `keywright-server migrate`, or the next start, brings it there. Servers of \
+                 the version before go on until they are restarted"
             );
             return findings.warning("database", text);
         }

@@ -114,11 +114,12 @@ impl Add {
         let stored = registry.put_identity_provider(&actor, &new).await;
         registry.close().await;
         let stored = stored?;
-        let redirect_uri = settings.url(&format!("/rp/callback/{}", stored.id));
-        println!(
-            "{}",
-            serde_json::json!({ "id": stored.id, "redirect_uri": redirect_uri })
-        );
+        let line = serde_json::json!({
+            "id": stored.id,
+            "redirect_uri": settings.url(&format!("/rp/callback/{}", stored.id)),
+            "sign_in_redirect_uri": settings.url(&format!("/auth/callback/{}", stored.id)),
+        });
+        println!("{line}");
         Ok(())
     }
 }

@@ -48,6 +48,8 @@ pub(crate) struct ProviderView {
     enabled: bool,
     /// To be registered at the provider.
     redirect_uri: String,
+    /// The same where applications send people to `/auth/signIn/{id}`: what began there comes back there.
+    sign_in_redirect_uri: String,
     /// Unix ms.
     created_at: i64,
     /// Unix ms.
@@ -59,6 +61,7 @@ impl ProviderView {
         let extra: Extra = serde_json::from_str(&provider.settings).unwrap_or_default();
         Self {
             redirect_uri: super::Face::Rp.callback(app, &provider.id),
+            sign_in_redirect_uri: super::Face::Auth.callback(app, &provider.id),
             id: provider.id,
             kind: provider.kind,
             name: provider.name,

@@ -563,7 +563,15 @@ pub(crate) async fn end_key_for(
         End::Revoke => key.revoke(reason, now)?,
         End::Disable => key.disable(reason, now)?,
         End::Enable => key.enable()?,
-        End::Expose => key.exposed_at.replace(now).is_none(),
+        // What was noted of a secret says nothing of one that was made since.
+        End::Expose => {
+            let newest = key.secrets.iter().map(|one| one.created_at).max();
+            let is_new = key.exposed_at.is_none_or(|at| newest > Some(at));
+            if is_new {
+                key.exposed_at = Some(now);
+            }
+            is_new
+        }
     };
     if !changed {
         return Ok(key);

@@ -310,6 +310,19 @@ impl LocalRegistry {
         Ok(stands.then(|| self.effective_scopes(&snapshot)))
     }
 
+    /// Who made the key of this secret; none where a program without a person did.
+    ///
+    /// # Errors
+    /// As [`Self::verify_api_key`].
+    pub async fn creator_of_secret(&self, kid: &str) -> Result<Option<Arc<str>>, RegistryError> {
+        let Some(packed) = PackedKid::parse(kid) else {
+            return Ok(None);
+        };
+        let snapshot = self.snapshot(packed, kid, self.now()).await?;
+        let creator = snapshot.and_then(|snapshot| snapshot.creator);
+        Ok(creator.and_then(|one| self.shared.index.principal_id(one.id).cloned()))
+    }
+
     /// Whether keys of other makers were ever imported: then a text that is not ours may still be a
     /// key.
     #[must_use]

@@ -99,7 +99,10 @@ pub(crate) async fn issue(
     manager.require_own("keys:write")?;
     let body = body(given)?;
     let name = idempotency_key(&headers)?;
-    let wish = wish(&manager, &body)?;
+    let mut wish = wish(&manager, &body)?;
+    if wish.management {
+        wish.creator = manager.maker(&app).await?;
+    }
     let peppers = peppers(&app)?;
     let (registry, actor) = (&app.registry, &manager.actor);
     let client = body.client_secret.as_ref().map(|secret| secret.read());

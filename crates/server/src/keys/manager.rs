@@ -224,6 +224,21 @@ impl Manager {
         )
     }
 
+    /// Who is bound to a management key that this caller makes: the person, or whoever made the root key that
+    /// asks. A root key of somebody who is let in no more would live on in those that it made.
+    ///
+    /// # Errors
+    /// [`Problem`] if that cannot be found out.
+    pub(crate) async fn maker(&self, app: &App) -> Result<Option<String>, Problem> {
+        let kid = match (&self.person, &self.credential) {
+            (Some(person), _) => return Ok(Some(person.clone())),
+            (None, Credential::Secret(kid)) => kid,
+            (None, Credential::Session(_) | Credential::Token(_)) => return Ok(None),
+        };
+        let maker = app.registry.creator_of_secret(kid).await?;
+        Ok(maker.map(|id| id.to_string()))
+    }
+
     /// What no key that this caller makes, changes, takes over or takes in may exceed.
     pub(crate) fn held(&self, management: bool) -> &ScopeSet {
         if management {

@@ -533,6 +533,10 @@ async fn flag_exposed(app: &App, texts: &[SecretText], address: IpAddr) {
         return;
     };
     for text in texts.iter().take(3) {
+        // Nobody's: a made-up text is no failure of whoever was led to such an address.
+        if PresentedKey::parse(text.expose()).is_err() && !app.registry.has_foreign_keys() {
+            continue;
+        }
         let request = VerifyRequest {
             presented: text.expose(),
             environment: Some(&nowhere),
@@ -542,8 +546,16 @@ async fn flag_exposed(app: &App, texts: &[SecretText], address: IpAddr) {
             },
             ..VerifyRequest::default()
         };
-        let Ok(found) = app.registry.verify_api_key(&request, &peppers).await else {
-            continue;
+        let found = match app.registry.verify_api_key(&request, &peppers).await {
+            Ok(found) => found,
+            Err(error) => {
+                let code = error.code();
+                tracing::warn!(
+                    code,
+                    "a text in an address was not looked up: it is not flagged, should it be a key"
+                );
+                continue;
+            }
         };
         if let Some(id) = found.key_id {
             flag(app, &id).await;
@@ -551,8 +563,12 @@ async fn flag_exposed(app: &App, texts: &[SecretText], address: IpAddr) {
     }
 }
 
-/// Notes that a key was in a URL; its owner is told. Once: what is noted already stays as it is.
+/// Notes that a key was in a URL; its owner is told. Once for its secrets of now: what is noted already stays as it is.
 async fn flag(app: &App, id: &str) {
+    // Anybody who has a key can ask so as often as they like, and the writer is everybody's.
+    if !crate::sessions::is_due(app, id, KEY_IN_URL) {
+        return;
+    }
     let actor = crate::Server::actor();
     let marked = app.registry.mark_api_key_exposed(&actor, id, "a URL");
     if let Err(error) = marked.await {

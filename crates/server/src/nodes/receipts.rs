@@ -182,7 +182,10 @@ pub(crate) async fn read(
     manager: Manager,
     Path(version): Path<String>,
 ) -> Result<Response, Problem> {
-    manager.require_own("keys:read")?;
+    // Whoever may end a person gets a receipt, and may look at it again.
+    if !manager.may("users:write") && !manager.may("roles:write") {
+        manager.require_own("keys:read")?;
+    }
     let receipt = match version.parse() {
         Ok(version) => app.registry.receipt(version, Duration::ZERO).await?,
         Err(_) => None,

@@ -25,7 +25,9 @@ use keywright_domain::audit::Actor;
 use keywright_domain::people::{EndReason, Session};
 use keywright_registry::people::EndedSessions;
 
-pub(crate) use self::refusals::{require, write_down as refused, write_down_of as refused_person};
+pub(crate) use self::refusals::{
+    is_due, require, write_down as refused, write_down_of as refused_person,
+};
 
 use crate::oauth2::access_token::AccessClaims;
 use crate::oauth2::back_channel;

@@ -38,6 +38,11 @@ impl Refusals {
     }
 }
 
+/// Whether something that anybody can cause is to be looked at and written down again: once a minute.
+pub(crate) fn is_due(app: &App, subject: &str, what: &str) -> bool {
+    app.sessions.refusals.is_due(subject, what, app.now())
+}
+
 /// Refuses a caller who does not hold a permission, and writes that down.
 ///
 /// # Errors

@@ -143,3 +143,49 @@ async fn ac_124_an_imported_key_in_an_address_is_flagged_too() {
     assert_eq!(answer.json()["code"], "key_in_url");
     assert!(exposed_at(&mut root, &ids[1]).await.is_i64());
 }
+
+#[tokio::test]
+async fn ac_124_a_second_leak_is_told_of_and_a_flood_of_one_key_writes_once() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let mut browser = server.browser();
+    let issued = root.issue(wish()).await;
+    let id = issued["key"]["id"].as_str().unwrap();
+    let first = issued["secret"].as_str().unwrap().to_owned();
+    ask(&mut browser, &format!("/healthz?key={first}"), &[]).await;
+    let seen = exposed_at(&mut root, id).await;
+    assert!(seen.is_i64());
+    // The owner does as told.
+    server.pass(61_000);
+    let path = format!("/api/v1/keys/{id}/rotations");
+    let rotated = root
+        .send(Method::POST, &path, json!({ "compromised": "in a log" }))
+        .await;
+    assert_eq!(rotated.status, StatusCode::CREATED, "{}", rotated.text);
+    let second = rotated.json()["secret"].as_str().unwrap().to_owned();
+    server.pass(61_000);
+    let before = server.registry().seen_change();
+    for _ in 0..5 {
+        ask(&mut browser, &format!("/healthz?key={second}"), &[]).await;
+    }
+    let again = exposed_at(&mut root, id).await;
+    assert!(again.as_i64() > seen.as_i64(), "{seen} {again}");
+    assert_eq!(server.registry().seen_change(), before + 1);
+    // Nothing new is known a minute later.
+    server.pass(61_000);
+    ask(&mut browser, &format!("/healthz?key={second}"), &[]).await;
+    assert_eq!(exposed_at(&mut root, id).await, again);
+}
+
+#[tokio::test]
+async fn ac_124_where_nothing_was_imported_what_looks_like_a_key_is_nobodys_failure() {
+    let server = TestServer::start().await;
+    let mut browser = server.browser();
+    for _ in 0..70 {
+        let answer = ask(&mut browser, "/x?key=0123456789abcdef", &[]).await;
+        assert_eq!(answer.json()["code"], "key_in_url");
+    }
+    let headers = [("x-api-key", "sk_live_nonsense")];
+    let answer = ask(&mut browser, "/verify", &headers).await;
+    assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{}", answer.text);
+}

@@ -305,3 +305,62 @@ async fn ac_131_a_person_puts_an_identity_provider_only_who_may_do_everything() 
     let answer = adam.json(Method::DELETE, path, &Value::Null).await;
     assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.text);
 }
+
+#[tokio::test]
+async fn ac_131_a_root_key_that_a_persons_root_key_made_ends_with_the_person() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    // Known scopes, so that the keys below may have them.
+    drop(key(&server, &mut root, &ADMIN).await);
+    let (bob, mut session) = signed_in(&server, "bob@example.org", "admin").await;
+    let wish = json!({ "name": "A", "prefix": "kw_root", "scopes": ["keys:*", "users:write", "users:read"] });
+    let first = session.json(Method::POST, "/api/v1/keys", &wish).await;
+    assert_eq!(first.status, StatusCode::CREATED, "{}", first.text);
+    let mut first = Program {
+        browser: server.browser(),
+        key: first.json()["secret"].as_str().unwrap().to_owned(),
+    };
+    let second = first.issue(wish).await;
+    let mut second = Program {
+        browser: server.browser(),
+        key: second["secret"].as_str().unwrap().to_owned(),
+    };
+    // What it makes for others is theirs.
+    let plain = json!({ "name": "C", "prefix": "sk_test", "scopes": ["keys:read"] });
+    let others = second.issue(plain).await;
+    assert!(others["key"]["creator"].is_null(), "{others}");
+    let person = json!({ "name": "x", "roles": [] });
+    let added = second
+        .send(Method::POST, "/api/v1/users", person.clone())
+        .await;
+    assert_eq!(added.status, StatusCode::CREATED, "{}", added.text);
+    let path = format!("/api/v1/users/{}/disable", bob.id);
+    let ended = root.send(Method::POST, &path, json!({})).await;
+    assert_eq!(ended.status, StatusCode::OK, "{}", ended.text);
+    for program in [&mut first, &mut second] {
+        let answer = program
+            .send(Method::POST, "/api/v1/users", person.clone())
+            .await;
+        assert!(
+            matches!(answer.status.as_u16(), 401 | 403),
+            "{}",
+            answer.text
+        );
+    }
+}
+
+#[tokio::test]
+async fn ac_146_who_may_end_people_may_look_at_the_receipt_again() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let mut hr = key(&server, &mut root, &["users:read", "users:write"])
+        .await
+        .0;
+    let leaver = server.add_user("leaver@example.org", &[]).await;
+    let path = format!("/api/v1/users/{}/disable?wait_ms=0", leaver.id);
+    let ended = hr.send(Method::POST, &path, json!({})).await;
+    assert_eq!(ended.status, StatusCode::OK, "{}", ended.text);
+    let version = &ended.json()["receipt"]["version"];
+    let receipt = get(&mut hr, &format!("/api/v1/receipts/{version}")).await;
+    assert_eq!(receipt.status, StatusCode::OK, "{}", receipt.text);
+}

@@ -338,8 +338,17 @@ async fn a_key_works_again_after_a_commit_that_nobody_could_be_asked_about() -> 
     let (registry, actor) = (fixture.registry.clone(), fixture.actor.clone());
     let id = issued.key.id.clone();
     let revoked = tokio::spawn(async move { registry.revoke_api_key(&actor, &id, "lost").await });
-    // It waits until the COMMIT is over, and is there before anybody reads.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // What follows waits until the COMMIT is over, and is there before anybody reads.
+    loop {
+        let sql = "SELECT COUNT(*) FROM pg_stat_activity \
+                   WHERE datname = current_database() AND wait_event = 'PgSleep'";
+        let commits: i64 = sqlx::query_scalar(sql).fetch_one(&mut stranger).await?;
+        if commits > 0 {
+            break;
+        }
+        anyhow::ensure!(!revoked.is_finished(), "it ended before its COMMIT");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let sql = "ALTER TABLE changes RENAME TO elsewhere";
     sqlx::raw_sql(sql).execute(&mut stranger).await?;
     let unknown = revoked.await?.expect_err("refused");

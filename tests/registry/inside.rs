@@ -39,8 +39,12 @@ async fn ac_147_the_first_use_of_a_verification_that_was_given_up_is_written_lat
     sqlx::raw_sql("UPDATE heads SET id = id")
         .execute(&mut holds)
         .await?;
-    let given_up = tokio::time::timeout(Duration::from_millis(150), fixture.code(&issued)).await;
-    assert!(given_up.is_err(), "{given_up:?}");
+    // Its own time is over after 250 ms: on a busy machine both may be, and this one counts.
+    tokio::select! {
+        biased;
+        () = tokio::time::sleep(Duration::from_millis(150)) => {}
+        code = fixture.code(&issued) => anyhow::bail!("it was not given up: {code:?}"),
+    }
     sqlx::raw_sql("ROLLBACK").execute(&mut holds).await?;
     // Whatever it left with the writer is done, and failed, before this one.
     assert!(fixture.issue("b").await.is_err());

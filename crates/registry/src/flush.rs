@@ -23,11 +23,26 @@ const FIRST_USES_AT_ONCE: usize = 200;
 /// Those that ask while one is under way share the next.
 #[derive(Debug, Default)]
 pub(crate) struct Flushing {
-    turn: Arc<tokio::sync::Mutex<()>>,
+    turn: Arc<tokio::sync::Mutex<Last>>,
     /// How many began. The number is taken before what waits is.
     begun: AtomicU64,
-    /// The newest that wrote all it took.
-    written: AtomicU64,
+}
+
+/// The newest flush that ended, and how: a failure too is that of all who waited for it, or each of them would wait as
+/// long again.
+#[derive(Debug)]
+struct Last {
+    number: u64,
+    outcome: Result<(), RegistryError>,
+}
+
+impl Default for Last {
+    fn default() -> Self {
+        Self {
+            number: 0,
+            outcome: Ok(()),
+        }
+    }
 }
 
 impl LocalRegistry {
@@ -43,10 +58,10 @@ impl LocalRegistry {
     pub async fn flush_uses(&self) -> Result<(), RegistryError> {
         let (uses, flushing) = (&self.shared.uses, &self.shared.flushing);
         let before = flushing.begun.load(Ordering::SeqCst);
-        let turn = Arc::clone(&flushing.turn).lock_owned().await;
-        if flushing.written.load(Ordering::SeqCst) > before {
-            // It took everything out after this call, and wrote it.
-            return Ok(());
+        let mut last = Arc::clone(&flushing.turn).lock_owned().await;
+        if last.number > before {
+            // It took everything out after this call, and wrote it or put it back.
+            return last.outcome.clone();
         }
         let number = flushing.begun.fetch_add(1, Ordering::SeqCst) + 1;
         let dropped = uses.newly_dropped();
@@ -55,7 +70,10 @@ impl LocalRegistry {
         }
         let waiting = uses.take();
         if waiting.is_empty() {
-            flushing.written.store(number, Ordering::SeqCst);
+            *last = Last {
+                number,
+                outcome: Ok(()),
+            };
             return Ok(());
         }
         // A task of its own: what was taken is put back where it cannot be written, whether or not
@@ -66,13 +84,12 @@ impl LocalRegistry {
             conditions: None,
         };
         let written = tokio::spawn(async move {
-            let _turn = turn;
-            let written = registry.write_waiting(waiting).await;
-            if written.is_ok() {
-                let flushing = &registry.shared.flushing;
-                flushing.written.store(number, Ordering::SeqCst);
-            }
-            written
+            let outcome = registry.write_waiting(waiting).await;
+            *last = Last {
+                number,
+                outcome: outcome.clone(),
+            };
+            outcome
         });
         written
             .await
@@ -544,6 +561,34 @@ mod tests {
         assert!(begun < 10, "{begun} flushes");
         let (key, _) = registry.find_api_key(&issued.key.id).await?;
         assert_eq!(key.secrets[0].use_count, 50);
+        Ok(())
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_for_a_flush_that_fails_share_that_too() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("registry.db");
+        let (registry, peppers) = registry(&file).await?;
+        let issued = issue(&registry, &peppers).await?;
+        let mut stranger = stranger(&file).await?;
+        sqlx::raw_sql("ALTER TABLE use_rollups RENAME TO elsewhere")
+            .execute(&mut stranger)
+            .await?;
+        let kid = PackedKid::parse(issued.plain.kid().as_str()).unwrap();
+        let uses = &registry.shared.uses;
+        uses.record(kid, &Caller::default(), "", 5);
+        let before = registry.shared.flushing.begun.load(Ordering::SeqCst);
+        let mut asking = tokio::task::JoinSet::new();
+        for _ in 0..50 {
+            let registry = registry.clone();
+            asking.spawn(async move { registry.flush_uses().await });
+        }
+        while let Some(flushed) = asking.join_next().await {
+            assert!(flushed?.is_err());
+        }
+        let begun = registry.shared.flushing.begun.load(Ordering::SeqCst) - before;
+        assert!(begun < 10, "{begun} flushes");
+        assert_eq!(registry.use_statistics().waiting, 1, "put back");
         Ok(())
     }
 }

@@ -3,6 +3,7 @@
 //! everything else first (on Linux: `SCHED_IDLE`), and any other thread takes the core from it at once. Where nothing is left
 //! for it, it runs once more as everybody does: sign-ins become slower then, and never stand still.
 
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -32,6 +33,8 @@ type Place = Arc<Mutex<Option<OwnedSemaphorePermit>>>;
 pub(super) struct Hashing {
     behind: Arc<Threads>,
     beside: Arc<Threads>,
+    /// [`PATIENCE`], but in tests.
+    patience: Duration,
     crowded_until: Mutex<Option<Instant>>,
 }
 
@@ -39,8 +42,9 @@ impl Hashing {
     /// For as many hashes at once as there are places.
     pub(super) fn new(places: usize) -> Self {
         Self {
-            behind: Threads::new(true, places),
-            beside: Threads::new(false, places),
+            behind: Threads::new(places),
+            beside: Threads::new(places),
+            patience: PATIENCE,
             crowded_until: Mutex::default(),
         }
     }
@@ -56,10 +60,12 @@ impl Hashing {
         // Who hangs up while a hash waits behind everything else leaves the place to others.
         let mut leaving = Leaving(Some(Arc::clone(&place)));
         let (sender, mut first) = oneshot::channel();
-        let is_behind =
-            !self.is_crowded() && self.behind.give(job(&work, sender, Arc::clone(&place)));
+        let is_behind = !self.is_crowded()
+            && self
+                .behind
+                .give(job(true, &work, sender, Arc::clone(&place)));
         if is_behind {
-            if let Ok(done) = tokio::time::timeout(PATIENCE, &mut first).await {
+            if let Ok(done) = tokio::time::timeout(self.patience, &mut first).await {
                 leaving.0 = None;
                 return done.ok();
             }
@@ -72,7 +78,7 @@ impl Hashing {
         };
         let (sender, second) = oneshot::channel();
         let place = Arc::new(Mutex::new(Some(permit)));
-        if !self.beside.give(job(&work, sender, place)) && !is_behind {
+        if !self.beside.give(job(false, &work, sender, place)) && !is_behind {
             return None;
         }
         tokio::select! {
@@ -89,17 +95,41 @@ impl Hashing {
 
 /// What a thread is given. Nothing is done for whoever does not wait any more.
 fn job<T: Send + 'static>(
+    is_behind: bool,
     work: &Arc<impl Fn(&mut Memory) -> T + Send + Sync + 'static>,
     sender: oneshot::Sender<T>,
     place: Place,
 ) -> Job {
     let work = Arc::clone(work);
     Box::new(move |memory| {
-        if !sender.is_closed() {
+        if !sender.is_closed()
+            && let Some(done) = compute(is_behind, memory, &*work)
+        {
             // Nobody waits: nothing is lost.
-            let _ = sender.send(work(memory));
+            let _ = sender.send(done);
         }
         lock(&place).take()
+    })
+}
+
+/// The work alone, and behind everything else if it is to be there: on a thread that lives for one hash, because
+/// what gets no turn must hold no lock that others wait for, and no thread may come forward again by itself.
+/// None if it panicked.
+fn compute<T: Send>(
+    is_behind: bool,
+    memory: &mut Memory,
+    work: &(impl Fn(&mut Memory) -> T + Sync),
+) -> Option<T> {
+    if !is_behind {
+        return panic::catch_unwind(AssertUnwindSafe(|| work(memory))).ok();
+    }
+    thread::scope(|scope| {
+        let hashing = thread::Builder::new().name("hashing".into());
+        let hashing = hashing.spawn_scoped(scope, || {
+            go_behind();
+            work(memory)
+        });
+        hashing.ok()?.join().ok()
     })
 }
 
@@ -113,10 +143,9 @@ impl Drop for Leaving {
     }
 }
 
-/// Threads of one kind, made when needed.
+/// Threads, made when needed. They keep memory and places, and answer.
 #[derive(Debug)]
 struct Threads {
-    is_behind: bool,
     most: usize,
     state: Mutex<State>,
 }
@@ -129,9 +158,8 @@ struct State {
 }
 
 impl Threads {
-    fn new(is_behind: bool, most: usize) -> Arc<Self> {
+    fn new(most: usize) -> Arc<Self> {
         Arc::new(Self {
-            is_behind,
             most,
             state: Mutex::default(),
         })
@@ -157,7 +185,7 @@ impl Threads {
         state.made += 1;
         let (threads, number) = (Arc::clone(self), state.made);
         let made = thread::Builder::new()
-            .name("hashing".into())
+            .name("hashes".into())
             .spawn(move || threads.work(number, &sender, &jobs));
         if let Err(error) = made {
             tracing::error!(%error, "no thread could be made to hash a password");
@@ -168,10 +196,6 @@ impl Threads {
     }
 
     fn work(&self, number: u64, own: &mpsc::Sender<Job>, jobs: &mpsc::Receiver<Job>) {
-        let _gone = Gone(self);
-        if self.is_behind {
-            go_behind();
-        }
         let mut memory = Memory::new();
         while let Some(job) = self.next(number, jobs) {
             let permit = job(&mut memory);
@@ -191,6 +215,8 @@ impl Threads {
                 match place {
                     Some(place) => {
                         state.resting.swap_remove(place);
+                        // Together: whoever finds nobody resting may make a new one.
+                        state.alive -= 1;
                         None
                     }
                     // Somebody has just taken it: the work is on its way.
@@ -201,14 +227,6 @@ impl Threads {
                 }
             }
         }
-    }
-}
-
-struct Gone<'a>(&'a Threads);
-
-impl Drop for Gone<'_> {
-    fn drop(&mut self) {
-        lock(&self.0.state).alive -= 1;
     }
 }
 
@@ -251,29 +269,46 @@ mod tests {
         fields[39].parse().unwrap()
     }
 
+    /// On a busy machine what runs behind everything else may wait for seconds.
+    fn patient() -> Hashing {
+        Hashing {
+            patience: Duration::from_secs(60),
+            ..Hashing::new(1)
+        }
+    }
+
     #[tokio::test]
     #[cfg(target_os = "linux")]
     async fn a_hash_runs_behind_everything_else_and_one_that_gets_no_turn_runs_beside() {
         const SCHED_IDLE: i32 = 5;
-        let (hashing, places) = (Hashing::new(1), Arc::new(Semaphore::new(1)));
+        let (mut hashing, places) = (patient(), Arc::new(Semaphore::new(1)));
         let found = hashing.run(permit(&places).await, |_| policy()).await;
         assert_eq!(found, Some(SCHED_IDLE));
-        // Its thread is free again, and takes the next.
-        let found = hashing.run(permit(&places).await, |_| policy()).await;
-        assert_eq!(found, Some(SCHED_IDLE));
+        // Its thread is free again, and takes the next; what it lends its memory to is another one each time.
+        let who = |_: &mut Memory| (policy(), thread::current().id());
+        let one = hashing.run(permit(&places).await, who).await.unwrap();
+        let two = hashing.run(permit(&places).await, who).await.unwrap();
+        assert_eq!((one.0, two.0), (SCHED_IDLE, SCHED_IDLE));
+        assert_ne!(one.1, two.1);
         assert_eq!(lock(&hashing.behind.state).made, 1);
 
         // The first one stands still, as if nothing were left for it.
         let (go, wait) = mpsc::channel::<()>();
-        let (wait, tries) = (Mutex::new(wait), AtomicUsize::new(0));
+        let (wait, stands) = (Mutex::new(wait), Arc::new(AtomicUsize::new(0)));
+        let counter = Arc::clone(&stands);
         let work = move |_: &mut Memory| {
-            if tries.fetch_add(1, Ordering::Relaxed) == 0 {
+            let own = policy();
+            if own == SCHED_IDLE {
+                counter.fetch_add(1, Ordering::Relaxed);
                 let _ = lock(&wait).recv();
             }
-            policy()
+            own
         };
+        // Long enough that it begins.
+        hashing.patience = Duration::from_secs(3);
         let found = hashing.run(permit(&places).await, work).await;
         assert_eq!(found, Some(0));
+        assert_eq!(stands.load(Ordering::Relaxed), 1);
         // The place is free though the first still stands, and others do not wait for it.
         let found = hashing.run(permit(&places).await, |_| policy()).await;
         assert_eq!(found, Some(0));
@@ -282,19 +317,21 @@ mod tests {
         assert_eq!(found, Some(0));
         assert_eq!(lock(&hashing.behind.state).made, 1);
         go.send(()).unwrap();
-        for _ in 0..1_000 {
+        for _ in 0..4_000 {
             if !lock(&hashing.behind.state).resting.is_empty() {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        hashing.patience = Duration::from_secs(60);
+        *lock(&hashing.crowded_until) = None;
         let found = hashing.run(permit(&places).await, |_| policy()).await;
         assert_eq!(found, Some(SCHED_IDLE));
     }
 
     #[tokio::test]
     async fn who_hangs_up_leaves_the_place_and_work_that_nobody_waits_for_is_not_done() {
-        let (hashing, places) = (Arc::new(Hashing::new(1)), Arc::new(Semaphore::new(1)));
+        let (hashing, places) = (Arc::new(patient()), Arc::new(Semaphore::new(1)));
         let (go, wait) = mpsc::channel::<()>();
         let (wait, begun) = (Mutex::new(wait), Arc::new(AtomicUsize::new(0)));
         let (one, counter) = (Arc::clone(&hashing), Arc::clone(&begun));
@@ -318,7 +355,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_costs_one_hash_and_no_place() {
-        let (hashing, places) = (Hashing::new(1), Arc::new(Semaphore::new(1)));
+        let (hashing, places) = (patient(), Arc::new(Semaphore::new(1)));
         for _ in 0..3 {
             let none: Option<()> = hashing
                 .run(permit(&places).await, |_| {
@@ -329,5 +366,6 @@ mod tests {
         }
         let own = tokio::time::timeout(Duration::from_secs(5), permit(&places)).await;
         assert_eq!(hashing.run(own.unwrap(), |_| 7).await, Some(7));
+        assert_eq!(lock(&hashing.behind.state).made, 1);
     }
 }

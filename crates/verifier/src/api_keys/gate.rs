@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, Uri};
 use tower::{Layer, Service};
 
 use super::in_url::in_url;
@@ -144,7 +144,7 @@ where
 impl KeyGate {
     async fn check<B>(&self, request: &mut Request<B>) -> Result<Arc<VerifiedKey>, Refused> {
         let address = address(request.extensions());
-        let path_and_query = request.uri().path_and_query();
+        let path_and_query = asked_for(request).path_and_query();
         if let Some(texts) = path_and_query.and_then(|text| in_url(text.as_str())) {
             self.keys.tell_later(texts, address);
             return Err(Refused::Request("key_in_url"));
@@ -182,6 +182,15 @@ impl KeyGate {
         let _ = request;
         self.route.clone()
     }
+}
+
+/// The address that the client asked for: under axum's `nest` a request has only the rest of it.
+fn asked_for<B>(request: &Request<B>) -> &Uri {
+    #[cfg(feature = "axum")]
+    if let Some(whole) = request.extensions().get::<axum::extract::OriginalUri>() {
+        return &whole.0;
+    }
+    request.uri()
 }
 
 fn address(extensions: &http::Extensions) -> Option<IpAddr> {

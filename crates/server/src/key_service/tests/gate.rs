@@ -113,6 +113,26 @@ async fn ac_124_the_gate_sees_the_part_of_the_path_that_a_router_took_away() {
     assert!(shown["exposed_at"].is_i64(), "{shown}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ac_124_a_service_whose_own_parameter_is_called_key_says_so_to_the_gate() {
+    let (_server, mut root, _at, api) = behind(|gate| gate).await;
+    let (_other_server, mut other_root, _other_at, own) =
+        behind(|gate| gate.key_parameters(&[])).await;
+    let path = "/orders/7?key=invoices/2026/november.pdf&token=0123456789abcdef";
+    let key = secret_of(&root.issue(wish()).await);
+    let answer = ask(&api, path, &key).await;
+    refused(&answer, StatusCode::BAD_REQUEST, "key_in_url");
+    let issued = other_root.issue(wish()).await;
+    let (id, key) = (id_of(&issued), secret_of(&issued));
+    let answer = ask(&own, path, &key).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    // A key of ours is one under any name.
+    let answer = ask(&own, &format!("/orders/7?key={key}"), &key).await;
+    refused(&answer, StatusCode::BAD_REQUEST, "key_in_url");
+    let shown = flagged(&mut other_root, &id).await;
+    assert!(shown["exposed_at"].is_i64(), "{shown}");
+}
+
 /// The door behind it, for one key and for many, by a root key: the short way leaves it to the other one.
 #[tokio::test]
 async fn ac_124_a_service_tells_of_a_key_that_was_in_an_address() {

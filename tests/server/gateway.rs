@@ -127,15 +127,6 @@ async fn check_limited(answer: reqwest::Response) -> Result<()> {
     Ok(())
 }
 
-/// nginx with the page's own configuration, on a port of its own.
-async fn nginx(folder: &Path, server: &ServerProcess, service: u16) -> Result<(Child, u16)> {
-    let locations = example("## nginx\n", server, service)?;
-    start(folder, |port| {
-        format!("server {{ listen 127.0.0.1:{port};\n{locations}\n}}")
-    })
-    .await
-}
-
 /// nginx with what stands in its `http` block, for a port.
 pub(super) async fn start(
     folder: &Path,
@@ -189,9 +180,22 @@ pub(super) async fn start(
 
 /// A site behind nginx; the folder and the process last as long as the test.
 async fn behind_nginx(settings: &'static str) -> Result<(Site, Gateway, Child, tempfile::TempDir)> {
+    behind_changed_nginx(settings, |_, locations| Ok((String::new(), locations))).await
+}
+
+/// The same with the page's own configuration changed, of which it makes what stands before nginx's server and in it.
+async fn behind_changed_nginx(
+    settings: &'static str,
+    change: impl FnOnce(&ServerProcess, String) -> Result<(String, String)>,
+) -> Result<(Site, Gateway, Child, tempfile::TempDir)> {
     let site = Site::start(settings).await?;
     let folder = tempfile::tempdir()?;
-    let (nginx, port) = nginx(folder.path(), &site.server, site.service.port).await?;
+    let locations = example("## nginx\n", &site.server, site.service.port)?;
+    let (before, locations) = change(&site.server, locations)?;
+    let (nginx, port) = start(folder.path(), |port| {
+        format!("{before}\nserver {{ listen 127.0.0.1:{port};\n{locations}\n}}")
+    })
+    .await?;
     let gateway = Gateway {
         port,
         hands_on: &["Key-Id", "Scopes"],
@@ -236,6 +240,100 @@ async fn ac_132_nginx_hands_limits_on() -> Result<()> {
     ensure!(status == 200, "{answer}");
     for field in ["RateLimit: \"requests\";r=8", "X-RateLimit-Remaining: 8"] {
         ensure!(answer.contains(field), "{field}: {answer}");
+    }
+    Ok(())
+}
+
+/// A refusal is the same where nginx asked a node first that is away.
+#[tokio::test]
+async fn ac_123_ac_124_ac_132_nginx_hands_refusals_on_of_the_node_that_answered() -> Result<()> {
+    const TRIED: usize = 4;
+    let (site, gateway, _nginx, folder) = behind_changed_nginx("", |server, locations| {
+        let address = server.issuer.trim_start_matches("http://");
+        // Nobody listens at the first one; nginx never stops asking it.
+        let nodes = format!("server 127.0.0.1:1 max_fails=0; server {address} max_fails=0;");
+        let named = locations.replace(address, "keywright");
+        ensure!(named != locations, "{address}: {locations}");
+        Ok((format!("upstream keywright {{ {nodes} }}"), named))
+    })
+    .await?;
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let port = gateway.port;
+    let get = |path: &str| client.get(format!("http://127.0.0.1:{port}{path}"));
+    let poor = site.issue("orders:write", json!({})).await?;
+    let limit = json!({ "limits": [{ "name": "requests", "count": 1, "period_ms": 3_600_000 }] });
+    let once = site.issue("orders:read", limit).await?;
+    ensure!(
+        get("/orders")
+            .bearer_auth(&once.secret)
+            .send()
+            .await?
+            .status()
+            == 200
+    );
+    let nonsense = "sk_live_nonsense";
+    for (path, key, status, code) in [
+        ("/orders", nonsense, 401_u16, "key_malformed"),
+        ("/orders", poor.secret.as_str(), 403, "insufficient_scope"),
+        ("/orders", once.secret.as_str(), 429, "rate_limited"),
+        (
+            "/orders?key=0123456789abcdef",
+            poor.secret.as_str(),
+            400,
+            "key_in_url",
+        ),
+    ] {
+        let before = failed_connections(folder.path())?;
+        for _ in 0..TRIED {
+            let answer = get(path).bearer_auth(key).send().await?;
+            ensure!(answer.status() == status, "{code}: {answer:?}");
+            let challenge = header(&answer, "www-authenticate");
+            let is_challenged = matches!(status, 401 | 403);
+            ensure!(challenge.is_empty() != is_challenged, "{code}: {challenge}");
+            let body: Value = answer.json().await?;
+            ensure!(body["code"] == code && body["status"] == status, "{body}");
+        }
+        let failed = failed_connections(folder.path())? - before;
+        ensure!(failed > 0, "{code}: no answer had two statuses");
+    }
+    ensure!(site.service.served() == 1);
+    Ok(())
+}
+
+/// How often nginx found nobody where it asked.
+fn failed_connections(folder: &Path) -> Result<usize> {
+    let log = std::fs::read_to_string(folder.join("error.log"))?;
+    Ok(log.matches("Connection refused").count())
+}
+
+/// What nginx refuses before it asks is not taken for a server that is away.
+#[tokio::test]
+async fn nginxs_own_refusals_stay_what_they_are() -> Result<()> {
+    for (line, status, challenge) in [
+        ("deny all;", 403_u16, ""),
+        (
+            "auth_basic site; auth_basic_user_file nobody;",
+            401,
+            "Basic realm=\"site\"",
+        ),
+    ] {
+        let (site, gateway, _nginx, _folder) = behind_changed_nginx("", |_, locations| {
+            let place = "location / {\n";
+            let changed = locations.replace(place, &format!("{place}    {line}\n"));
+            ensure!(changed != locations, "{locations}");
+            Ok((String::new(), changed))
+        })
+        .await?;
+        let key = site.issue("orders:read", json!({})).await?;
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let request = client.get(format!("http://127.0.0.1:{}/orders", gateway.port));
+        let answer = request.header("x-api-key", &key.secret).send().await?;
+        ensure!(answer.status() == status, "{line} {answer:?}");
+        ensure!(
+            header(&answer, "www-authenticate") == challenge,
+            "{answer:?}"
+        );
+        ensure!(site.service.served() == 0, "{line}");
     }
     Ok(())
 }

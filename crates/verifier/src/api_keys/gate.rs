@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, Request, Response};
+use http::{HeaderMap, Request, Response, Uri};
 use tower::{Layer, Service};
 
 use super::in_url::in_url;
@@ -30,6 +30,8 @@ pub struct KeyGate {
     environment: Option<Arc<str>>,
     types: Arc<[Box<str>]>,
     route: Option<Arc<str>>,
+    /// Parameters that carry keys; none: those that most services have for it.
+    names: Option<Arc<[Box<str>]>>,
 }
 
 impl KeyGate {
@@ -42,6 +44,7 @@ impl KeyGate {
             environment: None,
             types: Arc::default(),
             route: None,
+            names: None,
         }
     }
 
@@ -80,6 +83,18 @@ impl KeyGate {
     pub fn route(&self, route: &str) -> Self {
         Self {
             route: Some(route.into()),
+            ..self.clone()
+        }
+    }
+
+    /// The same gate for a service whose own query parameters are called as those for keys are: these names carry keys
+    /// here, in place of `api_key`, `apikey`, `api-key`, `key`, `access_token` and `token`. None at all (`&[]`): what
+    /// stands under a name is the service's own, and only keys of Keywright's form are refused, wherever they stand.
+    /// Keys that were imported from other makers are found by names alone.
+    #[must_use]
+    pub fn key_parameters(&self, names: &[&str]) -> Self {
+        Self {
+            names: Some(names.iter().map(|one| (*one).into()).collect()),
             ..self.clone()
         }
     }
@@ -144,8 +159,9 @@ where
 impl KeyGate {
     async fn check<B>(&self, request: &mut Request<B>) -> Result<Arc<VerifiedKey>, Refused> {
         let address = address(request.extensions());
-        let path_and_query = request.uri().path_and_query();
-        if let Some(texts) = path_and_query.and_then(|text| in_url(text.as_str())) {
+        let path_and_query = asked_for(request).path_and_query();
+        let names = self.names.as_deref();
+        if let Some(texts) = path_and_query.and_then(|text| in_url(text.as_str(), names)) {
             self.keys.tell_later(texts, address);
             return Err(Refused::Request("key_in_url"));
         }
@@ -182,6 +198,15 @@ impl KeyGate {
         let _ = request;
         self.route.clone()
     }
+}
+
+/// The address that the client asked for: under axum's `nest` a request has only the rest of it.
+fn asked_for<B>(request: &Request<B>) -> &Uri {
+    #[cfg(feature = "axum")]
+    if let Some(whole) = request.extensions().get::<axum::extract::OriginalUri>() {
+        return &whole.0;
+    }
+    request.uri()
 }
 
 fn address(extensions: &http::Extensions) -> Option<IpAddr> {

@@ -61,6 +61,20 @@ fn refused(answer: &Answer, status: StatusCode, code: &str) {
     assert_eq!(problem["status"], status.as_u16(), "{problem}");
 }
 
+/// A key as it is shown once it is flagged, or after some seconds: the server is told behind the answer.
+async fn flagged(root: &mut Program, id: &str) -> Value {
+    let path = format!("/api/v1/keys/{id}");
+    let mut shown = Value::Null;
+    for _ in 0..100 {
+        shown = fine(&root.get(&path).await);
+        if shown["exposed_at"].is_i64() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(30)).await;
+    }
+    shown
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ac_124_the_gate_refuses_a_key_in_an_address_and_the_server_flags_it() {
     let (_server, mut root, _at, api) = behind(|gate| gate).await;
@@ -75,21 +89,48 @@ async fn ac_124_the_gate_refuses_a_key_in_an_address_and_the_server_flags_it() {
         let answer = ask(&api, &address.replace("{}", &encoded), &key).await;
         refused(&answer, StatusCode::BAD_REQUEST, "key_in_url");
         assert!(!answer.text.contains(&key[20..]));
-        let path = format!("/api/v1/keys/{id}");
-        let mut shown = Value::Null;
-        for _ in 0..100 {
-            shown = fine(&root.get(&path).await);
-            if shown["exposed_at"].is_i64() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(30)).await;
-        }
+        let shown = flagged(&mut root, &id).await;
         assert!(shown["exposed_at"].is_i64(), "{address}: {shown}");
         assert_eq!(
             shown["secrets"][0]["use_count"], 0,
             "it was counted as a use"
         );
     }
+}
+
+/// What axum takes away from the address before the gate sees the request was in logs all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ac_124_the_gate_sees_the_part_of_the_path_that_a_router_took_away() {
+    let (_server, mut root, _at, api) = behind(|gate| gate).await;
+    let nested = Router::new().nest("/{tenant}", api);
+    let issued = root.issue(wish()).await;
+    let (id, key) = (id_of(&issued), secret_of(&issued));
+    let answer = ask(&nested, "/acme/orders/7", &key).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    let answer = ask(&nested, &format!("/{key}/orders/7"), &key).await;
+    refused(&answer, StatusCode::BAD_REQUEST, "key_in_url");
+    let shown = flagged(&mut root, &id).await;
+    assert!(shown["exposed_at"].is_i64(), "{shown}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ac_124_a_service_whose_own_parameter_is_called_key_says_so_to_the_gate() {
+    let (_server, mut root, _at, api) = behind(|gate| gate).await;
+    let (_other_server, mut other_root, _other_at, own) =
+        behind(|gate| gate.key_parameters(&[])).await;
+    let path = "/orders/7?key=invoices/2026/november.pdf&token=0123456789abcdef";
+    let key = secret_of(&root.issue(wish()).await);
+    let answer = ask(&api, path, &key).await;
+    refused(&answer, StatusCode::BAD_REQUEST, "key_in_url");
+    let issued = other_root.issue(wish()).await;
+    let (id, key) = (id_of(&issued), secret_of(&issued));
+    let answer = ask(&own, path, &key).await;
+    assert_eq!(answer.status, StatusCode::OK, "{}", answer.text);
+    // A key of ours is one under any name.
+    let answer = ask(&own, &format!("/orders/7?key={key}"), &key).await;
+    refused(&answer, StatusCode::BAD_REQUEST, "key_in_url");
+    let shown = flagged(&mut other_root, &id).await;
+    assert!(shown["exposed_at"].is_i64(), "{shown}");
 }
 
 /// The door behind it, for one key and for many, by a root key: the short way leaves it to the other one.

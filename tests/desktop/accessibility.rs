@@ -18,15 +18,21 @@ async fn bring_axe(app: &AppWindow) -> Result<()> {
 
 /// What axe finds on the screen as it is now, once nothing moves any more.
 async fn judge(app: &AppWindow, what: &str, findings: &mut Vec<String>) -> Result<()> {
-    let still = "document.getAnimations().every((a) => a.playState !== 'running' || \
-        a.effect?.getTiming().iterations === Infinity)";
-    app.until("nothing moves", still).await?;
+    // One dialog may still go while the next is about to come: nothing moves for some frames on end.
     let script = "const done = arguments[arguments.length - 1]; \
-        axe.run(document, { resultTypes: ['violations'] }).then( \
+        const moves = () => document.getAnimations().some((a) => a.playState === 'running' && \
+          a.effect?.getTiming().iterations !== Infinity); \
+        const look = () => axe.run(document, { resultTypes: ['violations'] }).then( \
           ({ violations }) => done(violations.map(({ id, nodes }) => id + ': ' + nodes.map((n) => \
             n.target.join(' ') + ' (' + n.any.concat(n.all).map((c) => c.message).join('; ') + ')') \
             .slice(0, 3).join(', '))), \
-          (error) => done(['axe failed: ' + error]));";
+          (error) => done(['axe failed: ' + error])); \
+        let since = performance.now(); \
+        const wait = () => { \
+          if (moves()) since = performance.now(); \
+          if (performance.now() - since > 200) look(); else requestAnimationFrame(wait); \
+        }; \
+        wait();";
     let found = app.client.execute_async(script, Vec::new()).await?;
     let found = found
         .as_array()

@@ -356,7 +356,11 @@ mod tests {
     #[tokio::test]
     async fn a_panic_costs_one_hash_and_no_place() {
         let (hashing, places) = (patient(), Arc::new(Semaphore::new(1)));
-        for _ in 0..3 {
+        for turn in 0..6 {
+            // The other way, from the fourth on.
+            if turn == 3 {
+                *lock(&hashing.crowded_until) = Some(Instant::now() + Duration::from_secs(60));
+            }
             let none: Option<()> = hashing
                 .run(permit(&places).await, |_| {
                     std::panic::resume_unwind(Box::new("a test's own"))
@@ -366,6 +370,7 @@ mod tests {
         }
         let own = tokio::time::timeout(Duration::from_secs(5), permit(&places)).await;
         assert_eq!(hashing.run(own.unwrap(), |_| 7).await, Some(7));
-        assert_eq!(lock(&hashing.behind.state).made, 1);
+        let made = |threads: &Threads| lock(&threads.state).made;
+        assert_eq!((made(&hashing.behind), made(&hashing.beside)), (1, 1));
     }
 }

@@ -2,6 +2,7 @@
 //! at servers on both.
 
 mod crash;
+mod detours;
 mod faults;
 mod fixture;
 mod flood;

@@ -34,6 +34,7 @@ mod run_server;
 mod scenarios;
 mod session;
 mod smoke;
+mod space;
 mod stamp;
 mod stream;
 mod test;

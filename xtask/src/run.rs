@@ -14,7 +14,7 @@ use crate::{
     args::Run,
     npm, process, reap,
     session::Session,
-    smoke,
+    smoke, space,
     tools::{self, Need},
 };
 
@@ -23,6 +23,7 @@ const APP: &str = "keywright-desktop";
 
 /// `cargo xtask run`.
 pub(crate) fn run(options: &Run) -> Result<()> {
+    space::mind(5);
     let private = options.smoke || !has_desktop();
     match (options.smoke, private) {
         (true, _) => tools::ensure(&[Need::Build, Need::Session, Need::Drive])?,

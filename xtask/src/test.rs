@@ -16,7 +16,7 @@ use crate::{
     postgres::{self, Cluster},
     process, run,
     session::Session,
-    stream,
+    space, stream,
     tools::{self, Need},
 };
 
@@ -69,6 +69,7 @@ pub(crate) fn run(options: &Test) -> Result<()> {
 }
 
 fn set_up(quick: bool) -> Result<()> {
+    space::mind(if quick { 8 } else { 12 });
     tools::ensure(&[
         Need::Build,
         Need::Session,

@@ -18,6 +18,7 @@ mod over_http;
 mod policy_ages;
 mod scanner;
 mod secure;
+mod trigrams;
 mod use_queue;
 
 pub(crate) use fixture::{

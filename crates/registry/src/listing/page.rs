@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::AnyConnection;
+use sqlx::{AnyConnection, Connection as _};
 
 use super::cursor::{Cursor, fingerprint};
 use super::summary::summary;
@@ -25,6 +25,9 @@ const PROBED: i64 = 2_000;
 const PROBED_FIRST: i64 = 64;
 /// Nor is it asked for the rest if those few took so long.
 const PROBE_TIME: Duration = Duration::from_millis(15);
+/// PostgreSQL reads all that its index has for a search before it tells of the first key: where that takes longer, it
+/// is ended, and counts as much.
+const PROBE_LIMIT: &str = "SET LOCAL statement_timeout = 30";
 /// Keys that a walk looks at before it first looks whether that was enough; then 8 times as many.
 const FIRST_STRETCH: i64 = 2_000;
 /// A walk that looked at more keys than this ends the page, however little it found.
@@ -50,6 +53,7 @@ impl LocalRegistry {
         let mut transaction = self.shared.pool.begin().await?;
         let common = self.common(&mut transaction, &query.filter).await?;
         let ask = Ask {
+            kind: self.shared.kind,
             parts: filters::parts(&query.filter, query.order, now, &common)?,
             order: query.order,
             limit: query.limit.clamp(1, 500) as usize,
@@ -105,6 +109,28 @@ impl LocalRegistry {
 /// How many keys the search index finds; `i64::MAX` for more than `most`, or if that takes long.
 async fn probe(
     connection: &mut AnyConnection,
+    kind: Kind,
+    source: &filters::Clause,
+    most: i64,
+) -> Result<i64, RegistryError> {
+    if kind == Kind::Sqlite {
+        return found(connection, source, most).await;
+    }
+    let mut bounded = connection.begin().await?;
+    sqlx::raw_sql(PROBE_LIMIT).execute(&mut *bounded).await?;
+    let count = found(&mut bounded, source, most).await;
+    // The limit ends with what it was set in.
+    bounded.rollback().await?;
+    match count {
+        // What was ended is said to be in the way of something else: nothing is, of what only reads.
+        Err(RegistryError::Locked) => Ok(i64::MAX),
+        other => other,
+    }
+}
+
+/// The same as far as it takes: a few first, which soon says whether there are many.
+async fn found(
+    connection: &mut AnyConnection,
     source: &filters::Clause,
     most: i64,
 ) -> Result<i64, RegistryError> {
@@ -159,6 +185,7 @@ struct Narrowest {
 }
 
 struct Ask {
+    kind: Kind,
     parts: Vec<Part>,
     order: ApiKeyOrder,
     limit: usize,
@@ -184,7 +211,7 @@ impl Ask {
         let mut narrowest = None;
         for (part, source) in self.sources() {
             let count = if self.parts[part].is_search {
-                probe(connection, source, few.min(PROBED)).await?
+                probe(connection, self.kind, source, few.min(PROBED)).await?
             } else {
                 listing::count_source(connection, source, few + 1).await?
             };

@@ -45,8 +45,8 @@ use sqlx::{Any, AnyConnection, Transaction};
 use crate::RegistryError;
 use crate::pool::Pool;
 
-/// Which database is behind the pool. Only `file`, `postgres`, [`search::Common`], [`begin`] and
-/// [`begin_snapshot`] may ask.
+/// Which database is behind the pool. Only `file`, `postgres`, [`search::Common`], [`begin`],
+/// [`begin_snapshot`] and the search of a list may ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Sqlite,

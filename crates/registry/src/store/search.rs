@@ -72,6 +72,11 @@ impl Common {
         }
     }
 
+    /// Which database asks.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Counts trigrams in the texts of the newest keys.
     pub(crate) async fn sample(
         connection: &mut AnyConnection,

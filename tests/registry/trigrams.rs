@@ -1,0 +1,91 @@
+//! Searches of lists on PostgreSQL: when its index of trigrams is asked, and for how long.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use keywright_registry::{ApiKeyFilter, ApiKeyPage, ApiKeyQuery};
+
+use super::{Fixture, Kind, START};
+
+const KEYS: i64 = 20_000;
+
+/// Keys whose texts have no `zq`; three of them have `rare`.
+async fn fill(fixture: &Fixture) -> Result<()> {
+    let mut stranger = fixture.stranger().await?;
+    sqlx::query(
+        "INSERT INTO api_keys (id, name, prefix, scopes, epoch, created_at, name_key, search_text, kid, last_four, \
+         expires_order, old_works_until, works_until, rotating_until, last_used_order, environment) \
+         SELECT 'id' || i, 'k', 'sk_live', 'keys:read', 1, $2 + i, 'k', \
+         'k sk_live keys:read number' || i || CASE WHEN i % 7000 = 1 THEN ' rare' ELSE '' END, \
+         'K', 'aaaa', 9, 0, 9, 0, 0, 'live' FROM generate_series(1, $1) AS i",
+    )
+    .bind(KEYS)
+    .bind(START)
+    .execute(&mut stranger)
+    .await?;
+    sqlx::raw_sql("ANALYZE api_keys").execute(&mut stranger).await?;
+    Ok(())
+}
+
+async fn search(fixture: &Fixture, text: &str) -> Result<ApiKeyPage> {
+    let query = ApiKeyQuery {
+        filter: ApiKeyFilter {
+            text: text.into(),
+            ..ApiKeyFilter::default()
+        },
+        limit: 50,
+        ..ApiKeyQuery::default()
+    };
+    Ok(fixture.registry.list_api_keys(&query).await?)
+}
+
+#[tokio::test]
+async fn a_walk_for_two_letters_does_not_read_the_whole_index_of_trigrams() -> Result<()> {
+    let fixture = Fixture::on(Kind::Postgres).await?;
+    fill(&fixture).await?;
+    // From the sixth time on a statement may have a plan that knows no patterns.
+    for _ in 0..16 {
+        assert_eq!(search(&fixture, "zq").await?.items.len(), 0);
+    }
+    // What was read is told when a connection ends.
+    fixture.registry.close().await;
+    let mut stranger = fixture.stranger().await?;
+    let scans = "SELECT CAST(idx_scan AS BIGINT) FROM pg_stat_user_indexes WHERE indexrelname = $1";
+    let began = Instant::now();
+    loop {
+        let of = async |stranger: &mut _, index: &str| -> Result<i64> {
+            Ok(sqlx::query_scalar(scans).bind(index.to_owned()).fetch_one(stranger).await?)
+        };
+        if of(&mut stranger, "api_keys_by_created").await? >= 16 {
+            let trigrams = of(&mut stranger, "api_keys_by_trigram").await?;
+            assert_eq!(trigrams, 0, "it has no trigram to look for");
+            return Ok(());
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "nothing was told");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_index_that_takes_long_for_a_search_is_not_waited_for() -> Result<()> {
+    let fixture = Fixture::on(Kind::Postgres).await?;
+    fill(&fixture).await?;
+    assert_eq!(search(&fixture, "rare").await?.items.len(), 3);
+    let mut stranger = fixture.stranger().await?;
+    sqlx::raw_sql(
+        "CREATE OR REPLACE VIEW api_key_search AS \
+         SELECT k.id, k.search_text FROM (SELECT pg_sleep(30)) AS late, api_keys k",
+    )
+    .execute(&mut stranger)
+    .await?;
+    let began = Instant::now();
+    let page = search(&fixture, "rare").await?;
+    let took = began.elapsed();
+    assert_eq!(page.items.len(), 3, "by a walk, in full");
+    assert!(page.next_cursor.is_none());
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    // And what is asked next knows of no limit.
+    let limit: String = sqlx::query_scalar("SHOW statement_timeout").fetch_one(&mut stranger).await?;
+    assert_eq!(limit, "0");
+    Ok(())
+}

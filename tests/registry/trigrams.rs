@@ -23,7 +23,9 @@ async fn fill(fixture: &Fixture) -> Result<()> {
     .bind(START)
     .execute(&mut stranger)
     .await?;
-    sqlx::raw_sql("ANALYZE api_keys").execute(&mut stranger).await?;
+    sqlx::raw_sql("ANALYZE api_keys")
+        .execute(&mut stranger)
+        .await?;
     Ok(())
 }
 
@@ -54,14 +56,20 @@ async fn a_walk_for_two_letters_does_not_read_the_whole_index_of_trigrams() -> R
     let began = Instant::now();
     loop {
         let of = async |stranger: &mut _, index: &str| -> Result<i64> {
-            Ok(sqlx::query_scalar(scans).bind(index.to_owned()).fetch_one(stranger).await?)
+            Ok(sqlx::query_scalar(scans)
+                .bind(index.to_owned())
+                .fetch_one(stranger)
+                .await?)
         };
         if of(&mut stranger, "api_keys_by_created").await? >= 16 {
             let trigrams = of(&mut stranger, "api_keys_by_trigram").await?;
             assert_eq!(trigrams, 0, "it has no trigram to look for");
             return Ok(());
         }
-        assert!(began.elapsed() < Duration::from_secs(20), "nothing was told");
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "nothing was told"
+        );
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
@@ -85,7 +93,9 @@ async fn an_index_that_takes_long_for_a_search_is_not_waited_for() -> Result<()>
     assert!(page.next_cursor.is_none());
     assert!(took < Duration::from_secs(10), "{took:?}");
     // And what is asked next knows of no limit.
-    let limit: String = sqlx::query_scalar("SHOW statement_timeout").fetch_one(&mut stranger).await?;
+    let limit: String = sqlx::query_scalar("SHOW statement_timeout")
+        .fetch_one(&mut stranger)
+        .await?;
     assert_eq!(limit, "0");
     Ok(())
 }

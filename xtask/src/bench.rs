@@ -142,6 +142,13 @@ impl Lines {
         cargo
     }
 
+    /// Builds an example in the profile that is asked for, and says where it is.
+    pub(crate) fn build(&self, package: &str, name: &str) -> Result<PathBuf> {
+        build_first(&self.example(package, name))?;
+        let kind = if self.smoke { "debug" } else { "release" };
+        Ok(crate::target().join(kind).join("examples").join(name))
+    }
+
     /// Runs a bench and passes its lines on.
     pub(crate) fn pass_on(&mut self, cargo: &mut Command) -> Result<()> {
         build_first(cargo)?;

@@ -26,6 +26,7 @@ use crate::{
 
 const STARTS: usize = 7;
 const SMALL: u64 = 1_000;
+const MIDDLE: u64 = 1_000_000;
 const LARGE: u64 = 10_000_000;
 /// What a smoke run takes in its place.
 const SMOKE: u64 = 10_000;
@@ -42,6 +43,7 @@ pub(crate) fn run(part: ServerBench, lines: &mut Lines) -> Result<()> {
     }
     if wants(ServerBench::Nodes) {
         nodes(&[], lines)?;
+        large_nodes(lines)?;
     }
     if wants(ServerBench::Starts) {
         starts(lines)?;
@@ -137,7 +139,7 @@ fn sizes(lines: &mut Lines) -> Result<()> {
     let small = file("beside.db");
     fill(lines, &small, SMALL)?;
     let large = large_file(folder.path(), lines)?;
-    let middle = if lines.smoke { SMOKE } else { 1_000_000 };
+    let middle = if lines.smoke { SMOKE } else { MIDDLE };
     for (name, size) in [("1k.db", SMALL), ("1m.db", middle)] {
         let file = file(name);
         fill(lines, &file, size)?;
@@ -171,10 +173,24 @@ fn fill(lines: &Lines, file: &Path, size: u64) -> Result<()> {
 pub(crate) fn nodes(words: &[&str], lines: &mut Lines) -> Result<()> {
     tools::ensure(&[Need::Database])?;
     let server = run_server::build(!lines.smoke)?;
+    three_nodes(&server, &[], words, lines)
+}
+
+/// The same among a million keys: when every node has them in memory, what they take, and what a revocation takes then.
+fn large_nodes(lines: &mut Lines) -> Result<()> {
+    tools::ensure(&[Need::Database])?;
+    let server = run_server::build(!lines.smoke)?;
+    let filler = lines.build("keywright-registry", "bench_registry")?;
+    let size = if lines.smoke { SMOKE } else { MIDDLE };
+    let (size, filler) = (size.to_string(), filler.display().to_string());
+    three_nodes(&server, &["--keys", &size, &filler], &["receipts"], lines)
+}
+
+fn three_nodes(server: &Path, flags: &[&str], words: &[&str], lines: &mut Lines) -> Result<()> {
     let database = Cluster::start()?;
     let mut cargo = lines.example(PACKAGE, "bench_nodes");
     cargo.env(postgres::VARIABLE, database.url());
-    cargo.arg(&server);
+    cargo.arg(server).args(flags);
     if let Some(rounds) = rounds(lines) {
         cargo.args(["--rounds", &rounds.to_string()]);
     }

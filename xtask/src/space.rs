@@ -49,7 +49,9 @@ mod tests {
     fn a_disk_that_is_too_full_is_told_of_and_none_that_is_not() {
         let place = Path::new("/somewhere/target");
         let said = warning(2, 12, place).expect("too little");
-        assert!(said.contains("2 GiB") && said.contains("12") && said.contains("/somewhere/target"));
+        assert!(
+            said.contains("2 GiB") && said.contains("12") && said.contains("/somewhere/target")
+        );
         assert_eq!(warning(12, 12, place), None);
     }
 

@@ -1,8 +1,9 @@
 //! Three server processes over one PostgreSQL: how long a revoked key is still let through elsewhere, and how many
 //! keys a second they verify beside one node alone.
 //!
-//! `bench_nodes PROGRAM [--rounds N] [revocations] [receipts] [freezes] [verify]`: the server's binary, and what is
-//! wanted; without it, everything. The database's address comes from `KEYWRIGHT_TEST_POSTGRES`: it has to be an empty
+//! `bench_nodes PROGRAM [--rounds N] [--keys N FILLER] [revocations] [receipts] [freezes] [verify]`: the server's binary,
+//! and what is wanted; without it, everything. With `--keys` their database has so many keys besides, put there by
+//! `FILLER fill ADDRESS N` (`bench_registry`); it is told when all of them are in every node's memory, and what they take. The database's address comes from `KEYWRIGHT_TEST_POSTGRES`: it has to be an empty
 //! one; `verify` makes a second beside it (with `psql`) for the node that is alone, and needs `taskset`.
 //! One JSON object a line.
 #![allow(
@@ -29,16 +30,22 @@ mod wire;
 
 const TURNS: usize = 320;
 const FREEZES: usize = 5;
+/// How long three nodes may take for ten million keys, each.
+const LONGEST_LOAD: Duration = Duration::from_secs(900);
 const PASSWORD: &str = "correct horse battery";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let mut words = std::env::args().skip(1);
     let server = PathBuf::from(words.next().context("the server's binary")?);
-    let (mut rounds, mut wanted) = (5, Vec::new());
+    let (mut rounds, mut wanted, mut filled) = (5, Vec::new(), None);
     while let Some(word) = words.next() {
         match word.as_str() {
             "--rounds" => rounds = words.next().context("--rounds N")?.parse()?,
+            "--keys" => {
+                let keys: u64 = words.next().context("--keys N FILLER")?.parse()?;
+                filled = Some((keys, words.next().context("--keys N FILLER")?));
+            }
             "revocations" | "receipts" | "freezes" | "verify" => wanted.push(word),
             _ => bail!("`{word}` is not understood"),
         }
@@ -46,7 +53,8 @@ async fn main() -> Result<()> {
     let wants = |part: &str| wanted.is_empty() || wanted.iter().any(|word| word == part);
     let database = std::env::var("KEYWRIGHT_TEST_POSTGRES").context("no database")?;
     let folder = tempfile::tempdir()?;
-    let nodes = Nodes::start(&server, &folder.path().join("three"), &database, 3).await?;
+    let three = folder.path().join("three");
+    let nodes = Nodes::start(&server, &three, &database, 3, filled.as_ref()).await?;
     let mut admin = nodes.connect(0).await?;
     if wants("revocations") {
         revocations(&nodes, &mut admin).await?;
@@ -60,7 +68,7 @@ async fn main() -> Result<()> {
     if wants("verify") {
         let other = Database::beside(&database)?;
         let alone = folder.path().join("alone");
-        let alone = Nodes::start(&server, &alone, &other.address, 1).await?;
+        let alone = Nodes::start(&server, &alone, &other.address, 1, None).await?;
         verifications(&nodes, &alone, rounds).await?;
     }
     Ok(())
@@ -260,14 +268,14 @@ async fn revocations(nodes: &Nodes, admin: &mut Connection) -> Result<()> {
     for (task, _) in loops {
         task.await??;
     }
-    print("revoke_other_nodes", &mut times);
+    nodes.print("revoke_other_nodes", &mut times);
     Ok(())
 }
 
 /// What the receipt says: from the commit to the word of the last node.
 async fn receipts(nodes: &Nodes, admin: &mut Connection) -> Result<()> {
     let mut others = [nodes.connect(1).await?, nodes.connect(2).await?];
-    let (mut words, mut answers) = (Vec::new(), Vec::new());
+    let (mut said, mut answers) = (Vec::new(), Vec::new());
     for _ in 0..TURNS {
         let (id, key) = admin.issue().await?;
         for other in &mut others {
@@ -281,12 +289,12 @@ async fn receipts(nodes: &Nodes, admin: &mut Connection) -> Result<()> {
             status == 200 && answer["receipt"]["complete"] == true,
             "{answer}"
         );
-        let nodes = answer["receipt"]["nodes"].as_array().context("no nodes")?;
-        ensure!(nodes.len() == 3, "{answer}");
-        let times = nodes
+        let words = answer["receipt"]["nodes"].as_array().context("no nodes")?;
+        ensure!(words.len() == 3, "{answer}");
+        let times = words
             .iter()
             .filter_map(|node| node["acknowledged_after_ms"].as_f64());
-        words.push(times.fold(0.0, f64::max));
+        said.push(times.fold(0.0, f64::max));
         for other in &mut others {
             ensure!(
                 other.verify(&key).await? == "revoked",
@@ -294,8 +302,8 @@ async fn receipts(nodes: &Nodes, admin: &mut Connection) -> Result<()> {
             );
         }
     }
-    print("revoke_receipt", &mut words);
-    print("revoke_answer_with_receipt", &mut answers);
+    nodes.print("revoke_receipt", &mut said);
+    nodes.print("revoke_answer_with_receipt", &mut answers);
     Ok(())
 }
 
@@ -332,16 +340,12 @@ async fn freezes(nodes: &Nodes, admin: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-fn print(case: &str, times: &mut [f64]) {
-    times.sort_by(f64::total_cmp);
-    let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize];
-    for (name, value) in [("p50", at(0.5)), ("p99", at(0.99)), ("max", at(1.0))] {
-        let line = json!({
-            "bench": "server", "case": format!("{case}_{name}_ms"), "value": round(value), "unit": "ms",
-            "turns": times.len(),
-        });
-        println!("{line}");
+/// `_1m` for a million.
+fn called(keys: u64) -> String {
+    if keys >= 1_000_000 && keys.is_multiple_of(1_000_000) {
+        return format!("_{}m", keys / 1_000_000);
     }
+    format!("_{keys}")
 }
 
 fn round(value: f64) -> f64 {
@@ -353,10 +357,18 @@ struct Nodes {
     processes: Vec<std::process::Child>,
     addresses: Vec<String>,
     root_key: String,
+    /// What cases are called after, beside their own names: the size.
+    size: String,
 }
 
 impl Nodes {
-    async fn start(server: &Path, folder: &Path, database: &str, count: usize) -> Result<Self> {
+    async fn start(
+        server: &Path,
+        folder: &Path,
+        database: &str,
+        count: usize,
+        filled: Option<&(u64, String)>,
+    ) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let password = folder.join("password");
         std::fs::write(&password, PASSWORD)?;
@@ -386,10 +398,17 @@ impl Nodes {
             .output()?;
         ensure!(output.status.success(), "init failed");
         let root_key = String::from_utf8(output.stdout)?.trim().to_owned();
+        if let Some((keys, filler)) = filled {
+            let mut fill = Command::new(filler);
+            let status = fill.args(["fill", database, &keys.to_string()]).status()?;
+            ensure!(status.success(), "{filler}: {status}");
+        }
+        let begun = Instant::now();
         let mut nodes = Self {
             processes: Vec::new(),
             addresses: addresses.clone(),
             root_key,
+            size: filled.map_or_else(String::new, |(keys, _)| called(*keys)),
         };
         for (address, name) in addresses.iter().zip(["one", "two", "three"]) {
             let mut serve = Command::new(server);
@@ -410,7 +429,57 @@ impl Nodes {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+        if let Some((keys, _)) = filled {
+            nodes.wait_until_loaded(*keys, begun).await?;
+        }
         Ok(nodes)
+    }
+
+    fn print(&self, case: &str, times: &mut [f64]) {
+        times.sort_by(f64::total_cmp);
+        let at = |part: f64| times[((times.len() - 1) as f64 * part).round() as usize];
+        for (name, value) in [("p50", at(0.5)), ("p99", at(0.99)), ("max", at(1.0))] {
+            let case = format!("{case}{}_{name}_ms", self.size);
+            let turns = times.len();
+            let line = json!({
+                "bench": "server", "case": case, "value": round(value), "unit": "ms", "turns": turns,
+            });
+            println!("{line}");
+        }
+    }
+
+    /// Until every node has all keys in memory; tells how long that took from their start, and what the largest
+    /// process holds then.
+    async fn wait_until_loaded(&self, keys: u64, begun: Instant) -> Result<()> {
+        let answered = begun.elapsed();
+        for node in 0..self.processes.len() {
+            let mut connection = self.connect(node).await?;
+            while connection.figure("keywright_keys_all_in_memory").await? < 1.0 {
+                ensure!(begun.elapsed() < LONGEST_LOAD, "keys are not all in memory");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            let known = connection.figure("keywright_keys_in_memory").await?;
+            ensure!(known >= keys as f64, "{known} of {keys} keys");
+        }
+        let loaded = begun.elapsed();
+        let sizes = self.processes.iter().map(|process| resident(process.id()));
+        let most = sizes
+            .collect::<Result<Vec<f64>>>()?
+            .into_iter()
+            .fold(0.0, f64::max);
+        for (case, value, unit) in [
+            ("nodes_answer", answered.as_secs_f64(), "s"),
+            ("nodes_loaded", loaded.as_secs_f64(), "s"),
+            ("nodes_memory", most, "MiB"),
+        ] {
+            let case = format!("{case}{}", self.size);
+            let line = json!({
+                "bench": "server", "case": case, "value": round(value), "unit": unit,
+                "note": format!("three nodes at once, {keys} keys"),
+            });
+            println!("{line}");
+        }
+        Ok(())
     }
 
     fn stay_on(&self, core: &str) -> Result<()> {
@@ -493,6 +562,15 @@ impl Connection {
         Ok((text(&answer["key"]["id"])?, text(&answer["secret"])?))
     }
 
+    /// A gauge of this node.
+    async fn figure(&mut self, name: &str) -> Result<f64> {
+        let (status, text) = self.ask("GET", "/metrics", None).await?;
+        ensure!(status == 200, "{status}");
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        let value = line.with_context(|| format!("no {name}"))?;
+        Ok(value.trim().parse()?)
+    }
+
     async fn verify(&mut self, key: &str) -> Result<String> {
         let asked = json!({ "key": key });
         let (status, answer) = self
@@ -510,6 +588,16 @@ impl Connection {
         path: &str,
         body: Option<&Value>,
     ) -> Result<(u16, Value)> {
+        let (status, answer) = self.ask(method, path, body).await?;
+        Ok((status, serde_json::from_str(&answer).unwrap_or(Value::Null)))
+    }
+
+    async fn ask(
+        &mut self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(u16, String)> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let kind = if body.is_empty() {
             ""
@@ -532,9 +620,9 @@ impl Connection {
                 let whole = end + 4 + length;
                 if self.read.len() >= whole {
                     let status = head.split(' ').nth(1).context("no status")?.parse()?;
-                    let answer = serde_json::from_slice(&self.read[end + 4..whole]);
+                    let answer = String::from_utf8_lossy(&self.read[end + 4..whole]).into_owned();
                     self.read.drain(..whole);
-                    return Ok((status, answer.unwrap_or(Value::Null)));
+                    return Ok((status, answer));
                 }
             }
             if self.stream.read_buf(&mut self.read).await? == 0 {
@@ -542,6 +630,14 @@ impl Connection {
             }
         }
     }
+}
+
+/// MiB in memory.
+fn resident(process: u32) -> Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB"));
+    Ok(kib.context("no VmRSS")?.trim().parse::<f64>()? / 1024.0)
 }
 
 fn find(text: &[u8], what: &[u8]) -> Option<usize> {

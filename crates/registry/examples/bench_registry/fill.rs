@@ -86,7 +86,7 @@ pub(crate) async fn filler_postgres(connection: &mut AnyConnection, rows: i64) -
         ),
         format!(
             "{SECRET} SELECT upper(substr(md5(i::text), 1, 12)), 'F' || lpad(i::text, 19, '0'), 0, \
-             sha256(i::text::bytea), 'hmac-sha256-of-sha256', 'pepper', 'aaaa', 'active', i, i, 1 \
+             sha256(i::text::bytea), 'hmac-sha256-of-sha256', (SELECT MAX(id) FROM peppers), 'aaaa', 'active', i, i, 1 \
              FROM generate_series(1, $1) i"
         ),
     ] {
@@ -98,16 +98,27 @@ pub(crate) async fn filler_postgres(connection: &mut AnyConnection, rows: i64) -
     Ok(())
 }
 
-/// A registry of its own, for whoever measures with it.
-pub(crate) async fn file(path: &str, size: i64) -> Result<()> {
-    let registry = LocalRegistry::open(std::path::Path::new(path), Clock::system()).await?;
-    // A server that was set up over this file has one of its own.
+/// A registry of its own, for whoever measures with it: a file, or the address of a database.
+pub(crate) async fn place(place: &str, size: i64) -> Result<()> {
+    let is_postgres = place.starts_with("postgres");
+    let registry = if is_postgres {
+        LocalRegistry::open_postgres(place, Clock::system()).await?
+    } else {
+        LocalRegistry::open(std::path::Path::new(place), Clock::system()).await?
+    };
+    // A server that was set up over it has one of its own.
     registry
         .adopt_pepper(&Actor::keywright(), &peppers().current().id)
         .await?;
-    let mut connection = AnyConnection::connect(&format!("sqlite://{path}")).await?;
-    filler_sqlite(&mut connection, size).await?;
-    connection.close().await?;
+    if is_postgres {
+        let mut connection = AnyConnection::connect(place).await?;
+        filler_postgres(&mut connection, size).await?;
+        connection.close().await?;
+    } else {
+        let mut connection = AnyConnection::connect(&format!("sqlite://{place}")).await?;
+        filler_sqlite(&mut connection, size).await?;
+        connection.close().await?;
+    }
     registry.close().await;
     Ok(())
 }

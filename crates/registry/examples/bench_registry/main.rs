@@ -3,7 +3,8 @@
 //! `KEYWRIGHT_TEST_POSTGRES`. One JSON object a line; rounds alternate, medians are printed.
 //!
 //! `bench_registry [1k] [1m] [10m] [durable] [cold] [flood]`: without words, everything.
-//! `bench_registry fill FILE SIZE` only makes a registry of a size, for the server's bench.
+//! `bench_registry fill PLACE SIZE` only makes a registry of a size, for the server's bench: a file, or the
+//! address of a PostgreSQL database.
 
 #![allow(
     clippy::print_stdout,
@@ -34,7 +35,7 @@ fn main() -> Result<()> {
         if let [word, file, size] = words.as_slice()
             && word == "fill"
         {
-            return fill::file(file, size.parse()?).await;
+            return fill::place(file, size.parse()?).await;
         }
         for (label, size) in [("1k", 1_000), ("1m", 1_000_000), ("10m", 10_000_000)] {
             if wanted(label) {

@@ -255,6 +255,9 @@ struct Uses {
     waiting: Gauge,
     alerts_waiting: Gauge,
     first_waiting: Gauge,
+    in_memory: Gauge,
+    in_memory_bytes: Gauge,
+    all_in_memory: Gauge,
     in_common: Gauge,
     in_common_bytes: Gauge,
     dropped: Counter,
@@ -279,6 +282,17 @@ impl Uses {
                 "first_uses_waiting",
                 "First uses of secrets that could not be written at once",
                 &self.first_waiting,
+            ),
+            ("keys_in_memory", "Keys that are in memory", &self.in_memory),
+            (
+                "keys_in_memory_bytes",
+                "What keys in memory take, counters included",
+                &self.in_memory_bytes,
+            ),
+            (
+                "keys_all_in_memory",
+                "Whether every key is in memory: until then, what is not there is asked of the database",
+                &self.all_in_memory,
             ),
             (
                 "keys_in_common",
@@ -316,6 +330,10 @@ impl Uses {
         self.waiting.set(length(known.waiting));
         self.alerts_waiting.set(length(known.alerts_waiting));
         self.first_waiting.set(length(known.first_uses_waiting));
+        let index = app.registry.index_statistics();
+        self.in_memory.set(length(index.keys));
+        self.in_memory_bytes.set(length(index.bytes));
+        self.all_in_memory.set(i64::from(index.complete));
         let (values, bytes) = app.registry.index_in_common();
         self.in_common.set(length(values));
         self.in_common_bytes.set(length(bytes));

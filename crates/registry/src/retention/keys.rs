@@ -2,6 +2,7 @@
 //! it; memory learns of it by the ordered log, here and on every other node.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use keywright_domain::api_keys::{ApiKey, Secret, SecretState};
 use keywright_domain::audit::{Actor, AuditAction};
@@ -16,6 +17,44 @@ use crate::{LocalRegistry, RegistryError, store};
 const SECRETS: i64 = 100;
 /// Keys looked at together.
 const KEYS: i64 = 100;
+
+/// So many rows are looked at by one statement, however few of them have ended: each is over soon.
+const STRETCH: i64 = 10_000;
+/// After a stretch the walk rests so many times as long as that took. A walk over millions of rows is minutes of work,
+/// nobody waits for it, and it would take half of a small machine from verifications meanwhile.
+const REST: u32 = 4;
+
+/// A walk along the ids of a table, a stretch at a time.
+#[derive(Default)]
+struct Walk {
+    after: String,
+    through: String,
+    /// What looking has taken since the stretch began; removing what was found is not rested from.
+    looked: Duration,
+}
+
+impl Walk {
+    fn is_at_end(&self) -> bool {
+        self.after == self.through
+    }
+
+    fn within(&self) -> (&str, &str) {
+        (&self.after, &self.through)
+    }
+
+    /// What was found last by a look; none ends the stretch. Returns whether anything was.
+    async fn came_to(&mut self, last: Option<&String>, look: Duration) -> bool {
+        self.looked += look;
+        if let Some(last) = last {
+            self.after.clone_from(last);
+            return true;
+        }
+        self.after.clone_from(&self.through);
+        tokio::time::sleep(self.looked * REST).await;
+        self.looked = Duration::ZERO;
+        false
+    }
+}
 
 /// What one transaction over some keys came to.
 struct Purged {
@@ -33,16 +72,28 @@ impl LocalRegistry {
         report: &mut RetentionReport,
         progress: Progress<'_>,
     ) -> Result<(), RegistryError> {
-        let mut after = String::new();
+        let mut walk = Walk::default();
         loop {
             let mut connection = self.shared.pool.acquire().await?;
+            let began = Instant::now();
+            if walk.is_at_end() {
+                let next =
+                    store::retention::stretch_of_secrets(&mut connection, &walk.through, STRETCH);
+                let Some(next) = next.await? else {
+                    return Ok(());
+                };
+                walk.through = next;
+            }
             let found =
-                store::retention::ended_secrets(&mut connection, &after, before, SECRETS).await?;
+                store::retention::ended_secrets(&mut connection, walk.within(), before, SECRETS)
+                    .await?;
             drop(connection);
-            let Some((last, _)) = found.last() else {
-                return Ok(());
-            };
-            after.clone_from(last);
+            if !walk
+                .came_to(found.last().map(|(kid, _)| kid), began.elapsed())
+                .await
+            {
+                continue;
+            }
             let mut by_key: BTreeMap<String, Vec<String>> = BTreeMap::new();
             for (kid, key_id) in found {
                 by_key.entry(key_id).or_default().push(kid);
@@ -83,16 +134,24 @@ impl LocalRegistry {
         report: &mut RetentionReport,
         progress: Progress<'_>,
     ) -> Result<(), RegistryError> {
-        let mut after = String::new();
+        let mut walk = Walk::default();
         loop {
             let mut connection = self.shared.pool.acquire().await?;
+            let began = Instant::now();
+            if walk.is_at_end() {
+                let next =
+                    store::retention::stretch_of_keys(&mut connection, &walk.through, STRETCH);
+                let Some(next) = next.await? else {
+                    return Ok(());
+                };
+                walk.through = next;
+            }
             let mut found =
-                store::retention::ended_keys(&mut connection, &after, before, KEYS).await?;
+                store::retention::ended_keys(&mut connection, walk.within(), before, KEYS).await?;
             drop(connection);
-            let Some(last) = found.last() else {
-                return Ok(());
-            };
-            after.clone_from(last);
+            if !walk.came_to(found.last(), began.elapsed()).await {
+                continue;
+            }
             while !found.is_empty() {
                 let input = (actor.clone(), found.clone(), before);
                 let purged = self

@@ -4,8 +4,9 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::PoisonError;
+use std::time::Instant;
 
-use keywright_domain::api_keys::{DAY_MS, Policy, redact};
+use keywright_domain::api_keys::{DAY_MS, Policy, PolicyEnvironment, redact};
 use keywright_domain::schedules::{NoticeKind, TimeZone, notices_due};
 
 use super::KeySchedule;
@@ -24,6 +25,8 @@ const PAGE: i64 = 100;
 const AGES_EVERY_MS: i64 = 60 * 60 * 1000;
 /// Keys that are looked at together.
 const STRETCH: i64 = 10_000;
+/// After them the look rests so many times as long as it took.
+const REST: u32 = 4;
 /// Whoever took a notice has this long to send it; then another node may.
 const CLAIM_MS: i64 = 10 * 60 * 1000;
 /// A notice that could not be sent waits a minute, then twice as long each time, at most 6 hours.
@@ -263,9 +266,8 @@ impl LocalRegistry {
     }
 
     /// The maximum age of a policy is a schedule for keys that have none of their own. It is a matter of days,
-    /// and every key is looked at: not each minute, unless a day or a policy is new.
+    /// and every key that is old enough is looked at: not each minute, unless a day or a policy is new.
     async fn notices_of_policies(&self, now: i64) -> Result<(), RegistryError> {
-        let zone = TimeZone::new(COMMON_ZONE)?;
         let policies = self.list_policies().await?;
         let is_known = |(at, by): &(i64, Vec<Policy>)| {
             (0..AGES_EVERY_MS).contains(&now.saturating_sub(*at))
@@ -276,38 +278,58 @@ impl LocalRegistry {
         if (known.unwrap_or_else(PoisonError::into_inner).as_ref()).is_some_and(is_known) {
             return Ok(());
         }
-        for policy in &policies {
-            let Some(max_age_ms) = policy.max_age_ms else {
-                continue;
-            };
-            let mut after = String::new();
-            loop {
-                // So many keys are looked at by one statement, however few of them are old: each is over soon.
-                let mut connection = self.shared.pool.acquire().await?;
-                let Some(until) = store::notices::stretch(&mut connection, &after, STRETCH).await?
-                else {
-                    break;
-                };
-                let found = store::notices::ageing(
-                    &mut connection,
-                    policy.environment.as_str(),
-                    max_age_ms,
-                    (&after, &until),
-                    (now, last_moment(now), midnight(now)),
-                )
-                .await?;
-                drop(connection);
-                after = until;
-                let rotation = NoticeSubject::Rotation;
-                let found = candidates(found, rotation, &zone);
-                for part in found.chunks(usize::try_from(PAGE).unwrap_or(1)) {
-                    self.write_notices(part.to_vec()).await?;
-                }
+        let environments =
+            store::notices::environments(&mut *self.shared.pool.acquire().await?).await?;
+        let of = |name: &str| policies.iter().find(|one| one.environment.as_str() == name);
+        for environment in &environments {
+            let policy = of(environment).or_else(|| of(PolicyEnvironment::All.as_str()));
+            if let Some(max_age_ms) = policy.and_then(|policy| policy.max_age_ms) {
+                self.notices_of_age(environment, max_age_ms, now).await?;
             }
         }
         let known = self.shared.aged.lock();
         *known.unwrap_or_else(PoisonError::into_inner) = Some((now, policies));
         Ok(())
+    }
+
+    /// Keys of one environment, in the order of time: no secret is older than its key, so that whatever was made later
+    /// is not looked at.
+    async fn notices_of_age(
+        &self,
+        environment: &str,
+        max_age_ms: i64,
+        now: i64,
+    ) -> Result<(), RegistryError> {
+        let zone = TimeZone::new(COMMON_ZONE)?;
+        let until = last_moment(now);
+        let made_until = until.saturating_sub(max_age_ms);
+        let end = (made_until.saturating_add(1), String::new());
+        let mut after = (i64::MIN, String::new());
+        loop {
+            let began = Instant::now();
+            // So many keys are looked at by one statement, however few of them are old: each is over soon.
+            let mut connection = self.shared.pool.acquire().await?;
+            let next =
+                store::notices::stretch(&mut connection, environment, &after, made_until, STRETCH)
+                    .await?;
+            let found = store::notices::ageing(
+                &mut connection,
+                (environment, max_age_ms),
+                (&after, next.as_ref().unwrap_or(&end)),
+                (now, until, midnight(now)),
+            )
+            .await?;
+            drop(connection);
+            let found = candidates(found, NoticeSubject::Rotation, &zone);
+            for part in found.chunks(usize::try_from(PAGE).unwrap_or(1)) {
+                self.write_notices(part.to_vec()).await?;
+            }
+            let Some(next) = next else { return Ok(()) };
+            after = next;
+            // Millions of keys are a minute of work. Nobody waits for it, and it would take half of a small machine from
+            // verifications meanwhile.
+            tokio::time::sleep(began.elapsed() * REST).await;
+        }
     }
 
     async fn notices_of_expiry(&self, now: i64) -> Result<(), RegistryError> {

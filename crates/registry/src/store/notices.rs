@@ -61,51 +61,77 @@ pub(crate) async fn expiring(
     .await?)
 }
 
-/// The id of the key that so many keys after a place end with; none where none comes after it.
+/// The environments that keys have, each found by one look into their index.
+pub(crate) async fn environments(
+    connection: &mut AnyConnection,
+) -> Result<Vec<String>, RegistryError> {
+    let mut found: Vec<String> = Vec::new();
+    loop {
+        let last = found.last().cloned().unwrap_or_default();
+        let next: Option<String> =
+            sqlx::query_scalar("SELECT MIN(environment) FROM api_keys WHERE environment > $1")
+                .bind(last)
+                .fetch_one(&mut *connection)
+                .await?;
+        let Some(next) = next else { return Ok(found) };
+        found.push(next);
+    }
+}
+
+/// A place among keys of an environment, in the order of time: made at, id.
+pub(crate) type Place = (i64, String);
+
+/// Where so many keys of an environment after a place end, of those that were made until a moment; none where there
+/// are no more than that.
 pub(crate) async fn stretch(
     connection: &mut AnyConnection,
-    after: &str,
+    environment: &str,
+    after: &Place,
+    until: i64,
     length: i64,
-) -> Result<Option<String>, RegistryError> {
-    Ok(sqlx::query_scalar(
-        "SELECT MAX(id) FROM (SELECT id FROM api_keys WHERE id > $1 ORDER BY id LIMIT $2) part",
+) -> Result<Option<Place>, RegistryError> {
+    Ok(sqlx::query_as(
+        "SELECT created_at, id FROM api_keys WHERE environment = $1 AND (created_at, id) > ($2, $3) \
+         AND created_at <= $4 ORDER BY created_at, id LIMIT 1 OFFSET $5",
     )
-    .bind(after.to_owned())
-    .bind(length)
-    .fetch_one(connection)
+    .bind(environment.to_owned())
+    .bind(after.0)
+    .bind(after.1.clone())
+    .bind(until)
+    .bind(length - 1)
+    .fetch_optional(connection)
     .await?)
 }
 
-/// Keys after one and until another without a schedule whose newest secret reaches an age until `until` and
-/// whose notice of today was not made yet: id, kid, the moment. `environment` `*` means those without a policy
-/// of their own.
+/// Keys of an environment after a place and until another without a schedule whose newest secret reaches an age until
+/// `until` and whose notice of today was not made yet: id, kid, the moment.
 pub(crate) async fn ageing(
     connection: &mut AnyConnection,
-    environment: &str,
-    max_age_ms: i64,
-    (after, through): (&str, &str),
+    (environment, max_age_ms): (&str, i64),
+    (after, through): (&Place, &Place),
     (now, until, midnight): (i64, i64, i64),
 ) -> Result<Vec<(String, String, i64)>, RegistryError> {
     Ok(sqlx::query_as(concat!(
         "SELECT k.id, k.kid, s.created_at + $1 FROM api_keys k JOIN secrets s ON s.kid = k.kid \
          LEFT JOIN principals p ON p.id = k.owner_id \
-         WHERE k.id > $2 AND k.id <= $7 AND s.created_at <= $3 - $1 AND (k.environment = $5 OR ($5 = '*' AND NOT EXISTS \
-         (SELECT 1 FROM policies o WHERE o.environment = k.environment))) AND k.revoked_at IS NULL \
-         AND k.disabled_at IS NULL AND k.expires_order > $6",
+         WHERE k.environment = $5 AND (k.created_at, k.id) > ($2, $7) AND (k.created_at, k.id) <= ($8, $9) \
+         AND s.created_at <= $3 - $1 AND k.revoked_at IS NULL AND k.disabled_at IS NULL AND k.expires_order > $6",
         kept_and_let!(),
         "AND NOT EXISTS (SELECT 1 FROM schedules c WHERE c.key_id = k.id) \
          AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.key_id = k.id AND n.subject = 'rotation' \
          AND n.kid = k.kid AND n.due_at = s.created_at + $1 AND n.kind = ",
         kind_due!("s.created_at + $1"),
-        ") ORDER BY k.id"
+        ") ORDER BY k.created_at, k.id"
     ))
     .bind(max_age_ms)
-    .bind(after.to_owned())
+    .bind(after.0)
     .bind(until)
     .bind(midnight)
     .bind(environment.to_owned())
     .bind(now)
-    .bind(through.to_owned())
+    .bind(after.1.clone())
+    .bind(through.0)
+    .bind(through.1.clone())
     .fetch_all(connection)
     .await?)
 }

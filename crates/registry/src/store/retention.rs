@@ -66,37 +66,68 @@ pub(crate) async fn delete_key(
     Ok(rows)
 }
 
-/// Keys after an id that may have ended before a moment: revoked, expired, or without a secret that
+/// The kid that so many secrets after one end with; none where none comes after it.
+pub(crate) async fn stretch_of_secrets(
+    connection: &mut AnyConnection,
+    after: &str,
+    length: i64,
+) -> Result<Option<String>, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT MAX(kid) FROM (SELECT kid FROM secrets WHERE kid > $1 ORDER BY kid LIMIT $2) AS part",
+    )
+    .bind(after.to_owned())
+    .bind(length)
+    .fetch_one(connection)
+    .await?)
+}
+
+/// The id that so many keys after one end with; none where none comes after it.
+pub(crate) async fn stretch_of_keys(
+    connection: &mut AnyConnection,
+    after: &str,
+    length: i64,
+) -> Result<Option<String>, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT MAX(id) FROM (SELECT id FROM api_keys WHERE id > $1 ORDER BY id LIMIT $2) AS part",
+    )
+    .bind(after.to_owned())
+    .bind(length)
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Keys after an id and until another that may have ended before a moment: revoked, expired, or without a secret that
 /// could verify. The domain decides.
 pub(crate) async fn ended_keys(
     connection: &mut AnyConnection,
-    after: &str,
+    (after, through): (&str, &str),
     ended_before: i64,
     limit: i64,
 ) -> Result<Vec<String>, RegistryError> {
     Ok(sqlx::query_scalar(
-        "SELECT k.id FROM api_keys k WHERE k.id > $1 AND (k.revoked_at <= $2 OR k.expires_order <= $2 \
+        "SELECT k.id FROM api_keys k WHERE k.id > $1 AND k.id <= $4 AND (k.revoked_at <= $2 OR k.expires_order <= $2 \
          OR NOT EXISTS (SELECT 1 FROM secrets s WHERE s.key_id = k.id AND s.stored IN ('pending', 'active', 'retiring'))) \
          ORDER BY k.id LIMIT $3",
     )
     .bind(after.to_owned())
     .bind(ended_before)
     .bind(limit)
+    .bind(through.to_owned())
     .fetch_all(connection)
     .await?)
 }
 
-/// Secrets after a kid that may have ended before a moment, are not the newest of their key, and
+/// Secrets after a kid and until another that may have ended before a moment, are not the newest of their key, and
 /// are not part of an open rotation: kid, key id. The domain decides.
 pub(crate) async fn ended_secrets(
     connection: &mut AnyConnection,
-    after: &str,
+    (after, through): (&str, &str),
     ended_before: i64,
     limit: i64,
 ) -> Result<Vec<(String, String)>, RegistryError> {
     Ok(sqlx::query_as(
         "SELECT s.kid, s.key_id FROM secrets s JOIN api_keys k ON k.id = s.key_id \
-         WHERE s.kid > $1 AND s.kid <> k.kid AND s.created_at <= $2 \
+         WHERE s.kid > $1 AND s.kid <= $4 AND s.kid <> k.kid AND s.created_at <= $2 \
          AND (s.stored IN ('retired', 'revoked', 'aborted', 'expired') OR s.expires_at <= $2 \
          OR s.retires_at <= $2 OR s.pending_until <= $2) \
          AND COALESCE(s.ended_at, 0) <= $2 \
@@ -106,6 +137,7 @@ pub(crate) async fn ended_secrets(
     .bind(after.to_owned())
     .bind(ended_before)
     .bind(limit)
+    .bind(through.to_owned())
     .fetch_all(connection)
     .await?)
 }

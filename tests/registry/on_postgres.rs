@@ -71,3 +71,5 @@ mod schedules;
 mod sharing;
 #[path = "signing_in.rs"]
 mod signing_in;
+#[path = "stretches.rs"]
+mod stretches;

@@ -1,6 +1,7 @@
 //! Messages on their way: taken by one node, tried, tried again, and forgotten in the end.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use super::Channel;
 use crate::writer::Unit;
@@ -8,8 +9,9 @@ use crate::{LocalRegistry, RegistryError, store};
 
 /// Whoever took a message has this long to send it; then another node may.
 const CLAIM_MS: i64 = 2 * 60 * 1000;
-/// No attempt takes as long: one that began before is of a node that is gone, and takes nobody's place.
-const ATTEMPT_MS: i64 = 40 * 1000;
+/// No attempt takes longer: whoever sends ends it then. One that began before is of a node that is gone, and takes
+/// nobody's place.
+pub const ATTEMPT: Duration = Duration::from_secs(40);
 /// Of an answer, no more is kept.
 const EXCERPT: usize = 300;
 /// Rows removed in one transaction at most.
@@ -354,7 +356,8 @@ async fn turns(
     channels: &[Channel],
 ) -> Result<(Vec<Turn>, HashMap<&'static str, i64>), RegistryError> {
     let now = unit.now();
-    let beyond = now.saturating_add(CLAIM_MS - ATTEMPT_MS);
+    let attempt_ms = i64::try_from(ATTEMPT.as_millis()).unwrap_or(CLAIM_MS);
+    let beyond = now.saturating_add(CLAIM_MS.saturating_sub(attempt_ms));
     let busy = store::outbox::on_their_way(unit.read(), beyond).await?;
     let mut left = HashMap::new();
     let mut failing = HashSet::new();

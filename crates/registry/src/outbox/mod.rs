@@ -11,7 +11,7 @@ mod webhooks;
 pub use digests::{Digest, Grown};
 pub use dropped::Dropped;
 pub use feed::{AuditFeed, UntoldAlert, UntoldAudit};
-pub use messages::{Attempt, Claimed, Message, MessageState, Outcome, Waiting};
+pub use messages::{ATTEMPT, Attempt, Claimed, Message, MessageState, Outcome, Waiting};
 pub use webhooks::{NewWebhook, Webhook, WebhookChange, WebhookSecrets};
 
 /// How a message leaves.

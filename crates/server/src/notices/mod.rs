@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use keywright_registry::RegistryError;
-use keywright_registry::outbox::{Attempt, Channel, Claimed, Message, Outcome};
+use keywright_registry::outbox::{ATTEMPT, Attempt, Channel, Claimed, Message, Outcome};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -108,8 +108,14 @@ pub(crate) fn start_background_work(app: &App) {
                         let place = (one.message.channel == Channel::Webhook)
                             .then(|| Place::take(&to_webhooks));
                         on_their_way.spawn(async move {
-                            // What is not written down has its turn again.
-                            let _ = app.registry.while_reachable(send(&app, &one)).await;
+                            // What is not written down has its turn again; whatever hangs gives its place back.
+                            let sent = app.registry.while_reachable(send(&app, &one));
+                            if tokio::time::timeout(ATTEMPT, sent).await.is_err() {
+                                tracing::warn!(
+                                    message = one.message.id,
+                                    "sending a message took too long"
+                                );
+                            }
                             drop(place);
                             app.notices.wake();
                         });

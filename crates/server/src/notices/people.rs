@@ -128,7 +128,7 @@ pub(super) async fn addresses_of_owners(
     Ok(found)
 }
 
-pub(super) fn mail_to(
+pub(crate) fn mail_to(
     app: &App,
     event_id: &str,
     event_type: &str,

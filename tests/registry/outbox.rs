@@ -515,3 +515,54 @@ async fn a_webhook_that_failed_is_tried_one_by_one() -> Result<()> {
     }
     Ok(())
 }
+
+/// A webhook with rare events: what failed three weeks ago does not count together with what fails today.
+#[tokio::test]
+async fn failures_with_nothing_between_them_do_not_add_up() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let new = NewWebhook {
+        url: "https://example.org/hook".to_owned(),
+        events: vec!["*".to_owned()],
+        description: String::new(),
+        secret: Sealed::new(vec![1; 40]),
+    };
+    let rare = registry.add_webhook(&fixture.actor, &new).await?.id;
+    let patience = 3 * DAY_MS;
+    // Tries what is due, in vain. Returns whether that switched the webhook off.
+    let fail = async |again_ms: Option<i64>| -> Result<bool> {
+        let now = fixture.place.now();
+        let taken = registry.claim_messages(&[Channel::Webhook], 1).await?;
+        let one = taken.first().context("one is due")?;
+        let tried = Attempt {
+            at: now,
+            ..attempt(one, Some("502"))
+        };
+        let outcome = again_ms.map_or(Outcome::Failed, |wait| Outcome::Again(now + wait));
+        registry
+            .record_attempt(&one.message.id, tried, outcome)
+            .await?;
+        Ok(registry
+            .note_webhook(&rare, false, false, patience)
+            .await?)
+    };
+    registry
+        .enqueue(MadeOf::Else, vec![message("old", &rare)])
+        .await?;
+    assert!(!fail(None).await?);
+    assert_eq!(registry.find_webhook(&rare).await?.failing_since, Some(START));
+    let later = START + 21 * DAY_MS;
+    fixture.set_clock(later);
+    registry
+        .enqueue(MadeOf::Else, vec![message("leak", &rare)])
+        .await?;
+    assert!(!fail(Some(DAY_MS / 2)).await?, "one failure in three weeks");
+    let shown = registry.find_webhook(&rare).await?;
+    assert_eq!((shown.failing_since, shown.disabled_at), (Some(later), None));
+    // One that goes on failing is switched off when its time is over, and not before.
+    for half_day in 1..=6 {
+        fixture.set_clock(later + half_day * DAY_MS / 2);
+        assert_eq!(fail(Some(DAY_MS / 2)).await?, half_day == 6, "{half_day}");
+    }
+    Ok(())
+}

@@ -318,6 +318,26 @@ pub(crate) async fn failing_webhooks(
     )
 }
 
+/// How often a webhook was tried from a moment on, counted up to `most`.
+pub(crate) async fn count_tries(
+    connection: &mut AnyConnection,
+    webhook_id: &str,
+    from: i64,
+    most: i64,
+) -> Result<i64, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT COUNT(*) FROM (SELECT a.attempt FROM outbox o JOIN outbox_attempts a ON a.message_id = o.id \
+         WHERE o.channel = 'webhook' AND o.target = $1 AND o.attempts > 0 \
+         AND (o.ended_at IS NULL OR o.ended_at >= $2) AND a.at >= $3 LIMIT $4) tries",
+    )
+    .bind(webhook_id.to_owned())
+    .bind(from)
+    .bind(from)
+    .bind(most)
+    .fetch_one(connection)
+    .await?)
+}
+
 /// What is due and nobody sends, whatever was due first: to one target, or in a whole channel.
 pub(crate) async fn due(
     connection: &mut AnyConnection,

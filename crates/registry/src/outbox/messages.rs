@@ -135,15 +135,29 @@ impl LocalRegistry {
         channels: &[Channel],
         limit: u32,
     ) -> Result<Vec<Claimed>, RegistryError> {
+        self.claim_messages_but(channels, limit, &[]).await
+    }
+
+    /// The same, without those to the webhooks `held`, which the caller leaves alone for a while.
+    ///
+    /// # Errors
+    /// As [`Self::claim_messages`].
+    pub async fn claim_messages_but(
+        &self,
+        channels: &[Channel],
+        limit: u32,
+        held: &[String],
+    ) -> Result<Vec<Claimed>, RegistryError> {
         let now = self.now();
         let mut connection = self.shared.pool.acquire().await?;
-        if !store::outbox::is_any_due(&mut connection, now, channels).await? {
+        if !store::outbox::is_any_due(&mut connection, now, channels, held).await? {
             return Ok(Vec::new());
         }
         drop(connection);
-        let input = (channels.to_vec(), i64::from(limit.clamp(1, 100)));
-        self.write(input, |unit, (channels, limit)| {
-            Box::pin(claim(unit, channels, *limit))
+        let limit = i64::from(limit.clamp(1, 100));
+        let input = (channels.to_vec(), limit, held.to_vec());
+        self.write(input, |unit, (channels, limit, held)| {
+            Box::pin(claim(unit, channels, *limit, held))
         })
         .await
     }
@@ -354,6 +368,7 @@ const fn most_of(channel: Channel) -> i64 {
 async fn turns(
     unit: &mut Unit,
     channels: &[Channel],
+    held: &[String],
 ) -> Result<(Vec<Turn>, HashMap<&'static str, i64>), RegistryError> {
     let now = unit.now();
     let attempt_ms = i64::try_from(ATTEMPT.as_millis()).unwrap_or(CLAIM_MS);
@@ -389,6 +404,9 @@ async fn turns(
             continue;
         }
         for (target, due_at) in store::outbox::due_targets(unit.read(), now, channel).await? {
+            if channel == Channel::Webhook && held.contains(&target) {
+                continue;
+            }
             let busy = busy.get(target.as_str()).copied().unwrap_or(0);
             let most = most_to_one(channel, failing.contains(&target));
             if busy < most {
@@ -411,10 +429,11 @@ async fn claim(
     unit: &mut Unit,
     channels: &[Channel],
     limit: i64,
+    held: &[String],
 ) -> Result<Vec<Claimed>, RegistryError> {
     let now = unit.now();
     let most = usize::try_from(limit).unwrap_or(1);
-    let (turns, mut left) = turns(unit, channels).await?;
+    let (turns, mut left) = turns(unit, channels, held).await?;
     let mut queues = Vec::new();
     for turn in turns.into_iter().take(most) {
         let to = (turn.channel, turn.target.as_deref());

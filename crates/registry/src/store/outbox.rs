@@ -243,11 +243,12 @@ macro_rules! select {
     };
 }
 
-/// Whether anything is due in these channels that nobody sends.
+/// Whether anything is due in these channels that nobody sends, and that is not for webhooks that are `held`.
 pub(crate) async fn is_any_due(
     connection: &mut AnyConnection,
     now: i64,
     channels: &[Channel],
+    held: &[String],
 ) -> Result<bool, RegistryError> {
     for channel in channels {
         let found: Option<(String,)> = sqlx::query_as(
@@ -259,7 +260,14 @@ pub(crate) async fn is_any_due(
         .bind(now)
         .fetch_optional(&mut *connection)
         .await?;
-        if found.is_some() {
+        if found.is_none() {
+            continue;
+        }
+        if *channel != Channel::Webhook || held.is_empty() {
+            return Ok(true);
+        }
+        let targets = due_targets(&mut *connection, now, *channel).await?;
+        if targets.iter().any(|(target, _)| !held.contains(target)) {
             return Ok(true);
         }
     }

@@ -426,6 +426,40 @@ pub(crate) async fn find_of_event(
     row.map(MessageRow::into_message).transpose()
 }
 
+/// How a message to the owner of a key stands.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct Asked {
+    /// The event that it tells of.
+    pub(crate) event_id: String,
+    /// How it leaves.
+    pub(crate) channel: String,
+    /// How it stands.
+    pub(crate) state: String,
+    /// When it arrived or was given up (Unix ms).
+    pub(crate) ended_at: Option<i64>,
+}
+
+/// The messages of a moment that an owner of keys may have been asked by: to their address, to those who answer for
+/// everything, and to webhooks.
+pub(crate) async fn asked_at(
+    connection: &mut AnyConnection,
+    owner_id: &str,
+    made_at: i64,
+) -> Result<Vec<Asked>, RegistryError> {
+    Ok(sqlx::query_as(
+        "SELECT o.event_id, o.channel, o.state, o.ended_at FROM ( \
+           SELECT 'webhook' AS channel, id AS target FROM webhooks \
+           UNION SELECT 'mail', email FROM users WHERE id = $1 AND email IS NOT NULL \
+           UNION SELECT 'mail', u.email FROM users u JOIN user_roles r ON r.user_id = u.id \
+             WHERE r.role IN ('owner', 'admin') AND u.email IS NOT NULL) t \
+         JOIN outbox o ON o.channel = t.channel AND o.target = t.target AND o.made_at = $2",
+    )
+    .bind(owner_id.to_owned())
+    .bind(made_at)
+    .fetch_all(connection)
+    .await?)
+}
+
 /// Messages to a target before the one a page ended with, newest first.
 pub(crate) async fn list(
     connection: &mut AnyConnection,

@@ -4,7 +4,7 @@ use keywright_domain::api_keys::{ApiKey, Rotation};
 use keywright_domain::audit::AuditAction;
 use keywright_registry::{
     Alert, AlertKind, AuditEvent, Notice, NoticeSubject, OverlapWarning, Unanswered,
-    UntoldQuestions,
+    UntoldQuestions, asked_event,
 };
 use serde_json::{Value, json};
 
@@ -255,7 +255,7 @@ pub(crate) fn of_questions(asked: &UntoldQuestions, at: i64) -> Event {
         .map(|(id, name)| json!({ "id": id, "name": name }))
         .collect();
     Event {
-        id: format!("hyg_{}_{}", campaign.id, first.as_deref().unwrap_or("")),
+        id: asked_event(&campaign.id, first.as_deref().unwrap_or("")),
         kind: HYGIENE_ASKED,
         at,
         // All of them have the same owner.

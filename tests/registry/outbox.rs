@@ -566,3 +566,58 @@ async fn failures_with_nothing_between_them_do_not_add_up() -> Result<()> {
     }
     Ok(())
 }
+
+/// A machine that boots with a clock forty days ahead, and has it set: nothing that it wrote waits for forty days.
+#[tokio::test]
+async fn what_a_clock_that_was_ahead_wrote_down_is_sent_all_the_same() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let issued = fixture.issue_as(&wish("leaked")).await?;
+    let kid = issued.plain.kid().clone();
+    let ahead = START + 40 * DAY_MS;
+    fixture.set_clock(ahead);
+    let channels = [Channel::Webhook];
+    let events = ["new", "failed", "taken"];
+    for event in ["failed", "taken"] {
+        registry
+            .enqueue(MadeOf::Else, vec![message(event, "hook")])
+            .await?;
+    }
+    let taken = registry.claim_messages(&channels, 2).await?;
+    let failed = taken.iter().find(|one| one.message.event_id == "failed");
+    let failed = failed.context("it was taken")?;
+    let again = Outcome::Again(ahead + 5_000);
+    registry
+        .record_attempt(&failed.message.id, attempt(failed, Some("no")), again)
+        .await?;
+    registry
+        .enqueue(MadeOf::Else, vec![message("new", "hook")])
+        .await?;
+    // What is told once an hour at most is told, and happens again.
+    let mut stranger = fixture.stranger().await?;
+    let alert = format!(
+        "INSERT INTO alerts (id, kind, key_id, kid, caller, count, first_at, last_at, told_count, told_at) \
+         VALUES ('a', 'retired_secret_used', '{}', '{kid}', 'x', 2, 1, 1, 1, {ahead})",
+        issued.key.id
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(alert))
+        .execute(&mut stranger)
+        .await?;
+    fixture.set_clock(START + 60_000);
+    assert!(registry.claim_messages(&channels, 10).await?.is_empty());
+    assert_eq!(registry.untold_alerts(10).await?.len(), 1, "mute for weeks");
+    assert!(registry.mend_moments().await? > 0);
+    let mut given: Vec<_> = registry
+        .claim_messages(&channels, 10)
+        .await?
+        .into_iter()
+        .map(|one| one.message.event_id)
+        .collect();
+    given.sort();
+    let mut all = events;
+    all.sort_unstable();
+    assert_eq!(given, all);
+    // What can be right is left as it is.
+    assert_eq!(registry.mend_moments().await?, 0);
+    Ok(())
+}

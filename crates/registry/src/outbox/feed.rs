@@ -99,9 +99,10 @@ impl LocalRegistry {
     /// # Errors
     /// [`RegistryError`] if nothing can be read.
     pub async fn untold_alerts(&self, limit: u32) -> Result<Vec<UntoldAlert>, RegistryError> {
-        let before = self.now().saturating_sub(TOLD_AGAIN_MS);
+        let now = self.now();
+        let told = (now.saturating_sub(TOLD_AGAIN_MS), now);
         let mut connection = self.shared.pool.acquire().await?;
-        store::alerts::untold(&mut connection, before, i64::from(limit.clamp(1, 500))).await
+        store::alerts::untold(&mut connection, told, i64::from(limit.clamp(1, 500))).await
     }
 
     /// Writes one message that was made of nothing that is written down, unless `most` wait for its target

@@ -49,6 +49,10 @@ pub(super) async fn what_is_due(app: &App) -> Result<(), RegistryError> {
     if is_left_to_others(app) || !app.registry.claim_job(job, LOOK_EVERY_MS).await? {
         return Ok(());
     }
+    let mended = app.registry.mend_moments().await;
+    if let Ok(rows @ 1..) = mended {
+        tracing::warn!(rows, "a clock was ahead: what waits for its time is due now");
+    }
     // For those who look at the list, whether or not anybody is told by mail or webhook.
     let posted = app.registry.post_notices().await;
     let webhooks = app.registry.list_webhooks().await?;
@@ -57,7 +61,7 @@ pub(super) async fn what_is_due(app: &App) -> Result<(), RegistryError> {
     let before = app.now().saturating_sub(KEPT_MS);
     let pruned = app.registry.prune_messages(before).await;
     app.notices.wake();
-    posted.and(told).and(warned).and(pruned.map(|_| ()))
+    mended.and(posted).and(told).and(warned).and(pruned.map(|_| ()))
 }
 
 /// The messages about an event: to every webhook that wants it, and by mail.

@@ -6,8 +6,8 @@ use keywright_domain::schedules::{
     Mode, NoticeKind, Recurrence, Schedule, ScheduleTerms, TimeZone,
 };
 use keywright_registry::{
-    AfterFailure, AlertKind, AlertQuery, DeliveryOutcome, Issued, KeySchedule, NoticeSubject, Rotation, RotationStep,
-    ScheduleWork,
+    AfterFailure, AlertKind, AlertQuery, DeliveryOutcome, Issued, KeySchedule, NoticeSubject,
+    Rotation, RotationStep, ScheduleWork,
 };
 
 use super::{Fixture, START, from_issue, rand_text, wish};
@@ -223,9 +223,7 @@ async fn rule_12_a_scheduled_rotation_that_nobody_took_is_due_again_by_the_age_o
     assert!(third.id != second.id && third.state == RotationState::Pending);
     // Who cancels it by hand is left alone for a day, and sees why it is due.
     let cancel = RotationStep::Cancel;
-    registry
-        .step_rotation(&fixture.actor, id, cancel)
-        .await?;
+    registry.step_rotation(&fixture.actor, id, cancel).await?;
     assert!(rotated(&fixture).await?.is_none());
     let left = schedule_of(&fixture, id).await?;
     assert!(left.last_error.is_some_and(|why| why.contains("cancelled")));

@@ -542,15 +542,16 @@ async fn failures_with_nothing_between_them_do_not_add_up() -> Result<()> {
         registry
             .record_attempt(&one.message.id, tried, outcome)
             .await?;
-        Ok(registry
-            .note_webhook(&rare, false, false, patience)
-            .await?)
+        Ok(registry.note_webhook(&rare, false, false, patience).await?)
     };
     registry
         .enqueue(MadeOf::Else, vec![message("old", &rare)])
         .await?;
     assert!(!fail(None).await?);
-    assert_eq!(registry.find_webhook(&rare).await?.failing_since, Some(START));
+    assert_eq!(
+        registry.find_webhook(&rare).await?.failing_since,
+        Some(START)
+    );
     let later = START + 21 * DAY_MS;
     fixture.set_clock(later);
     registry
@@ -558,7 +559,10 @@ async fn failures_with_nothing_between_them_do_not_add_up() -> Result<()> {
         .await?;
     assert!(!fail(Some(DAY_MS / 2)).await?, "one failure in three weeks");
     let shown = registry.find_webhook(&rare).await?;
-    assert_eq!((shown.failing_since, shown.disabled_at), (Some(later), None));
+    assert_eq!(
+        (shown.failing_since, shown.disabled_at),
+        (Some(later), None)
+    );
     // One that goes on failing is switched off when its time is over, and not before.
     for half_day in 1..=6 {
         fixture.set_clock(later + half_day * DAY_MS / 2);
@@ -597,7 +601,7 @@ async fn what_a_clock_that_was_ahead_wrote_down_is_sent_all_the_same() -> Result
     let mut stranger = fixture.stranger().await?;
     let alert = format!(
         "INSERT INTO alerts (id, kind, key_id, kid, caller, count, first_at, last_at, told_count, told_at) \
-         VALUES ('a', 'retired_secret_used', '{}', '{kid}', 'x', 2, 1, 1, 1, {ahead})",
+         VALUES ('a', 'ended_secret_used', '{}', '{kid}', 'x', 2, 1, 1, 1, {ahead})",
         issued.key.id
     );
     sqlx::raw_sql(sqlx::AssertSqlSafe(alert))

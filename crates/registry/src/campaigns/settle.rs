@@ -226,7 +226,10 @@ async fn heard(
             found.push(one);
         }
     }
-    if found.iter().any(|one| one.channel == Channel::Mail.as_str()) {
+    if found
+        .iter()
+        .any(|one| one.channel == Channel::Mail.as_str())
+    {
         found.retain(|one| one.channel == Channel::Mail.as_str());
     }
     if found.is_empty() {

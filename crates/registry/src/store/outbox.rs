@@ -610,20 +610,23 @@ pub(crate) async fn remove(
     ids: &[String],
 ) -> Result<u64, RegistryError> {
     let mut rows = 0;
-    for id in ids {
-        sqlx::query("DELETE FROM outbox_attempts WHERE message_id = $1")
-            .bind(id.clone())
-            .execute(&mut *connection)
-            .await?;
-        sqlx::query("DELETE FROM outbox_told WHERE message_id = $1")
-            .bind(id.clone())
-            .execute(&mut *connection)
-            .await?;
-        rows += sqlx::query("DELETE FROM outbox WHERE id = $1")
-            .bind(id.clone())
-            .execute(&mut *connection)
-            .await?
-            .rows_affected();
+    for part in ids.chunks(many::MOST) {
+        let count = many::padded(part.len());
+        let mut rows_of_part = 0;
+        for from in [
+            "DELETE FROM outbox_attempts WHERE message_id IN ",
+            "DELETE FROM outbox_told WHERE message_id IN ",
+            "DELETE FROM outbox WHERE id IN ",
+        ] {
+            let sql = many::list(from, count, "");
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for id in many::padding(part, count) {
+                query = query.bind(id.clone());
+            }
+            // The last of the three counts.
+            rows_of_part = query.execute(&mut *connection).await?.rows_affected();
+        }
+        rows += rows_of_part;
     }
     Ok(rows)
 }

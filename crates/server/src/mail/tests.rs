@@ -406,8 +406,12 @@ async fn a_silent_mail_server_keeps_no_webhook_from_being_told() {
     server.pass(41_000);
     app.notices.wake();
     until(16).await;
-    root.ok(Method::POST, &format!("/api/v1/webhooks/{hook}/test"), Value::Null)
-        .await;
+    root.ok(
+        Method::POST,
+        &format!("/api/v1/webhooks/{hook}/test"),
+        Value::Null,
+    )
+    .await;
     for _ in 0..400 {
         if !receiver.take().is_empty() {
             return;

@@ -201,9 +201,7 @@ async fn take(
         return Ok(Vec::new());
     }
     let limit = u32::try_from(free).unwrap_or(1);
-    app.registry
-        .claim_messages_but(channels, limit, held)
-        .await
+    app.registry.claim_messages_but(channels, limit, held).await
 }
 
 /// Writes down what came of an attempt, and counts it.

@@ -51,7 +51,7 @@ pub(super) const EXPIRING: &str = "key.expiring";
 
 /// By what name it is told to people.
 pub(super) fn name_of(event: &Event) -> &'static str {
-    if event.kind == EXPIRING && event.data["urgency"] == "overdue" {
+    if event.kind == EXPIRING && event.is_overdue() {
         EXPIRED
     } else {
         event.kind

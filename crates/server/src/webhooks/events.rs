@@ -34,6 +34,11 @@ pub(crate) struct Event {
 }
 
 impl Event {
+    /// Whether it tells of what was due before.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.data["urgency"] == "overdue"
+    }
+
     /// The body of a webhook's request.
     pub(crate) fn body(&self) -> Vec<u8> {
         let body = json!({ "type": self.kind, "timestamp": iso(self.at), "data": self.data });

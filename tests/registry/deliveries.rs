@@ -255,7 +255,7 @@ async fn rule_12_a_scheduled_rotation_that_was_not_delivered_is_made_again_withi
             left.last_error.as_deref(),
             Some("not delivered: permission denied")
         );
-        waits.push(retry_at - fixture.place.now());
+        waits.push(retry_at - fixture.now());
         fixture.set_clock(retry_at - 1);
         assert!(rotated(&fixture).await?.is_none(), "too early");
         fixture.set_clock(retry_at);

@@ -531,7 +531,7 @@ async fn failures_with_nothing_between_them_do_not_add_up() -> Result<()> {
     let patience = 3 * DAY_MS;
     // Tries what is due, in vain. Returns whether that switched the webhook off.
     let fail = async |again_ms: Option<i64>| -> Result<bool> {
-        let now = fixture.place.now();
+        let now = fixture.now();
         let taken = registry.claim_messages(&[Channel::Webhook], 1).await?;
         let one = taken.first().context("one is due")?;
         let tried = Attempt {

@@ -446,3 +446,28 @@ async fn the_log_is_forgotten_after_a_month() {
     run(&server).await;
     assert!(deliveries(&mut root, &hook).await.is_empty());
 }
+
+/// However much ended: it is not there for longer than is said, and goes in one look.
+#[tokio::test]
+async fn the_log_is_forgotten_as_fast_as_it_grows() {
+    let server = TestServer::start().await;
+    let mut root = Root::of(&server).await;
+    let (hook, _) = root.hook("http://127.0.0.1:9/hook", &["key.issued"]).await;
+    let many = (0..1_300).map(|number| NewMessage {
+        event_id: format!("e{number}"),
+        event_type: "key.issued".into(),
+        channel: Channel::Webhook,
+        target: hook.clone(),
+        body: b"{}".to_vec(),
+    });
+    let registry = server.registry();
+    let made = registry.enqueue(MadeOf::Else, many.collect());
+    assert!(made.await.unwrap());
+    // What waits for a webhook ends with it.
+    let path = format!("/api/v1/webhooks/{hook}");
+    root.ok(Method::DELETE, &path, Value::Null).await;
+    server.pass(31 * DAY_MS);
+    run(&server).await;
+    let left = registry.list_messages(Channel::Webhook, &hook, None, 10);
+    assert!(left.await.unwrap().0.is_empty());
+}

@@ -105,8 +105,10 @@ mod tests {
         holds.failed("b", 0, Some(i64::MAX));
         assert_eq!(holds.held(MOST_ASKED_MS - 1), ["b"]);
         assert!(holds.held(MOST_ASKED_MS).is_empty());
+        holds.release("b");
         holds.failed("c", 0, Some(-5));
         assert!(holds.held(LEAST_MS).is_empty());
+        holds.release("c");
         // Written down by a clock that was days ahead: it is not believed.
         holds.failed("d", 86_400_000, None);
         assert!(holds.held(0).is_empty());

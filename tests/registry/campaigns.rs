@@ -3,12 +3,13 @@
 
 use anyhow::{Context as _, Result, ensure};
 use keywright_domain::api_keys::{DAY_MS, NewApiKey, Owner, OwnerKind};
+use keywright_domain::people::Sealed;
 use keywright_domain::scopes::ScopeSet;
-use keywright_registry::outbox::{Channel, MadeOf, NewMessage};
+use keywright_registry::outbox::{Attempt, Channel, MadeOf, NewMessage, NewWebhook, Outcome};
 use keywright_registry::{
     Answer, BoardKind, BoardQuery, BoardReader, Campaign, CampaignFilter, HygieneFinding,
     HygieneRules, LocalRegistry, NewCampaign, QuestionQuery, QuestionState, RegistryError,
-    RetentionPolicy, Told, Unanswered,
+    RetentionPolicy, Told, Unanswered, asked_event,
 };
 
 use keywright_server::settings::Settings;
@@ -483,5 +484,90 @@ async fn a_campaign_that_cannot_be_settled_holds_no_other_and_no_other_job() -> 
     let (second, progress) = registry.find_campaign(&campaigns[1].id).await?;
     ensure!(second.state() == "closed");
     ensure!(progress.by_state["disabled"] == 1, "{progress:?}");
+    Ok(())
+}
+
+/// What was written into the outbox may never leave: who was mailed nothing was not silent.
+#[tokio::test]
+async fn nobodys_key_is_suspended_for_a_question_that_never_left() -> Result<()> {
+    for (outcome, expected) in [
+        (Some(Outcome::Failed), QuestionState::Unanswered),
+        (Some(Outcome::Again(0)), QuestionState::Unanswered),
+        (Some(Outcome::Delivered), QuestionState::Disabled),
+        // Too many wait for its target: nothing was made.
+        (None, QuestionState::Unanswered),
+    ] {
+        let fixture = super::fixture().await?;
+        let (actor, registry) = (&fixture.actor, &fixture.registry);
+        let silent = fixture.issue("Silent").await?;
+        fixture.set_clock(fixture.now() + 2 * DAY_MS);
+        let campaign = begin(&fixture, Unanswered::Disable).await?;
+        let hook = NewWebhook {
+            url: "https://example.org/hook".into(),
+            events: vec!["*".into()],
+            description: String::new(),
+            secret: Sealed::new(vec![1; 40]),
+        };
+        let hook = registry.add_webhook(actor, &hook).await?.id;
+        let message = |event_id: String, event_type: &str| NewMessage {
+            event_id,
+            event_type: event_type.into(),
+            channel: Channel::Webhook,
+            target: hook.clone(),
+            body: b"{}".to_vec(),
+        };
+        // In masses, so that there is a limit that a test can reach.
+        let mut kind = "hygiene.asked";
+        if outcome.is_none() {
+            kind = "key.issued";
+            let many = (0..10_000).map(|number| message(format!("e{number}"), kind));
+            registry.enqueue(MadeOf::Else, many.collect()).await?;
+        }
+        fixture.set_clock(campaign.due_at - 2 * DAY_MS);
+        let asked = message(asked_event(&campaign.id, &silent.key.id), kind);
+        let of = MadeOf::Questions {
+            campaign_id: campaign.id.clone(),
+            key_ids: vec![silent.key.id.clone()],
+        };
+        ensure!(registry.enqueue(of, vec![asked]).await?);
+        let mut left_at = campaign.due_at + 2 * DAY_MS;
+        if let Some(outcome) = &outcome {
+            fixture.set_clock(campaign.due_at - DAY_MS / 2);
+            let taken = registry.claim_messages(&[Channel::Webhook], 1).await?;
+            let attempt = Attempt {
+                attempt: 1,
+                at: fixture.now(),
+                duration_ms: 1,
+                status: None,
+                error: None,
+                excerpt: String::new(),
+            };
+            registry
+                .record_attempt(&taken[0].message.id, attempt, outcome.clone())
+                .await?;
+            left_at = fixture.now() + DAY_MS;
+        }
+        // At the due date, and a day after it left.
+        fixture.set_clock(campaign.due_at);
+        let closed = registry.settle_campaigns(actor).await?;
+        let waits = matches!(outcome, Some(Outcome::Again(_) | Outcome::Delivered));
+        ensure!((closed == 0) == waits, "{outcome:?} {closed}");
+        if waits {
+            fixture.set_clock(left_at - 1);
+            ensure!(registry.settle_campaigns(actor).await? == 0, "{outcome:?}");
+            let at = if outcome == Some(Outcome::Delivered) {
+                left_at
+            } else {
+                // It waits for good: nobody sends it any more.
+                campaign.due_at + DAY_MS + 1
+            };
+            fixture.set_clock(at);
+            ensure!(registry.settle_campaigns(actor).await? == 1, "{outcome:?}");
+        }
+        let came = state(registry, &campaign, &silent.key.id).await?;
+        ensure!(came == expected, "{outcome:?}: {came:?}");
+        let works = fixture.code(&silent).await? == "valid";
+        ensure!(works == (expected == QuestionState::Unanswered));
+    }
     Ok(())
 }

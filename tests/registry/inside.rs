@@ -12,8 +12,9 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use keywright_domain::api_keys::{NewApiKey, OwnerKind};
+use keywright_domain::api_keys::{DAY_MS, NewApiKey, OwnerKind};
 use keywright_domain::audit::Actor;
+use keywright_domain::schedules::{Mode, Recurrence, Schedule, ScheduleTerms, TimeZone};
 use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
 use keywright_registry::{
     ApiKeyFilter, ApiKeyQuery, Clock, LocalRegistry, Peppers, PrincipalChange, RotationStep,
@@ -22,7 +23,7 @@ use keywright_registry::{
 
 use super::keys::{asking, verify};
 use super::races::{Way, code, end, peppers, window};
-use super::{Kind, checksum, pepper, wish};
+use super::{Kind, START, checksum, pepper, wish};
 
 #[tokio::test]
 async fn ac_147_the_first_use_of_a_verification_that_was_given_up_is_written_later() -> Result<()> {
@@ -393,4 +394,61 @@ async fn ac_127_an_unknown_kid_takes_as_long_as_a_wrong_secret() -> Result<()> {
         ratios.push(ratio);
     }
     anyhow::bail!("time tells which kids exist: {ratios:?}")
+}
+
+/// Months may pass before somebody rotates: each look would be a turn of those who write.
+#[tokio::test]
+async fn an_overdue_schedule_that_only_notifies_waits_for_no_writer_once_it_was_told() -> Result<()>
+{
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let schedule = Schedule::new(ScheduleTerms {
+        recurrence: Recurrence::Interval {
+            every_ms: 7 * DAY_MS,
+        },
+        time_zone: TimeZone::new("UTC")?,
+        window: None,
+        jitter_ms: 0,
+        mode: Mode::NotifyOnly,
+        max_age_ms: None,
+    })?;
+    let mut keys = Vec::new();
+    for name in ["one", "two", "three"] {
+        let key = fixture.issue(name).await?.key;
+        registry
+            .set_schedule(&fixture.actor, &key.id, &schedule, "")
+            .await?;
+        keys.push(key);
+    }
+    let run = || registry.run_due_schedules(&fixture.actor, &fixture.peppers, 10);
+    fixture.set_clock(START + 9 * DAY_MS);
+    ensure!(run().await?.is_empty());
+    ensure!(registry.due_notices(10).await?.len() == 3, "they are told");
+    let mut holds = fixture.stranger().await?;
+    let begin = match fixture.kind {
+        Kind::Sqlite => "BEGIN IMMEDIATE",
+        Kind::Postgres => "BEGIN",
+    };
+    sqlx::raw_sql(begin).execute(&mut holds).await?;
+    sqlx::raw_sql("UPDATE heads SET id = id")
+        .execute(&mut holds)
+        .await?;
+    let looked = tokio::time::timeout(Duration::from_secs(3), run()).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut holds).await?;
+    ensure!(looked.context("it waits for the writer")??.is_empty());
+    // Rotated by hand, it is due a week later.
+    fixture
+        .registry
+        .rotate_api_key(
+            &fixture.actor,
+            &keys[0].id,
+            &super::from_issue(DAY_MS),
+            "by-hand",
+            &fixture.peppers,
+        )
+        .await?;
+    ensure!(run().await?.is_empty());
+    let moved = registry.find_schedule(&keys[0].id).await?;
+    ensure!(moved.is_some_and(|one| one.next_due_at > START + 9 * DAY_MS));
+    Ok(())
 }

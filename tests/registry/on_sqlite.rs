@@ -11,6 +11,8 @@ pub(crate) async fn fixture() -> anyhow::Result<Fixture> {
     Fixture::on(Kind::Sqlite).await
 }
 
+#[path = "again.rs"]
+mod again;
 #[path = "audit.rs"]
 mod audit;
 #[path = "board.rs"]

@@ -515,3 +515,113 @@ async fn a_webhook_that_failed_is_tried_one_by_one() -> Result<()> {
     }
     Ok(())
 }
+
+/// A webhook with rare events: what failed three weeks ago does not count together with what fails today.
+#[tokio::test]
+async fn failures_with_nothing_between_them_do_not_add_up() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let new = NewWebhook {
+        url: "https://example.org/hook".to_owned(),
+        events: vec!["*".to_owned()],
+        description: String::new(),
+        secret: Sealed::new(vec![1; 40]),
+    };
+    let rare = registry.add_webhook(&fixture.actor, &new).await?.id;
+    let patience = 3 * DAY_MS;
+    // Tries what is due, in vain. Returns whether that switched the webhook off.
+    let fail = async |again_ms: Option<i64>| -> Result<bool> {
+        let now = fixture.now();
+        let taken = registry.claim_messages(&[Channel::Webhook], 1).await?;
+        let one = taken.first().context("one is due")?;
+        let tried = Attempt {
+            at: now,
+            ..attempt(one, Some("502"))
+        };
+        let outcome = again_ms.map_or(Outcome::Failed, |wait| Outcome::Again(now + wait));
+        registry
+            .record_attempt(&one.message.id, tried, outcome)
+            .await?;
+        Ok(registry.note_webhook(&rare, false, false, patience).await?)
+    };
+    registry
+        .enqueue(MadeOf::Else, vec![message("old", &rare)])
+        .await?;
+    assert!(!fail(None).await?);
+    assert_eq!(
+        registry.find_webhook(&rare).await?.failing_since,
+        Some(START)
+    );
+    let later = START + 21 * DAY_MS;
+    fixture.set_clock(later);
+    registry
+        .enqueue(MadeOf::Else, vec![message("leak", &rare)])
+        .await?;
+    assert!(!fail(Some(DAY_MS / 2)).await?, "one failure in three weeks");
+    let shown = registry.find_webhook(&rare).await?;
+    assert_eq!(
+        (shown.failing_since, shown.disabled_at),
+        (Some(later), None)
+    );
+    // One that goes on failing is switched off when its time is over, and not before.
+    for half_day in 1..=6 {
+        fixture.set_clock(later + half_day * DAY_MS / 2);
+        assert_eq!(fail(Some(DAY_MS / 2)).await?, half_day == 6, "{half_day}");
+    }
+    Ok(())
+}
+
+/// A machine that boots with a clock forty days ahead, and has it set: nothing that it wrote waits for forty days.
+#[tokio::test]
+async fn what_a_clock_that_was_ahead_wrote_down_is_sent_all_the_same() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let issued = fixture.issue_as(&wish("leaked")).await?;
+    let kid = issued.plain.kid().clone();
+    let ahead = START + 40 * DAY_MS;
+    fixture.set_clock(ahead);
+    let channels = [Channel::Webhook];
+    let events = ["new", "failed", "taken"];
+    for event in ["failed", "taken"] {
+        registry
+            .enqueue(MadeOf::Else, vec![message(event, "hook")])
+            .await?;
+    }
+    let taken = registry.claim_messages(&channels, 2).await?;
+    let failed = taken.iter().find(|one| one.message.event_id == "failed");
+    let failed = failed.context("it was taken")?;
+    let again = Outcome::Again(ahead + 5_000);
+    registry
+        .record_attempt(&failed.message.id, attempt(failed, Some("no")), again)
+        .await?;
+    registry
+        .enqueue(MadeOf::Else, vec![message("new", "hook")])
+        .await?;
+    // What is told once an hour at most is told, and happens again.
+    let mut stranger = fixture.stranger().await?;
+    let alert = format!(
+        "INSERT INTO alerts (id, kind, key_id, kid, caller, count, first_at, last_at, told_count, told_at) \
+         VALUES ('a', 'ended_secret_used', '{}', '{kid}', 'x', 2, 1, 1, 1, {ahead})",
+        issued.key.id
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(alert))
+        .execute(&mut stranger)
+        .await?;
+    fixture.set_clock(START + 60_000);
+    assert!(registry.claim_messages(&channels, 10).await?.is_empty());
+    assert_eq!(registry.untold_alerts(10).await?.len(), 1, "mute for weeks");
+    assert!(registry.mend_moments().await? > 0);
+    let mut given: Vec<_> = registry
+        .claim_messages(&channels, 10)
+        .await?
+        .into_iter()
+        .map(|one| one.message.event_id)
+        .collect();
+    given.sort();
+    let mut all = events;
+    all.sort_unstable();
+    assert_eq!(given, all);
+    // What can be right is left as it is.
+    assert_eq!(registry.mend_moments().await?, 0);
+    Ok(())
+}

@@ -32,6 +32,12 @@ const KEPT_MS: i64 = 400 * DAY_MS;
 /// Keys looked at together.
 const PAGE: u32 = 500;
 
+/// The id of the event that asks an owner: by the campaign, and the first key that it asks about.
+#[must_use]
+pub fn asked_event(campaign_id: &str, first_key_id: &str) -> String {
+    format!("hyg_{campaign_id}_{first_key_id}")
+}
+
 /// What becomes of keys that nobody answered for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unanswered {

@@ -62,6 +62,7 @@ pub use bulk::{BulkFailure, BulkOperation, BulkProgress, BulkState, NewBulk};
 pub use campaigns::{
     Answer, Answered, Campaign, CampaignFilter, CampaignProgress, Candidate, MOST_QUESTIONS,
     NewCampaign, Question, QuestionQuery, QuestionState, Told, Unanswered, UntoldQuestions,
+    asked_event,
 };
 pub use changes::{Change, ChangedSubject, Changes};
 pub use conditions::{Conditions, Seen, Thing};

@@ -14,6 +14,7 @@ use crate::api_keys::{
 use crate::idempotency::RotationWish;
 use crate::narrowing::GiveBack;
 use crate::peppers::Peppers;
+use crate::schedules::again::{Undone, set_again};
 use crate::store::api_keys::Extent;
 use crate::store::secrets::SecretInsert;
 use crate::writer::{Subject, Unit, Wants};
@@ -447,6 +448,9 @@ async fn take_step(
     let mut details = rotation_details(&rotation);
     let ended = Some((&rotation, GiveBack::OrRefuse(held)));
     details.extend(save(unit, &mut key, &before, None, ended).await?);
+    if step == RotationStep::Cancel {
+        set_again(unit, &key, &rotation, Undone::ByHand).await?;
+    }
     unit.audit(actor, about_key(action, &key, verb, details));
     Ok((key, rotation))
 }
@@ -464,6 +468,9 @@ async fn settle(unit: &mut Unit, key_id: &str) -> Result<bool, RegistryError> {
     let mut details = rotation_details(&rotation);
     let ended = Some((&rotation, GiveBack::Freely));
     details.extend(save(unit, &mut key, &before, None, ended).await?);
+    if rotation.state == RotationState::Cancelled {
+        set_again(unit, &key, &rotation, Undone::TimedOut).await?;
+    }
     let (action, verb) = match rotation.state {
         RotationState::Cancelled => (
             AuditAction::RotationCancelled,

@@ -1,6 +1,7 @@
 //! Schedules of rotations: set, paused, removed here; carried out in `run`, announced in `notices`,
 //! and what became of the new secrets in `deliveries`. When something is due is the domain's.
 
+pub(crate) mod again;
 pub(crate) mod deliveries;
 pub(crate) mod notices;
 mod reissue;

@@ -3,17 +3,22 @@
 
 use std::collections::HashMap;
 
+use keywright_domain::api_keys::DAY_MS;
 use keywright_domain::audit::{Actor, AuditAction};
 
 use super::questions::{Question, QuestionState, Told};
-use super::{Campaign, Unanswered, about, answers, find, store};
+use super::{Campaign, Unanswered, about, answers, asked_event, find, store};
 use crate::api_keys::{End, end_key_for};
 use crate::insight::hygiene::HygieneFinding;
+use crate::outbox::{Channel, MessageState};
+use crate::store::outbox::{self, Asked};
 use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError};
 
 /// Questions of one transaction.
 const CHUNK: i64 = 50;
+/// A message that waits longer than this leaves no more: tries end after a day and a half.
+const GIVEN_UP_MS: i64 = 3 * DAY_MS;
 
 /// Findings of keys, by id.
 type Findings = HashMap<String, Vec<HygieneFinding>>;
@@ -179,7 +184,7 @@ async fn settle_one(
         question.state = QuestionState::Cleared;
         return Ok(0);
     }
-    match question.told {
+    match heard(unit, campaign, question).await? {
         Told::At(at) if campaign.answers_until(at) <= unit.now() => {}
         // Silence of somebody who could not be told says nothing.
         Told::Nobody => {
@@ -196,4 +201,50 @@ async fn settle_one(
     let key = end_key_for(unit, actor, &key.id, &reason, End::Disable, more).await?;
     question.state = QuestionState::Disabled;
     Ok(key.epoch)
+}
+
+/// Whether the owner can have heard of a question: not what was written down counts, but what left. Mail decides where
+/// there was any, else webhooks. What cannot be found any more is taken to have left.
+async fn heard(
+    unit: &mut Unit,
+    campaign: &Campaign,
+    question: &Question,
+) -> Result<Told, RegistryError> {
+    let Told::At(told_at) = question.told else {
+        return Ok(question.told);
+    };
+    let all = outbox::asked_at(unit.read(), &question.owner_id, told_at).await?;
+    let prefix = asked_event(&campaign.id, "");
+    let mut found: Vec<Asked> = Vec::new();
+    for one in all {
+        let Some(first) = one.event_id.strip_prefix(&prefix) else {
+            continue;
+        };
+        // Another owner may have been asked at the same moment.
+        let of_first = store::campaigns::find_question(unit.read(), &campaign.id, first).await?;
+        if of_first.is_some_and(|first| first.owner_id == question.owner_id) {
+            found.push(one);
+        }
+    }
+    if found
+        .iter()
+        .any(|one| one.channel == Channel::Mail.as_str())
+    {
+        found.retain(|one| one.channel == Channel::Mail.as_str());
+    }
+    if found.is_empty() {
+        return Ok(question.told);
+    }
+    let is = |one: &&Asked, state: MessageState| one.state == state.as_str();
+    let delivered = found.iter().filter(|one| is(one, MessageState::Delivered));
+    if let Some(at) = delivered.filter_map(|one| one.ended_at).min() {
+        return Ok(Told::At(at));
+    }
+    let waits = found.iter().any(|one| is(&one, MessageState::Waiting));
+    let is_late = unit.now().saturating_sub(told_at) > GIVEN_UP_MS;
+    Ok(if waits && !is_late {
+        Told::NotYet
+    } else {
+        Told::Nobody
+    })
 }

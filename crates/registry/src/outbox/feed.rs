@@ -99,9 +99,10 @@ impl LocalRegistry {
     /// # Errors
     /// [`RegistryError`] if nothing can be read.
     pub async fn untold_alerts(&self, limit: u32) -> Result<Vec<UntoldAlert>, RegistryError> {
-        let before = self.now().saturating_sub(TOLD_AGAIN_MS);
+        let now = self.now();
+        let told = (now.saturating_sub(TOLD_AGAIN_MS), now);
         let mut connection = self.shared.pool.acquire().await?;
-        store::alerts::untold(&mut connection, before, i64::from(limit.clamp(1, 500))).await
+        store::alerts::untold(&mut connection, told, i64::from(limit.clamp(1, 500))).await
     }
 
     /// Writes one message that was made of nothing that is written down, unless `most` wait for its target
@@ -181,15 +182,6 @@ pub(super) async fn enqueue(
             campaign_id,
             key_ids,
         } => {
-            // Whoever was not told has not been silent: nothing is done to their keys.
-            let told_at = (!messages.is_empty()).then_some(now);
-            for key_id in key_ids {
-                let (write, now) = (unit.write(), told_at);
-                if !store::campaigns::mark_told(write, campaign_id, key_id, now).await? {
-                    // Another node tells of it, and of all that it read with it.
-                    return Err(RegistryError::Changed);
-                }
-            }
             board::asked(unit, campaign_id, key_ids).await?;
         }
         MadeOf::Else => {}
@@ -197,6 +189,7 @@ pub(super) async fn enqueue(
     // Counted once for each target, and then by what is added here: others wait for this transaction.
     let mut waiting: HashMap<(Channel, &str), i64> = HashMap::new();
     let mut lost: HashMap<(Channel, &str), i64> = HashMap::new();
+    let mut is_any_made = false;
     for message in messages {
         let target = (message.channel, message.target.as_str());
         let before = match waiting.get(&target) {
@@ -212,6 +205,22 @@ pub(super) async fn enqueue(
         waiting.insert(target, before + 1);
         let id = store::outbox::insert(unit.write(), message, now).await?;
         unit.made(&id);
+        is_any_made = true;
+    }
+    if let MadeOf::Questions {
+        campaign_id,
+        key_ids,
+    } = made_of
+    {
+        // Whoever was not told has not been silent: nothing is done to their keys.
+        let told_at = is_any_made.then_some(now);
+        for key_id in key_ids {
+            let write = unit.write();
+            if !store::campaigns::mark_told(write, campaign_id, key_id, told_at).await? {
+                // Another node tells of it, and of all that it read with it.
+                return Err(RegistryError::Changed);
+            }
+        }
     }
     for ((channel, target), count) in lost {
         store::outbox_dropped::count(unit, channel, target, count).await?;

@@ -1,6 +1,7 @@
 //! Messages on their way: taken by one node, tried, tried again, and forgotten in the end.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use super::Channel;
 use crate::writer::Unit;
@@ -8,8 +9,9 @@ use crate::{LocalRegistry, RegistryError, store};
 
 /// Whoever took a message has this long to send it; then another node may.
 const CLAIM_MS: i64 = 2 * 60 * 1000;
-/// No attempt takes as long: one that began before is of a node that is gone, and takes nobody's place.
-const ATTEMPT_MS: i64 = 40 * 1000;
+/// No attempt takes longer: whoever sends ends it then. One that began before is of a node that is gone, and takes
+/// nobody's place.
+pub const ATTEMPT: Duration = Duration::from_secs(40);
 /// Of an answer, no more is kept.
 const EXCERPT: usize = 300;
 /// Rows removed in one transaction at most.
@@ -133,15 +135,29 @@ impl LocalRegistry {
         channels: &[Channel],
         limit: u32,
     ) -> Result<Vec<Claimed>, RegistryError> {
+        self.claim_messages_but(channels, limit, &[]).await
+    }
+
+    /// The same, without those to the webhooks `held`, which the caller leaves alone for a while.
+    ///
+    /// # Errors
+    /// As [`Self::claim_messages`].
+    pub async fn claim_messages_but(
+        &self,
+        channels: &[Channel],
+        limit: u32,
+        held: &[String],
+    ) -> Result<Vec<Claimed>, RegistryError> {
         let now = self.now();
         let mut connection = self.shared.pool.acquire().await?;
-        if !store::outbox::is_any_due(&mut connection, now, channels).await? {
+        if !store::outbox::is_any_due(&mut connection, now, channels, held).await? {
             return Ok(Vec::new());
         }
         drop(connection);
-        let input = (channels.to_vec(), i64::from(limit.clamp(1, 100)));
-        self.write(input, |unit, (channels, limit)| {
-            Box::pin(claim(unit, channels, *limit))
+        let limit = i64::from(limit.clamp(1, 100));
+        let input = (channels.to_vec(), limit, held.to_vec());
+        self.write(input, |unit, (channels, limit, held)| {
+            Box::pin(claim(unit, channels, *limit, held))
         })
         .await
     }
@@ -352,9 +368,11 @@ const fn most_of(channel: Channel) -> i64 {
 async fn turns(
     unit: &mut Unit,
     channels: &[Channel],
+    held: &[String],
 ) -> Result<(Vec<Turn>, HashMap<&'static str, i64>), RegistryError> {
     let now = unit.now();
-    let beyond = now.saturating_add(CLAIM_MS - ATTEMPT_MS);
+    let attempt_ms = i64::try_from(ATTEMPT.as_millis()).unwrap_or(CLAIM_MS);
+    let beyond = now.saturating_add(CLAIM_MS.saturating_sub(attempt_ms));
     let busy = store::outbox::on_their_way(unit.read(), beyond).await?;
     let mut left = HashMap::new();
     let mut failing = HashSet::new();
@@ -386,6 +404,9 @@ async fn turns(
             continue;
         }
         for (target, due_at) in store::outbox::due_targets(unit.read(), now, channel).await? {
+            if channel == Channel::Webhook && held.contains(&target) {
+                continue;
+            }
             let busy = busy.get(target.as_str()).copied().unwrap_or(0);
             let most = most_to_one(channel, failing.contains(&target));
             if busy < most {
@@ -408,10 +429,11 @@ async fn claim(
     unit: &mut Unit,
     channels: &[Channel],
     limit: i64,
+    held: &[String],
 ) -> Result<Vec<Claimed>, RegistryError> {
     let now = unit.now();
     let most = usize::try_from(limit).unwrap_or(1);
-    let (turns, mut left) = turns(unit, channels).await?;
+    let (turns, mut left) = turns(unit, channels, held).await?;
     let mut queues = Vec::new();
     for turn in turns.into_iter().take(most) {
         let to = (turn.channel, turn.target.as_deref());

@@ -6,12 +6,14 @@ mod digests;
 mod dropped;
 mod feed;
 mod messages;
+mod moments;
 mod webhooks;
 
 pub use digests::{Digest, Grown};
 pub use dropped::Dropped;
 pub use feed::{AuditFeed, UntoldAlert, UntoldAudit};
-pub use messages::{Attempt, Claimed, Message, MessageState, Outcome, Waiting};
+pub use messages::{ATTEMPT, Attempt, Claimed, Message, MessageState, Outcome, Waiting};
+pub(crate) use moments::Believed;
 pub use webhooks::{NewWebhook, Webhook, WebhookChange, WebhookSecrets};
 
 /// How a message leaves.

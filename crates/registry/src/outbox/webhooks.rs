@@ -1,5 +1,6 @@
 //! Webhooks: who is told what, and where. Secrets come sealed and are never read here.
 
+use keywright_domain::api_keys::DAY_MS;
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::base62::random_id;
 use keywright_domain::people::Sealed;
@@ -11,6 +12,8 @@ use crate::{LocalRegistry, RegistryError, store};
 
 /// More webhooks than this are not for telling people things.
 const MOST: usize = 100;
+/// Whoever was not tried for so long is not what fails since then: what fails is tried again more often.
+const QUIET_MS: i64 = DAY_MS;
 
 /// A webhook, without its secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +34,7 @@ pub struct Webhook {
     pub created_at: i64,
     /// Last change by a person (Unix ms).
     pub changed_at: i64,
-    /// The first failure since anything was delivered (Unix ms).
+    /// The first failure since anything was delivered, or since nothing was tried for a day (Unix ms).
     pub failing_since: Option<i64>,
     /// When it was switched off (Unix ms).
     pub disabled_at: Option<i64>,
@@ -207,9 +210,9 @@ impl LocalRegistry {
         .await
     }
 
-    /// Writes down that something was delivered to a webhook, or was not: since when it fails. One
-    /// that fails for longer than `patience_ms` is switched off, and so is one that is `gone`. Returns
-    /// whether it was by this call.
+    /// Writes down that something was delivered to a webhook, or was not: since when it fails. Its try is written
+    /// down before. One that fails for longer than `patience_ms` is switched off, and so is one that is `gone`; a
+    /// failure after more than a day without any try is a first one. Returns whether it was by this call.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be written.
@@ -328,9 +331,21 @@ async fn note(
         }
         return Ok(false);
     }
-    let since = *webhook.failing_since.get_or_insert(now);
+    let before = webhook.failing_since;
+    let mut since = before.unwrap_or(now);
+    if now.saturating_sub(since) > QUIET_MS {
+        // What failed weeks ago, with nothing to tell in between, says nothing of today. This try is one of them.
+        let from = now.saturating_sub(QUIET_MS);
+        if store::outbox::count_tries(unit.read(), id, from, 2).await? == 1 {
+            since = now;
+        }
+    }
+    webhook.failing_since = Some(since);
     let give_up = gone || now.saturating_sub(since) >= patience_ms;
     let off = give_up && webhook.disabled_at.is_none();
+    if !off && before == webhook.failing_since {
+        return Ok(false);
+    }
     if off {
         let reason = if gone {
             "it answered that it is gone for good (410)"

@@ -6,6 +6,7 @@ use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::base62::random_id;
 use keywright_domain::scopes::ScopeSet;
 
+use super::again::{Undone, set_again};
 use super::notices::short;
 use crate::api_keys::{about_key, find};
 use crate::narrowing::{self, GiveBack};
@@ -227,6 +228,8 @@ async fn record(
     {
         let ended = Some((&rotation, GiveBack::OrRefuse(held)));
         details.extend(save(unit, &mut key, &before, None, ended).await?);
+        let why = delivery.error.as_deref().unwrap_or_default();
+        set_again(unit, &key, &rotation, Undone::NotDelivered(why)).await?;
         details.push(("then", "cancelled".to_owned()));
     } else if key.hold_rotation(&mut rotation, now) {
         save(unit, &mut key, &before, None, None).await?;

@@ -7,7 +7,7 @@ use std::sync::PoisonError;
 use std::time::Instant;
 
 use keywright_domain::api_keys::{DAY_MS, Policy, PolicyEnvironment, redact};
-use keywright_domain::schedules::{NoticeKind, TimeZone, notices_due};
+use keywright_domain::schedules::{NoticeKind, NoticesDue, TimeZone, notices_due};
 
 use super::KeySchedule;
 use crate::board::BoardKind;
@@ -380,6 +380,27 @@ fn candidates(
         .collect()
 }
 
+/// What is due of a candidate, beside what was written down before.
+pub(super) fn due_of(
+    candidate: &Candidate,
+    settled: &[store::notices::SettledRow],
+    now: i64,
+) -> NoticesDue {
+    let of_this = |row: &&store::notices::SettledRow| {
+        let (key_id, subject, kid, due_at, _) = row;
+        *key_id == candidate.key_id
+            && subject == candidate.subject.as_str()
+            && *kid == candidate.kid
+            && *due_at == candidate.due_at
+    };
+    let kinds: Vec<_> = settled
+        .iter()
+        .filter(of_this)
+        .filter_map(|(_, _, _, _, kind)| NoticeKind::from_stable(kind))
+        .collect();
+    notices_due(candidate.due_at, now, &kinds, &candidate.zone)
+}
+
 /// Writes down what is due of some candidates and was not written before.
 pub(super) async fn record(unit: &mut Unit, candidates: &[Candidate]) -> Result<(), RegistryError> {
     let now = unit.now();
@@ -387,19 +408,7 @@ pub(super) async fn record(unit: &mut Unit, candidates: &[Candidate]) -> Result<
     let ids: Vec<_> = ids.into_iter().collect();
     let settled = store::notices::settled(unit.read(), &ids).await?;
     for candidate in candidates {
-        let of_this = |row: &&store::notices::SettledRow| {
-            let (key_id, subject, kid, due_at, _) = row;
-            *key_id == candidate.key_id
-                && subject == candidate.subject.as_str()
-                && *kid == candidate.kid
-                && *due_at == candidate.due_at
-        };
-        let kinds: Vec<_> = settled
-            .iter()
-            .filter(of_this)
-            .filter_map(|(_, _, _, _, kind)| NoticeKind::from_stable(kind))
-            .collect();
-        let due = notices_due(candidate.due_at, now, &kinds, &candidate.zone);
+        let due = due_of(candidate, &settled, now);
         for kind in due.passed {
             store::notices::insert(unit.write(), candidate, kind, true, now).await?;
         }

@@ -1,6 +1,8 @@
 //! Carries out what is due. One node of several does it: the due moment is moved on in the very
 //! transaction that rotates, and only from where it was read.
 
+use std::collections::{HashMap, HashSet};
+
 use keywright_domain::api_keys::{
     ApiKey, DAY_MS, OverlapClock, PlainKey, Policy, Rotation, RotationRequest, RotationState,
 };
@@ -110,8 +112,12 @@ impl LocalRegistry {
                 return Ok(());
             };
             after = (last.next_due_at, last.id.clone());
+            let to_notify = self.to_notify(&due).await?;
             for schedule in due {
-                if schedule.schedule.terms().mode == Mode::NotifyOnly {
+                if is_notify_only(&schedule) {
+                    if !to_notify.contains(&schedule.key_id) {
+                        continue;
+                    }
                     self.write(schedule, |unit, schedule| Box::pin(notify(unit, schedule)))
                         .await?;
                     continue;
@@ -122,6 +128,38 @@ impl LocalRegistry {
                 }
             }
         }
+    }
+
+    /// The keys of those that only notify and have something to write, as it looks before the writer's turn. Such a
+    /// schedule stays due until somebody rotates, which may be months: each look at it would be a turn of those who write.
+    async fn to_notify(&self, due: &[KeySchedule]) -> Result<HashSet<String>, RegistryError> {
+        let due: Vec<_> = due.iter().filter(|one| is_notify_only(one)).collect();
+        let ids: Vec<_> = due.iter().map(|one| one.key_id.clone()).collect();
+        if ids.is_empty() {
+            return Ok(HashSet::new());
+        }
+        let mut connection = self.shared.pool.acquire().await?;
+        let keys = store::api_keys::find_all(&mut connection, &ids).await?;
+        let settled = store::notices::settled(&mut connection, &ids).await?;
+        drop(connection);
+        let now = self.now();
+        let keys: HashMap<String, ApiKey> =
+            keys.into_iter().map(|key| (key.id.clone(), key)).collect();
+        let has_work = |schedule: &&&KeySchedule| {
+            let Some(key) = keys.get(&schedule.key_id) else {
+                return false;
+            };
+            if secret_created_at(key, now) >= schedule.next_due_at {
+                return true;
+            }
+            key.current_secret(now).is_some_and(|current| {
+                let candidate = notices::Candidate::of_schedule(schedule, current.kid.as_str());
+                let due = notices::due_of(&candidate, &settled, now);
+                due.send.is_some() || !due.passed.is_empty()
+            })
+        };
+        let found = due.iter().filter(has_work);
+        Ok(found.map(|one| one.key_id.clone()).collect())
     }
 
     async fn run_one(
@@ -169,6 +207,10 @@ impl LocalRegistry {
             }
         })
     }
+}
+
+fn is_notify_only(schedule: &KeySchedule) -> bool {
+    schedule.schedule.terms().mode == Mode::NotifyOnly
 }
 
 /// The schedule as it stands in this transaction, unless somebody moved it on.

@@ -85,17 +85,19 @@ pub(crate) async fn callers(
     )
 }
 
-/// Alerts that went on happening since they were told, if that was before a moment; oldest first.
+/// Alerts that went on happening since they were told, if that was before a moment; oldest first. What was told after
+/// `now` was told by a clock that was ahead: nobody waits until then.
 pub(crate) async fn untold(
     connection: &mut AnyConnection,
-    told_before: i64,
+    (told_before, now): (i64, i64),
     limit: i64,
 ) -> Result<Vec<Alert>, RegistryError> {
     let rows: Vec<AlertRow> = sqlx::query_as(
         "SELECT id, kind, key_id, kid, caller, count, first_at, last_at, seen_at FROM alerts \
-         WHERE told_count < count AND told_at <= $1 ORDER BY told_at, id LIMIT $2",
+         WHERE told_count < count AND (told_at <= $1 OR told_at > $2) ORDER BY told_at, id LIMIT $3",
     )
     .bind(told_before)
+    .bind(now)
     .bind(limit)
     .fetch_all(connection)
     .await?;

@@ -19,6 +19,7 @@ pub(crate) mod idempotency;
 pub(crate) mod images;
 pub(crate) mod listing;
 pub(crate) mod many;
+pub(crate) mod moments;
 pub(crate) mod nodes;
 pub(crate) mod notices;
 pub(crate) mod outbox;

@@ -243,11 +243,12 @@ macro_rules! select {
     };
 }
 
-/// Whether anything is due in these channels that nobody sends.
+/// Whether anything is due in these channels that nobody sends, and that is not for webhooks that are `held`.
 pub(crate) async fn is_any_due(
     connection: &mut AnyConnection,
     now: i64,
     channels: &[Channel],
+    held: &[String],
 ) -> Result<bool, RegistryError> {
     for channel in channels {
         let found: Option<(String,)> = sqlx::query_as(
@@ -259,7 +260,14 @@ pub(crate) async fn is_any_due(
         .bind(now)
         .fetch_optional(&mut *connection)
         .await?;
-        if found.is_some() {
+        if found.is_none() {
+            continue;
+        }
+        if *channel != Channel::Webhook || held.is_empty() {
+            return Ok(true);
+        }
+        let targets = due_targets(&mut *connection, now, *channel).await?;
+        if targets.iter().any(|(target, _)| !held.contains(target)) {
             return Ok(true);
         }
     }
@@ -316,6 +324,26 @@ pub(crate) async fn failing_webhooks(
             .fetch_all(connection)
             .await?,
     )
+}
+
+/// How often a webhook was tried from a moment on, counted up to `most`.
+pub(crate) async fn count_tries(
+    connection: &mut AnyConnection,
+    webhook_id: &str,
+    from: i64,
+    most: i64,
+) -> Result<i64, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT COUNT(*) FROM (SELECT a.attempt FROM outbox o JOIN outbox_attempts a ON a.message_id = o.id \
+         WHERE o.channel = 'webhook' AND o.target = $1 AND o.attempts > 0 \
+         AND (o.ended_at IS NULL OR o.ended_at >= $2) AND a.at >= $3 LIMIT $4) tries",
+    )
+    .bind(webhook_id.to_owned())
+    .bind(from)
+    .bind(from)
+    .bind(most)
+    .fetch_one(connection)
+    .await?)
 }
 
 /// What is due and nobody sends, whatever was due first: to one target, or in a whole channel.
@@ -396,6 +424,40 @@ pub(crate) async fn find_of_event(
     .fetch_optional(connection)
     .await?;
     row.map(MessageRow::into_message).transpose()
+}
+
+/// How a message to the owner of a key stands.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct Asked {
+    /// The event that it tells of.
+    pub(crate) event_id: String,
+    /// How it leaves.
+    pub(crate) channel: String,
+    /// How it stands.
+    pub(crate) state: String,
+    /// When it arrived or was given up (Unix ms).
+    pub(crate) ended_at: Option<i64>,
+}
+
+/// The messages of a moment that an owner of keys may have been asked by: to their address, to those who answer for
+/// everything, and to webhooks.
+pub(crate) async fn asked_at(
+    connection: &mut AnyConnection,
+    owner_id: &str,
+    made_at: i64,
+) -> Result<Vec<Asked>, RegistryError> {
+    Ok(sqlx::query_as(
+        "SELECT o.event_id, o.channel, o.state, o.ended_at FROM ( \
+           SELECT 'webhook' AS channel, id AS target FROM webhooks \
+           UNION SELECT 'mail', email FROM users WHERE id = $1 AND email IS NOT NULL \
+           UNION SELECT 'mail', u.email FROM users u JOIN user_roles r ON r.user_id = u.id \
+             WHERE r.role IN ('owner', 'admin') AND u.email IS NOT NULL) t \
+         JOIN outbox o ON o.channel = t.channel AND o.target = t.target AND o.made_at = $2",
+    )
+    .bind(owner_id.to_owned())
+    .bind(made_at)
+    .fetch_all(connection)
+    .await?)
 }
 
 /// Messages to a target before the one a page ended with, newest first.
@@ -548,20 +610,23 @@ pub(crate) async fn remove(
     ids: &[String],
 ) -> Result<u64, RegistryError> {
     let mut rows = 0;
-    for id in ids {
-        sqlx::query("DELETE FROM outbox_attempts WHERE message_id = $1")
-            .bind(id.clone())
-            .execute(&mut *connection)
-            .await?;
-        sqlx::query("DELETE FROM outbox_told WHERE message_id = $1")
-            .bind(id.clone())
-            .execute(&mut *connection)
-            .await?;
-        rows += sqlx::query("DELETE FROM outbox WHERE id = $1")
-            .bind(id.clone())
-            .execute(&mut *connection)
-            .await?
-            .rows_affected();
+    for part in ids.chunks(many::MOST) {
+        let count = many::padded(part.len());
+        let mut rows_of_part = 0;
+        for from in [
+            "DELETE FROM outbox_attempts WHERE message_id IN ",
+            "DELETE FROM outbox_told WHERE message_id IN ",
+            "DELETE FROM outbox WHERE id IN ",
+        ] {
+            let sql = many::list(from, count, "");
+            let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+            for id in many::padding(part, count) {
+                query = query.bind(id.clone());
+            }
+            // The last of the three counts.
+            rows_of_part = query.execute(&mut *connection).await?.rows_affected();
+        }
+        rows += rows_of_part;
     }
     Ok(rows)
 }

@@ -351,7 +351,8 @@ pub(crate) async fn begin(
     if let Some(id) = once.name.made_before(&app, &manager.actor).await? {
         return before(&app, &id).await;
     }
-    let place = app.key_service.places.of_bulk()?;
+    let own = (!manager.may("keys:write")).then_some(&manager.actor);
+    let place = app.key_service.places.of_bulk(own)?;
     let new = NewBulk {
         operation: asked.operation,
         total: i64::try_from(ids.len()).unwrap_or(i64::MAX),

@@ -12,6 +12,8 @@ use crate::problem::Problem;
 
 /// Operations over many keys at the same time.
 const MOST_BULK: usize = 4;
+/// Of them so many of people who may change their own keys alone: the rest is for those who may end anybody's.
+const MOST_BULK_OF_OWN: usize = 2;
 /// Imports that are answered later: each holds its file.
 const MOST_IMPORTS: usize = 2;
 /// Checks and counts that are answered later: each goes through a whole registry.
@@ -21,18 +23,25 @@ const MOST_READS: usize = 2;
 #[derive(Debug)]
 pub(super) struct Places {
     bulk: Arc<Semaphore>,
+    bulk_of_own: Arc<Semaphore>,
     imports: Arc<Semaphore>,
     reads: Arc<Semaphore>,
+    /// Whose operations over their own keys run.
+    owners: Actors,
     /// Whose checks and counts run.
-    readers: Arc<Mutex<HashSet<String>>>,
+    readers: Actors,
 }
+
+type Actors = Arc<Mutex<HashSet<String>>>;
 
 impl Default for Places {
     fn default() -> Self {
         Self {
             bulk: Arc::new(Semaphore::new(MOST_BULK)),
+            bulk_of_own: Arc::new(Semaphore::new(MOST_BULK_OF_OWN)),
             imports: Arc::new(Semaphore::new(MOST_IMPORTS)),
             reads: Arc::new(Semaphore::new(MOST_READS)),
+            owners: Arc::default(),
             readers: Arc::default(),
         }
     }
@@ -42,32 +51,58 @@ impl Default for Places {
 #[derive(Debug)]
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
-    _reader: Option<Reader>,
+    /// The one among those of the same kind, where they have fewer.
+    _among: Option<OwnedSemaphorePermit>,
+    _only: Option<Only>,
 }
 
-/// Whose only check or count it is.
+/// The only work of its kind of an actor.
 #[derive(Debug)]
-struct Reader {
-    readers: Arc<Mutex<HashSet<String>>>,
+struct Only {
+    actors: Actors,
     actor: String,
 }
 
-impl Drop for Reader {
+impl Only {
+    fn of(actors: &Actors, actor: &Actor, detail: &str) -> Result<Self, Problem> {
+        let actor = actor.as_str().to_owned();
+        let locked = actors.lock();
+        let is_first = locked
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(actor.clone());
+        if !is_first {
+            return Err(too_many(detail));
+        }
+        let actors = Arc::clone(actors);
+        Ok(Self { actors, actor })
+    }
+}
+
+impl Drop for Only {
     fn drop(&mut self) {
-        let readers = self.readers.lock();
-        readers
+        let actors = self.actors.lock();
+        actors
             .unwrap_or_else(PoisonError::into_inner)
             .remove(&self.actor);
     }
 }
 
 impl Places {
-    /// For an operation over many keys.
+    /// For an operation over many keys. `own`: who may do it to their own keys alone; one for each, and never all.
     ///
     /// # Errors
     /// 503 `too_many_operations`.
-    pub(super) fn of_bulk(&self) -> Result<Place, Problem> {
-        place(&self.bulk, None)
+    pub(super) fn of_bulk(&self, own: Option<&Actor>) -> Result<Place, Problem> {
+        let Some(actor) = own else {
+            return place(&self.bulk, None);
+        };
+        let detail = "an operation that you asked for runs already: wait for it, or end it";
+        let only = Only::of(&self.owners, actor, detail)?;
+        let among = permit(&self.bulk_of_own)?;
+        Ok(Place {
+            _among: Some(among),
+            ..place(&self.bulk, Some(only))?
+        })
     }
 
     /// For an import.
@@ -83,28 +118,22 @@ impl Places {
     /// # Errors
     /// 503 `too_many_operations`.
     pub(super) fn of_read(&self, actor: &Actor) -> Result<Place, Problem> {
-        let actor = actor.as_str().to_owned();
-        let readers = self.readers.lock();
-        let is_first = readers
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(actor.clone());
-        if !is_first {
-            let detail =
-                "a check or a count that you asked for runs already: wait for it, or end it";
-            return Err(too_many(detail));
-        }
-        let readers = Arc::clone(&self.readers);
-        place(&self.reads, Some(Reader { readers, actor }))
+        let detail = "a check or a count that you asked for runs already: wait for it, or end it";
+        let only = Only::of(&self.readers, actor, detail)?;
+        place(&self.reads, Some(only))
     }
 }
 
-fn place(of: &Arc<Semaphore>, reader: Option<Reader>) -> Result<Place, Problem> {
+fn permit(of: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
     let permit = Arc::clone(of).try_acquire_owned();
-    let permit =
-        permit.map_err(|_| too_many("too many operations run already: wait for one of them"))?;
+    permit.map_err(|_| too_many("too many operations run already: wait for one of them"))
+}
+
+fn place(of: &Arc<Semaphore>, only: Option<Only>) -> Result<Place, Problem> {
     Ok(Place {
-        _permit: permit,
-        _reader: reader,
+        _permit: permit(of)?,
+        _among: None,
+        _only: only,
     })
 }
 

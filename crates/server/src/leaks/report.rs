@@ -1,5 +1,6 @@
 //! What is done about a report: a secret that matches is ended, a kid is told of.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,8 +17,8 @@ use crate::notices::retry::next_try;
 use crate::problem::{Problem, store_unavailable};
 use crate::server::App;
 
-/// Keys of one report that are looked at.
-const MOST_KEYS: usize = 5;
+/// Keys of one report that are looked at: more than fit into the largest.
+const MOST_KEYS: usize = 500;
 /// A text that is no key of ours may be one that was imported, if it is not longer.
 const LONGEST_FOREIGN: usize = 512;
 /// Reports that wait at most, for all nodes.
@@ -51,9 +52,11 @@ impl Found {
     /// Texts that may be whole keys.
     fn keys(&self) -> Vec<SecretText> {
         let text = self.text.expose();
-        let ours = find_keys(text).take(MOST_KEYS);
+        let mut seen = HashSet::new();
+        let ours = find_keys(text).filter_map(|found| text.get(found.range));
         let ours: Vec<_> = ours
-            .filter_map(|found| text.get(found.range))
+            .filter(|key| seen.insert(*key))
+            .take(MOST_KEYS)
             .map(|key| SecretText::new(key.to_owned()))
             .collect();
         let trimmed = text.trim();

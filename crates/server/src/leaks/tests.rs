@@ -246,6 +246,26 @@ async fn a_key_is_found_in_the_line_that_it_stands_in() {
     }
 }
 
+/// A whole file with keys, such as a log: whoever reports it cannot see which were ended, and reports it once.
+#[tokio::test]
+async fn every_key_of_a_text_is_ended_however_many_they_are() {
+    let server = TestServer::start().await;
+    let mut root = Root::of(&server).await;
+    let mut keys = Vec::new();
+    for number in 0..12 {
+        let issued = root.issue(&format!("Key {number}")).await;
+        keys.push(issued["secret"].as_str().unwrap().to_owned());
+    }
+    let text: Vec<_> = keys
+        .iter()
+        .flat_map(|key| [format!("A={key}"), format!("again {key}")])
+        .collect();
+    report(&server, json!({ "key": text.join("\n") })).await;
+    for key in &keys {
+        assert_eq!(becomes(&server, key, "key_revoked").await, "key_revoked");
+    }
+}
+
 #[tokio::test]
 async fn the_old_secret_of_a_rotation_is_ended_alone() {
     let server = TestServer::start().await;

@@ -11,15 +11,21 @@ use std::time::Duration;
 
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, Message};
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Certificate, Tls, TlsParameters};
-use lettre::{AsyncSmtpTransport, AsyncTransport as _, Tokio1Executor};
+use lettre::transport::smtp::Error;
+use lettre::transport::smtp::authentication::{Credentials, DEFAULT_MECHANISMS};
+use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, Tls, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
 use zeroize::Zeroizing;
 
 use crate::settings::mail::{MailSettings, SmtpTls};
 
-/// Connecting and each answer of the server may take so long.
-const WITHIN: Duration = Duration::from_secs(20);
+/// Connecting to one address of the server may take so long.
+const CONNECTING: Duration = Duration::from_secs(20);
+/// One mail may take so long from the first byte to the last: lettre waits for each answer for ever. It is less than
+/// [`keywright_registry::outbox::ATTEMPT`].
+const WITHIN: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 30 });
+/// The mail was taken: a server that does not say goodbye is not waited for, or the mail would go out again.
+const GOODBYE: Duration = Duration::from_secs(1);
 /// Answers to one machine's mail by another's would go round for ever (RFC 3834 §5).
 #[derive(Clone)]
 struct AutoSubmitted;
@@ -48,7 +54,10 @@ pub(crate) struct NotSent {
 /// Sends mail.
 pub(crate) struct Mailer {
     from: Mailbox,
-    transport: AsyncSmtpTransport<Tokio1Executor>,
+    host: String,
+    port: u16,
+    tls: Tls,
+    login: Option<Credentials>,
 }
 
 impl std::fmt::Debug for Mailer {
@@ -81,25 +90,25 @@ impl Mailer {
         let parameters = parameters
             .build()
             .map_err(|error| format!("TLS: {error}"))?;
-        let mut builder =
-            AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(server.host.clone())
-                .port(server.port)
-                .timeout(Some(WITHIN))
-                .tls(match server.tls {
-                    SmtpTls::AtOnce => Tls::Wrapper(parameters),
-                    SmtpTls::StartTls => Tls::Required(parameters),
-                    SmtpTls::IfOffered => Tls::Opportunistic(parameters),
-                });
+        let tls = match server.tls {
+            SmtpTls::AtOnce => Tls::Wrapper(parameters),
+            SmtpTls::StartTls => Tls::Required(parameters),
+            SmtpTls::IfOffered => Tls::Opportunistic(parameters),
+        };
+        let mut login = None;
         if let Some((user, file)) = &settings.login {
             let text = std::fs::read_to_string(file)
                 .map(Zeroizing::new)
                 .map_err(|error| format!("{}: {error}", file.display()))?;
             let password = text.trim_end_matches(['\r', '\n']).to_owned();
-            builder = builder.credentials(Credentials::new(user.clone(), password));
+            login = Some(Credentials::new(user.clone(), password));
         }
         Ok(Self {
             from,
-            transport: builder.build(),
+            host: server.host.clone(),
+            port: server.port,
+            tls,
+            login,
         })
     }
 
@@ -129,16 +138,53 @@ impl Mailer {
             .header(ContentType::TEXT_PLAIN)
             .body(text.to_owned())
             .map_err(|_| is_final("the mail cannot be written"))?;
-        match self.transport.send(message).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(NotSent {
+        match tokio::time::timeout(WITHIN, self.hand_over(&message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(NotSent {
                 // A mailbox that does not exist will not; a wrong password may be put right.
                 is_final: error.status().is_some_and(|code| {
                     error.is_permanent() && is_about_mailbox(&code.to_string())
                 }),
                 why: error.to_string(),
             }),
+            Err(_) => Err(NotSent {
+                why: "the mail server did not answer in time".to_owned(),
+                is_final: false,
+            }),
         }
+    }
+
+    /// One conversation (RFC 5321 §3), over a connection of its own.
+    async fn hand_over(&self, message: &Message) -> Result<(), Error> {
+        let mut connection = self.connect().await?;
+        let bytes = message.formatted();
+        connection.send(message.envelope(), &bytes).await?;
+        let _ = tokio::time::timeout(GOODBYE, connection.quit()).await;
+        Ok(())
+    }
+
+    /// Encrypted and signed in, as the settings have it.
+    async fn connect(&self) -> Result<AsyncSmtpConnection, Error> {
+        let hello = ClientId::default();
+        let at_once = match &self.tls {
+            Tls::Wrapper(parameters) => Some(parameters.clone()),
+            _ => None,
+        };
+        let server = (self.host.as_str(), self.port);
+        let connecting =
+            AsyncSmtpConnection::connect_tokio1(server, Some(CONNECTING), &hello, at_once, None);
+        let mut connection = connecting.await?;
+        match &self.tls {
+            Tls::Required(parameters) => connection.starttls(parameters.clone(), &hello).await?,
+            Tls::Opportunistic(parameters) if connection.can_starttls() => {
+                connection.starttls(parameters.clone(), &hello).await?;
+            }
+            _ => {}
+        }
+        if let Some(login) = &self.login {
+            connection.auth(DEFAULT_MECHANISMS, login).await?;
+        }
+        Ok(connection)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use base64::Engine as _;
@@ -76,9 +77,27 @@ pub(crate) struct Sink {
     ask_login: bool,
     /// User and password one after the other (AUTH LOGIN), in place of both at once (AUTH PLAIN, RFC 4616).
     one_by_one: bool,
+    /// What it is silent after, for good: `""` is being connected to, `STARTTLS` its own agreement.
+    silent_after: Option<&'static str>,
+    came: Arc<AtomicUsize>,
 }
 
 impl Sink {
+    /// Without encryption, unless it hangs in it; it goes on holding the connection and says nothing after this.
+    pub(crate) async fn silent(after: &'static str, certificate: &Path) -> (Self, u16) {
+        let sink = Self {
+            silent_after: Some(after),
+            tls: (after == "STARTTLS").then(|| acceptor(certificate)),
+            ..Self::default()
+        };
+        sink.listen().await
+    }
+
+    /// How many connections came.
+    pub(crate) fn connections(&self) -> usize {
+        self.came.load(Ordering::Relaxed)
+    }
+
     /// Without encryption. Returns its port too.
     pub(crate) async fn plain() -> (Self, u16) {
         Self::default().listen().await
@@ -122,7 +141,12 @@ impl Sink {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let sink = sink.clone();
+                sink.came.fetch_add(1, Ordering::Relaxed);
                 tokio::spawn(async move {
+                    if sink.silent_after == Some("") {
+                        let _held = stream;
+                        return std::future::pending().await;
+                    }
                     if let (true, Some(tls)) = (sink.at_once, &sink.tls) {
                         // Whoever speaks in clear text is answered nothing.
                         if let Ok(stream) = tls.accept(stream).await {
@@ -169,6 +193,9 @@ impl Sink {
             }
             let line = line.trim_end();
             let verb = line.split(' ').next().unwrap_or("").to_ascii_uppercase();
+            if self.silent_after == Some(verb.as_str()) && verb != "STARTTLS" {
+                std::future::pending::<()>().await;
+            }
             let answer = match verb.as_str() {
                 "EHLO" if self.tls.is_some() && !encrypted => "250-sink\r\n250 STARTTLS",
                 "EHLO" if self.one_by_one => "250-sink\r\n250 AUTH LOGIN",
@@ -176,6 +203,9 @@ impl Sink {
                 "EHLO" => "250 sink",
                 "STARTTLS" => {
                     stream.write_all(b"220 go on\r\n").await.unwrap();
+                    if self.silent_after == Some("STARTTLS") {
+                        std::future::pending::<()>().await;
+                    }
                     return true;
                 }
                 "AUTH" if self.one_by_one => {

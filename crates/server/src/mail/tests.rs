@@ -1,13 +1,13 @@
 //! Mail by a real SMTP conversation, with the sink of `testing`.
 
 use axum::http::{Method, StatusCode};
-use keywright_registry::outbox::{Channel, MessageState};
+use keywright_registry::outbox::{Channel, MadeOf, MessageState};
 use serde_json::{Value, json};
 
 use super::testing::{Sink, settings};
 use crate::settings::mail::{MailSettings, MailTable, SmtpServer, SmtpTls};
 use crate::test_support::{Browser, OWNER_EMAIL, TestServer};
-use crate::webhooks::testing::{Root, run, verdict};
+use crate::webhooks::testing::{Receiver, Root, run, verdict};
 
 const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
@@ -346,4 +346,77 @@ async fn smtps_is_encrypted_from_the_first_byte_and_signs_in_by_login_too() {
     let sent = tokio::time::timeout(std::time::Duration::from_secs(5), send(&mailer)).await;
     assert!(sent.is_ok_and(|sent| sent.is_err()));
     assert!(clear.take().is_empty());
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_not_waited_for_whenever_that_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = tokio::task::JoinSet::new();
+    for after in ["", "EHLO", "STARTTLS", "RCPT", "DATA"] {
+        let ca = folder.path().join("ca.pem");
+        all.spawn(async move {
+            let (sink, port) = Sink::silent(after, &ca).await;
+            let mailer = super::Mailer::new(&settings(port)).unwrap();
+            let sent = mailer.send("a@example.org", "1", "x", "y");
+            let sent = tokio::time::timeout(super::WITHIN * 2, sent).await;
+            let refused = sent.expect(after).unwrap_err();
+            assert_eq!(refused.why, "the mail server did not answer in time");
+            assert!(!refused.is_final && sink.take().is_empty(), "{after:?}");
+        });
+    }
+    all.join_all().await;
+    // What it took was sent, whether or not it says goodbye: it must not go out again.
+    let (sink, port) = Sink::silent("QUIT", &folder.path().join("ca.pem")).await;
+    let mailer = super::Mailer::new(&settings(port)).unwrap();
+    let sent = mailer.send("a@example.org", "1", "x", "y").await;
+    assert_eq!((sent, sink.take().len()), (Ok(()), 1));
+}
+
+#[tokio::test]
+async fn a_silent_mail_server_keeps_no_webhook_from_being_told() {
+    let (sink, port) = Sink::silent("", std::path::Path::new("")).await;
+    let server = server(port).await;
+    let app = server.server.app();
+    let mut root = Root::of(&server).await;
+    let (receiver, url) = Receiver::listen().await;
+    let (hook, _) = root.hook(&url, &["key.exposed"]).await;
+    let mail = crate::notices::Mail {
+        subject: "Hello".into(),
+        text: "There".into(),
+    };
+    let mails = (0..20).map(|number| {
+        let address = format!("person{number}@example.org");
+        let kind = "user.invited";
+        crate::notices::people::mail_to(app, &format!("m{number}"), kind, address, &mail)
+    });
+    let queued = server.registry().enqueue(MadeOf::Else, mails.collect());
+    queued.await.unwrap();
+    crate::notices::start_background_work(app);
+    let until = async |count: usize| {
+        for _ in 0..400 {
+            if sink.connections() >= count {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("{} connections in place of {count}", sink.connections());
+    };
+    until(8).await;
+    // They count as nobody's by now, and as many again hang: every place of the node would be taken.
+    server.pass(41_000);
+    app.notices.wake();
+    until(16).await;
+    root.ok(
+        Method::POST,
+        &format!("/api/v1/webhooks/{hook}/test"),
+        Value::Null,
+    )
+    .await;
+    for _ in 0..400 {
+        if !receiver.take().is_empty() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    panic!("the webhook was told nothing");
 }

@@ -23,17 +23,21 @@ enum Job {
     Retention,
 }
 
-/// Each with its name, and how often it is done.
-const JOBS: [(Job, &str, i64); 5] = [
+/// Each with its name, and how often it is done. They are done one after the other.
+const JOBS: [(Job, &str, i64); 4] = [
     (Job::Used, "prune_used", MINUTE_MS),
     (Job::Rotations, "settle_rotations", MINUTE_MS),
     (Job::Campaigns, "hygiene_campaigns", MINUTE_MS),
     (Job::People, "prune_people", 10 * MINUTE_MS),
-    (Job::Retention, "retention", 24 * 60 * MINUTE_MS),
 ];
+/// What may take hours: it is done beside the others.
+const RETENTION: (Job, &str, i64) = (Job::Retention, "retention", 24 * 60 * MINUTE_MS);
+/// After this time it is tried again where it failed.
+const AGAIN: Duration = Duration::from_secs(10 * 60);
 
 /// Starts it, until the server is dropped.
 pub(crate) fn start(app: &App) {
+    start_retention(app);
     let weak = std::sync::Arc::downgrade(app);
     tokio::spawn(async move {
         loop {
@@ -48,6 +52,42 @@ pub(crate) fn start(app: &App) {
             }
         }
     });
+}
+
+fn start_retention(app: &App) {
+    let weak = std::sync::Arc::downgrade(app);
+    tokio::spawn(async move {
+        let mut is_owed = false;
+        loop {
+            tokio::time::sleep(if is_owed { AGAIN } else { LOOK_EVERY }).await;
+            let Some(app) = weak.upgrade() else { return };
+            if is_left_to_others(&app) {
+                continue;
+            }
+            let done = retain(&app, &mut is_owed).await;
+            if let Err(error) = done {
+                tracing::warn!(job = RETENTION.1, code = error.code(), "a job failed");
+            }
+        }
+    });
+}
+
+/// Retention, if it is this node's turn, or its last one came to no end (`is_owed`).
+///
+/// # Errors
+/// [`RegistryError`]: then it is owed.
+async fn retain(app: &App, is_owed: &mut bool) -> Result<(), RegistryError> {
+    let (job, name, every_ms) = RETENTION;
+    let turn = async {
+        if !*is_owed && !app.registry.claim_job(name, every_ms).await? {
+            return Ok(());
+        }
+        *is_owed = true;
+        work(app, job).await?;
+        *is_owed = false;
+        Ok(())
+    };
+    app.registry.while_reachable(turn).await?
 }
 
 /// Whether this machine's clock is too far from the database's for what goes by due dates: another node does it, or
@@ -74,17 +114,22 @@ async fn look(app: &App, skew_ms: Option<i64>) -> Result<(), RegistryError> {
     if skew == Skew::Refuse {
         return Ok(());
     }
-    turn(app).await
+    turn_of(app, false).await
 }
 
-/// Does what is due and what no other node does. A job that fails keeps none of the others from their turn.
+/// Does what is due and what no other node does, retention too. A job that fails keeps none of the others from their turn.
 ///
 /// # Errors
 /// [`RegistryError`] of the first that failed; all that failed are logged, and have their turn the next
 /// time.
 pub(crate) async fn turn(app: &App) -> Result<(), RegistryError> {
+    turn_of(app, true).await
+}
+
+async fn turn_of(app: &App, retention_too: bool) -> Result<(), RegistryError> {
     let mut outcome = Ok(());
-    for (job, name, every_ms) in JOBS {
+    let all = JOBS.into_iter().chain(retention_too.then_some(RETENTION));
+    for (job, name, every_ms) in all {
         // Who cannot do it yet takes nobody's turn.
         if matches!(job, Job::Used) && app.nodes.readings.earliest(Instant::now()).is_none() {
             continue;
@@ -189,5 +234,25 @@ mod tests {
         look(server.server.app(), None).await.unwrap();
         assert!(was_left(&server, "prune_used", MINUTE_MS).await);
         assert!(!was_left(&server, "settle_rotations", MINUTE_MS).await);
+    }
+
+    /// Hours of it on a server with much to remove: keys are settled and campaigns end meanwhile.
+    #[tokio::test]
+    async fn retention_is_done_beside_the_other_jobs_and_again_where_it_failed() {
+        let broken = |own: &mut crate::settings::Settings| own.retention.keys.changes_kept = 0;
+        let server = TestServer::with(broken).await;
+        let app = server.server.app();
+        let (_, name, every_ms) = RETENTION;
+        look(app, None).await.unwrap();
+        let mut is_owed = false;
+        // Its bounds are wrong: it fails each time that it is tried.
+        for _ in 0..3 {
+            let tried = retain(app, &mut is_owed).await;
+            assert_eq!(tried.unwrap_err().code(), "out_of_bounds");
+            assert!(is_owed, "it would wait for tomorrow");
+        }
+        assert!(!was_left(&server, name, every_ms).await);
+        // Another node, whose turn it is not.
+        retain(app, &mut false).await.unwrap();
     }
 }

@@ -21,6 +21,7 @@ const MIXED: &str = "notices";
 #[derive(Clone, Debug)]
 pub(super) struct Part {
     event_id: String,
+    /// By what name it is counted and told.
     kind: &'static str,
     due_at: i64,
     line: String,
@@ -35,7 +36,7 @@ impl Part {
     pub(super) fn new(app: &App, event: &Event, due_at: i64, line: String) -> Self {
         Self {
             event_id: event.id.clone(),
-            kind: event.kind,
+            kind: words::name_of(event),
             due_at,
             line: words::line(&line, 300),
             alone: words::of_event(app, event),
@@ -101,6 +102,7 @@ impl Gathered {
     fn message(&self, app: &App, address: &str, parts: &[Part]) -> NewMessage {
         let mut kinds = self.counts.keys();
         let kind = match (kinds.next(), kinds.next()) {
+            (Some(&words::EXPIRED), None) => words::EXPIRING,
             (Some(kind), None) => kind,
             _ => MIXED,
         };

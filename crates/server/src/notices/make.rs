@@ -23,6 +23,8 @@ const NOTICES: u32 = 100;
 /// Overlaps that are told in one transaction.
 const OVERLAPS: usize = 100;
 const QUESTIONS: u32 = 500;
+/// Transactions in which one look removes old messages.
+const PRUNED_BATCHES: usize = 50;
 /// How often it is looked for what becomes due by itself.
 const LOOK_EVERY_MS: i64 = 60_000;
 /// AC-139: in the last hour of an overlap.
@@ -49,15 +51,32 @@ pub(super) async fn what_is_due(app: &App) -> Result<(), RegistryError> {
     if is_left_to_others(app) || !app.registry.claim_job(job, LOOK_EVERY_MS).await? {
         return Ok(());
     }
+    let mended = app.registry.mend_moments().await;
+    if let Ok(rows @ 1..) = mended {
+        tracing::warn!(
+            rows,
+            "a clock was ahead: what waits for its time is due now"
+        );
+    }
     // For those who look at the list, whether or not anybody is told by mail or webhook.
     let posted = app.registry.post_notices().await;
     let webhooks = app.registry.list_webhooks().await?;
     let told = of_notices(app, &webhooks).await;
     let warned = of_overlaps(app, &webhooks).await;
     let before = app.now().saturating_sub(KEPT_MS);
-    let pruned = app.registry.prune_messages(before).await;
+    let pruned = prune(app, before).await;
     app.notices.wake();
-    posted.and(told).and(warned).and(pruned.map(|_| ()))
+    mended.and(posted).and(told).and(warned).and(pruned)
+}
+
+/// Removes what ended long ago, until there is no more or for so many transactions: others write in between.
+async fn prune(app: &App, before: i64) -> Result<(), RegistryError> {
+    for _ in 0..PRUNED_BATCHES {
+        if app.registry.prune_messages(before).await? == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The messages about an event: to every webhook that wants it, and by mail.

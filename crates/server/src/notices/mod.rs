@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use keywright_registry::RegistryError;
-use keywright_registry::outbox::{Attempt, Channel, Claimed, Message, Outcome};
+use keywright_registry::outbox::{ATTEMPT, Attempt, Channel, Claimed, Message, Outcome};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -28,6 +28,7 @@ use crate::oauth2::back_channel;
 use crate::server::{App, BuildError};
 use crate::settings::Settings;
 use crate::webhooks;
+use crate::webhooks::holds::Holds;
 
 /// How often it is looked whether there is something to tell.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -44,6 +45,8 @@ pub(crate) struct State {
     wake: Notify,
     mailer: Option<Mailer>,
     worked_at: AtomicI64,
+    /// Receivers of webhooks that are left alone for a while.
+    pub(crate) holds: Holds,
 }
 
 impl State {
@@ -59,6 +62,7 @@ impl State {
             wake: Notify::new(),
             mailer,
             worked_at: AtomicI64::new(i64::MIN),
+            holds: Holds::default(),
         })
     }
 
@@ -108,8 +112,14 @@ pub(crate) fn start_background_work(app: &App) {
                         let place = (one.message.channel == Channel::Webhook)
                             .then(|| Place::take(&to_webhooks));
                         on_their_way.spawn(async move {
-                            // What is not written down has its turn again.
-                            let _ = app.registry.while_reachable(send(&app, &one)).await;
+                            // What is not written down has its turn again; whatever hangs gives its place back.
+                            let sent = app.registry.while_reachable(send(&app, &one));
+                            if tokio::time::timeout(ATTEMPT, sent).await.is_err() {
+                                tracing::warn!(
+                                    message = one.message.id,
+                                    "sending a message took too long"
+                                );
+                            }
                             drop(place);
                             app.notices.wake();
                         });
@@ -173,19 +183,25 @@ async fn claim(app: &App, busy: Busy) -> Result<Vec<Claimed>, RegistryError> {
         channels.push(Channel::Mail);
     }
     let free = MOST_AT_ONCE.saturating_sub(busy.all);
-    let mut claimed = take(app, &channels, free).await?;
+    let mut claimed = take(app, &channels, free, &[]).await?;
     let free = free.saturating_sub(claimed.len());
     let free = free.min(MOST_TO_WEBHOOKS.saturating_sub(busy.to_webhooks));
-    claimed.extend(take(app, &[Channel::Webhook], free).await?);
+    let held = app.notices.holds.held(app.now());
+    claimed.extend(take(app, &[Channel::Webhook], free, &held).await?);
     Ok(claimed)
 }
 
-async fn take(app: &App, channels: &[Channel], free: usize) -> Result<Vec<Claimed>, RegistryError> {
+async fn take(
+    app: &App,
+    channels: &[Channel],
+    free: usize,
+    held: &[String],
+) -> Result<Vec<Claimed>, RegistryError> {
     if free == 0 {
         return Ok(Vec::new());
     }
     let limit = u32::try_from(free).unwrap_or(1);
-    app.registry.claim_messages(channels, limit).await
+    app.registry.claim_messages_but(channels, limit, held).await
 }
 
 /// Writes down what came of an attempt, and counts it.

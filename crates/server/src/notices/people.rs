@@ -128,7 +128,7 @@ pub(super) async fn addresses_of_owners(
     Ok(found)
 }
 
-pub(super) fn mail_to(
+pub(crate) fn mail_to(
     app: &App,
     event_id: &str,
     event_type: &str,
@@ -145,13 +145,25 @@ pub(super) fn mail_to(
     }
 }
 
-/// Puts one mail into the outbox. What goes wrong is logged: no request fails for a mail.
-async fn queue(app: &App, kind: &str, address: String, mail: &words::Mail) {
+/// Puts one mail into the outbox. What goes wrong is logged: no request fails for a mail. Returns whether it is there.
+async fn queue(app: &App, kind: &str, address: String, mail: &words::Mail) -> bool {
     let id = format!("msg_{}", random_id(&mut rand::rng()));
-    let message = mail_to(app, &id, kind, address, mail);
-    match app.registry.enqueue(MadeOf::Else, vec![message]).await {
-        Ok(_) => app.notices.wake(),
-        Err(error) => tracing::warn!(code = error.code(), kind, "a mail could not be queued"),
+    let message = mail_to(app, &id, kind, address.clone(), mail);
+    let queued = async {
+        app.registry.enqueue(MadeOf::Else, vec![message]).await?;
+        // Where too many wait for the address it was not made.
+        let made = app.registry.find_message_of(Channel::Mail, &address, &id);
+        made.await
+    };
+    match queued.await {
+        Ok(_) => {
+            app.notices.wake();
+            true
+        }
+        Err(error) => {
+            tracing::warn!(code = error.code(), kind, "a mail could not be queued");
+            false
+        }
     }
 }
 
@@ -225,8 +237,7 @@ pub(crate) async fn send_invitation(app: &App, address: &Email, link: &str, unti
         return false;
     }
     let mail = words::invitation(app, link, until);
-    queue(app, "user.invited", address.to_string(), &mail).await;
-    true
+    queue(app, "user.invited", address.to_string(), &mail).await
 }
 
 #[cfg(test)]

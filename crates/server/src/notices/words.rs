@@ -45,9 +45,25 @@ fn mail(app: &App, subject: &str, paragraphs: &[String]) -> Mail {
     }
 }
 
+/// Said of keys that are refused since they expired, which the same type of event tells.
+pub(super) const EXPIRED: &str = "key.expired";
+pub(super) const EXPIRING: &str = "key.expiring";
+
+/// By what name it is told to people.
+pub(super) fn name_of(event: &Event) -> &'static str {
+    if event.kind == EXPIRING && event.is_overdue() {
+        EXPIRED
+    } else {
+        event.kind
+    }
+}
+
 /// What is to be done about one event.
 fn advice(kind: &str) -> &'static str {
     match kind {
+        EXPIRED => {
+            "It is refused since then. Give its programs a new key, or rotate it now: its old secret does not come back."
+        }
         "key.expiring" => {
             "Rotate the key before that: then the old secret goes on for the overlap, and nothing breaks."
         }
@@ -89,6 +105,10 @@ fn advice_of_several(kind: &str) -> &'static str {
         "key.expiring" => {
             "Rotate keys that expire before they do: then the old secret goes on for the overlap, and nothing breaks."
         }
+        EXPIRED => {
+            "Keys that have expired are refused. Give their programs new keys, or rotate them now: their old secrets do \
+             not come back."
+        }
         "rotation.due" => "Rotate keys that are to be rotated, or let their schedules do it.",
         "rotation.pending" => {
             "Take new secrets that wait in the app, or by POST /api/v1/keys/{id}/rotations/{rotation_id}/reissue; \
@@ -109,7 +129,7 @@ pub(super) fn of_event(app: &App, event: &Event) -> Mail {
     if !lines.is_empty() {
         paragraphs.push(lines.join("\n"));
     }
-    let advice = advice(event.kind);
+    let advice = advice(name_of(event));
     if !advice.is_empty() {
         paragraphs.push(advice.to_owned());
     }
@@ -120,6 +140,7 @@ pub(super) fn of_event(app: &App, event: &Event) -> Mail {
 fn said_of(kind: &str) -> (&'static str, &'static str) {
     match kind {
         "key.expiring" => ("expires", "expire"),
+        EXPIRED => ("has expired", "have expired"),
         "rotation.due" => ("is to be rotated", "are to be rotated"),
         "rotation.pending" => (
             "has a new secret that waits to be taken",

@@ -8,7 +8,7 @@ use std::time::Duration;
 use keywright_domain::SecretText;
 use keywright_domain::issuer::is_loopback_host;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 use url::{Host, Url};
 use zeroize::Zeroizing;
 
@@ -56,6 +56,8 @@ pub(crate) struct Beginning {
     pub(crate) status: u16,
     /// A few hundred bytes, as text.
     pub(crate) excerpt: String,
+    /// How long to wait (`Retry-After` in seconds, RFC 9110 §10.2.3); a date in its place is not read.
+    pub(crate) retry_after_s: Option<u32>,
 }
 
 /// Carries requests out. Cheap to clone.
@@ -149,6 +151,8 @@ impl Outbound {
         if status.is_redirection() {
             return Err(OutboundError::Redirect(host));
         }
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let retry_after_s = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
         let mut excerpt = Vec::new();
         // An answer that breaks off was an answer all the same.
         while let Ok(Some(chunk)) = response.chunk().await {
@@ -161,6 +165,7 @@ impl Outbound {
         Ok(Beginning {
             status: status.as_u16(),
             excerpt: String::from_utf8_lossy(&excerpt).into_owned(),
+            retry_after_s,
         })
     }
 

@@ -171,7 +171,10 @@ pub(crate) async fn change(
     };
     let registry = seen.registry(&app, Thing::Webhook(id.clone()), tag);
     let changed = registry.change_webhook(&manager.actor, &id, &change);
-    Ok(shown(&WebhookView::from(changed.await?)))
+    let changed = changed.await?;
+    // Another address, or the receiver was mended: what it said before does not count.
+    app.notices.holds.release(&id);
+    Ok(shown(&WebhookView::from(changed)))
 }
 
 /// Removes a webhook; what waits for it is given up. Needs `webhooks:write`.

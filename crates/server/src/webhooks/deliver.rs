@@ -23,6 +23,7 @@ struct Said {
     status: Option<u16>,
     error: Option<String>,
     excerpt: String,
+    retry_after_s: Option<u32>,
 }
 
 impl Said {
@@ -31,6 +32,7 @@ impl Said {
             status: None,
             error: Some(error.into()),
             excerpt: String::new(),
+            retry_after_s: None,
         }
     }
 }
@@ -61,6 +63,15 @@ pub(crate) async fn deliver(app: &App, claimed: &Claimed) -> Result<(), Registry
         .status
         .is_some_and(|status| (200..300).contains(&status));
     let gone = said.status == Some(GONE);
+    if delivered || gone {
+        app.notices.holds.release(&webhook.id);
+    } else {
+        // Too many requests, or unavailable: whoever says so says until when.
+        let asks = matches!(said.status, Some(429 | 503));
+        let asked_s = said.retry_after_s.filter(|_| asks);
+        let asked_ms = asked_s.map(|seconds| i64::from(seconds) * 1000);
+        app.notices.holds.failed(&webhook.id, app.now(), asked_ms);
+    }
     let again = next_try(message.attempts, app.now()).filter(|_| !gone);
     let outcome = match again {
         _ if delivered => Outcome::Delivered,
@@ -139,6 +150,7 @@ async fn send(app: &App, url: &str, claimed: &Claimed, at: i64) -> Result<Said, 
                 .then(|| format!("it answered with {}", answer.status)),
             status: Some(answer.status),
             excerpt: answer.excerpt,
+            retry_after_s: answer.retry_after_s,
         },
         Err(error) => Said::failed(error.to_string()),
     })

@@ -114,6 +114,8 @@ pub(crate) async fn redeliver(
     let registry = name.registry(&app, &manager.actor);
     match done(registry.resend_message(&message.id).await)? {
         Done::Now(message) => {
+            // Whoever asks for it expects that it arrives.
+            app.notices.holds.release(&id);
             app.notices.wake();
             Ok(accepted(message))
         }
@@ -149,6 +151,7 @@ pub(crate) async fn test(
         let (message, _) = delivery_of(&app, &id, &delivery).await?;
         return Ok(replayed(accepted(message)));
     }
+    app.notices.holds.release(&id);
     app.notices.wake();
     let made = app
         .registry

@@ -2,9 +2,10 @@
 
 use keywright_domain::api_keys::{ApiKey, Rotation};
 use keywright_domain::audit::AuditAction;
+use keywright_domain::schedules::NoticeKind;
 use keywright_registry::{
     Alert, AlertKind, AuditEvent, Notice, NoticeSubject, OverlapWarning, Unanswered,
-    UntoldQuestions,
+    UntoldQuestions, asked_event,
 };
 use serde_json::{Value, json};
 
@@ -33,6 +34,11 @@ pub(crate) struct Event {
 }
 
 impl Event {
+    /// Whether it tells of what was due before.
+    pub(crate) fn is_overdue(&self) -> bool {
+        self.data["urgency"] == "overdue"
+    }
+
     /// The body of a webhook's request.
     pub(crate) fn body(&self) -> Vec<u8> {
         let body = json!({ "type": self.kind, "timestamp": iso(self.at), "data": self.data });
@@ -179,20 +185,26 @@ pub(crate) fn of_notice(notice: &Notice) -> Event {
         NoticeSubject::Rotation => ("rotation.due", "is to be rotated"),
     };
     let urgency = notice.kind.as_str();
+    let what = match (has_expired(notice), urgency) {
+        (true, _) => "has expired",
+        (false, "overdue") => "should have been rotated",
+        _ => what,
+    };
     let when = match urgency {
         "days_30" => "within 30 days",
         "days_14" => "within 14 days",
         "days_7" => "within 7 days",
         "days_1" => "tomorrow",
         "today" => "today",
-        _ => "since some time: it is overdue",
+        _ => "",
     };
+    let said = format!("API key “{}” {what} {when}", notice.key_name);
     Event {
         id: format!("ntc_{}", notice.id),
         kind,
         at: notice.made_at,
         key_id: Some(notice.key_id.clone()),
-        summary: format!("API key “{}” {what} {when}", notice.key_name),
+        summary: said.trim_end().to_owned(),
         lines: vec![
             format!("Secret: {}", notice.kid),
             format!("Due: {}", iso(notice.due_at)),
@@ -206,9 +218,15 @@ pub(crate) fn of_notice(notice: &Notice) -> Event {
     }
 }
 
+/// Whether it says that a key is refused since it is due, and not that it will be.
+pub(crate) fn has_expired(notice: &Notice) -> bool {
+    notice.subject == NoticeSubject::Expiry && notice.kind == NoticeKind::Overdue
+}
+
 /// A notice among others, for people.
 pub(crate) fn line_of_notice(notice: &Notice) -> String {
     let what = match notice.subject {
+        NoticeSubject::Expiry if has_expired(notice) => "has expired",
         NoticeSubject::Expiry => "expires",
         NoticeSubject::Rotation => "is to be rotated",
     };
@@ -255,7 +273,7 @@ pub(crate) fn of_questions(asked: &UntoldQuestions, at: i64) -> Event {
         .map(|(id, name)| json!({ "id": id, "name": name }))
         .collect();
     Event {
-        id: format!("hyg_{}_{}", campaign.id, first.as_deref().unwrap_or("")),
+        id: asked_event(&campaign.id, first.as_deref().unwrap_or("")),
         kind: HYGIENE_ASKED,
         at,
         // All of them have the same owner.

@@ -5,6 +5,7 @@ pub(crate) mod api;
 pub(crate) mod deliver;
 pub(crate) mod deliveries;
 pub(crate) mod events;
+pub(crate) mod holds;
 mod signature;
 mod views;
 

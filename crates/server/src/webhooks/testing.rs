@@ -42,6 +42,8 @@ impl Got {
 pub(crate) struct Receiver {
     /// What it answers next; 204 when there is no more.
     pub(crate) answers: Arc<Mutex<VecDeque<u16>>>,
+    /// What it says about when to come again, with every answer.
+    pub(crate) retry_after_s: Arc<Mutex<Option<u32>>>,
     got: Arc<Mutex<Vec<Got>>>,
 }
 
@@ -53,7 +55,13 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Byt
     let status = receiver.answers.lock().unwrap().pop_front().unwrap_or(204);
     let location = [(header::LOCATION, "/elsewhere")];
     let text = "said ".repeat(1_000);
-    (StatusCode::from_u16(status).unwrap(), location, text).into_response()
+    let mut answer = (StatusCode::from_u16(status).unwrap(), location, text).into_response();
+    if let Some(seconds) = *receiver.retry_after_s.lock().unwrap() {
+        answer
+            .headers_mut()
+            .insert(header::RETRY_AFTER, seconds.into());
+    }
+    answer
 }
 
 impl Receiver {

@@ -202,6 +202,65 @@ async fn a_receiver_that_is_gone_or_dead_is_switched_off_and_others_hear_of_it()
     assert_eq!(watcher.kinds(), ["webhook.disabled"]);
 }
 
+/// A receiver that is overloaded is not asked with the next of many, as fast as it can refuse.
+#[tokio::test]
+async fn a_receiver_that_refuses_is_left_alone_however_much_waits_for_it() {
+    let server = TestServer::start().await;
+    let mut root = Root::of(&server).await;
+    let (receiver, url) = Receiver::listen().await;
+    let (hook, _) = root.hook(&url, &["key.exposed"]).await;
+    let (other, other_url) = Receiver::listen().await;
+    let (healthy, _) = root.hook(&other_url, &["key.exposed"]).await;
+    let message = |number: i32, target: &str| NewMessage {
+        event_id: format!("e{number}"),
+        event_type: "key.issued".into(),
+        channel: Channel::Webhook,
+        target: target.into(),
+        body: b"{}".to_vec(),
+    };
+    let many = (0..100).map(|number| message(number, &hook));
+    let registry = server.registry();
+    registry
+        .enqueue(MadeOf::Else, many.collect())
+        .await
+        .unwrap();
+    receiver.will_answer(&[503; 100]);
+    run(&server).await;
+    // Those that were on their way when the first was refused.
+    assert!(receiver.take().len() <= 8);
+    for _ in 0..3 {
+        run(&server).await;
+        server.pass(1_000);
+    }
+    assert!(receiver.take().is_empty(), "it was not left alone");
+    // It keeps nobody else waiting.
+    let one = vec![message(0, &healthy)];
+    registry.enqueue(MadeOf::Else, one).await.unwrap();
+    run(&server).await;
+    assert_eq!(other.take().len(), 1);
+    // When the time is over one is tried, and the receiver says when to come again.
+    *receiver.retry_after_s.lock().unwrap() = Some(60);
+    server.pass(1_000);
+    run(&server).await;
+    assert_eq!(receiver.take().len(), 1);
+    server.pass(59_000);
+    run(&server).await;
+    assert!(receiver.take().is_empty(), "it asked for a minute");
+    // Back again: what waits goes, without another pause.
+    receiver.answers.lock().unwrap().clear();
+    server.pass(1_000);
+    run(&server).await;
+    assert_eq!(receiver.take().len(), 100);
+    // Whoever asks for a test does not wait.
+    receiver.will_answer(&[503]);
+    let path = format!("/api/v1/webhooks/{hook}/test");
+    for _ in 0..2 {
+        root.ok(Method::POST, &path, Value::Null).await;
+        run(&server).await;
+        assert_eq!(receiver.take().len(), 1);
+    }
+}
+
 #[tokio::test]
 async fn both_secrets_sign_for_a_day_after_a_change() {
     let server = TestServer::start().await;
@@ -386,4 +445,29 @@ async fn the_log_is_forgotten_after_a_month() {
     server.pass(2 * DAY_MS);
     run(&server).await;
     assert!(deliveries(&mut root, &hook).await.is_empty());
+}
+
+/// However much ended: it is not there for longer than is said, and goes in one look.
+#[tokio::test]
+async fn the_log_is_forgotten_as_fast_as_it_grows() {
+    let server = TestServer::start().await;
+    let mut root = Root::of(&server).await;
+    let (hook, _) = root.hook("http://127.0.0.1:9/hook", &["key.issued"]).await;
+    let many = (0..1_300).map(|number| NewMessage {
+        event_id: format!("e{number}"),
+        event_type: "key.issued".into(),
+        channel: Channel::Webhook,
+        target: hook.clone(),
+        body: b"{}".to_vec(),
+    });
+    let registry = server.registry();
+    let made = registry.enqueue(MadeOf::Else, many.collect());
+    assert!(made.await.unwrap());
+    // What waits for a webhook ends with it.
+    let path = format!("/api/v1/webhooks/{hook}");
+    root.ok(Method::DELETE, &path, Value::Null).await;
+    server.pass(31 * DAY_MS);
+    run(&server).await;
+    let left = registry.list_messages(Channel::Webhook, &hook, None, 10);
+    assert!(left.await.unwrap().0.is_empty());
 }

@@ -336,6 +336,33 @@ async fn who_may_only_read_takes_no_place_of_those_who_change_and_one_at_a_time(
     assert_eq!(of_all, ["audit_verify", "import", "hygiene"]);
 }
 
+/// Whoever may end anybody's keys is not kept from it by those who have keys of their own.
+#[tokio::test]
+async fn people_with_nothing_but_their_own_keys_leave_places_for_administrators() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let places = &server.server.app().key_service.places;
+    let own = |name: &str| places.of_bulk(Some(&Actor::person(name)));
+    let member = server.add_user("mia@example.org", &["member"]).await;
+    let mut mia = server.sign_in_as(&member).await;
+    let body = json!({ "operation": "tag", "tag": "x", "ids": ["nothing"] });
+    // As if operations of people were at work: of many people two have a place, each for one.
+    let hers = own("mia").unwrap();
+    let two = own("two").unwrap();
+    assert_eq!(own("two").unwrap_err().code, "too_many_operations");
+    assert_eq!(own("three").unwrap_err().code, "too_many_operations");
+    let refusal = mia.json(Method::POST, "/api/v1/bulk", &body).await;
+    refused(&refusal, 503, "too_many_operations");
+    let begun = root.post("/api/v1/bulk", body.clone()).await;
+    assert_eq!(begun.status, StatusCode::ACCEPTED, "{}", begun.text);
+    drop(hers);
+    // Whoever was refused left no trace in the list of those at work.
+    let three = own("three").unwrap();
+    drop((two, three));
+    let begun = mia.json(Method::POST, "/api/v1/bulk", &body).await;
+    assert_eq!(begun.status, StatusCode::ACCEPTED, "{}", begun.text);
+}
+
 #[tokio::test]
 async fn who_asks_again_waits_for_no_place() {
     let server = TestServer::start().await;
@@ -355,7 +382,7 @@ async fn who_asks_again_waits_for_no_place() {
     assert_eq!(bulk.status, StatusCode::ACCEPTED, "{}", bulk.text);
     let (mut all, mut is_over) = (Vec::new(), false);
     for _ in 0..500 {
-        all.extend(std::iter::from_fn(|| places.of_bulk().ok()));
+        all.extend(std::iter::from_fn(|| places.of_bulk(None).ok()));
         all.extend(std::iter::from_fn(|| places.of_import().ok()));
         is_over = all.len() == 6;
         if is_over {

@@ -477,3 +477,43 @@ async fn of_many_overlaps_that_end_together_each_is_told_and_once() {
     }
     assert!(sink.take().is_empty() && receiver.take().is_empty());
 }
+
+/// A key that has expired is not said to expire, nor is its owner told to rotate it before that.
+#[tokio::test]
+async fn what_has_expired_is_told_as_that() {
+    let (sink, port) = Sink::plain().await;
+    let server = server(port).await;
+    Root::of(&server).await;
+    let [mia, ann] = ["mia@example.org", "ann@example.org"];
+    let owners = [
+        server.add_user(mia, &["member"]).await,
+        server.add_user(ann, &["member"]).await,
+    ];
+    issue(&server, &owners[0], "Dead", 40 * DAY_MS).await;
+    issue(&server, &owners[0], "Soon", 47 * DAY_MS).await;
+    issue(&server, &owners[1], "Dead alone", 40 * DAY_MS).await;
+    // The server slept through every day before.
+    server.pass(41 * DAY_MS + MINUTE_MS);
+    run(&server).await;
+    let mails = sink.take();
+    let both = text(to(&mails, mia)[0]);
+    for part in [
+        "1 API key has expired, 1 expires.",
+        "“Dead” (sk_live) has expired",
+        "“Soon” (sk_live) expires",
+        "their old secrets do",
+        "Rotate keys that expire before they do",
+    ] {
+        assert!(both.contains(part), "{part} in {both}");
+    }
+    let alone = text(to(&mails, ann)[0]);
+    for part in [
+        "API key “Dead alone” has expired.",
+        "It is refused since then.",
+    ] {
+        assert!(alone.contains(part), "{part} in {alone}");
+    }
+    for text in [&both, &alone] {
+        assert!(!text.contains("expires since") && !text.contains("before that"));
+    }
+}

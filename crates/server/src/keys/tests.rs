@@ -632,6 +632,32 @@ async fn ac_125_a_key_counts_in_no_other_place() {
         let answer = ask(&mut browser, &uri, &with_key(key)).await;
         assert_eq!(answer.json()["code"], "key_in_url");
     }
+    // What stands behind “#” is the browser's: a request line that has it all the same is read without, and
+    // the key is no key of that request.
+    let uri = format!("/verify#access_token={key}");
+    let answer = ask(&mut browser, &uri, &[]).await;
+    assert_eq!(answer.json()["code"], "credentials_missing", "a fragment");
+    assert!(!answer.text.contains(key));
+    // But what a gateway tells of an address is looked at whole.
+    for name in ["x-original-uri", "x-forwarded-uri", "x-envoy-original-path"] {
+        let issued = root.issue(wish()).await;
+        let key = issued["secret"].as_str().unwrap();
+        let encoded = key.replace('_', "%5F");
+        let id = issued["key"]["id"].as_str().unwrap();
+        for uri in [
+            format!("/orders#access_token={key}"),
+            format!("/orders?page=2#{encoded}"),
+        ] {
+            let headers = [(name, uri.as_str()), ("x-api-key", key)];
+            let answer = ask(&mut browser, "/verify", &headers).await;
+            assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{name}: {uri}");
+            assert_eq!(answer.json()["code"], "key_in_url", "{name}: {uri}");
+            assert!(!answer.text.contains(key));
+        }
+        let path = format!("/api/v1/keys/{id}");
+        let flagged = root.send(Method::GET, &path, Value::Null).await.json();
+        assert!(flagged["exposed_at"].is_i64(), "{name}: {flagged}");
+    }
 }
 
 #[tokio::test]

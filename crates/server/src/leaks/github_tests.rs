@@ -1,5 +1,5 @@
 //! GitHub is imitated by a stub here: keys are published and reports signed as its documentation says.
-//! Nothing was tried against GitHub itself.
+//! Nothing was tried against GitHub itself; two requests are what it signed itself.
 
 use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
@@ -450,4 +450,67 @@ async fn without_the_setting_there_is_no_such_address_and_without_keys_it_says_s
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(answer.json()["code"], "keys_unavailable");
     assert_eq!(answer.header("retry-after"), "15");
+}
+
+/// Two requests that GitHub signed itself, as its documentation of the partner program prints them (one since
+/// 2022, one since 2024): its id of the key, the key as it publishes it, the signature, and the body. Another
+/// library than ours made these signatures; the second has a number of 31 bytes in it.
+const SIGNED_BY_GITHUB: [[&str; 4]; 2] = [
+    [
+        "90a421169f0a406205f1563a953312f0be898d3c7b6c06b681aa86a874555f4a",
+        "-----BEGIN PUBLIC KEY-----\n\
+         MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE9MJJHnMfn2+H4xL4YaPDA4RpJqUq\n\
+         kCmRCBnYERxZanmcpzQSXs1X/AljlKkbJ8qpVIW4clayyef9gWhFbNHWAA==\n\
+         -----END PUBLIC KEY-----\n",
+        "MEUCIQDKZokqnCjrRtw0tni+2Ltvl/uiMJ1EGumEsp1BsNr32AIgQY1YXD2nlj+XNfGK4rBfkMJ1JDOQcYXxa2sY8FNkrKc=",
+        r#"[{"token":"some_token","type":"some_type","url":"some_url"}]"#,
+    ],
+    [
+        "bcb53661c06b4728e59d897fb6165d5c9cda0fd9cdf9d09ead458168deb7518c",
+        "-----BEGIN PUBLIC KEY-----\n\
+         MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEYAGMWO8XgCamYKMJS6jc/qgvSlAd\n\
+         AjPuDPRcXU22YxgBrz+zoN19MzuRyW87qEt9/AmtoNP5GrobzUvQSyJFVw==\n\
+         -----END PUBLIC KEY-----\n",
+        "MEQCIQDaMKqrGnE27S0kgMrEK0eYBmyG0LeZismAEz/BgZyt7AIfXt9fErtRS4XaeSt/AO1RtBY66YcAdjxji410VQV4xg==",
+        r#"[{"source":"commit","token":"some_token","type":"some_type","url":"https://example.com/base-repo-url/"}]"#,
+    ],
+];
+
+#[tokio::test]
+async fn what_github_signed_itself_is_taken_and_nothing_else_under_its_signature() {
+    use sha2::Digest as _;
+
+    let github = GitHub::start().await;
+    let keys: Vec<_> = SIGNED_BY_GITHUB
+        .iter()
+        .map(|[id, pem, ..]| {
+            // Its id is the digest of what it publishes: these are its keys to the letter.
+            let digest = sha2::Sha256::digest(pem.as_bytes());
+            assert_eq!(super::github::hex(&digest), **id);
+            json!({ "key_identifier": id, "key": pem, "is_current": true })
+        })
+        .collect();
+    github.answers(200, &json!({ "public_keys": keys }).to_string());
+    let server = github.server().await;
+    for [id, _, signature, body] in SIGNED_BY_GITHUB {
+        let answer = send(&server, id, signature, body).await;
+        assert_eq!(answer.status, StatusCode::OK, "{id}: {}", answer.text);
+        let token = sha2::Sha256::digest(b"some_token");
+        let label = json!([{
+            "token_hash": super::github::hex(&token),
+            "token_type": "some_type",
+            "label": "false_positive",
+        }]);
+        assert_eq!(answer.json(), label);
+        // The same list, written in another way: the signature is over the bytes.
+        let spaced = body.replace("\",\"", "\", \"");
+        let other_key = SIGNED_BY_GITHUB.iter().find(|[other, ..]| *other != id);
+        let other_key = other_key.unwrap()[0];
+        for (id, body) in [(id, spaced.as_str()), (other_key, body)] {
+            let answer = send(&server, id, signature, body).await;
+            assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{id} {body}");
+            assert_eq!(answer.json()["code"], "signature_invalid");
+        }
+    }
+    assert_eq!(github.asked(), 1);
 }

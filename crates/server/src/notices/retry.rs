@@ -40,6 +40,21 @@ fn jittered(wait: i64, random: u16) -> i64 {
 mod tests {
     use super::*;
 
+    /// A receiver that was away is not asked by all who waited for it in the same moment.
+    #[test]
+    fn what_failed_at_one_moment_is_not_due_at_one_moment() {
+        for (tries, wait) in (1..).zip(WAITS_MS) {
+            let due: std::collections::BTreeSet<_> =
+                (0..200).filter_map(|_| next_try(tries, 7)).collect();
+            // Of 200 of 2,001 moments or more that are equally likely, some 190 differ.
+            assert!(due.len() > 150, "{wait}: {} moments", due.len());
+            let (first, last) = (due.first().unwrap() - 7, due.last().unwrap() - 7);
+            assert!(first >= wait * 4 / 5 && last <= wait * 6 / 5, "{wait}");
+            // Over the whole width, not in a corner of it.
+            assert!(last - first > wait / 5, "{wait}: {first} to {last}");
+        }
+    }
+
     #[test]
     fn tries_spread_over_more_than_a_day_and_end() {
         let least: i64 = WAITS_MS.iter().map(|wait| jittered(*wait, 0)).sum();

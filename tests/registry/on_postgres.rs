@@ -53,6 +53,8 @@ mod lists_plans;
 mod makers;
 #[path = "narrowing.rs"]
 mod narrowing;
+#[path = "nul.rs"]
+mod nul;
 #[path = "outbox.rs"]
 mod outbox;
 #[path = "people.rs"]

@@ -16,6 +16,7 @@ mod load;
 mod log_scan;
 mod mail;
 mod nodes;
+mod nul;
 mod offline;
 mod pages;
 mod process;

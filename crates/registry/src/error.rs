@@ -108,6 +108,9 @@ pub enum RegistryError {
     /// A number or a list outside its bounds; the text says which.
     #[error("{0}")]
     Bounds(&'static str),
+    /// A text holds U+0000, which PostgreSQL has no place for: it is refused on SQLite as well.
+    #[error("a text cannot hold the character U+0000")]
+    Character,
     /// Events are only removed behind a signature.
     #[error(
         "old activity is only removed behind a signed checkpoint, and no key to sign was given"
@@ -172,6 +175,8 @@ impl RegistryError {
                 | Self::Damaged(_)
                 | Self::Silent
                 | Self::Store(_)
+                // PostgreSQL says so, and its transaction is lost with it.
+                | Self::Character
         )
     }
 
@@ -211,6 +216,7 @@ impl RegistryError {
             Self::CampaignOver => "campaign_over",
             Self::QuestionSettled => "question_settled",
             Self::Bounds(_) => "out_of_bounds",
+            Self::Character => "invalid_character",
             Self::CheckpointKeyMissing => "checkpoint_key_missing",
             Self::Cursor => "invalid_cursor",
             Self::PepperMissing => "pepper_missing",
@@ -234,6 +240,8 @@ fn from_sqlstate(state: &str, message: &str) -> RegistryError {
         "55P03" | "57014" | "40P01" => RegistryError::Locked,
         "25006" => RegistryError::ReadOnly,
         "53100" => RegistryError::DiskFull,
+        // `character_not_in_repertoire`: texts of ours are UTF-8, so that it can only be U+0000.
+        "22021" => RegistryError::Character,
         _ if state.starts_with("XX") => RegistryError::Damaged(message.to_owned()),
         _ => RegistryError::Store(message.to_owned()),
     }

@@ -154,6 +154,9 @@ async fn change_principal(
         if text.chars().count() > 500 {
             return Err(KeyError::ReasonTooLong);
         }
+        if text.contains('\0') {
+            return Err(KeyError::Character);
+        }
         Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
     };
     let (action, verb, detail) = match change {

@@ -84,6 +84,9 @@ impl LocalRegistry {
                 "where new secrets go is said in at most 500 characters",
             ));
         }
+        if delivery.contains('\0') {
+            return Err(RegistryError::Character);
+        }
         let fresh = KeySchedule {
             id: random_id(&mut rand::rng()),
             key_id: key_id.to_owned(),

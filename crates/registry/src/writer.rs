@@ -262,6 +262,16 @@ impl Unit {
         self.events.push((actor.clone(), event));
     }
 
+    /// Refuses what the use case wrote where an event of it, which tells all of it, has a text that PostgreSQL cannot
+    /// hold: what is good on one database is good on the other.
+    fn check_texts(&self, first: usize) -> Result<(), RegistryError> {
+        let mut events = self.events.iter().skip(first);
+        if events.any(|(actor, event)| actor.as_str().contains('\0') || event.holds_nul()) {
+            return Err(RegistryError::Character);
+        }
+        Ok(())
+    }
+
     /// Writes down that verifications must not miss this change. Returns the epoch for its row.
     pub(crate) fn change(&mut self, subject: Subject) -> i64 {
         self.head.change_version += 1;
@@ -681,6 +691,7 @@ async fn attempt(
         }
         let ran = shared.pool.while_reachable(job.run(&mut unit)).await;
         let outcome = ran.and_then(|outcome| outcome);
+        let outcome = outcome.and_then(|()| unit.check_texts(before.0));
         if !unit.grouped {
             unit.known = Known::default();
             unit.ahead = Ahead::default();

@@ -10,6 +10,9 @@ use serde_json::{Map, Value, json};
 
 use crate::http::LimitFields;
 
+#[cfg(test)]
+mod codes;
+
 /// A refusal of the API.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
@@ -229,6 +232,7 @@ fn status_of(error: &RegistryError) -> StatusCode {
         | RegistryError::Policy(_)
         | RegistryError::Schedule(_)
         | RegistryError::Bounds(_)
+        | RegistryError::Character
         | RegistryError::Cursor => StatusCode::BAD_REQUEST,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }

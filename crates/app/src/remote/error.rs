@@ -93,6 +93,7 @@ const KNOWN: &[&str] = &[
     "fixed_at_issue",
     "idempotency_key_reused",
     "invalid_canary",
+    "invalid_character",
     "invalid_client_secret",
     "invalid_credits",
     "invalid_cron",

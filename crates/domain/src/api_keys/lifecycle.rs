@@ -262,7 +262,7 @@ impl ApiKey {
     /// Ends the key and every secret of it. Ending it again changes nothing and is no error.
     ///
     /// # Errors
-    /// [`KeyError::ReasonTooLong`].
+    /// [`KeyError::ReasonTooLong`], [`KeyError::Character`].
     pub fn revoke(&mut self, reason: &str, now: i64) -> Result<bool, KeyError> {
         let reason = check_reason(reason)?;
         if self.revoked_at.is_some() && !self.revoked_with_owner {
@@ -283,7 +283,7 @@ impl ApiKey {
     /// Suspends the key until it is enabled again.
     ///
     /// # Errors
-    /// [`KeyError::Revoked`], [`KeyError::ReasonTooLong`].
+    /// [`KeyError::Revoked`], [`KeyError::ReasonTooLong`], [`KeyError::Character`].
     pub fn disable(&mut self, reason: &str, now: i64) -> Result<bool, KeyError> {
         let reason = check_reason(reason)?;
         if self.revoked_at.is_some() {
@@ -312,6 +312,9 @@ impl ApiKey {
 
 /// A reason as it is kept: at most 500 characters, none for an empty one.
 pub(super) fn check_reason(reason: &str) -> Result<Option<String>, KeyError> {
+    if reason.contains('\0') {
+        return Err(KeyError::Character);
+    }
     if reason.chars().count() > 500 {
         return Err(KeyError::ReasonTooLong);
     }
@@ -536,6 +539,9 @@ pub enum KeyError {
     /// The reason is too long.
     #[error("a reason has at most 500 characters")]
     ReasonTooLong,
+    /// A text that not every database can hold.
+    #[error("a text cannot hold the character U+0000")]
+    Character,
     /// Revoked keys do not come back.
     #[error("the key is revoked; a revoked key cannot be rotated or re-enabled")]
     Revoked,
@@ -572,6 +578,7 @@ impl KeyError {
                 "policy_violation"
             }
             Self::ReasonTooLong => "reason_too_long",
+            Self::Character => "invalid_character",
             Self::Revoked => "key_revoked",
             Self::Promoted(_) => "key_promoted",
         }

@@ -196,7 +196,7 @@ fn read(from: &BundledKey, origin: &str, options: &AcceptOptions) -> Option<Arri
     let reason_is_short = |reason: &Option<String>| {
         reason
             .as_ref()
-            .is_none_or(|reason| reason.chars().count() <= 500)
+            .is_none_or(|reason| reason.chars().count() <= 500 && !reason.contains('\0'))
     };
     if !is_id || !is_count || !reason_is_short(&from.disabled_reason) {
         return None;

@@ -60,6 +60,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<Account>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let row: Option<AccountRow> = sqlx::query_as(
         "SELECT id, provider_id, issuer, subject, client_id, display_name, email, email_verified, scopes, \
          missing_scopes, in_keychain, identity_verified, signed_in_at, last_refreshed_at \

@@ -144,6 +144,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<ApiKey>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let row: Option<OwnedKeyRow> = sqlx::query_as(owned_key!("WHERE k.id = $1"))
         .bind(id.to_owned())
         .fetch_optional(&mut *connection)
@@ -172,7 +175,7 @@ pub(crate) async fn find_all(
         let sql = many::rows(connection, owned_key!("WHERE k.id IN "), 1, count);
         let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
         for id in many::padding(part, count) {
-            query = query.bind(id.clone());
+            query = query.bind(many::asked(id));
         }
         let rows: Vec<OwnedKeyRow> = query.fetch_all(&mut *connection).await?;
         let mut secrets = secrets::of_keys(connection, part).await?;
@@ -189,6 +192,9 @@ pub(crate) async fn find_prefix(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<Prefix>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let text: Option<String> = sqlx::query_scalar("SELECT prefix FROM api_keys WHERE id = $1")
         .bind(id.to_owned())
         .fetch_optional(connection)

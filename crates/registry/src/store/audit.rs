@@ -21,6 +21,15 @@ pub(crate) struct NewEvent {
 }
 
 impl NewEvent {
+    /// Whether a text of it holds U+0000.
+    pub(crate) fn holds_nul(&self) -> bool {
+        let texts = [&self.target_id, &self.target_name, &self.summary];
+        let mut all = texts
+            .into_iter()
+            .chain(self.details.iter().map(|(_, text)| text));
+        all.any(|text| text.contains('\0'))
+    }
+
     pub(crate) fn about_registry(action: AuditAction, summary: String) -> Self {
         Self {
             action,
@@ -215,7 +224,12 @@ pub(crate) async fn list(
     connection: &mut AnyConnection,
     query: &AuditQuery,
 ) -> Result<(Vec<AuditEvent>, Option<i64>), RegistryError> {
-    if filters::is_impossible(&query.text) {
+    if filters::is_impossible(&query.text)
+        || [&query.action, &query.actor, &query.target]
+            .into_iter()
+            .flatten()
+            .any(|text| super::is_no_id(text))
+    {
         return Ok((Vec::new(), None));
     }
     let subject = match query.subject {

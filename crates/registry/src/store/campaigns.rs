@@ -123,6 +123,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<Campaign>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let row: Option<CampaignRow> = sqlx::query_as(select!("WHERE id = $1"))
         .bind(id.to_owned())
         .fetch_optional(connection)
@@ -204,7 +207,7 @@ pub(crate) async fn askable(
     );
     let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
     for id in many::padding(key_ids, count) {
-        query = query.bind(id.clone());
+        query = query.bind(many::asked(id));
     }
     let rows: Vec<(String, String)> = query.bind(now).fetch_all(connection).await?;
     Ok(rows.into_iter().collect())
@@ -333,6 +336,9 @@ pub(crate) async fn find_question(
     campaign_id: &str,
     key_id: &str,
 ) -> Result<Option<Question>, RegistryError> {
+    if crate::store::is_no_id(campaign_id) || crate::store::is_no_id(key_id) {
+        return Ok(None);
+    }
     let row: Option<QuestionRow> =
         sqlx::query_as(questions!("WHERE q.campaign_id = $1 AND q.key_id = $2"))
             .bind(campaign_id.to_owned())

@@ -59,6 +59,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<Delivery>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let row: Option<DeliveryRow> = sqlx::query_as(
         "SELECT id, rotation_id, kid, target, state, error, at FROM deliveries WHERE id = $1",
     )

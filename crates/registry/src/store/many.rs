@@ -74,6 +74,16 @@ pub(crate) fn padded(count: usize) -> usize {
     }
 }
 
+/// An id as it is asked for: an empty one, which nothing has, for one that nothing can have and that PostgreSQL would
+/// refuse all others for.
+pub(crate) fn asked(id: &str) -> String {
+    if super::is_no_id(id) {
+        String::new()
+    } else {
+        id.to_owned()
+    }
+}
+
 /// The elements, then the last one again until there are `count`.
 pub(crate) fn padding<T>(elements: &[T], count: usize) -> impl Iterator<Item = &T> {
     elements

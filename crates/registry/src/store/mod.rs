@@ -54,6 +54,11 @@ pub(crate) enum Kind {
     Postgres,
 }
 
+/// Whether nothing can have this id: PostgreSQL fails where a text holds U+0000, and need not be asked.
+pub(crate) fn is_no_id(id: &str) -> bool {
+    id.contains('\0')
+}
+
 /// Begins a transaction that writes. SQLite: `IMMEDIATE`, because a deferred one that upgrades to
 /// a write fails at once when another process writes. PostgreSQL: the lock on `heads` does it.
 pub(crate) async fn begin(connection: &mut AnyConnection, kind: Kind) -> Result<(), RegistryError> {

@@ -361,6 +361,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<(i64, Option<i64>)>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     Ok(
         sqlx::query_as("SELECT attempts, sent_at FROM notices WHERE id = $1")
             .bind(id.to_owned())

@@ -402,6 +402,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<Message>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let row: Option<MessageRow> = sqlx::query_as(select!("", "WHERE id = $1"))
         .bind(id.to_owned())
         .fetch_optional(connection)

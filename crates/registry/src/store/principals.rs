@@ -61,7 +61,7 @@ pub(crate) async fn find_all(
         let sql = many::list(COLUMNS, count, "");
         let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
         for id in many::padding(part, count) {
-            query = query.bind(id.clone());
+            query = query.bind(many::asked(id));
         }
         let rows: Vec<PrincipalRow> = query.fetch_all(&mut *connection).await?;
         for row in rows {

@@ -56,6 +56,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<Rotation>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let row: Option<RotationRow> = sqlx::query_as(concat!(
         "SELECT ",
         columns!(),
@@ -108,7 +111,7 @@ async fn find_by(
         let sql = many::rows(connection, head, 1, count);
         let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
         for value in many::padding(part, count) {
-            query = query.bind(value.clone());
+            query = query.bind(many::asked(value));
         }
         let rows: Vec<RotationRow> = query.fetch_all(&mut *connection).await?;
         for row in rows {
@@ -123,6 +126,9 @@ pub(crate) async fn find_open(
     connection: &mut AnyConnection,
     key_id: &str,
 ) -> Result<Option<Rotation>, RegistryError> {
+    if crate::store::is_no_id(key_id) {
+        return Ok(None);
+    }
     let row: Option<RotationRow> = sqlx::query_as(concat!(
         "SELECT ",
         columns!(),
@@ -251,8 +257,8 @@ pub(crate) async fn find_both(
         " FROM rotations r WHERE r.idempotency_key = $1 OR (r.key_id = $2 AND +r.ended_at IS NULL) \
          ORDER BY r.created_at DESC"
     ))
-    .bind(id.to_owned())
-    .bind(key_id.to_owned())
+    .bind(many::asked(id))
+    .bind(many::asked(key_id))
     .fetch_all(connection)
     .await?;
     let (mut by_id, mut open) = (None, None);

@@ -64,6 +64,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     key_id: &str,
 ) -> Result<Option<KeySchedule>, RegistryError> {
+    if crate::store::is_no_id(key_id) {
+        return Ok(None);
+    }
     let row: Option<ScheduleRow> = sqlx::query_as(select!("WHERE s.key_id = $1"))
         .bind(key_id.to_owned())
         .fetch_optional(connection)

@@ -186,7 +186,7 @@ pub(super) async fn of_keys(
     let sql = many::rows(connection, head, 1, count) + " ORDER BY s.key_id, s.position";
     let mut query = sqlx::query_as(sqlx::AssertSqlSafe(sql));
     for id in many::padding(key_ids, count) {
-        query = query.bind(id.clone());
+        query = query.bind(many::asked(id));
     }
     let rows: Vec<OwnedRow> = query.fetch_all(connection).await?;
     let mut secrets: HashMap<String, Vec<Secret>> = HashMap::with_capacity(key_ids.len());

@@ -65,6 +65,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<Webhook>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let row: Option<WebhookRow> = sqlx::query_as(select!("WHERE id = $1"))
         .bind(id.to_owned())
         .fetch_optional(connection)

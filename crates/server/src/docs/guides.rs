@@ -28,7 +28,7 @@ macro_rules! guide {
 }
 
 /// In the order to read them.
-pub(super) const GUIDES: [Guide; 12] = [
+pub(super) const GUIDES: [Guide; 13] = [
     guide!(
         "server.md",
         "Set it up, add people, applications and providers, settings, backup."
@@ -37,6 +37,7 @@ pub(super) const GUIDES: [Guide; 12] = [
         "key-api.md",
         "Issue, rotate, verify and revoke API keys from programs."
     ),
+    guide!("errors.md", "Codes of refusals, and what to do about each."),
     guide!(
         "gateways.md",
         "Let nginx, Traefik, Caddy or Envoy ask before they let a request through."

@@ -4,7 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use keywright_domain::SecretText;
 
-/// Id and secret. Both halves are form-encoded before they are joined (RFC 6749 §2.3.1).
+/// Id and secret. Both halves are form-encoded before they are joined (RFC 6749 §2.3.1). None with U+0000 in it, which no
+/// id has (appendix A.1) and not every database can be asked for.
 pub(crate) fn read_basic(header: &str) -> Option<(String, SecretText)> {
     let (scheme, encoded) = header.split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
@@ -13,7 +14,8 @@ pub(crate) fn read_basic(header: &str) -> Option<(String, SecretText)> {
     let bytes = STANDARD.decode(encoded.trim()).ok()?;
     let text = SecretText::new(String::from_utf8(bytes).ok()?);
     let (id, secret) = text.expose().split_once(':')?;
-    Some((form_decode(id), SecretText::new(form_decode(secret))))
+    let (id, secret) = (form_decode(id), SecretText::new(form_decode(secret)));
+    (!id.contains('\0') && !secret.expose().contains('\0')).then_some((id, secret))
 }
 
 fn form_decode(text: &str) -> String {
@@ -38,5 +40,8 @@ mod tests {
         assert_eq!((id.as_str(), secret.expose()), ("a", "b&c=d:e"));
         assert!(read_basic("Bearer x").is_none());
         assert!(read_basic("Basic !!!").is_none());
+        for nul in ["a\0:b", "a:b\0", "a%00:b", "a:%00"] {
+            assert!(read_basic(&encode(nul)).is_none(), "{nul:?}");
+        }
     }
 }

@@ -19,7 +19,7 @@ const OTHER_METHODS: [&str; 4] = [
 ];
 
 /// Paths of the sources that stand in one piece.
-fn routes_in(folder: &Path, found: &mut BTreeSet<String>) {
+pub(super) fn routes_in(folder: &Path, found: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap().flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();

@@ -10,6 +10,7 @@ mod health;
 mod in_address;
 pub(crate) mod metrics;
 mod metrics_access;
+mod nul;
 mod openapi;
 mod request_id;
 pub(crate) mod telemetry;
@@ -114,7 +115,10 @@ async fn every_request(
 ) -> Response {
     let answer = async |request: Request| match in_address::refused(&app, &request) {
         Some(refused) => refused.await,
-        None => answers::clear(&app, request, |request| next.run(request)).await,
+        None => {
+            let clear = |request| answers::clear(&app, request, |request| next.run(request));
+            nul::none_in(&app, request, clear).await
+        }
     };
     let limited = |request| within::limits(limit, request, answer);
     let mut response = access_log::around(&app, request, limited).await;

@@ -77,6 +77,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<Client>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let row: Option<ClientRow> = sqlx::query_as(concat!(columns!(), "id = $1"))
         .bind(id.to_owned())
         .fetch_optional(connection)
@@ -283,6 +286,9 @@ pub(crate) async fn find_consent(
     user_id: &str,
     client_id: &str,
 ) -> Result<Option<Consent>, RegistryError> {
+    if crate::store::is_no_id(user_id) || crate::store::is_no_id(client_id) {
+        return Ok(None);
+    }
     let row: Option<ConsentRow> = sqlx::query_as(
         "SELECT user_id, client_id, scopes, created_at, changed_at, revoked_at FROM consents \
          WHERE user_id = $1 AND client_id = $2",

@@ -108,6 +108,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<Grant>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let row: Option<GrantRow> = sqlx::query_as(concat!(columns!(), "id = $1"))
         .bind(id.to_owned())
         .fetch_optional(connection)

@@ -74,6 +74,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<Invitation>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let row: Option<InvitationRow> = sqlx::query_as(concat!(columns!(), "id = $1"))
         .bind(id.to_owned())
         .fetch_optional(connection)

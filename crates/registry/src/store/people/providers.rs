@@ -48,6 +48,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<IdentityProvider>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let row: Option<ProviderRow> = sqlx::query_as(concat!(columns!(), "WHERE id = $1"))
         .bind(id.to_owned())
         .fetch_optional(connection)
@@ -69,6 +72,9 @@ pub(crate) async fn find_secret(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<Sealed>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let row: Option<(Option<Vec<u8>>,)> =
         sqlx::query_as("SELECT sealed_secret FROM identity_providers WHERE id = $1")
             .bind(id.to_owned())

@@ -42,6 +42,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     name: &str,
 ) -> Result<Option<Role>, RegistryError> {
+    if crate::store::is_no_id(name) {
+        return Ok(None);
+    }
     let row: Option<RoleRow> = sqlx::query_as(
         "SELECT name, description, permissions, built_in, created_at FROM roles WHERE name = $1",
     )

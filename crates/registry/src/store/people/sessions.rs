@@ -91,6 +91,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<Session>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let row: Option<SessionRow> = sqlx::query_as(concat!(columns!(), "id = $1"))
         .bind(id.to_owned())
         .fetch_optional(connection)

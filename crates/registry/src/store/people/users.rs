@@ -61,6 +61,9 @@ pub(crate) async fn find(
     connection: &mut AnyConnection,
     id: &str,
 ) -> Result<Option<User>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(None);
+    }
     let row: Option<UserRow> = sqlx::query_as(concat!(columns!(), "u.id = $1"))
         .bind(id.to_owned())
         .fetch_optional(connection)

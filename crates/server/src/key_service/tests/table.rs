@@ -2,6 +2,7 @@
 //! of the sources without a row here fails the build, and so does a row without a route.
 
 mod routes;
+mod things;
 
 use std::collections::BTreeMap;
 

@@ -83,6 +83,9 @@ pub enum RemoteError {
     /// More revocations wait than anybody has keys to revoke in a hurry.
     #[error("{0} revocations wait already")]
     QueueFull(usize),
+    /// No keys to move, or too many for one go.
+    #[error("between 1 and {most} keys are moved at once, not {0}", most = super::promotion::MOST)]
+    NotSoMany(usize),
 }
 
 /// Codes of the registry that come over the wire as they are.
@@ -208,6 +211,7 @@ impl RemoteError {
             Self::QueueNotWritten(_) => "revocation_not_queued",
             Self::NoLongerWaits => "revocation_not_waiting",
             Self::QueueFull(_) => "revocation_queue_full",
+            Self::NotSoMany(_) => "invalid_selection",
         }
     }
 

@@ -605,6 +605,51 @@ async fn a_choice_survives_the_settings_page_and_ends_with_its_account() -> Outc
     Ok(())
 }
 
+#[tokio::test]
+async fn a_choice_that_outlives_its_account_is_this_device() -> Outcome {
+    let server = Server::start().await?;
+    let folder = tempfile::tempdir()?;
+    let first = signed_in(folder.path(), &server.url).await?;
+    let (id, _) = issued_here(&first).await?;
+    first.choose_registry(Some("a1".to_owned())).await?;
+    // Gone past the app: a backup that is older than the sign-in, another program.
+    let registry = first.inner.registry.get().await?;
+    let actor = &first.inner.actor;
+    registry.delete_account(actor, "a1", Vec::new()).await?;
+    first.close().await;
+    drop(first);
+
+    let again = app(folder.path())?;
+    assert_eq!(again.list_registries().await?.current, None);
+    let listed = again.list_api_keys(list()).await?;
+    assert_eq!(listed.items[0].id, id);
+    assert_eq!(again.read_settings()?.registry_account, None);
+    // Of an account that somebody names, it is told.
+    let unknown = again.choose_registry(Some("a1".to_owned())).await;
+    assert_eq!(unknown.expect_err("nobody").code(), "account_not_found");
+    again.close().await;
+    Ok(())
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_sign_out_is_done_although_the_settings_cannot_be_written() -> Outcome {
+    let server = Server::start().await?;
+    let folder = tempfile::tempdir()?;
+    let app = signed_in(folder.path(), &server.url).await?;
+    let (id, _) = issued_here(&app).await?;
+    app.choose_registry(Some("a1".to_owned())).await?;
+    // A folder in its place: no file can be put there, whoever asks.
+    let file = app.inner.home.settings_file();
+    std::fs::remove_file(&file)?;
+    std::fs::create_dir_all(file.join("in the way"))?;
+    assert!(app.sign_out("a1".to_owned()).await.is_ok());
+    assert_eq!(app.list_registries().await?.current, None);
+    assert_eq!(app.list_api_keys(list()).await?.items[0].id, id);
+    app.close().await;
+    Ok(())
+}
+
 /// A key of this device: its id and its text.
 async fn issued_here(app: &App) -> anyhow::Result<(String, String)> {
     app.choose_registry(None).await?;
@@ -632,7 +677,7 @@ async fn ac_155_an_interrupted_move_is_repeated_and_nothing_secret_is_sent() -> 
     server.says("POST /api/v1/promotions/offers", 200, &offer);
     let request = |dry_run| PromotionRequest {
         account_id: "a1".into(),
-        key_ids: Vec::new(),
+        key_ids: vec![id.clone()],
         dry_run,
     };
     let answer = |accepted: &[&str], present: &[&str]| json!({ "dry_run": false, "accepted": accepted, "present": present, "refused": [] });
@@ -735,12 +780,18 @@ async fn ac_155_collisions_and_keys_that_stay_are_told_by_key() -> Outcome {
     let taken = json!({ "key_id": id, "code": "kid_taken", "message": "another key here has it" });
     let answer = json!({ "dry_run": false, "accepted": [], "present": [], "refused": [taken] });
     server.says("POST /api/v1/promotions", 200, &answer);
-    let request = PromotionRequest {
+    let request = |key_ids| PromotionRequest {
         account_id: "a1".into(),
-        key_ids: vec![id.clone()],
+        key_ids,
         dry_run: false,
     };
-    let view = app.promote_keys(request).await?;
+    // Nothing chosen is nothing, and never everything.
+    for none_or_too_many in [Vec::new(), vec![id.clone(); 10_001]] {
+        let refused = app.promote_keys(request(none_or_too_many)).await;
+        assert_eq!(refused.expect_err("no").code(), "invalid_selection");
+    }
+    assert!(server.asked().is_empty());
+    let view = app.promote_keys(request(vec![id.clone()])).await?;
     assert!(view.moved.is_empty());
     assert_eq!(
         (view.refused[0].code.as_str(), view.refused[0].name.as_str()),

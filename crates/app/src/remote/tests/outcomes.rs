@@ -159,6 +159,58 @@ async fn a_rotation_without_an_answer_keeps_its_new_secret() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_rotation_that_is_asked_for_with_other_terms_loses_no_secret() -> Outcome {
+    let server = Server::start().await?;
+    let remote = remote(&server)?;
+    let rotate = |id: &'static str, overlap_ms: i64| {
+        let remote = remote.clone();
+        async move {
+            let request = RotationRequest {
+                overlap_ms,
+                ..RotationRequest::default()
+            };
+            remote.rotate_api_key("k1", &request, id).await
+        }
+    };
+    let path = "POST /api/v1/keys/k1/rotations";
+    let sent_kid = || -> anyhow::Result<String> {
+        let asked = server.asked();
+        let sent = asked.iter().find(|one| one.line == path).unwrap();
+        let (_, body) = sent.text.split_once("\r\n\r\n").unwrap();
+        let body: Value = serde_json::from_str(body)?;
+        Ok(body["client_secret"]["kid"].as_str().unwrap().to_owned())
+    };
+    let lost = json!({ "code": "bad_gateway" });
+    let reused = json!({ "code": "idempotency_key_reused", "detail": "with other terms" });
+    server.says("GET /api/v1/keys/k1", 200, &key("k1", "a"));
+    server.says(path, 502, &lost);
+    let unknown = rotate("once", 0).await.expect_err("no answer");
+    assert_eq!(unknown.code(), "commit_unknown");
+    let kid = sent_kid()?;
+    // It was done: the server has the secret that is kept here and nowhere else.
+    let mut rotated = key("k1", "a");
+    rotated["secrets"][0]["kid"] = json!(kid);
+    server.says("GET /api/v1/keys/k1", 200, &rotated);
+    server.says(path, 409, &reused);
+    let issued = rotate("once", 86_400_000).await?;
+    assert_eq!(issued.plain.kid().as_str(), kid);
+
+    // Another one was done with another secret: that is certain, and ours is forgotten.
+    server.says(path, 502, &lost);
+    let unknown = rotate("twice", 0).await.expect_err("no answer");
+    assert_eq!(unknown.code(), "commit_unknown");
+    server.asked();
+    server.says(path, 409, &reused);
+    let done = rotate("twice", 86_400_000).await.expect_err("another's");
+    assert_eq!(done.code(), "rotation_already_done");
+    let kid = sent_kid()?;
+    server.says(path, 201, &json!({ "key": rotated }));
+    let next = rotate("twice", 86_400_000).await?;
+    assert_ne!(next.plain.kid().as_str(), kid);
+    Ok(())
+}
+
+#[tokio::test]
 async fn ac_155_a_move_without_an_answer_is_looked_for() -> Outcome {
     let server = Server::start().await?;
     let folder = tempfile::tempdir()?;

@@ -51,6 +51,10 @@ impl Credentials for AccountToken {
         self.held()
             .ok_or_else(|| SignInError::ReauthRequired(ReauthReason::SessionEnded).into())
     }
+
+    fn is_back(&self) {
+        self.inner.events.registry_changed();
+    }
 }
 
 /// A registry of keys.

@@ -35,6 +35,9 @@ pub trait Credentials: Clone + Send + Sync + 'static {
         &self,
         spent: Option<&SecretText>,
     ) -> impl Future<Output = Result<SecretText, AppError>> + Send;
+
+    /// The server answers again after it was away.
+    fn is_back(&self) {}
 }
 
 /// One call.
@@ -302,7 +305,11 @@ impl<C: Credentials> RemoteRegistry<C> {
             Err(_elapsed) => Err(RemoteError::OutcomeUnknown(self.host.clone()).into()),
         };
         match &sent {
-            Ok(_) => self.kept.answered(now_ms()),
+            Ok(_) => {
+                if self.kept.answered(now_ms()) {
+                    self.credentials.is_back();
+                }
+            }
             // It answered: others need not wait for it.
             Err(AppError::Remote(RemoteError::Faulty { .. })) => {}
             Err(error) if is_offline(error) && !says_nothing => self.kept.failed(now_ms()),

@@ -18,6 +18,9 @@ const MOST: usize = 64;
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 /// After a failure what is known is shown at once for so long.
 const REST: Duration = Duration::from_secs(5);
+/// That a server answers again is told no more often: whoever is told asks it, and one that answers some things and
+/// fails at others would be asked in a circle.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
 /// So long, and so many of them, new secrets wait for the outcome of their rotation to be known.
 const WAIT_FOR_OUTCOME: Duration = Duration::from_secs(600);
 const MOST_ROTATING: usize = 16;
@@ -47,6 +50,7 @@ struct State {
     answered_at: Option<i64>,
     offline_since: Option<i64>,
     failed: Option<Instant>,
+    told_back: Option<Instant>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -280,11 +284,17 @@ impl Kept {
         self.rotating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn answered(&self, now: i64) {
+    /// Says whether somebody is to be told that it is back: what is shown of it was said before it went away.
+    pub(super) fn answered(&self, now: i64) -> bool {
         let mut state = self.lock();
         state.answered_at = Some(now);
-        state.offline_since = None;
         state.failed = None;
+        let was_away = state.offline_since.take().is_some();
+        let told = state.told_back.is_some_and(|at| at.elapsed() < TELL_AGAIN);
+        if was_away && !told {
+            state.told_back = Some(Instant::now());
+        }
+        was_away && !told
     }
 
     pub(super) fn failed(&self, now: i64) {
@@ -413,7 +423,11 @@ mod tests {
         assert_eq!(kept.offline_since(), Some(5), "since the first one");
         kept.wake();
         assert!(!kept.is_resting() && kept.offline_since().is_some());
-        kept.answered(10);
+        assert!(kept.answered(10), "it is back");
+        assert_eq!(kept.offline_since(), None);
+        assert!(!kept.answered(11), "it was there");
+        kept.failed(12);
+        assert!(!kept.answered(13), "not again and again");
         assert_eq!(kept.offline_since(), None);
     }
 }

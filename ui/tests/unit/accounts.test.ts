@@ -52,6 +52,9 @@ describe("the sign-in form", () => {
         scopes: ["openid", "profile", "extra"],
         missingScopes: [],
         email: null,
+        displayName: "Ada",
+        providerName: "Somebody",
+        subject: "u1",
       } as unknown as AccountView;
       let asked: string[] = [];
       const { unmount } = render(SignInForm, {

@@ -50,6 +50,7 @@ pub(super) struct Call<'a> {
     repeatable: bool,
     outcome_matters: bool,
     renews: Option<&'a [&'a str]>,
+    kept: bool,
     limit: Duration,
 }
 
@@ -65,6 +66,7 @@ impl<'a> Call<'a> {
             repeatable: true,
             outcome_matters: false,
             renews: None,
+            kept: true,
             limit: READ_LIMIT,
         }
     }
@@ -108,6 +110,12 @@ impl<'a> Call<'a> {
     /// Not what somebody waits for, but what is shown with it: it holds nothing up for long.
     pub(super) fn beside(mut self) -> Self {
         self.limit = SHORT_LIMIT;
+        self
+    }
+
+    /// Its answer is not kept for the time when the server is away.
+    pub(super) fn once(mut self) -> Self {
+        self.kept = false;
         self
     }
 
@@ -183,6 +191,7 @@ impl<C: Credentials> RemoteRegistry<C> {
         let generation = self.kept.generation();
         let mut known = self.remembered(&name);
         let is_beside = call.limit == SHORT_LIMIT;
+        let is_kept = call.kept;
         // Asked a moment ago in vain: nobody waits for it again for every part of a page.
         if self.kept.is_resting() {
             if let Some(known) = known.take() {
@@ -198,9 +207,12 @@ impl<C: Credentials> RemoteRegistry<C> {
         match self.send(call, url).await {
             Ok(answer) => {
                 let value = self.document(&answer)?;
-                self.kept
-                    .remember(generation, &name, &answer.body, now_ms())
-                    .await;
+                if is_kept {
+                    let now = now_ms();
+                    self.kept
+                        .remember(generation, &name, &answer.body, now)
+                        .await;
+                }
                 Ok(Known { value, as_of: None })
             }
             Err(error) if is_offline(&error) => known.ok_or(error),
@@ -216,6 +228,11 @@ impl<C: Credentials> RemoteRegistry<C> {
         if let Ok(url) = self.address(&Call::get(path)) {
             self.kept.renew(&name(&url), NONE, now_ms()).await;
         }
+    }
+
+    /// What was answered last to a question; asks nobody.
+    pub(super) fn recall<T: DeserializeOwned>(&self, call: &Call<'_>) -> Option<Known<T>> {
+        self.remembered(&name(&self.address(call).ok()?))
     }
 
     fn remembered<T: DeserializeOwned>(&self, name: &str) -> Option<Known<T>> {

@@ -43,7 +43,8 @@ export class SignInDraft {
   usualScopes(preset: ProviderPresetView | undefined): string {
     const usual = preset?.defaultScopes ?? [];
     if (this.held.length === 0) return usual.join(" ");
-    return [...new Set([...this.held, ...(preset?.id === KEYWRIGHT ? usual : [])])].join(" ");
+    const missing = preset?.id === KEYWRIGHT ? usual.filter((scope) => !this.held.includes(scope)) : [];
+    return [...this.held, ...missing].join(" ");
   }
 }
 

@@ -40,9 +40,7 @@ impl<C: Credentials> RemoteRegistry<C> {
         let call = if is_first { call } else { call.once() };
         let generation = self.kept.generation();
         let page: Known<KeyPage> = match self.read(call).await {
-            Err(error) if is_first && is_offline(&error) => {
-                self.first_page(query).ok_or(error)?
-            }
+            Err(error) if is_first && is_offline(&error) => self.first_page(query).ok_or(error)?,
             page => page?,
         };
         let total = page.value.total.filter(|_| is_first);

@@ -305,6 +305,57 @@ async fn ac_155_what_moved_is_told_although_the_rest_is_stopped() -> Outcome {
 }
 
 #[tokio::test]
+async fn ac_155_what_was_taken_is_told_although_this_device_cannot_note_it() -> Outcome {
+    let server = Server::start().await?;
+    let folder = tempfile::tempdir()?;
+    let app = signed_in(folder.path(), &server.url).await?;
+    let ids = [issued_here(&app).await?.0, issued_here(&app).await?.0];
+    let recipient = TransferIdentity::generate().recipient().to_string();
+    let offer =
+        json!({ "registry_id": "r", "recipient": recipient, "offer": "o", "expires_at": 0 });
+    server.says("POST /api/v1/promotions/offers", 200, &offer);
+    let answer = json!({ "dry_run": false, "accepted": ids, "present": [], "refused": [] });
+    server.says("POST /api/v1/promotions", 200, &answer);
+    let gate = server.hold("POST /api/v1/promotions");
+    let request = || PromotionRequest {
+        account_id: "a1".into(),
+        key_ids: ids.to_vec(),
+        dry_run: false,
+    };
+    // The server takes both, and the file here cannot be written any more.
+    let (view, closed) = tokio::join!(app.promote_keys(request()), async {
+        server.is_asked("POST /api/v1/promotions").await?;
+        app.inner.registry.get().await?.close().await;
+        gate.add_permits(10);
+        anyhow::Ok(())
+    });
+    closed?;
+    let view = view?;
+    let both: Vec<_> = view.in_both_places.iter().map(|one| &one.key_id).collect();
+    assert!(ids.iter().all(|id| both.contains(&id)), "{view:?}");
+    assert!(view.moved.is_empty() && view.refused.is_empty());
+    let problem = view.problem.expect("why it stopped");
+    assert_eq!(view.in_both_places[0].code, problem.code);
+
+    // The same move once more goes on; and once more it is done already, and not refused.
+    let mut again = super::app(folder.path())?;
+    let inner = Arc::get_mut(&mut again.inner).unwrap();
+    inner.keychain = app.inner.keychain.clone();
+    super::hold_token(&again);
+    let present = json!({ "dry_run": false, "accepted": [], "present": ids, "refused": [] });
+    server.says("POST /api/v1/promotions", 200, &present);
+    for asked in [true, false] {
+        server.asked();
+        let view = again.promote_keys(request()).await?;
+        assert_eq!((view.moved.len(), view.refused.len()), (2, 0), "{view:?}");
+        assert!(view.in_both_places.is_empty() && view.problem.is_none());
+        assert_eq!(!server.asked().is_empty(), asked);
+    }
+    again.close().await;
+    Ok(())
+}
+
+#[tokio::test]
 async fn ac_155_a_key_that_is_revoked_on_its_way_is_live_in_both_places() -> Outcome {
     let server = Server::start().await?;
     let folder = tempfile::tempdir()?;

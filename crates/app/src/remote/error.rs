@@ -228,7 +228,7 @@ impl RemoteError {
             "commit_unknown" => "Reload the list to see whether it was done.",
             "rate_limited" => "Wait a moment, then try again.",
             "not_keywright_server" => {
-                "Check the server's address and any proxy in between; it needs this version or a newer one."
+                "Check the server's address and any proxy in between. An older server needs this version, and a newer one may need a newer app."
             }
             "insufficient_scope" => {
                 "Ask an administrator of the server for a role that allows it. If you have one, sign in again and allow the access to keys."

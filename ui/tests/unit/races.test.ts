@@ -145,7 +145,8 @@ describe("what is allowed", () => {
     const { events } = await import("../../src/lib/host");
     const off = await events.accountsChanged.listen(() => void registries.follow());
     current = "a1";
-    answers.registry_permissions = () => {
+    answers.registry_permissions = async () => {
+      await pause(1); // as over a wire: a circle leaves time for the test to end
       status = "sign_in_needed";
       void emit("accounts-changed", null);
       throw error("reauth_required");

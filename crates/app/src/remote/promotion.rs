@@ -301,10 +301,13 @@ impl Move<'_> {
     }
 
     /// Leaves one key to the server. Returns why it is not, where a rule forbids that.
-    async fn leave(&self, id: &String) -> Result<Option<(&'static str, String)>, AppError> {
+    async fn leave(&self, id: &str) -> Result<Option<(&'static str, String)>, AppError> {
         let actor = &self.app.inner.actor;
-        let ids = std::slice::from_ref(id);
-        let left = self.registry.mark_promoted(actor, ids, self.issuer).await?;
+        let ids = [id.to_owned()];
+        let left = self
+            .registry
+            .mark_promoted(actor, &ids, self.issuer)
+            .await?;
         let refused = left.into_iter().next();
         Ok(refused.map(|one| (one.code, one.message)))
     }

@@ -221,8 +221,11 @@ impl App {
         let view = task
             .await
             .unwrap_or_else(|_panicked| Err(SignInError::AccountNotFound.into()))?;
-        if self.inner.settings.current().registry_account == Some(account_id) {
-            self.set_registry_account(None).await?;
+        // The account is gone, whatever becomes of the choice: a registry without account is this device's.
+        if self.inner.settings.current().registry_account == Some(account_id)
+            && let Err(error) = self.set_registry_account(None).await
+        {
+            tracing::warn!(code = error.code(), "the choice of a registry stays");
         }
         self.inner.events.accounts_changed();
         Ok(view)

@@ -11,7 +11,7 @@ use crate::ErrorView;
 pub struct PromotionRequest {
     /// The account whose server takes them.
     pub account_id: String,
-    /// Ids of keys of this device; empty for all that work.
+    /// Ids of keys of this device: 1 to 10,000. None of them are never all.
     pub key_ids: Vec<String>,
     /// Judge everything, move nothing.
     pub dry_run: bool,

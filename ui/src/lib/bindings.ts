@@ -908,7 +908,7 @@ export type PromotedKeyView = {
 export type PromotionRequest = {
 	/**  The account whose server takes them. */
 	accountId: string,
-	/**  Ids of keys of this device; empty for all that work. */
+	/**  Ids of keys of this device: 1 to 10,000. None of them are never all. */
 	keyIds: string[],
 	/**  Judge everything, move nothing. */
 	dryRun: boolean,

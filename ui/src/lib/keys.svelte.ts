@@ -35,6 +35,10 @@ class KeyList {
   #cursor: string | null = null;
   #wanted = 0;
   #run = 0;
+  #counting = 0;
+  /** Records that were changed, and the how manieth change it was: a page that was asked for before has the old one. */
+  #patched = new Map<string, { key: ApiKeyView; change: number }>();
+  #changes = 0;
   #more: Promise<void> | null = null;
   #wake: ReturnType<typeof setTimeout> | undefined;
 
@@ -44,6 +48,9 @@ class KeyList {
    */
   async load(): Promise<void> {
     const run = ++this.#run;
+    const changes = this.#changes;
+    // Pages that are on their way belong to a run before this one: nobody takes them.
+    this.#patched.clear();
     const question = this.#question();
     const again = question === this.#shown;
     if (!again) this.#wanted = 0;
@@ -64,7 +71,7 @@ class KeyList {
       }
       this.about = page.totalIsEstimate;
       this.staleSince = page.staleSince;
-      this.#show(items, cursor, page.total ?? 0);
+      this.#show(this.#asPatched(items, changes), cursor, page.total ?? 0);
       this.#shown = question;
       this.counts = counts;
       this.error = null;
@@ -82,12 +89,15 @@ class KeyList {
         this.ensure(this.#wanted);
       }
     }
+    // Asked before something was changed: once more, for the numbers and the order.
+    if (run === this.#run && changes !== this.#changes) await this.load();
   }
 
   /** Another registry: nothing of the one before stays on the screen. */
   async clear(): Promise<void> {
     this.#drop();
     this.counts = null;
+    this.#counting += 1;
     this.fresh = true;
     this.error = null;
     this.staleSince = null;
@@ -115,20 +125,26 @@ class KeyList {
 
   /** Puts a changed record in the place of the old one. */
   patch(key: ApiKeyView): void {
+    this.#changes += 1;
+    this.#patched.set(key.id, { key, change: this.#changes });
+    const counting = ++this.#counting;
     this.rows = this.rows.map((row) => (row.id === key.id ? key : row));
     this.#wakeAtNextChange();
     commands.countApiKeys().then(
-      (counts) => (this.counts = counts),
+      (counts) => {
+        if (counting === this.#counting) this.counts = counts;
+      },
       (thrown) => app.note(thrown),
     );
   }
 
   async #fetchMore(run: number): Promise<void> {
     while (run === this.#run && this.#cursor !== null && this.rows.length <= this.#wanted) {
+      const changes = this.#changes;
       try {
         const page = await commands.listApiKeys(this.#request(this.#cursor, NEXT_PAGE));
         if (run !== this.#run) return;
-        this.#show(this.rows.concat(page.items), page.nextCursor, this.total);
+        this.#show(this.rows.concat(this.#asPatched(page.items, changes)), page.nextCursor, this.total);
       } catch (thrown) {
         if (run === this.#run) this.error = app.note(thrown);
         return;
@@ -142,6 +158,15 @@ class KeyList {
     this.#cursor = cursor;
     if (cursor === null) this.about = false;
     this.total = cursor === null ? rows.length : Math.max(total, rows.length + 1);
+  }
+
+  /** Rows of a page that was asked for after so many changes, with what was changed since. */
+  #asPatched(items: ApiKeyView[], changes: number): ApiKeyView[] {
+    if (changes === this.#changes) return items;
+    return items.map((row) => {
+      const patched = this.#patched.get(row.id);
+      return patched && patched.change > changes ? patched.key : row;
+    });
   }
 
   #drop(): void {

@@ -24,13 +24,15 @@ class NoticeList {
   async load(): Promise<void> {
     const run = ++this.#run;
     this.loading = true;
-    await this.#fetch(run, null, Math.min(MOST, Math.max(PAGE, this.rows.length)));
+    // As far down as the view is: whoever reads there stays there.
+    const shown = this.rows.length;
+    await this.#fetch(run, null, Math.max(PAGE, shown), shown);
   }
 
   async more(): Promise<void> {
     if (this.loading || this.complete) return;
     this.loading = true;
-    await this.#fetch(this.#run, this.#cursor, PAGE);
+    await this.#fetch(this.#run, this.#cursor, PAGE, 0);
   }
 
   /** Another registry: nothing of the one before stays on the screen. */
@@ -73,11 +75,19 @@ class NoticeList {
     }
   }
 
-  async #fetch(run: number, cursor: string | null, limit: number): Promise<void> {
+  /** Up to so many in one page, and further pages until there are so many at least. */
+  async #fetch(run: number, cursor: string | null, limit: number, least: number): Promise<void> {
     try {
-      const page = await commands.listNotices({ unreadOnly: this.unreadOnly, cursor, limit });
+      const ask = (cursor: string | null, limit: number) =>
+        commands.listNotices({ unreadOnly: this.unreadOnly, cursor, limit: Math.min(MOST, limit) });
+      let page = await ask(cursor, limit);
+      let items = page.items;
+      while (run === this.#run && page.nextCursor !== null && items.length < least) {
+        page = await ask(page.nextCursor, least - items.length);
+        items = items.concat(page.items);
+      }
       if (run !== this.#run) return;
-      this.rows = cursor === null ? page.items : this.rows.concat(page.items);
+      this.rows = cursor === null ? items : this.rows.concat(items);
       this.unread = page.unread;
       this.staleSince = page.staleSince;
       this.#cursor = page.nextCursor;

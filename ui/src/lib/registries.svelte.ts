@@ -26,6 +26,11 @@ class RegistryChoice {
   #may = $state.raw<RegistryPermissionsView>(EVERYTHING);
   #unsaid = $state.raw<ErrorView | null>(null);
   #askAgain: ReturnType<typeof setTimeout> | undefined;
+  /** The question that is under way, and of which registry; one at a time. */
+  #asking: { of: string; answer: Promise<void> } | null = null;
+  #askOnceMore = false;
+  /** How the account in use stood when it was asked last. */
+  #standingAsked = "";
   busy = $state(false);
 
   get servers(): RegistryServerView[] {
@@ -80,18 +85,74 @@ class RegistryChoice {
   }
 
   async load(): Promise<void> {
-    const before = this.#view.current;
+    if (await this.#list()) await this.ask();
+  }
+
+  /**
+   * Some account changed. Asking what is allowed may renew a token, and that is told as a change: it is asked
+   * only where the account in use stands otherwise than when it was asked last.
+   */
+  async follow(): Promise<void> {
+    await accounts.load();
+    if ((await this.#list()) && this.#standing() !== this.#standingAsked) await this.ask();
+  }
+
+  /** Asks what is allowed. What is asked while a question is under way is asked once more after it. */
+  ask(): Promise<void> {
+    const of = this.#view.current ?? "";
+    if (this.#asking?.of === of) {
+      this.#askOnceMore = true;
+      return this.#asking.answer;
+    }
+    const asking = { of, answer: this.#askUntilSaid(of) };
+    this.#asking = asking;
+    return asking.answer.finally(() => {
+      if (this.#asking === asking) this.#asking = null;
+    });
+  }
+
+  /** Says whether it could. */
+  async #list(): Promise<boolean> {
     try {
-      this.#view = await commands.listRegistries();
-      if (this.#view.current !== before) void notices.clear();
-      await this.#askWhatIsAllowed();
+      this.#take(await commands.listRegistries());
+      return true;
     } catch (thrown) {
       app.note(thrown);
+      return false;
     }
+  }
+
+  /** Nothing that another registry said stays. */
+  #take(view: RegistriesView): void {
+    const before = this.#view.current;
+    this.#view = view;
+    if (view.current === before) return;
+    [this.#may, this.#unsaid] = [view.current === null ? EVERYTHING : NOTHING, null];
+    // At once: what is marked as read from now on is the other registry's.
+    void notices.clear();
+  }
+
+  #standing(): string {
+    const account = this.account;
+    return JSON.stringify([
+      this.#view.current,
+      account?.status,
+      account?.statusReason?.code,
+      account?.scopes,
+      account?.signedInAt,
+    ]);
+  }
+
+  async #askUntilSaid(of: string): Promise<void> {
+    do {
+      this.#askOnceMore = false;
+      await this.#askWhatIsAllowed();
+    } while (this.#askOnceMore && of === (this.#view.current ?? ""));
   }
 
   async #askWhatIsAllowed(): Promise<void> {
     const asked = this.#view.current;
+    this.#standingAsked = this.#standing();
     clearTimeout(this.#askAgain);
     if (asked === null) {
       [this.#may, this.#unsaid] = [EVERYTHING, null];
@@ -105,7 +166,7 @@ class RegistryChoice {
       if (this.#view.current !== asked) return;
       [this.#may, this.#unsaid] = [NOTHING, error];
       // One that is away or busy says it later, and nobody has to ask for it.
-      if (error.retryable) this.#askAgain = setTimeout(() => void this.#askWhatIsAllowed(), ASK_AGAIN_MS);
+      if (error.retryable) this.#askAgain = setTimeout(() => void this.ask(), ASK_AGAIN_MS);
     }
   }
 
@@ -113,11 +174,9 @@ class RegistryChoice {
   async choose(accountId: string | null): Promise<void> {
     this.busy = true;
     try {
-      this.#view = await commands.chooseRegistry(accountId);
-      // At once: what is marked as read from now on is the other registry's.
-      void notices.clear();
-      await keys.clear();
-      await this.load();
+      this.#take(await commands.chooseRegistry(accountId));
+      await Promise.all([keys.clear(), this.ask()]);
+      await this.#list();
     } catch (thrown) {
       throw app.note(thrown);
     } finally {

@@ -42,6 +42,41 @@ describe("the sign-in form", () => {
     }
     expect(PRESETS.some(({ wantsClientSecret }) => wantsClientSecret)).toBe(true);
   });
+
+  it("signing in again asks for what an older sign-in did not have, at a Keywright server", async () => {
+    const again = async (providerId: string): Promise<string[]> => {
+      const held = {
+        providerId,
+        issuer: "https://id.example.com",
+        clientId: "c",
+        scopes: ["openid", "profile", "extra"],
+        missingScopes: [],
+        email: null,
+        displayName: "Ada",
+        providerName: "Somebody",
+        subject: "u1",
+      } as unknown as AccountView;
+      let asked: string[] = [];
+      const { unmount } = render(SignInForm, {
+        draft: new SignInDraft(held),
+        presets: PRESETS,
+        account: held,
+        cancelled: false,
+        onsubmit: ({ scopes }) => (asked = scopes),
+      });
+      document.querySelector("form")?.requestSubmit();
+      await waitFor(() => expect(asked.length).toBeGreaterThan(0));
+      unmount();
+      return asked;
+    };
+    const usual = PRESETS.find(({ id }) => id === "keywright")?.defaultScopes ?? [];
+    expect(usual).toContain("keys:*");
+    const asked = await again("keywright");
+    expect(asked).toEqual(expect.arrayContaining([...usual, "extra"]));
+    expect(new Set(asked).size).toBe(asked.length);
+    // Elsewhere a provider may refuse what it does not know: it is asked for what it gave before.
+    expect(await again("openid")).toEqual(["openid", "profile", "extra"]);
+  });
 });
 
 describe("the life of an access token", () => {

@@ -169,3 +169,77 @@ it("puts a changed record in its place", async () => {
   expect(keys.rows[3]?.state).toBe("revoked");
   expect(keys.rows).toHaveLength(100);
 });
+
+const held = <T>() => {
+  let release: (value: T) => void = () => undefined;
+  const answer = new Promise<T>((done) => (release = done));
+  return { answer, release: (value: T) => release(value) };
+};
+
+it("keeps what was changed over a page that was asked for before, and asks once more", async () => {
+  const before = [key(1), key(2)];
+  const page = (items: ApiKeyView[]) => ({
+    items,
+    nextCursor: null,
+    total: 2,
+    totalIsEstimate: false,
+    staleSince: null,
+  });
+  answer = () => page(before);
+  await keys.load();
+  const gate = held<unknown>();
+  answer = () => gate.answer;
+  requests = [];
+  const loading = keys.load();
+  await vi.waitFor(() => expect(requests).toHaveLength(1));
+  keys.patch({ ...key(2), state: "revoked" });
+  const second = held<unknown>();
+  answer = () => second.answer;
+  gate.release(page(before));
+  await vi.waitFor(() => expect(requests).toHaveLength(2));
+  expect(keys.rows[1]?.state).toBe("revoked");
+  second.release(page([key(1), { ...key(2), state: "revoked" }]));
+  await loading;
+  expect([requests.length, keys.rows[1]?.state]).toEqual([2, "revoked"]);
+});
+
+it("keeps what was changed over a further page too", async () => {
+  const gate = held<unknown>();
+  const well = answer;
+  answer = () => gate.answer;
+  requests = [];
+  keys.ensure(150);
+  await vi.waitFor(() => expect(requests).toHaveLength(1));
+  keys.patch({ ...key(120), state: "revoked" });
+  answer = well;
+  gate.release(well({ text: "", state: "all", sort: "created_desc", cursor: "100", limit: 500 }));
+  await vi.waitFor(() => expect(keys.rows).toHaveLength(600));
+  expect(keys.rows[120]?.state).toBe("revoked");
+});
+
+it("does not count another registry's keys", async () => {
+  const gates = [held<unknown>(), held<unknown>()];
+  const counted = (live: number) => ({
+    all: live,
+    live,
+    rotating: 0,
+    expiring: 0,
+    expired: 0,
+    disabled: 0,
+    revoked: 0,
+  });
+  let asked = 0;
+  mockIPC((command, payload) => {
+    if (command === "count_api_keys") return gates[asked++]?.answer;
+    return answer((payload as { request: ApiKeyListRequest }).request);
+  });
+  keys.patch({ ...key(3), state: "revoked" });
+  await vi.waitFor(() => expect(asked).toBe(1));
+  const cleared = keys.clear();
+  await vi.waitFor(() => expect(asked).toBe(2));
+  gates[1]?.release(counted(7));
+  await cleared;
+  gates[0]?.release(counted(99));
+  await new Promise((done) => setTimeout(done, 20));
+  expect(keys.counts?.live).toBe(7);
+});

@@ -221,4 +221,28 @@ describe("the page", () => {
     render(NoticesPage);
     expect(await screen.findByTestId("page-error")).toHaveAttribute("data-error-code", "registry_offline");
   });
+
+  it("keeps its place when it is loaded again, however far down that is", async () => {
+    const all = Array.from({ length: 180 }, (_, i) => notice(180 - i));
+    const limits: number[] = [];
+    mockIPC((command, payload) => {
+      if (command !== "list_notices") return null;
+      const { cursor, limit } = (payload as { request: { cursor: string | null; limit: number } }).request;
+      limits.push(limit);
+      const start = Number(cursor ?? 0);
+      const end = Math.min(all.length, start + limit);
+      const items = all.slice(start, end);
+      return { items, nextCursor: end < all.length ? String(end) : null, unread: 100, staleSince: null };
+    });
+    await notices.clear();
+    await notices.more();
+    await notices.more();
+    expect(notices.rows).toHaveLength(150);
+    await notices.load();
+    expect(notices.rows).toHaveLength(150);
+    expect(new Set(notices.rows.map(({ id }) => id)).size).toBe(150);
+    expect(Math.max(...limits)).toBeLessThanOrEqual(100);
+    await notices.more();
+    expect([notices.rows.length, notices.complete]).toEqual([180, true]);
+  });
 });

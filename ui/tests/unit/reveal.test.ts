@@ -106,3 +106,22 @@ it("says that the clipboard was cleared when the app says so, not when the time 
   expect(screen.getByTestId("clipboard-after")).toHaveTextContent("was cleared");
   vi.useRealTimers();
 });
+
+it("takes the secret off the screen when the app has forgotten it", async () => {
+  vi.useFakeTimers({ shouldAdvanceTime: true });
+  try {
+    const user = userEvent.setup({ advanceTimers: (ms) => void vi.advanceTimersByTime(ms) });
+    const soon = { ...issued, revealExpiresAt: Date.now() + 600_000 };
+    render(RevealDialog, { issued: soon, cause: "issued" });
+    await user.click(screen.getByTestId("reveal-secret"));
+    expect(await screen.findByTestId("secret-text")).toHaveTextContent(SECRET);
+    await vi.advanceTimersByTimeAsync(602_000);
+    expect(screen.queryByTestId("secret-text")).toBeNull();
+    expect(document.body.innerHTML).not.toContain(SECRET);
+    expect(screen.getByTestId("secret-gone")).toBeInTheDocument();
+    expect(screen.getByTestId("copy-secret")).toBeDisabled();
+    expect(screen.queryByTestId("reveal-secret")).toBeNull();
+  } finally {
+    vi.useRealTimers();
+  }
+});

@@ -87,6 +87,7 @@ pub(crate) async fn keep(inner: &Arc<Inner>, signed_in: SignedIn) -> Result<Acco
             session.fail(Trouble::Keychain(error));
         }
     });
+    inner.remotes.signed_in(&account);
     if signed_in.provider.preset.ends_one_sign_in && !replaced.is_empty() {
         revoke_behind(inner, &account, replaced);
     }

@@ -6,8 +6,8 @@ mod rotation;
 mod verify;
 mod views;
 
-use keywright_domain::api_keys::DAY_MS;
 use keywright_domain::api_keys::lifecycle::KnownScope;
+use keywright_domain::api_keys::{ApiKey, DAY_MS};
 use keywright_domain::scopes::Scope;
 use keywright_protocol::api_keys::{
     ApiKeyCountsView, ApiKeyDetailView, ApiKeyListRequest, ApiKeyPageView, ApiKeyView,
@@ -142,7 +142,7 @@ impl App {
         let key = registry
             .disable_api_key(self, &request.id, &request.reason)
             .await?;
-        Ok(views::key(&key, now_ms()))
+        Ok(changed(&registry, &key))
     }
 
     /// Ends a suspension.
@@ -150,8 +150,9 @@ impl App {
     /// # Errors
     /// [`AppError::Registry`].
     pub async fn enable_api_key(&self, id: String) -> Result<ApiKeyView, AppError> {
-        let key = self.keys().await?.enable_api_key(self, &id).await?;
-        Ok(views::key(&key, now_ms()))
+        let registry = self.keys().await?;
+        let key = registry.enable_api_key(self, &id).await?;
+        Ok(changed(&registry, &key))
     }
 
     /// The scopes this registry knows.
@@ -194,6 +195,14 @@ impl App {
         let waiting = self.inner.reveals.keep(text, origin, key, now);
         self.forget_reveal_later(waiting.reveal_id.clone());
         waiting
+    }
+}
+
+/// A key that was changed; a revocation that waits for its server still does.
+fn changed(registry: &AnyRegistry, key: &ApiKey) -> ApiKeyView {
+    ApiKeyView {
+        revocation_queued_at: registry.queued_at(&key.id),
+        ..views::key(key, now_ms())
     }
 }
 

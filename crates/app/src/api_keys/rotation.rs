@@ -76,7 +76,7 @@ impl App {
             protocol::RotationStep::Finish => RotationStep::Finish,
         };
         let key = registry.step_rotation(self, &request.id, step).await?;
-        Ok(views::key(&key, now_ms()))
+        Ok(super::changed(&registry, &key))
     }
 
     /// Takes back the rotation that made a secret, where nobody used the secret yet and the old one

@@ -24,6 +24,8 @@ const LOOKS_A_DAY: u64 = 24 * 60;
 const KEPT_DAYS: u32 = 400;
 /// The window comes first.
 const FIRST_LOOK: Duration = Duration::from_secs(3);
+/// The registry of this device, among those whose notices were told.
+const THIS_DEVICE: &str = "device";
 /// So many are looked at for what is new.
 const LOOKED_AT: u32 = 50;
 
@@ -71,8 +73,9 @@ impl App {
     /// # Errors
     /// [`AppError::Registry`]; `notice_not_found` of a server that has newer news of the same matter.
     pub async fn mark_notice_read(&self, id: i64) -> Result<UnreadNoticesView, AppError> {
-        let unread = self.keys().await?.mark_notice_read(id).await?;
-        Ok(UnreadNoticesView { unread })
+        let registry = self.keys().await?;
+        let unread = registry.mark_notice_read(id).await?;
+        Ok(self.left(&registry, unread))
     }
 
     /// Marks everything up to one as read: the newest that was looked at.
@@ -80,8 +83,17 @@ impl App {
     /// # Errors
     /// [`AppError::Registry`].
     pub async fn mark_notices_read_until(&self, id: i64) -> Result<UnreadNoticesView, AppError> {
-        let unread = self.keys().await?.mark_notices_read_until(id).await?;
-        Ok(UnreadNoticesView { unread })
+        let registry = self.keys().await?;
+        let unread = registry.mark_notices_read_until(id).await?;
+        Ok(self.left(&registry, unread))
+    }
+
+    /// So many are left, and the face knows it: the next look finds nothing new in that.
+    fn left(&self, registry: &AnyRegistry, unread: i64) -> UnreadNoticesView {
+        let name = registry.account_id();
+        let name = name.as_deref().unwrap_or(THIS_DEVICE);
+        self.inner.noted_unread(name, unread, false);
+        UnreadNoticesView { unread }
     }
 
     /// Looks for something new, again and again, until the app ends.
@@ -137,7 +149,7 @@ impl App {
         if let AnyRegistry::Device(registry) = &device {
             registry.post_notices().await?;
         }
-        self.tell_what_is_new(&device, "device").await
+        self.tell_what_is_new(&device, THIS_DEVICE).await
     }
 
     async fn tell_what_is_new(&self, registry: &AnyRegistry, name: &str) -> Result<(), AppError> {

@@ -97,6 +97,8 @@ async fn what_expires_on_this_device_is_listed_and_told_once_also_after_a_restar
         (left.unread, app.list_notices(list()).await?.items[0].read),
         (0, true)
     );
+    app.look_for_notices().await?;
+    assert_eq!(told.changed(), 0, "who read it knows that it is read");
     key(&app, "second", 1).await?;
     app.look_for_notices().await?;
     assert_eq!(told.arrived().len(), 1);

@@ -15,7 +15,7 @@ use keywright_registry::{
 use super::{Credentials, Known, RemoteRegistry};
 use crate::clock::now_ms;
 use crate::sign_in::{ReauthReason, SignInError};
-use crate::tokens::refresh_now;
+use crate::tokens::refresh_for_a_call;
 use crate::{App, AppError, Inner};
 
 /// The access token of an account of this device.
@@ -47,9 +47,13 @@ impl Credentials for AccountToken {
         if let Some(token) = self.held().filter(is_new) {
             return Ok(token);
         }
-        refresh_now(&self.inner, &self.account_id).await?;
+        refresh_for_a_call(&self.inner, &self.account_id).await?;
         self.held()
             .ok_or_else(|| SignInError::ReauthRequired(ReauthReason::SessionEnded).into())
+    }
+
+    fn is_back(&self) {
+        self.inner.events.registry_changed();
     }
 }
 

@@ -35,6 +35,9 @@ pub trait Credentials: Clone + Send + Sync + 'static {
         &self,
         spent: Option<&SecretText>,
     ) -> impl Future<Output = Result<SecretText, AppError>> + Send;
+
+    /// The server answers again after it was away.
+    fn is_back(&self) {}
 }
 
 /// One call.
@@ -47,6 +50,7 @@ pub(super) struct Call<'a> {
     repeatable: bool,
     outcome_matters: bool,
     renews: Option<&'a [&'a str]>,
+    kept: bool,
     limit: Duration,
 }
 
@@ -62,6 +66,7 @@ impl<'a> Call<'a> {
             repeatable: true,
             outcome_matters: false,
             renews: None,
+            kept: true,
             limit: READ_LIMIT,
         }
     }
@@ -105,6 +110,12 @@ impl<'a> Call<'a> {
     /// Not what somebody waits for, but what is shown with it: it holds nothing up for long.
     pub(super) fn beside(mut self) -> Self {
         self.limit = SHORT_LIMIT;
+        self
+    }
+
+    /// Its answer is not kept for the time when the server is away.
+    pub(super) fn once(mut self) -> Self {
+        self.kept = false;
         self
     }
 
@@ -180,6 +191,7 @@ impl<C: Credentials> RemoteRegistry<C> {
         let generation = self.kept.generation();
         let mut known = self.remembered(&name);
         let is_beside = call.limit == SHORT_LIMIT;
+        let is_kept = call.kept;
         // Asked a moment ago in vain: nobody waits for it again for every part of a page.
         if self.kept.is_resting() {
             if let Some(known) = known.take() {
@@ -195,9 +207,12 @@ impl<C: Credentials> RemoteRegistry<C> {
         match self.send(call, url).await {
             Ok(answer) => {
                 let value = self.document(&answer)?;
-                self.kept
-                    .remember(generation, &name, &answer.body, now_ms())
-                    .await;
+                if is_kept {
+                    let now = now_ms();
+                    self.kept
+                        .remember(generation, &name, &answer.body, now)
+                        .await;
+                }
                 Ok(Known { value, as_of: None })
             }
             Err(error) if is_offline(&error) => known.ok_or(error),
@@ -213,6 +228,11 @@ impl<C: Credentials> RemoteRegistry<C> {
         if let Ok(url) = self.address(&Call::get(path)) {
             self.kept.renew(&name(&url), NONE, now_ms()).await;
         }
+    }
+
+    /// What was answered last to a question; asks nobody.
+    pub(super) fn recall<T: DeserializeOwned>(&self, call: &Call<'_>) -> Option<Known<T>> {
+        self.remembered(&name(&self.address(call).ok()?))
     }
 
     fn remembered<T: DeserializeOwned>(&self, name: &str) -> Option<Known<T>> {
@@ -302,7 +322,11 @@ impl<C: Credentials> RemoteRegistry<C> {
             Err(_elapsed) => Err(RemoteError::OutcomeUnknown(self.host.clone()).into()),
         };
         match &sent {
-            Ok(_) => self.kept.answered(now_ms()),
+            Ok(_) => {
+                if self.kept.answered(now_ms()) {
+                    self.credentials.is_back();
+                }
+            }
             // It answered: others need not wait for it.
             Err(AppError::Remote(RemoteError::Faulty { .. })) => {}
             Err(error) if is_offline(error) && !says_nothing => self.kept.failed(now_ms()),

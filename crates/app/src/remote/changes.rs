@@ -174,8 +174,18 @@ impl<C: Credentials> RemoteRegistry<C> {
             .rotate_api_key_to(id, request, rotation_id, &secret)
             .await;
         let rotated = match rotated {
-            Err(error) if is_unknown(&error) => {
-                self.find_rotated(id, &secret.kid).await.ok_or(error)
+            Err(error) if is_unknown(&error) => match self.find_rotated(id, &secret.kid).await {
+                Ok(Some(key)) => Ok(key),
+                _ => Err(error),
+            },
+            // The same id with other terms: the try before this one may have been carried out, with the secret
+            // that is kept here and nowhere else.
+            Err(error) if error.code() == "rotation_already_done" => {
+                match self.find_rotated(id, &secret.kid).await {
+                    Ok(Some(key)) => Ok(key),
+                    Ok(None) => Err(error),
+                    Err(_) => Err(RemoteError::OutcomeUnknown(self.host().to_owned()).into()),
+                }
             }
             rotated => rotated,
         };
@@ -194,12 +204,15 @@ impl<C: Credentials> RemoteRegistry<C> {
         })
     }
 
-    /// The key, if the server says now that it has this secret.
-    async fn find_rotated(&self, id: &str, kid: &Kid) -> Option<ApiKey> {
-        let found = self.find_api_key(id).await.ok()?;
-        let mut secrets = found.value.secrets.iter();
-        let is_there = secrets.any(|secret| secret.kid == *kid);
-        (found.as_of.is_none() && is_there).then_some(found.value)
+    /// The key, if it has this secret; an error where the server does not say now whether it has.
+    async fn find_rotated(&self, id: &str, kid: &Kid) -> Result<Option<ApiKey>, AppError> {
+        let found = self.find_api_key(id).await?;
+        if found.as_of.is_some() {
+            return Err(RemoteError::OutcomeUnknown(self.host().to_owned()).into());
+        }
+        let key = found.value;
+        let is_there = key.secrets.iter().any(|secret| secret.kid == *kid);
+        Ok(is_there.then_some(key))
     }
 
     /// The same with a secret that somebody made. A retry with the same id gives the same answer.

@@ -83,6 +83,9 @@ pub enum RemoteError {
     /// More revocations wait than anybody has keys to revoke in a hurry.
     #[error("{0} revocations wait already")]
     QueueFull(usize),
+    /// No keys to move, or too many for one go.
+    #[error("between 1 and {most} keys are moved at once, not {0}", most = super::promotion::MOST)]
+    NotSoMany(usize),
 }
 
 /// Codes of the registry that come over the wire as they are.
@@ -209,6 +212,7 @@ impl RemoteError {
             Self::QueueNotWritten(_) => "revocation_not_queued",
             Self::NoLongerWaits => "revocation_not_waiting",
             Self::QueueFull(_) => "revocation_queue_full",
+            Self::NotSoMany(_) => "invalid_selection",
         }
     }
 
@@ -225,7 +229,7 @@ impl RemoteError {
             "commit_unknown" => "Reload the list to see whether it was done.",
             "rate_limited" => "Wait a moment, then try again.",
             "not_keywright_server" => {
-                "Check the server's address and any proxy in between; it needs this version or a newer one."
+                "Check the server's address and any proxy in between. An older server needs this version, and a newer one may need a newer app."
             }
             "insufficient_scope" => {
                 "Ask an administrator of the server for a role that allows it. If you have one, sign in again and allow the access to keys."

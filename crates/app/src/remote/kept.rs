@@ -1,13 +1,14 @@
 //! What is kept of a registry on a server while it cannot be asked: its last answers, in memory and in
 //! a file of the app's folder. No secret is in any of them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use keywright_domain::api_keys::PlainKey;
+use keywright_protocol::api_keys::ApiKeyView;
 use serde::{Deserialize, Serialize};
 
 use super::permissions::Asked;
@@ -16,8 +17,15 @@ use super::queue::Queue;
 /// So many answers, and so many bytes of them, are kept; the longest unused go first.
 const MOST: usize = 64;
 const MOST_BYTES: usize = 4 * 1024 * 1024;
+/// A longer one is not kept. 500 keys with many scopes are no longer.
+const LONGEST: usize = MOST_BYTES / 4;
+/// So many keys that were listed are known by their id; those that were listed first go first.
+const MOST_SEEN: usize = 50_000;
 /// After a failure what is known is shown at once for so long.
 const REST: Duration = Duration::from_secs(5);
+/// That a server answers again is told no more often: whoever is told asks it, and one that answers some things and
+/// fails at others would be asked in a circle.
+const TELL_AGAIN: Duration = Duration::from_secs(30);
 /// So long, and so many of them, new secrets wait for the outcome of their rotation to be known.
 const WAIT_FOR_OUTCOME: Duration = Duration::from_secs(600);
 const MOST_ROTATING: usize = 16;
@@ -41,12 +49,48 @@ pub(crate) struct Kept {
 #[derive(Debug, Default)]
 struct State {
     answers: HashMap<String, Remembered>,
+    seen: Seen,
     counter: u64,
     /// Counts up when something is forgotten or changed: what was asked before is not kept any more.
     generation: u64,
     answered_at: Option<i64>,
     offline_since: Option<i64>,
     failed: Option<Instant>,
+    told_back: Option<Instant>,
+}
+
+/// Keys as a list showed them last, in memory alone: whoever sees one can revoke it while the server is away, however
+/// far down it is (AC-152).
+#[derive(Debug, Default)]
+struct Seen {
+    keys: HashMap<String, ApiKeyView>,
+    order: VecDeque<String>,
+}
+
+impl Seen {
+    fn put(&mut self, key: ApiKeyView) {
+        let id = key.id.clone();
+        if self.keys.insert(id.clone(), key).is_none() {
+            self.order.push_back(id);
+        }
+        while self.keys.len() > MOST_SEEN
+            && let Some(first) = self.order.pop_front()
+        {
+            self.keys.remove(&first);
+        }
+    }
+
+    /// Forgets what a path is about: one key, or all of them.
+    fn forget(&mut self, path: &str) {
+        let Some((_, rest)) = path.rsplit_once("/keys") else {
+            return;
+        };
+        match rest.strip_prefix('/') {
+            None if rest.is_empty() => *self = Self::default(),
+            Some(id) if self.keys.remove(id).is_some() => self.order.retain(|one| one != id),
+            _ => {}
+        }
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -108,7 +152,7 @@ impl Kept {
         let Ok(text) = std::str::from_utf8(body) else {
             return;
         };
-        if text.len() > MOST_BYTES / 8 || !self.put(generation, name, text, now) {
+        if text.len() > LONGEST || !self.put(generation, name, text, now) {
             return;
         }
         if let Err(error) = self.save(generation).await {
@@ -135,6 +179,7 @@ impl Kept {
         };
         let generation = {
             let mut state = self.lock();
+            state.seen.forget(path);
             let before = state.answers.len();
             state.answers.retain(|name, _| !is_of(name));
             if state.answers.len() == before {
@@ -182,6 +227,7 @@ impl Kept {
             let mut state = self.lock();
             state.generation += 1;
             state.answers.clear();
+            state.seen = Seen::default();
         }
         let Some(folder) = &self.folder else {
             return Ok(());
@@ -190,6 +236,21 @@ impl Kept {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+
+    /// Notes keys that a list showed, unless something was forgotten or changed since the question.
+    pub(super) fn see(&self, generation: u64, keys: impl Iterator<Item = ApiKeyView>) {
+        let mut state = self.lock();
+        if state.generation == generation {
+            for key in keys {
+                state.seen.put(key);
+            }
+        }
+    }
+
+    /// A key as a list showed it last.
+    pub(super) fn seen(&self, id: &str) -> Option<ApiKeyView> {
+        self.lock().seen.keys.get(id).cloned()
     }
 
     /// Every answer whose name contains this, the newest first.
@@ -280,11 +341,17 @@ impl Kept {
         self.rotating.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn answered(&self, now: i64) {
+    /// Says whether somebody is to be told that it is back: what is shown of it was said before it went away.
+    pub(super) fn answered(&self, now: i64) -> bool {
         let mut state = self.lock();
         state.answered_at = Some(now);
-        state.offline_since = None;
         state.failed = None;
+        let was_away = state.offline_since.take().is_some();
+        let told = state.told_back.is_some_and(|at| at.elapsed() < TELL_AGAIN);
+        if was_away && !told {
+            state.told_back = Some(Instant::now());
+        }
+        was_away && !told
     }
 
     pub(super) fn failed(&self, now: i64) {
@@ -413,7 +480,11 @@ mod tests {
         assert_eq!(kept.offline_since(), Some(5), "since the first one");
         kept.wake();
         assert!(!kept.is_resting() && kept.offline_since().is_some());
-        kept.answered(10);
+        assert!(kept.answered(10), "it is back");
+        assert_eq!(kept.offline_since(), None);
+        assert!(!kept.answered(11), "it was there");
+        kept.failed(12);
+        assert!(!kept.answered(13), "not again and again");
         assert_eq!(kept.offline_since(), None);
     }
 }

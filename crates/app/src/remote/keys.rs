@@ -10,12 +10,15 @@ use keywright_registry::{
 };
 
 use super::call::{Call, Credentials};
+use super::error::is_offline;
 use super::wire::{Counts, EventBody, Items, KeyBody, KeyPage, KeyRow, RotationBody, ScopeBody};
 use super::{Known, RemoteRegistry};
 use crate::AppError;
 
 /// Nothing that is searched is longer, and no server takes a longer address.
 const LONGEST_TEXT: usize = 2_000;
+/// Keys of the page that a window asks for first.
+const USUAL_PAGE: u32 = 100;
 
 impl<C: Credentials> RemoteRegistry<C> {
     /// One page of keys.
@@ -30,15 +33,27 @@ impl<C: Credentials> RemoteRegistry<C> {
         if query.filter.text.len() > LONGEST_TEXT {
             return Ok(Known::fresh(nothing(query)));
         }
-        let call = Call::get(&["keys"]).query(parameters(query));
-        let page: Known<KeyPage> = self.read(call).await?;
         let is_first = query.cursor.is_none();
+        let call = Call::get(&["keys"]).query(parameters(query));
+        // Of a long list the first page is kept, and of the others what is needed to revoke: they would push out
+        // everything else.
+        let call = if is_first { call } else { call.once() };
+        let generation = self.kept.generation();
+        let page: Known<KeyPage> = match self.read(call).await {
+            Err(error) if is_first && is_offline(&error) => self.first_page(query).ok_or(error)?,
+            page => page?,
+        };
         let total = page.value.total.filter(|_| is_first);
         let items = page.value.items.into_iter().map(KeyRow::read);
         let items: Option<Vec<_>> = items.collect();
+        let items = items.ok_or_else(|| self.not_keywright())?;
+        if page.as_of.is_none() {
+            let seen = items.iter().cloned().map(crate::api_keys::summary_view);
+            self.kept.see(generation, seen);
+        }
         Ok(Known {
             value: ApiKeyPage {
-                items: items.ok_or_else(|| self.not_keywright())?,
+                items,
                 next_cursor: page.value.next_cursor,
                 total: total.map(|count| ApiKeyTotal {
                     count,
@@ -47,6 +62,16 @@ impl<C: Credentials> RemoteRegistry<C> {
             },
             as_of: page.as_of,
         })
+    }
+
+    /// The first page as it was answered last to the same question, whatever its length: a list that was scrolled is
+    /// asked for with longer pages.
+    fn first_page(&self, query: &ApiKeyQuery) -> Option<Known<KeyPage>> {
+        let query = ApiKeyQuery {
+            limit: USUAL_PAGE,
+            ..query.clone()
+        };
+        self.recall(&Call::get(&["keys"]).query(parameters(&query)))
     }
 
     /// Counts by state: of everybody's keys, or of one's own.
@@ -124,13 +149,15 @@ impl<C: Credentials> RemoteRegistry<C> {
             }
         }
         for text in self.kept.recall_all("/keys?") {
-            let page = serde_json::from_str::<KeyPage>(&text).ok()?;
+            let Ok(page) = serde_json::from_str::<KeyPage>(&text) else {
+                continue;
+            };
             let mut rows = page.items.into_iter().filter_map(KeyRow::read);
             if let Some(row) = rows.find(|row| row.id == id) {
                 return Some(crate::api_keys::summary_view(row));
             }
         }
-        None
+        self.kept.seen(id)
     }
 
     pub(super) fn key(&self, body: KeyBody) -> Result<ApiKey, AppError> {

@@ -10,8 +10,7 @@ use keywright_protocol::promotion::{
     NotPromotedView, PromotedKeyView, PromotionRequest, PromotionView,
 };
 use keywright_registry::{
-    ApiKeyFilter, ApiKeyQuery, LocalRegistry, Peppers, PromotionBundle, RegistryError, StateFilter,
-    TransferRecipient, moved_pepper_id,
+    LocalRegistry, Peppers, PromotionBundle, RegistryError, TransferRecipient, moved_pepper_id,
 };
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +24,7 @@ use crate::{App, AppError};
 /// Keys of one bundle: servers take 256 KiB at once.
 const CHUNK: usize = if cfg!(test) { 2 } else { 100 };
 /// More are moved in several goes.
-const MOST: usize = 10_000;
+pub(super) const MOST: usize = 10_000;
 
 #[derive(Deserialize)]
 struct Offer {
@@ -104,6 +103,7 @@ impl App {
     ///
     /// # Errors
     /// [`AppError::Registry`], [`AppError::Keychain`]; [`RemoteError`], among them
+    /// [`RemoteError::NotSoMany`] for no keys, which are never all of them, and for too many,
     /// `registry_offline` and `commit_unknown`, where nothing is known to have moved. What stops a move
     /// later stands in the view. The same call again goes on.
     pub async fn promote_keys(&self, request: PromotionRequest) -> Result<PromotionView, AppError> {
@@ -111,6 +111,9 @@ impl App {
         let registry = self.inner.registry.get().await?;
         let account = registry.find_account(&request.account_id).await?;
         let remote = self.remote(&account)?;
+        if !(1..=MOST).contains(&request.key_ids.len()) {
+            return Err(RemoteError::NotSoMany(request.key_ids.len()).into());
+        }
         let names = names(&registry, &request.key_ids).await?;
         let peppers = self.peppers(&registry).await?;
         let peppers = peppers.ok_or(RegistryError::KeyNotFound)?;
@@ -198,6 +201,14 @@ impl Move<'_> {
     async fn move_some(&self, ids: &[String], view: &mut PromotionView) -> Result<(), AppError> {
         let (bundle, refused) = self.registry.promotion_bundle(ids, self.peppers).await?;
         for one in refused {
+            // An earlier try moved it there.
+            if one.code == "key_promoted" && self.is_left(&one.key_id).await {
+                view.moved.push(PromotedKeyView {
+                    name: self.name(&one.key_id),
+                    key_id: one.key_id,
+                });
+                continue;
+            }
             view.refused.push(NotPromotedView {
                 name: self.name(&one.key_id),
                 key_id: one.key_id,
@@ -250,43 +261,66 @@ impl Move<'_> {
         unknown.map_or(Ok(()), Err)
     }
 
-    /// Leaves to the server what it has taken.
+    /// Leaves to the server what it has taken, and tells it of every key. Where that cannot be written down, the
+    /// rest is not tried: it lives in both places until the same move is asked for again.
     async fn note_taken(
         &self,
         taken: Vec<String>,
         view: &mut PromotionView,
     ) -> Result<(), AppError> {
-        if !view.dry_run {
-            let actor = &self.app.inner.actor;
-            let left = self
-                .registry
-                .mark_promoted(actor, &taken, self.issuer)
-                .await?;
-            for one in left {
-                tracing::warn!(
-                    key = one.key_id,
-                    code = one.code,
-                    "a moved key was not left"
-                );
-                view.in_both_places.push(NotPromotedView {
-                    name: self.name(&one.key_id),
-                    key_id: one.key_id,
-                    code: one.code.to_owned(),
-                    message: one.message,
-                });
-            }
-        }
+        let mut stopped = None;
         for id in taken {
-            if view.in_both_places.iter().any(|one| one.key_id == id) {
-                continue;
+            let why = match (&stopped, view.dry_run) {
+                (_, true) => None,
+                (Some(error), false) => Some(not_left(error)),
+                (None, false) => match self.leave(&id).await {
+                    Ok(why) => why,
+                    Err(error) => {
+                        let why = not_left(&error);
+                        stopped = Some(error);
+                        // A commit whose answer did not come may be one.
+                        (!self.is_left(&id).await).then_some(why)
+                    }
+                },
+            };
+            let name = self.name(&id);
+            match why {
+                None => view.moved.push(PromotedKeyView { key_id: id, name }),
+                Some((code, message)) => {
+                    tracing::warn!(key = id, code, "a moved key was not left");
+                    view.in_both_places.push(NotPromotedView {
+                        key_id: id,
+                        name,
+                        code: code.to_owned(),
+                        message,
+                    });
+                }
             }
-            view.moved.push(PromotedKeyView {
-                name: self.name(&id),
-                key_id: id,
-            });
         }
-        Ok(())
+        stopped.map_or(Ok(()), Err)
     }
+
+    /// Leaves one key to the server. Returns why it is not, where a rule forbids that.
+    async fn leave(&self, id: &str) -> Result<Option<(&'static str, String)>, AppError> {
+        let actor = &self.app.inner.actor;
+        let ids = [id.to_owned()];
+        let left = self
+            .registry
+            .mark_promoted(actor, &ids, self.issuer)
+            .await?;
+        let refused = left.into_iter().next();
+        Ok(refused.map(|one| (one.code, one.message)))
+    }
+
+    /// Whether a key is left to this server.
+    async fn is_left(&self, id: &str) -> bool {
+        let found = self.registry.find_api_key(id).await;
+        found.is_ok_and(|(key, _)| key.promoted_to.as_deref() == Some(self.issuer))
+    }
+}
+
+fn not_left(error: &AppError) -> (&'static str, String) {
+    (error.code(), error.to_string())
 }
 
 fn of_escrow(error: keywright_registry::EscrowError) -> AppError {
@@ -296,34 +330,15 @@ fn of_escrow(error: keywright_registry::EscrowError) -> AppError {
     }
 }
 
-/// Ids and names of the keys that were asked for, or of all that work.
+/// Ids and names of the keys that were asked for.
 async fn names(
     registry: &LocalRegistry,
     asked: &[String],
 ) -> Result<HashMap<String, String>, AppError> {
     let mut names = HashMap::new();
-    if !asked.is_empty() {
-        for id in asked.iter().take(MOST) {
-            let (key, _) = registry.find_api_key(id).await?;
-            names.insert(key.id, key.name);
-        }
-        return Ok(names);
+    for id in asked {
+        let (key, _) = registry.find_api_key(id).await?;
+        names.insert(key.id, key.name);
     }
-    let mut query = ApiKeyQuery {
-        filter: ApiKeyFilter {
-            state: StateFilter::Live,
-            ..ApiKeyFilter::default()
-        },
-        limit: 500,
-        ..ApiKeyQuery::default()
-    };
-    loop {
-        let page = registry.list_api_keys(&query).await?;
-        let rows = page.items.into_iter().map(|row| (row.id, row.name));
-        names.extend(rows);
-        query.cursor = page.next_cursor;
-        if query.cursor.is_none() || names.len() >= MOST {
-            return Ok(names);
-        }
-    }
+    Ok(names)
 }

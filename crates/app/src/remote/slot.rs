@@ -13,6 +13,7 @@ use keywright_protocol::api_keys::ApiKeyView;
 use keywright_protocol::registries::{
     QueuedRevocationView, RegistriesView, RegistryServerView, SignedOutServerView,
 };
+use keywright_registry::RegistryError;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::time::MissedTickBehavior;
@@ -24,6 +25,7 @@ use super::queue::{Refused, Waiting};
 use super::{RemoteError, RemoteRegistry};
 use crate::clock::now_ms;
 use crate::sign_in::{KEYWRIGHT, SignInError};
+use crate::tokens::Session;
 use crate::{App, AppError};
 
 /// How often waiting revocations are tried by themselves.
@@ -69,6 +71,15 @@ impl RemoteSlots {
             .entry(name)
             .or_insert_with(|| Arc::new(Kept::new(Some(folder))));
         Arc::clone(kept)
+    }
+
+    /// Somebody signed in anew: what may be done there is asked for again.
+    pub(crate) fn signed_in(&self, account: &Account) {
+        if account.provider_id == KEYWRIGHT {
+            let kept = self.kept(account);
+            kept.permissions.set(None);
+            kept.wake();
+        }
     }
 
     /// Forgets what a server answered, once its account is signed out. Revocations go on waiting for the next
@@ -132,10 +143,24 @@ fn name(account: &Account) -> String {
 }
 
 impl App {
-    /// The registry in use.
+    /// The registry in use. The choice of an account that is not there any more, signed out while the settings could
+    /// not be written, or by another hand, is this device's from then on.
     pub(crate) async fn keys(&self) -> Result<AnyRegistry, AppError> {
-        self.keys_of(self.inner.settings.current().registry_account.as_deref())
-            .await
+        let chosen = self.inner.settings.current().registry_account;
+        match self.keys_of(chosen.as_deref()).await {
+            Err(AppError::Registry(error))
+                if chosen.is_some() && matches!(*error, RegistryError::AccountNotFound) =>
+            {
+                match self.set_registry_account(None).await {
+                    Ok(()) => self.inner.events.registry_changed(),
+                    Err(error) => {
+                        tracing::warn!(code = error.code(), "a choice without account stays");
+                    }
+                }
+                self.keys_of(None).await
+            }
+            keys => keys,
+        }
     }
 
     /// The registry of an account's server, or the one of this device.
@@ -188,8 +213,9 @@ impl App {
             .filter(|account| account.provider_id == KEYWRIGHT)
             .map(|account| view(account, &self.inner.remotes.kept(account)))
             .collect();
+        let chosen = self.inner.settings.current().registry_account;
         Ok(RegistriesView {
-            current: self.inner.settings.current().registry_account,
+            current: chosen.filter(|id| servers.iter().any(|one| one.account_id == *id)),
             servers,
             signed_out: self.inner.remotes.signed_out(&accounts),
         })
@@ -218,6 +244,8 @@ impl App {
         let account = registry.find_account(&account_id).await?;
         let remote = self.remote(&account)?;
         remote.kept().wake();
+        let sessions = &self.inner.accounts.sessions;
+        sessions.with(&account.id, Session::wake);
         self.try_waiting(&remote, true).await;
         self.list_registries().await
     }

@@ -1,5 +1,7 @@
 //! A registry on a server written by hand: what is sent, what is remembered, what waits.
 
+mod away;
+mod choice;
 mod outcomes;
 mod permissions;
 mod taken_back;
@@ -632,7 +634,7 @@ async fn ac_155_an_interrupted_move_is_repeated_and_nothing_secret_is_sent() -> 
     server.says("POST /api/v1/promotions/offers", 200, &offer);
     let request = |dry_run| PromotionRequest {
         account_id: "a1".into(),
-        key_ids: Vec::new(),
+        key_ids: vec![id.clone()],
         dry_run,
     };
     let answer = |accepted: &[&str], present: &[&str]| json!({ "dry_run": false, "accepted": accepted, "present": present, "refused": [] });
@@ -735,12 +737,18 @@ async fn ac_155_collisions_and_keys_that_stay_are_told_by_key() -> Outcome {
     let taken = json!({ "key_id": id, "code": "kid_taken", "message": "another key here has it" });
     let answer = json!({ "dry_run": false, "accepted": [], "present": [], "refused": [taken] });
     server.says("POST /api/v1/promotions", 200, &answer);
-    let request = PromotionRequest {
+    let request = |key_ids| PromotionRequest {
         account_id: "a1".into(),
-        key_ids: vec![id.clone()],
+        key_ids,
         dry_run: false,
     };
-    let view = app.promote_keys(request).await?;
+    // Nothing chosen is nothing, and never everything.
+    for none_or_too_many in [Vec::new(), vec![id.clone(); 10_001]] {
+        let refused = app.promote_keys(request(none_or_too_many)).await;
+        assert_eq!(refused.expect_err("no").code(), "invalid_selection");
+    }
+    assert!(server.asked().is_empty());
+    let view = app.promote_keys(request(vec![id.clone()])).await?;
     assert!(view.moved.is_empty());
     assert_eq!(
         (view.refused[0].code.as_str(), view.refused[0].name.as_str()),

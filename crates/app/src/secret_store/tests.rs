@@ -18,6 +18,8 @@ use super::{Keychain, KeychainError};
 struct Fake {
     entries: Mutex<HashMap<String, Vec<u8>>>,
     hang: AtomicBool,
+    locked: AtomicBool,
+    asked: AtomicUsize,
     fail_once: Mutex<Option<Error>>,
     opened: AtomicUsize,
 }
@@ -29,6 +31,10 @@ impl FakeEntry {
     fn pass(&self) -> Result<()> {
         while self.0.hang.load(Ordering::SeqCst) {
             std::thread::sleep(Duration::from_millis(10));
+        }
+        self.0.asked.fetch_add(1, Ordering::SeqCst);
+        if self.0.locked.load(Ordering::SeqCst) {
+            return Err(platform("object locked"));
         }
         match self.0.fail_once.lock().map_err(|_| Error::NoEntry)?.take() {
             Some(error) => Err(error),
@@ -110,6 +116,14 @@ fn keychain(fake: &Arc<Fake>) -> Keychain {
 /// A healthy keychain for the tests of other rooms.
 pub(crate) fn in_memory() -> Keychain {
     keychain(&Arc::default())
+}
+
+/// A keychain that stays locked, and how often it was asked.
+pub(crate) fn locked() -> (Keychain, impl Fn() -> usize) {
+    let fake = Arc::new(Fake::default());
+    fake.locked.store(true, Ordering::SeqCst);
+    let keychain = keychain(&fake);
+    (keychain, move || fake.asked.load(Ordering::SeqCst))
 }
 
 /// A system without a keychain, for the tests of other rooms; a person may choose an encrypted file.

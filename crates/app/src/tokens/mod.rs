@@ -10,7 +10,9 @@ mod sessions;
 mod tests;
 
 pub(crate) use lock::RefreshLock;
-pub(crate) use refresh::{client_secret_entry, provider_of, refresh_entry, refresh_now};
+pub(crate) use refresh::{
+    client_secret_entry, provider_of, refresh_entry, refresh_for_a_call, refresh_now,
+};
 pub(crate) use schedule::keep_fresh;
 pub(crate) use sessions::{Session, Sessions, TokenLife, Trouble};
 

@@ -9,7 +9,7 @@ use keywright_domain::audit::Actor;
 use keywright_domain::flows::refresh_step as step;
 
 use super::lock::RefreshLock;
-use super::{TokenLife, Trouble};
+use super::{Session, TokenLife, Trouble};
 use crate::clock::now_ms;
 use crate::flows::FlowTrace;
 use crate::http::HttpClient;
@@ -33,8 +33,22 @@ pub(crate) fn client_secret_entry(issuer: &str, client_id: &str) -> String {
     format!("client-secret:{issuer} {client_id}")
 }
 
-/// Refreshes an account now. Callers that come while one is at it share its outcome (AC-086).
+/// Refreshes an account now, for a person who wants that or because it is due. Callers that come while one is at
+/// it share its outcome (AC-086).
 pub(crate) async fn refresh_now(inner: &Arc<Inner>, account_id: &str) -> Result<(), AppError> {
+    refresh(inner, account_id, false).await
+}
+
+/// Refreshes an account for a call that needs a token. What failed a moment ago is not tried again for it: it is
+/// told once more (AC-091, AC-160).
+pub(crate) async fn refresh_for_a_call(
+    inner: &Arc<Inner>,
+    account_id: &str,
+) -> Result<(), AppError> {
+    refresh(inner, account_id, true).await
+}
+
+async fn refresh(inner: &Arc<Inner>, account_id: &str, may_rest: bool) -> Result<(), AppError> {
     let sessions = &inner.accounts.sessions;
     let (gate, seen) = sessions.with(account_id, |session| {
         (Arc::clone(&session.gate), session.rounds)
@@ -45,12 +59,15 @@ pub(crate) async fn refresh_now(inner: &Arc<Inner>, account_id: &str) -> Result<
     }) {
         return shared.map_or(Ok(()), |trouble| Err(trouble.into_error()));
     }
+    let resting = sessions.with(account_id, |session| session.rests());
+    if let Some(trouble) = resting.filter(|_| may_rest) {
+        return Err(trouble.into_error());
+    }
     let account = inner.registry.get().await?.find_account(account_id).await?;
-    let for_one_session = sessions.with(account_id, |session| {
-        !session.renewable && session.life.is_some()
-    });
-    if for_one_session && !account.in_keychain {
-        return Err(SignInError::ReauthRequired(ReauthReason::NoRefreshToken).into());
+    if !account.in_keychain
+        && let Some(reason) = sessions.with(account_id, nothing_to_renew)
+    {
+        return Err(SignInError::ReauthRequired(reason).into());
     }
     // A task of its own: nobody who stops listening interrupts it between answer and keychain, and the
     // app's end waits for it.
@@ -63,6 +80,19 @@ pub(crate) async fn refresh_now(inner: &Arc<Inner>, account_id: &str) -> Result<
         .unwrap_or_else(|_panicked| Err(SignInError::NetworkError.into()))
 }
 
+/// Why there is nothing to refresh with, where the keychain has nothing either. It was told when it came to that:
+/// nobody is asked, and nothing is noted.
+fn nothing_to_renew(session: &mut Session) -> Option<ReauthReason> {
+    if session.unsaved_refresh_token.is_some() {
+        return None;
+    }
+    Some(match session.trouble {
+        _ if !session.renewable && session.life.is_some() => ReauthReason::NoRefreshToken,
+        Some(Trouble::SignInNeeded(reason)) => reason,
+        _ => ReauthReason::SessionEnded,
+    })
+}
+
 async fn refresh_and_note(inner: Arc<Inner>, account: Account) -> Result<(), AppError> {
     let id = account.id.clone();
     let provider_name = provider_of(&account).map(|provider| provider.name());
@@ -72,10 +102,11 @@ async fn refresh_and_note(inner: Arc<Inner>, account: Account) -> Result<(), App
         .until_over();
     trace.done(step::DUE);
     let result = Refresh::of(&inner, account, &trace).await;
-    let outcome = match result {
+    let sessions = &inner.accounts.sessions;
+    let (outcome, news) = match result {
         Ok(()) => {
             trace.succeeded(step::REPLACE);
-            Ok(())
+            (Ok(()), true)
         }
         Err(trouble) => {
             let error = trouble.clone().into_error();
@@ -86,18 +117,15 @@ async fn refresh_and_note(inner: Arc<Inner>, account: Account) -> Result<(), App
                 _ => trace.failed(trace.next(), error.code()),
             }
             tracing::warn!(code = error.code(), "an account was not refreshed");
-            inner.accounts.sessions.with(&id, |session| match trouble {
-                Trouble::SignInNeeded(reason) => session.end(reason),
-                temporary => session.fail(temporary),
-            });
-            Err(error)
+            let news = sessions.with(&id, |session| session.is_troubled(trouble));
+            (Err(error), news)
         }
     };
-    inner
-        .accounts
-        .sessions
-        .with(&id, |session| session.rounds += 1);
-    inner.events.accounts_changed();
+    sessions.with(&id, |session| session.rounds += 1);
+    // Whoever listens may ask for something that needs a token: what is as it was is not told again.
+    if news {
+        inner.events.accounts_changed();
+    }
     outcome
 }
 

@@ -16,6 +16,9 @@ use crate::sign_in::{ReauthReason, SignInError};
 /// Refreshed at 80 % of its life, at the latest this long before its end.
 const BEFORE_END_MS: i64 = 60_000;
 const LONGEST_PAUSE: Duration = Duration::from_secs(15 * 60);
+/// What somebody waits for, a list or a revocation, asks a provider that was away again after this time, however
+/// long the pause of the background is.
+const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// An access token and its times.
 #[derive(Clone, Debug)]
@@ -96,6 +99,16 @@ impl Trouble {
             Self::SignInNeeded(reason) => SignInError::ReauthRequired(reason).into(),
         }
     }
+
+    /// Whether a face says the same of both.
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::SignInNeeded(one), Self::SignInNeeded(other)) => one == other,
+            (Self::Keychain(one), Self::Keychain(other)) => one.code() == other.code(),
+            (Self::Offline(one), Self::Offline(other)) => one.code() == other.code(),
+            _ => false,
+        }
+    }
 }
 
 /// One account in memory.
@@ -113,6 +126,7 @@ pub(crate) struct Session {
     /// There is a refresh token somewhere.
     pub(crate) renewable: bool,
     failures: u32,
+    troubled_at: Option<Instant>,
     not_before: Option<Instant>,
 }
 
@@ -123,6 +137,43 @@ impl Session {
         self.clock_offset_ms = clock_offset_ms;
         self.trouble = None;
         self.failures = 0;
+        self.troubled_at = None;
+        self.not_before = None;
+    }
+
+    /// What came of a refresh that failed. Says whether that is something new.
+    pub(crate) fn is_troubled(&mut self, trouble: Trouble) -> bool {
+        let before = self.trouble.take();
+        let news = before.is_none_or(|before| !before.is_same(&trouble));
+        match trouble {
+            Trouble::SignInNeeded(reason) => self.end(reason),
+            temporary => self.fail(temporary),
+        }
+        news
+    }
+
+    /// What troubles it, while it is too early to ask again without a person who wants it.
+    pub(crate) fn rests(&self) -> Option<Trouble> {
+        let trouble = self.trouble.as_ref()?;
+        let soon = self.troubled_at? + LONGEST_REST;
+        let until = match trouble {
+            // Each look may open a dialog.
+            Trouble::Keychain(_) => self.not_before?,
+            Trouble::Offline(_) => soon.min(self.not_before?),
+            Trouble::SignInNeeded(_) => soon,
+        };
+        (Instant::now() < until).then(|| trouble.clone())
+    }
+
+    /// As if its last trouble were a minute old.
+    #[cfg(test)]
+    pub(crate) fn troubled_a_minute_ago(&mut self) {
+        self.troubled_at = self.troubled_at.and_then(|at| at.checked_sub(LONGEST_REST));
+    }
+
+    /// Somebody wants to know now.
+    pub(crate) fn wake(&mut self) {
+        self.troubled_at = None;
         self.not_before = None;
     }
 
@@ -140,6 +191,7 @@ impl Session {
             pause(self.failures)
         };
         self.trouble = Some(trouble);
+        self.troubled_at = Some(Instant::now());
         self.not_before = Some(Instant::now() + rest);
     }
 
@@ -149,6 +201,7 @@ impl Session {
         self.unsaved_refresh_token = None;
         self.renewable = false;
         self.trouble = Some(Trouble::SignInNeeded(reason));
+        self.troubled_at = Some(Instant::now());
         self.not_before = None;
     }
 
@@ -193,7 +246,7 @@ impl Sessions {
     pub(crate) fn keychain_answers(&self) {
         for session in self.lock().values_mut() {
             if matches!(session.trouble, Some(Trouble::Keychain(_))) {
-                session.not_before = None;
+                session.wake();
             }
         }
     }

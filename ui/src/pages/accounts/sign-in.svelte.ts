@@ -7,9 +7,11 @@ import {
   events,
   type AccountView,
   type ErrorView,
+  type ProviderPresetView,
   type SignInProgressView,
   type SignInRequest,
 } from "../../lib/host";
+import { KEYWRIGHT } from "../../lib/sessions.svelte";
 
 /** What the form holds; it outlives a failed try. */
 export class SignInDraft {
@@ -17,8 +19,10 @@ export class SignInDraft {
   issuer = $state("");
   clientId = $state("");
   clientSecret = $state("");
-  /** Null until the person changes the provider's usual ones. */
+  /** Null until the person changes the usual ones. */
   scopes = $state<string | null>(null);
+  /** What the account asked for before, if it is signed in again. */
+  held: string[] = [];
   loginHint = $state("");
 
   constructor(account?: AccountView, provider?: string, issuer?: string) {
@@ -28,8 +32,19 @@ export class SignInDraft {
     this.providerId = account.providerId;
     this.issuer = account.issuer;
     this.clientId = account.clientId;
-    this.scopes = [...account.scopes, ...account.missingScopes].join(" ");
+    this.held = [...account.scopes, ...account.missingScopes];
     this.loginHint = account.email ?? "";
+  }
+
+  /**
+   * The scopes to ask for unless the person changes them. At a Keywright server a sign-in from before some of them
+   * were there, or with fewer, asks for the usual ones too: they are what it is offered for.
+   */
+  usualScopes(preset: ProviderPresetView | undefined): string {
+    const usual = preset?.defaultScopes ?? [];
+    if (this.held.length === 0) return usual.join(" ");
+    const missing = preset?.id === KEYWRIGHT ? usual.filter((scope) => !this.held.includes(scope)) : [];
+    return [...this.held, ...missing].join(" ");
   }
 }
 

@@ -159,6 +159,58 @@ async fn a_rotation_without_an_answer_keeps_its_new_secret() -> Outcome {
 }
 
 #[tokio::test]
+async fn a_rotation_that_is_asked_for_with_other_terms_loses_no_secret() -> Outcome {
+    let server = Server::start().await?;
+    let remote = remote(&server)?;
+    let rotate = |id: &'static str, overlap_ms: i64| {
+        let remote = remote.clone();
+        async move {
+            let request = RotationRequest {
+                overlap_ms,
+                ..RotationRequest::default()
+            };
+            remote.rotate_api_key("k1", &request, id).await
+        }
+    };
+    let path = "POST /api/v1/keys/k1/rotations";
+    let sent_kid = || -> anyhow::Result<String> {
+        let asked = server.asked();
+        let sent = asked.iter().find(|one| one.line == path).unwrap();
+        let (_, body) = sent.text.split_once("\r\n\r\n").unwrap();
+        let body: Value = serde_json::from_str(body)?;
+        Ok(body["client_secret"]["kid"].as_str().unwrap().to_owned())
+    };
+    let lost = json!({ "code": "bad_gateway" });
+    let reused = json!({ "code": "idempotency_key_reused", "detail": "with other terms" });
+    server.says("GET /api/v1/keys/k1", 200, &key("k1", "a"));
+    server.says(path, 502, &lost);
+    let unknown = rotate("once", 0).await.expect_err("no answer");
+    assert_eq!(unknown.code(), "commit_unknown");
+    let kid = sent_kid()?;
+    // It was done: the server has the secret that is kept here and nowhere else.
+    let mut rotated = key("k1", "a");
+    rotated["secrets"][0]["kid"] = json!(kid);
+    server.says("GET /api/v1/keys/k1", 200, &rotated);
+    server.says(path, 409, &reused);
+    let issued = rotate("once", 86_400_000).await?;
+    assert_eq!(issued.plain.kid().as_str(), kid);
+
+    // Another one was done with another secret: that is certain, and ours is forgotten.
+    server.says(path, 502, &lost);
+    let unknown = rotate("twice", 0).await.expect_err("no answer");
+    assert_eq!(unknown.code(), "commit_unknown");
+    server.asked();
+    server.says(path, 409, &reused);
+    let done = rotate("twice", 86_400_000).await.expect_err("another's");
+    assert_eq!(done.code(), "rotation_already_done");
+    let kid = sent_kid()?;
+    server.says(path, 201, &json!({ "key": rotated }));
+    let next = rotate("twice", 86_400_000).await?;
+    assert_ne!(next.plain.kid().as_str(), kid);
+    Ok(())
+}
+
+#[tokio::test]
 async fn ac_155_a_move_without_an_answer_is_looked_for() -> Outcome {
     let server = Server::start().await?;
     let folder = tempfile::tempdir()?;
@@ -249,6 +301,57 @@ async fn ac_155_what_moved_is_told_although_the_rest_is_stopped() -> Outcome {
         Some("insufficient_scope")
     );
     app.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_155_what_was_taken_is_told_although_this_device_cannot_note_it() -> Outcome {
+    let server = Server::start().await?;
+    let folder = tempfile::tempdir()?;
+    let app = signed_in(folder.path(), &server.url).await?;
+    let ids = [issued_here(&app).await?.0, issued_here(&app).await?.0];
+    let recipient = TransferIdentity::generate().recipient().to_string();
+    let offer =
+        json!({ "registry_id": "r", "recipient": recipient, "offer": "o", "expires_at": 0 });
+    server.says("POST /api/v1/promotions/offers", 200, &offer);
+    let answer = json!({ "dry_run": false, "accepted": ids, "present": [], "refused": [] });
+    server.says("POST /api/v1/promotions", 200, &answer);
+    let gate = server.hold("POST /api/v1/promotions");
+    let request = || PromotionRequest {
+        account_id: "a1".into(),
+        key_ids: ids.to_vec(),
+        dry_run: false,
+    };
+    // The server takes both, and the file here cannot be written any more.
+    let (view, closed) = tokio::join!(app.promote_keys(request()), async {
+        server.is_asked("POST /api/v1/promotions").await?;
+        app.inner.registry.get().await?.close().await;
+        gate.add_permits(10);
+        anyhow::Ok(())
+    });
+    closed?;
+    let view = view?;
+    let both: Vec<_> = view.in_both_places.iter().map(|one| &one.key_id).collect();
+    assert!(ids.iter().all(|id| both.contains(&id)), "{view:?}");
+    assert!(view.moved.is_empty() && view.refused.is_empty());
+    let problem = view.problem.expect("why it stopped");
+    assert_eq!(view.in_both_places[0].code, problem.code);
+
+    // The same move once more goes on; and once more it is done already, and not refused.
+    let mut again = super::app(folder.path())?;
+    let inner = Arc::get_mut(&mut again.inner).unwrap();
+    inner.keychain = app.inner.keychain.clone();
+    super::hold_token(&again);
+    let present = json!({ "dry_run": false, "accepted": [], "present": ids, "refused": [] });
+    server.says("POST /api/v1/promotions", 200, &present);
+    for asked in [true, false] {
+        server.asked();
+        let view = again.promote_keys(request()).await?;
+        assert_eq!((view.moved.len(), view.refused.len()), (2, 0), "{view:?}");
+        assert!(view.in_both_places.is_empty() && view.problem.is_none());
+        assert_eq!(!server.asked().is_empty(), asked);
+    }
+    again.close().await;
     Ok(())
 }
 

@@ -7,7 +7,7 @@ const axe = await readFile(createRequire(import.meta.url).resolve('axe-core/axe.
 
 // `pin`: the one certificate of a test, by its key; every other is checked as always.
 export const launch = (pin) => chromium.launch({
-  executablePath: '/usr/lib/chromium/chromium',
+  executablePath: process.env.CHROMIUM ?? '/usr/lib/chromium/chromium',
   args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--disable-dev-shm-usage',
     '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
     ...(pin ? [`--ignore-certificate-errors-spki-list=${pin}`] : [])],

@@ -9,8 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 use super::clock::WallClock;
 use super::log_scan;
@@ -60,6 +60,7 @@ pub(crate) struct ServerProcess {
     folder: TempDir,
     clock: Option<WallClock>,
     process: Option<Child>,
+    lines: Option<Lines<BufReader<ChildStdout>>>,
 }
 
 impl ServerProcess {
@@ -130,6 +131,7 @@ impl ServerProcess {
             folder,
             clock,
             process: None,
+            lines: None,
         })
     }
 
@@ -228,6 +230,12 @@ impl ServerProcess {
 
     /// Serves the folder.
     pub(crate) async fn serve(&mut self) -> Result<()> {
+        self.begin()?;
+        self.ready().await
+    }
+
+    /// Starts to serve it, and waits for nothing. Returns the process's id.
+    pub(crate) fn begin(&mut self) -> Result<u32> {
         let mut command = Command::new(program()?);
         command.args(["serve", "--listen", &self.listen, "--data"]);
         command.arg(self.data());
@@ -252,7 +260,15 @@ impl ServerProcess {
                 .open(self.log())?,
         );
         let mut process = command.kill_on_drop(true).spawn()?;
-        let mut lines = BufReader::new(process.stdout.take().context("no output")?).lines();
+        let output = process.stdout.take().context("no output")?;
+        self.lines = Some(BufReader::new(output).lines());
+        self.process = Some(process);
+        self.id()
+    }
+
+    /// Waits until it takes requests.
+    pub(crate) async fn ready(&mut self) -> Result<()> {
+        let mut lines = self.lines.take().context("it was not started")?;
         let ready = async {
             while let Some(line) = lines.next_line().await? {
                 if let Ok(value) = serde_json::from_str::<Value>(&line)
@@ -274,7 +290,6 @@ impl ServerProcess {
                 let _ = writeln!(out, "{line}");
             }
         });
-        self.process = Some(process);
         Ok(())
     }
 

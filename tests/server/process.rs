@@ -96,6 +96,85 @@ async fn sigterm_lets_requests_in_progress_end() -> Result<()> {
     Ok(())
 }
 
+/// A way to a database at which a start waits: it takes connections, and hands them on once it is opened.
+async fn closed_way(to: &url::Url) -> Result<(url::Url, tokio::sync::watch::Sender<bool>)> {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let mut way = to.clone();
+    ensure!(way.set_host(Some("127.0.0.1")).is_ok());
+    ensure!(way.set_port(Some(listener.local_addr()?.port())).is_ok());
+    let target = format!(
+        "{}:{}",
+        to.host_str().context("no host")?,
+        to.port().unwrap_or(5432)
+    );
+    let (open, is_open) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (target, mut is_open) = (target.clone(), is_open.clone());
+            tokio::spawn(async move {
+                is_open.wait_for(|open| *open).await?;
+                let mut database = tokio::net::TcpStream::connect(target).await?;
+                tokio::io::copy_bidirectional(&mut stream, &mut database).await?;
+                anyhow::Ok(())
+            });
+        }
+    });
+    Ok((way, open))
+}
+
+#[tokio::test]
+async fn signals_during_a_start_end_it_well_or_change_nothing() -> Result<()> {
+    let database = Database::create().await?;
+    let options = Options {
+        database: Some(database.url().to_owned()),
+        ..Options::default()
+    };
+    let mut server = ServerProcess::with(options).await?;
+    server.signal("TERM")?;
+    ensure!(server.ended().await?);
+    let (way, open) = closed_way(&url::Url::parse(database.url())?).await?;
+    server.set_database(way.into());
+
+    // A reload is no end, though nothing can be read again yet.
+    let id = server.begin()?;
+    listens(id).await?;
+    server.signal("HUP")?;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    open.send(true)?;
+    server.ready().await?;
+    ensure!(client()?.get(server.at("/readyz")).send().await?.status() == 200);
+    server.signal("TERM")?;
+    ensure!(server.ended().await?, "{}", server.logged());
+
+    // A stop is one, though nothing is there to be drained.
+    open.send(false)?;
+    let id = server.begin()?;
+    listens(id).await?;
+    server.signal("TERM")?;
+    ensure!(server.ended().await?, "{}", server.logged());
+    drop(server);
+    database.close().await
+}
+
+/// Waits until a process handles signals itself, and a moment more, so that it waits for its database.
+async fn listens(id: u32) -> Result<()> {
+    let end = Instant::now() + Duration::from_secs(20);
+    // The lowest bit is SIGHUP's, which is the last that it listens to.
+    while caught(id)?.is_none_or(|mask| mask & 1 == 0) {
+        ensure!(Instant::now() < end, "it does not listen to signals");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    Ok(())
+}
+
+/// The signals that a process handles itself, one bit each.
+fn caught(id: u32) -> Result<Option<u64>> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+    Ok(mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()))
+}
+
 #[tokio::test]
 async fn ac_084_ac_203_s24_killed_in_the_middle_of_refreshes() -> Result<()> {
     let mut server = ServerProcess::start().await?;

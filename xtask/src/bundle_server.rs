@@ -1,6 +1,7 @@
 //! The Debian package of the server, made with `dpkg-deb` alone: a program, a unit, and three scripts.
 
 use std::{
+    ffi::{OsStr, OsString},
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -10,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::{
-    process,
+    git, process,
     tools::{self, Need},
 };
 
@@ -51,7 +52,7 @@ const MOST_EXPOSED: &str = "15";
 
 /// `cargo xtask bundle server`.
 pub(crate) fn run(verify: bool) -> Result<()> {
-    tools::ensure(&[Need::Build, Need::Pack])?;
+    tools::ensure(&[Need::Compile, Need::Pack])?;
     process::step("build the server", || {
         process::run(process::cargo().args([
             "build",
@@ -63,7 +64,12 @@ pub(crate) fn run(verify: bool) -> Result<()> {
     })?;
     let folder = crate::target().join("release");
     let package = process::step("make the server's Debian package", || {
-        assemble(&folder.join(PACKAGE), &folder.join("bundle/server"))
+        let version = git::version(&crate::root(), env!("CARGO_PKG_VERSION"));
+        assemble(
+            &folder.join(PACKAGE),
+            &folder.join("bundle/server"),
+            &version,
+        )
     })?;
     println!("made {}", package.display());
     if verify {
@@ -76,8 +82,9 @@ pub(crate) fn run(verify: bool) -> Result<()> {
     Ok(())
 }
 
-/// Makes the package of a program in `folder`. Returns its path.
-fn assemble(program: &Path, folder: &Path) -> Result<PathBuf> {
+/// Makes the package of a program in `folder`, in the place of those that were made there before: whoever installs
+/// what is in the folder means the newest. Returns its path.
+fn assemble(program: &Path, folder: &Path, version: &str) -> Result<PathBuf> {
     let architecture = process::output(process::command("dpkg").arg("--print-architecture"))?;
     let architecture = architecture.trim();
     let tree = folder.join("tree");
@@ -93,11 +100,16 @@ fn assemble(program: &Path, folder: &Path) -> Result<PathBuf> {
     let libc = glibc_of(&fs::read(program)?);
     fs::write(
         tree.join("DEBIAN/control"),
-        control(architecture, size, libc),
+        control(version, architecture, size, libc),
     )?;
     fs::write(tree.join("DEBIAN/conffiles"), format!("/{DEFAULTS}\n"))?;
     modes(&tree)?;
-    let version = env!("CARGO_PKG_VERSION");
+    for old in fs::read_dir(folder)? {
+        let old = old?.path();
+        if old.extension().is_some_and(|ending| ending == "deb") {
+            fs::remove_file(old)?;
+        }
+    }
     let package = folder.join(format!("{PACKAGE}_{version}_{architecture}.deb"));
     let mut build = process::command("dpkg-deb");
     build
@@ -155,17 +167,16 @@ fn glibc_of(program: &[u8]) -> u32 {
     found.max().unwrap_or(0)
 }
 
-fn control(architecture: &str, size: u64, libc: u32) -> String {
+fn control(version: &str, architecture: &str, size: u64, libc: u32) -> String {
     let libc = match libc {
         0 => "libc6".to_owned(),
         minor => format!("libc6 (>= 2.{minor})"),
     };
-    let version = env!("CARGO_PKG_VERSION");
     format!(
         "Package: {PACKAGE}\nVersion: {version}\nArchitecture: {architecture}\n\
          Maintainer: The Keywright authors <keywright@localhost>\nInstalled-Size: {size}\n\
          Depends: {libc}, libgcc-s1, ca-certificates, systemd | adduser\n\
-         Recommends: nginx | caddy\nSuggests: postgresql\n\
+         Suggests: nginx | caddy, postgresql\n\
          Section: net\nPriority: optional\nHomepage: https://github.com/keywright/keywright\n\
          Description: Identity and API-key server\n \
          OpenID Provider, people and sessions, and API keys for other people's APIs:\n \
@@ -222,7 +233,7 @@ fn check_enabled(root: &Path, wanted: bool, when: &str) -> Result<()> {
     Ok(())
 }
 
-fn dpkg(root: &Path, action: &str, what: &std::ffi::OsStr) -> Result<String> {
+fn dpkg(root: &Path, action: &str, what: &OsStr) -> Result<String> {
     let database = root.join("var/lib/dpkg");
     fs::create_dir_all(database.join("info"))?;
     fs::create_dir_all(database.join("updates"))?;
@@ -232,9 +243,10 @@ fn dpkg(root: &Path, action: &str, what: &std::ffi::OsStr) -> Result<String> {
             fs::write(path, "")?;
         }
     }
-    let mut root_flag = std::ffi::OsString::from("--root=");
+    let mut root_flag = OsString::from("--root=");
     root_flag.push(root);
     let mut command = process::command("dpkg");
+    command.env("PATH", with_sbin(std::env::var_os("PATH").as_deref()));
     // Scripts run here with DPKG_ROOT set: this root has no shell of its own, and nothing it depends on.
     command
         .arg(root_flag)
@@ -246,6 +258,18 @@ fn dpkg(root: &Path, action: &str, what: &std::ffi::OsStr) -> Result<String> {
         .arg(action)
         .arg(what);
     process::output(&mut command)
+}
+
+/// dpkg wants programs of folders that Debian does not put on everybody's PATH, and refuses without them.
+fn with_sbin(path: Option<&OsStr>) -> OsString {
+    let mut all = path.unwrap_or_default().to_owned();
+    for folder in ["/usr/sbin", "/sbin"] {
+        if !all.is_empty() {
+            all.push(":");
+        }
+        all.push(folder);
+    }
+    all
 }
 
 /// What systemd thinks of the unit, without running it.
@@ -272,20 +296,24 @@ fn check_unit() -> Result<()> {
     for program in ["usr/bin/keywright-server", "bin/kill"] {
         put(Path::new("/bin/true"), &root.path().join(program), true)?;
     }
-    let mut flag = std::ffi::OsString::from("--root=");
+    let mut flag = OsString::from("--root=");
     flag.push(root.path());
     let analyze = |words: &[&str]| {
         let mut command = process::command("systemd-analyze");
         command.arg(&flag).arg("--no-pager").args(words);
         command.output().context("cannot start systemd-analyze")
     };
-    // It warns of what it does not know and succeeds.
-    let verified = analyze(&["verify", "keywright-server.service"])?;
-    let said = String::from_utf8_lossy(&verified.stderr);
-    ensure!(
-        verified.status.success() && said.trim().is_empty(),
-        "the unit is not right: {said}"
-    );
+    let verify = |what: &str| -> Result<()> {
+        // It warns of what it does not know and succeeds.
+        let verified = analyze(&["verify", "keywright-server.service"])?;
+        let said = String::from_utf8_lossy(&verified.stderr);
+        ensure!(
+            verified.status.success() && said.trim().is_empty(),
+            "the unit is not right{what}: {said}"
+        );
+        Ok(())
+    };
+    verify("")?;
     let threshold = format!("--threshold={MOST_EXPOSED}");
     let security = analyze(&[
         "security",
@@ -299,7 +327,34 @@ fn check_unit() -> Result<()> {
     if !security.status.success() {
         bail!("the unit is more exposed than {MOST_EXPOSED} tenths: {said}");
     }
+    ensure!(
+        said.contains("sched_setscheduler is allowed"),
+        "hashes cannot run behind everything else under the unit: {said}"
+    );
+    let beside = root.path().join(UNIT).with_extension("service.d");
+    fs::create_dir_all(&beside)?;
+    fs::write(beside.join("port.conf"), documented_drop_in()?)?;
+    verify(" with the documented drop-in")?;
+    let with = analyze(&["security", "--offline=true", "keywright-server.service"])?;
+    let with = String::from_utf8_lossy(&with.stdout);
+    for part in ["PrivateUsers=", "AmbientCapabilities="] {
+        let is_taken = |line: &&str| line.contains(part) && line.trim_start().starts_with('✗');
+        ensure!(
+            with.lines().any(|line| is_taken(&line)),
+            "no {part}: {with}"
+        );
+    }
     Ok(())
+}
+
+/// What the guide says to a server that listens below 1024.
+fn documented_drop_in() -> Result<String> {
+    let guide = fs::read_to_string(crate::root().join("docs/server.md"))?;
+    let blocks = guide.split("```ini\n").skip(1);
+    let block = blocks
+        .filter_map(|rest| rest.split("```").next())
+        .find(|block| block.contains("AmbientCapabilities="));
+    Ok(block.context("no drop-in in the guide")?.to_owned())
 }
 
 #[cfg(test)]
@@ -314,7 +369,43 @@ mod tests {
             env!("CARGO_PKG_VERSION")
         );
         fs::write(&program, text).unwrap();
-        assemble(&program, &folder.join("made")).unwrap()
+        assemble(&program, &folder.join("made"), VERSION).unwrap()
+    }
+
+    const VERSION: &str = "0.1.0+git20261130041000.abcdef1";
+
+    #[test]
+    fn the_newest_package_is_the_only_one_in_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = package(folder.path());
+        let program = folder.path().join("stand-in");
+        let second = assemble(
+            &program,
+            &folder.path().join("made"),
+            "0.1.0+git20261130041001.abcdef2",
+        );
+        assert!(second.unwrap().exists() && !first.exists());
+    }
+
+    #[test]
+    fn dpkg_finds_its_programs_whatever_path_a_person_has() {
+        let ordinary = Some(OsStr::new("/usr/local/bin:/usr/bin:/bin"));
+        for path in [ordinary, None] {
+            let path = with_sbin(path);
+            let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+            assert!(folders.contains(&"/usr/sbin".into()) && !folders.contains(&PathBuf::new()));
+        }
+    }
+
+    #[test]
+    fn what_is_documented_reads_the_settings_as_the_service_does() {
+        for path in ["docs/server.md", "packaging/server/README"] {
+            let text = fs::read_to_string(crate::root().join(path)).unwrap();
+            // A shell would take `&` in an address for its own.
+            assert!(!text.contains(". /etc/default"), "{path}");
+            let wanted = "-p EnvironmentFile=-/etc/default/keywright-server";
+            assert!(text.contains(wanted), "{path}");
+        }
     }
 
     #[test]
@@ -338,9 +429,19 @@ mod tests {
             .find(|line| line.ends_with("usr/bin/keywright-server"));
         assert!(program.unwrap().starts_with("-rwxr-xr-x"));
         let info = dpkg("--info");
-        for part in ["libc6 (>= 2.36)", "conffiles", "postinst", "Section: net"] {
+        for part in [
+            "libc6 (>= 2.36)",
+            "conffiles",
+            "postinst",
+            "Section: net",
+            VERSION,
+        ] {
             assert!(info.contains(part), "{part} in {info}");
         }
+        assert!(
+            !info.contains("Recommends"),
+            "it starts no proxy by itself: {info}"
+        );
         check_installed(&package).unwrap();
     }
 
@@ -359,10 +460,28 @@ mod tests {
             "NoNewPrivileges=yes",
             "MemoryDenyWriteExecute=yes",
             "SystemCallFilter=@system-service",
+            "RestartForceExitStatus=SIGHUP",
             "CapabilityBoundingSet=",
         ] {
             assert!(unit.lines().any(|own| own == line), "{line}");
         }
+        // Uses of keys are written down at the end, to what must not be gone by then.
+        let after = unit.lines().find(|line| line.starts_with("After="));
+        for service in [
+            "postgresql.service",
+            "redis-server.service",
+            "valkey-server.service",
+        ] {
+            assert!(after.unwrap().contains(service), "{service}");
+        }
+        // Both come back after they were taken away: one alone counts as neither.
+        let filters: Vec<&str> = unit
+            .lines()
+            .filter_map(|line| line.strip_prefix("SystemCallFilter="))
+            .skip_while(|filter| !filter.contains("@resources"))
+            .skip(1)
+            .collect();
+        assert_eq!(filters, ["sched_setscheduler setpriority"]);
         assert!(
             !unit
                 .lines()

@@ -19,7 +19,7 @@ const FUZZ: &str = "fuzz/Cargo.toml";
 pub(crate) fn run(fix: bool) -> Result<()> {
     let mut report = Report::default();
     report.check("set-up", || {
-        tools::ensure(&[Need::Build])?;
+        tools::ensure(&[Need::Build, Need::Git])?;
         npm::ensure_ui()
     })?;
     if fix {

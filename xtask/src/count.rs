@@ -28,6 +28,12 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
+/// How many tests `--list` names.
+pub(crate) fn listed(text: &str) -> u64 {
+    let tests = text.lines().filter(|line| line.ends_with(": test"));
+    u64::try_from(tests.count()).unwrap_or(u64::MAX)
+}
+
 /// What a runner told so far.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
@@ -194,6 +200,12 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         let mut seen = Seen::default();
         text.lines().for_each(|line| seen.cargo_line(line));
         seen
+    }
+
+    #[test]
+    fn what_is_listed_is_counted() {
+        let text = "server::a: test\nserver::b: test\nc: benchmark\n\n2 tests, 1 benchmark\n";
+        assert_eq!(listed(text), 2);
     }
 
     #[test]

@@ -48,7 +48,7 @@ const REPLAY_SECONDS: u64 = 60;
 
 /// `cargo xtask fuzz`.
 pub(crate) fn run(options: &Fuzz) -> Result<()> {
-    tools::ensure(&[Need::Build])?;
+    tools::ensure(&[Need::Compile])?;
     let targets = chosen(targets()?, options.target.as_deref())?;
     let binaries = build()?;
     if let Some(input) = &options.input {

@@ -22,7 +22,7 @@ const EMAIL: &str = "owner@example.org";
 
 /// `cargo xtask run --server`.
 pub(crate) fn run(release: bool) -> Result<()> {
-    tools::ensure(&[Need::Build])?;
+    tools::ensure(&[Need::Compile])?;
     let server = build(release)?;
     let home = crate::target().join("xtask/server");
     let data = home.join("data");

@@ -11,13 +11,13 @@ use anyhow::{Context, Result, bail};
 use crate::{
     Said,
     args::Test,
-    count::{Counts, Seen},
+    count::{self, Counts, Seen},
     fuzz, npm,
     postgres::{self, Cluster},
     process, run,
     session::Session,
-    space, stream,
-    tools::{self, Need},
+    set_up::{self, SetUp},
+    space, stream, tools,
 };
 
 /// A stage that hangs must not hang whoever waits for us.
@@ -46,21 +46,19 @@ const WHOLE: &str = "keywright-tests";
 pub(crate) fn run(options: &Test) -> Result<()> {
     let mut report = Report::default();
     let filter = options.filter.as_deref();
-    let mut database = None;
-    report.stage("set-up", |_| {
-        set_up(options.quick)?;
-        database = Some(Cluster::start()?);
-        Ok(())
-    })?;
-    let database = database.as_ref();
+    let set_up = process::step("set-up", || set_up(options.quick))?;
+    report.add_set_up(&set_up);
+    let database = set_up.database.as_ref();
     report.stage("crates", |seen| crates(seen, filter, database))?;
     report.stage("index under loom", |seen| loom(seen, filter))?;
     report.stage("interface", |seen| interface(seen, filter))?;
     if !options.quick {
-        report.stage("interface in a browser", |seen| browser(seen, filter))?;
+        report.stage("interface in a browser", |seen| {
+            browser(seen, filter, &set_up)
+        })?;
     }
     report.stage("whole system", |seen| {
-        whole(seen, filter, options.quick, database)
+        whole(seen, filter, options.quick, &set_up)
     })?;
     if !options.quick {
         report.stage("fuzzing", |seen| fuzzing(seen, filter))?;
@@ -68,26 +66,9 @@ pub(crate) fn run(options: &Test) -> Result<()> {
     report.end()
 }
 
-fn set_up(quick: bool) -> Result<()> {
+fn set_up(quick: bool) -> Result<SetUp> {
     space::mind(if quick { 8 } else { 12 });
-    tools::ensure(&[
-        Need::Build,
-        Need::Session,
-        Need::Database,
-        Need::Gateway,
-        Need::Counter,
-        Need::Clock,
-    ])?;
-    if !quick {
-        tools::ensure(&[Need::Drive, Need::Browser, Need::Python])?;
-        tools::ensure_schemathesis()?;
-        tools::ensure_gateways()?;
-    }
-    let peers = "tests/peers";
-    if crate::root().join(peers).join("package.json").is_file() {
-        npm::ensure_packages(peers)?;
-    }
-    npm::ensure_ui()
+    set_up::run(quick)
 }
 
 fn crates(seen: &mut Seen, filter: Option<&str>, database: Option<&Cluster>) -> Result<()> {
@@ -154,8 +135,15 @@ fn interface(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
     judge(status, seen)
 }
 
-fn browser(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
+fn browser(seen: &mut Seen, filter: Option<&str>, set_up: &SetUp) -> Result<()> {
+    if let Some(missing) = set_up.missing("browser") {
+        // How many there are, nobody knows before they run.
+        eprintln!("skipped: {:#}", missing.error);
+        seen.counts.skipped += 1;
+        return Ok(());
+    }
     let mut npm = npm::npm("ui");
+    with_browser(&mut npm, set_up);
     npm.args(["run", "test:browser", "--"]).args(filter);
     let status = stream::watch(&mut npm, STAGE_LIMIT, |line| {
         stream::repeat(line);
@@ -170,13 +158,9 @@ fn browser(seen: &mut Seen, filter: Option<&str>) -> Result<()> {
 
 /// The real parts and the real app, on a bus, with a keychain and a display of their own.
 /// Quick: without the tests that drive the app's window and a browser.
-fn whole(
-    seen: &mut Seen,
-    filter: Option<&str>,
-    quick: bool,
-    database: Option<&Cluster>,
-) -> Result<()> {
-    let app = if quick {
+fn whole(seen: &mut Seen, filter: Option<&str>, quick: bool, set_up: &SetUp) -> Result<()> {
+    let left_out = set_up.left_out(quick);
+    let app = if left_out.contains(&"desktop::") {
         None
     } else {
         Some(run::build(false)?)
@@ -193,44 +177,54 @@ fn whole(
         process::run(process::cargo().args(["test", "--package", WHOLE, "--no-run"]))
     })?;
     let session = process::step("start a private session", || Session::start(None))?;
-    let schemathesis = (!quick).then(tools::ensure_schemathesis).transpose()?;
-    let gateways = (!quick).then(tools::ensure_gateways).transpose()?;
     let whole = |words: &[&str]| {
         let mut cargo = session.command(process::cargo().get_program());
-        if let Some(program) = &schemathesis {
+        if let Some(program) = &set_up.schemathesis {
             cargo.env(SCHEMATHESIS, program);
         }
-        if let Some(folder) = &gateways {
+        if let Some(folder) = &set_up.gateways {
             cargo.env(GATEWAYS, folder);
         }
+        if let Some(app) = &app {
+            cargo.env("KEYWRIGHT_TEST_APP", app);
+        }
+        with_browser(&mut cargo, set_up);
         cargo.args(["test", "--no-fail-fast", "--package", WHOLE]);
         cargo.args(filter).arg("--").args(words);
-        with_database(&mut cargo, database);
+        with_database(&mut cargo, set_up.database.as_ref());
         cargo
     };
-    let Some(app) = app else {
-        let skipped = [
-            "desktop::",
-            "server::pages::",
-            "server::schema::",
-            "server::gateway::traefik::",
-            "server::gateway::envoy::",
-        ];
-        let words: Vec<&str> = skipped.iter().flat_map(|name| ["--skip", name]).collect();
-        return cargo_test(&mut whole(&words), seen, None);
-    };
-    if filter.is_some() {
-        return cargo_test(whole(&[]).env("KEYWRIGHT_TEST_APP", app), seen, None);
+    let skips = skipping(&left_out);
+    if !quick && !left_out.is_empty() && filter.is_none() {
+        // What was asked for and cannot be run is told, and counted.
+        for failed in set_up.failed.iter().filter(|one| !one.costs.is_empty()) {
+            eprintln!("skipped {:?}: {:#}", failed.costs, failed.error);
+        }
+        let all = count::listed(&process::output(&mut whole(&["--list"]))?);
+        let rest = [&["--list"][..], &skips].concat();
+        let rest = count::listed(&process::output(&mut whole(&rest))?);
+        seen.counts.skipped += all.saturating_sub(rest);
+    }
+    if filter.is_some() || quick {
+        return cargo_test(&mut whole(&skips), seen, None);
     }
     // Windows and browsers answer in time only while nothing else takes both processors.
-    let windows = cargo_test(
-        whole(&["desktop::", "server::pages::"]).env("KEYWRIGHT_TEST_APP", &app),
-        seen,
-        None,
-    );
-    let rest = ["--skip", "desktop::", "--skip", "server::pages::"];
-    cargo_test(&mut whole(&rest), seen, None)?;
+    let words = [&["desktop::", "server::pages::"][..], &skips].concat();
+    let windows = cargo_test(&mut whole(&words), seen, None);
+    let rest = [&["desktop::", "server::pages::"][..], &left_out].concat();
+    cargo_test(&mut whole(&skipping(&rest)), seen, None)?;
     windows
+}
+
+fn skipping<'a>(names: &[&'a str]) -> Vec<&'a str> {
+    names.iter().flat_map(|name| ["--skip", *name]).collect()
+}
+
+/// Where tests find the browser, if it is not Debian's.
+fn with_browser(command: &mut Command, set_up: &SetUp) {
+    if let Some(browser) = tools::foreign_browser(set_up.browser.as_deref()) {
+        command.env("CHROMIUM", browser);
+    }
 }
 
 /// Each target with the same inputs every time; `cargo xtask fuzz` looks for new ones.
@@ -298,6 +292,15 @@ impl Report {
         Ok(())
     }
 
+    /// What could not be had is one failure each, whatever it costs.
+    fn add_set_up(&mut self, set_up: &SetUp) {
+        for failed in &set_up.failed {
+            self.counts.failed += 1;
+            let told = format!("set-up: {}: {:#}", failed.name, failed.error);
+            self.failing.push(told);
+        }
+    }
+
     fn add(&mut self, name: &str, seen: Seen, result: Result<()>) {
         self.counts += seen.counts;
         self.failing.extend(seen.failing);
@@ -358,6 +361,25 @@ mod tests {
             }
         );
         assert_eq!(report.failing, ["browser crashed: gone"]);
+        assert!(report.end().is_err());
+    }
+
+    #[test]
+    fn what_could_not_be_had_is_told_and_is_a_failure_each() {
+        let mut report = Report::default();
+        report.add("crates", seen(5, 0), Ok(()));
+        let failed = set_up::Failed {
+            name: "browser",
+            error: anyhow::anyhow!("Chromium is a snap"),
+            costs: &["desktop::"],
+        };
+        let set_up = SetUp {
+            failed: vec![failed],
+            ..SetUp::default()
+        };
+        report.add_set_up(&set_up);
+        assert_eq!((report.counts.passed, report.counts.failed), (5, 1));
+        assert_eq!(report.failing, ["set-up: browser: Chromium is a snap"]);
         assert!(report.end().is_err());
     }
 

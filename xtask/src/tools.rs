@@ -5,23 +5,38 @@ use std::{
     io::IsTerminal,
     path::{Path, PathBuf},
     process::Command,
+    sync::Once,
 };
 
 use anyhow::{Context, Result, bail};
 
 use crate::{postgres, process, session};
 
+/// To compile the server, and whatever else has no window.
+const COMPILE: &[&str] = &["build-essential", "ca-certificates"];
 /// To compile the app.
 const BUILD: &[&str] = &[
     "build-essential",
     "ca-certificates",
     "libwebkit2gtk-4.1-dev",
 ];
+/// To know which files are ours, and to look for keys in what was committed.
+const GIT: &[&str] = &["git"];
 /// To drive the app from outside.
 const DRIVE: &[&str] = &["webkit2gtk-driver", "xdg-utils"];
-/// To drive the interface and sign-ins in a browser, look at the clipboard, and make a file that
-/// nobody may change.
-const BROWSER: &[&str] = &["chromium", "chromium-driver", "e2fsprogs", "xclip"];
+/// To look at the clipboard, and make a file that nobody may change.
+const BESIDE: &[&str] = &["e2fsprogs", "xclip"];
+/// To drive the interface and sign-ins in a browser, where there is none yet.
+const BROWSER: &[&str] = &["chromium", "chromium-driver"];
+/// The browser of Debian's package, past the script that starts it for people.
+const DEBIANS: &str = "/usr/lib/chromium/chromium";
+/// Others, by their names on PATH.
+const BROWSERS: &[&str] = &[
+    "google-chrome",
+    "google-chrome-stable",
+    "chromium",
+    "chromium-browser",
+];
 /// The gateways that ask our server before they let a request through.
 const GATEWAY: &[&str] = &["nginx-light", "caddy"];
 /// Counts rate limits for several servers together.
@@ -42,11 +57,14 @@ const SCHEMATHESIS: &str = "4.32.5";
 const GATEWAYS: &str = include_str!("../gateways.txt");
 
 /// What a command is going to do.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
+    Compile,
     Build,
+    Git,
     Session,
     Drive,
+    Beside,
     Browser,
     Database,
     Gateway,
@@ -57,12 +75,15 @@ pub(crate) enum Need {
     Count,
 }
 
-/// Installs the system packages that are missing.
-pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
-    let wanted = needs.iter().flat_map(|need| match need {
+/// The Debian packages of a need.
+fn packages(need: Need) -> &'static [&'static str] {
+    match need {
+        Need::Compile => COMPILE,
         Need::Build => BUILD,
+        Need::Git => GIT,
         Need::Session => session::PACKAGES,
         Need::Drive => DRIVE,
+        Need::Beside => BESIDE,
         Need::Browser => BROWSER,
         Need::Database => postgres::PACKAGES,
         Need::Gateway => GATEWAY,
@@ -71,7 +92,12 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
         Need::Python => PYTHON,
         Need::Pack => PACK,
         Need::Count => COUNT,
-    });
+    }
+}
+
+/// Installs the system packages that are missing.
+pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
+    let wanted = needs.iter().flat_map(|need| packages(*need));
     let wanted: Vec<&str> = wanted.copied().collect();
     if !on_path("dpkg-query") || !on_path("apt-get") {
         eprintln!(
@@ -87,10 +113,14 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     process::step(
         &format!("install system packages: {}", missing.join(" ")),
         || {
+            static UPDATED: Once = Once::new();
+            let mut update = apt()?;
             // Some configured source may be out of reach while ours are not.
-            if let Err(error) = process::run(apt()?.arg("update")) {
-                eprintln!("note: {error:#}");
-            }
+            UPDATED.call_once(|| {
+                if let Err(error) = process::run(update.arg("update")) {
+                    eprintln!("note: {error:#}");
+                }
+            });
             process::run(
                 apt()?
                     .args(["install", "--yes", "--no-install-recommends"])
@@ -98,7 +128,75 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
             )
             .with_context(|| format!("please install by hand: {}", missing.join(" ")))
         },
-    )
+    )?;
+    if let Some(note) = services_note(&missing) {
+        eprintln!("{note}");
+    }
+    Ok(())
+}
+
+/// The service that a package of ours brings, which Debian starts at once and with the machine.
+fn service(package: &str) -> Option<&str> {
+    match package {
+        "nginx-light" => Some("nginx"),
+        "caddy" | "redis-server" | "postgresql" => Some(package),
+        _ => None,
+    }
+}
+
+/// Says which services run since packages were installed, and how to end that.
+fn services_note(installed: &[&str]) -> Option<String> {
+    let services: Vec<&str> = installed.iter().filter_map(|one| service(one)).collect();
+    (!services.is_empty()).then(|| {
+        format!(
+            "note: Debian starts these now and with the machine: {0}. Nothing here needs that, since tests start \
+             their own: sudo systemctl disable --now {0}",
+            services.join(" ")
+        )
+    })
+}
+
+/// The browser that tests drive, and its driver. Where there is one already, none is installed: tests take Debian's
+/// Chromium, or what `CHROMIUM` names then. A snap sees neither the folders nor the sessions that tests make.
+pub(crate) fn ensure_browser() -> Result<PathBuf> {
+    if let Some(found) = browser() {
+        return Ok(found);
+    }
+    ensure(&[Need::Browser])?;
+    browser().context("there is no Chromium with a chromedriver: name one by CHROMIUM")
+}
+
+/// A browser that tests must be told of.
+pub(crate) fn foreign_browser(browser: Option<&Path>) -> Option<&Path> {
+    browser.filter(|path| *path != Path::new(DEBIANS))
+}
+
+fn browser() -> Option<PathBuf> {
+    if !on_path("chromedriver") {
+        return None;
+    }
+    if let Some(named) = std::env::var_os("CHROMIUM").filter(|named| !named.is_empty()) {
+        let named = PathBuf::from(named);
+        return named.is_file().then_some(named);
+    }
+    let debians = PathBuf::from(DEBIANS);
+    if debians.is_file() {
+        return Some(debians);
+    }
+    BROWSERS.iter().find_map(|name| {
+        let found = find(name)?;
+        let real = std::fs::canonicalize(&found).ok()?;
+        (!is_snap(&real)).then_some(found)
+    })
+}
+
+/// Ubuntu's `chromium-browser` is a script that starts a snap, and what lies in /snap/bin leads to the program `snap`.
+fn is_snap(path: &Path) -> bool {
+    path.starts_with("/snap")
+        || path.ends_with("snap")
+        || std::fs::read(path).is_ok_and(|content| {
+            content.starts_with(b"#!") && content.windows(10).any(|part| part == b"/snap/bin/")
+        })
 }
 
 fn missing<'a>(wanted: &[&'a str]) -> Result<Vec<&'a str>> {
@@ -262,8 +360,14 @@ fn environment(folder: &Path) -> Result<Command> {
 
 /// Whether a program is found on PATH.
 pub(crate) fn on_path(name: &str) -> bool {
+    find(name).is_some()
+}
+
+fn find(name: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&paths).any(|path| path.join(name).is_file())
+    std::env::split_paths(&paths)
+        .map(|path| path.join(name))
+        .find(|path| path.is_file())
 }
 
 #[cfg(test)]
@@ -279,6 +383,46 @@ mod tests {
             not_installed(&wanted, listing),
             ["chromium", "xauth", "xvfb"]
         );
+    }
+
+    #[test]
+    fn whoever_builds_the_server_gets_nothing_of_a_desktop() {
+        let server = packages(Need::Compile);
+        assert!(server.iter().all(|name| !name.contains("webkit")));
+        let app = packages(Need::Build);
+        assert!(server.iter().all(|name| app.contains(name)));
+    }
+
+    #[test]
+    fn every_service_that_installing_starts_is_told_of() {
+        let tests = [Need::Gateway, Need::Counter, Need::Database];
+        let all: Vec<&str> = tests
+            .iter()
+            .flat_map(|need| packages(*need))
+            .copied()
+            .collect();
+        let note = services_note(&all).unwrap();
+        for name in all {
+            // The one that brings no service.
+            assert_eq!(service(name).is_none(), name == "util-linux", "{name}");
+            assert!(service(name).is_none_or(|service| note.contains(service)));
+        }
+        assert_eq!(services_note(&["xvfb", "util-linux"]), None);
+    }
+
+    #[test]
+    fn a_snap_is_not_taken_for_a_browser_that_tests_can_drive() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("chromium-browser");
+        std::fs::write(&script, "#!/bin/sh\nexec /snap/bin/chromium \"$@\"\n").unwrap();
+        assert!(is_snap(&script));
+        assert!(is_snap(Path::new("/usr/bin/snap")));
+        std::fs::write(
+            &script,
+            "#!/bin/sh\nexec /opt/google/chrome/chrome \"$@\"\n",
+        )
+        .unwrap();
+        assert!(!is_snap(&script));
     }
 
     #[test]

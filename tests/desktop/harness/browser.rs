@@ -16,7 +16,11 @@ use super::page::Page;
 use super::process::Part;
 use super::session::Desktop;
 
-const PROGRAM: &str = "/usr/lib/chromium/chromium";
+/// Debian's Chromium, or what `CHROMIUM` names.
+fn program() -> String {
+    std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/lib/chromium/chromium".to_owned())
+}
+
 const FLAGS: &[&str] = &[
     "--headless=new",
     "--no-sandbox",
@@ -81,16 +85,14 @@ impl Browser {
     /// Starts Chromium and makes it the session's browser; the app then opens tabs in it.
     pub(crate) async fn start(desktop: &Desktop) -> Result<Self> {
         install(desktop, OPEN_TAB)?;
-        let mut command = desktop.lasting(PROGRAM);
+        let mut command = desktop.lasting(program());
         let chromium = Part::start(command.args(flags(desktop)).arg("about:blank"))?;
         Self::attach(desktop, Some(chromium)).await
     }
 
     /// Makes Chromium the session's browser without starting it: the handler does.
     pub(crate) fn install_cold(desktop: &Desktop) -> Result<()> {
-        let line = [&[PROGRAM.to_owned()], flags(desktop).as_slice()]
-            .concat()
-            .join(" ");
+        let line = [&[program()], flags(desktop).as_slice()].concat().join(" ");
         install(
             desktop,
             &format!(r#"setsid {line} "$1" </dev/null &>/dev/null &"#),

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::installation::Installation;
 use super::overrides::Overrides;
+use super::owner;
 use super::shared::{open_or_make, open_secrets, place, secrets_path};
 
 const REACH_WITHIN: Duration = Duration::from_secs(5);
@@ -169,6 +170,14 @@ fn look_at_files(settings: &Settings, installation: &Installation, findings: &mu
             ),
         );
     }
+    for path in owner::unreadable(settings, &file) {
+        let text = format!(
+            "{0} cannot be read by the server: `chown {1} {0}`, and say commands as {1}, not as root",
+            path.display(),
+            owner::name_of_owner(&settings.data)
+        );
+        findings.error("owner", text);
+    }
     if let Some((cert, key)) = &settings.tls {
         match check_certificate(cert, key) {
             Ok(()) => findings.good("tls", "certificate and key fit"),
@@ -284,9 +293,14 @@ async fn look_inside(
     let Some(secrets) = secrets else {
         return Ok(());
     };
-    for pepper in registry.list_peppers().await? {
+    for (at, pepper) in registry.list_peppers().await?.into_iter().enumerate() {
         match secrets.pepper(&pepper.id) {
             Ok(_) => findings.good("peppers", format!("pepper {} is there", pepper.id)),
+            // The server does not start without it, whether or not a key is stored under it already.
+            Err(error) if at == 0 => {
+                let text = format!("{error}; it is in force: put its copy back");
+                findings.error("peppers", text);
+            }
             Err(error) if pepper.is_needed => {
                 let keys = registry.count_secrets_under(&pepper.id).await?;
                 let text = format!("{error}; {keys} live keys need it: put its copy back");
@@ -435,6 +449,53 @@ mod tests {
         assert_eq!(errors(&look_with(data, &no_files).await), ["tls"]);
         let no_address = look_with(data, &["--otlp-endpoint", "nowhere"]).await;
         assert_eq!(errors(&no_address), ["settings"]);
+    }
+
+    #[tokio::test]
+    async fn ac_200_a_pepper_in_force_that_is_not_here_is_an_error_before_a_key_needs_it() {
+        let folder = set_up_folder().await;
+        let data = folder.path();
+        let secrets = open_secrets(data).unwrap();
+        let id = secrets.new_pepper().unwrap();
+        let (_, registry) = Installation::of(data).open().await.unwrap();
+        let actor = keywright_domain::audit::Actor::keywright();
+        registry.rotate_pepper(&actor, &id).await.unwrap();
+        registry.close().await;
+        assert_eq!(errors(&look(data).await), Vec::<&str>::new());
+        fs::remove_file(data.join(format!("secrets/pepper-{id}.key"))).unwrap();
+        let found = look(data).await;
+        assert_eq!(errors(&found), ["peppers"], "{found:?}");
+        // And so the server says.
+        let (_, registry) = Installation::of(data).open().await.unwrap();
+        assert!(
+            keywright_server::peppers_of(&registry, &secrets)
+                .await
+                .is_err()
+        );
+        registry.close().await;
+    }
+
+    #[tokio::test]
+    async fn ac_200_what_root_left_in_the_folder_of_another_user_is_found() {
+        let folder = set_up_folder().await;
+        let data = folder.path();
+        let give = |path: &Path| std::os::unix::fs::chown(path, Some(65_534), Some(65_534));
+        // Only root can give files away.
+        if give(data).is_err() {
+            return;
+        }
+        let secrets = data.join("secrets");
+        give(&secrets).unwrap();
+        for folder in [data, &secrets] {
+            for entry in fs::read_dir(folder).unwrap().flatten() {
+                give(&entry.path()).unwrap();
+            }
+        }
+        assert_eq!(errors(&look(data).await), Vec::<&str>::new());
+        open_secrets(data).unwrap().new_pepper().unwrap();
+        let found = look(data).await;
+        assert_eq!(errors(&found), ["owner"], "{found:?}");
+        assert!(found.iter().any(|(.., text)| text.contains("`chown ")));
     }
 
     #[tokio::test]

@@ -42,6 +42,7 @@ impl Init {
             );
         }
         // Everything that can be refused comes before anything is written.
+        self.installation.check_owner()?;
         Settings::new(&self.issuer, data.to_owned())?.check()?;
         let password: SecretText = read_secret(&self.admin_password_file)?;
         let hasher = PasswordHasher::new(1)?;

@@ -12,6 +12,7 @@ use keywright_registry::LocalRegistry;
 use keywright_server::settings::{DatabaseAddress, Settings, SettingsFile};
 use url::Url;
 
+use super::owner;
 use super::shared::{open_or_make, place, settings_path};
 
 /// Where in PostgreSQL the folder's registry was when it was last served; without name and password.
@@ -64,6 +65,12 @@ impl Installation {
     pub(crate) fn settings_file(&self) -> PathBuf {
         let own = || settings_path(&self.data);
         self.config.clone().unwrap_or_else(own)
+    }
+
+    /// Refuses to make files in the folder of another user, for whom they would be closed. For commands that make
+    /// some.
+    pub(crate) fn check_owner(&self) -> Result<()> {
+        owner::check(&self.data)
     }
 
     /// The file's settings, then the address that was said beside it; not yet checked.

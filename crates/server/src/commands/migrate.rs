@@ -24,6 +24,7 @@ impl Migrate {
 }
 
 async fn migrate(installation: &Installation) -> Result<(Option<i64>, i64)> {
+    installation.check_owner()?;
     let settings = installation.settings()?;
     installation.check(&settings)?;
     let before = LocalRegistry::stored_schema(&place(&settings)).await?;

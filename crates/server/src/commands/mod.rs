@@ -18,6 +18,7 @@ mod installation;
 mod keys;
 mod migrate;
 mod overrides;
+mod owner;
 mod peppers;
 mod providers;
 mod put_back;

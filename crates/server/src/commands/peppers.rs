@@ -114,6 +114,7 @@ impl Add {
     }
 
     async fn add(&self) -> Result<String> {
+        self.installation.check_owner()?;
         // A folder whose registry does not answer is not the one that is meant.
         let (settings, registry) = self.installation.open().await?;
         registry.close().await;
@@ -225,6 +226,21 @@ mod tests {
         let secrets = open_secrets(data).unwrap();
         let peppers = keywright_server::peppers_of(&registry, &secrets).await;
         (registry, peppers.unwrap().unwrap())
+    }
+
+    #[tokio::test]
+    async fn root_makes_no_pepper_in_the_folder_of_another_user() {
+        let folder = set_up_folder().await;
+        // Only root can give a folder away, and only root is refused.
+        if std::os::unix::fs::chown(folder.path(), Some(65_534), None).is_err() {
+            return;
+        }
+        let add = Add {
+            installation: Installation::of(folder.path()),
+        };
+        let refused = add.add().await.unwrap_err().to_string();
+        assert!(refused.contains("runuser -u "), "{refused}");
+        assert_eq!(states(folder.path()).await.len(), 1);
     }
 
     #[tokio::test]

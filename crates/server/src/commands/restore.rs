@@ -78,6 +78,7 @@ pub(super) async fn restore(
     passphrase: &SecretText,
     keep_families: bool,
 ) -> Result<Option<keywright_registry::RestoreReport>> {
+    installation.check_owner()?;
     let data = installation.data();
     let is_empty = match fs::read_dir(data) {
         Ok(mut found) => found.next().is_none(),

@@ -1,6 +1,9 @@
 //! `keywright-server serve`.
 
-use anyhow::{Context as _, Result};
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+
+use anyhow::{Result, anyhow};
 use keywright_registry::Clock;
 use keywright_server::settings::Settings;
 use keywright_server::{Server, serve, serve_machines};
@@ -30,8 +33,29 @@ impl Serve {
     }
 
     pub(crate) async fn run(self) -> Result<()> {
-        let installation = self.installation.clone();
+        // First of all: a start may wait for a database, or copy a large one. Signals that nobody listens to end the
+        // process (and a manager that asked for a reload would take that for a good end), or, where it is a
+        // container's first, are not heard at all.
+        let stop = CancellationToken::new();
+        stop_on_signal(stop.clone())?;
+        // A hangup is dropped until there is something to read again: what it is about has not been read yet.
+        let _hangup = signal(SignalKind::hangup())?;
+        let started = tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            started = self.start() => started?,
+        };
+        serve(&started.server, started.listener, stop).await?;
+        started.end.cancel();
+        started.server.close().await;
+        Ok(())
+    }
+
+    /// Everything up to the line that says that requests are taken.
+    async fn start(&self) -> Result<Started> {
+        let installation = &self.installation;
         let data = installation.data();
+        installation.check_owner()?;
         if !installation.has_own_file() && empty_folder::is_empty(data) {
             empty_folder::fill(data, self.overrides.listen(), installation.address()).await?;
         }
@@ -46,21 +70,14 @@ impl Serve {
         let server = Server::build(settings, registry, secrets, Clock::system()).await?;
         server.start_background_work();
         let set_up = server.open_set_up().await?;
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("cannot listen on {listen}"))?;
+        let listener = bind(listen, "").await?;
         // It outlives the drain: who watches sees it to the end.
         let end = CancellationToken::new();
         if let Some(address) = machines {
-            let listener = TcpListener::bind(address)
-                .await
-                .with_context(|| format!("cannot listen on {address} for metrics"))?;
+            let listener = bind(address, " for metrics").await?;
             let (server, end) = (server.clone(), end.clone());
             tokio::spawn(async move { serve_machines(&server, listener, end).await });
         }
-        // Before it says that it is there: whoever read that may end it, and it ends well.
-        let stop = CancellationToken::new();
-        stop_on_signal(stop.clone())?;
         let ready = json!({
             "ready": true,
             "issuer": issuer,
@@ -72,10 +89,38 @@ impl Serve {
             eprintln!("nobody is here yet: open {issuer}/set-up and enter this code");
             eprintln!("    {}", code.expose());
         }
-        serve(&server, listener, stop).await?;
-        end.cancel();
-        server.close().await;
-        Ok(())
+        Ok(Started {
+            server,
+            listener,
+            end,
+        })
+    }
+}
+
+/// A server that takes requests as soon as somebody accepts them.
+struct Started {
+    server: Server,
+    listener: TcpListener,
+    /// Ends the listener for metrics.
+    end: CancellationToken,
+}
+
+async fn bind(address: SocketAddr, what: &str) -> Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let hint = hint(address, error.kind());
+        anyhow!("cannot listen on {address}{what}: {error}{hint}")
+    })
+}
+
+/// What to do about an address that cannot be listened on.
+fn hint(address: SocketAddr, why: ErrorKind) -> &'static str {
+    match why {
+        ErrorKind::PermissionDenied if address.port() < 1024 => {
+            ". Ports below 1024 need a permission: CAP_NET_BIND_SERVICE, as in \"https and proxies\" of the guide \
+             \"Running the server\", or a proxy in front"
+        }
+        ErrorKind::AddrInUse => ". Another program listens there: end it, or name another port",
+        _ => "",
     }
 }
 
@@ -110,4 +155,18 @@ fn stop_on_signal(stop: CancellationToken) -> Result<()> {
         stop.cancel();
     });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_listen_on_a_low_port_is_told_what_it_takes() {
+        let at = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        let denied = ErrorKind::PermissionDenied;
+        assert!(hint(at(443), denied).contains("CAP_NET_BIND_SERVICE"));
+        assert_eq!(hint(at(8377), denied), "");
+        assert!(hint(at(443), ErrorKind::AddrInUse).contains("another port"));
+    }
 }

@@ -4,6 +4,7 @@
 //! for it, it runs once more as everybody does: sign-ins become slower then, and never stand still.
 
 use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -36,6 +37,40 @@ pub(super) struct Hashing {
     /// [`PATIENCE`], but in tests.
     patience: Duration,
     crowded_until: Mutex<Option<Instant>>,
+    way: Arc<Way>,
+}
+
+/// How a thread goes behind everything else, and whether the system forbids it. A sandbox that does forbids it
+/// always: then a second thread would compete with the first, at the same priority, over the same hash.
+#[derive(Debug)]
+struct Way {
+    go: fn() -> Result<(), String>,
+    is_barred: AtomicBool,
+}
+
+impl Way {
+    fn new(go: fn() -> Result<(), String>) -> Arc<Self> {
+        Arc::new(Self {
+            go,
+            is_barred: AtomicBool::new(false),
+        })
+    }
+
+    fn is_barred(&self) -> bool {
+        self.is_barred.load(Ordering::Relaxed)
+    }
+
+    fn take(&self) {
+        if let Err(why) = (self.go)()
+            && !self.is_barred.swap(true, Ordering::Relaxed)
+        {
+            tracing::warn!(
+                why,
+                "passwords are hashed beside everything else, not behind it: verifications wait longer during sign-ins. \
+                 The sandbox must allow sched_setscheduler and setpriority"
+            );
+        }
+    }
 }
 
 impl Hashing {
@@ -46,6 +81,7 @@ impl Hashing {
             beside: Threads::new(places),
             patience: PATIENCE,
             crowded_until: Mutex::default(),
+            way: Way::new(go_behind),
         }
     }
 
@@ -60,10 +96,11 @@ impl Hashing {
         // Who hangs up while a hash waits behind everything else leaves the place to others.
         let mut leaving = Leaving(Some(Arc::clone(&place)));
         let (sender, mut first) = oneshot::channel();
-        let is_behind = !self.is_crowded()
-            && self
-                .behind
-                .give(job(true, &work, sender, Arc::clone(&place)));
+        let is_behind = !self.way.is_barred() && !self.is_crowded() && {
+            let way = Some(Arc::clone(&self.way));
+            self.behind
+                .give(job(way, &work, sender, Arc::clone(&place)))
+        };
         if is_behind {
             if let Ok(done) = tokio::time::timeout(self.patience, &mut first).await {
                 leaving.0 = None;
@@ -78,7 +115,7 @@ impl Hashing {
         };
         let (sender, second) = oneshot::channel();
         let place = Arc::new(Mutex::new(Some(permit)));
-        if !self.beside.give(job(false, &work, sender, place)) && !is_behind {
+        if !self.beside.give(job(None, &work, sender, place)) && !is_behind {
             return None;
         }
         tokio::select! {
@@ -93,9 +130,9 @@ impl Hashing {
     }
 }
 
-/// What a thread is given. Nothing is done for whoever does not wait any more.
+/// What a thread is given: behind everything else where a way is named. Nothing is done for whoever does not wait any more.
 fn job<T: Send + 'static>(
-    is_behind: bool,
+    way: Option<Arc<Way>>,
     work: &Arc<impl Fn(&mut Memory) -> T + Send + Sync + 'static>,
     sender: oneshot::Sender<T>,
     place: Place,
@@ -103,7 +140,7 @@ fn job<T: Send + 'static>(
     let work = Arc::clone(work);
     Box::new(move |memory| {
         if !sender.is_closed()
-            && let Some(done) = compute(is_behind, memory, &*work)
+            && let Some(done) = compute(way.as_deref(), memory, &*work)
         {
             // Nobody waits: nothing is lost.
             let _ = sender.send(done);
@@ -112,21 +149,21 @@ fn job<T: Send + 'static>(
     })
 }
 
-/// The work alone, and behind everything else if it is to be there: on a thread that lives for one hash, because
+/// The work alone, and behind everything else if a way is named: on a thread that lives for one hash, because
 /// what gets no turn must hold no lock that others wait for, and no thread may come forward again by itself.
 /// None if it panicked.
 fn compute<T: Send>(
-    is_behind: bool,
+    way: Option<&Way>,
     memory: &mut Memory,
     work: &(impl Fn(&mut Memory) -> T + Sync),
 ) -> Option<T> {
-    if !is_behind {
+    let Some(way) = way else {
         return panic::catch_unwind(AssertUnwindSafe(|| work(memory))).ok();
-    }
+    };
     thread::scope(|scope| {
         let hashing = thread::Builder::new().name("hashing".into());
         let hashing = hashing.spawn_scoped(scope, || {
-            go_behind();
+            way.take();
             work(memory)
         });
         hashing.ok()?.join().ok()
@@ -235,25 +272,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 #[cfg(target_os = "linux")]
-fn go_behind() {
+fn go_behind() -> Result<(), String> {
     use thread_priority::unix::{
         NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy,
         thread_native_id,
     };
     let policy = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
     let priority = thread_priority::ThreadPriority::Min;
-    // Any thread may; a sandbox that forbids it costs others some waiting, no more.
-    if let Err(error) = set_thread_priority_and_policy(thread_native_id(), priority, policy) {
-        tracing::debug!(?error, "hashes run beside everything else");
-    }
+    // Any thread may, unless a sandbox forbids it.
+    set_thread_priority_and_policy(thread_native_id(), priority, policy)
+        .map_err(|error| error.to_string())
 }
 
 #[cfg(not(target_os = "linux"))]
-fn go_behind() {} // Other systems have no such thing that every process may use.
+#[expect(clippy::unnecessary_wraps, reason = "it can fail on Linux")]
+fn go_behind() -> Result<(), String> {
+    Ok(()) // Other systems have no such thing that every process may use.
+}
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use tokio::sync::Semaphore;
 
@@ -327,6 +366,20 @@ mod tests {
         *lock(&hashing.crowded_until) = None;
         let found = hashing.run(permit(&places).await, |_| policy()).await;
         assert_eq!(found, Some(SCHED_IDLE));
+    }
+
+    #[tokio::test]
+    async fn where_the_system_forbids_it_each_hash_is_computed_once_and_by_no_thread_of_its_own() {
+        let (mut hashing, places) = (patient(), Arc::new(Semaphore::new(1)));
+        hashing.way = Way::new(|| Err("a sandbox".into()));
+        let who = |_: &mut Memory| thread::current().name().map(str::to_owned);
+        // The first one finds out.
+        for wanted in ["hashing", "hashes", "hashes"] {
+            let name = hashing.run(permit(&places).await, who).await.flatten();
+            assert_eq!(name.as_deref(), Some(wanted));
+        }
+        let made = |threads: &Threads| lock(&threads.state).made;
+        assert_eq!((made(&hashing.behind), made(&hashing.beside)), (1, 1));
     }
 
     #[tokio::test]

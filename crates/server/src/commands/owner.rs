@@ -1,0 +1,134 @@
+//! Whose a data folder is. Root may write into anybody's, and what it makes there is its own: the server, which runs
+//! as the folder's user, could not read it, and would not start again.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use keywright_server::settings::Settings;
+
+use super::shared::secrets_path;
+
+/// Refuses to make files as root in the folder of another user. Every other user is refused by the system, or was
+/// given the right. A folder that is not there yet is nobody's.
+pub(super) fn check(data: &Path) -> Result<()> {
+    let Ok(found) = fs::metadata(data) else {
+        return Ok(());
+    };
+    let owner = found.uid();
+    if may_write(owner, own_id()) {
+        return Ok(());
+    }
+    let name = name_of(owner);
+    bail!(
+        "{} is the folder of {name}, and you are root: the server, which runs as {name}, could not read what is written \
+         there. Say `runuser -u {name} -- keywright-server …`",
+        data.display()
+    );
+}
+
+/// The settings, secrets and database of a folder that its user cannot read.
+pub(super) fn unreadable(settings: &Settings, file: &Path) -> Vec<PathBuf> {
+    let Ok(folder) = fs::metadata(&settings.data) else {
+        return Vec::new();
+    };
+    // Who looks as the server's user is right about it, whoever the folder belongs to.
+    let user = match own_id() {
+        0 => folder.uid(),
+        own => own,
+    };
+    let mut looked_at = vec![file.to_owned()];
+    for name in [
+        "registry.db",
+        "registry.db-wal",
+        "registry.db-shm",
+        "served-from",
+    ] {
+        looked_at.push(settings.data.join(name));
+    }
+    let secrets = secrets_path(&settings.data);
+    looked_at.push(secrets.clone());
+    for entry in fs::read_dir(secrets).into_iter().flatten().flatten() {
+        // What else lies there is no secret of the server.
+        if entry
+            .path()
+            .extension()
+            .is_some_and(|ending| ending == "key")
+        {
+            looked_at.push(entry.path());
+        }
+    }
+    looked_at.sort_unstable();
+    looked_at.retain(|path| {
+        fs::metadata(path).is_ok_and(|found| {
+            !may_read((found.uid(), found.gid(), found.mode()), user, folder.gid())
+        })
+    });
+    looked_at
+}
+
+/// The name of a folder's user, for whoever is told what to do.
+pub(super) fn name_of_owner(data: &Path) -> String {
+    fs::metadata(data).map_or_else(|_| "its user".into(), |found| name_of(found.uid()))
+}
+
+fn own_id() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn may_write(owner: u32, own: u32) -> bool {
+    own != 0 || owner == 0
+}
+
+/// `file`: user, group and mode.
+fn may_read(file: (u32, u32, u32), user: u32, group: u32) -> bool {
+    let (owner, its_group, mode) = file;
+    user == 0 || owner == user || mode & 0o004 != 0 || (its_group == group && mode & 0o040 != 0)
+}
+
+/// From the file alone: users that a network knows are told by their number.
+fn name_of(id: u32) -> String {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let number = id.to_string();
+    let found = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == number).then(|| name.to_owned())
+    });
+    found.unwrap_or(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn root_alone_is_refused_in_the_folder_of_another() {
+        assert!(!may_write(998, 0));
+        assert!(may_write(0, 0) && may_write(998, 998));
+        // A volume that the system lets a group write into.
+        assert!(may_write(0, 998));
+    }
+
+    #[test]
+    fn a_file_is_read_by_its_user_its_group_and_whoever_everybody_is() {
+        for (file, wanted) in [
+            ((998, 998, 0o600), true),
+            ((0, 0, 0o600), false),
+            ((0, 0, 0o644), true),
+            ((0, 998, 0o640), true),
+            ((0, 998, 0o600), false),
+            ((0, 7, 0o640), false),
+        ] {
+            assert_eq!(may_read(file, 998, 998), wanted, "{file:?}");
+        }
+        assert!(may_read((998, 998, 0o600), 0, 0), "the server is root's");
+    }
+
+    #[test]
+    fn a_user_is_told_by_name() {
+        assert_eq!(name_of(0), "root");
+        assert_eq!(name_of(4_294_967_290), "4294967290");
+    }
+}

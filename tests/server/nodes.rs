@@ -6,6 +6,7 @@ pub(super) mod cluster;
 mod failover;
 mod fills;
 mod guesses;
+mod namespaces;
 mod partition;
 mod parts;
 mod proxy;

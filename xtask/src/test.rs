@@ -76,6 +76,7 @@ fn set_up(quick: bool) -> Result<()> {
         Need::Gateway,
         Need::Counter,
         Need::Clock,
+        Need::Network,
     ])?;
     if !quick {
         tools::ensure(&[Need::Drive, Need::Browser, Need::Python])?;

@@ -30,6 +30,8 @@ const COUNTER: &[&str] = &["redis-server"];
 const PYTHON: &[&str] = &["python3", "python3-venv"];
 /// Puts the wall clock of a process, and of no other.
 const CLOCK: &[&str] = &["libfaketime"];
+/// Networks of a test's own, which it can cut.
+const NETWORK: &[&str] = &["iproute2", "util-linux"];
 /// To put packages together and look into them.
 const PACK: &[&str] = &["dpkg", "file"];
 /// To count instructions.
@@ -52,6 +54,7 @@ pub(crate) enum Need {
     Gateway,
     Counter,
     Clock,
+    Network,
     Python,
     Pack,
     Count,
@@ -68,6 +71,7 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
         Need::Gateway => GATEWAY,
         Need::Counter => COUNTER,
         Need::Clock => CLOCK,
+        Need::Network => NETWORK,
         Need::Python => PYTHON,
         Need::Pack => PACK,
         Need::Count => COUNT,

@@ -7,6 +7,7 @@ mod failover;
 mod fills;
 mod guesses;
 mod namespaces;
+mod once;
 mod partition;
 mod parts;
 mod proxy;

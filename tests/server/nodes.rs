@@ -1,6 +1,7 @@
 //! Three server processes over one PostgreSQL: receipts, nodes that freeze or die, limits by Redis, a
 //! restart one after the other under load.
 
+mod at_work;
 mod clocks;
 pub(super) mod cluster;
 mod failover;

@@ -15,6 +15,7 @@ mod proxy;
 mod redis;
 mod remembered;
 mod rolling;
+mod skewed;
 mod slow;
 mod stalled;
 mod tls;

@@ -1,5 +1,6 @@
 //! A registry on a server written by hand: what is sent, what is remembered, what waits.
 
+mod no_network;
 mod outcomes;
 mod permissions;
 mod taken_back;

@@ -1,6 +1,7 @@
 //! A server whose settings name a mail server: what it has to tell goes out by SMTP, from the file of settings to
 //! the socket.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,14 +22,14 @@ const LOGIN: &str = "a password for the mail server alone";
 
 /// One mail that came: who it is for, what it says, and who its sender said that they are.
 #[derive(Clone, Debug, Default)]
-struct Came {
-    to: String,
-    text: String,
+pub(super) struct Came {
+    pub(super) to: String,
+    pub(super) text: String,
     login: String,
 }
 
-/// A mail server on this machine, which asks for a password.
-async fn listen() -> Result<(Arc<Mutex<Vec<Came>>>, u16)> {
+/// A mail server on this machine, which asks for a password. It says so long after a mail came that it has it.
+pub(super) async fn listen(after: Duration) -> Result<(Arc<Mutex<Vec<Came>>>, u16)> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let port = listener.local_addr()?.port();
     let mails = Arc::<Mutex<Vec<Came>>>::default();
@@ -36,13 +37,13 @@ async fn listen() -> Result<(Arc<Mutex<Vec<Came>>>, u16)> {
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             let kept = Arc::clone(&kept);
-            tokio::spawn(async move { talk(stream, &kept).await });
+            tokio::spawn(async move { talk(stream, &kept, after).await });
         }
     });
     Ok((mails, port))
 }
 
-async fn talk(stream: TcpStream, kept: &Mutex<Vec<Came>>) -> Result<()> {
+async fn talk(stream: TcpStream, kept: &Mutex<Vec<Came>>, after: Duration) -> Result<()> {
     let mut stream = BufReader::new(stream);
     stream.write_all(b"220 here\r\n").await?;
     let mut came = Came::default();
@@ -77,6 +78,7 @@ async fn talk(stream: TcpStream, kept: &Mutex<Vec<Came>>) -> Result<()> {
                 kept.lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .push(whole);
+                tokio::time::sleep(after).await;
                 "250 kept"
             }
             "QUIT" => "221 bye",
@@ -86,20 +88,25 @@ async fn talk(stream: TcpStream, kept: &Mutex<Vec<Came>>) -> Result<()> {
     }
 }
 
-#[tokio::test]
-async fn the_table_of_mail_sends_an_invitation_once_and_its_password_is_in_no_log() -> Result<()> {
-    let (mails, port) = listen().await?;
-    let folder = tempfile::tempdir()?;
-    let password = folder.path().join("password");
+/// Settings that send mail there; `folder`: for the password.
+pub(super) fn settings(port: u16, folder: &Path) -> Result<String> {
+    let password = folder.join("password");
     std::fs::write(&password, format!("{LOGIN}\n"))?;
     log_scan::keep_out(LOGIN);
-    let settings = format!(
+    Ok(format!(
         "mail.smtp_url = \"smtp://127.0.0.1:{port}\"\n\
          mail.from = \"Keywright <keys@example.org>\"\n\
          mail.user = \"keys\"\n\
          mail.password_file = \"{}\"\n",
         password.display()
-    );
+    ))
+}
+
+#[tokio::test]
+async fn the_table_of_mail_sends_an_invitation_once_and_its_password_is_in_no_log() -> Result<()> {
+    let (mails, port) = listen(Duration::ZERO).await?;
+    let folder = tempfile::tempdir()?;
+    let settings = settings(port, folder.path())?;
     let options = Options {
         settings: Box::leak(settings.into_boxed_str()),
         ..Options::default()

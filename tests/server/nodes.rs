@@ -1,17 +1,21 @@
 //! Three server processes over one PostgreSQL: receipts, nodes that freeze or die, limits by Redis, a
 //! restart one after the other under load.
 
+mod at_work;
 mod clocks;
 pub(super) mod cluster;
 mod failover;
 mod fills;
 mod guesses;
+mod namespaces;
+mod once;
 mod partition;
 mod parts;
 mod proxy;
 mod redis;
 mod remembered;
 mod rolling;
+mod skewed;
 mod slow;
 mod stalled;
 mod tls;

@@ -77,6 +77,7 @@ const QUICK: &[Part] = &[
     part("nginx and Caddy", &[], |_| tools::ensure(&[Need::Gateway])),
     part("Redis", &[], |_| tools::ensure(&[Need::Counter])),
     part("clock", &[], |_| tools::ensure(&[Need::Clock])),
+    part("networks", &[], |_| tools::ensure(&[Need::Network])),
 ];
 const FULL: &[Part] = &[
     part("window", WINDOW, |_| {

@@ -45,6 +45,8 @@ const COUNTER: &[&str] = &["redis-server"];
 const PYTHON: &[&str] = &["python3", "python3-venv"];
 /// Puts the wall clock of a process, and of no other.
 const CLOCK: &[&str] = &["libfaketime"];
+/// Networks of a test's own, which it can cut.
+const NETWORK: &[&str] = &["iproute2", "util-linux"];
 /// To put packages together and look into them.
 const PACK: &[&str] = &["dpkg", "file"];
 /// To count instructions.
@@ -70,6 +72,7 @@ pub(crate) enum Need {
     Gateway,
     Counter,
     Clock,
+    Network,
     Python,
     Pack,
     Count,
@@ -89,6 +92,7 @@ fn packages(need: Need) -> &'static [&'static str] {
         Need::Gateway => GATEWAY,
         Need::Counter => COUNTER,
         Need::Clock => CLOCK,
+        Need::Network => NETWORK,
         Need::Python => PYTHON,
         Need::Pack => PACK,
         Need::Count => COUNT,

@@ -20,12 +20,26 @@ pub(super) struct Cluster {
     other: Option<(u32, u32)>,
     port: u16,
     url: String,
+    /// What its programs are started by, and where it listens.
+    by: Vec<String>,
+    addresses: &'static str,
 }
 
 impl Cluster {
     /// An empty one.
     pub(super) async fn start() -> Result<Self> {
-        let cluster = Self::nothing().await?;
+        Self::start_in(Vec::new(), "127.0.0.1", "").await
+    }
+
+    /// An empty one, in another network: `by` leads there, `addresses` are where it listens, and `allowed` are further
+    /// lines of its `pg_hba.conf`.
+    pub(super) async fn start_in(
+        by: Vec<String>,
+        addresses: &'static str,
+        allowed: &str,
+    ) -> Result<Self> {
+        let mut cluster = Self::nothing().await?;
+        (cluster.by, cluster.addresses) = (by, addresses);
         let data = cluster.data();
         let words = [
             "--username",
@@ -37,6 +51,11 @@ impl Cluster {
         cluster
             .run("initdb", &[&["-D", &data][..], &words[..]].concat())
             .await?;
+        if !allowed.is_empty() {
+            let file = cluster.folder.path().join("data/pg_hba.conf");
+            let before = fs::read_to_string(&file)?;
+            fs::write(file, format!("{before}\n{allowed}"))?;
+        }
         cluster.pg_ctl("start").await?;
         Ok(cluster)
     }
@@ -82,6 +101,8 @@ impl Cluster {
             other,
             port,
             url: format!("postgres://postgres@127.0.0.1:{port}/postgres"),
+            by: Vec::new(),
+            addresses: "127.0.0.1",
         })
     }
 
@@ -200,8 +221,8 @@ impl Cluster {
 
     async fn pg_ctl(&self, verb: &str) -> Result<()> {
         let options = format!(
-            "-c listen_addresses=127.0.0.1 -c port={} -c unix_socket_directories= -c max_connections=100",
-            self.port
+            "-c listen_addresses={} -c port={} -c unix_socket_directories= -c max_connections=100",
+            self.addresses, self.port
         );
         let (data, log) = (
             self.data(),
@@ -214,7 +235,9 @@ impl Cluster {
     }
 
     async fn run(&self, program: &str, words: &[&str]) -> Result<()> {
-        let mut command = Command::new("setpriv");
+        let mut words_before = self.by.iter().map(String::as_str).chain(["setpriv"]);
+        let mut command = Command::new(words_before.next().context("no program")?);
+        command.args(words_before);
         if let Some((user, group)) = self.other {
             command.args([format!("--reuid={user}"), format!("--regid={group}")]);
             command.arg("--init-groups");

@@ -34,7 +34,7 @@ pub(super) async fn three() -> Result<(Three, Proxy, Database)> {
     ))
 }
 
-fn of_node<'a>(receipt: &'a Value, name: &str) -> Result<&'a Value> {
+pub(super) fn of_node<'a>(receipt: &'a Value, name: &str) -> Result<&'a Value> {
     let nodes = receipt["nodes"].as_array().context("no nodes")?;
     let found = nodes.iter().find(|node| node["name"] == name);
     found.with_context(|| format!("{name} is not named: {receipt}"))
@@ -54,7 +54,7 @@ pub(super) async fn let_through_after(
     three: &Three,
     id: &str,
     secret: &str,
-    cut: impl FnOnce(),
+    cut: impl AsyncFnOnce() -> Result<()>,
 ) -> Result<f64> {
     let stop = Arc::new(AtomicBool::new(false));
     let caller = three.caller(CUT_OFF);
@@ -66,7 +66,7 @@ pub(super) async fn let_through_after(
         Arc::clone(&count),
     ));
     all_are_let_through(&[count]).await?;
-    cut();
+    cut().await?;
     let (_, answered) = revoke(three, id, "?wait_ms=0").await?;
     tokio::time::sleep(SECOND + SECOND / 2).await;
     stop.store(true, Ordering::Relaxed);
@@ -90,7 +90,11 @@ async fn ac_140_ac_204_a_node_cut_off_from_the_database_refuses_in_time_and_come
     }
 
     // From the answer to the revocation, which waits for nobody, less than a second passes.
-    let after = let_through_after(&three, &first_id, &first, || proxy.cut(Cut::All)).await?;
+    let cut = async || {
+        proxy.cut(Cut::All);
+        Ok(())
+    };
+    let after = let_through_after(&three, &first_id, &first, cut).await?;
     ensure!(after < 1.0, "let through {after} s after it was revoked");
     ensure!(proxy.silenced() > 0, "nothing was cut");
 
@@ -207,7 +211,11 @@ async fn ac_140_a_node_that_hears_no_hints_refuses_in_time_and_hears_again() -> 
         ensure!(three.caller(node).code(&secret).await? == "valid");
         ensure!(three.caller(node).code(&other).await? == "valid");
     }
-    let after = let_through_after(&three, &id, &secret, || proxy.cut(Cut::Feed)).await?;
+    let cut = async || {
+        proxy.cut(Cut::Feed);
+        Ok(())
+    };
+    let after = let_through_after(&three, &id, &secret, cut).await?;
     ensure!(after < 1.0, "let through {after} s after it was revoked");
     ensure!(proxy.silenced() == 1, "{} were cut", proxy.silenced());
     // It reads the log all the same: no request is refused.

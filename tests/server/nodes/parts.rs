@@ -52,6 +52,10 @@ impl Caller {
         self.send(self.client.post(self.at(path)).json(body)).await
     }
 
+    pub(super) async fn put(&self, path: &str, body: &Value) -> Result<(u16, Value)> {
+        self.send(self.client.put(self.at(path)).json(body)).await
+    }
+
     /// With an idempotency key.
     pub(super) async fn post_once(
         &self,
@@ -83,9 +87,19 @@ impl Caller {
     }
 }
 
+/// What a node is told when it is started.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    /// How it reaches the database.
+    pub(super) url: String,
+    /// Variables of its environment.
+    pub(super) variables: Vec<(String, PathBuf)>,
+}
+
 /// One more process over the first one's folder.
 struct Further {
     name: &'static str,
+    place: Place,
     listen: String,
     log: PathBuf,
     process: Child,
@@ -96,7 +110,6 @@ pub(super) struct Three {
     first: ServerProcess,
     further: Vec<Further>,
     callers: [Caller; 3],
-    urls: [String; 3],
     database: Option<Database>,
 }
 
@@ -116,21 +129,32 @@ impl Three {
 
     /// The same, each by an address of its own.
     pub(super) async fn on_each(urls: [String; 3], options: Options) -> Result<Self> {
+        let [first, second, third] = urls;
+        let further = [second, third].map(|url| Place {
+            url,
+            ..Place::default()
+        });
+        Self::told(&first, further, options).await
+    }
+
+    /// The same, and the further ones are told more.
+    pub(super) async fn told(url: &str, places: [Place; 2], options: Options) -> Result<Self> {
         let settings = format!("node_name = \"one\"\n{}", options.settings);
         let first = ServerProcess::with(Options {
-            database: Some(urls[0].clone()),
+            database: Some(url.to_owned()),
             settings: Box::leak(settings.into_boxed_str()),
             ..options
         })
         .await?;
         let mut further = Vec::new();
-        for (name, url) in NAMES.iter().zip(&urls).skip(1) {
+        for (name, place) in NAMES.into_iter().skip(1).zip(places) {
             let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
             let listen = format!("127.0.0.1:{port}");
             let log = first.data().with_file_name(format!("log-{name}"));
-            let process = serve(&first, &listen, url, name, &log).await?;
+            let process = serve(&first, &place, &listen, name, &log).await?;
             further.push(Further {
                 name,
+                place,
                 listen,
                 log,
                 process,
@@ -152,7 +176,6 @@ impl Three {
             first,
             further,
             callers,
-            urls,
             database: None,
         })
     }
@@ -225,8 +248,8 @@ impl Three {
         let further = &mut self.further[node - 1];
         further.process.wait().await?;
         let (listen, log) = (further.listen.clone(), further.log.clone());
-        let url = &self.urls[node];
-        further.process = serve(&self.first, &listen, url, further.name, &log).await?;
+        let (place, name) = (&further.place, further.name);
+        further.process = serve(&self.first, place, &listen, name, &log).await?;
         Ok(())
     }
 
@@ -243,13 +266,14 @@ impl Three {
 
 async fn serve(
     first: &ServerProcess,
+    place: &Place,
     listen: &str,
-    url: &str,
     name: &str,
     log: &PathBuf,
 ) -> Result<Child> {
     let mut command = Command::new(program()?);
-    command.args(["serve", "--listen", listen, "--database", url]);
+    command.envs(place.variables.iter().map(|(name, value)| (name, value)));
+    command.args(["serve", "--listen", listen, "--database", &place.url]);
     command
         .args(["--node-name", name, "--data"])
         .arg(first.data());

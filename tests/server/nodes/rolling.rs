@@ -1,16 +1,21 @@
-//! Debian's nginx in front of three nodes, configured as docs/nodes.md says, while each is restarted.
+//! Debian's nginx in front of three nodes, configured as docs/nodes.md says, while each is restarted: no request fails,
+//! writes among them, and who follows the changes misses none.
 
-use std::sync::Arc;
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use keywright_verifier::ApiKeys;
 use serde_json::json;
 use tokio::task::JoinSet;
 
+use super::at_work::{self, Followed, Revoked, Site};
 use super::parts::{Three, client};
 use crate::server::gateway;
 use crate::server::harness::Options;
+use crate::support::until;
 
 const DOCS: &str = include_str!("../../../docs/nodes.md");
 
@@ -95,10 +100,41 @@ async fn ac_204_a_restart_one_after_the_other_behind_nginx_fails_no_request() ->
             anyhow::Ok(failed)
         });
     }
+    // Beside them: who writes, who is signed in, who remembers, and who follows.
+    let site = Site {
+        base: format!("http://127.0.0.1:{port}"),
+        root_key,
+        stop: Arc::clone(&stop),
+    };
+    let keys = ApiKeys::new(&site.base, &site.root_key)?;
+    let follower = Site {
+        stop: Arc::default(),
+        ..site.clone()
+    };
+    let told = Arc::<Mutex<Followed>>::default();
+    let following = tokio::spawn(at_work::follow(follower.clone(), Arc::clone(&told)));
+    let has_heard = || told.lock().unwrap_or_else(PoisonError::into_inner).version;
+    until("the changes are followed", async || {
+        (has_heard().is_some() && keys.is_following()).then_some(())
+    })
+    .await?;
+    let revoked = Revoked::default();
+    let times: [Arc<AtomicU64>; 3] = Default::default();
+    for _ in 0..2 {
+        let (revoked, times) = (Arc::clone(&revoked), Arc::clone(&times[0]));
+        running.spawn(at_work::write(site.clone(), keys.clone(), revoked, times));
+    }
+    let cookies = at_work::sign_in(&three).await?;
+    running.spawn(at_work::look(site.clone(), cookies, Arc::clone(&times[1])));
+    let served = Arc::clone(&times[2]);
+    running.spawn(at_work::serve(site.clone(), keys, secret.clone(), served));
+    let done = || times.each_ref().map(|one| one.load(Ordering::Relaxed));
     let mut starts = Vec::new();
+    let mut works = Vec::new();
     tokio::time::sleep(Duration::from_millis(300)).await;
     for node in 0..3 {
         starts.push(sent.load(Ordering::Relaxed));
+        works.push(done());
         three.signal(node, "TERM")?;
         three.ended(node).await?;
         three.again(node).await?;
@@ -111,6 +147,26 @@ async fn ac_204_a_restart_one_after_the_other_behind_nginx_fails_no_request() ->
     while let Some(ended) = running.join_next().await {
         failed.extend(ended??);
     }
+    works.push(done());
+    let goes_on = |pair: &[[u64; 3]]| pair[0].iter().zip(pair[1]).all(|(was, is)| is > was + 5);
+    ensure!(works.windows(2).all(goes_on), "hardly any work: {works:?}");
+    // Of each revocation the follower was told, wherever it was.
+    let revoked = std::mem::take(&mut *revoked.lock().unwrap_or_else(PoisonError::into_inner));
+    let not_told = || {
+        let told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        let told: HashSet<&String> = told.keys.iter().collect();
+        revoked.iter().filter(|id| !told.contains(id)).count()
+    };
+    until("all changes", async || (not_told() == 0).then_some(()))
+        .await
+        .with_context(|| format!("of {} changes {} were lost", revoked.len(), not_told()))?;
+    follower.stop.store(true, Ordering::Relaxed);
+    failed.extend(following.await??);
+    let connections = told
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .connections;
+    ensure!(connections > 1, "no node that was followed ended");
     let sent = sent.load(Ordering::Relaxed);
     ensure!(
         starts.windows(2).all(|pair| pair[1] > pair[0] + 50),

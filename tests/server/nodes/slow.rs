@@ -42,7 +42,11 @@ async fn ac_140_ac_204_a_node_whose_database_is_slow_answers_in_time_and_lets_no
 
     // Very slow. What is ended elsewhere is ended here within a second, as ever.
     let late = Duration::from_millis(300);
-    let after = let_through_after(&three, &first_id, &first, || proxy.delay(late)).await?;
+    let crawl = async || {
+        proxy.delay(late);
+        Ok(())
+    };
+    let after = let_through_after(&three, &first_id, &first, crawl).await?;
     ensure!(after < 1.0, "let through {after} s after it was revoked");
     let (_, answered) = revoke(&three, &second_id, "?wait_ms=0").await?;
     tokio::time::sleep_until((answered + SECOND).into()).await;

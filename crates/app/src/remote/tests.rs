@@ -2,6 +2,7 @@
 
 mod away;
 mod choice;
+mod no_network;
 mod outcomes;
 mod permissions;
 mod taken_back;

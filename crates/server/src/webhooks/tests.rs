@@ -420,7 +420,7 @@ async fn nothing_is_lost_when_the_server_stops_before_it_told() {
 }
 
 #[tokio::test]
-async fn two_nodes_make_and_send_each_message_once() {
+async fn whoever_makes_and_sends_at_the_same_moment_sends_each_message_once() {
     let server = TestServer::start().await;
     let mut root = Root::of(&server).await;
     let (receiver, url) = Receiver::listen().await;

@@ -170,7 +170,7 @@ async fn ac_154_killed_while_it_migrates_and_the_next_two_finish_it_together() -
         .await?;
         ensure!(reached == BEFORE_THE_STEP && half == 0, "{reached} {half}");
         sqlx::raw_sql("ROLLBACK").execute(&mut holder).await?;
-        Ok(())
+        anyhow::Ok(())
     };
     let (started, released) = tokio::join!(three.further_again(), released);
     released?;

@@ -198,7 +198,7 @@ pub(super) async fn alert(victim: &mut Victim, at: u64) -> Result<()> {
                 at,
                 |victim| request(victim, &path, &body),
                 seen,
-                &[],
+                &[409],
             )
             .await?;
         }

@@ -127,6 +127,14 @@ impl Place {
         self.clock.store(at, Ordering::SeqCst);
     }
 
+    /// The address of the database, for a stranger's hand on it.
+    pub(crate) fn url(&self) -> String {
+        match &self.database {
+            None => format!("sqlite://{}", self.folder().join("registry.db").display()),
+            Some(database) => database.url().to_owned(),
+        }
+    }
+
     pub(crate) async fn open(&self) -> Result<LocalRegistry> {
         let file = self.folder().join("registry.db");
         Ok(match &self.database {
@@ -174,10 +182,7 @@ impl Fixture {
 impl<R: Keys> Fixture<R> {
     /// The address of the database, for a stranger's hand on it.
     pub(crate) fn url(&self) -> String {
-        match &self.place.database {
-            None => format!("sqlite://{}", self.file().display()),
-            Some(database) => database.url().to_owned(),
-        }
+        self.place.url()
     }
 
     pub(crate) fn file(&self) -> PathBuf {

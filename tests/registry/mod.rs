@@ -8,6 +8,7 @@ mod fixture;
 mod flood;
 mod log_tap;
 mod migrations;
+mod migrations_postgres;
 mod model;
 mod nodes;
 mod on_http_postgres;

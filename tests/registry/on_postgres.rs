@@ -30,7 +30,7 @@ mod denials;
 #[path = "digests.rs"]
 mod digests;
 #[path = "grants.rs"]
-mod grants;
+pub(crate) mod grants;
 #[path = "hygiene_sweep.rs"]
 mod hygiene_sweep;
 #[path = "inside.rs"]
@@ -58,7 +58,7 @@ mod nul;
 #[path = "outbox.rs"]
 mod outbox;
 #[path = "people.rs"]
-mod people;
+pub(crate) mod people;
 #[path = "portable.rs"]
 mod portable;
 #[path = "promotion.rs"]

@@ -55,9 +55,8 @@ async fn figure(issuer: &str, name: &str) -> Result<i64> {
         .parse()?)
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_queue_counts_and_shows_its_drops_and_keeps_first_uses() -> Result<()> {
-    let place = Place::new(Kind::Sqlite).await?;
+async fn a_full_queue(kind: Kind) -> Result<()> {
+    let place = Place::new(kind).await?;
     let registry = place.open().await?;
     let folder = place.folder().join("secrets");
     let secrets = ServerSecrets::create(&folder)?;
@@ -89,12 +88,14 @@ async fn a_full_queue_counts_and_shows_its_drops_and_keeps_first_uses() -> Resul
     let mut stranger = {
         use sqlx::Connection as _;
         sqlx::any::install_default_drivers();
-        let file = place.folder().join("registry.db");
-        sqlx::AnyConnection::connect(&format!("sqlite://{}", file.display())).await?
+        sqlx::AnyConnection::connect(&place.url()).await?
     };
-    sqlx::raw_sql("BEGIN IMMEDIATE")
-        .execute(&mut stranger)
-        .await?;
+    sqlx::raw_sql(match kind {
+        Kind::Sqlite => "BEGIN IMMEDIATE",
+        Kind::Postgres => "BEGIN; SELECT id FROM heads FOR UPDATE",
+    })
+    .execute(&mut stranger)
+    .await?;
     let labels: Vec<String> = (0..250).map(|number| format!("caller {number}")).collect();
     let mut hour = 0;
     while registry.use_statistics().dropped < 1000 {
@@ -143,6 +144,17 @@ async fn a_full_queue_counts_and_shows_its_drops_and_keeps_first_uses() -> Resul
     stop.cancel();
     served.await??;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_counts_and_shows_its_drops_and_keeps_first_uses_on_sqlite() -> Result<()> {
+    a_full_queue(Kind::Sqlite).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_counts_and_shows_its_drops_and_keeps_first_uses_on_postgresql() -> Result<()>
+{
+    a_full_queue(Kind::Postgres).await
 }
 
 async fn callers_are_bounded(kind: Kind) -> Result<()> {

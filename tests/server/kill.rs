@@ -12,8 +12,12 @@ mod key_changes;
 pub(super) mod keys;
 mod narrowing;
 pub(super) mod person;
+mod plain;
+mod reports;
+mod routes;
 mod schedules;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -28,6 +32,8 @@ const ANSWERED: u64 = u64::MAX;
 /// When the kill comes after the request, in microseconds: before it is read, while it is handled, about
 /// when it commits, and when it was answered.
 const DELAYS: [u64; 4] = [400, 2_500, 9_000, ANSWERED];
+/// For those that are one request each: while it is handled, and when it was answered.
+const FEW_DELAYS: [u64; 3] = [1_500, 5_000, ANSWERED];
 /// For those that do many things, or ask somebody else.
 const BULK_DELAYS: [u64; 4] = [2_500, 20_000, 60_000, ANSWERED];
 /// For those that hash a password first.
@@ -59,6 +65,8 @@ pub(super) struct Victim {
     pub(super) client: reqwest::Client,
     answered: u32,
     lost: u32,
+    /// What it was killed in: method and path.
+    struck: BTreeSet<(String, String)>,
 }
 
 impl Victim {
@@ -82,6 +90,7 @@ impl Victim {
             client,
             answered: 0,
             lost: 0,
+            struck: BTreeSet::new(),
         })
     }
 
@@ -96,7 +105,11 @@ impl Victim {
         request: reqwest::RequestBuilder,
         delay_us: u64,
     ) -> Result<Option<Answer>> {
-        let mut asked = tokio::spawn(async move { read(request.send().await?).await });
+        let (client, request) = request.build_split();
+        let request = request?;
+        let (method, path) = (request.method().to_string(), request.url().path());
+        self.struck.insert((method, path.to_owned()));
+        let mut asked = tokio::spawn(async move { read(client.execute(request).await?).await });
         let answered = if delay_us == ANSWERED {
             Some((&mut asked).await?)
         } else {
@@ -174,6 +187,7 @@ async fn all(mut victim: Victim, cases: &[cases::One]) -> Result<()> {
         answered as usize >= cases.len(),
         "{answered} requests were answered, {lost} were not"
     );
+    routes::ensure_struck(cases, &victim.struck)?;
     // Nobody's word is missing in the trail, and nothing of it was torn.
     let (success, said, complaint) = victim.server.try_command(&["doctor"]).await?;
     ensure!(success, "{said}{complaint}");
@@ -219,6 +233,20 @@ async fn of_factors(database: Option<String>) -> Result<()> {
 
 async fn of_administration(database: Option<String>) -> Result<()> {
     all(Victim::start(database).await?, cases::OF_ADMINISTRATION).await
+}
+
+async fn of_what_is_plain(database: Option<String>) -> Result<()> {
+    let keys = reports::publish().await?;
+    // Whom it tells and asks is on this machine.
+    let settings = format!("allow_private_addresses = true\nleaks.github_keys_url = \"{keys}\"");
+    let options = Options {
+        database,
+        settings: Box::leak(settings.into_boxed_str()),
+        ..Options::default()
+    };
+    let victim = Victim::with(options).await?;
+    cases::prepare(&victim).await?;
+    all(victim, cases::PLAIN).await
 }
 
 async fn of_schedules(database: Option<String>) -> Result<()> {
@@ -285,6 +313,16 @@ async fn ac_153_administration_killed_in_the_middle_on_sqlite() -> Result<()> {
 #[tokio::test]
 async fn ac_153_administration_killed_in_the_middle_on_postgresql() -> Result<()> {
     on_postgresql(of_administration).await
+}
+
+#[tokio::test]
+async fn ac_153_all_other_routes_killed_in_the_middle_on_sqlite() -> Result<()> {
+    of_what_is_plain(None).await
+}
+
+#[tokio::test]
+async fn ac_153_all_other_routes_killed_in_the_middle_on_postgresql() -> Result<()> {
+    on_postgresql(of_what_is_plain).await
 }
 
 #[tokio::test]

@@ -1,8 +1,11 @@
 //! A backup is put back into a new place while more happened after it: on SQLite by `restore`, or as a
-//! snapshot of the folder and `put-back`, on PostgreSQL by its own programs and `put-back`.
+//! snapshot of the folder and `put-back`, on PostgreSQL by its own programs and `put-back`. There the two parts are
+//! made while the server writes, and a pepper comes into force in between.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
@@ -222,4 +225,159 @@ async fn ac_203_a_backup_put_back_forks_no_family_and_revives_nothing_on_postgre
     all(By::Postgres(&old, &new)).await?;
     old.close().await?;
     new.close().await
+}
+
+/// Issues keys until it is told to stop, and takes none for issued that was not answered.
+async fn keep_issuing(
+    client: reqwest::Client,
+    at: String,
+    root_key: String,
+    stop: Arc<AtomicBool>,
+    issued: tokio::sync::mpsc::UnboundedSender<String>,
+) -> Result<()> {
+    let wish = json!({"name": "key of a test", "prefix": "sk_live", "scopes": ["keys:read"]});
+    while !stop.load(Ordering::Relaxed) {
+        let made = client.post(&at).bearer_auth(&root_key).json(&wish).send();
+        let made: Value = serde_json::from_str(&made.await?.text().await?)?;
+        let secret = made["secret"].as_str().with_context(|| made.to_string())?;
+        issued.send(secret.to_owned())?;
+    }
+    Ok(())
+}
+
+/// Makes a pepper, brings it into force and waits until the server stores new keys under it: its id.
+async fn next_pepper(victim: &Victim) -> Result<String> {
+    let said = victim.server.command(&["peppers", "add"]).await?;
+    let said: Value = serde_json::from_str(&said)?;
+    let id = said["id"].as_str().context("no id")?.to_owned();
+    victim.server.signal("HUP")?;
+    let words = ["peppers", "use", "--id", &id, "--everywhere"];
+    victim.server.command(&words).await?;
+    victim.server.signal("HUP")?;
+    for _ in 0..200 {
+        let list = victim.server.command(&["peppers", "list"]).await?;
+        for line in list.lines() {
+            let one: Value = serde_json::from_str(line)?;
+            if one["id"] == *id && one["live_secrets"].as_i64().is_some_and(|many| many > 20) {
+                return Ok(id);
+            }
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("nothing is stored under it: {}", victim.server.logged())
+}
+
+async fn made_while_it_writes(dump_comes_first: bool) -> Result<()> {
+    let (old, new) = (Database::create().await?, Database::create().await?);
+    let mut victim = Victim::start(Some(old.url().to_owned())).await?;
+    let passphrase = victim
+        .server
+        .write("passphrase", "correct horse battery staple\n")?;
+    let beside = |name: &str| {
+        let path = victim.server.data().with_file_name(name);
+        path.display().to_string()
+    };
+    let (file, dump, away) = (beside("backup.age"), beside("dump"), beside("old"));
+    let back_up = ["backup", "--out", &file, "--passphrase-file", &passphrase];
+    let to_file = ["--format=custom", "--file", &dump, old.url()];
+
+    let stop = Arc::<AtomicBool>::default();
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    let mut writers = tokio::task::JoinSet::new();
+    for _ in 0..3 {
+        let client = reqwest::Client::builder().no_proxy().build()?;
+        let (at, root_key) = (
+            victim.server.at("/api/v1/keys"),
+            victim.server.root_key.clone(),
+        );
+        writers.spawn(keep_issuing(
+            client,
+            at,
+            root_key,
+            Arc::clone(&stop),
+            sender.clone(),
+        ));
+    }
+    let mut issued = Vec::new();
+    while issued.len() < 30 {
+        issued.push(receiver.recv().await.context("nobody issues")?);
+    }
+    let before = issued.len();
+    let pepper = if dump_comes_first {
+        postgres("pg_dump", &to_file).await?;
+        let pepper = next_pepper(&victim).await?;
+        victim.server.command(&back_up).await?;
+        pepper
+    } else {
+        victim.server.command(&back_up).await?;
+        let pepper = next_pepper(&victim).await?;
+        while let Ok(secret) = receiver.try_recv() {
+            issued.push(secret);
+        }
+        postgres("pg_dump", &to_file).await?;
+        pepper
+    };
+    // All that was answered before the dump began is in it.
+    let in_dump = issued.len();
+    stop.store(true, Ordering::Relaxed);
+    while let Some(wrote) = writers.join_next().await {
+        wrote??;
+    }
+    drop(sender);
+    while let Some(secret) = receiver.recv().await {
+        issued.push(secret);
+    }
+    ensure!(issued.len() > before + 20, "{} of {before}", issued.len());
+    victim.server.signal("KILL")?;
+    let _ = victim.server.ended().await?;
+
+    let data = victim.server.data();
+    std::fs::rename(&data, &away)?;
+    let words = ["restore", "--from", &file, "--passphrase-file", &passphrase];
+    victim.server.command(&words).await?;
+    let to = format!("--dbname={}", new.url());
+    postgres("pg_restore", &["--clean", "--if-exists", &to, &dump]).await?;
+    victim
+        .server
+        .command(&["put-back", "--database", new.url()])
+        .await?;
+    victim.server.set_database(new.url().to_owned());
+    let doctor = ["doctor", "--offline"];
+    let (success, said, complaint) = victim.server.try_command(&doctor).await?;
+    let told = format!("{said}{complaint}");
+    if dump_comes_first {
+        ensure!(success, "{told}");
+    } else {
+        // The other way round it is said which one is missing, and the old folder has it.
+        ensure!(!success && told.contains(&pepper), "{told}");
+        let name = format!("secrets/pepper-{pepper}.key");
+        std::fs::copy(Path::new(&away).join(&name), data.join(&name))?;
+        let (success, said, complaint) = victim.server.try_command(&doctor).await?;
+        ensure!(success, "{said}{complaint}");
+    }
+    victim.server.serve().await?;
+    for (number, secret) in issued.iter().enumerate() {
+        let found = code(&victim, secret).await?;
+        let may_be_lost = number >= in_dump && found == "not_found";
+        ensure!(
+            found == "valid" || may_be_lost,
+            "{number} of {in_dump}: {found}"
+        );
+    }
+    // And new ones are stored under a pepper that is there.
+    let (_, fresh) = issue(&victim).await?;
+    ensure!(code(&victim, &fresh).await? == "valid");
+    old.close().await?;
+    new.close().await
+}
+
+#[tokio::test]
+async fn ac_203_ac_148_a_dump_and_then_a_backup_while_it_writes_lose_no_pepper() -> Result<()> {
+    made_while_it_writes(true).await
+}
+
+#[tokio::test]
+async fn ac_203_ac_148_a_backup_that_is_older_than_its_dump_says_which_pepper_is_missing()
+-> Result<()> {
+    made_while_it_writes(false).await
 }

@@ -11,6 +11,7 @@ pub(crate) mod app;
 pub(crate) mod bad_issuer;
 pub(crate) mod browser;
 pub(crate) mod certificates;
+pub(crate) mod older;
 pub(crate) mod peer;
 pub(crate) mod postgres;
 pub(crate) mod session;

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::access::{self, authorize, code_of, redeem, token};
 use super::person::{Person, field, form};
 use super::{
-    BULK_DELAYS, CODES_DELAYS, DELAYS, SLOW_DELAYS, Victim, accounts, administration, factors,
-    key_changes, keys, narrowing,
+    BULK_DELAYS, CODES_DELAYS, DELAYS, FEW_DELAYS, SLOW_DELAYS, Victim, accounts, administration,
+    factors, key_changes, keys, narrowing, plain, reports,
 };
 use crate::server::harness::{OWNER, PASSWORD};
 
@@ -258,6 +258,114 @@ pub(super) const OF_ADMINISTRATION: &[One] = &[
         &DELAYS,
     ),
 ];
+
+/// One request each.
+pub(super) const PLAIN: &[One] = &[
+    (
+        "one secret of a key",
+        |victim, at| Box::pin(plain::secret(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "end of a drained overlap",
+        |victim, at| Box::pin(plain::drained(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "report of a delivery",
+        |victim, at| Box::pin(plain::delivery(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "scope",
+        |victim, at| Box::pin(plain::scope(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "alert and notices",
+        |victim, at| Box::pin(plain::alert(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "checkpoint",
+        |victim, at| Box::pin(plain::checkpoint(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "removal of a policy",
+        |victim, at| Box::pin(plain::policy(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "cancellation",
+        |victim, at| Box::pin(plain::cancellation(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "webhook and its messages",
+        |victim, at| Box::pin(plain::webhook(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "client",
+        |victim, at| Box::pin(plain::client(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "tokens of a client",
+        |victim, at| Box::pin(plain::tokens(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "registration token",
+        |victim, at| Box::pin(plain::registration_token(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "person",
+        |victim, at| Box::pin(plain::person(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "one's own sessions",
+        |victim, at| Box::pin(plain::own_sessions(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "invitation of somebody",
+        |victim, at| Box::pin(plain::invitation(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "change of the pepper",
+        |victim, at| Box::pin(plain::pepper(victim, at)),
+        &FEW_DELAYS,
+    ),
+    (
+        "report of GitHub",
+        |victim, at| Box::pin(reports::of_github(victim, at)),
+        &BULK_DELAYS,
+    ),
+    (
+        "end of a session by a client",
+        |victim, at| Box::pin(plain::end_session(victim, at)),
+        &FEW_DELAYS,
+    ),
+];
+
+/// All of them.
+pub(super) fn every() -> impl Iterator<Item = &'static One> {
+    [
+        ALL,
+        OF_KEYS,
+        OF_ACCOUNTS,
+        OF_FACTORS,
+        OF_ADMINISTRATION,
+        PLAIN,
+    ]
+    .into_iter()
+    .flatten()
+}
 
 /// What all of them need.
 pub(super) async fn prepare(victim: &Victim) -> Result<()> {

@@ -253,6 +253,22 @@ impl Three {
         Ok(())
     }
 
+    /// Starts the second and the third node again at the same moment, after they ended.
+    pub(super) async fn further_again(&mut self) -> Result<()> {
+        let [two, three] = self.further.as_slice() else {
+            bail!("there are three");
+        };
+        let [_, of_two, of_three] = &self.urls;
+        let (second, third) = tokio::try_join!(
+            serve(&self.first, &two.listen, of_two, two.name, &two.log),
+            serve(&self.first, &three.listen, of_three, three.name, &three.log),
+        )?;
+        for (further, process) in self.further.iter_mut().zip([second, third]) {
+            further.process = process;
+        }
+        Ok(())
+    }
+
     /// Ends them, and the database.
     pub(super) async fn close(self) -> Result<()> {
         let database = self.database;

@@ -1,5 +1,5 @@
 //! A newer version was started somewhere and brought the database to its own schema: older nodes go on until they
-//! are restarted, and then serve nothing (docs/nodes.md).
+//! are restarted, and then serve nothing (docs/nodes.md). And the first start of a newer version, killed in its middle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 
 use super::parts::{Caller, Three};
 use crate::server::harness::Options;
+use crate::support::older;
 use crate::support::postgres::Database;
 
 const RESTARTED: usize = 2;
@@ -118,6 +119,86 @@ async fn ac_154_older_nodes_go_on_over_a_newer_schema_and_none_starts_over_it() 
             .await?;
         ensure!(status == 201, "{status} {made}");
     }
+    three.close().await?;
+    database.close().await
+}
+
+/// Before webhooks got columns of their own; the step that makes them is the one that is killed.
+const OLDER: i64 = 6;
+const BEFORE_THE_STEP: i64 = 23;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn ac_154_killed_while_it_migrates_and_the_next_two_finish_it_together() -> Result<()> {
+    let database = Database::create().await?;
+    let mut three = Three::on(database.url(), Options::default()).await?;
+    let (_, kept) = three.issue(json!({})).await?;
+    let (id, ended) = three.issue(json!({})).await?;
+    let (status, answer) = three
+        .caller(1)
+        .post(&format!("/api/v1/keys/{id}/revoke"), &json!({}))
+        .await?;
+    ensure!(status == 200, "{answer}");
+    for node in 0..3 {
+        three.signal(node, "TERM")?;
+    }
+    for node in 0..3 {
+        three.ended(node).await?;
+    }
+    let mut looker = PgConnection::connect(database.url()).await?;
+    let newest = older::shape(&mut looker).await?;
+    let rows = older::rows_of(&mut looker).await?;
+    older::go_back(&mut looker, &rows, OLDER).await?;
+    let old = older::rows_of(&mut looker).await?;
+    // A backup that takes its time: what changes this table waits for it.
+    let mut holder = PgConnection::connect(database.url()).await?;
+    sqlx::raw_sql("BEGIN; LOCK TABLE webhooks IN ACCESS SHARE MODE")
+        .execute(&mut holder)
+        .await?;
+    tokio::select! {
+        // Given up, a start that did not come to its end is killed (`kill -9`).
+        started = three.again(0) => anyhow::bail!("it did not wait: {started:?}"),
+        stuck = older::until_waiting(&mut looker, "relation", 1) => drop(stuck?),
+    }
+    // Two at once, while the session of the dead one still waits in the middle of its step.
+    let released = async {
+        older::until_waiting(&mut looker, "advisory", 2).await?;
+        let (reached, half): (i64, i64) = sqlx::query_as(
+            "SELECT (SELECT MAX(version) FROM _sqlx_migrations), (SELECT COUNT(*) FROM pg_attribute \
+             WHERE attrelid = 'policies'::regclass AND attname = 'max_age_ms')",
+        )
+        .fetch_one(&mut looker)
+        .await?;
+        ensure!(reached == BEFORE_THE_STEP && half == 0, "{reached} {half}");
+        sqlx::raw_sql("ROLLBACK").execute(&mut holder).await?;
+        anyhow::Ok(())
+    };
+    let (started, released) = tokio::join!(three.further_again(), released);
+    released?;
+    started?;
+    three.again(0).await?;
+    let shape = older::shape(&mut looker).await?;
+    let other: Vec<_> = shape.symmetric_difference(&newest).collect();
+    ensure!(other.is_empty(), "another schema: {other:#?}");
+    let now = older::rows_of(&mut looker).await?;
+    for (table, many) in old.iter().map(|(table, rows)| (table, rows.len())) {
+        let left = now.get(table).map_or(0, Vec::len);
+        // Nodes come and go, and what they do now and then is written down.
+        let moves = ["nodes", "jobs"].contains(&table.as_str());
+        ensure!(moves || left >= many, "{table}: {left} of {many}");
+    }
+    let (_, new) = three.issue(json!({})).await?;
+    for node in 0..3 {
+        let caller = three.caller(node);
+        ensure!(caller.is_ready().await, "node {node}");
+        for (secret, expected) in [(&kept, "valid"), (&ended, "revoked"), (&new, "valid")] {
+            let code = caller.code(secret).await?;
+            ensure!(code == expected, "node {node}: {code} and not {expected}");
+        }
+    }
+    let (success, said, complaint) = three.first().try_command(&["doctor"]).await?;
+    ensure!(success, "{said}{complaint}");
+    holder.close().await?;
+    looker.close().await?;
     three.close().await?;
     database.close().await
 }

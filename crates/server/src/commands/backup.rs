@@ -64,7 +64,8 @@ impl Backup {
         packed.tell();
         if !with_database {
             eprintln!(
-                "the database is in PostgreSQL and is not in this file: make a backup of it too, with pg_dump --format=custom"
+                "the database is in PostgreSQL and is not in this file. Its own backup (pg_dump --format=custom) has to be the older \
+                 of the two: what it needs of peppers is in this file then, whatever was added in between"
             );
         }
         println!(

@@ -6,6 +6,7 @@ mod clocks;
 pub(super) mod cluster;
 mod failover;
 mod fills;
+mod found;
 mod guesses;
 mod namespaces;
 mod once;
@@ -167,6 +168,22 @@ async fn ac_140_ac_146_a_disabled_persons_key_is_accepted_by_no_process_after_th
         for node in 0..3 {
             let code = three.caller(node).code(&secret).await?;
             ensure!(code == "owner_disabled", "{node}: {code}");
+        }
+        // Enabled again, by another node: the key works again, at the one that did it at once.
+        let path = format!("/api/v1/users/{id}/enable");
+        let (status, user) = three.caller(1).post(&path, &json!({})).await?;
+        let enabled = Instant::now();
+        ensure!(status == 200 && user["disabled_at"].is_null(), "{user}");
+        for node in [1, 0, 2] {
+            loop {
+                let asked = enabled.elapsed();
+                let code = three.caller(node).code(&secret).await?;
+                if code == "valid" {
+                    break;
+                }
+                ensure!(code == "owner_disabled" && node != 1, "{node}: {code}");
+                ensure!(asked < SECOND * 3, "{node} says {code} still");
+            }
         }
     }
     ensure!(in_time > 1, "all three said so in {in_time} rounds of 4");

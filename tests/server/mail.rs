@@ -1,11 +1,11 @@
 //! A server whose settings name a mail server: what it has to tell goes out by SMTP, from the file of settings to
-//! the socket.
+//! the socket. Notices of time too: of a key that expires, and of a new secret that waits.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::Method;
@@ -14,8 +14,8 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::harness::{Options, PASSWORD};
-use super::kill::Victim;
 use super::kill::person::Person;
+use super::kill::{Victim, keys};
 use super::log_scan;
 
 const LOGIN: &str = "a password for the mail server alone";
@@ -141,5 +141,114 @@ async fn the_table_of_mail_sends_an_invitation_once_and_its_password_is_in_no_lo
     );
     // The log is searched for the password and the link when the server ends; here it said something at all.
     ensure!(!victim.server.logged().is_empty());
+    Ok(())
+}
+
+const DAY_S: i64 = 24 * 60 * 60;
+/// Longer than any turn of what goes on beside requests.
+const A_TURN: Duration = Duration::from_secs(70);
+
+/// A key of somebody's: its id.
+async fn issue(victim: &Victim, owner: &str, name: &str, days: i64) -> Result<String> {
+    let wish = json!({
+        "name": name, "prefix": "sk_live", "scopes": ["keys:read"],
+        "owner": { "kind": "person", "id": owner }, "lifetime_ms": days * DAY_S * 1000,
+    });
+    let asked = keys::request(victim, "/api/v1/keys", &wish);
+    let issued = victim.send(asked).await?;
+    ensure!(issued.status == 201, "{} {}", issued.status, issued.body);
+    let id = issued.body["key"]["id"].as_str();
+    Ok(id.context("no id")?.to_owned())
+}
+
+/// Mails to an address that say both, without the breaks of their encoding.
+fn saying(mails: &Mutex<Vec<Came>>, to: &str, name: &str, what: &str) -> Vec<String> {
+    let mails = mails.lock().unwrap_or_else(PoisonError::into_inner);
+    let to = mails.iter().filter(|mail| mail.to.contains(to));
+    let texts = to.map(|mail| mail.text.replace("=\r\n", ""));
+    texts
+        .filter(|text| text.contains(name) && text.contains(what))
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ac_143_expiry_and_a_waiting_secret_are_told_to_the_owner_by_mail_once_also_after_a_kill()
+-> Result<()> {
+    let (mails, port) = listen(Duration::ZERO).await?;
+    let folder = tempfile::tempdir()?;
+    let mut victim = Victim::with(Options {
+        settings: Box::leak(settings(port, folder.path())?.into_boxed_str()),
+        own_clock: true,
+        ..Options::default()
+    })
+    .await?;
+    let grace = json!({ "name": "Grace", "email": "grace@example.org", "email_verified": true });
+    let asked = keys::request(&victim, "/api/v1/users", &grace);
+    let made = victim.send(asked).await?;
+    ensure!(made.status == 201, "{} {}", made.status, made.body);
+    let grace = made.text("id")?.to_owned();
+    let came = async |name: &str, what: &str| -> Result<String> {
+        let end = Instant::now() + A_TURN;
+        while Instant::now() < end {
+            if let Some(text) = saying(&mails, "grace@", name, what).pop() {
+                return Ok(text);
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let all = mails.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        bail!("no mail about {name}: {all:?}")
+    };
+
+    // A schedule has its turn: a new secret waits to be taken.
+    issue(&victim, &grace, "Billing", 40).await?;
+    let scheduled = issue(&victim, &grace, "Orders", 300).await?;
+    let schedule = json!({ "every_ms": 2 * DAY_S * 1000, "mode": "issue_pending" });
+    let path = format!("/api/v1/keys/{scheduled}/schedule");
+    let set = victim.client.put(victim.server.at(&path));
+    let set = set.bearer_auth(&victim.server.root_key).json(&schedule);
+    ensure!(victim.send(set).await?.status == 200);
+    victim.server.clock()?.put(2 * DAY_S + 60)?;
+    let waits = ("Orders", "/reissue");
+    let text = came(waits.0, waits.1).await?;
+    ensure!(!text.contains("Billing"), "{text}");
+    ensure!(!text.contains("sk_live_"), "a secret is in a mail: {text}");
+
+    // That is all of it: the next turn would be told too.
+    let end = victim.client.delete(victim.server.at(&path));
+    let end = end.bearer_auth(&victim.server.root_key);
+    let ended = victim.send(end).await?;
+    ensure!(ended.status < 300, "{} {}", ended.status, ended.body);
+
+    // And time: the key ends in ten days.
+    victim.server.clock()?.put(30 * DAY_S)?;
+    let expires = ("Billing", "expires within 14 days");
+    let text = came(expires.0, expires.1).await?;
+    ensure!(
+        text.contains("From: Keywright <keys@example.org>"),
+        "{text}"
+    );
+    let login = {
+        let mails = mails.lock().unwrap_or_else(PoisonError::into_inner);
+        mails
+            .iter()
+            .all(|mail| mail.login == format!("\0keys\0{LOGIN}"))
+    };
+    ensure!(login, "somebody else sent one");
+
+    // Killed, and looked again: what was told is not told again.
+    victim.server.signal("KILL")?;
+    let _ = victim.server.ended().await?;
+    victim.server.serve().await?;
+    issue(&victim, &grace, "Tomorrow", 1).await?;
+    victim.server.clock()?.put(30 * DAY_S + 600)?;
+    came("Tomorrow", "expires ").await?;
+    for (name, what) in [waits, expires] {
+        let all = saying(&mails, "grace@", name, what);
+        ensure!(
+            all.len() == 1,
+            "{name} was told {} times: {all:?}",
+            all.len()
+        );
+    }
     Ok(())
 }

@@ -8,6 +8,7 @@ mod clock_steps;
 mod commands;
 mod delivering;
 mod every_page;
+mod flood;
 mod gateway;
 mod harness;
 mod https;

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::harness::{AppWindow, Browser, Desktop, Keyring};
 use super::keys::{issue, put_away, reveal, rotate, verify};
-use super::server::sign_in;
-use crate::server::ServerProcess;
+use super::server::{sign_in, sign_in_as};
+use crate::server::{PASSWORD, ServerProcess};
 
 /// A window that works with the server's registry; the browser has done its part.
 async fn at_server(desktop: &Desktop, server: &ServerProcess) -> Result<(AppWindow, Browser)> {
@@ -178,5 +178,82 @@ async fn ac_155_keys_of_this_device_move_to_a_server_and_work_all_the_while() ->
         "there it lives on"
     );
     ensure!(!server.logged().contains(&moving));
+    Ok(())
+}
+
+/// Something that the server makes for its root key.
+async fn made(server: &ServerProcess, path: &str, body: &Value) -> Result<Value> {
+    let client = reqwest::Client::builder().no_proxy().build()?;
+    let asked = client
+        .post(server.at(path))
+        .bearer_auth(&server.root_key)
+        .json(body);
+    let answer = asked.send().await?;
+    ensure!(answer.status() == 201, "{path}: {}", answer.status());
+    Ok(answer.json().await?)
+}
+
+#[tokio::test]
+async fn ac_158_a_person_without_a_role_is_offered_what_is_theirs_and_survives_a_refusal()
+-> Result<()> {
+    const MIA: &str = "mia@example.org";
+    let desktop = Desktop::start(Keyring::Unlocked).await?;
+    let server = ServerProcess::start().await?;
+    let person =
+        json!({ "name": "Mia", "email": MIA, "email_verified": true, "password": PASSWORD });
+    let mia = made(&server, "/api/v1/users", &person).await?;
+    let key = |name: &str, owner: &Value| {
+        let mut wish = json!({ "name": name, "prefix": "sk_live", "scopes": ["keys:read"] });
+        if owner.is_string() {
+            wish["owner"] = json!({ "kind": "person", "id": owner });
+        }
+        wish
+    };
+    let own = made(&server, "/api/v1/keys", &key("Mine", &mia["id"])).await?;
+    let others = made(&server, "/api/v1/keys", &key("Theirs", &Value::Null)).await?;
+    let text = |of: &Value| {
+        of["secret"]
+            .as_str()
+            .map(str::to_owned)
+            .context("no secret")
+    };
+    let (own_text, others_text) = (text(&own)?, text(&others)?);
+
+    let browser = Browser::start(&desktop).await?;
+    let app = desktop.open().await?;
+    sign_in_as(&app, &browser, &server, MIA).await?;
+    // On this device everything is offered.
+    app.go("keys").await?;
+    app.see("issue-key").await?;
+    switch(&app, "registry-server-0").await?;
+    app.reads("key-row-name", "Mine").await?;
+    ensure!(!app.whole_document().await?.contains("Theirs"));
+    for hidden in ["issue-key", "verify-key"] {
+        app.gone(hidden).await?;
+    }
+
+    // What is not offered is refused all the same, and the window goes on.
+    let wish =
+        json!({ "name": "no", "prefix": "sk_live", "scopes": ["keys:read"], "expiresInDays": 9 });
+    let refused = app
+        .invoke("issue_api_key", json!({ "request": wish }))
+        .await?;
+    let code = &refused["error"]["code"];
+    ensure!(
+        code == "insufficient_scope" || code == "scope_exceeds_creator",
+        "{refused}"
+    );
+    let id = others["key"]["id"].as_str().context("no id")?;
+    let refused = app.invoke("find_api_key", json!({ "id": id })).await?;
+    ensure!(refused["error"]["code"] == "key_not_found", "{refused}");
+    app.reads("key-row-name", "Mine").await?;
+
+    // One's own key is ended as ever.
+    app.click("key-row").await?;
+    app.click("revoke-key").await?;
+    app.click("revoke-submit").await?;
+    app.gone("revoke-dialog").await?;
+    ensure!(self::code(&server, &own_text).await? == "revoked");
+    ensure!(self::code(&server, &others_text).await? == "valid");
     Ok(())
 }

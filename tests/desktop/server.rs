@@ -6,11 +6,21 @@ use serde_json::json;
 use super::harness::{AppWindow, Browser, Desktop, Keyring};
 use crate::server::{OWNER, PASSWORD, ServerProcess};
 
-/// Signs in at the server's pages: e-mail and password, then consent.
+/// Signs the owner in at the server's pages: e-mail and password, then consent.
 pub(crate) async fn sign_in(
     app: &AppWindow,
     browser: &Browser,
     server: &ServerProcess,
+) -> Result<()> {
+    sign_in_as(app, browser, server, OWNER).await
+}
+
+/// The same for anybody with the password of everybody.
+pub(crate) async fn sign_in_as(
+    app: &AppWindow,
+    browser: &Browser,
+    server: &ServerProcess,
+    email: &str,
 ) -> Result<()> {
     app.go("accounts").await?;
     app.click("add-account").await?;
@@ -21,7 +31,7 @@ pub(crate) async fn sign_in(
     ensure!(opened.url.starts_with(&server.issuer), "{}", opened.url);
     let form = "document.querySelector('input[type=password]') !== null";
     browser.until("the sign-in page", form).await?;
-    for (name, value) in [("email", OWNER), ("password", PASSWORD)] {
+    for (name, value) in [("email", email), ("password", PASSWORD)] {
         let field = browser.find(&format!("input[name={name}]")).await?;
         field.send_keys(value).await?;
     }

@@ -123,8 +123,18 @@ async fn whoever_was_disabled_or_revoked_is_nobody_at_every_route() {
             let headers = [
                 ("authorization", bearer),
                 ("content-type", kind),
-                ("x-csrf-token", if who == "person" { csrf.as_str() } else { "" }),
-                ("last-event-id", if path.ends_with("/events") { "none" } else { "" }),
+                (
+                    "x-csrf-token",
+                    if who == "person" { csrf.as_str() } else { "" },
+                ),
+                (
+                    "last-event-id",
+                    if path.ends_with("/events") {
+                        "none"
+                    } else {
+                        ""
+                    },
+                ),
             ];
             // Each time as it was: an answer may take the cookie away.
             let mut asks = match who {

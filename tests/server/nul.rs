@@ -23,7 +23,10 @@ impl World {
         };
         Ok(Self {
             server: ServerProcess::with(options).await?,
-            client: Client::builder().no_proxy().build()?,
+            client: Client::builder()
+                .no_proxy()
+                .timeout(std::time::Duration::from_secs(30))
+                .build()?,
             wrong: Vec::new(),
         })
     }

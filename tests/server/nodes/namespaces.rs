@@ -269,8 +269,8 @@ async fn refuses(
     Ok(missed)
 }
 
-/// The node is cut off for so long, and comes back.
-async fn cut_off(three: &Three, network: &Network, lost: Lost, seconds: u64) -> Result<()> {
+/// The node is cut off for so long, and comes back. Returns what was measured.
+async fn cut_off(three: &Three, network: &Network, lost: Lost, seconds: u64) -> Result<String> {
     let mut keys = Vec::new();
     for _ in 0..3 {
         keys.push(three.issue(json!({})).await?);
@@ -303,6 +303,7 @@ async fn cut_off(three: &Three, network: &Network, lost: Lost, seconds: u64) -> 
     };
     tokio::time::sleep_until((cut + Duration::from_secs(seconds)).into()).await;
 
+    ensure!(away.code(kept).await? == "503", "it was not cut off");
     network.heal(lost).await?;
     let healed = Instant::now();
     loop {
@@ -338,12 +339,11 @@ async fn cut_off(three: &Three, network: &Network, lost: Lost, seconds: u64) -> 
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     let longest = writing.end().await?;
-    println!(
+    Ok(format!(
         "{lost:?} for {seconds} s: let through {after:.3} s after, back {back:?} after, whole {:?} after, a write took \
          {longest:?}",
         healed.elapsed()
-    );
-    Ok(())
+    ))
 }
 
 /// Not a test of its own: the child, in namespaces of its own.
@@ -373,7 +373,8 @@ async fn inside() -> Result<()> {
     ];
     for (lost, seconds) in cuts {
         let cut = cut_off(&three, &network, lost, seconds).await;
-        cut.with_context(|| format!("{lost:?} for {seconds} s"))?;
+        let measured = cut.with_context(|| format!("{lost:?} for {seconds} s"))?;
+        println!("{measured}");
     }
     three.close().await?;
     println!("{DONE}");

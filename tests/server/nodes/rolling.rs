@@ -119,7 +119,7 @@ async fn ac_204_a_restart_one_after_the_other_behind_nginx_fails_no_request() ->
     })
     .await?;
     let revoked = Revoked::default();
-    let times: [Arc<AtomicU64>; 3] = Default::default();
+    let times = <[Arc<AtomicU64>; 3]>::default();
     for _ in 0..2 {
         let (revoked, times) = (Arc::clone(&revoked), Arc::clone(&times[0]));
         running.spawn(at_work::write(site.clone(), keys.clone(), revoked, times));

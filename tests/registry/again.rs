@@ -57,10 +57,15 @@ async fn rotated(fixture: &Fixture) -> Result<Option<Rotation>> {
     let runs = registry
         .run_due_schedules(&fixture.actor, &fixture.peppers, 10)
         .await?;
-    Ok(runs.into_iter().next().map(|run| match run.work {
-        ScheduleWork::Take { rotation, .. } | ScheduleWork::Deliver { rotation, .. } => rotation,
-        ScheduleWork::Refused(error) => panic!("refused: {error}"),
-    }))
+    let Some(run) = runs.into_iter().next() else {
+        return Ok(None);
+    };
+    match run.work {
+        ScheduleWork::Take { rotation, .. } | ScheduleWork::Deliver { rotation, .. } => {
+            Ok(Some(rotation))
+        }
+        ScheduleWork::Refused(error) => Err(anyhow::anyhow!("refused: {error}")),
+    }
 }
 
 #[tokio::test]

@@ -208,7 +208,7 @@ pub(super) async fn alert(victim: &mut Victim, at: u64) -> Result<()> {
     let is_read = async |victim: &Victim, id: &str| -> Result<bool> {
         let notice = find(victim, "/api/v1/notices?limit=100", |one| one["id"] == *id).await?;
         let read = &notice.context("no notice")?["read"];
-        Ok(read.as_bool().context("no word of it")?)
+        read.as_bool().context("no word of it")
     };
     let path = format!("/api/v1/notices/{}/read", notices[1]);
     let done = async |victim: &Victim| -> Result<bool> {

@@ -258,10 +258,15 @@ impl Three {
         let [two, three] = self.further.as_slice() else {
             bail!("there are three");
         };
-        let [_, of_two, of_three] = &self.urls;
         let (second, third) = tokio::try_join!(
-            serve(&self.first, &two.listen, of_two, two.name, &two.log),
-            serve(&self.first, &three.listen, of_three, three.name, &three.log),
+            serve(&self.first, &two.place, &two.listen, two.name, &two.log),
+            serve(
+                &self.first,
+                &three.place,
+                &three.listen,
+                three.name,
+                &three.log
+            ),
         )?;
         for (further, process) in self.further.iter_mut().zip([second, third]) {
             further.process = process;

@@ -134,7 +134,11 @@ async fn ac_140_ac_204_a_database_that_is_slow_for_every_node_lets_nothing_throu
 
     // Slower, for whoever revokes too: from its answer on less than a second passes elsewhere.
     let late = Duration::from_millis(100);
-    let after = let_through_after(&three, &first_id, &first, || proxy.delay(late)).await?;
+    let slower = async || {
+        proxy.delay(late);
+        Ok(())
+    };
+    let after = let_through_after(&three, &first_id, &first, slower).await?;
     ensure!(after < 1.0, "let through {after} s after it was revoked");
     let asked = Instant::now();
     let (_, answered) = revoke(&three, &second_id, "?wait_ms=0").await?;

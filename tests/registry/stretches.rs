@@ -57,7 +57,8 @@ async fn rule_10_secrets_that_ended_are_found_wherever_they_stand() -> Result<()
         let issued = fixture
             .issue_as(&long_lived(&format!("kept {index}"), Environment::LIVE))
             .await?;
-        fixture.rotate(&issued.key.id, DAY_MS).await?;
+        let newer = fixture.rotate(&issued.key.id, DAY_MS).await?;
+        fixture.verify(&newer).await?;
         rotated.push(issued.key.id);
     }
     let gone = fixture.issue("gone").await?;

@@ -410,8 +410,8 @@ fn pages_in(folder: &Path, found: &mut BTreeSet<(String, String)>) -> Result<()>
         }
         for part in fs::read_to_string(&path)?.split(".route(").skip(1) {
             let part = part.trim_start();
-            // `route()` of something else.
-            if part.starts_with(')') {
+            // `route()` of something else; and some read the sources for routes, as this does.
+            if part.starts_with(')') || part.starts_with("\")") {
                 continue;
             }
             let mut depth = 1;
@@ -422,6 +422,14 @@ fn pages_in(folder: &Path, found: &mut BTreeSet<(String, String)>) -> Result<()>
             let call = &part[..end.context("no end")?];
             let route = call.strip_prefix('"').and_then(|rest| rest.split_once('"'));
             let Some((route, handlers)) = route.filter(|_| !call.contains("endpoint()")) else {
+                // Nothing is changed by those that only read.
+                if !["post(", "put(", "patch(", "delete(", "any("]
+                    .iter()
+                    .any(|way| call.contains(way))
+                    && call.contains("get(")
+                {
+                    continue;
+                }
                 let known = BY_NAME.iter().any(|name| call.contains(name));
                 ensure!(known, "{}: which route is {call}", path.display());
                 continue;

@@ -108,6 +108,7 @@ const QUICK_NEEDS: &[Need] = &[
     Need::Gateway,
     Need::Counter,
     Need::Clock,
+    Need::Network,
 ];
 const FULL_NEEDS: &[Need] = &[Need::Drive, Need::Beside, Need::Python];
 

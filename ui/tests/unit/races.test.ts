@@ -410,13 +410,16 @@ describe("a rotation", () => {
     expect(dialog.open).toBe(false);
   });
 
-  it("that the registry knows the outcome of is followed by another", async () => {
-    refusal = "commit_unknown";
-    await rotate();
-    refusal = "rotation_already_done";
-    await rotate();
-    expect(screen.getAllByRole("radio")[0]).toBeEnabled();
-    await rotate();
-    expect(sent[2]?.idempotencyKey).not.toBe(sent[1]?.idempotencyKey);
-  });
+  it.each(["rotation_already_done", "policy_violation"])(
+    "that the registry knows the outcome of (%s) is followed by another",
+    async (code) => {
+      refusal = "commit_unknown";
+      await rotate();
+      refusal = code;
+      await rotate();
+      expect(screen.getAllByRole("radio")[0]).toBeEnabled();
+      await rotate();
+      expect(sent[2]?.idempotencyKey).not.toBe(sent[1]?.idempotencyKey);
+    },
+  );
 });

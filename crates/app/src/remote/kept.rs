@@ -57,6 +57,8 @@ struct State {
     offline_since: Option<i64>,
     failed: Option<Instant>,
     told_back: Option<Instant>,
+    /// It came back and nobody was told yet.
+    owes_word: bool,
 }
 
 /// Keys as a list showed them last, in memory alone: whoever sees one can revoke it while the server is away, however
@@ -346,12 +348,15 @@ impl Kept {
         let mut state = self.lock();
         state.answered_at = Some(now);
         state.failed = None;
-        let was_away = state.offline_since.take().is_some();
+        // Not again and again, and not never: a page that was loaded meanwhile waits for the word.
+        state.owes_word |= state.offline_since.take().is_some();
         let told = state.told_back.is_some_and(|at| at.elapsed() < TELL_AGAIN);
-        if was_away && !told {
-            state.told_back = Some(Instant::now());
+        if !state.owes_word || told {
+            return false;
         }
-        was_away && !told
+        state.owes_word = false;
+        state.told_back = Some(Instant::now());
+        true
     }
 
     pub(super) fn failed(&self, now: i64) {
@@ -485,6 +490,9 @@ mod tests {
         assert!(!kept.answered(11), "it was there");
         kept.failed(12);
         assert!(!kept.answered(13), "not again and again");
+        kept.lock().told_back = Instant::now().checked_sub(TELL_AGAIN);
+        assert!(kept.answered(14), "it was away since it was told last");
+        assert!(!kept.answered(15), "once");
         assert_eq!(kept.offline_since(), None);
     }
 }

@@ -81,13 +81,13 @@ async fn refresh(inner: &Arc<Inner>, account_id: &str, may_rest: bool) -> Result
 }
 
 /// Why there is nothing to refresh with, where the keychain has nothing either. It was told when it came to that:
-/// nobody is asked, and nothing is noted.
+/// nobody is asked, and nothing is noted. A session that may be renewed has something, or is ended by the try.
 fn nothing_to_renew(session: &mut Session) -> Option<ReauthReason> {
-    if session.unsaved_refresh_token.is_some() {
+    if session.renewable || session.unsaved_refresh_token.is_some() {
         return None;
     }
     Some(match session.trouble {
-        _ if !session.renewable && session.life.is_some() => ReauthReason::NoRefreshToken,
+        _ if session.life.is_some() => ReauthReason::NoRefreshToken,
         Some(Trouble::SignInNeeded(reason)) => reason,
         _ => ReauthReason::SessionEnded,
     })
@@ -141,11 +141,11 @@ struct Refresh<'a> {
 impl Refresh<'_> {
     async fn of(inner: &Arc<Inner>, account: Account, trace: &FlowTrace) -> Result<(), Trouble> {
         let entry = refresh_entry(&account);
-        let unsaved = inner
-            .accounts
-            .sessions
-            .with(&account.id, |session| session.unsaved_refresh_token.clone());
-        if !account.in_keychain && unsaved.is_none() {
+        let (unsaved, renewable) = inner.accounts.sessions.with(&account.id, |session| {
+            (session.unsaved_refresh_token.clone(), session.renewable)
+        });
+        // What could not be noted may be in the keychain all the same: it is looked for there.
+        if !account.in_keychain && unsaved.is_none() && !renewable {
             return Err(Trouble::SignInNeeded(ReauthReason::SessionEnded));
         }
         let provider = provider_of(&account).map_err(Trouble::Offline)?;

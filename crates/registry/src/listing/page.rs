@@ -46,6 +46,20 @@ impl LocalRegistry {
     /// [`RegistryError::Cursor`] for a cursor of another list; [`RegistryError::Key`] for what is
     /// no tag.
     pub async fn list_api_keys(&self, query: &ApiKeyQuery) -> Result<ApiKeyPage, RegistryError> {
+        match self.list_page(query, true).await {
+            // The limit of a look into the index may end what takes it back, and with it the whole transaction.
+            Err(RegistryError::Locked) if self.shared.kind == Kind::Postgres => {
+                self.list_page(query, false).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn list_page(
+        &self,
+        query: &ApiKeyQuery,
+        may_probe: bool,
+    ) -> Result<ApiKeyPage, RegistryError> {
         let list = fingerprint(&query.filter, query.order);
         let cursor = query.cursor.as_deref();
         let after = cursor.map(|text| Cursor::decode(text, list)).transpose()?;
@@ -54,6 +68,7 @@ impl LocalRegistry {
         let common = self.common(&mut transaction, &query.filter).await?;
         let ask = Ask {
             kind: self.shared.kind,
+            may_probe,
             parts: filters::parts(&query.filter, query.order, now, &common)?,
             order: query.order,
             limit: query.limit.clamp(1, 500) as usize,
@@ -186,6 +201,8 @@ struct Narrowest {
 
 struct Ask {
     kind: Kind,
+    /// Whether the search index is asked how many keys it finds.
+    may_probe: bool,
     parts: Vec<Part>,
     order: ApiKeyOrder,
     limit: usize,
@@ -210,7 +227,11 @@ impl Ask {
         };
         let mut narrowest = None;
         for (part, source) in self.sources() {
-            let count = if self.parts[part].is_search {
+            let is_search = self.parts[part].is_search;
+            if is_search && !self.may_probe {
+                continue;
+            }
+            let count = if is_search {
                 probe(connection, self.kind, source, few.min(PROBED)).await?
             } else {
                 listing::count_source(connection, source, few + 1).await?

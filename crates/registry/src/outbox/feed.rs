@@ -16,6 +16,8 @@ const EVENTS: i64 = 200;
 const STEP: i64 = 20_000;
 /// An alert that goes on happening is told again after this time.
 const TOLD_AGAIN_MS: i64 = 60 * 60 * 1000;
+/// What was told by a clock that is further ahead is told again.
+const TOLD_AHEAD_MS: i64 = 15 * 60 * 1000;
 /// So many messages wait for one target; more of what is made in masses ([`IN_MASSES`]) are not made.
 const MOST_WAITING: i64 = 10_000;
 /// What says that somebody must act is made until so many wait: no mass of the other kind keeps it out.
@@ -100,7 +102,11 @@ impl LocalRegistry {
     /// [`RegistryError`] if nothing can be read.
     pub async fn untold_alerts(&self, limit: u32) -> Result<Vec<UntoldAlert>, RegistryError> {
         let now = self.now();
-        let told = (now.saturating_sub(TOLD_AGAIN_MS), now);
+        let told = (
+            now.saturating_sub(TOLD_AGAIN_MS),
+            // Clocks of nodes are seconds apart: whoever is behind does not tell again what was told just now.
+            now.saturating_add(TOLD_AHEAD_MS),
+        );
         let mut connection = self.shared.pool.acquire().await?;
         store::alerts::untold(&mut connection, told, i64::from(limit.clamp(1, 500))).await
     }

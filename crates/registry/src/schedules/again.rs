@@ -63,6 +63,10 @@ pub(crate) async fn set_again(
     }
     let moved = (schedule.id.as_str(), schedule.next_due_at);
     store::schedules::claim(unit.write(), moved.0, moved.1, due_at).await?;
+    if due_at == another {
+        // It is the same due moment by another name: who was told of it is not told again.
+        store::notices::move_due(unit.write(), &key.id, was_due, due_at).await?;
+    }
     if let Some((why, retry_at)) = again {
         let why = notices::short(&why);
         store::schedules::refuse(unit.write(), moved.0, &why, retry_at).await?;

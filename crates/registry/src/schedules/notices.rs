@@ -292,8 +292,20 @@ impl LocalRegistry {
         Ok(())
     }
 
-    /// Keys of one environment, in the order of time: no secret is older than its key, so that whatever was made later
-    /// is not looked at.
+    async fn write_aged(
+        &self,
+        found: Vec<(String, String, i64)>,
+        zone: &TimeZone,
+    ) -> Result<(), RegistryError> {
+        let found = candidates(found, NoticeSubject::Rotation, zone);
+        for part in found.chunks(usize::try_from(PAGE).unwrap_or(1)) {
+            self.write_notices(part.to_vec()).await?;
+        }
+        Ok(())
+    }
+
+    /// Keys of one environment, in the order of time: no secret is older than its key but for those of one kind, so that
+    /// whatever was made later is not looked at.
     async fn notices_of_age(
         &self,
         environment: &str,
@@ -304,31 +316,37 @@ impl LocalRegistry {
         let until = last_moment(now);
         let made_until = until.saturating_sub(max_age_ms);
         let end = (made_until.saturating_add(1), String::new());
+        let days = (now, until, midnight(now));
+        let mut connection = self.shared.pool.acquire().await?;
+        let wanted = (environment, max_age_ms);
+        let found =
+            store::notices::ageing_of_promoted(&mut connection, wanted, made_until, days).await?;
+        drop(connection);
+        self.write_aged(found, &zone).await?;
         let mut after = (i64::MIN, String::new());
         loop {
-            let began = Instant::now();
             // So many keys are looked at by one statement, however few of them are old: each is over soon.
             let mut connection = self.shared.pool.acquire().await?;
+            let began = Instant::now();
             let next =
                 store::notices::stretch(&mut connection, environment, &after, made_until, STRETCH)
                     .await?;
             let found = store::notices::ageing(
                 &mut connection,
-                (environment, max_age_ms),
+                wanted,
                 (&after, next.as_ref().unwrap_or(&end)),
-                (now, until, midnight(now)),
+                days,
             )
             .await?;
             drop(connection);
-            let found = candidates(found, NoticeSubject::Rotation, &zone);
-            for part in found.chunks(usize::try_from(PAGE).unwrap_or(1)) {
-                self.write_notices(part.to_vec()).await?;
-            }
+            // Writing has pauses of its own.
+            let looked = began.elapsed();
+            self.write_aged(found, &zone).await?;
             let Some(next) = next else { return Ok(()) };
             after = next;
             // Millions of keys are a minute of work. Nobody waits for it, and it would take half of a small machine from
             // verifications meanwhile.
-            tokio::time::sleep(began.elapsed() * REST).await;
+            tokio::time::sleep(looked * REST).await;
         }
     }
 

@@ -86,10 +86,10 @@ pub(crate) async fn callers(
 }
 
 /// Alerts that went on happening since they were told, if that was before a moment; oldest first. What was told after
-/// `now` was told by a clock that was ahead: nobody waits until then.
+/// the other moment was told by a clock that was ahead: nobody waits until then.
 pub(crate) async fn untold(
     connection: &mut AnyConnection,
-    (told_before, now): (i64, i64),
+    (told_before, believed_until): (i64, i64),
     limit: i64,
 ) -> Result<Vec<Alert>, RegistryError> {
     let rows: Vec<AlertRow> = sqlx::query_as(
@@ -97,7 +97,7 @@ pub(crate) async fn untold(
          WHERE told_count < count AND (told_at <= $1 OR told_at > $2) ORDER BY told_at, id LIMIT $3",
     )
     .bind(told_before)
-    .bind(now)
+    .bind(believed_until)
     .bind(limit)
     .fetch_all(connection)
     .await?;

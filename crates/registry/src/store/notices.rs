@@ -136,6 +136,54 @@ pub(crate) async fn ageing(
     .await?)
 }
 
+/// The same for keys that were promoted to an owner whose keys had all been revoked: they are as new as that allows, and
+/// their secrets older. Only those that the walk in the order of time leaves out.
+pub(crate) async fn ageing_of_promoted(
+    connection: &mut AnyConnection,
+    (environment, max_age_ms): (&str, i64),
+    made_after: i64,
+    (now, until, midnight): (i64, i64, i64),
+) -> Result<Vec<(String, String, i64)>, RegistryError> {
+    Ok(sqlx::query_as(concat!(
+        "SELECT k.id, k.kid, s.created_at + $1 FROM principals p JOIN api_keys k ON k.owner_id = p.id \
+         JOIN secrets s ON s.kid = k.kid WHERE p.keys_revoked_at IS NOT NULL AND k.created_at > p.keys_revoked_at \
+         AND k.environment || '' = $5 AND k.created_at > $2 AND s.created_at < k.created_at \
+         AND s.created_at <= $3 - $1 AND k.revoked_at IS NULL AND k.disabled_at IS NULL AND k.expires_order > $6",
+        kept_and_let!(),
+        "AND NOT EXISTS (SELECT 1 FROM schedules c WHERE c.key_id = k.id) \
+         AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.key_id = k.id AND n.subject = 'rotation' \
+         AND n.kid = k.kid AND n.due_at = s.created_at + $1 AND n.kind = ",
+        kind_due!("s.created_at + $1"),
+        ") ORDER BY k.created_at, k.id"
+    ))
+    .bind(max_age_ms)
+    .bind(made_after)
+    .bind(until)
+    .bind(midnight)
+    .bind(environment.to_owned())
+    .bind(now)
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Takes the notices of a due moment of a key along to another, of which none was made.
+pub(crate) async fn move_due(
+    connection: &mut AnyConnection,
+    key_id: &str,
+    from: i64,
+    to: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE notices SET due_at = $1 WHERE key_id = $2 AND subject = 'rotation' AND due_at = $3",
+    )
+    .bind(to)
+    .bind(key_id.to_owned())
+    .bind(from)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// What was made for some keys.
 pub(crate) async fn settled(
     connection: &mut AnyConnection,

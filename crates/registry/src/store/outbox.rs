@@ -11,6 +11,9 @@ use crate::outbox::{
     Attempt, Channel, Claimed, Message, MessageState, NewMessage, Outcome, Waiting,
 };
 
+/// Longer than any campaign runs.
+const QUESTIONS_KEPT_MS: i64 = 370 * 24 * 60 * 60 * 1000;
+
 /// Where the feed stands, and the newest event of the trail.
 pub(crate) async fn feed(connection: &mut AnyConnection) -> Result<(i64, i64), RegistryError> {
     Ok(sqlx::query_as(
@@ -593,16 +596,20 @@ pub(crate) async fn give_up(
 }
 
 /// Messages that ended before a moment.
+///
+/// A campaign asks, by what became of its questions, who heard of it: they stay for as long as one may run.
 pub(crate) async fn ended(
     connection: &mut AnyConnection,
     before: i64,
     limit: i64,
 ) -> Result<Vec<String>, RegistryError> {
     Ok(sqlx::query_scalar(
-        "SELECT id FROM outbox WHERE ended_at IS NOT NULL AND ended_at < $1 ORDER BY ended_at LIMIT $2",
+        "SELECT id FROM outbox WHERE ended_at IS NOT NULL AND ended_at < $1 \
+         AND (event_type <> 'hygiene.asked' OR ended_at < $3) ORDER BY ended_at LIMIT $2",
     )
     .bind(before)
     .bind(limit)
+    .bind(before.saturating_sub(QUESTIONS_KEPT_MS))
     .fetch_all(connection)
     .await?)
 }

@@ -13,19 +13,36 @@ use super::shared::secrets_path;
 /// Refuses to make files as root in the folder of another user. Every other user is refused by the system, or was
 /// given the right. A folder that is not there yet is nobody's.
 pub(super) fn check(data: &Path) -> Result<()> {
-    let Ok(found) = fs::metadata(data) else {
+    let Some(owner) = owner_of(data) else {
         return Ok(());
     };
-    let owner = found.uid();
-    if may_write(owner, own_id()) {
+    if may_write(owner, own_id()) || is_given_to(data, owner) {
         return Ok(());
     }
     let name = name_of(owner);
+    let way = if name.parse::<u32>().is_ok() {
+        format!("setpriv --reuid {name} --clear-groups")
+    } else {
+        format!("runuser -u {name} --")
+    };
     bail!(
         "{} is the folder of {name}, and you are root: the server, which runs as {name}, could not read what is written \
-         there. Say `runuser -u {name} -- keywright-server …`",
+         there. Say `{way} keywright-server …`",
         data.display()
     );
+}
+
+/// The server's user: whoever made the secrets serves from them, also where a folder of somebody else's is mounted.
+fn owner_of(data: &Path) -> Option<u32> {
+    let found = fs::metadata(secrets_path(data)).or_else(|_| fs::metadata(data));
+    Some(found.ok()?.uid())
+}
+
+/// Some file systems give every file one owner, whoever makes it: then nothing can go wrong.
+fn is_given_to(data: &Path, owner: u32) -> bool {
+    let made = tempfile::NamedTempFile::new_in(data);
+    let found = made.and_then(|file| file.as_file().metadata());
+    found.is_ok_and(|found| found.uid() == owner)
 }
 
 /// The settings, secrets and database of a folder that its user cannot read.
@@ -33,11 +50,7 @@ pub(super) fn unreadable(settings: &Settings, file: &Path) -> Vec<PathBuf> {
     let Ok(folder) = fs::metadata(&settings.data) else {
         return Vec::new();
     };
-    // Who looks as the server's user is right about it, whoever the folder belongs to.
-    let user = match own_id() {
-        0 => folder.uid(),
-        own => own,
-    };
+    let user = owner_of(&settings.data).unwrap_or_else(|| folder.uid());
     let mut looked_at = vec![file.to_owned()];
     for name in [
         "registry.db",
@@ -61,6 +74,10 @@ pub(super) fn unreadable(settings: &Settings, file: &Path) -> Vec<PathBuf> {
     }
     looked_at.sort_unstable();
     looked_at.retain(|path| {
+        // Who looks as the server's user knows by trying: groups and lists of access count too.
+        if own_id() != 0 {
+            return is_refused(path);
+        }
         fs::metadata(path).is_ok_and(|found| {
             !may_read((found.uid(), found.gid(), found.mode()), user, folder.gid())
         })
@@ -68,9 +85,18 @@ pub(super) fn unreadable(settings: &Settings, file: &Path) -> Vec<PathBuf> {
     looked_at
 }
 
+fn is_refused(path: &Path) -> bool {
+    let tried = if path.is_dir() {
+        fs::read_dir(path).map(drop)
+    } else {
+        fs::File::open(path).map(drop)
+    };
+    tried.is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied)
+}
+
 /// The name of a folder's user, for whoever is told what to do.
 pub(super) fn name_of_owner(data: &Path) -> String {
-    fs::metadata(data).map_or_else(|_| "its user".into(), |found| name_of(found.uid()))
+    owner_of(data).map_or_else(|| "its user".into(), name_of)
 }
 
 fn own_id() -> u32 {

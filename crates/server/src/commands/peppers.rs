@@ -232,15 +232,21 @@ mod tests {
     async fn root_makes_no_pepper_in_the_folder_of_another_user() {
         let folder = set_up_folder().await;
         // Only root can give a folder away, and only root is refused.
-        if std::os::unix::fs::chown(folder.path(), Some(65_534), None).is_err() {
+        let give = |path: &Path| std::os::unix::fs::chown(path, Some(65_534), None);
+        if give(folder.path()).is_err() {
             return;
         }
-        let add = Add {
+        let add = || Add {
             installation: Installation::of(folder.path()),
         };
+        // A folder of somebody's that is mounted for a server of root's: root made its secrets.
+        add().add().await.unwrap();
+        assert_eq!(states(folder.path()).await.len(), 2);
+        give(&super::super::shared::secrets_path(folder.path())).unwrap();
+        let add = add();
         let refused = add.add().await.unwrap_err().to_string();
         assert!(refused.contains("runuser -u "), "{refused}");
-        assert_eq!(states(folder.path()).await.len(), 1);
+        assert_eq!(states(folder.path()).await.len(), 2);
     }
 
     #[tokio::test]

@@ -139,7 +139,11 @@ impl Mailer {
             .body(text.to_owned())
             .map_err(|_| is_final("the mail cannot be written"))?;
         match tokio::time::timeout(WITHIN, self.hand_over(&message)).await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(mut connection)) => {
+                // It has the mail: whether it says goodbye in time is all one.
+                let _ = tokio::time::timeout(GOODBYE, connection.quit()).await;
+                Ok(())
+            }
             Ok(Err(error)) => Err(NotSent {
                 // A mailbox that does not exist will not; a wrong password may be put right.
                 is_final: error.status().is_some_and(|code| {
@@ -154,13 +158,12 @@ impl Mailer {
         }
     }
 
-    /// One conversation (RFC 5321 §3), over a connection of its own.
-    async fn hand_over(&self, message: &Message) -> Result<(), Error> {
+    /// One conversation (RFC 5321 §3), over a connection of its own, until the other side has the mail.
+    async fn hand_over(&self, message: &Message) -> Result<AsyncSmtpConnection, Error> {
         let mut connection = self.connect().await?;
         let bytes = message.formatted();
         connection.send(message.envelope(), &bytes).await?;
-        let _ = tokio::time::timeout(GOODBYE, connection.quit()).await;
-        Ok(())
+        Ok(connection)
     }
 
     /// Encrypted and signed in, as the settings have it.

@@ -104,9 +104,11 @@ impl Scan {
             .get(header::CONTENT_TYPE)
             .and_then(|kind| kind.to_str().ok());
         let kind = kind.and_then(|kind| kind.split(';').next()).unwrap_or("");
+        // Some reader may take for a form whatever begins so.
         let is_form = kind
             .trim()
-            .eq_ignore_ascii_case("application/x-www-form-urlencoded");
+            .to_ascii_lowercase()
+            .starts_with("application/x-www-form-urlencoded");
         let escape: (u8, &[u8]) = if is_form {
             (b'%', b"00")
         } else {

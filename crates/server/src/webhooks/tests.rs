@@ -128,21 +128,22 @@ async fn messages_that_fail_at_one_moment_are_not_due_at_one_moment() {
     let mut root = Root::of(&server).await;
     let (receiver, url) = Receiver::listen().await;
     let (hook, _) = root.hook(&url, &["key.issued"]).await;
-    receiver.will_answer(&[503; 12]);
-    for number in 0..12 {
+    receiver.will_answer(&[503; 8]);
+    // As many as one receiver is sent at once.
+    for number in 0..8 {
         root.issue(&format!("key {number}")).await;
     }
     // The clock stands still: each fails at the same moment.
     run(&server).await;
-    assert_eq!(receiver.take().len(), 12);
+    assert_eq!(receiver.take().len(), 8);
     let waiting = deliveries(&mut root, &hook).await;
     let due: BTreeSet<_> = waiting
         .iter()
         .map(|one| one["next_try_at"].as_i64().unwrap() - crate::test_support::START)
         .collect();
-    assert_eq!(waiting.len(), 12);
-    // Of 2,001 moments: that three of twelve are shared comes once in millions.
-    assert!(due.len() > 9, "{due:?}");
+    assert_eq!(waiting.len(), 8);
+    // Of 2,001 moments: that three of eight are shared comes once in millions.
+    assert!(due.len() > 5, "{due:?}");
     assert!(due.iter().all(|at| (4_000..=6_000).contains(at)), "{due:?}");
 }
 

@@ -239,7 +239,7 @@ mod tests {
             "revoke_same_node_accepts_10m",
             "revoke_same_node_accepts_{label}",
         ),
-        ("revoke_other_nodes_p99_ms", "{case}_{name}_ms"),
+        ("revoke_other_nodes_p99_ms", "{case}{}_{name}_ms"),
         ("issue_durable_64_sqlite", "\"issue_durable_64\""),
         ("issue_durable_64_postgres", "\"issue_durable_64\""),
         ("rotate_durable_sqlite", "\"rotate_durable\""),

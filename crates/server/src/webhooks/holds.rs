@@ -102,6 +102,7 @@ mod tests {
         holds.failed("a", 5, None);
         assert_eq!(holds.held(59_999), ["a"]);
         assert!(holds.held(60_000).is_empty());
+        holds.release("a");
         holds.failed("b", 0, Some(i64::MAX));
         assert_eq!(holds.held(MOST_ASKED_MS - 1), ["b"]);
         assert!(holds.held(MOST_ASKED_MS).is_empty());

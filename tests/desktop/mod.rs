@@ -10,7 +10,6 @@ mod homes;
 mod keyboard;
 mod keychain;
 mod keys;
-mod notices;
 mod remote;
 mod server;
 mod sign_in;

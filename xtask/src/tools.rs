@@ -24,8 +24,8 @@ const BUILD: &[&str] = &[
 const GIT: &[&str] = &["git"];
 /// To drive the app from outside.
 const DRIVE: &[&str] = &["webkit2gtk-driver", "xdg-utils"];
-/// To look at the clipboard, make a file that nobody may change, and see the system's notifications.
-const BESIDE: &[&str] = &["dunst", "e2fsprogs", "xclip"];
+/// To look at the clipboard, and make a file that nobody may change.
+const BESIDE: &[&str] = &["e2fsprogs", "xclip"];
 /// To drive the interface and sign-ins in a browser, where there is none yet.
 const BROWSER: &[&str] = &["chromium", "chromium-driver"];
 /// The browser of Debian's package, past the script that starts it for people.

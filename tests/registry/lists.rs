@@ -223,7 +223,10 @@ async fn a_cursor_of_another_list_is_refused() -> Result<()> {
         &format!("{head}.1.00.61"),
         &format!("{head}.99999999999999999999.61.61"),
     ] {
-        assert_eq!(ask(order, all.clone(), bad).await, refused, "{bad}");
+        let answer = ask(order, all.clone(), bad).await;
+        // A server refuses an address with this character before it looks for what it means.
+        let is_refused = answer == refused || bad == "\0" && answer == Err("invalid_character");
+        assert!(is_refused, "{bad}: {answer:?}");
     }
     // Made up, but well formed: a place like any other.
     assert_eq!(ask(order, all, &format!("{head}.-5.27.27")).await, Ok(0));
@@ -298,7 +301,13 @@ async fn searches_mean_what_they_say_on_both_databases() -> Result<()> {
                 text: text.into(),
                 ..ApiKeyFilter::default()
             };
-            let keys = walk(&fixture, ApiKeyOrder::NameAsc, filter, 100).await?;
+            let keys = match walk(&fixture, ApiKeyOrder::NameAsc, filter, 100).await {
+                // A server refuses an address with this character before it looks for anything.
+                Err(error) if text.contains('\0') && error.to_string().contains("U+0000") => {
+                    Vec::new()
+                }
+                keys => keys?,
+            };
             let is_found = keys.iter().any(|key| key.id == ids[name]);
             assert_eq!(is_found, found, "{name:?} by {text:?} {when}");
         }

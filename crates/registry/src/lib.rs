@@ -100,7 +100,7 @@ pub use schedules::notices::{Notice, NoticeSubject};
 pub use schedules::run::{ScheduleRun, ScheduleWork};
 pub use store::postgres::{PostgresTransport, postgres_transport};
 pub use uses::{AlertKind, Caller, OTHER_CALLERS, UseStatistics};
-pub use verification::{Verification, VerifyRequest};
+pub use verification::{IdText, Verification, VerifyRequest};
 
 /// A registry: the one of this device, or one that nodes of a server share. Cheap to clone; all
 /// clones share one pool and one index.

@@ -8,7 +8,7 @@ use keywright_domain::people::PeopleError;
 use keywright_registry::RegistryError;
 use serde_json::{Map, Value, json};
 
-use crate::http::LimitFields;
+use crate::http::{LimitFields, Values};
 
 #[cfg(test)]
 mod codes;
@@ -128,7 +128,7 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(limit) = &self.limit {
-            limit.write(headers);
+            limit.write(headers, &mut Values::new());
         }
         if let Some(Ok(nonce)) = self.dpop_nonce.as_deref().map(HeaderValue::try_from) {
             headers.insert("dpop-nonce", nonce);

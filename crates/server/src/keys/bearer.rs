@@ -37,6 +37,17 @@ pub(crate) fn ambiguous() -> Problem {
 /// # Errors
 /// 400 `ambiguous_credentials`.
 pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Presented>, Problem> {
+    Ok(find(headers)?.map(|(text, in_header)| Presented {
+        text: SecretText::new(text.to_owned()),
+        in_header,
+    }))
+}
+
+/// The same where it stands: a secret in the headers of a request. And whether it is `Authorization`.
+///
+/// # Errors
+/// 400 `ambiguous_credentials`.
+pub(crate) fn find(headers: &HeaderMap) -> Result<Option<(&str, bool)>, Problem> {
     let more_than_one = |name: &str| headers.get_all(name).iter().nth(1).is_some();
     if more_than_one("authorization") || more_than_one("x-api-key") {
         return Err(ambiguous());
@@ -54,14 +65,8 @@ pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Presented>, Problem> {
         (Some(one), Some(other)) if !bool::from(one.as_bytes().ct_eq(other.as_bytes())) => {
             Err(ambiguous())
         }
-        (Some(text), _) => Ok(Some(Presented {
-            text: SecretText::new(text.to_owned()),
-            in_header: true,
-        })),
-        (None, Some(text)) => Ok(Some(Presented {
-            text: SecretText::new(text.to_owned()),
-            in_header: false,
-        })),
+        (Some(text), _) => Ok(Some((text, true))),
+        (None, Some(text)) => Ok(Some((text, false))),
         (None, None) => Ok(None),
     }
 }

@@ -7,13 +7,12 @@ use axum::body::Body;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Response};
-use keywright_domain::scopes::ScopeSet;
 use keywright_registry::{Caller, Verification, VerifyRequest};
 
 use super::bearer::{self, text};
 use super::manager::peppers;
 use super::verify::{Needs, refused_in_url};
-use crate::http::{Params, Peer};
+use crate::http::{Params, Peer, Values};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -53,35 +52,35 @@ pub(crate) async fn forward_auth(
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    answer(&app, &peer, &method, &uri, &headers).await
+    Ok(match judge(&app, &peer, &method, &uri, &headers).await {
+        Ok(accepted) => accepted.answer(HeaderMap::new(), Body::empty()),
+        Err(problem) => refused(problem),
+    })
 }
 
-/// The same without the router. Whatever it is refused for, its code stands in a header too.
-pub(crate) async fn answer(
-    app: &App,
-    peer: &Peer,
-    method: &Method,
-    uri: &Uri,
-    headers: &HeaderMap,
-) -> Result<Response, Problem> {
-    let problem = match judge(app, peer, method, uri, headers).await {
-        Ok(accepted) => return Ok(accepted),
-        Err(problem) => problem,
-    };
+/// A refusal: its code stands in a header too.
+pub(crate) fn refused(problem: Problem) -> Response {
     let code = HeaderValue::from_static(problem.code);
     let mut response = problem.into_response();
     response.headers_mut().insert(CODE, code);
-    Ok(response)
+    response
 }
 
-async fn judge(
+/// Judges such a request.
+///
+/// # Errors
+/// What it is refused for.
+pub(crate) async fn judge(
     app: &App,
     peer: &Peer,
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Result<Response, Problem> {
-    let own = uri.to_string();
+) -> Result<Accepted, Problem> {
+    let own = match (uri.scheme(), uri.authority(), uri.path_and_query()) {
+        (None, None, Some(text)) => Cow::Borrowed(text.as_str()),
+        _ => Cow::Owned(uri.to_string()),
+    };
     let below = uri.path().strip_prefix(app.settings.base_path.as_str());
     let behind = below.and_then(|path| path.strip_prefix("/verify"));
     let behind = behind.unwrap_or("");
@@ -92,7 +91,7 @@ async fn judge(
     } else {
         uri.query().unwrap_or("")
     };
-    for address in addresses(headers).chain([Cow::Borrowed(own.as_str())]) {
+    for address in addresses(headers).chain([Cow::Borrowed(&*own)]) {
         if let Some(exposed) = bearer::in_url(&address) {
             // Boxed, as all that is rare: what an answer may need is moved about with every request.
             return Err(Box::pin(refused_in_url(app, &exposed, peer.address)).await);
@@ -123,7 +122,7 @@ async fn judge(
     let needs = Needs::read(need("scope")?, need("environment")?, types)?;
     let cost = params.get("cost").map(str::parse).transpose();
     let cost = cost.map_err(|_| Problem::bad_request("invalid_parameter", "cost: a number"))?;
-    let Some(presented) = bearer::read(headers)? else {
+    let Some((presented, _)) = bearer::find(headers)? else {
         return Err(
             Problem::unauthorized("credentials_missing", "this needs an API key")
                 .with_challenge("Bearer".to_owned()),
@@ -135,7 +134,7 @@ async fn judge(
     let asked = asked.or(one_address.then_some(Cow::Borrowed(behind)));
     let route = asked.map(|address| format!("{method} {}", path_only(&address)));
     let request = VerifyRequest {
-        presented: presented.text.expose(),
+        presented,
         requirement: needs.requirement.as_ref(),
         environment: needs.environment.as_ref(),
         key_types: &needs.key_types,
@@ -156,7 +155,10 @@ async fn judge(
             true => StatusCode::OK,
             false => StatusCode::NO_CONTENT,
         };
-        return Ok(accepted(verification, status));
+        return Ok(Accepted {
+            verification,
+            status,
+        });
     };
     Err(bearer::refusal(refused, &verification, app.now()))
 }
@@ -207,42 +209,43 @@ fn is_version(part: &str) -> bool {
     (1..=4).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn accepted(verification: Verification, status: StatusCode) -> Response {
-    let limit = bearer::limit_of(&verification);
-    // Room for what every answer has.
-    let mut headers = HeaderMap::with_capacity(20);
-    let mut set = |name: HeaderName, value: Result<HeaderValue, _>| {
-        if let Ok(value) = value {
-            headers.insert(name, value);
+/// A request that is let through.
+pub(crate) struct Accepted {
+    verification: Verification,
+    status: StatusCode,
+}
+
+impl Accepted {
+    /// Says so. `headers` is where its headers find room.
+    pub(crate) fn answer<B>(self, mut headers: HeaderMap, nothing: B) -> Response<B> {
+        // Room for what every answer has.
+        headers.reserve(20);
+        let verification = &self.verification;
+        let mut values = Values::new();
+        let [key_id, kid, owner, scopes, retires_at] = ANSWERS;
+        for (name, text) in [
+            (key_id, verification.key_id.as_deref()),
+            (kid, verification.kid.as_deref()),
+            (owner, verification.owner.as_deref()),
+        ] {
+            values.set(&mut headers, name, text.unwrap_or(""));
         }
-    };
-    let [key_id, kid, owner, scopes, retires_at] = ANSWERS;
-    // Texts that are ours already become values without being copied.
-    set(
-        key_id,
-        HeaderValue::try_from(verification.key_id.unwrap_or_default()),
-    );
-    set(
-        kid,
-        HeaderValue::try_from(verification.kid.unwrap_or_default()),
-    );
-    set(
-        owner,
-        HeaderValue::from_str(verification.owner.as_deref().unwrap_or("")),
-    );
-    let held = verification.scopes.as_deref().map(ScopeSet::to_string);
-    set(scopes, HeaderValue::try_from(held.unwrap_or_default()));
-    if let Some(at) = verification.retires_at {
-        set(retires_at, Ok(HeaderValue::from(at)));
+        match verification.scopes.as_deref() {
+            Some(held) => values.set(&mut headers, scopes, held),
+            None => values.set(&mut headers, scopes, ""),
+        }
+        if let Some(at) = verification.retires_at {
+            values.set(&mut headers, retires_at, at);
+        }
+        if let Some(limit) = bearer::limit_of(verification) {
+            limit.write(&mut headers, &mut values);
+        }
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let mut response = Response::new(nothing);
+        *response.status_mut() = self.status;
+        *response.headers_mut() = headers;
+        response
     }
-    if let Some(limit) = limit {
-        limit.write(&mut headers);
-    }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
 }
 
 #[cfg(test)]

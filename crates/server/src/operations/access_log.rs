@@ -92,11 +92,11 @@ impl Begun {
     }
 
     /// Writes down what came of it, and puts the id into the answer. `count` takes it into the figures.
-    pub(super) fn answered(
+    pub(super) fn answered<B>(
         self,
         app: &App,
         route: &str,
-        response: &mut Response,
+        response: &mut Response<B>,
         count: impl FnOnce(StatusCode, Duration),
     ) {
         let (status, took) = (response.status(), self.at.elapsed());

@@ -11,6 +11,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::BoxError;
+use axum::body::HttpBody;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::response::Response;
@@ -35,7 +37,6 @@ pub use tls::{TlsError, check_certificate};
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// So long after the last connection was taken nothing is closed that may be asked on.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-const MOST_HEADERS: usize = 100;
 const LARGEST_HEAD: usize = 64 * 1024;
 /// So many connections at once; more wait.
 const CONNECTIONS: usize = 10_000;
@@ -104,7 +105,7 @@ pub async fn serve_machines(server: &Server, listener: TcpListener, stop: Cancel
     take(answer, listener, None, stop, MACHINE_CONNECTIONS, drain).await;
 }
 
-async fn take<Answer, Reply>(
+async fn take<Answer, Reply, B>(
     answer: Answer,
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
@@ -113,7 +114,8 @@ async fn take<Answer, Reply>(
     drain: Duration,
 ) where
     Answer: Fn(SocketAddr, Request<Incoming>) -> Reply + Clone + Send + 'static,
-    Reply: Future<Output = Result<Response, Infallible>> + Send + 'static,
+    Reply: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+    B: HttpBody<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(most));
@@ -163,21 +165,24 @@ async fn take<Answer, Reply>(
     }
 }
 
-async fn connection<Answer, Reply>(
+async fn connection<Answer, Reply, B>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: SocketAddr,
     answer: Answer,
     watcher: Watcher,
 ) where
     Answer: Fn(SocketAddr, Request<Incoming>) -> Reply,
-    Reply: Future<Output = Result<Response, Infallible>>,
+    Reply: Future<Output = Result<Response<B>, Infallible>>,
+    B: HttpBody<Error: Into<BoxError>> + 'static,
 {
     let service = service_fn(move |request| answer(address, request));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_WITHIN)
-        .max_headers(MOST_HEADERS)
         .max_buf_size(LARGEST_HEAD)
+        // A request that is here is answered, also where its sender has nothing more to say or is gone. Looking out
+        // for that would take another 8 KiB of memory for every request.
+        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a connection ended early");

@@ -156,7 +156,11 @@ async fn ac_204_whoever_was_let_in_is_answered_after_the_end() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let refuse = CancellationToken::new();
-        let answer = async |_, _| Ok(axum::response::Response::new("whole".into()));
+        let answer = async |_, _| {
+            Ok(axum::response::Response::new(axum::body::Body::from(
+                "whole",
+            )))
+        };
         let answer = move |address, request| answer(address, request);
         let task = tokio::spawn(take(
             answer,
@@ -184,4 +188,78 @@ async fn ac_204_whoever_was_let_in_is_answered_after_the_end() {
         task.await.unwrap();
         assert!(TcpStream::connect(address).await.is_err());
     }
+}
+
+async fn running(server: &TestServer) -> (SocketAddr, CancellationToken) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let (running, token) = (server.server.clone(), stop.clone());
+    tokio::spawn(async move { serve(&running, listener, token).await });
+    (address, stop)
+}
+
+/// Whatever a request says, its headers' room serves the answer and the next request: nothing of it may show.
+#[tokio::test]
+async fn no_header_of_a_request_comes_back() {
+    let server = TestServer::with(|_| {}).await;
+    let root = server.root_key.expose().to_owned();
+    let (address, stop) = running(&server).await;
+    let body = format!(r#"{{"key": "{root}"}}"#);
+    let length = body.len();
+    let verify = format!(
+        "POST /api/v1/keys/verify HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+         Authorization: Bearer {root}\r\nContent-Length: {length}\r\nX-Canary: canary-1\r\nX-Canary: canary-2\r\n"
+    );
+    let gateway = format!(
+        "GET /verify HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {root}\r\nX-Canary: canary-3\r\n"
+    );
+    let many: String = (0..60)
+        .map(|at| format!("X-Canary-{at}: canary\r\n"))
+        .collect();
+    let last = "Connection: close\r\n";
+    let asked = format!(
+        "{verify}\r\n{body}{gateway}\r\n{verify}{many}\r\n{body}{gateway}{many}\r\n{verify}{last}\r\n{body}"
+    );
+    let told = ask(address, &asked).await;
+    assert!(!told.to_lowercase().contains("canary"), "{told}");
+    assert_eq!(told.matches("HTTP/1.1 200 OK").count(), 3, "{told}");
+    assert_eq!(told.matches("HTTP/1.1 204 No Content").count(), 2, "{told}");
+    assert_eq!(told.matches("x-frame-options: DENY").count(), 5, "{told}");
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn whoever_has_nothing_more_to_say_is_answered() {
+    let server = TestServer::with(|_| {}).await;
+    let (address, stop) = running(&server).await;
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let asked = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.write_all(asked.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut told = String::new();
+    let read = stream.read_to_string(&mut told);
+    tokio::time::timeout(Duration::from_secs(20), read)
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(told.starts_with("HTTP/1.1 200 "), "{told}");
+    stop.cancel();
+}
+
+#[tokio::test]
+async fn a_request_with_too_many_headers_is_refused() {
+    let server = TestServer::with(|_| {}).await;
+    let (address, stop) = running(&server).await;
+    for (count, status) in [(90, "200 "), (101, "431 ")] {
+        let many: String = (0..count).map(|at| format!("X-{at}: a\r\n")).collect();
+        let asked =
+            format!("GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{many}\r\n");
+        let told = ask(address, &asked).await;
+        assert!(
+            told.starts_with(&format!("HTTP/1.1 {status}")),
+            "{count}: {told}"
+        );
+    }
+    stop.cancel();
 }

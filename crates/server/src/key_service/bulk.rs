@@ -415,7 +415,7 @@ pub(crate) async fn list(
 /// An operation and how far it came.
 #[utoipa::path(
     get, path = "/api/v1/bulk/{id}", tag = "bulk",
-    params(("id" = String, Path, description = "The operation"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes of the receipt; 1000 if it is left out"),
+    params(("id" = String, Path, description = "The operation"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes of the receipt; as long as it takes, 900 at most, if it is left out"),
         ("If-None-Match" = Option<String>, Header, description = "ETag that the caller has: 304 if it is so still")),
     responses((status = 304, description = "As the caller has it"), (status = 200, description = "How it stands", body = BulkView), (status = 404, description = "Not there, or somebody else's"))
 )]

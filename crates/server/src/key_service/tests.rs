@@ -7,6 +7,7 @@ mod etags;
 mod events;
 mod forged;
 mod gate;
+mod guide;
 mod later;
 mod moving;
 mod narrowing;

@@ -90,7 +90,7 @@ async fn check_root_keys(app: &App, id: &str) -> Result<(), Problem> {
 /// issued since. Needs `keys:write`; a person may do it to their own.
 #[utoipa::path(
     post, path = "/api/v1/owners/{id}/revoke-keys", tag = "keys", request_body = RevokeKeysBody,
-    params(("id" = String, Path, description = "The owner: a person, a service or a team"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    params(("id" = String, Path, description = "The owner: a person, a service or a team"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses(
         (status = 200, description = "They are refused from now on: here, and where the receipt says so", body = OwnerKeysView),
         (status = 404, description = "There is no such owner, or none that the caller may see"),

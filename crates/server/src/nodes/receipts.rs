@@ -82,7 +82,7 @@ pub(crate) struct EndedView {
 }
 
 /// How long a caller waits for the nodes: `?wait_ms=`, or `Prefer: wait=` in seconds (RFC 7240
-/// §4.3); a second where nothing is said, which is the most.
+/// §4.3); [`RECEIPT_BOUND`] where nothing is said. Whatever is said, nobody waits longer than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wait(pub(crate) Duration);
 

@@ -171,13 +171,23 @@ pub(crate) async fn ageing_of_promoted(
         .await?)
 }
 
-/// Takes the notices of a due moment of a key along to another, of which none was made.
+/// Takes the notices of a due moment of a key along to another that is nobody's yet: none was made of it. What was passed
+/// before anybody was told is left behind, and made anew where it is still due; not what somebody is sending.
 pub(crate) async fn move_due(
     connection: &mut AnyConnection,
     key_id: &str,
-    from: i64,
-    to: i64,
+    (from, to): (i64, i64),
+    now: i64,
 ) -> Result<(), RegistryError> {
+    sqlx::query(
+        "DELETE FROM notices WHERE key_id = $1 AND subject = 'rotation' AND due_at = $2 AND sent_at IS NULL AND passed = 1 \
+         AND claimed_until <= $3",
+    )
+    .bind(key_id.to_owned())
+    .bind(from)
+    .bind(now)
+    .execute(&mut *connection)
+    .await?;
     sqlx::query(
         "UPDATE notices SET due_at = $1 WHERE key_id = $2 AND subject = 'rotation' AND due_at = $3",
     )

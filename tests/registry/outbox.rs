@@ -378,6 +378,29 @@ async fn an_alert_is_told_once_and_again_after_an_hour_if_it_goes_on() -> Result
     Ok(())
 }
 
+/// By them it is judged who heard of a campaign, which may run for a year.
+#[tokio::test]
+async fn questions_are_kept_for_longer_than_any_campaign_runs() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let asked = NewMessage {
+        event_type: "hygiene.asked".into(),
+        ..message("asked", "hook")
+    };
+    let made = vec![asked, message("news", "hook")];
+    registry.enqueue(MadeOf::Else, made).await?;
+    for one in registry.claim_messages(&[Channel::Webhook], 10).await? {
+        registry
+            .record_attempt(&one.message.id, attempt(&one, None), Outcome::Delivered)
+            .await?;
+    }
+    for (days, gone) in [(29, 0), (31, 1), (399, 0), (401, 1)] {
+        let before = START + (days - 30) * DAY_MS;
+        assert_eq!(registry.prune_messages(before).await?, gone, "{days} days");
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_mass_of_news_keeps_out_none_that_asks_for_action() -> Result<()> {
     let fixture = super::fixture().await?;

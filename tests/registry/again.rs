@@ -184,7 +184,10 @@ async fn rule_12_a_notice_that_was_passed_while_the_rotation_ran_is_made_again_w
     };
     fail(&made.id).await?;
     let told = registry.due_notices(500).await?;
-    let said: Vec<_> = told.iter().map(|one| (one.key_id.as_str(), one.kind)).collect();
+    let said: Vec<_> = told
+        .iter()
+        .map(|one| (one.key_id.as_str(), one.kind))
+        .collect();
     assert_eq!(said, [(id.as_str(), NoticeKind::Today)]);
     registry.mark_notice_sent(&told[0].id, "mail").await?;
     // It was told now, and not once more after the next failure of that day.

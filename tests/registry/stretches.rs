@@ -178,10 +178,7 @@ async fn rule_11_a_notice_is_made_for_the_last_moment_of_its_day() -> Result<()>
         max_age_ms: Some(60 * DAY_MS),
         ..Policy::default_for(Environment::LIVE)
     };
-    fixture
-        .registry
-        .set_policy(&fixture.actor, &policy)
-        .await?;
+    fixture.registry.set_policy(&fixture.actor, &policy).await?;
     // 30 days from then it is the last moment of a day, and the next is of the day after.
     let now = START + 40 * DAY_MS;
     let last = now.div_euclid(DAY_MS) * DAY_MS + 31 * DAY_MS - 1;
@@ -208,10 +205,7 @@ async fn rule_11_the_look_at_ages_rests_from_looking_and_not_from_writing() -> R
         max_age_ms: Some(60 * DAY_MS),
         ..Policy::default_for(Environment::LIVE)
     };
-    fixture
-        .registry
-        .set_policy(&fixture.actor, &policy)
-        .await?;
+    fixture.registry.set_policy(&fixture.actor, &policy).await?;
     fill(&fixture).await?;
     fixture.set_clock(START - DAY_MS);
     let first = fixture
@@ -233,7 +227,10 @@ async fn rule_11_the_look_at_ages_rests_from_looking_and_not_from_writing() -> R
     sqlx::raw_sql("ROLLBACK").execute(&mut stranger).await?;
     looking.await??;
     let took = began.elapsed();
-    assert!(took < Duration::from_secs(5), "it rested from writing: {took:?}");
+    assert!(
+        took < Duration::from_secs(5),
+        "it rested from writing: {took:?}"
+    );
     let told = fixture.registry.take_notices(500).await?;
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!(told[0].key_id, first.key.id);

@@ -167,7 +167,8 @@ async fn ac_140_ac_204_three_processes_with_different_clocks_end_what_is_ended_a
         .await?;
     let cookies = at_work::sign_in(&three).await?;
     // What is for it is counted where it waits: nobody is there.
-    let hook = json!({ "url": "https://hooks.example.invalid/", "events": ["secret.retired_used"] });
+    let hook =
+        json!({ "url": "https://hooks.example.invalid/", "events": ["secret.retired_used"] });
     let (status, hook) = three.caller(0).post("/api/v1/webhooks", &hook).await?;
     ensure!(status == 201, "{status} {hook}");
     let mut sql = PgConnection::connect(database.url()).await?;

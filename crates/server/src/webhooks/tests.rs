@@ -315,18 +315,19 @@ async fn a_receiver_that_takes_one_of_two_is_left_alone_for_as_long_as_it_asked_
     receiver.will_answer(&[429, 204]);
     let app = server.server.app();
     let is_held = || !app.notices.holds.held(app.now()).is_empty();
-    let (first, second, ()) = tokio::join!(deliver(app, &taken[0]), deliver(app, &taken[1]), async {
-        while receiver.count() < 2 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        server.pass(10);
-        leave.add_permits(1);
-        while !is_held() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        server.pass(100);
-        leave.add_permits(1);
-    });
+    let (first, second, ()) =
+        tokio::join!(deliver(app, &taken[0]), deliver(app, &taken[1]), async {
+            while receiver.count() < 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            server.pass(10);
+            leave.add_permits(1);
+            while !is_held() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            server.pass(100);
+            leave.add_permits(1);
+        });
     first.and(second).unwrap();
     *receiver.leave.lock().unwrap() = None;
     assert_eq!(receiver.take().len(), 2);

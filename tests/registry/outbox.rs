@@ -347,6 +347,7 @@ async fn an_alert_is_told_once_and_again_after_an_hour_if_it_goes_on() -> Result
     };
     let alerts = used().await?;
     assert_eq!(alerts.len(), 1);
+    assert_eq!(registry.alerts_never_told(10).await?.len(), 1);
     let of = MadeOf::Alert {
         id: alerts[0].id.clone(),
         count: alerts[0].count,
@@ -362,9 +363,41 @@ async fn an_alert_is_told_once_and_again_after_an_hour_if_it_goes_on() -> Result
     );
     assert!(registry.untold_alerts(10).await?.is_empty());
     assert!(used().await?.is_empty(), "it was told a moment ago");
+    // By a clock that is a little behind the one by which it was told.
+    fixture.set_clock(START - 5_000);
+    assert!(used().await?.is_empty(), "it was told a moment ago");
     fixture.set_clock(START + 60 * 60 * 1000);
     assert_eq!(registry.untold_alerts(10).await?.len(), 1);
+    // Whose clock is hours off leaves it to others, whether it is ahead or behind.
+    for hours in [3, -3] {
+        fixture.set_clock(START + hours * 60 * 60 * 1000);
+        assert_eq!(registry.untold_alerts(10).await?.len(), 1);
+        assert!(registry.alerts_never_told(10).await?.is_empty());
+    }
     assert!(registry.administrator_addresses().await?.is_empty());
+    Ok(())
+}
+
+/// By them it is judged who heard of a campaign, which may run for a year.
+#[tokio::test]
+async fn questions_are_kept_for_longer_than_any_campaign_runs() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let asked = NewMessage {
+        event_type: "hygiene.asked".into(),
+        ..message("asked", "hook")
+    };
+    let made = vec![asked, message("news", "hook")];
+    registry.enqueue(MadeOf::Else, made).await?;
+    for one in registry.claim_messages(&[Channel::Webhook], 10).await? {
+        registry
+            .record_attempt(&one.message.id, attempt(&one, None), Outcome::Delivered)
+            .await?;
+    }
+    for (days, gone) in [(29, 0), (31, 1), (399, 0), (401, 1)] {
+        let before = START + (days - 30) * DAY_MS;
+        assert_eq!(registry.prune_messages(before).await?, gone, "{days} days");
+    }
     Ok(())
 }
 

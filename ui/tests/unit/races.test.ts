@@ -410,7 +410,17 @@ describe("a rotation", () => {
     expect(dialog.open).toBe(false);
   });
 
-  it.each(["rotation_already_done", "policy_violation"])(
+  it.each([
+    "rotation_already_done",
+    "rotation_in_progress",
+    "policy_violation",
+    "reason_required",
+    "reason_too_long",
+    "invalid_character",
+    "changed_meanwhile",
+    "out_of_bounds",
+    "key_revoked",
+  ])(
     "that the registry knows the outcome of (%s) is followed by another",
     async (code) => {
       refusal = "commit_unknown";

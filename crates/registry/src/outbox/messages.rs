@@ -317,8 +317,8 @@ impl LocalRegistry {
         store::outbox::waiting(&mut *self.shared.pool.acquire().await?).await
     }
 
-    /// Removes messages that ended before this moment (Unix ms), a few hundred at most. Returns how
-    /// many.
+    /// Removes messages that ended before this moment (Unix ms), a few hundred at most. Those by which campaigns ask stay for
+    /// 370 days more. Returns how many went.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be written.

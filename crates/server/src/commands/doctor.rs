@@ -178,6 +178,14 @@ fn look_at_files(settings: &Settings, installation: &Installation, findings: &mu
         );
         findings.error("owner", text);
     }
+    if owner::is_roots_in_anothers(&settings.data) {
+        let text = format!(
+            "what is in {0} is root's, and the folder is not: right where root serves from it. If the folder's user does, \
+             `chown -R --reference={0} {0}`",
+            settings.data.display()
+        );
+        findings.warning("owner", text);
+    }
     if let Some((cert, key)) = &settings.tls {
         match check_certificate(cert, key) {
             Ok(()) => findings.good("tls", "certificate and key fit"),
@@ -484,6 +492,15 @@ mod tests {
         if give(data).is_err() {
             return;
         }
+        // All in it is root's: so it is where root serves from a folder of somebody's that is mounted, too.
+        let found = look(data).await;
+        assert_eq!(errors(&found), Vec::<&str>::new(), "{found:?}");
+        let told = |found: &[(Level, &'static str, String)]| {
+            let owners = found.iter().filter(|(_, subject, _)| *subject == "owner");
+            owners.map(|(level, ..)| *level).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&found), [Level::Warning], "{found:?}");
+        owner::check(data).unwrap();
         let secrets = data.join("secrets");
         give(&secrets).unwrap();
         for folder in [data, &secrets] {
@@ -491,7 +508,15 @@ mod tests {
                 give(&entry.path()).unwrap();
             }
         }
-        assert_eq!(errors(&look(data).await), Vec::<&str>::new());
+        let found = look(data).await;
+        assert_eq!(errors(&found), Vec::<&str>::new(), "{found:?}");
+        assert_eq!(told(&found), [], "{found:?}");
+        // The folder of the secrets alone, as an older version's restore left it.
+        std::os::unix::fs::chown(&secrets, Some(0), Some(0)).unwrap();
+        let found = look(data).await;
+        assert_eq!(told(&found), [Level::Error], "{found:?}");
+        assert!(owner::check(data).is_err(), "root makes one more there");
+        give(&secrets).unwrap();
         open_secrets(data).unwrap().new_pepper().unwrap();
         let found = look(data).await;
         assert_eq!(errors(&found), ["owner"], "{found:?}");

@@ -36,7 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const MOST_AT_ONCE: usize = 16;
 /// Of them so many to webhooks, whose receivers may be silent: the rest is for mail, sign-outs and found keys.
 const MOST_TO_WEBHOOKS: usize = 12;
-/// Messages that ended are kept for so long: the delivery log.
+/// Messages that ended are kept for so long: the delivery log. Those by which campaigns ask stay for 370 days more, because
+/// by them it is judged who heard.
 const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
 /// What is kept in memory.

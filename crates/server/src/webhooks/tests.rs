@@ -1,9 +1,13 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
 use keywright_registry::outbox::{Channel, MadeOf, NewMessage};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
+use super::deliver::deliver;
 use super::signature;
 use super::testing::{Got, Receiver, Root, run};
 use crate::test_support::TestServer;
@@ -284,6 +288,55 @@ async fn a_receiver_that_refuses_is_left_alone_however_much_waits_for_it() {
         run(&server).await;
         assert_eq!(receiver.take().len(), 1);
     }
+}
+
+/// Too many at once: a refusal is quick, and what it took comes to its end later.
+#[tokio::test]
+async fn a_receiver_that_takes_one_of_two_is_left_alone_for_as_long_as_it_asked_for() {
+    let server = TestServer::start().await;
+    let mut root = Root::of(&server).await;
+    let (receiver, url) = Receiver::listen().await;
+    let (hook, _) = root.hook(&url, &["key.exposed"]).await;
+    let messages = (0..2).map(|number| NewMessage {
+        event_id: format!("e{number}"),
+        event_type: "key.issued".into(),
+        channel: Channel::Webhook,
+        target: hook.clone(),
+        body: b"{}".to_vec(),
+    });
+    let registry = server.registry();
+    let made = registry.enqueue(MadeOf::Else, messages.collect());
+    assert!(made.await.unwrap());
+    let taken = registry.claim_messages(&[Channel::Webhook], 2);
+    let taken = taken.await.unwrap();
+    let leave = Arc::new(Semaphore::new(0));
+    *receiver.leave.lock().unwrap() = Some(Arc::clone(&leave));
+    *receiver.retry_after_s.lock().unwrap() = Some(60);
+    receiver.will_answer(&[429, 204]);
+    let app = server.server.app();
+    let is_held = || !app.notices.holds.held(app.now()).is_empty();
+    let (first, second, ()) =
+        tokio::join!(deliver(app, &taken[0]), deliver(app, &taken[1]), async {
+            while receiver.count() < 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            server.pass(10);
+            leave.add_permits(1);
+            while !is_held() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            server.pass(100);
+            leave.add_permits(1);
+        });
+    first.and(second).unwrap();
+    *receiver.leave.lock().unwrap() = None;
+    assert_eq!(receiver.take().len(), 2);
+    server.pass(59_000);
+    run(&server).await;
+    assert!(receiver.take().is_empty(), "it asked for a minute");
+    server.pass(1_000);
+    run(&server).await;
+    assert_eq!(receiver.take().len(), 1);
 }
 
 #[tokio::test]

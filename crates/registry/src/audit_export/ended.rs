@@ -1,5 +1,8 @@
 //! What was ended after a backup was made, by an export of the trail that is newer than the backup.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 

@@ -146,11 +146,7 @@ async fn put_back(victim: &mut Victim, by: By<'_>, backup: &Backup) -> Result<()
     victim.server.command(&words).await?;
     if let By::Postgres(_, new) = by {
         let to = format!("--dbname={}", new.url());
-        postgres(
-            "pg_restore",
-            &["--clean", "--if-exists", &to, &backup.dump],
-        )
-        .await?;
+        postgres("pg_restore", &["--clean", "--if-exists", &to, &backup.dump]).await?;
         let words = ["put-back", "--database", new.url()];
         let said = victim.server.command(&words).await?;
         let said: Value = serde_json::from_str(&said)?;
@@ -343,7 +339,10 @@ async fn ends_again(by: By<'_>) -> Result<()> {
     let words = ["end-again", "--trail", &file];
     // Where nothing was put back there is nothing to end again.
     let (success, said, complaint) = victim.server.try_command(&words).await?;
-    ensure!(!success && complaint.contains("put back"), "{said}{complaint}");
+    ensure!(
+        !success && complaint.contains("put back"),
+        "{said}{complaint}"
+    );
     put_back(&mut victim, by, &backup).await?;
 
     // Another's word counts for nothing, and neither does one that is older than the backup.
@@ -364,7 +363,12 @@ async fn ends_again(by: By<'_>) -> Result<()> {
     victim.server.serve().await?;
     for (person, expected) in [(&stays, 200), (&signed_out, 401)] {
         let answer = victim.send(person.get(&victim, "/api/v1/sessions")).await?;
-        ensure!(answer.status == expected, "{} {}", answer.status, answer.body);
+        ensure!(
+            answer.status == expected,
+            "{} {}",
+            answer.status,
+            answer.body
+        );
     }
     for (name, secret, expected) in [
         ("kept", &kept, "valid"),

@@ -172,12 +172,7 @@ impl LocalRegistry {
     }
 
     /// False where nothing of it was ended.
-    async fn end_key(
-        &self,
-        actor: &Actor,
-        id: &str,
-        end: &KeyEnd,
-    ) -> Result<bool, RegistryError> {
+    async fn end_key(&self, actor: &Actor, id: &str, end: &KeyEnd) -> Result<bool, RegistryError> {
         if *end == KeyEnd::default() {
             return Ok(false);
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -74,7 +74,7 @@ async fn ac_123_nginx_keeps_its_connections_to_the_server() -> Result<()> {
         Ok(Nginx { http, ..page })
     })
     .await?;
-    let relay = relay.ok_or_else(|| anyhow::anyhow!("no relay"))?;
+    let relay = relay.context("no relay")?;
     let key = site.issue("orders:read", json!({})).await?.line();
     let next = "GET /verify HTTP/1.1\r\nHost: x\r\n\r\n";
     let plain = format!("Content-Length: {}\r\n\r\n{next}", next.len());
@@ -84,7 +84,11 @@ async fn ac_123_nginx_keeps_its_connections_to_the_server() -> Result<()> {
     );
     let ask = async |first: &str, more: &str| {
         let lines = [key.as_str(), more];
-        let lines = if more.is_empty() { &lines[..1] } else { &lines[..] };
+        let lines = if more.is_empty() {
+            &lines[..1]
+        } else {
+            &lines[..]
+        };
         raw("127.0.0.1", gateway.port, first, lines).await
     };
     for number in 0..REQUESTS {

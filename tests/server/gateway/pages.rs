@@ -135,11 +135,7 @@ fn preflight(request: RequestBuilder, origin: &str) -> RequestBuilder {
 
 /// A page that may gets answers, whatever they are, another one gets none, and no preflight gets through. `gone` is
 /// what the gateway answers while the server is away.
-pub(super) async fn get_what_they_may(
-    site: &mut Site,
-    gateway: &Gateway,
-    gone: u16,
-) -> Result<()> {
+pub(super) async fn get_what_they_may(site: &mut Site, gateway: &Gateway, gone: u16) -> Result<()> {
     let client = reqwest::Client::builder().no_proxy().build()?;
     let port = gateway.port;
     let ask = |method: Method, path: &str| {
@@ -197,7 +193,10 @@ pub(super) async fn get_what_they_may(
         ensure!(answer.status() == 403, "{other}: {answer:?}");
         ensure!(allowed(&answer)?.is_empty(), "{other}: {answer:?}");
     }
-    ensure!(site.service.served() == 1, "another page's request got through");
+    ensure!(
+        site.service.served() == 1,
+        "another page's request got through"
+    );
 
     let none = get("/orders", PAGE).send().await?;
     check_seen(&none, 401, "www-authenticate")?;

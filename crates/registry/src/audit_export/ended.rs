@@ -111,9 +111,8 @@ impl EndedSince {
             let ExportLine::Event(event) = line else {
                 continue;
             };
-            let begins = |point: &&PutBackPoint| {
-                point.last == event.sequence && point.hash == event.hash
-            };
+            let begins =
+                |point: &&PutBackPoint| point.last == event.sequence && point.hash == event.hash;
             if let Some(point) = points.iter().find(begins) {
                 let since = Self {
                     after: event.sequence,

@@ -59,16 +59,11 @@ impl EndAgain {
 }
 
 /// Verifies the file, and reads what was ended.
-fn read(
-    path: &Path,
-    key: &CheckpointPublicKey,
-    points: &[PutBackPoint],
-) -> Result<EndedSince> {
+fn read(path: &Path, key: &CheckpointPublicKey, points: &[PutBackPoint]) -> Result<EndedSince> {
     let name = path.display();
     let mut file = File::open(path).with_context(|| format!("{name}"))?;
     let keys = std::slice::from_ref(key);
-    let verdict =
-        verify_export(BufReader::new(&file), keys).with_context(|| format!("{name}"))?;
+    let verdict = verify_export(BufReader::new(&file), keys).with_context(|| format!("{name}"))?;
     match verdict {
         Verdict::Intact {
             vouched: Some(_), ..
@@ -77,8 +72,8 @@ fn read(
         broken @ Verdict::Broken { .. } => bail!("{name}: {broken}"),
     }
     file.rewind().with_context(|| format!("{name}"))?;
-    let since = EndedSince::read(BufReader::new(&file), points)
-        .with_context(|| format!("{name}"))?;
+    let since =
+        EndedSince::read(BufReader::new(&file), points).with_context(|| format!("{name}"))?;
     since.with_context(|| {
         format!(
             "{name} does not go on from a backup that was put back here: it is older than the backup, it \

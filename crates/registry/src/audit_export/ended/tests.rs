@@ -60,7 +60,11 @@ const EVENTS: [(&str, &str, &str); 16] = [
     ("api_key.disabled", "disabled", "[]"),
     ("api_key.disabled", "enabled", "[]"),
     ("api_key.enabled", "enabled", "[]"),
-    ("api_key.secret_revoked", "secret", r#"[["kid","a"],["reason","x"]]"#),
+    (
+        "api_key.secret_revoked",
+        "secret",
+        r#"[["kid","a"],["reason","x"]]"#,
+    ),
     (
         "api_key.rotation_finished",
         "rotated",

@@ -161,8 +161,7 @@ async fn ac_154_killed_while_it_migrates_and_the_next_two_finish_it_together() -
     }
     // Whoever looks why nothing answers yet is told.
     let log = three.first().logged();
-    let told = log.lines().find(|line| line.contains("migrating the registry"));
-    ensure!(told.is_some_and(|line| line.contains("from=6")), "{log}");
+    ensure!(log.contains("migrating the registry"), "{log}");
     // Two at once, while the session of the dead one still waits in the middle of its step.
     let released = async {
         older::until_waiting(&mut looker, "advisory", 2).await?;

@@ -12,6 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::checks::Gateway;
 use super::site::{Site, raw};
 use super::{Nginx, behind_caddy, behind_changed_nginx, behind_nginx, changed};
+use crate::support::until;
 
 /// How long a client may wait while the server stands still.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -117,6 +118,18 @@ async fn ac_123_nginx_keeps_its_connections_to_the_server() -> Result<()> {
     Ok(())
 }
 
+/// Whether no thread of the server runs any more: the signal is on its way for a moment.
+fn stands_still(site: &Site) -> Result<bool> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", site.server.id()?))?;
+    for thread in threads {
+        let status = std::fs::read_to_string(thread?.path().join("status"))?;
+        if !status.contains("State:\tT") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Nobody gets through, nobody waits for long, and all is as before once it goes on.
 pub(super) async fn refuses_while_the_server_stands_still(
     site: &Site,
@@ -128,6 +141,10 @@ pub(super) async fn refuses_while_the_server_stands_still(
     let (status, answer) = ask().await?;
     ensure!(status == 200, "{answer}");
     site.server.signal("STOP")?;
+    until("it stands still", async || {
+        stands_still(site).ok()?.then_some(())
+    })
+    .await?;
     let asked = Instant::now();
     let slow = ask().await;
     let waited = asked.elapsed();

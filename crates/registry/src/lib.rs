@@ -13,6 +13,7 @@ mod bulk;
 mod campaigns;
 mod changes;
 mod conditions;
+mod ended_again;
 mod error;
 mod flush;
 mod found_keys;
@@ -66,6 +67,7 @@ pub use campaigns::{
 };
 pub use changes::{Change, ChangedSubject, Changes};
 pub use conditions::{Conditions, Seen, Thing};
+pub use ended_again::{EndedAgain, NotEnded};
 pub use error::RegistryError;
 pub use idempotency::{
     Claim, ClaimedRequest, IdempotencyKey, IssuedOnce, RotatedOnce, RotationWish,

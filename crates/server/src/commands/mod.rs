@@ -11,6 +11,7 @@ mod backup;
 mod clients;
 mod doctor;
 mod empty_folder;
+mod end_again;
 mod escrow;
 mod healthy;
 mod init;
@@ -82,6 +83,8 @@ enum Command {
     Restore(restore::Restore),
     /// Says that the database was put back from a backup or a snapshot.
     PutBack(put_back::PutBack),
+    /// Ends again what was ended after a backup that was put back.
+    EndAgain(end_again::EndAgain),
 }
 
 /// Runs a command. What it found may be a code of its own.
@@ -108,6 +111,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Escrow(escrow) => escrow.run().await,
             Command::Restore(restore) => restore.run().await,
             Command::PutBack(put_back) => put_back.run().await,
+            Command::EndAgain(end_again) => end_again.run().await,
         };
         done.map(|()| ExitCode::SUCCESS)
     })

@@ -36,7 +36,7 @@ impl PutBack {
         registry.close().await;
         let (live_secrets, families) = marked?;
         eprintln!(
-            "what was ended after the backup was made works again: look at the activity log of before, and end it again"
+            "what was ended after the backup was made works again: end it again with `keywright-server end-again` before you serve"
         );
         println!(
             "{}",

@@ -42,7 +42,7 @@ impl Restore {
         match report {
             Some(report) => {
                 eprintln!(
-                    "what was ended after the backup was made works again: look at the activity log, and end it again"
+                    "what was ended after the backup was made works again: end it again with `keywright-server end-again` before you serve"
                 );
                 if !report.missing_peppers.is_empty() {
                     eprintln!(

@@ -286,6 +286,7 @@ class Tour:
         begun = self.ask("POST /api/v1/bulk", body=wish)
         self.ask("GET /api/v1/bulk")
         self.ask("GET /api/v1/bulk/{id}", id=begun["id"])
+        self.ask("GET /api/v1/bulk/{id}/failures", id=begun["id"])
         self.ask("POST /api/v1/bulk/{id}/cancel", id=begun["id"])
 
     def operations(self):

@@ -108,6 +108,7 @@ use crate::{clients, key_service, keys, nodes, rp, sessions, sign_in, users, web
         key_service::bulk::list,
         key_service::bulk::begin,
         key_service::bulk::read,
+        key_service::bulk::failures,
         key_service::bulk::cancel,
         key_service::later::list,
         key_service::later::read,

@@ -340,6 +340,8 @@ class Tour:
         of_one = {**of, "delivery": sent["id"]}
         self.ask("GET " + path + "/{id}/deliveries/{delivery}", **of_one)
         self.ask("POST " + path + "/{id}/deliveries/{delivery}/redeliver", **of_one)
+        failed = {"state": "failed", "since": 0}
+        self.ask("POST " + path + "/{id}/deliveries/redeliver", **of, body=failed)
         self.ask("DELETE " + path + "/{id}", **of)
 
     def people(self):

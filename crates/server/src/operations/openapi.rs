@@ -57,6 +57,7 @@ use crate::{clients, key_service, keys, nodes, rp, sessions, sign_in, users, web
         webhooks::deliveries::list,
         webhooks::deliveries::read,
         webhooks::deliveries::redeliver,
+        webhooks::deliveries::redeliver_failed,
         key_service::policies::list,
         key_service::policies::read,
         key_service::policies::put,

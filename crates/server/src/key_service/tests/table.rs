@@ -326,6 +326,12 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
         "",
         ALL,
     ),
+    (
+        "POST",
+        "/api/v1/webhooks/{id}/deliveries/redeliver",
+        r#"{"state":"failed","since":0}"#,
+        ALL,
+    ),
     ("GET", "/auth/session", "", "1yyyy111y11"),
     ("GET", "/auth/csrfToken", "", PUBLIC),
     ("POST", "/auth/signOut", "", PUBLIC),

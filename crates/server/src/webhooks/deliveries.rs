@@ -64,7 +64,7 @@ fn filter(asked: &PageAsked) -> Result<MessageFilter, Problem> {
             .ok_or_else(|| refuse("state", "waiting, delivered or failed"))
     });
     let since = asked.params.get("since").map(|text| {
-        text.parse()
+        text.parse::<i64>()
             .map_err(|_| refuse("since", "a time in Unix milliseconds"))
     });
     Ok(MessageFilter {

@@ -10,9 +10,9 @@ use keywright_domain::schedules::Schedule;
 use keywright_domain::scopes::Scope;
 use keywright_registry::outbox::NewWebhook;
 use keywright_registry::{
-    AuditQuery, BulkFailure, BulkProblem, BulkProgress, BulkState, ChangedSubject, Claim, ClientSecret,
-    Conditions, DeliveryOutcome, IdempotencyKey, IssuedOnce, LocalRegistry, NewBulk, RegistryError,
-    RotatedOnce, Seen, Thing,
+    AuditQuery, BulkFailure, BulkProblem, BulkProgress, BulkState, ChangedSubject, Claim,
+    ClientSecret, Conditions, DeliveryOutcome, IdempotencyKey, IssuedOnce, LocalRegistry, NewBulk,
+    RegistryError, RotatedOnce, Seen, Thing,
 };
 
 use super::{START, wish};
@@ -703,7 +703,10 @@ async fn an_operation_tells_how_far_it_came_and_that_nobody_speaks_for_it() -> R
         (BulkState::Stopped, Some(START + 31_000))
     );
     let listed = registry.list_bulk(None, None, 100).await?.items.remove(0);
-    assert_eq!((found.problem, listed.problem), (Some(why.clone()), Some(why)));
+    assert_eq!(
+        (found.problem, listed.problem),
+        (Some(why.clone()), Some(why))
+    );
     assert_eq!(
         registry
             .list_bulk(Some("nobody"), None, 100)

@@ -184,7 +184,8 @@ async fn a_message_is_taken_by_one_tried_again_and_forgotten_in_the_end() -> Res
 }
 
 #[tokio::test]
-async fn what_failed_since_a_moment_is_sent_again_and_no_more_than_a_number_at_once() -> Result<()> {
+async fn what_failed_since_a_moment_is_sent_again_and_no_more_than_a_number_at_once() -> Result<()>
+{
     const EARLY: usize = 5_003;
     let fixture = super::fixture().await?;
     let registry = &fixture.registry;

@@ -46,7 +46,11 @@ async fn begun(victim: &Victim, asked: reqwest::RequestBuilder) -> Result<String
 }
 
 /// Waits until it is so with an operation.
-pub(super) async fn until(victim: &Victim, path: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
+pub(super) async fn until(
+    victim: &Victim,
+    path: &str,
+    is_so: impl Fn(&Value) -> bool,
+) -> Result<Value> {
     let began = Instant::now();
     loop {
         let view = get(victim, path).await?.body;

@@ -332,8 +332,7 @@ pub(super) async fn webhook(victim: &mut Victim, at: u64) -> Result<()> {
     send(victim, ask(victim)).await?;
     let (all, named) = (format!("{path}/deliveries/redeliver"), name());
     let failed = json!({ "state": "failed", "since": 0 });
-    let ask =
-        |victim: &Victim| request(victim, &all, &failed).header("idempotency-key", &named);
+    let ask = |victim: &Victim| request(victim, &all, &failed).header("idempotency-key", &named);
     if let Some(answer) = victim.strike(ask(victim), at).await? {
         good(&answer)?;
     }

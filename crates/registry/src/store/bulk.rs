@@ -113,9 +113,8 @@ async fn insert_failures(
     progress: &BulkProgress,
 ) -> Result<(), RegistryError> {
     const COLUMNS: usize = 5;
-    let numbered: Vec<(i64, &BulkFailure)> = (progress.first_untold()..)
-        .zip(&progress.untold)
-        .collect();
+    let numbered: Vec<(i64, &BulkFailure)> =
+        (progress.first_untold()..).zip(&progress.untold).collect();
     for part in many::parts(&numbered) {
         let mut sql = many::rows(
             connection,

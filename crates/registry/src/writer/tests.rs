@@ -146,11 +146,9 @@ async fn with_marks(folder: &Path) -> anyhow::Result<(LocalRegistry, AnyConnecti
 }
 
 async fn marks(stranger: &mut AnyConnection) -> anyhow::Result<Vec<String>> {
-    Ok(
-        sqlx::query_scalar("SELECT name FROM marks ORDER BY rowid")
-            .fetch_all(stranger)
-            .await?,
-    )
+    Ok(sqlx::query_scalar("SELECT name FROM marks ORDER BY rowid")
+        .fetch_all(stranger)
+        .await?)
 }
 
 /// Puts it into the queue, and no more: the writer has no turn meanwhile.
@@ -182,10 +180,7 @@ async fn nobody_writes_for_who_is_gone_after_it_was_undone() -> Outcome {
     drop(gone);
     gate.go.notify_one();
     assert!(broken.await.is_err());
-    let runs = (
-        runs.0.load(Ordering::SeqCst),
-        runs.1.load(Ordering::SeqCst),
-    );
+    let runs = (runs.0.load(Ordering::SeqCst), runs.1.load(Ordering::SeqCst));
     assert_eq!(runs, (1, 2), "with the group, and not again");
     assert_eq!(marks(&mut stranger).await?, Vec::<String>::new());
     registry.close().await;

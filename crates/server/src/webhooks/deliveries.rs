@@ -60,8 +60,7 @@ fn filter(asked: &PageAsked) -> Result<MessageFilter, Problem> {
         Problem::bad_request("invalid_parameter", detail).with("parameter", name)
     };
     let state = asked.params.get("state").map(|text| {
-        MessageState::parse(text)
-            .ok_or_else(|| refuse("state", "waiting, delivered or failed"))
+        MessageState::parse(text).ok_or_else(|| refuse("state", "waiting, delivered or failed"))
     });
     let since = asked.params.get("since").map(|text| {
         text.parse::<i64>()

@@ -199,7 +199,11 @@ async fn a_receiver_that_was_away_catches_up_with_what_failed_since() {
         if !fails {
             return;
         }
-        for one in registry.claim_messages(&[Channel::Webhook], 10).await.unwrap() {
+        for one in registry
+            .claim_messages(&[Channel::Webhook], 10)
+            .await
+            .unwrap()
+        {
             let attempt = Attempt {
                 attempt: one.message.attempts,
                 at: 0,
@@ -218,7 +222,11 @@ async fn a_receiver_that_was_away_catches_up_with_what_failed_since() {
     send(&["c", "d"], true).await;
     send(&["e"], false).await;
     run(&server).await;
-    assert_eq!(receiver.take().len(), 1, "what failed is not tried by itself");
+    assert_eq!(
+        receiver.take().len(),
+        1,
+        "what failed is not tried by itself"
+    );
 
     let path = format!("/api/v1/webhooks/{hook}/deliveries");
     let count = async |root: &mut Root, query: &str| {
@@ -243,7 +251,11 @@ async fn a_receiver_that_was_away_catches_up_with_what_failed_since() {
 
     let again = format!("{path}/redeliver");
     for (body, status, code) in [
-        (json!({ "state": "waiting", "since": 0 }), 400, "invalid_body"),
+        (
+            json!({ "state": "waiting", "since": 0 }),
+            400,
+            "invalid_body",
+        ),
         (json!({ "since": 0 }), 400, "invalid_body"),
     ] {
         let refused = root.send(Method::POST, &again, body).await;

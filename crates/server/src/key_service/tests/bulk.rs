@@ -136,7 +136,11 @@ async fn what_was_listed_is_what_is_done_and_nothing_if_it_is_another_number_by_
     root.issue(short).await;
     for (filter, query, count) in [
         (json!({ "created_from": start + 60_000 }), "created_from", 4),
-        (json!({ "expires_before": start + 86_400_001 }), "expires_before", 1),
+        (
+            json!({ "expires_before": start + 86_400_001 }),
+            "expires_before",
+            1,
+        ),
     ] {
         let at = &filter[query];
         let list = fine(&root.get(&format!("/api/v1/keys?{query}={at}")).await);

@@ -286,6 +286,7 @@ class Tour:
         begun = self.ask("POST /api/v1/bulk", body=wish)
         self.ask("GET /api/v1/bulk")
         self.ask("GET /api/v1/bulk/{id}", id=begun["id"])
+        self.ask("GET /api/v1/bulk/{id}/failures", id=begun["id"])
         self.ask("POST /api/v1/bulk/{id}/cancel", id=begun["id"])
 
     def operations(self):
@@ -339,6 +340,8 @@ class Tour:
         of_one = {**of, "delivery": sent["id"]}
         self.ask("GET " + path + "/{id}/deliveries/{delivery}", **of_one)
         self.ask("POST " + path + "/{id}/deliveries/{delivery}/redeliver", **of_one)
+        failed = {"state": "failed", "since": 0}
+        self.ask("POST " + path + "/{id}/deliveries/redeliver", **of, body=failed)
         self.ask("DELETE " + path + "/{id}", **of)
 
     def people(self):

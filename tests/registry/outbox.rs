@@ -5,7 +5,8 @@ use keywright_domain::api_keys::{DAY_MS, Kid, PlainKey, SecretState};
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::Sealed;
 use keywright_registry::outbox::{
-    Attempt, Channel, Claimed, MadeOf, MessageState, NewMessage, NewWebhook, Outcome, WebhookChange,
+    Attempt, Channel, Claimed, MadeOf, MessageFilter, MessageState, NewMessage, NewWebhook,
+    Outcome, Resent, WebhookChange,
 };
 
 use super::{START, wish};
@@ -179,6 +180,66 @@ async fn a_message_is_taken_by_one_tried_again_and_forgotten_in_the_end() -> Res
     assert_eq!(registry.prune_messages(START + DAY_MS).await?, 1);
     let gone = registry.find_message(&all[1].message.id).await;
     assert_eq!(gone.expect_err("it is gone").code(), "message_not_found");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_failed_since_a_moment_is_sent_again_and_no_more_than_a_number_at_once() -> Result<()>
+{
+    const EARLY: usize = 5_003;
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let list = async |filter: MessageFilter| -> Result<Vec<String>> {
+        let page = registry.list_messages_of(Channel::Webhook, "hook", filter, None, 500);
+        let (items, _) = page.await?;
+        Ok(items.into_iter().map(|one| one.event_id).collect())
+    };
+    let state = |state, since| MessageFilter {
+        state: Some(state),
+        since,
+    };
+    let mut early: Vec<_> = (0..EARLY)
+        .map(|number| message(&format!("e{number}"), "hook"))
+        .collect();
+    early.push(message("another's", "other"));
+    registry.enqueue(MadeOf::Else, early).await?;
+    fixture.set_clock(START + 1_000);
+    let late = ["f", "g"].map(|event| message(event, "hook"));
+    registry.enqueue(MadeOf::Else, late.to_vec()).await?;
+    let mut stranger = fixture.stranger().await?;
+    sqlx::raw_sql("UPDATE outbox SET state = 'failed', ended_at = 1")
+        .execute(&mut stranger)
+        .await?;
+    registry
+        .enqueue(MadeOf::Else, vec![message("waits", "hook")])
+        .await?;
+    let since = Some(START + 1_000);
+    assert_eq!(list(state(MessageState::Failed, since)).await?.len(), 2);
+    assert_eq!(list(state(MessageState::Failed, None)).await?.len(), 500);
+    assert_eq!(list(state(MessageState::Waiting, None)).await?, ["waits"]);
+    assert!(list(state(MessageState::Delivered, None)).await?.is_empty());
+    let all_since = MessageFilter { state: None, since };
+    assert_eq!(list(all_since).await?.len(), 3);
+
+    let again = registry.resend_failed(Channel::Webhook, "hook", START + 1_000);
+    assert_eq!(again.await?, Resent { count: 2, left: 0 });
+    let mut waiting = list(state(MessageState::Waiting, None)).await?;
+    waiting.sort();
+    assert_eq!(waiting, ["f", "g", "waits"]);
+    let again = registry.resend_failed(Channel::Webhook, "hook", 0);
+    let expected = Resent {
+        count: 5_000,
+        left: 3,
+    };
+    assert_eq!(again.await?, expected);
+    for count in [3, 0] {
+        let again = registry.resend_failed(Channel::Webhook, "hook", 0);
+        assert_eq!(again.await?, Resent { count, left: 0 });
+    }
+    let others = registry
+        .list_messages(Channel::Webhook, "other", None, 10)
+        .await?;
+    assert_eq!(others.0[0].state, MessageState::Failed, "another's");
     Ok(())
 }
 

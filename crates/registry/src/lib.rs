@@ -59,7 +59,7 @@ pub use api_keys::{
 pub use audit::{AuditEvent, AuditPage, AuditQuery, SubjectFilter};
 pub use audit_trail::AuditCheck;
 pub use board::{BoardKind, BoardNotice, BoardQuery, BoardReader};
-pub use bulk::{BulkFailure, BulkOperation, BulkProgress, BulkState, NewBulk};
+pub use bulk::{BulkFailure, BulkOperation, BulkProblem, BulkProgress, BulkState, NewBulk};
 pub use campaigns::{
     Answer, Answered, Campaign, CampaignFilter, CampaignProgress, Candidate, MOST_QUESTIONS,
     NewCampaign, Question, QuestionQuery, QuestionState, Told, Unanswered, UntoldQuestions,

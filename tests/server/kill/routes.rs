@@ -221,6 +221,11 @@ const API: &[Row] = &[
         "/api/v1/webhooks/{id}/deliveries/{delivery}/redeliver",
         In("webhook and its messages"),
     ),
+    (
+        "POST",
+        "/api/v1/webhooks/{id}/deliveries/redeliver",
+        In("webhook and its messages"),
+    ),
     ("POST", "/auth/signOut", In("end of a session")),
     ("POST", "/auth/login", In("login of a browser client")),
     ("POST", "/auth/refresh", In("refresh of a browser client")),

@@ -142,6 +142,7 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/events", get(events::follow))
         .route("/api/v1/bulk", get(bulk::list).post(bulk::begin))
         .route("/api/v1/bulk/{id}", get(bulk::read))
+        .route("/api/v1/bulk/{id}/failures", get(bulk::failures))
         .route("/api/v1/bulk/{id}/cancel", post(bulk::cancel))
         .route("/api/v1/operations", get(later::list))
         .route("/api/v1/operations/{id}", get(later::read))

@@ -144,7 +144,7 @@ impl Front {
                 let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);
                 forward_auth::judge(&self.app, &peer, method, uri, headers).await
             });
-            within::guarded(self.limit, None, &arrived, answer)
+            within::guarded(self.limit, None, &parts.method, &arrived, answer)
                 .instrument(begun.span().clone())
                 .await
         };
@@ -182,7 +182,7 @@ impl Front {
                 let answer = asked.answer(&self.app, &peer, headers, begun.id());
                 answer.await.map(Ok)
             });
-            within::guarded(self.limit, None, &arrived, answer)
+            within::guarded(self.limit, None, &parts.method, &arrived, answer)
                 .instrument(begun.span().clone())
                 .await
         };

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
-use keywright_registry::outbox::{Channel, MadeOf, NewMessage};
+use keywright_registry::outbox::{Attempt, Channel, MadeOf, NewMessage, Outcome};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
@@ -181,6 +181,108 @@ async fn tries_end_after_more_than_a_day() {
     let got = receiver.take();
     assert_eq!(got[0].header("webhook-id"), given_up["event_id"]);
     assert_eq!(deliveries(&mut root, &hook).await[0]["state"], "delivered");
+}
+
+#[tokio::test]
+async fn a_receiver_that_was_away_catches_up_with_what_failed_since() {
+    let server = TestServer::start().await;
+    let mut root = Root::of(&server).await;
+    let (receiver, url) = Receiver::listen().await;
+    let (hook, _) = root.hook(&url, &["key.issued"]).await;
+    let registry = server.registry();
+    let send = async |events: &[&str], fails: bool| {
+        let messages = events.iter().map(|event| NewMessage {
+            event_id: (*event).to_owned(),
+            event_type: "key.issued".into(),
+            channel: Channel::Webhook,
+            target: hook.clone(),
+            body: b"{}".to_vec(),
+        });
+        let made = registry.enqueue(MadeOf::Else, messages.collect());
+        assert!(made.await.unwrap());
+        if !fails {
+            return;
+        }
+        for one in registry
+            .claim_messages(&[Channel::Webhook], 10)
+            .await
+            .unwrap()
+        {
+            let attempt = Attempt {
+                attempt: one.message.attempts,
+                at: 0,
+                duration_ms: 1,
+                status: Some(503),
+                error: None,
+                excerpt: String::new(),
+            };
+            let failed = registry.record_attempt(&one.message.id, attempt, Outcome::Failed);
+            failed.await.unwrap();
+        }
+    };
+    send(&["a", "b"], true).await;
+    server.pass(HOUR_MS);
+    let since = server.server.app().now();
+    send(&["c", "d"], true).await;
+    send(&["e"], false).await;
+    run(&server).await;
+    assert_eq!(
+        receiver.take().len(),
+        1,
+        "what failed is not tried by itself"
+    );
+
+    let path = format!("/api/v1/webhooks/{hook}/deliveries");
+    let count = async |root: &mut Root, query: &str| {
+        let list = root.ok(Method::GET, &format!("{path}?{query}"), Value::Null);
+        list.await["items"].as_array().unwrap().len()
+    };
+    for (query, expected) in [
+        ("state=failed".to_owned(), 4),
+        (format!("state=failed&since={since}"), 2),
+        (format!("since={since}"), 3),
+        ("state=delivered".to_owned(), 1),
+        ("state=waiting".to_owned(), 0),
+    ] {
+        assert_eq!(count(&mut root, &query).await, expected, "{query}");
+    }
+    for query in ["state=odd", "since=yesterday"] {
+        let refused = root.send(Method::GET, &format!("{path}?{query}"), Value::Null);
+        let refused = refused.await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{query}");
+        assert_eq!(refused.json()["code"], "invalid_parameter");
+    }
+
+    let again = format!("{path}/redeliver");
+    for (body, status, code) in [
+        (
+            json!({ "state": "waiting", "since": 0 }),
+            400,
+            "invalid_body",
+        ),
+        (json!({ "since": 0 }), 400, "invalid_body"),
+    ] {
+        let refused = root.send(Method::POST, &again, body).await;
+        assert_eq!(refused.status, status, "{}", refused.text);
+        assert_eq!(refused.json()["code"], code);
+    }
+    for (since, expected) in [(since, ["c", "d"]), (0, ["a", "b"])] {
+        let body = json!({ "state": "failed", "since": since });
+        let answer = root.send(Method::POST, &again, body).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
+        assert_eq!(answer.json(), json!({ "count": 2, "left": 0 }));
+        run(&server).await;
+        let got = receiver.take();
+        let ids: BTreeSet<_> = got.iter().map(|one| one.header("webhook-id")).collect();
+        assert_eq!(ids, expected.map(str::to_owned).into());
+    }
+    assert_eq!(count(&mut root, "state=delivered").await, 5);
+    let off = json!({ "enabled": false });
+    root.ok(Method::PATCH, &format!("/api/v1/webhooks/{hook}"), off)
+        .await;
+    let body = json!({ "state": "failed", "since": 0 });
+    let refused = root.send(Method::POST, &again, body).await;
+    assert_eq!(refused.json()["code"], "webhook_disabled");
 }
 
 #[tokio::test]

@@ -181,6 +181,13 @@ impl World {
                 false,
             ),
             case(
+                "/api/v1/webhooks/{id}/deliveries/redeliver",
+                &format!("{webhook}/deliveries/redeliver"),
+                json!({ "state": "failed", "since": 0 }),
+                json!({ "state": "failed", "since": 1 }),
+                false,
+            ),
+            case(
                 "/api/v1/users",
                 "/api/v1/users",
                 json!({ "name": "New", "password": "a first password of mine" }),

@@ -231,6 +231,7 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     // The root key's.
     ("GET", "/api/v1/bulk/{id}", "", "144yyy3yyy3"),
+    ("GET", "/api/v1/bulk/{id}/failures", "", "144yyy3yyy3"),
     ("POST", "/api/v1/bulk/{id}/cancel", "", "144y3y33yy3"),
     ("GET", "/api/v1/operations", "", KEYS_READ),
     // The root key's check of the audit trail.
@@ -323,6 +324,12 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
         "POST",
         "/api/v1/webhooks/{id}/deliveries/{delivery}/redeliver",
         "",
+        ALL,
+    ),
+    (
+        "POST",
+        "/api/v1/webhooks/{id}/deliveries/redeliver",
+        r#"{"state":"failed","since":0}"#,
         ALL,
     ),
     ("GET", "/auth/session", "", "1yyyy111y11"),

@@ -19,6 +19,7 @@ mod keys;
 mod migrate;
 mod overrides;
 mod owner;
+mod owners;
 mod peppers;
 mod providers;
 mod put_back;
@@ -53,6 +54,9 @@ enum Command {
     /// People.
     #[command(subcommand)]
     Users(users::Users),
+    /// Services and teams that keys belong to.
+    #[command(subcommand)]
+    Owners(owners::Owners),
     /// Identity providers that people sign in by.
     #[command(subcommand)]
     Providers(providers::Providers),
@@ -98,6 +102,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Serve(serve) => serve.run().await,
             Command::Clients(clients) => clients.run().await,
             Command::Users(users) => users.run().await,
+            Command::Owners(owners) => owners.run().await,
             Command::Providers(providers) => providers.run().await,
             Command::SigningKeys(keys) => keys.run().await,
             Command::Peppers(peppers) => peppers.run().await,

@@ -12,6 +12,7 @@ mod moving;
 mod narrowing;
 mod notices;
 mod once;
+mod owners;
 mod resources;
 mod table;
 

@@ -1,9 +1,7 @@
 //! Messages of the outbox, webhooks, and keys that somebody found.
 
 use anyhow::{Context as _, Result};
-use keywright_domain::api_keys::{
-    DAY_MS, Kid, NewApiKey, Owner, OwnerKind, PlainKey, SecretState,
-};
+use keywright_domain::api_keys::{DAY_MS, Kid, NewApiKey, Owner, OwnerKind, PlainKey, SecretState};
 use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::people::{Email, Sealed};
 use keywright_registry::outbox::{

@@ -623,7 +623,11 @@ pub(super) async fn service(victim: &mut Victim, at: u64) -> Result<()> {
     if there.status == 200 {
         ensure!(is(&there.body, "One"), "{}", there.body);
     } else {
-        good(&victim.send(request(victim, "/api/v1/owners", &wish)).await?)?;
+        good(
+            &victim
+                .send(request(victim, "/api/v1/owners", &wish))
+                .await?,
+        )?;
     }
 
     let two = json!({ "name": "Two", "email": "two@example.org" });

@@ -332,7 +332,19 @@ mod tests {
         }
         let too_long = format!("{longest}x");
         for bad in [
-            "", ".", "..", "-a", "_a", "a/b", "a:b", "a b", "a?b", "a%2Fb", "a\0b", "ä", too_long.as_str(),
+            "",
+            ".",
+            "..",
+            "-a",
+            "_a",
+            "a/b",
+            "a:b",
+            "a b",
+            "a?b",
+            "a%2Fb",
+            "a\0b",
+            "ä",
+            too_long.as_str(),
         ] {
             let refused = Owner::to_be_made(OwnerKind::Team, bad);
             assert_eq!(refused, Err(OwnerError::NewId), "{bad}");

@@ -224,9 +224,8 @@ pub(crate) async fn create(
 ) -> Result<Response, Problem> {
     manager.require(WRITE)?;
     let Body(asked) = body;
-    let kind = OwnerKind::parse(&asked.kind).ok_or_else(|| {
-        Problem::bad_request("invalid_owner", "an owner is a service or a team")
-    })?;
+    let kind = OwnerKind::parse(&asked.kind)
+        .ok_or_else(|| Problem::bad_request("invalid_owner", "an owner is a service or a team"))?;
     if kind == OwnerKind::Person {
         return Err(is_person());
     }

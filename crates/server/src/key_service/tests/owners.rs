@@ -70,7 +70,10 @@ async fn ac_146_a_service_is_made_has_keys_is_suspended_with_them_and_comes_back
         let code = verdict(&mut root, &secret_of(issued)).await["code"].clone();
         assert_eq!(code, "owner_disabled");
     }
-    assert_eq!(verdict(&mut root, &secret_of(&others)).await["code"], "valid");
+    assert_eq!(
+        verdict(&mut root, &secret_of(&others)).await["code"],
+        "valid"
+    );
     let mut late = wish();
     late["owner"] = json!({ "kind": "service", "id": "billing" });
     let late = root.post("/api/v1/keys", late).await;
@@ -97,7 +100,11 @@ async fn ac_146_a_service_is_made_has_keys_is_suspended_with_them_and_comes_back
         .map(|one| one["action"].as_str().unwrap())
         .collect();
     told.reverse();
-    let expected = ["principal.created", "principal.disabled", "principal.enabled"];
+    let expected = [
+        "principal.created",
+        "principal.disabled",
+        "principal.enabled",
+    ];
     assert_eq!(told, expected, "{events}");
 }
 
@@ -109,15 +116,31 @@ async fn a_service_gets_another_name_and_address_and_keeps_what_is_left_out() {
     let path = "/api/v1/owners/billing";
     let mut seen = Vec::new();
     for (change, name, email) in [
-        (json!({ "name": " Invoices " }), "Invoices", json!("billing@example.org")),
-        (json!({ "email": "ops@example.org" }), "Invoices", json!("ops@example.org")),
+        (
+            json!({ "name": " Invoices " }),
+            "Invoices",
+            json!("billing@example.org"),
+        ),
+        (
+            json!({ "email": "ops@example.org" }),
+            "Invoices",
+            json!("ops@example.org"),
+        ),
         (json!({ "email": "" }), "Invoices", Value::Null),
-        (json!({ "name": "B", "email": "b@example.org" }), "B", json!("b@example.org")),
+        (
+            json!({ "name": "B", "email": "b@example.org" }),
+            "B",
+            json!("b@example.org"),
+        ),
         (json!({}), "B", json!("b@example.org")),
     ] {
         let answer = root.send(Method::PATCH, path, change.clone()).await;
         let view = fine(&answer);
-        assert_eq!((&view["name"], &view["email"]), (&json!(name), &email), "{change}");
+        assert_eq!(
+            (&view["name"], &view["email"]),
+            (&json!(name), &email),
+            "{change}"
+        );
         assert_eq!(fine(&root.get(path).await), view);
         seen.push(answer.header("etag").to_owned());
     }
@@ -134,7 +157,10 @@ async fn a_service_gets_another_name_and_address_and_keeps_what_is_left_out() {
     ] {
         let answer = root.send(Method::PATCH, path, change).await;
         refused(&answer, 400, code);
-        assert_eq!(root.get(path).await.header("etag"), last.as_deref().unwrap());
+        assert_eq!(
+            root.get(path).await.header("etag"),
+            last.as_deref().unwrap()
+        );
     }
 }
 
@@ -179,7 +205,10 @@ async fn people_are_no_services_and_ids_mean_nothing_in_an_address() {
             refused(&answer, 400, "principal_is_user");
         }
         let view = fine(&root.get(&path).await);
-        assert_eq!((&view["kind"], &view["disabled_at"]), (&json!("person"), &Value::Null));
+        assert_eq!(
+            (&view["kind"], &view["disabled_at"]),
+            (&json!("person"), &Value::Null)
+        );
     }
     assert_eq!(verdict(&mut root, &secret_of(&key)).await["code"], "valid");
     for (method, end) in [
@@ -188,8 +217,14 @@ async fn people_are_no_services_and_ids_mean_nothing_in_an_address() {
         (Method::POST, "/disable"),
         (Method::POST, "/enable"),
     ] {
-        let body = if method == Method::GET { Value::Null } else { json!({}) };
-        let answer = root.send(method, &format!("{OWNERS}/nobody{end}"), body).await;
+        let body = if method == Method::GET {
+            Value::Null
+        } else {
+            json!({})
+        };
+        let answer = root
+            .send(method, &format!("{OWNERS}/nobody{end}"), body)
+            .await;
         refused(&answer, 404, "owner_not_found");
     }
 }
@@ -249,7 +284,11 @@ async fn of_people_the_id_is_seen_with_keys_and_the_rest_by_who_may_see_people()
     let ada = server.add_user("ada@example.org", &[]).await;
     let path = format!("{OWNERS}/{}", ada.id);
     let left = json!({ "reason": "left in anger" });
-    fine(&root.post(&format!("/api/v1/users/{}/disable", ada.id), left).await);
+    fine(
+        &root
+            .post(&format!("/api/v1/users/{}/disable", ada.id), left)
+            .await,
+    );
     let leak = json!({ "reason": "leaked them" });
     fine(&root.post(&format!("{path}/revoke-keys"), leak).await);
 
@@ -276,7 +315,11 @@ async fn of_people_the_id_is_seen_with_keys_and_the_rest_by_who_may_see_people()
     let mut browser = server.sign_in_as(&bob).await;
     let own = fine(&browser.get(&format!("{OWNERS}/{}", bob.id)).await);
     assert_eq!(own["name"], "bob", "{own}");
-    for other in [path.as_str(), "/api/v1/owners/billing", "/api/v1/owners/nobody"] {
+    for other in [
+        path.as_str(),
+        "/api/v1/owners/billing",
+        "/api/v1/owners/nobody",
+    ] {
         refused(&browser.get(other).await, 404, "owner_not_found");
     }
     refused(&browser.get(OWNERS).await, 403, "insufficient_scope");
@@ -300,7 +343,11 @@ async fn management_keys_are_suspended_only_where_that_was_said() {
         "owner_has_root_keys",
     );
     let name = json!({ "name": "Still there" });
-    fine(&managing.send(Method::PATCH, "/api/v1/owners/billing", name).await);
+    fine(
+        &managing
+            .send(Method::PATCH, "/api/v1/owners/billing", name)
+            .await,
+    );
     fine(&root.post(path, json!({ "root_keys": true })).await);
     refused(&managing.get("/api/v1/keys").await, 401, "owner_disabled");
 }

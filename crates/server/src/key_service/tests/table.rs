@@ -163,12 +163,7 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
     ("PATCH", "/api/v1/owners/{id}", r#"{"name":"n"}"#, OWNER),
     ("POST", "/api/v1/owners/{id}/disable", "{}", OWNER),
     ("POST", "/api/v1/owners/{id}/enable", "", OWNER),
-    (
-        "POST",
-        "/api/v1/owners/{id}/revoke-keys",
-        "{}",
-        OWNER,
-    ),
+    ("POST", "/api/v1/owners/{id}/revoke-keys", "{}", OWNER),
     // What each may do is what the rest of this table says.
     ("GET", "/api/v1/permissions", "", "1yyyyyyyyy3"),
     ("GET", "/api/v1/scopes", "", "1yyyyy33y33"),

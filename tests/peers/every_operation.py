@@ -145,6 +145,19 @@ class Tour:
         self.ask("PUT /api/v1/scopes", body={"name": "tour:remove"})
         self.ask("DELETE /api/v1/scopes/{name}", name="tour:remove")
 
+    def owners(self):
+        wish = {"kind": "service", "id": "tour-billing", "name": "Billing", "email": "billing@example.org"}
+        of = {"id": self.ask("POST /api/v1/owners", body=wish)["id"]}
+        path = "/api/v1/owners"
+        self.ask("GET " + path)
+        self.ask("GET " + path, query={"kind": "service", "limit": 1})
+        self.ask("GET " + path + "/{id}", **of)
+        self.ask("PATCH " + path + "/{id}", **of, body={"name": "Invoices", "email": ""})
+        self.key(owner={"kind": "service", **of})
+        self.ask("POST " + path + "/{id}/disable", **of, body={"reason": "paused"})
+        self.ask("POST " + path + "/{id}/enable", **of)
+        self.ask("POST " + path + "/{id}/revoke-keys", **of, body={"reason": "over"})
+
     def rotations(self):
         id, _ = self.key()
         of_key = {"id": id}
@@ -372,7 +385,6 @@ class Tour:
         ask("POST " + path + "/{id}/password-reset", **of, body={})
         ask("POST " + path + "/{id}/disable", **of, body={"reason": "away"})
         ask("POST " + path + "/{id}/enable", **of)
-        self.ask("POST /api/v1/owners/{id}/revoke-keys", **of, body={})
         ask("DELETE " + path + "/{id}", **of)
         ask("DELETE /api/v1/roles/{name}", name="guide")
         made = ask("POST /api/v1/invitations", body={"email": "bob@example.org"})
@@ -410,6 +422,7 @@ def main():
     tour = Tour(json.load(sys.stdin))
     for part in [
         tour.keys,
+        tour.owners,
         tour.rotations,
         tour.schedules,
         tour.policies,

@@ -420,7 +420,7 @@ async fn ac_154_schema_2_is_migrated_after_a_backup() -> Result<()> {
 /// A new schema comes here, and says in the test of schema 4 what becomes of the rows that are there.
 #[test]
 fn every_schema_that_landed_has_its_test() {
-    // 3 landed with 4. Of 1, 2 and 4 each has a test of its own; of 5 to 25 a file of each is opened.
+    // 3 landed with 4. Of 1, 2 and 4 each has a test of its own; of 5 to 27 a file of each is opened.
     assert_eq!(LocalRegistry::newest_schema(), 28);
 }
 
@@ -626,6 +626,9 @@ async fn ac_154_schema_4_is_migrated_after_a_backup() -> Result<()> {
             .iter()
             .all(|one| one.retry_at.is_none() && one.last_error.is_none())
     );
+    // 27: owners that there were have no address of their own.
+    let owners = opened.list_principals(None, "", 10).await?;
+    assert!(!owners.is_empty() && owners.iter().all(|one| one.email.is_none()));
     // 25: operations that there were are none that is answered later.
     let operations = opened.list_bulk(None, None, 10).await?.items;
     assert!(operations.iter().all(|one| !one.later));

@@ -1,13 +1,16 @@
 //! Messages of the outbox, webhooks, and keys that somebody found.
 
 use anyhow::{Context as _, Result};
-use keywright_domain::api_keys::{DAY_MS, Kid, PlainKey, SecretState};
+use keywright_domain::api_keys::{DAY_MS, Kid, NewApiKey, Owner, OwnerKind, PlainKey, SecretState};
 use keywright_domain::audit::{Actor, AuditAction};
-use keywright_domain::people::Sealed;
+use keywright_domain::people::{Email, Sealed};
 use keywright_registry::outbox::{
     Attempt, Channel, Claimed, MadeOf, MessageFilter, MessageState, NewMessage, NewWebhook,
     Outcome, Resent, WebhookChange,
 };
+
+use keywright_registry::people::NewUser;
+use keywright_registry::{NewOwner, PrincipalChange};
 
 use super::{START, wish};
 
@@ -717,5 +720,68 @@ async fn what_a_clock_that_was_ahead_wrote_down_is_sent_all_the_same() -> Result
     assert_eq!(given, all);
     // What can be right is left as it is.
     assert_eq!(registry.mend_moments().await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_a_key_belongs_to_has_an_address_of_theirs_or_of_the_service() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let email = |text: &str| Email::new(text).map(Some);
+    let person = NewUser {
+        name: "Ada".into(),
+        email: email("ada@example.org")?,
+        email_verified: true,
+        roles: Vec::new(),
+        password_hash: None,
+    };
+    let ada = registry.create_user(actor, &person).await?;
+    let mut owners = vec![Owner::new(OwnerKind::Person, &ada.id)?];
+    for (kind, id, address) in [
+        (OwnerKind::Service, "billing", email("ops@example.org")?),
+        (OwnerKind::Team, "crew", email("crew@example.org")?),
+        (OwnerKind::Service, "silent", None),
+    ] {
+        let owner = Owner::to_be_made(kind, id)?;
+        owners.push(owner.clone());
+        let new = NewOwner {
+            owner,
+            name: id.into(),
+            email: address,
+        };
+        let made = registry.create_owner(actor, &new).await?;
+        assert_eq!(made.email, new.email);
+        assert_eq!(registry.find_principal(id).await?, made);
+    }
+    let mut keys = Vec::new();
+    for owner in owners {
+        let wish = NewApiKey {
+            owner: Some(owner),
+            ..wish("one")
+        };
+        keys.push(fixture.issue_as(&wish).await?.key.id);
+    }
+    let told = async || -> Result<Vec<Option<String>>> {
+        let mut found = registry.owner_addresses(&keys).await?;
+        let each: Vec<_> = keys.iter().map(|id| found.remove(id)).collect();
+        assert!(found.is_empty());
+        Ok(each)
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let (ada, ops, crew) = (
+        some("ada@example.org"),
+        some("ops@example.org"),
+        some("crew@example.org"),
+    );
+    assert_eq!(told().await?, [ada.clone(), ops, crew, None]);
+    // Another address counts from then on, a suspended owner is told nothing.
+    let change = PrincipalChange::Profile {
+        name: None,
+        email: Some(email("bills@example.org")?),
+    };
+    registry.change_principal(actor, "billing", &change).await?;
+    let suspend = PrincipalChange::Disable("paused".into());
+    registry.change_principal(actor, "crew", &suspend).await?;
+    assert_eq!(told().await?, [ada, some("bills@example.org"), None, None]);
     Ok(())
 }

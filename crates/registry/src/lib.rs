@@ -93,7 +93,7 @@ pub use portable::{
     RefusedLine, RegistryExportError, RestoreReport, TransferIdentity, TransferRecipient,
     moved_pepper_id, open_archive, open_escrow, open_transfer, seal_archive, seal_escrow,
 };
-pub use principals::{Principal, PrincipalChange};
+pub use principals::{NewOwner, Principal, PrincipalChange};
 pub use retention::{RetentionPolicy, RetentionReport};
 pub use rotation::RotationStep;
 pub use schedules::KeySchedule;

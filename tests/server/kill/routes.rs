@@ -79,6 +79,10 @@ const API: &[Row] = &[
         "/api/v1/keys/{id}/end-copy",
         Not("the write of a revocation, of a key that was promoted"),
     ),
+    ("POST", "/api/v1/owners", In("service")),
+    ("PATCH", "/api/v1/owners/{id}", In("service")),
+    ("POST", "/api/v1/owners/{id}/disable", In("service")),
+    ("POST", "/api/v1/owners/{id}/enable", In("service")),
     (
         "POST",
         "/api/v1/owners/{id}/revoke-keys",

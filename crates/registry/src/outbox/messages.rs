@@ -373,7 +373,7 @@ impl LocalRegistry {
         store::outbox::administrators(&mut *self.shared.pool.acquire().await?, 20).await
     }
 
-    /// Addresses of the people who own some keys, by key: of those who have one and are not disabled.
+    /// Addresses of the owners of some keys, by key: of those who have one and are not disabled.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be read.

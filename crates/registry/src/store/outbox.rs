@@ -687,7 +687,8 @@ pub(crate) async fn remove(
     Ok(rows)
 }
 
-/// Addresses of the people who own some keys, by key: of those who have one and are not disabled.
+/// Addresses of the owners of some keys, by key: of those who have one and are not disabled. A person's is the
+/// user's, a service's or team's stands in its own row.
 pub(crate) async fn owners(
     connection: &mut AnyConnection,
     key_ids: &[String],
@@ -696,8 +697,9 @@ pub(crate) async fn owners(
     for part in key_ids.chunks(many::MOST) {
         let count = many::padded(part.len());
         let sql = many::list(
-            "SELECT k.id, u.email FROM api_keys k JOIN users u ON u.id = k.owner_id \
-             JOIN principals p ON p.id = u.id WHERE u.email IS NOT NULL AND p.disabled_at IS NULL AND k.id IN ",
+            "SELECT k.id, COALESCE(u.email, p.email) FROM api_keys k JOIN principals p ON p.id = k.owner_id \
+             LEFT JOIN users u ON u.id = p.id \
+             WHERE COALESCE(u.email, p.email) IS NOT NULL AND p.disabled_at IS NULL AND k.id IN ",
             count,
             "",
         );

@@ -20,6 +20,7 @@ mod keys;
 mod migrate;
 mod overrides;
 mod owner;
+mod owners;
 mod peppers;
 mod providers;
 mod put_back;
@@ -54,6 +55,9 @@ enum Command {
     /// People.
     #[command(subcommand)]
     Users(users::Users),
+    /// Services and teams that keys belong to.
+    #[command(subcommand)]
+    Owners(owners::Owners),
     /// Identity providers that people sign in by.
     #[command(subcommand)]
     Providers(providers::Providers),
@@ -101,6 +105,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Serve(serve) => serve.run().await,
             Command::Clients(clients) => clients.run().await,
             Command::Users(users) => users.run().await,
+            Command::Owners(owners) => owners.run().await,
             Command::Providers(providers) => providers.run().await,
             Command::SigningKeys(keys) => keys.run().await,
             Command::Peppers(peppers) => peppers.run().await,

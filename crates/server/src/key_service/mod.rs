@@ -15,6 +15,7 @@ pub(crate) mod import;
 pub(crate) mod later;
 mod later_run;
 pub(crate) mod notices;
+pub(crate) mod owners;
 mod paging;
 mod places;
 pub(crate) mod policies;
@@ -123,6 +124,13 @@ pub(crate) fn routes() -> Router<App> {
             post(campaigns::answer),
         )
         .route("/api/v1/hygiene/questions", get(campaigns::waiting))
+        .route("/api/v1/owners", get(owners::list).post(owners::create))
+        .route(
+            "/api/v1/owners/{id}",
+            get(owners::read).patch(owners::change),
+        )
+        .route("/api/v1/owners/{id}/disable", post(owners::disable))
+        .route("/api/v1/owners/{id}/enable", post(owners::enable))
         .route("/api/v1/keys/{id}/preview", post(preview::preview))
         .route("/api/v1/keys/preview", post(preview::preview_many))
         .route(

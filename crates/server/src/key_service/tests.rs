@@ -13,6 +13,7 @@ mod moving;
 mod narrowing;
 mod notices;
 mod once;
+mod owners;
 mod resources;
 mod table;
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use axum::body::Body;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use keywright_domain::scopes::ScopeSet;
 use keywright_registry::{Caller, Verification, VerifyRequest};
 
@@ -14,6 +14,8 @@ use super::bearer::{self, text};
 use super::manager::peppers;
 use super::verify::{Needs, refused_in_url};
 use crate::http::{Params, Peer};
+use crate::operations::verifications::{Door, Ending};
+use crate::operations::{Outcome, is_logged};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -52,8 +54,9 @@ pub(crate) async fn forward_auth(
     method: Method,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
-    answer(&app, &peer, &method, &uri, &headers).await
+) -> Response {
+    let (response, outcome) = answer(&app, &peer, &method, &uri, &headers).await;
+    outcome.beside(response)
 }
 
 /// The same without the router. Whatever it is refused for, its code stands in a header too.
@@ -63,24 +66,34 @@ pub(crate) async fn answer(
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Result<Response, Problem> {
-    let problem = match judge(app, peer, method, uri, headers).await {
-        Ok(accepted) => return Ok(accepted),
-        Err(problem) => problem,
-    };
-    let code = HeaderValue::from_static(problem.code);
-    let mut response = problem.into_response();
-    response.headers_mut().insert(CODE, code);
-    Ok(response)
+) -> (Response, Outcome) {
+    let metrics = &app.operations.metrics;
+    let mut verdict = None;
+    match judge(app, peer, method, uri, headers, &mut verdict).await {
+        Ok(accepted) => {
+            metrics.count_verification(Door::Gateway, Ending::Valid);
+            accepted
+        }
+        Err(problem) => {
+            let ending = verdict.unwrap_or_else(|| Ending::without_verdict(problem.code));
+            metrics.count_verification(Door::Gateway, ending);
+            let code = HeaderValue::from_static(problem.code);
+            let (mut response, outcome) = problem.into_parts();
+            response.headers_mut().insert(CODE, code);
+            (response, outcome)
+        }
+    }
 }
 
+/// `verdict`: how the verification ended, where there was one and the key is refused.
 async fn judge(
     app: &App,
     peer: &Peer,
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Result<Response, Problem> {
+    verdict: &mut Option<Ending>,
+) -> Result<(Response, Outcome), Problem> {
     let own = uri.to_string();
     let below = uri.path().strip_prefix(app.settings.base_path.as_str());
     let behind = below.and_then(|path| path.strip_prefix("/verify"));
@@ -156,8 +169,15 @@ async fn judge(
             true => StatusCode::OK,
             false => StatusCode::NO_CONTENT,
         };
-        return Ok(accepted(verification, status));
+        // Which secret it was stands in the answer; it is copied for the log alone.
+        let kid = verification.kid.as_ref().filter(|_| is_logged()).cloned();
+        let outcome = Outcome {
+            kid,
+            ..Outcome::of("valid")
+        };
+        return Ok((accepted(verification, status), outcome));
     };
+    *verdict = Some(Ending::of(&verification.verdict));
     Err(bearer::refusal(refused, &verification, app.now()))
 }
 

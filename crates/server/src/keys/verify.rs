@@ -22,7 +22,8 @@ use super::bearer;
 use super::issue::body;
 use super::manager::{Manager, peppers, root_request};
 use crate::http::Peer;
-use crate::operations::RequestId;
+use crate::operations::verifications::{Door, Ending};
+use crate::operations::{Outcome, RequestId};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -351,8 +352,11 @@ pub(crate) async fn verify(
         VerifyAsk::Many { keys } => (keys, false),
     };
     let needs = all_needs(&asked)?;
-    let views = verify_all(&app, &asked, &needs).await?;
-    Ok(answered(views, is_one, request_id))
+    let views = verify_all(&app, &asked, &needs).await;
+    let views = views
+        .inspect_err(|problem| app.operations.metrics.count_unanswered(Door::Api, problem))?;
+    let (response, outcome) = answered(views, is_one, request_id);
+    Ok(outcome.beside(response))
 }
 
 /// What each key is needed for.
@@ -378,10 +382,13 @@ async fn verify_all(
         .verify_api_keys(&requests, &peppers, |_, _| true);
     let mut views = Vec::with_capacity(asked.len());
     for (one, verification) in asked.iter().zip(verified.await?) {
+        let metrics = &app.operations.metrics;
         if !one.in_url {
+            metrics.count_verification(Door::Api, Ending::of(&verification.verdict));
             views.push(VerifyView::of(verification, as_of));
             continue;
         }
+        metrics.count_verification(Door::Api, Ending::KeyInUrl);
         if let Some(id) = &verification.key_id {
             flag(app, id).await;
         }
@@ -446,7 +453,7 @@ impl ByRootKey {
         peer: &Peer,
         headers: &HeaderMap,
         request_id: &str,
-    ) -> Result<Response, Problem> {
+    ) -> Result<(Response, Outcome), Problem> {
         static NEEDED: LazyLock<Option<Scope>> = LazyLock::new(|| Scope::new(PERMISSION).ok());
         let may = |root: &Verification| {
             let held = root.scopes.as_deref().zip(NEEDED.as_ref());
@@ -473,21 +480,36 @@ impl ByRootKey {
             }
             None => return Err(crate::problem::store_unavailable()),
         }
-        let views = verified.map(|one| VerifyView::of(one, as_of)).collect();
+        let view = |one: Verification| {
+            let ending = Ending::of(&one.verdict);
+            app.operations.metrics.count_verification(Door::Api, ending);
+            VerifyView::of(one, as_of)
+        };
+        let views = verified.map(view).collect();
         Ok(answered(views, self.is_one, request_id.to_owned()))
     }
 }
 
-/// JSON that no cache keeps.
-fn answered(mut views: Vec<VerifyView>, is_one: bool, request_id: String) -> Response {
+/// JSON that no cache keeps, and what the log says of it.
+fn answered(
+    mut views: Vec<VerifyView>,
+    is_one: bool,
+    request_id: String,
+) -> (Response, Outcome) {
     let mut text = Vec::with_capacity(512 * views.len().max(1));
+    let mut outcome = Outcome::default();
     let written = match views.pop() {
         Some(mut view) if is_one => {
             view.request_id = Some(request_id);
-            serde_json::to_writer(&mut text, &view)
+            let written = serde_json::to_writer(&mut text, &view);
+            outcome.code = Some(view.code);
+            // Only of a secret that matched, and then it is ours.
+            outcome.kid = view.kid.filter(|_| view.key_id.is_some());
+            written
         }
         last => {
             views.extend(last);
+            outcome.keys = Some(views.len());
             let many = VerifyMany {
                 results: views,
                 request_id,
@@ -498,7 +520,7 @@ fn answered(mut views: Vec<VerifyView>, is_one: bool, request_id: String) -> Res
     if let Err(error) = written {
         // None of our views can fail to be written.
         tracing::error!(%error, "an answer could not be written");
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+        return (StatusCode::INTERNAL_SERVER_ERROR.into_response(), outcome);
     }
     let mut response = Response::new(Body::from(text));
     let headers = response.headers_mut();
@@ -507,7 +529,7 @@ fn answered(mut views: Vec<VerifyView>, is_one: bool, request_id: String) -> Res
     let kind = HeaderValue::from_static("application/json");
     headers.insert(header::CONTENT_TYPE, kind);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    (response, outcome)
 }
 
 /// Code of a key in a URL.

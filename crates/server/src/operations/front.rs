@@ -17,13 +17,15 @@ use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::request::Parts;
 use axum::http::{Method, Request};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::{BoxError, extract::ConnectInfo};
 use tower::Service as _;
 use tracing::Instrument as _;
 
 use super::access_log::Begun;
 use super::metrics::RouteFigures;
+use super::outcome::Outcome;
+use super::verifications::Door;
 use super::{LARGEST_BODY, REQUEST_WITHIN, within};
 use crate::http::{Peer, headers};
 use crate::keys::{forward_auth, verify::ByRootKey};
@@ -136,7 +138,10 @@ impl Front {
                 .instrument(begun.span().clone())
                 .await
         };
-        self.end(begun, &self.forward_auth, answer.flatten())
+        if let Err(problem) = &answer {
+            self.app.operations.metrics.count_unanswered(Door::Gateway, problem);
+        }
+        self.end(begun, &self.forward_auth, answer)
     }
 
     /// # Errors
@@ -169,9 +174,12 @@ impl Front {
                 .await
         };
         match answer.flatten() {
-            Ok(Ok(response)) => Ok(self.end(begun, &self.verify, Ok(response))),
+            Ok(Ok(answered)) => Ok(self.end(begun, &self.verify, Ok(answered))),
             Ok(Err(body)) => Err(Body::from(body)),
-            Err(problem) => Ok(self.end(begun, &self.verify, Err(problem))),
+            Err(problem) => {
+                self.app.operations.metrics.count_unanswered(Door::Api, &problem);
+                Ok(self.end(begun, &self.verify, Err(problem)))
+            }
         }
     }
 
@@ -184,11 +192,12 @@ impl Front {
         &self,
         begun: Begun,
         figures: &RouteFigures,
-        answer: Result<Response, Problem>,
+        answer: Result<(Response, Outcome), Problem>,
     ) -> Response {
-        let mut response = answer.unwrap_or_else(|problem| problem.into_response());
+        let (mut response, outcome) = answer.unwrap_or_else(Problem::into_parts);
         let metrics = &self.app.operations.metrics;
-        begun.answered(&self.app, figures.route(), &mut response, |status, took| {
+        let route = figures.route();
+        begun.answered(&self.app, route, outcome, &mut response, |status, took| {
             metrics.count_on(figures, status, took)
         });
         headers::for_every_answer(&self.app, response.headers_mut());

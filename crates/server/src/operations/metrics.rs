@@ -19,6 +19,8 @@ use prometheus_client::registry::Registry;
 use keywright_registry::outbox::{Channel, Dropped, Waiting};
 
 use super::health;
+use super::verifications::{Door, Ending, Verifications};
+use crate::problem::Problem;
 use crate::server::App;
 
 /// From half a millisecond to what a request may take.
@@ -106,6 +108,7 @@ pub(crate) struct Metrics {
     registry: Registry,
     requests: Family<RequestLabels, Counter>,
     durations: Histograms,
+    verifications: Verifications,
     sign_ins: Family<SignInLabels, Counter>,
     tokens: Family<GrantLabels, Counter>,
     spans: Family<OutcomeLabels, Counter>,
@@ -367,6 +370,7 @@ impl Metrics {
             "Time until the answer began",
             durations.clone(),
         );
+        let verifications = Verifications::register(&mut registry);
         let sign_ins = Family::default();
         registry.register("sign_ins", "Sign-ins by way", sign_ins.clone());
         let tokens = Family::default();
@@ -405,6 +409,7 @@ impl Metrics {
             registry,
             requests,
             durations,
+            verifications,
             sign_ins,
             tokens,
             spans,
@@ -458,6 +463,19 @@ impl Metrics {
             })
         });
         requests.inc();
+    }
+
+    /// Counts a verification: one addition, nothing else.
+    pub(crate) fn count_verification(&self, door: Door, ending: Ending) {
+        self.verifications.count(door, ending);
+    }
+
+    /// Counts a call at a door that came to no verdict because of this server. What the caller did wrong is no
+    /// verification.
+    pub(crate) fn count_unanswered(&self, door: Door, problem: &Problem) {
+        if problem.status.is_server_error() {
+            self.count_verification(door, Ending::without_verdict(problem.code));
+        }
     }
 
     /// Counts a sign-in. Ways beyond ours count as `provider`: their ids are names that people give.

@@ -12,10 +12,13 @@ pub(crate) mod metrics;
 mod metrics_access;
 mod nul;
 mod openapi;
+mod outcome;
 mod request_id;
 pub(crate) mod telemetry;
+pub(crate) mod verifications;
 mod within;
 
+pub(crate) use outcome::{Outcome, is_logged};
 pub(crate) use request_id::RequestId;
 
 #[cfg(test)]

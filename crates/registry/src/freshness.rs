@@ -180,6 +180,19 @@ impl Freshness {
         }
     }
 
+    /// How long ago memory was known to be as new as the database; none before the first time. Of a file that
+    /// is known at every moment.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        let confirmed = self.confirmed.lock();
+        let confirmed = confirmed.unwrap_or_else(PoisonError::into_inner);
+        let at = confirmed.at?;
+        let is_now = self.wal_index.is_some() && self.confirms(&confirmed);
+        Some(match is_now {
+            true => Duration::ZERO,
+            false => since_boot().saturating_sub(at),
+        })
+    }
+
     fn confirm(&self, header: Option<[u8; 48]>, at: Duration) {
         let mut confirmed = self
             .confirmed

@@ -14,6 +14,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Transaction};
 use tokio::sync::watch;
 
+use crate::watching::ConnectionStatistics;
 use crate::RegistryError;
 use crate::store::{self, Kind};
 
@@ -83,6 +84,18 @@ impl Pool {
         statement: &'static str,
     ) -> Result<Transaction<'static, Any>, sqlx::Error> {
         self.now().begin_with(statement).await
+    }
+
+    /// How it stands at the moment.
+    pub(crate) fn statistics(&self) -> ConnectionStatistics {
+        let now = self.now();
+        let open = u64::from(now.size());
+        let idle = u64::try_from(now.num_idle()).unwrap_or(open).min(open);
+        ConnectionStatistics {
+            busy: open - idle,
+            idle,
+            most: u64::from(now.options().get_max_connections()),
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

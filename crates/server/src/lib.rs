@@ -39,6 +39,12 @@ mod webhooks;
 /// ready at once, after a commit, a request that comes then is noticed the sooner; the look is one call into the kernel.
 pub const EVENT_INTERVAL: u32 = 7;
 
+/// What was built: the version, and of which commit, where the build said so in `KEYWRIGHT_BUILD`.
+pub const BUILD: &str = match option_env!("KEYWRIGHT_BUILD") {
+    Some(build) if !build.is_empty() => build,
+    _ => env!("CARGO_PKG_VERSION"),
+};
+
 pub use clients::{ClientChanges, ClientError, new_registration_token};
 pub use leaks::check_github_keys;
 pub use on_disk::sync_folder_of;

@@ -74,7 +74,7 @@ pub(crate) async fn count_unseen(
     limit: i64,
 ) -> Result<i64, RegistryError> {
     Ok(sqlx::query_scalar(
-        "SELECT COUNT(*) FROM (SELECT id FROM alerts WHERE seen_at IS NULL LIMIT $1) AS some",
+        "SELECT COUNT(*) FROM (SELECT id FROM alerts WHERE seen_at IS NULL LIMIT $1) AS found",
     )
     .bind(limit)
     .fetch_one(connection)

@@ -132,7 +132,7 @@ pub(crate) async fn count_due(
          WHERE s.next_due_at < $1 \
          AND s.paused_at IS NULL AND k.revoked_at IS NULL AND k.disabled_at IS NULL",
         kept_and_let!(),
-        "LIMIT $2) AS some"
+        "LIMIT $2) AS found"
     ))
     .bind(before)
     .bind(limit)

@@ -86,6 +86,7 @@ async fn retain(app: &App, is_owed: &mut bool) -> Result<(), RegistryError> {
         // Also where it is given up in the middle.
         *is_owed = true;
         let done = work(app, job).await;
+        app.operations.metrics.job_ended(name, &done);
         *is_owed = done.as_ref().is_err_and(may_pass);
         done
     };
@@ -150,9 +151,11 @@ async fn turn_of(app: &App, retention_too: bool) -> Result<(), RegistryError> {
         }
         let done = match app.registry.claim_job(name, every_ms).await {
             Ok(true) => work(app, job).await,
-            Ok(false) => Ok(()),
+            // Somebody else's turn: that it went well is told there.
+            Ok(false) => continue,
             Err(error) => Err(error),
         };
+        app.operations.metrics.job_ended(name, &done);
         if let Err(error) = done {
             tracing::warn!(job = name, code = error.code(), "a job failed");
             outcome = outcome.and(Err(error));

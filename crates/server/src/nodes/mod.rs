@@ -6,6 +6,7 @@ pub(crate) mod background;
 pub(crate) mod clocks;
 pub(crate) mod guesses;
 pub(crate) mod limits;
+pub(crate) mod list;
 pub(crate) mod readings;
 pub(crate) mod receipts;
 
@@ -63,7 +64,9 @@ pub(crate) async fn join(
 
 /// Below the base path.
 pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/api/v1/receipts/{version}", get(receipts::read))
+    Router::new()
+        .route("/api/v1/nodes", get(list::list))
+        .route("/api/v1/receipts/{version}", get(receipts::read))
 }
 
 /// Whether nobody used it before, on any node and before any restart: what is good for one use (DPoP proofs where

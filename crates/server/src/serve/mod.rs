@@ -18,6 +18,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -86,7 +87,11 @@ pub async fn serve(
         let front = Arc::clone(&front);
         async move { Ok(front.answer(Some(address), request).await) }
     };
-    take(answer, listener, tls, refuse, CONNECTIONS, settings.drain).await;
+    let places = Places {
+        most: CONNECTIONS,
+        open: server.parts().operations.metrics.connections(),
+    };
+    take(answer, listener, tls, refuse, places, settings.drain).await;
     begin.abort();
     operations::telemetry::flush(server.parts()).await;
     Ok(())
@@ -101,7 +106,33 @@ pub async fn serve_machines(server: &Server, listener: TcpListener, stop: Cancel
         router.call(request)
     };
     let drain = Duration::from_secs(1);
-    take(answer, listener, None, stop, MACHINE_CONNECTIONS, drain).await;
+    let places = Places {
+        most: MACHINE_CONNECTIONS,
+        open: Gauge::default(),
+    };
+    take(answer, listener, None, stop, places, drain).await;
+}
+
+/// How many connections there may be at once, and the figure that says how many there are.
+struct Places {
+    most: usize,
+    open: Gauge,
+}
+
+/// One that is open, counted until it ends, however it does.
+struct Open(Gauge);
+
+impl Open {
+    fn count(open: &Gauge) -> Self {
+        open.inc();
+        Self(open.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 async fn take<Answer, Reply>(
@@ -109,7 +140,7 @@ async fn take<Answer, Reply>(
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
     refuse: CancellationToken,
-    most: usize,
+    Places { most, open }: Places,
     drain: Duration,
 ) where
     Answer: Fn(SocketAddr, Request<Incoming>) -> Reply + Clone + Send + 'static,
@@ -120,6 +151,7 @@ async fn take<Answer, Reply>(
     let serve = |stream: TcpStream, address, place: Option<OwnedSemaphorePermit>| {
         let _ = stream.set_nodelay(true);
         let (answer, watcher, tls) = (answer.clone(), graceful.watcher(), tls.clone());
+        let counted = Open::count(&open);
         tokio::spawn(async move {
             match tls {
                 None => connection(stream, address, answer, watcher).await,
@@ -129,7 +161,7 @@ async fn take<Answer, Reply>(
                     }
                 }
             }
-            drop(place);
+            drop((place, counted));
         });
     };
     loop {

@@ -155,7 +155,7 @@ async fn ac_204_whoever_was_let_in_is_answered_after_the_end() {
     for most in [64, 1] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let refuse = CancellationToken::new();
+        let (refuse, open) = (CancellationToken::new(), Gauge::default());
         let answer = async |_, _| Ok(axum::response::Response::new("whole".into()));
         let answer = move |address, request| answer(address, request);
         let task = tokio::spawn(take(
@@ -163,7 +163,10 @@ async fn ac_204_whoever_was_let_in_is_answered_after_the_end() {
             listener,
             None,
             refuse.clone(),
-            most,
+            Places {
+                most,
+                open: open.clone(),
+            },
             Duration::from_secs(5),
         ));
         tokio::task::yield_now().await;
@@ -183,5 +186,6 @@ async fn ac_204_whoever_was_let_in_is_answered_after_the_end() {
         }
         task.await.unwrap();
         assert!(TcpStream::connect(address).await.is_err());
+        assert_eq!(open.get(), 0, "who left is not counted");
     }
 }

@@ -62,14 +62,16 @@ impl LocalRegistry {
         })
     }
 
-    /// When the audit trail was signed last (Unix ms); none if it never was.
+    /// Since when something is in the audit trail that no checkpoint signs (Unix ms); none if all is signed.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be read.
-    pub async fn audit_signed_at(&self) -> Result<Option<i64>, RegistryError> {
+    pub async fn audit_unsigned_since(&self) -> Result<Option<i64>, RegistryError> {
         let mut connection = self.shared.pool.acquire().await?;
         let latest = store::checkpoints::latest(&mut connection).await?;
-        Ok(latest.map(|latest| latest.checkpoint.at))
+        // A checkpoint's own event comes after what it signs.
+        let signed = latest.map_or(0, |latest| latest.checkpoint.sequence + 1);
+        store::audit::next_at(&mut connection, signed).await
     }
 }
 
@@ -86,7 +88,8 @@ mod tests {
         let file = folder.path().join("registry.db");
         let registry = LocalRegistry::open(&file, Clock::system()).await?;
         assert_eq!(registry.waits(i64::MAX).await?, Waits::default());
-        assert_eq!(registry.audit_signed_at().await?, None);
+        let unsigned = registry.audit_unsigned_since().await?;
+        assert!(unsigned.is_some(), "what a new registry begins with");
         let pool = registry.connection_statistics();
         assert!(pool.busy + pool.idle >= 1 && pool.most == 5, "{pool:?}");
         let age = registry.memory_age();
@@ -97,8 +100,8 @@ mod tests {
         assert_eq!((nodes.len(), nodes[0].name.as_str()), (1, "one"));
         assert!(nodes[0].is_this && nodes[0].is_there);
         let key = keywright_domain::audit_chain::CheckpointKey::from_bytes(&[7; 32]);
-        let signed = registry.checkpoint_audit(&Actor::keywright(), &key).await?;
-        assert_eq!(registry.audit_signed_at().await?, Some(signed.checkpoint.at));
+        registry.checkpoint_audit(&Actor::keywright(), &key).await?;
+        assert_eq!(registry.audit_unsigned_since().await?, None);
         Ok(())
     }
 }

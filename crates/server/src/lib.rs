@@ -47,11 +47,16 @@ pub const BUILD: &str = match option_env!("KEYWRIGHT_BUILD") {
 
 pub use clients::{ClientChanges, ClientError, new_registration_token};
 pub use leaks::check_github_keys;
+pub use mail::check as check_mail;
+pub use nodes::check_redis;
 pub use on_disk::sync_folder_of;
 pub use passwords::{PasswordError, PasswordHasher};
 pub use rp::{ProviderDescription, ProviderError, TokenAuth, missing_sign_up_roles};
 pub use secrets::{SecretsError, ServerSecrets};
-pub use serve::{ServeError, TlsError, check_certificate, serve, serve_machines};
+pub use serve::{
+    CertificateDates, CertificateState, ServeError, TlsError, check_certificate, serve,
+    serve_machines,
+};
 pub use server::{BuildError, Server, peppers_of};
 pub use set_up::{
     BROWSER_CLIENT, DESKTOP_CLIENT, FirstOwner, SetUpError, is_empty, prepare, set_up,

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use keywright_registry::{LocalRegistry, PostgresTransport, postgres_transport};
+use keywright_registry::{Clock, LocalRegistry, PostgresTransport, postgres_transport};
 use keywright_server::settings::Settings;
 use keywright_server::{
-    KeyFinding, ServerSecrets, check_certificate, check_github_keys, check_signing_keys, is_empty,
+    CertificateDates, CertificateState, KeyFinding, ServerSecrets, check_certificate,
+    check_github_keys, check_mail, check_redis, check_signing_keys, is_empty,
     missing_sign_up_roles,
 };
 use serde_json::{Value, json};
@@ -180,7 +181,7 @@ fn look_at_files(settings: &Settings, installation: &Installation, findings: &mu
     }
     if let Some((cert, key)) = &settings.tls {
         match check_certificate(cert, key) {
-            Ok(()) => findings.good("tls", "certificate and key fit"),
+            Ok(dates) => look_at_dates(dates, findings),
             Err(error) => findings.error("tls", error.to_string()),
         }
         if mode(key).is_some_and(|mode| mode & 0o007 != 0) {
@@ -192,6 +193,29 @@ fn look_at_files(settings: &Settings, installation: &Installation, findings: &mu
                 ),
             );
         }
+    }
+}
+
+fn look_at_dates(dates: CertificateDates, findings: &mut Findings) {
+    match dates.now() {
+        CertificateState::Good(days) => {
+            let text = format!("certificate and key fit, and are good for {days} days");
+            findings.good("tls", text);
+        }
+        CertificateState::EndsSoon(days) => {
+            let text = format!(
+                "the certificate ends in {days} days: renew it, and look why that was not done by itself"
+            );
+            findings.warning("tls", text);
+        }
+        CertificateState::Over(days) => {
+            let text = format!("the certificate ended {days} days ago: renew it; clients refuse it");
+            findings.error("tls", text);
+        }
+        CertificateState::NotYet => findings.error(
+            "tls",
+            "the certificate is not good yet: put the right one there, or look at this machine's clock",
+        ),
     }
 }
 
@@ -290,6 +314,17 @@ async fn look_inside(
         let text = "PostgreSQL has replicas, and synchronous_standby_names is empty: what was ended last works again when one takes over";
         findings.warning("database", text);
     }
+    for webhook in registry.list_webhooks().await? {
+        if webhook.disabled_at.is_some() {
+            let (id, why) = (&webhook.id, webhook.disabled_reason.as_deref());
+            let text = format!(
+                "webhook {id} is switched off ({}): whoever it told hears nothing. Mend its receiver and switch it on, or remove it",
+                why.unwrap_or("by an administrator")
+            );
+            findings.warning("webhooks", text);
+        }
+    }
+    look_at_trail(registry, findings).await?;
     let Some(secrets) = secrets else {
         return Ok(());
     };
@@ -326,6 +361,24 @@ async fn look_inside(
     Ok(())
 }
 
+/// A server signs it every hour.
+const SIGNED_WITHIN_MS: i64 = 3 * 60 * 60 * 1000;
+
+async fn look_at_trail(registry: &LocalRegistry, findings: &mut Findings) -> Result<()> {
+    let now = Clock::system().now();
+    match registry.audit_unsigned_since().await? {
+        Some(since) if now.saturating_sub(since) > SIGNED_WITHIN_MS => {
+            let hours = now.saturating_sub(since) / 3_600_000;
+            let text = format!(
+                "what is in the audit trail since {hours} hours is not signed: a server that runs does it every hour, and its log says why not"
+            );
+            findings.warning("audit", text);
+        }
+        _ => findings.good("audit", "the audit trail is signed"),
+    }
+    Ok(())
+}
+
 /// Above the most that offline verification bears well (C-01 of the requirements).
 const LONG_ACCESS_MS: i64 = 900_000;
 
@@ -354,6 +407,24 @@ async fn look_at_address(settings: &Settings, offline: bool, findings: &mut Find
             Err(why) => findings.warning(
                 "leaks",
                 format!("GitHub's keys cannot be read from leaks.github_keys_url ({why}): its reports are refused until they can"),
+            ),
+        }
+    }
+    if settings.redis_url.is_some() {
+        match check_redis(settings).await {
+            Ok(()) => findings.good("redis", "it answers"),
+            Err(why) => findings.error(
+                "redis",
+                format!("limits are not counted for all nodes together ({why}): look at redis_url, redis_ca and the Redis"),
+            ),
+        }
+    }
+    if settings.mail.is_some() {
+        match check_mail(settings).await {
+            Ok(()) => findings.good("mail", "the mail server answers, and takes the login"),
+            Err(why) => findings.error(
+                "mail",
+                format!("no mail leaves ({why}): look at [mail], and at the mail server"),
             ),
         }
     }

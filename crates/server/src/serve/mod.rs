@@ -1,5 +1,6 @@
 //! Taking connections: https, limits on headers and their time, and draining at the end.
 
+mod dates;
 mod door;
 mod tls;
 
@@ -29,6 +30,7 @@ use tower::Service as _;
 use crate::Server;
 use crate::operations::{self, front::Front};
 use crate::server::App;
+pub use dates::{CertificateDates, CertificateState};
 use tls::Tls;
 pub use tls::{TlsError, check_certificate};
 
@@ -36,6 +38,8 @@ pub use tls::{TlsError, check_certificate};
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// So long after the last connection was taken nothing is closed that may be asked on.
 const LAST_WORDS: Duration = Duration::from_millis(500);
+/// What is wrong with the certificate's dates is said so often.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const MOST_HEADERS: usize = 100;
 const LARGEST_HEAD: usize = 64 * 1024;
 /// So many connections at once; more wait.
@@ -216,22 +220,39 @@ async fn connection<Answer, Reply>(
     }
 }
 
+fn show_dates(app: &App, tls: &Tls) {
+    let ends_at = tls.dates().map_or(0, |dates| dates.ends_at);
+    app.operations.metrics.set_certificate(ends_at);
+}
+
 fn reload_on_hangup(
     app: App,
     tls: Option<Arc<Tls>>,
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
+    // At once, and then each day.
+    let mut day = tokio::time::interval(DAY);
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = hangup.recv() => {}
+                _ = day.tick() => {
+                    if let Some(tls) = &tls {
+                        show_dates(&app, tls);
+                        tls.say_dates();
+                    }
+                    continue;
+                }
                 () = stop.cancelled() => return,
             }
             match tls.as_deref().map(Tls::reload) {
                 Some(Ok(())) => tracing::info!("the certificate was read again"),
                 Some(Err(error)) => tracing::error!(%error, "the certificate stays as it was"),
                 None => {}
+            }
+            if let Some(tls) = &tls {
+                show_dates(&app, tls);
             }
             match crate::server::settle_keys(&app).await {
                 Ok(()) => tracing::info!("the signing keys were read again"),

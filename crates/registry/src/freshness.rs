@@ -193,6 +193,13 @@ impl Freshness {
         })
     }
 
+    /// Nothing was missing at that moment either: of a file, whose header says so. For whoever asks how old memory is.
+    fn is_still_new(&self, at: Duration) {
+        let confirmed = self.confirmed.lock();
+        let mut confirmed = confirmed.unwrap_or_else(PoisonError::into_inner);
+        confirmed.at = confirmed.at.map(|before| before.max(at));
+    }
+
     fn confirm(&self, header: Option<[u8; 48]>, at: Duration) {
         let mut confirmed = self
             .confirmed
@@ -252,7 +259,9 @@ fn since_boot() -> Duration {
 async fn renew(shared: &Shared, held: &mut Option<AnyConnection>) -> Result<(), RegistryError> {
     if shared.kind == Kind::Sqlite {
         // What is in doubt is asked for although nobody wrote: a commit that failed leaves no trace.
+        let at = since_boot();
         if shared.freshness.is_confirmed() && shared.freshness.unsettled.count() == 0 {
+            shared.freshness.is_still_new(at);
             return Ok(());
         }
         let mut turn = shared.freshness.turn.lock().await;

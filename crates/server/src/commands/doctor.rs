@@ -522,6 +522,88 @@ mod tests {
         assert_eq!(errors(&no_address), ["settings"]);
     }
 
+    fn told(found: &[(Level, &'static str, String)], subject: &str) -> Vec<(Level, String)> {
+        let of = found.iter().filter(|(_, one, _)| *one == subject);
+        of.map(|(level, _, text)| (*level, text.clone())).collect()
+    }
+
+    #[tokio::test]
+    async fn ac_200_a_certificate_is_judged_by_its_dates() {
+        let folder = set_up_folder().await;
+        let data = folder.path();
+        let (cert, key) = (data.join("tls.pem"), data.join("tls.key"));
+        let words = ["--tls-cert", cert.to_str().unwrap(), "--tls-key"];
+        let words = [&words[..], &[key.to_str().unwrap()]].concat();
+        let year = |year| rcgen::date_time_ymd(year, 1, 1);
+        for (from, until, level, said) in [
+            (2020, 4000, Level::Good, "are good for"),
+            (2000, 2001, Level::Error, "ended"),
+            (3999, 4000, Level::Error, "not good yet"),
+        ] {
+            let mut made = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            (made.not_before, made.not_after) = (year(from), year(until));
+            let pair = rcgen::KeyPair::generate().unwrap();
+            fs::write(&cert, made.self_signed(&pair).unwrap().pem()).unwrap();
+            fs::write(&key, pair.serialize_pem()).unwrap();
+            chmod(&key, 0o600);
+            let found = told(&look_with(data, &words).await, "tls");
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].0, level, "{found:?}");
+            assert!(found[0].1.contains(said), "{found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn ac_200_what_nobody_would_hear_of_is_told() {
+        let folder = set_up_folder().await;
+        let data = folder.path();
+        let found = look(data).await;
+        assert_eq!(told(&found, "webhooks"), [], "{found:?}");
+        assert_eq!(told(&found, "audit")[0].0, Level::Good, "{found:?}");
+        // By a clock of hours ago something was written, and nobody signed it since.
+        let day_ago = Clock::system().now() - 86_400_000;
+        let (settings, registry) = Installation::of(data).open().await.unwrap();
+        registry.close().await;
+        let by = Clock::new(move || day_ago);
+        let registry = LocalRegistry::open_at(&place(&settings), by).await.unwrap();
+        let actor = keywright_domain::audit::Actor::keywright();
+        let key = open_secrets(data).unwrap().checkpoint_key();
+        registry.checkpoint_audit(&actor, &key).await.unwrap();
+        let secrets = open_secrets(data).unwrap();
+        registry
+            .rotate_pepper(&actor, &secrets.new_pepper().unwrap())
+            .await
+            .unwrap();
+        registry.close().await;
+        let found = told(&look(data).await, "audit");
+        assert_eq!(found[0].0, Level::Warning, "{found:?}");
+        assert!(found[0].1.contains("since 24 hours"), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_redis_and_a_mail_server_that_do_not_answer_are_told() {
+        let folder = set_up_folder().await;
+        let data = folder.path();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = closed.local_addr().unwrap().port();
+        drop(closed);
+        let path = data.join("server.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        let text = format!(
+            "redis_url = \"redis://127.0.0.1:{port}\"\n{text}\n[mail]\nsmtp_url = \"smtp://127.0.0.1:{port}\"\nfrom = \"K <k@example.org>\"\n"
+        );
+        fs::write(&path, text).unwrap();
+        chmod(&path, 0o600);
+        let own = ["doctor", "--data", data.to_str().unwrap()];
+        let found = Alone::parse_from(own).doctor.look().await.0;
+        for subject in ["redis", "mail"] {
+            let errors = found
+                .iter()
+                .filter(|one| one.subject == subject && one.level == Level::Error);
+            assert_eq!(errors.count(), 1, "{found:?}");
+        }
+    }
+
     #[tokio::test]
     async fn ac_200_a_pepper_in_force_that_is_not_here_is_an_error_before_a_key_needs_it() {
         let folder = set_up_folder().await;

@@ -246,6 +246,12 @@ async fn send(app: &App, claimed: &Claimed) {
     }
 }
 
+/// One turn of schedules.
+#[cfg(test)]
+pub(crate) async fn run_jobs_for_test(app: &App) {
+    jobs::run(app).await;
+}
+
 /// One round of everything, until nothing is due: what the background does, for tests that pass time.
 #[cfg(test)]
 pub(crate) async fn run_until_idle(app: &App) {

@@ -27,7 +27,8 @@ const JOBS: [&str; 11] = [
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct JobLabels {
-    job: &'static str,
+    /// Not `job`: collectors give that name to who is asked.
+    name: &'static str,
 }
 
 /// Seconds since 1970, by the clock of the machine: what a collector compares it with.
@@ -62,7 +63,7 @@ impl JobFigures {
             figures.failures.clone(),
         );
         for job in JOBS {
-            let labels = JobLabels { job };
+            let labels = JobLabels { name: job };
             figures.success.get_or_create(&labels).set(now_s());
             let _ = figures.failures.get_or_create(&labels);
         }
@@ -71,7 +72,7 @@ impl JobFigures {
 
     pub(super) fn ended(&self, job: &'static str, well: bool) {
         debug_assert!(JOBS.contains(&job), "{job} has no figure from the start");
-        let labels = JobLabels { job };
+        let labels = JobLabels { name: job };
         if well {
             self.success.get_or_create(&labels).set(now_s());
         } else {

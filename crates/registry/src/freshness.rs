@@ -9,6 +9,7 @@
 //! A log that a replica carries on may lack its last changes, and its numbers are given again: what was
 //! read last is compared with what stands there now, and a memory that knows another past is emptied.
 
+mod age;
 mod loading;
 mod looks;
 #[cfg(test)]
@@ -178,26 +179,6 @@ impl Freshness {
                 .at
                 .is_some_and(|at| since_boot().saturating_sub(at) < LEASE),
         }
-    }
-
-    /// How long ago memory was known to be as new as the database; none before the first time. Of a file that
-    /// is known at every moment.
-    pub(crate) fn age(&self) -> Option<Duration> {
-        let confirmed = self.confirmed.lock();
-        let confirmed = confirmed.unwrap_or_else(PoisonError::into_inner);
-        let at = confirmed.at?;
-        let is_now = self.wal_index.is_some() && self.confirms(&confirmed);
-        Some(match is_now {
-            true => Duration::ZERO,
-            false => since_boot().saturating_sub(at),
-        })
-    }
-
-    /// Nothing was missing at that moment either: of a file, whose header says so. For whoever asks how old memory is.
-    fn is_still_new(&self, at: Duration) {
-        let confirmed = self.confirmed.lock();
-        let mut confirmed = confirmed.unwrap_or_else(PoisonError::into_inner);
-        confirmed.at = confirmed.at.map(|before| before.max(at));
     }
 
     fn confirm(&self, header: Option<[u8; 48]>, at: Duration) {

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use tracing::Instrument as _;
 
-use super::outcome::{Outcome, REQUESTS};
+use super::outcome::{Outcome, REQUESTS, is_logged};
 use super::telemetry::{Answered, Trace};
 use super::{request_id, telemetry};
 use crate::http::peer::client_address;
@@ -125,6 +125,9 @@ impl Begun {
             };
         }
         self.span.in_scope(|| {
+            if !is_logged() {
+                return;
+            }
             // They come every few seconds for ever, and say nothing.
             if status.is_success() && PROBES.iter().any(|probe| route.ends_with(probe)) {
                 tell!(debug);

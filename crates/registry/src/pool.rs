@@ -14,9 +14,9 @@ use sqlx::pool::PoolConnection;
 use sqlx::{Any, AnyConnection, AnyPool, Connection as _, Transaction};
 use tokio::sync::watch;
 
-use crate::watching::ConnectionStatistics;
 use crate::RegistryError;
 use crate::store::{self, Kind};
+use crate::watching::ConnectionStatistics;
 
 /// A file may be locked for so long before its lock is an error.
 pub(crate) const BUSY_TIMEOUT_MS: u32 = 5000;

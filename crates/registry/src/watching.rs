@@ -58,7 +58,7 @@ impl LocalRegistry {
             schedules,
             webhooks_off,
             webhooks_failing,
-            alerts_unseen: store::alerts::count_unseen(&mut connection, COUNTED).await?,
+            alerts_unseen: store::alerts::count_unseen_to(&mut connection, COUNTED).await?,
         })
     }
 
@@ -93,7 +93,10 @@ mod tests {
         let pool = registry.connection_statistics();
         assert!(pool.busy + pool.idle >= 1 && pool.most == 5, "{pool:?}");
         let age = registry.memory_age();
-        assert!(age.is_none_or(|age| age < Duration::from_secs(60)), "{age:?}");
+        assert!(
+            age.is_none_or(|age| age < Duration::from_secs(60)),
+            "{age:?}"
+        );
         assert!(registry.list_nodes().await?.is_empty(), "it serves nobody");
         registry.join_nodes("one").await?;
         let nodes = registry.list_nodes().await?;

@@ -142,7 +142,10 @@ impl Problem {
             HeaderValue::from_static("application/problem+json"),
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(Ok(challenge)) = self.challenge.map(|text| HeaderValue::try_from(String::from(text))) {
+        if let Some(Ok(challenge)) = self
+            .challenge
+            .map(|text| HeaderValue::try_from(String::from(text)))
+        {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(seconds) = self.retry_after_s {

@@ -69,7 +69,7 @@ pub(crate) async fn list(
 }
 
 /// How many nobody has seen, up to a limit.
-pub(crate) async fn count_unseen(
+pub(crate) async fn count_unseen_to(
     connection: &mut AnyConnection,
     limit: i64,
 ) -> Result<i64, RegistryError> {

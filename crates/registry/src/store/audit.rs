@@ -348,10 +348,10 @@ pub(crate) async fn next_at(
     connection: &mut AnyConnection,
     after: i64,
 ) -> Result<Option<i64>, RegistryError> {
-    Ok(
-        sqlx::query_scalar("SELECT at FROM audit_events WHERE sequence > $1 ORDER BY sequence LIMIT 1")
-            .bind(after)
-            .fetch_optional(connection)
-            .await?,
+    Ok(sqlx::query_scalar(
+        "SELECT at FROM audit_events WHERE sequence > $1 ORDER BY sequence LIMIT 1",
     )
+    .bind(after)
+    .fetch_optional(connection)
+    .await?)
 }

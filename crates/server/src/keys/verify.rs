@@ -353,8 +353,8 @@ pub(crate) async fn verify(
     };
     let needs = all_needs(&asked)?;
     let views = verify_all(&app, &asked, &needs).await;
-    let views = views
-        .inspect_err(|problem| app.operations.metrics.count_unanswered(Door::Api, problem))?;
+    let views =
+        views.inspect_err(|problem| app.operations.metrics.count_unanswered(Door::Api, problem))?;
     let (response, outcome) = answered(views, is_one, request_id);
     Ok(outcome.beside(response))
 }
@@ -491,11 +491,7 @@ impl ByRootKey {
 }
 
 /// JSON that no cache keeps, and what the log says of it.
-fn answered(
-    mut views: Vec<VerifyView>,
-    is_one: bool,
-    request_id: String,
-) -> (Response, Outcome) {
+fn answered(mut views: Vec<VerifyView>, is_one: bool, request_id: String) -> (Response, Outcome) {
     let mut text = Vec::with_capacity(512 * views.len().max(1));
     let mut outcome = Outcome::default();
     let written = match views.pop() {

@@ -95,7 +95,10 @@ mod tests {
         let items = found["items"].as_array().unwrap();
         assert_eq!(items.len(), 1, "{found}");
         assert_eq!(items[0]["name"], "one");
-        assert_eq!((&items[0]["is_there"], &items[0]["is_this"]), (&true.into(), &true.into()));
+        assert_eq!(
+            (&items[0]["is_there"], &items[0]["is_this"]),
+            (&true.into(), &true.into())
+        );
         assert_eq!(items[0]["id"].as_str(), server.registry().node_id());
         assert!(items[0]["applied"].as_i64().unwrap() > 0, "{found}");
         assert_eq!(items[0]["started_at"], crate::test_support::START);

@@ -42,10 +42,7 @@ pub(super) async fn run(app: &App) {
     let Some(peppers) = app.peppers() else { return };
     let actor = Actor::person(ACTOR);
     loop {
-        let ended = app
-            .registry
-            .run_due_schedules(&actor, &peppers, RUNS)
-            .await;
+        let ended = app.registry.run_due_schedules(&actor, &peppers, RUNS).await;
         app.operations.metrics.job_ended("schedules", &ended);
         let runs = match ended {
             Ok(runs) => runs,

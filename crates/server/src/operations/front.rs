@@ -139,7 +139,10 @@ impl Front {
                 .await
         };
         if let Err(problem) = &answer {
-            self.app.operations.metrics.count_unanswered(Door::Gateway, problem);
+            self.app
+                .operations
+                .metrics
+                .count_unanswered(Door::Gateway, problem);
         }
         self.end(begun, &self.forward_auth, answer)
     }
@@ -177,7 +180,10 @@ impl Front {
             Ok(Ok(answered)) => Ok(self.end(begun, &self.verify, Ok(answered))),
             Ok(Err(body)) => Err(Body::from(body)),
             Err(problem) => {
-                self.app.operations.metrics.count_unanswered(Door::Api, &problem);
+                self.app
+                    .operations
+                    .metrics
+                    .count_unanswered(Door::Api, &problem);
                 Ok(self.end(begun, &self.verify, Err(problem)))
             }
         }

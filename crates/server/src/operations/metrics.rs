@@ -16,8 +16,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
-use keywright_registry::outbox::{Channel, Dropped, Waiting};
 use keywright_registry::Receipt;
+use keywright_registry::outbox::{Channel, Dropped, Waiting};
 
 use super::health;
 use super::job_figures::JobFigures;
@@ -440,7 +440,10 @@ impl Metrics {
         let jobs = JobFigures::register(&mut registry);
         let mut usual = Registry::default();
         let process = ProcessFigures::register(&mut usual);
-        let version = vec![("version", env!("CARGO_PKG_VERSION")), ("build", crate::BUILD)];
+        let version = vec![
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("build", crate::BUILD),
+        ];
         registry.register("build", "The program that runs", Info::new(version));
         Self {
             registry,
@@ -590,7 +593,10 @@ impl Metrics {
         let mut text = String::new();
         // Writing into a text cannot fail; what is whole so far is told otherwise.
         let usual = encode_registry(&mut text, &self.usual);
-        if usual.and_then(|()| encode(&mut text, &self.registry)).is_err() {
+        if usual
+            .and_then(|()| encode(&mut text, &self.registry))
+            .is_err()
+        {
             tracing::warn!("the figures could not be written whole");
         }
         text

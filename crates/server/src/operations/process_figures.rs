@@ -78,7 +78,9 @@ mod linux {
 
     pub(super) fn resident() -> Option<u64> {
         let status = fs::read_to_string("/proc/self/status").ok()?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))?;
         let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
         kib.checked_mul(1024)
     }
@@ -104,7 +106,10 @@ mod linux {
                 .map(|_| std::fs::File::open("/dev/null").unwrap())
                 .collect();
             // Other tests open and close theirs meanwhile.
-            assert!(before >= 3 && super::descriptors().unwrap() >= 20, "{before}");
+            assert!(
+                before >= 3 && super::descriptors().unwrap() >= 20,
+                "{before}"
+            );
             drop(held);
         }
     }

@@ -117,7 +117,9 @@ impl Tls {
                 tracing::error!(days, "the certificate is over: clients refuse it");
             }
             CertificateState::NotYet => {
-                tracing::error!("the certificate is not good yet, or this machine's clock is behind");
+                tracing::error!(
+                    "the certificate is not good yet, or this machine's clock is behind"
+                );
             }
         }
     }

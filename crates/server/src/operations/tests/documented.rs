@@ -22,7 +22,10 @@ fn named(text: &str) -> BTreeSet<String> {
     for prefix in ["keywright_", "process_"] {
         for (at, _) in text.match_indices(prefix) {
             let before = text[..at].chars().next_back();
-            let name: String = text[at..].chars().take_while(|one| is_of_name(*one)).collect();
+            let name: String = text[at..]
+                .chars()
+                .take_while(|one| is_of_name(*one))
+                .collect();
             // `keywright_server::requests` is a name of the log's.
             let is_module = text[at + name.len()..].starts_with("::");
             if !before.is_some_and(is_of_name) && !is_module {
@@ -79,7 +82,12 @@ fn rules_are_whole() {
         let (name, body) = rule.split_once('\n').unwrap();
         assert!(names.insert(name), "{name} twice");
         assert!(name.starts_with("Keywright"), "{name}");
-        for member in ["expr: ", "labels: {severity: ", "annotations:\n", "summary: \""] {
+        for member in [
+            "expr: ",
+            "labels: {severity: ",
+            "annotations:\n",
+            "summary: \"",
+        ] {
             assert_eq!(body.matches(member).count(), 1, "{name}: {member}");
         }
         let is_known = ["page}", "ticket}"].iter().any(|one| body.contains(one));

@@ -63,10 +63,7 @@ impl Site {
             let answer = self.asked("/api/v1/keys/verify", kind, &body).await;
             assert_eq!(answer.status, 200, "{}", answer.text);
         }
-        let headers = [
-            ("x-api-key", secret),
-            ("x-original-uri", "/orders"),
-        ];
+        let headers = [("x-api-key", secret), ("x-original-uri", "/orders")];
         for method in [Method::GET, Method::POST] {
             let path = format!("/verify?{needs}");
             let mut browser = self.server.browser();
@@ -80,8 +77,7 @@ impl Site {
 
     fn counted(&self, door: &str, code: &str) -> u64 {
         let text = self.server.server.app().operations.metrics.text();
-        let start =
-            format!("keywright_verifications_total{{door=\"{door}\",code=\"{code}\"}} ");
+        let start = format!("keywright_verifications_total{{door=\"{door}\",code=\"{code}\"}} ");
         let line = text.lines().find_map(|line| line.strip_prefix(&start));
         line.unwrap().parse().unwrap()
     }
@@ -104,11 +100,27 @@ async fn cases(site: &Site) -> Vec<Case> {
         ("disabled", &plain, ""),
         ("retired", &plain, ""),
         ("expired", &day, ""),
-        ("not_yet_valid", &json!({"not_before": START + 20 * DAY_MS}), ""),
-        ("ip_not_allowed", &json!({"settings": {"networks": ["192.0.2.0/24"]}}), ""),
-        ("origin_not_allowed", &json!({"settings": {"origins": ["https://a.example"]}}), ""),
+        (
+            "not_yet_valid",
+            &json!({"not_before": START + 20 * DAY_MS}),
+            "",
+        ),
+        (
+            "ip_not_allowed",
+            &json!({"settings": {"networks": ["192.0.2.0/24"]}}),
+            "",
+        ),
+        (
+            "origin_not_allowed",
+            &json!({"settings": {"origins": ["https://a.example"]}}),
+            "",
+        ),
         ("rate_limited", &json!({"settings": {"limits": limits}}), ""),
-        ("credits_exhausted", &json!({"settings": {"credits": {"amount": 1}}}), ""),
+        (
+            "credits_exhausted",
+            &json!({"settings": {"credits": {"amount": 1}}}),
+            "",
+        ),
     ] {
         let [id, secret, kid] = site.key(wish.clone()).await;
         let at = |step: &str| format!("/api/v1/keys/{id}/{step}");
@@ -127,7 +139,8 @@ async fn cases(site: &Site) -> Vec<Case> {
     for (code, secret, ..) in &all {
         // What there is one of is used up.
         if matches!(*code, "rate_limited" | "credits_exhausted") {
-            site.done("/api/v1/keys/verify", &json!({"key": secret})).await;
+            site.done("/api/v1/keys/verify", &json!({"key": secret}))
+                .await;
         }
     }
     let stranger = TestServer::start().await;
@@ -165,7 +178,8 @@ async fn why_a_key_is_refused_stands_in_the_log_and_is_counted() {
         assert_eq!(told.len(), 4, "{code}: {text}");
         for (at, one) in told.iter().enumerate() {
             let is_state = ["malformed", "not_found", "revoked", "retired", "expired"];
-            let is_state = is_state.contains(&code) || ["not_yet_valid", "disabled"].contains(&code);
+            let is_state =
+                is_state.contains(&code) || ["not_yet_valid", "disabled"].contains(&code);
             // A gateway is told that it is the key's.
             let expected = match at >= 2 && is_state {
                 true => format!("key_{code}"),
@@ -230,13 +244,19 @@ async fn a_door_without_a_verdict_is_counted_as_such() {
     // Who may not ask has verified nothing.
     let mut nobody = site.server.browser();
     let body = json!({"key": secret});
-    nobody.json(Method::POST, "/api/v1/keys/verify", &body).await;
+    nobody
+        .json(Method::POST, "/api/v1/keys/verify", &body)
+        .await;
     site.server.registry().close().await;
-    let answer = site.asked("/api/v1/keys/verify", "application/json", &body).await;
+    let answer = site
+        .asked("/api/v1/keys/verify", "application/json", &body)
+        .await;
     assert_eq!(answer.status, 503, "{}", answer.text);
     let headers = [("x-api-key", secret.as_str())];
     let mut browser = site.server.browser();
-    browser.send(Method::GET, "/verify", &headers, Body::empty()).await;
+    browser
+        .send(Method::GET, "/verify", &headers, Body::empty())
+        .await;
     for door in ["api", "gateway"] {
         assert_eq!(site.counted(door, "store_unavailable"), 1, "{door}");
         assert_eq!(site.counted(door, "valid"), 0, "{door}");

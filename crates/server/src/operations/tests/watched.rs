@@ -62,18 +62,27 @@ async fn what_waits_for_somebody_and_what_was_ended_is_counted() {
     let server = TestServer::start().await;
     let app = server.server.app();
     let hook = json!({"url": "https://hooks.example.org/a", "events": ["*"]});
-    let hook = ask(&server, Method::POST, "/api/v1/webhooks", hook).await.json();
-    let id = hook["webhook"]["id"].as_str().or(hook["id"].as_str()).unwrap();
+    let hook = ask(&server, Method::POST, "/api/v1/webhooks", hook)
+        .await
+        .json();
+    let id = hook["webhook"]["id"]
+        .as_str()
+        .or(hook["id"].as_str())
+        .unwrap();
     server
         .registry()
         .note_webhook(id, false, true, 0)
         .await
         .unwrap();
     let wish = json!({"name": "one", "prefix": "sk_live", "scopes": ["keys:read"]});
-    let key = ask(&server, Method::POST, "/api/v1/keys", wish).await.json();
+    let key = ask(&server, Method::POST, "/api/v1/keys", wish)
+        .await
+        .json();
     let id = key["key"]["id"].as_str().unwrap();
     let other = json!({"name": "other", "prefix": "sk_live", "scopes": ["keys:read"]});
-    let other = ask(&server, Method::POST, "/api/v1/keys", other).await.json();
+    let other = ask(&server, Method::POST, "/api/v1/keys", other)
+        .await
+        .json();
     let other = other["key"]["id"].as_str().unwrap();
     let path = format!("/api/v1/keys/{other}/schedule");
     let schedule = json!({"every_ms": 86_400_000_i64, "mode": "notify_only"});
@@ -140,7 +149,9 @@ async fn a_pepper_that_is_missed_is_seen() {
     assert_eq!(value(&server, "peppers_missing"), 0.0);
     let file = format!("secrets/pepper-{}.key", own.id);
     std::fs::remove_file(app.settings.data.join(file)).unwrap();
-    app.put_peppers(Some(std::sync::Arc::new(keywright_registry::Peppers::new(other))));
+    app.put_peppers(Some(std::sync::Arc::new(keywright_registry::Peppers::new(
+        other,
+    ))));
     crate::key_service::find_peppers_for_test(app).await;
     assert_eq!(value(&server, "peppers_missing"), 1.0);
 }

@@ -128,6 +128,7 @@ class Tour:
         self.ask("PUT /api/v1/scopes", body={"name": SCOPE, "description": "for a tour"})
         self.ask("GET /api/v1/scopes")
         self.ask("GET /api/v1/permissions")
+        self.ask("GET /api/v1/nodes")
         id, issued = self.key()
         self.ask("GET /api/v1/keys")
         self.ask("GET /api/v1/keys/counts")

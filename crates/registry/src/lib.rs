@@ -45,6 +45,7 @@ mod search;
 mod store;
 mod uses;
 mod verification;
+mod watching;
 mod writer;
 
 use std::collections::HashSet;
@@ -83,7 +84,7 @@ pub use keywright_index::LimitAnswer;
 pub use later::{LaterAnswer, LaterRequest};
 pub use limits::{LimitAsk, LimitWord, LimitsAnswer, SharedLimits};
 pub use narrowing::NarrowScopes;
-pub use nodes::{NodeReceipt, NodeStatistics, RECEIPT_BOUND, Receipt};
+pub use nodes::{Node, NodeReceipt, NodeStatistics, RECEIPT_BOUND, Receipt};
 pub use open::{Clock, Place};
 pub use peppers::{PepperKey, PepperUse, Peppers};
 pub use portable::{
@@ -103,6 +104,7 @@ pub use schedules::run::{ScheduleRun, ScheduleWork};
 pub use store::postgres::{PostgresTransport, postgres_transport};
 pub use uses::{AlertKind, Caller, OTHER_CALLERS, UseStatistics};
 pub use verification::{IdText, Verification, VerifyRequest};
+pub use watching::{ConnectionStatistics, Waits};
 
 /// A registry: the one of this device, or one that nodes of a server share. Cheap to clone; all
 /// clones share one pool and one index.

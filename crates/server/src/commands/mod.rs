@@ -37,7 +37,7 @@ use clap::{Parser, Subcommand};
 
 /// The Keywright server: OpenID Provider, people, sessions and API keys.
 #[derive(Debug, Parser)]
-#[command(name = "keywright-server", version, about)]
+#[command(name = "keywright-server", version = keywright_server::BUILD, about)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -157,6 +157,12 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/operations/{id}/cancel", post(later::cancel))
 }
 
+/// One look for peppers that other nodes took.
+#[cfg(test)]
+pub(crate) async fn find_peppers_for_test(app: &App) {
+    promotions::find_peppers(app).await;
+}
+
 /// Starts what goes on beside requests.
 pub(crate) fn start_background_work(app: &App) {
     let weak = std::sync::Arc::downgrade(app);

@@ -432,17 +432,22 @@ pub(super) async fn find_peppers(app: &App) {
             return;
         }
     };
+    let mut missing = 0;
     for one in known {
         if !one.is_needed || own.iter().any(|pepper| pepper.id == one.id) {
             continue;
         }
         match app.secrets.pepper(&one.id) {
             Ok(pepper) => app.add_pepper(pepper),
-            Err(error) => tracing::error!(
-                pepper = one.id,
-                code = error.code(),
-                "keys need a pepper that is not in the folder with the secrets"
-            ),
+            Err(error) => {
+                missing += 1;
+                tracing::error!(
+                    pepper = one.id,
+                    code = error.code(),
+                    "keys need a pepper that is not in the folder with the secrets"
+                );
+            }
         }
     }
+    app.operations.metrics.set_peppers_missing(missing);
 }

@@ -110,6 +110,16 @@ fn seconds(ms: i64) -> Option<u64> {
 /// A refusal at the moment `now` as HTTP answers it: 401, 403 with the scope, 429 and never 401 for a
 /// limit.
 pub(crate) fn refusal(refusal: &Refusal, verification: &Verification, now: i64) -> Problem {
+    answer_of(refusal, verification, now).of_secret(matched(verification))
+}
+
+/// Kid of the secret, once it matched: one that somebody made up is not repeated.
+pub(crate) fn matched(verification: &Verification) -> Option<&str> {
+    let kid = verification.kid.as_deref();
+    kid.filter(|_| verification.key_id.is_some())
+}
+
+fn answer_of(refusal: &Refusal, verification: &Verification, now: i64) -> Problem {
     let code = code(refusal);
     match refusal {
         Refusal::InsufficientScope(missing) => {

@@ -6,13 +6,15 @@ use std::borrow::Cow;
 use axum::body::Body;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use keywright_registry::{Caller, Verification, VerifyRequest};
 
 use super::bearer::{self, text};
 use super::manager::peppers;
 use super::verify::{Needs, refused_in_url};
 use crate::http::{Params, Peer, Values};
+use crate::operations::Outcome;
+use crate::operations::verifications::{Door, Ending};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -51,31 +53,57 @@ pub(crate) async fn forward_auth(
     method: Method,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
-    Ok(match judge(&app, &peer, &method, &uri, &headers).await {
-        Ok(accepted) => accepted.answer(HeaderMap::new(), Body::empty()),
-        Err(problem) => refused(problem),
-    })
+) -> Response {
+    match judged(&app, &peer, &method, &uri, &headers).await {
+        Ok(accepted) => {
+            let outcome = accepted.outcome();
+            outcome.beside(accepted.answer(HeaderMap::new(), Body::empty()))
+        }
+        Err(problem) => {
+            let (response, outcome) = refused(problem);
+            outcome.beside(response)
+        }
+    }
 }
 
-/// A refusal: its code stands in a header too.
-pub(crate) fn refused(problem: Problem) -> Response {
+/// A refusal, and what the log says of it: its code stands in a header too.
+pub(crate) fn refused(problem: Problem) -> (Response, Outcome) {
     let code = HeaderValue::from_static(problem.code);
-    let mut response = problem.into_response();
+    let (mut response, outcome) = problem.into_parts();
     response.headers_mut().insert(CODE, code);
-    response
+    (response, outcome)
 }
 
-/// Judges such a request.
+/// Judges such a request, and counts how that ended.
 ///
 /// # Errors
 /// What it is refused for.
-pub(crate) async fn judge(
+pub(crate) async fn judged(
     app: &App,
     peer: &Peer,
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
+) -> Result<Accepted, Problem> {
+    let mut verdict = None;
+    let judged = judge(app, peer, method, uri, headers, &mut verdict).await;
+    let ending = match &judged {
+        Ok(_) => Ending::Valid,
+        Err(problem) => verdict.unwrap_or_else(|| Ending::without_verdict(problem.code)),
+    };
+    let metrics = &app.operations.metrics;
+    metrics.count_verification(Door::Gateway, ending);
+    judged
+}
+
+/// `verdict`: how the verification ended, where there was one and the key is refused.
+async fn judge(
+    app: &App,
+    peer: &Peer,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+    verdict: &mut Option<Ending>,
 ) -> Result<Accepted, Problem> {
     let own = match (uri.scheme(), uri.authority(), uri.path_and_query()) {
         (None, None, Some(text)) => Cow::Borrowed(text.as_str()),
@@ -160,6 +188,8 @@ pub(crate) async fn judge(
             status,
         });
     };
+    *verdict = Some(Ending::of(&verification.verdict));
+    *verdict = Some(Ending::of(&verification.verdict));
     Err(bearer::refusal(refused, &verification, app.now()))
 }
 
@@ -216,6 +246,14 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
+    /// What the log says of it.
+    pub(crate) fn outcome(&self) -> Outcome {
+        Outcome {
+            kid: self.verification.kid,
+            ..Outcome::of("valid")
+        }
+    }
+
     /// Says so. `headers` is where its headers find room.
     pub(crate) fn answer<B>(self, mut headers: HeaderMap, nothing: B) -> Response<B> {
         // Room for what every answer has.

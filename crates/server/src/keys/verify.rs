@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::extract::rejection::JsonRejection;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use keywright_domain::SecretText;
 use keywright_domain::api_keys::{Environment, PresentedKey};
 use keywright_domain::scopes::Scope;
@@ -23,7 +23,8 @@ use super::bearer;
 use super::issue::body;
 use super::manager::{Manager, peppers, root_request};
 use crate::http::Peer;
-use crate::operations::RequestId;
+use crate::operations::verifications::{Door, Ending};
+use crate::operations::{Outcome, RequestId};
 use crate::problem::Problem;
 use crate::server::App;
 use asked::VerifyRef;
@@ -53,11 +54,12 @@ pub(crate) async fn verify(
     };
     let asked: Vec<VerifyRef<'_>> = asked.iter().map(VerifyRef::from).collect();
     let needs = all_needs(&asked)?;
-    let mut views = verify_all(&app, &asked, &needs).await?;
-    Ok(match text_of(&mut views, is_one, &request_id) {
-        Some(text) => json_answer(HeaderMap::new(), Body::from(text)),
-        None => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    })
+    let views = verify_all(&app, &asked, &needs).await;
+    let mut views =
+        views.inspect_err(|problem| app.operations.metrics.count_unanswered(Door::Api, problem))?;
+    let outcome = outcome_of(&views, is_one);
+    let text = text_of(&mut views, is_one, &request_id).ok_or_else(unwritten)?;
+    Ok(outcome.beside(json_answer(HeaderMap::new(), Body::from(text))))
 }
 
 /// What each key is needed for.
@@ -87,6 +89,11 @@ async fn verify_all<'a>(
         .registry
         .verify_api_keys(&requests, &peppers, |at, verification| {
             let in_url = asked.get(at).is_some_and(|one| one.in_url);
+            let ending = match in_url {
+                true => Ending::KeyInUrl,
+                false => Ending::of(&verification.verdict),
+            };
+            app.operations.metrics.count_verification(Door::Api, ending);
             if in_url {
                 exposed.extend(verification.key_id);
                 views.push(VerifyView::in_url(verification, as_of));
@@ -153,7 +160,7 @@ impl<'a> ByRootKey<'a> {
         })
     }
 
-    /// Answers it: the text of the answer's body.
+    /// Answers it: the text of the answer's body, and what the log says of it.
     ///
     /// # Errors
     /// What the root key is refused for; 403 `insufficient_scope`; 503.
@@ -163,7 +170,7 @@ impl<'a> ByRootKey<'a> {
         peer: &Peer,
         headers: &HeaderMap,
         request_id: &str,
-    ) -> Result<Vec<u8>, Problem> {
+    ) -> Result<(Vec<u8>, Outcome), Problem> {
         static NEEDED: LazyLock<Option<Scope>> = LazyLock::new(|| Scope::new(PERMISSION).ok());
         let may = |root: &Verification| {
             let held = root.scopes.as_deref().zip(NEEDED.as_ref());
@@ -182,6 +189,8 @@ impl<'a> ByRootKey<'a> {
         let registry = &app.registry;
         let verified = registry.verify_api_keys(&requests, &peppers, |at, one| {
             if at > 0 {
+                let ending = Ending::of(&one.verdict);
+                app.operations.metrics.count_verification(Door::Api, ending);
                 views.push(VerifyView::of(one, as_of));
                 return true;
             }
@@ -200,7 +209,20 @@ impl<'a> ByRootKey<'a> {
             }
             None => return Err(crate::problem::store_unavailable()),
         }
-        text_of(&mut views, self.is_one, request_id).ok_or_else(unwritten)
+        let outcome = outcome_of(&views, self.is_one);
+        let text = text_of(&mut views, self.is_one, request_id).ok_or_else(unwritten)?;
+        Ok((text, outcome))
+    }
+}
+
+/// What the log says of an answer.
+fn outcome_of(views: &[VerifyView<'_>], is_one: bool) -> Outcome {
+    match views {
+        [view] if is_one => view.outcome(),
+        views => Outcome {
+            keys: Some(views.len()),
+            ..Outcome::default()
+        },
     }
 }
 

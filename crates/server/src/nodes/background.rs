@@ -80,7 +80,11 @@ fn start_retention(app: &App) {
 async fn retain(app: &App, is_owed: &mut bool) -> Result<(), RegistryError> {
     let (job, name, every_ms) = RETENTION;
     let claim = app.registry.claim_job(name, every_ms);
-    let turn = owed(is_owed, claim, work(app, job));
+    let turn = owed(is_owed, claim, async {
+        let done = work(app, job).await;
+        app.operations.metrics.job_ended(name, &done);
+        done
+    });
     app.registry.while_reachable(turn).await?
 }
 
@@ -157,9 +161,11 @@ async fn turn_of(app: &App, retention_too: bool) -> Result<(), RegistryError> {
         }
         let done = match app.registry.claim_job(name, every_ms).await {
             Ok(true) => work(app, job).await,
-            Ok(false) => Ok(()),
+            // Somebody else's turn: that it went well is told there.
+            Ok(false) => continue,
             Err(error) => Err(error),
         };
+        app.operations.metrics.job_ended(name, &done);
         if let Err(error) = done {
             tracing::warn!(job = name, code = error.code(), "a job failed");
             outcome = outcome.and(Err(error));

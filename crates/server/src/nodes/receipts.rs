@@ -129,7 +129,12 @@ fn preferred(text: &str) -> Option<Duration> {
 /// The receipt of what was just done. It is done whether there is one or not.
 pub(crate) async fn of(app: &App, version: i64, wait: Wait) -> Option<ReceiptView> {
     match app.registry.receipt(version, wait.0).await {
-        Ok(receipt) => receipt.map(ReceiptView::from),
+        Ok(receipt) => {
+            if let Some(receipt) = &receipt {
+                app.operations.metrics.count_receipt(receipt);
+            }
+            receipt.map(ReceiptView::from)
+        }
         Err(error) => {
             tracing::warn!(code = error.code(), version, "a change has no receipt");
             None

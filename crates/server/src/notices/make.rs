@@ -55,6 +55,12 @@ pub(super) async fn what_is_due(app: &App) -> Result<(), RegistryError> {
     if is_left_to_others(app) || !app.registry.claim_job(job, LOOK_EVERY_MS).await? {
         return Ok(());
     }
+    let done = make_what_is_due(app).await;
+    app.operations.metrics.job_ended(job, &done);
+    done
+}
+
+async fn make_what_is_due(app: &App) -> Result<(), RegistryError> {
     let mended = app.registry.mend_moments().await;
     if let Ok(rows @ 1..) = mended {
         tracing::warn!(

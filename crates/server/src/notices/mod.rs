@@ -97,7 +97,9 @@ pub(crate) fn start_background_work(app: &App) {
         loop {
             let Some(app) = weak.upgrade() else { return };
             let made = app.registry.while_reachable(make::all(&app)).await;
-            if let Err(error) = made.and_then(|made| made) {
+            let made = made.and_then(|made| made);
+            app.operations.metrics.job_ended("messages", &made);
+            if let Err(error) = made {
                 tracing::warn!(code = error.code(), "messages wait to be made");
             }
             while on_their_way.try_join_next().is_some() {}
@@ -243,6 +245,12 @@ async fn send(app: &App, claimed: &Claimed) {
             "what came of a message was not written down"
         );
     }
+}
+
+/// One turn of schedules.
+#[cfg(test)]
+pub(crate) async fn run_jobs_for_test(app: &App) {
+    jobs::run(app).await;
 }
 
 /// One round of everything, until nothing is due: what the background does, for tests that pass time.

@@ -19,13 +19,15 @@ use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Request};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::{BoxError, extract::ConnectInfo};
 use tower::Service as _;
 use tracing::Instrument as _;
 
 use super::access_log::Begun;
 use super::metrics::RouteFigures;
+use super::outcome::Outcome;
+use super::verifications::Door;
 use super::{LARGEST_BODY, REQUEST_WITHIN, within};
 use crate::http::{Peer, headers};
 use crate::keys::{forward_auth, verify};
@@ -142,15 +144,28 @@ impl Front {
             let answer = pin!(async {
                 let peer = Peer::at(begun.client(), &parts.headers);
                 let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);
-                forward_auth::judge(&self.app, &peer, method, uri, headers).await
+                forward_auth::judged(&self.app, &peer, method, uri, headers).await
             });
             within::guarded(self.limit, None, &parts.method, &arrived, answer)
                 .instrument(begun.span().clone())
                 .await
         };
+        if let Err(problem) = &answer {
+            self.app
+                .operations
+                .metrics
+                .count_unanswered(Door::Gateway, problem);
+        }
         let answer = match answer {
-            Ok(Ok(accepted)) => Ok(accepted.answer(room(&mut parts.headers), AnswerBody::empty())),
-            Ok(Err(problem)) => Ok(forward_auth::refused(problem).map(AnswerBody::from)),
+            Ok(Ok(accepted)) => {
+                let outcome = accepted.outcome();
+                let answer = accepted.answer(room(&mut parts.headers), AnswerBody::empty());
+                Ok((answer, outcome))
+            }
+            Ok(Err(problem)) => {
+                let (answer, outcome) = forward_auth::refused(problem);
+                Ok((answer.map(AnswerBody::from), outcome))
+            }
             Err(problem) => Err(problem),
         };
         self.end(begun, &self.forward_auth, answer)
@@ -187,12 +202,18 @@ impl Front {
                 .await
         };
         match answer.flatten() {
-            Ok(Ok(text)) => {
+            Ok(Ok((text, outcome))) => {
                 let answer = verify::json_answer(room(&mut parts.headers), AnswerBody::from(text));
-                Ok(self.end(begun, &self.verify, Ok(answer)))
+                Ok(self.end(begun, &self.verify, Ok((answer, outcome))))
             }
             Ok(Err(body)) => Err(Body::from(body)),
-            Err(problem) => Ok(self.end(begun, &self.verify, Err(problem))),
+            Err(problem) => {
+                self.app
+                    .operations
+                    .metrics
+                    .count_unanswered(Door::Api, &problem);
+                Ok(self.end(begun, &self.verify, Err(problem)))
+            }
         }
     }
 
@@ -205,12 +226,15 @@ impl Front {
         &self,
         begun: Begun,
         figures: &RouteFigures,
-        answer: Result<Response<AnswerBody>, Problem>,
+        answer: Result<(Response<AnswerBody>, Outcome), Problem>,
     ) -> Response<AnswerBody> {
-        let refused = |problem: Problem| problem.into_response().map(AnswerBody::from);
-        let mut response = answer.unwrap_or_else(refused);
+        let (mut response, outcome) = answer.unwrap_or_else(|problem| {
+            let (answer, outcome) = problem.into_parts();
+            (answer.map(AnswerBody::from), outcome)
+        });
         let metrics = &self.app.operations.metrics;
-        begun.answered(&self.app, figures.route(), &mut response, |status, took| {
+        let route = figures.route();
+        begun.answered(&self.app, route, outcome, &mut response, |status, took| {
             metrics.count_on(figures, status, took)
         });
         headers::for_every_answer(&self.app, response.headers_mut());

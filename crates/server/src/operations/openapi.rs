@@ -34,6 +34,7 @@ use crate::{clients, key_service, keys, nodes, rp, sessions, sign_in, users, web
         keys::rotate::step,
         keys::rotate::revoke_secret,
         keys::verify::verify,
+        nodes::list::list,
         nodes::receipts::read,
         clients::api::list,
         clients::api::add,
@@ -196,6 +197,7 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
         Tag::new("identity providers"),
         Tag::new("clients"),
         Tag::new("webhooks"),
+        Tag::new("nodes"),
     ];
     let words = [
         "API keys: issue, list, verify, rotate, end",
@@ -214,6 +216,7 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
         "Where else people may sign in from",
         "Applications that ask for tokens, for administrators",
         "Who else is told what happens",
+        "Servers over one database",
     ];
     for (tag, text) in tags.iter_mut().zip(words) {
         tag.description = Some(text.to_owned());

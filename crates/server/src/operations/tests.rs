@@ -1,5 +1,9 @@
 //! Around all requests: ids, logs without secrets, limits, panics, figures, and a database that is gone.
 
+mod documented;
+mod told;
+mod watched;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

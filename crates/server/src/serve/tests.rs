@@ -6,12 +6,13 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use super::tls::Tls;
-use super::{serve, serve_machines, take};
+use super::{CertificateState, Places, serve, serve_machines, take};
 use crate::test_support::TestServer;
 
 fn write_certificate(folder: &Path) -> String {
@@ -67,6 +68,10 @@ async fn https_is_served_and_plain_http_is_told_so() {
     assert_eq!(answer.status(), 200);
     assert!(answer.headers().contains_key("x-request-id"));
     drop(client);
+    let figures = server.server.app().operations.metrics.text();
+    let ends = "keywright_certificate_expires_timestamp_seconds ";
+    let ends = figures.lines().find_map(|line| line.strip_prefix(ends));
+    assert!(ends.unwrap().parse::<i64>().unwrap() > 0, "{figures}");
     stop.cancel();
     tokio::time::timeout(Duration::from_secs(30), task)
         .await
@@ -99,6 +104,44 @@ async fn a_certificate_is_read_again_and_a_bad_one_changes_nothing() {
     );
     let missing = Tls::load(&folder.path().join("none"), &key).err().unwrap();
     assert!(missing.to_string().starts_with("tls.cert: "));
+}
+
+/// A pair whose certificate is good from one New Year's Day to another.
+fn write_dated(folder: &Path, years: [i32; 2]) {
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(years[0], 1, 1);
+    params.not_after = rcgen::date_time_ymd(years[1], 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let made = params.self_signed(&key).unwrap();
+    fs::write(folder.join("cert.pem"), made.pem()).unwrap();
+    fs::write(folder.join("key.pem"), key.serialize_pem()).unwrap();
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_over_does_not_take_the_place_of_a_good_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let (cert, key) = (
+        folder.path().join("cert.pem"),
+        folder.path().join("key.pem"),
+    );
+    write_dated(folder.path(), [2020, 4000]);
+    let tls = Tls::load(&cert, &key).unwrap();
+    let good = tls.dates().unwrap();
+    assert_eq!(good.begins_at, 1_577_836_800, "2020-01-01");
+    assert!(matches!(good.now(), CertificateState::Good(_)), "{good:?}");
+    for bad in [[2000, 2001], [3999, 4000]] {
+        write_dated(folder.path(), bad);
+        let dates = super::check_certificate(&cert, &key).unwrap();
+        assert!(!dates.now().is_good(), "{dates:?}");
+        let error = tls.reload().unwrap_err().to_string();
+        assert!(error.starts_with("tls.cert: "), "{error}");
+        assert_eq!(tls.dates(), Some(good));
+        // Whoever has no better one is served with it: a restart must not make it worse.
+        let bad = Tls::load(&cert, &key).unwrap();
+        assert!(bad.reload().is_ok());
+        write_dated(folder.path(), [2020, 4000]);
+        assert!(bad.reload().is_ok() && bad.dates() == Some(good));
+    }
 }
 
 #[tokio::test]
@@ -155,6 +198,7 @@ async fn ac_204_whoever_was_let_in_is_answered_after_the_end() {
     for most in [64, 1] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+<<<<<<< HEAD
         let refuse = CancellationToken::new();
         let answer = async |_, _| {
             Ok(axum::response::Response::new(axum::body::Body::from(
@@ -162,12 +206,24 @@ async fn ac_204_whoever_was_let_in_is_answered_after_the_end() {
             )))
         };
         let answer = move |address, request| answer(address, request);
+=======
+        let (refuse, open) = (CancellationToken::new(), Gauge::default());
+        let there = open.clone();
+        let answer = async |_, _| Ok(axum::response::Response::new("whole".into()));
+        let answer = move |address, request| {
+            assert!(there.get() > 0, "who is there is counted");
+            answer(address, request)
+        };
+>>>>>>> refs/heads/oncall
         let task = tokio::spawn(take(
             answer,
             listener,
             None,
             refuse.clone(),
-            most,
+            Places {
+                most,
+                open: open.clone(),
+            },
             Duration::from_secs(5),
         ));
         tokio::task::yield_now().await;
@@ -187,6 +243,13 @@ async fn ac_204_whoever_was_let_in_is_answered_after_the_end() {
         }
         task.await.unwrap();
         assert!(TcpStream::connect(address).await.is_err());
+        for _ in 0..100 {
+            if open.get() == 0 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(open.get(), 0, "who left is not counted");
     }
 }
 

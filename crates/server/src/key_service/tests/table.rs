@@ -77,6 +77,7 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
     ("POST", "/api/v1/keys/verify", r#"{"key":"x"}"#, VERIFY),
     ("GET", "/api/v1/keys/{id}", "", SEE),
     ("PATCH", "/api/v1/keys/{id}", r#"{"name":"n"}"#, CHANGE),
+    ("GET", "/api/v1/nodes", "", WATCH),
     ("GET", "/api/v1/receipts/{version}", "", LIST),
     ("POST", "/api/v1/keys/{id}/revoke", "{}", CHANGE),
     ("POST", "/api/v1/keys/{id}/disable", "{}", CHANGE),

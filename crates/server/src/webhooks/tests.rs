@@ -234,8 +234,9 @@ async fn a_receiver_that_was_away_catches_up_with_what_failed_since() {
 
     let path = format!("/api/v1/webhooks/{hook}/deliveries");
     let count = async |root: &mut Root, query: &str| {
-        let list = root.ok(Method::GET, &format!("{path}?{query}"), Value::Null);
-        list.await["items"].as_array().unwrap().len()
+        let path = format!("{path}?{query}");
+        let list = root.ok(Method::GET, &path, Value::Null).await;
+        list["items"].as_array().unwrap().len()
     };
     for (query, expected) in [
         ("state=failed".to_owned(), 4),
@@ -247,8 +248,8 @@ async fn a_receiver_that_was_away_catches_up_with_what_failed_since() {
         assert_eq!(count(&mut root, &query).await, expected, "{query}");
     }
     for query in ["state=odd", "since=yesterday"] {
-        let refused = root.send(Method::GET, &format!("{path}?{query}"), Value::Null);
-        let refused = refused.await;
+        let path = format!("{path}?{query}");
+        let refused = root.send(Method::GET, &path, Value::Null).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{query}");
         assert_eq!(refused.json()["code"], "invalid_parameter");
     }

@@ -132,12 +132,12 @@ async fn what_was_listed_is_what_is_done_and_nothing_if_it_is_another_number_by_
     server.pass(60_000);
     let late = tagged(&mut root, 3).await;
     let mut short = wish();
-    short["expires_at"] = json!(start + 86_400_000);
+    short["lifetime_ms"] = json!(86_400_000);
     root.issue(short).await;
     for (filter, query, count) in [
         (json!({ "created_from": start + 60_000 }), "created_from", 4),
         (
-            json!({ "expires_before": start + 86_400_001 }),
+            json!({ "expires_before": start + 2 * 86_400_000 }),
             "expires_before",
             1,
         ),

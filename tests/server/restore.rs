@@ -350,7 +350,7 @@ async fn ends_again(by: By<'_>) -> Result<()> {
     ensure!(changed != trail);
     for (text, why) in [
         (&changed, "is not what was written"),
-        (&older, "older than the backup"),
+        (&older, "not newer than the backup"),
     ] {
         let file = victim.server.write("other.ndjson", text)?;
         let words = ["end-again", "--trail", &file];

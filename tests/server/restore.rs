@@ -348,7 +348,10 @@ async fn ends_again(by: By<'_>) -> Result<()> {
     // Another's word counts for nothing, and neither does one that is older than the backup.
     let changed = trail.replacen("“key of a test”", "“kex of a test”", 1);
     ensure!(changed != trail);
-    for (text, why) in [(&changed, "number"), (&older, "older than the backup")] {
+    for (text, why) in [
+        (&changed, "is not what was written"),
+        (&older, "not newer than the backup"),
+    ] {
         let file = victim.server.write("other.ndjson", text)?;
         let words = ["end-again", "--trail", &file];
         let (success, said, complaint) = victim.server.try_command(&words).await?;
@@ -361,7 +364,10 @@ async fn ends_again(by: By<'_>) -> Result<()> {
     ensure!(said["sessions"] == 1 && said["unknown"] == 1, "{said}");
     // Again, it finds all of it done; who was deleted is not there any more.
     let said: Value = serde_json::from_str(&victim.server.command(&words).await?)?;
-    ensure!(said["failed"] == json!([]) && said["unknown"] == 2, "{said}");
+    ensure!(
+        said["failed"] == json!([]) && said["unknown"] == 2,
+        "{said}"
+    );
     victim.server.serve().await?;
     for (person, expected) in [(&stays, 200), (&signed_out, 401)] {
         let answer = victim.send(person.get(&victim, "/api/v1/sessions")).await?;

@@ -128,7 +128,9 @@ impl EndedSince {
                 }
             }
         }
-        Ok(found.map(|(_, since)| since))
+        let since = found.map(|(_, since)| since);
+        // One that ends where the backup does knows no more than the backup.
+        Ok(since.filter(|since| since.through > since.after))
     }
 
     fn note(&mut self, event: ExportEvent) {

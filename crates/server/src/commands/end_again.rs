@@ -76,7 +76,7 @@ fn read(path: &Path, key: &CheckpointPublicKey, points: &[PutBackPoint]) -> Resu
         EndedSince::read(BufReader::new(&file), points).with_context(|| format!("{name}"))?;
     since.with_context(|| {
         format!(
-            "{name} does not go on from a backup that was put back here: it is older than the backup, it \
+            "{name} does not go on from a backup that was put back here: it is not newer than the backup, it \
              begins after it, or `restore` or `put-back` was not said yet"
         )
     })

@@ -115,6 +115,7 @@ fn ac_203_a_trail_that_does_not_go_on_from_the_backup_says_nothing() {
     assert_eq!(read(&events, &[]), None, "nothing was put back");
     assert_eq!(read(&trail("other", &EVENTS), &[point]), None);
     assert_eq!(read(&events[..1], &[point]), None, "older than the backup");
+    assert_eq!(read(&events[..2], &[point]), None, "as old as the backup");
     assert_eq!(read(&events[2..], &[point]), None, "it begins after it");
     // Of the registry itself since it was put back.
     let own = PutBackPoint {

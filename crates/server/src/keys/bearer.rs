@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, StatusCode, header};
 use keywright_domain::SecretText;
 use keywright_domain::api_keys::Refusal;
-use keywright_registry::Verification;
+use keywright_registry::{IdText, Verification};
 use subtle::ConstantTimeEq as _;
 
 pub(crate) use super::in_url::in_url;
@@ -114,9 +114,8 @@ pub(crate) fn refusal(refusal: &Refusal, verification: &Verification, now: i64) 
 }
 
 /// Kid of the secret, once it matched: one that somebody made up is not repeated.
-pub(crate) fn matched(verification: &Verification) -> Option<&str> {
-    let kid = verification.kid.as_deref();
-    kid.filter(|_| verification.key_id.is_some())
+pub(crate) fn matched(verification: &Verification) -> Option<IdText<12>> {
+    verification.kid.filter(|_| verification.key_id.is_some())
 }
 
 fn answer_of(refusal: &Refusal, verification: &Verification, now: i64) -> Problem {

@@ -2,6 +2,7 @@
 //! Answers tell callers no more than they may know; the log is for whoever looks into why a key was refused.
 
 use axum::response::Response;
+use keywright_registry::IdText;
 use tracing::Level;
 
 /// Where requests are told, one line each: a filter silences them by this name.
@@ -18,7 +19,7 @@ pub(crate) struct Outcome {
     /// `valid`, or the stable code of the refusal; none where there is nothing to tell.
     pub(crate) code: Option<&'static str>,
     /// Kid of the secret that was presented and matched: what strangers make up is not repeated.
-    pub(crate) kid: Option<String>,
+    pub(crate) kid: Option<IdText<12>>,
     /// Of a call with many keys, how many: each of them has a code of its own, in the answer.
     pub(crate) keys: Option<usize>,
 }

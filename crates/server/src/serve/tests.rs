@@ -198,23 +198,17 @@ async fn ac_204_whoever_was_let_in_is_answered_after_the_end() {
     for most in [64, 1] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-<<<<<<< HEAD
-        let refuse = CancellationToken::new();
+        let (refuse, open) = (CancellationToken::new(), Gauge::default());
+        let there = open.clone();
         let answer = async |_, _| {
             Ok(axum::response::Response::new(axum::body::Body::from(
                 "whole",
             )))
         };
-        let answer = move |address, request| answer(address, request);
-=======
-        let (refuse, open) = (CancellationToken::new(), Gauge::default());
-        let there = open.clone();
-        let answer = async |_, _| Ok(axum::response::Response::new("whole".into()));
         let answer = move |address, request| {
             assert!(there.get() > 0, "who is there is counted");
             answer(address, request)
         };
->>>>>>> refs/heads/oncall
         let task = tokio::spawn(take(
             answer,
             listener,

@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
 use super::KEY_IN_URL;
+use crate::operations::Outcome;
 
 /// What came of a verification. Always 200: a refusal is an answer.
 #[derive(Debug, Serialize, ToSchema)]
@@ -105,6 +106,14 @@ fn as_texts<S: Serializer>(
 }
 
 impl VerifyView<'_> {
+    /// What the log says of it: the kid only of a secret that matched, and then it is ours.
+    pub(super) fn outcome(&self) -> Outcome {
+        Outcome {
+            kid: self.kid.filter(|_| self.key_id.is_some()),
+            ..Outcome::of(self.code)
+        }
+    }
+
     /// Of a key that was in an address: which it is, where it is one, and nothing of what it may do.
     pub(super) fn in_url(verification: Verification, as_of: i64) -> Self {
         Self {

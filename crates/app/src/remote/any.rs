@@ -286,7 +286,7 @@ impl AnyRegistry {
 /// A registry that never issued a key accepts none, and need not ask the keychain for that.
 fn without_peppers(presented: &str) -> Verification {
     match PlainKey::parse(presented) {
-        Ok(plain) => Verification::refused(Some(plain.kid().to_string()), Refusal::NotFound),
+        Ok(plain) => Verification::refused(IdText::read(plain.kid()), Refusal::NotFound),
         Err(error) => Verification::refused(None, Refusal::Malformed(error)),
     }
 }

@@ -94,13 +94,13 @@ fn read(answer: VerifyAnswer, format: Option<FormatError>) -> Option<Verificatio
     let scopes = answer.key_id.is_some().then(|| set(&answer.scopes));
     Some(Verification {
         verdict,
-        kid: answer.kid,
+        kid: answer.kid.as_deref().and_then(IdText::read),
         owner: answer.owner.map(Arc::from),
         scopes: match scopes {
             Some(scopes) => Some(Arc::new(ScopeSet::new(scopes?))),
             None => None,
         },
-        key_id: answer.key_id,
+        key_id: answer.key_id.as_deref().and_then(IdText::read),
         retires_at: answer.retires_at,
         expires_at: answer.expires_at,
         limit: None,

@@ -16,7 +16,8 @@ impl<const N: usize> IdText<N> {
     }
 
     /// A text of just this length; none if it has another one, or is not ASCII.
-    pub(super) fn read(text: &str) -> Option<Self> {
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
         let bytes = text.is_ascii().then_some(text.as_bytes())?;
         bytes.try_into().ok().map(Self)
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use keywright_domain::api_keys::{FormatError, PlainKey, Refusal};
 use keywright_domain::scopes::{Scope, ScopeSet};
-use keywright_registry::{Verification, VerifyRequest};
+use keywright_registry::{IdText, Verification, VerifyRequest};
 use serde::{Deserialize, Serialize};
 
 use super::RemoteRegistry;

@@ -58,7 +58,8 @@ const ELSEWHERE: &[(&str, usize, &[&str])] = &[
     ("key_service/later_run.rs", 1, &[]),
     ("key_service/promotions.rs", 5, &[]),
     ("keys/bearer.rs", 3, &[]),
-    ("keys/verify.rs", 3, &[]),
+    ("keys/verify.rs", 1, &[]),
+    ("keys/verify/asked.rs", 2, &[]),
     (
         "oauth2/access_token.rs",
         1,

@@ -216,9 +216,6 @@ async fn connection<Answer, Reply, B>(
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_WITHIN)
         .max_buf_size(LARGEST_HEAD)
-        // A request that is here is answered, also where its sender has nothing more to say or is gone. Looking out
-        // for that would take another 8 KiB of memory for every request.
-        .half_close(true)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a connection ended early");

@@ -287,24 +287,6 @@ async fn no_header_of_a_request_comes_back() {
 }
 
 #[tokio::test]
-async fn whoever_has_nothing_more_to_say_is_answered() {
-    let server = TestServer::with(|_| {}).await;
-    let (address, stop) = running(&server).await;
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let asked = "GET /readyz HTTP/1.1\r\nHost: localhost\r\n\r\n";
-    stream.write_all(asked.as_bytes()).await.unwrap();
-    stream.shutdown().await.unwrap();
-    let mut told = String::new();
-    let read = stream.read_to_string(&mut told);
-    tokio::time::timeout(Duration::from_secs(20), read)
-        .await
-        .unwrap()
-        .unwrap();
-    assert!(told.starts_with("HTTP/1.1 200 "), "{told}");
-    stop.cancel();
-}
-
-#[tokio::test]
 async fn a_request_with_too_many_headers_is_refused() {
     let server = TestServer::with(|_| {}).await;
     let (address, stop) = running(&server).await;

@@ -15,10 +15,11 @@ impl<const N: usize> IdText<N> {
         Self(text)
     }
 
-    /// A text of just this length; none if it has another one, or is not ASCII.
+    /// A text of just this length; none if it has another one, or letters that no id has.
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
-        let bytes = text.is_ascii().then_some(text.as_bytes())?;
+        let is_base62 = text.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        let bytes = is_base62.then_some(text.as_bytes())?;
         bytes.try_into().ok().map(Self)
     }
 

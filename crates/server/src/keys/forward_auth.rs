@@ -189,7 +189,6 @@ async fn judge(
         });
     };
     *verdict = Some(Ending::of(&verification.verdict));
-    *verdict = Some(Ending::of(&verification.verdict));
     Err(bearer::refusal(refused, &verification, app.now()))
 }
 

@@ -94,6 +94,9 @@ impl Ending {
 
     /// Of what a door answered before there was a verdict.
     pub(crate) fn without_verdict(code: &str) -> Self {
+        if code == "commit_unknown" {
+            return Self::StoreUnavailable;
+        }
         [
             Self::KeyInUrl,
             Self::CredentialsMissing,

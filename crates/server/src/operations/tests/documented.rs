@@ -98,6 +98,10 @@ fn rules_are_whole() {
         }
         assert_eq!(body.matches('"').count() % 2, 0, "{name}");
         assert!(!body.contains('\t'), "{name}");
+        // Every program has these.
+        let process = body.matches("process_").count();
+        let ours = body.matches("{job=\"keywright\"}").count();
+        assert!(process <= ours, "{name}: of which process?");
         assert!(name == "KeywrightDown" || !named(body).is_empty(), "{name}");
     }
 }

@@ -395,6 +395,22 @@ async fn ends_again(by: By<'_>) -> Result<()> {
         let found = code(&victim, secret).await?;
         ensure!(found == expected, "{name}: {found} and not {expected}");
     }
+    // What was issued and rotated since the backup was put back is not what the trail speaks of.
+    let rotations = format!("/api/v1/keys/{leaked_id}/rotations");
+    let rotated = ask(&victim, &rotations, json!({ "overlap_ms": 0 })).await?;
+    let wish = json!({
+        "name": "key of a test", "prefix": "sk_live", "scopes": ["keys:read"], "owner": { "kind": "person", "id": left },
+    });
+    let fresh = ask(&victim, "/api/v1/keys", wish).await?;
+    let words = ["end-again", "--trail", &file];
+    let said: Value = serde_json::from_str(&victim.server.command(&words).await?)?;
+    ensure!(said["failed"] == json!([]), "{said}");
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    for (name, made) in [("rotated since", &rotated), ("issued since", &fresh)] {
+        let secret = made["secret"].as_str().context("no secret")?;
+        let found = code(&victim, secret).await?;
+        ensure!(found == "valid", "{name}: {found}");
+    }
     let words = ["doctor", "--offline"];
     let (success, said, complaint) = victim.server.try_command(&words).await?;
     ensure!(success, "{said}{complaint}");

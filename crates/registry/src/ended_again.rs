@@ -82,15 +82,24 @@ impl LocalRegistry {
     /// # Errors
     /// [`RegistryError`] if nothing can be read.
     pub async fn put_back_points(&self) -> Result<Vec<PutBackPoint>, RegistryError> {
-        let query = AuditQuery {
+        let mut query = AuditQuery {
             action: Some(AuditAction::RegistryRestored.as_str().to_owned()),
             limit: POINTS,
             ..AuditQuery::default()
         };
-        let page = self.list_audit_events(query).await?;
+        // A page looks at so many events, and a server writes more than that in a day.
+        let mut events = Vec::new();
+        loop {
+            let page = self.list_audit_events(query.clone()).await?;
+            events.extend(page.items);
+            query.before = page.next_before;
+            if query.before.is_none() || events.len() >= POINTS as usize {
+                break;
+            }
+        }
         let connection = &mut *self.shared.pool.acquire().await?;
         let mut points = Vec::new();
-        for event in page.items.iter().rev() {
+        for event in events.iter().rev() {
             let before = event.sequence.saturating_sub(2);
             let pair = store::audit::chained_after(connection, before, 2).await?;
             // What retention removed is no point to go on from.
@@ -101,6 +110,7 @@ impl LocalRegistry {
                     last: last.sequence,
                     hash: last.hash,
                     next: own.hash,
+                    at: event.at,
                 });
             }
         }
@@ -120,7 +130,7 @@ impl LocalRegistry {
         let mut told = EndedAgain::default();
         // First what ends most.
         for (id, end) in &since.owners {
-            let done = self.end_owner(actor, id, end).await;
+            let done = self.end_owner(actor, id, end, since.put_back_at).await;
             told.owners += usize::from(told.note("owner", id, done)?);
         }
         for id in &since.disabled_users {
@@ -132,7 +142,7 @@ impl LocalRegistry {
             told.owners += usize::from(told.note("user", id, done)?);
         }
         for (id, end) in &since.keys {
-            match self.end_key(actor, id, end).await {
+            match self.end_key(actor, id, end, since.put_back_at).await {
                 Ok(false) => {}
                 done => told.keys += usize::from(told.note("api_key", id, done.map(drop))?),
             }
@@ -158,10 +168,11 @@ impl LocalRegistry {
         actor: &Actor,
         id: &str,
         end: &OwnerEnd,
+        put_back_at: i64,
     ) -> Result<(), RegistryError> {
         let reason = REASON.to_owned();
         if end.is_without_keys {
-            let change = PrincipalChange::RevokeKeys(reason.clone());
+            let change = PrincipalChange::RevokeKeysUntil(put_back_at, reason.clone());
             self.change_principal(actor, id, &change).await?;
         }
         if end.is_disabled {
@@ -172,7 +183,13 @@ impl LocalRegistry {
     }
 
     /// False where nothing of it was ended.
-    async fn end_key(&self, actor: &Actor, id: &str, end: &KeyEnd) -> Result<bool, RegistryError> {
+    async fn end_key(
+        &self,
+        actor: &Actor,
+        id: &str,
+        end: &KeyEnd,
+        put_back_at: i64,
+    ) -> Result<bool, RegistryError> {
         if *end == KeyEnd::default() {
             return Ok(false);
         }
@@ -184,6 +201,10 @@ impl LocalRegistry {
         let mut has_ended = false;
         let now = self.now();
         for secret in &key.secrets {
+            // What was made since then is not what the trail speaks of.
+            if secret.created_at > put_back_at {
+                continue;
+            }
             let text = secret.kid.as_str();
             let is_replaced = end.only.as_deref().is_some_and(|only| only != text);
             if secret.state(now).verifies() && (is_replaced || end.kids.contains(text)) {
@@ -191,9 +212,11 @@ impl LocalRegistry {
                 has_ended = true;
             }
         }
-        if end.is_disabled {
+        // Revoked since, by itself or with all keys of its owner: it has ended.
+        let is_disabled = end.is_disabled && key.revoked_at.is_none();
+        if is_disabled {
             self.disable_api_key(actor, id, REASON).await?;
         }
-        Ok(has_ended || end.is_disabled)
+        Ok(has_ended || is_disabled)
     }
 }

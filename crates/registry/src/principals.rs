@@ -67,6 +67,9 @@ pub enum PrincipalChange {
     Enable,
     /// Revoke every key it owns now, at once.
     RevokeKeys(String),
+    /// End all keys that it had at a moment (Unix ms), with a reason: what a trail says of keys that a backup brought
+    /// back. Keys that were made since then stay.
+    RevokeKeysUntil(i64, String),
 }
 
 impl LocalRegistry {
@@ -201,7 +204,10 @@ async fn change_principal(
     let mut principal = store::principals::find(unit.read(), id)
         .await?
         .ok_or(RegistryError::OwnerNotFound)?;
-    if !matches!(change, PrincipalChange::RevokeKeys(_)) {
+    if !matches!(
+        change,
+        PrincipalChange::RevokeKeys(_) | PrincipalChange::RevokeKeysUntil(..)
+    ) {
         crate::people::users::check_not_a_user(unit, id).await?;
     }
     let before = principal.clone();
@@ -265,6 +271,18 @@ async fn change_principal(
             (
                 AuditAction::PrincipalKeysRevoked,
                 "left without all its keys",
+                reason.unwrap_or_default(),
+            )
+        }
+        PrincipalChange::RevokeKeysUntil(until, reason) => {
+            let reason = reason_of(reason)?;
+            if principal.keys_revoked_at < Some(*until) {
+                principal.keys_revoked_at = Some(*until);
+                principal.keys_revoked_reason.clone_from(&reason);
+            }
+            (
+                AuditAction::PrincipalKeysRevoked,
+                "left without the keys that it had",
                 reason.unwrap_or_default(),
             )
         }

@@ -420,16 +420,13 @@ describe("a rotation", () => {
     "changed_meanwhile",
     "out_of_bounds",
     "key_revoked",
-  ])(
-    "that the registry knows the outcome of (%s) is followed by another",
-    async (code) => {
-      refusal = "commit_unknown";
-      await rotate();
-      refusal = code;
-      await rotate();
-      expect(screen.getAllByRole("radio")[0]).toBeEnabled();
-      await rotate();
-      expect(sent[2]?.idempotencyKey).not.toBe(sent[1]?.idempotencyKey);
-    },
-  );
+  ])("that the registry knows the outcome of (%s) is followed by another", async (code) => {
+    refusal = "commit_unknown";
+    await rotate();
+    refusal = code;
+    await rotate();
+    expect(screen.getAllByRole("radio")[0]).toBeEnabled();
+    await rotate();
+    expect(sent[2]?.idempotencyKey).not.toBe(sent[1]?.idempotencyKey);
+  });
 });

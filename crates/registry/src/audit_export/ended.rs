@@ -19,6 +19,8 @@ pub struct PutBackPoint {
     pub hash: EventHash,
     /// The hash of the event that came next here: a trail that has it went the same way.
     pub next: EventHash,
+    /// When it was put back (Unix ms): of what was made here later no older trail speaks.
+    pub at: i64,
 }
 
 /// What became of a key.
@@ -47,8 +49,10 @@ pub(crate) struct OwnerEnd {
 pub struct EndedSince {
     /// The last event that the backup has.
     pub after: i64,
-    /// The last event of the export.
+    /// The last event of the export that was read.
     pub through: i64,
+    /// When the backup was put back (Unix ms).
+    pub(crate) put_back_at: i64,
     /// What took something away that only a person can judge or repeat (another password, fewer scopes, a signing key
     /// that was retired): ids by action.
     pub look_at: BTreeMap<String, BTreeSet<String>>,
@@ -65,7 +69,7 @@ pub struct EndedSince {
 }
 
 /// Actions that took something away, and that are not done again here.
-const LOOK_AT: [&str; 25] = [
+const LOOK_AT: [&str; 26] = [
     "api_key.changed",
     "api_key.exposed",
     "api_key.promoted",
@@ -82,13 +86,14 @@ const LOOK_AT: [&str; 25] = [
     "role.deleted",
     "scope.removed",
     "signing_key.retired",
+    "user.changed",
     "user.identity_unlinked",
     "user.invitation_withdrawn",
     "user.passkey_removed",
-    "user.password_changed",
-    "user.password_reset",
     "user.roles_changed",
     "user.second_factor_changed",
+    "webhook.changed",
+    "webhook.disabled",
     "webhook.removed",
     "webhook.secret_rotated",
 ];
@@ -96,13 +101,15 @@ const LOOK_AT: [&str; 25] = [
 impl EndedSince {
     /// Reads an export from its beginning. None if it goes on from none of these points: it is another registry's
     /// trail, is older than the backup, begins after it, or is of this registry since it was put back. Verify it
-    /// first ([`super::verify_export`]): nothing is verified here.
+    /// first ([`super::verify_export`]): nothing is verified here. `vouched` is the last event that a signature covers;
+    /// what comes behind it anybody may have written, and it is not read.
     ///
     /// # Errors
     /// [`ExportError`] if it cannot be read as an export.
     pub fn read(
         reader: impl BufRead,
         points: &[PutBackPoint],
+        vouched: i64,
     ) -> Result<Option<Self>, ExportError> {
         let mut lines = Lines::new(reader);
         read_header(&mut lines)?;
@@ -111,12 +118,16 @@ impl EndedSince {
             let ExportLine::Event(event) = line else {
                 continue;
             };
+            if event.sequence > vouched {
+                break;
+            }
             let begins =
                 |point: &&PutBackPoint| point.last == event.sequence && point.hash == event.hash;
             if let Some(point) = points.iter().find(begins) {
                 let since = Self {
                     after: event.sequence,
                     through: event.sequence,
+                    put_back_at: point.at,
                     ..Self::default()
                 };
                 found = Some((*point, since));
@@ -147,10 +158,17 @@ impl EndedSince {
             "api_key.disabled" => self.key(id).is_disabled = true,
             "api_key.enabled" => self.key(id).is_disabled = false,
             "api_key.secret_first_used" => self.key(id).is_used = true,
-            "api_key.secret_revoked"
-            | "api_key.rotation_cancelled"
-            | "api_key.rotation_rolled_back" => self.key(id).kids.extend(detail("kid")),
-            "api_key.rotation_finished" => self.key(id).kids.extend(detail("old_kid")),
+            "api_key.secret_revoked" | "api_key.rotation_cancelled" => {
+                self.key(id).kids.extend(detail("kid"));
+            }
+            // In a backup of its overlap the old secret, which came back to stay, is on its way out.
+            "api_key.rotation_rolled_back" => {
+                self.key(id.clone()).kids.extend(detail("kid"));
+                self.look_at.entry(event.action).or_default().insert(id);
+            }
+            // At most two verify: with the old one all but the new one have ended, also those that a newer rotation
+            // cut short, of which no event says so.
+            "api_key.rotation_finished" => self.key(id).only = detail("kid"),
             // Without an overlap the old secret ended there and then, and no other event says so.
             "api_key.rotated" => {
                 let at_once = detail("overlap_ms").is_some_and(|overlap| overlap == "0");
@@ -164,8 +182,16 @@ impl EndedSince {
             "user.disabled" => {
                 self.disabled_users.insert(id);
             }
+            // Their sessions ended with the suspension, and stayed so.
             "user.enabled" => {
-                self.disabled_users.remove(&id);
+                if self.disabled_users.remove(&id) {
+                    self.signed_out.insert(id);
+                }
+            }
+            // Sessions ended with it, of which no other event says so; the password itself is for people.
+            "user.password_changed" | "user.password_reset" => {
+                self.signed_out.insert(id.clone());
+                self.look_at.entry(event.action).or_default().insert(id);
             }
             "user.deleted" => {
                 self.deleted_users.insert(id);

@@ -17,8 +17,8 @@ use super::shared::secrets_path;
 
 /// Ends again what was ended after a backup that was put back: keys and secrets, people and owners, sessions,
 /// applications. What it was is read from an export of the trail (`GET /api/v1/audit/export`) that is newer than the
-/// backup, and is signed by this server's key. Say it after `restore` or `put-back`, before anything is served.
-/// Again, it does what is left and nothing twice.
+/// backup, up to where this server's key signed it. Say it after `restore` or `put-back`, before anything is served.
+/// Again, it does what is left; what was made since the backup was put back stays.
 #[derive(Debug, clap::Args)]
 pub(crate) struct EndAgain {
     #[command(flatten)]
@@ -64,16 +64,17 @@ fn read(path: &Path, key: &CheckpointPublicKey, points: &[PutBackPoint]) -> Resu
     let mut file = File::open(path).with_context(|| format!("{name}"))?;
     let keys = std::slice::from_ref(key);
     let verdict = verify_export(BufReader::new(&file), keys).with_context(|| format!("{name}"))?;
-    match verdict {
+    let vouched = match verdict {
         Verdict::Intact {
-            vouched: Some(_), ..
-        } => {}
+            vouched: Some(vouched),
+            ..
+        } => vouched,
         Verdict::Intact { .. } => bail!("{name}: this server's key vouches for none of it"),
         broken @ Verdict::Broken { .. } => bail!("{name}: {broken}"),
-    }
+    };
     file.rewind().with_context(|| format!("{name}"))?;
-    let since =
-        EndedSince::read(BufReader::new(&file), points).with_context(|| format!("{name}"))?;
+    let since = EndedSince::read(BufReader::new(&file), points, vouched)
+        .with_context(|| format!("{name}"))?;
     since.with_context(|| {
         format!(
             "{name} does not go on from a backup that was put back here: it is not newer than the backup, it \

@@ -41,7 +41,7 @@ fn export(events: &[ExportEvent]) -> Vec<u8> {
 }
 
 fn read(events: &[ExportEvent], points: &[PutBackPoint]) -> Option<EndedSince> {
-    EndedSince::read(export(events).as_slice(), points).unwrap()
+    EndedSince::read(export(events).as_slice(), points, i64::MAX).unwrap()
 }
 
 /// A registry that was put back after this many of these events.
@@ -50,6 +50,7 @@ fn put_back_after(events: &[ExportEvent], many: usize) -> PutBackPoint {
         last: events[many - 1].sequence,
         hash: events[many - 1].hash,
         next: trail("another way", &[("registry.restored", "registry", "[]")])[0].hash,
+        at: 1_790_000_000_500,
     }
 }
 
@@ -98,12 +99,16 @@ fn ac_203_what_was_ended_after_the_backup_and_nothing_else() {
     assert!(key("revoked").is_revoked && key("disabled").is_disabled);
     assert_eq!(key("enabled"), KeyEnd::default());
     assert_eq!(key("secret").kids, BTreeSet::from(["a".to_owned()]));
-    assert_eq!(key("rotated").kids, BTreeSet::from(["old".to_owned()]));
+    assert_eq!(key("rotated").only.as_deref(), Some("new"));
+    assert_eq!(since.put_back_at, 1_790_000_000_500);
     assert_eq!(key("leaked").only.as_deref(), Some("new"));
     assert_eq!(key("overlapping"), KeyEnd::default());
     assert!(since.owners["team"].is_without_keys);
     assert_eq!(since.disabled_users, BTreeSet::from(["away".to_owned()]));
     assert_eq!(since.sessions["session"], "somebody");
+    // Whose sessions ended with something else: a suspension that is over, another password.
+    let signed_out = ["back", "somebody"].map(str::to_owned);
+    assert_eq!(since.signed_out, BTreeSet::from(signed_out));
     let look_at: Vec<_> = since.look_at.keys().map(String::as_str).collect();
     assert_eq!(look_at, ["user.password_changed"]);
 }
@@ -137,4 +142,21 @@ fn ac_203_of_several_backups_that_were_put_back_the_newest_that_the_file_knows_c
         ..points[1]
     };
     assert_eq!(read(&events, &[points[0], later]).unwrap().after, 2);
+}
+
+#[test]
+fn ac_203_what_no_signature_covers_is_not_read() {
+    let events = trail("one", &EVENTS);
+    let point = put_back_after(&events, 2);
+    let text = export(&events);
+    let read = |vouched| EndedSince::read(text.as_slice(), &[point], vouched).unwrap();
+    let since = read(8).unwrap();
+    assert_eq!(since.through, 8);
+    assert!(since.keys.contains_key("rotated") && !since.keys.contains_key("leaked"));
+    assert!(since.owners.is_empty() && since.disabled_users.is_empty());
+    assert_eq!(
+        read(2),
+        None,
+        "nothing of what came after the backup is signed"
+    );
 }

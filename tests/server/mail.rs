@@ -13,10 +13,11 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::harness::{Options, PASSWORD};
+use super::harness::{OWNER, Options, PASSWORD};
 use super::kill::person::Person;
 use super::kill::{Victim, keys};
 use super::log_scan;
+use crate::support::postgres::Database;
 
 const LOGIN: &str = "a password for the mail server alone";
 
@@ -171,6 +172,19 @@ fn saying(mails: &Mutex<Vec<Came>>, to: &str, name: &str, what: &str) -> Vec<Str
         .collect()
 }
 
+/// Waits for such a mail, and returns it.
+async fn comes(mails: &Mutex<Vec<Came>>, to: &str, name: &str, what: &str) -> Result<String> {
+    let end = Instant::now() + A_TURN;
+    while Instant::now() < end {
+        if let Some(text) = saying(mails, to, name, what).pop() {
+            return Ok(text);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let all = mails.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    bail!("no mail about {name}: {all:?}")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ac_143_expiry_and_a_waiting_secret_are_told_to_the_owner_by_mail_once_also_after_a_kill()
 -> Result<()> {
@@ -187,17 +201,7 @@ async fn ac_143_expiry_and_a_waiting_secret_are_told_to_the_owner_by_mail_once_a
     let made = victim.send(asked).await?;
     ensure!(made.status == 201, "{} {}", made.status, made.body);
     let grace = made.text("id")?.to_owned();
-    let came = async |name: &str, what: &str| -> Result<String> {
-        let end = Instant::now() + A_TURN;
-        while Instant::now() < end {
-            if let Some(text) = saying(&mails, "grace@", name, what).pop() {
-                return Ok(text);
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        let all = mails.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        bail!("no mail about {name}: {all:?}")
-    };
+    let came = async |name: &str, what: &str| comes(&mails, "grace@", name, what).await;
 
     // A schedule has its turn: a new secret waits to be taken.
     issue(&victim, &grace, "Billing", 40).await?;
@@ -250,5 +254,119 @@ async fn ac_143_expiry_and_a_waiting_secret_are_told_to_the_owner_by_mail_once_a
             all.len()
         );
     }
+    Ok(())
+}
+
+async fn of_a_found_key(database: Option<String>) -> Result<()> {
+    let (mails, port) = listen(Duration::ZERO).await?;
+    let folder = tempfile::tempdir()?;
+    let victim = Victim::with(Options {
+        settings: Box::leak(settings(port, folder.path())?.into_boxed_str()),
+        database,
+        ..Options::default()
+    })
+    .await?;
+    let mut people = Vec::new();
+    for (name, is_verified) in [("grace", true), ("heidi", true), ("ivan", false)] {
+        let email = format!("{name}@example.org");
+        let body = json!({ "name": name, "email": email, "email_verified": is_verified });
+        let made = victim
+            .send(keys::request(&victim, "/api/v1/users", &body))
+            .await?;
+        ensure!(made.status == 201, "{} {}", made.status, made.body);
+        people.push(made.text("id")?.to_owned());
+    }
+    let wish = json!({
+        "name": "Billing", "prefix": "sk_live", "scopes": ["keys:read"],
+        "owner": { "kind": "person", "id": people[0] },
+    });
+    let issued = victim
+        .send(keys::request(&victim, "/api/v1/keys", &wish))
+        .await?;
+    ensure!(issued.status == 201, "{} {}", issued.status, issued.body);
+    let key = issued.text("secret")?.to_owned();
+    ensure!(keys::verdict(&victim, &key).await? == "valid");
+
+    let stranger = victim.client.post(victim.server.at("/found-key"));
+    let report = stranger.header("content-type", "application/json");
+    let report = report.body(json!({ "key": key }).to_string());
+    ensure!(victim.send(report).await?.status == 200);
+    let what = "found where no key belongs";
+    let told = |to: &str| saying(&mails, to, "Billing", what);
+    // Whose it is, and whoever administers the server.
+    let all = ["grace@example.org", OWNER];
+    crate::support::until("a mail to each", async || {
+        all.iter().all(|to| !told(to).is_empty()).then_some(())
+    })
+    .await?;
+    let code = keys::verdict(&victim, &key).await?;
+    ensure!(code == "key_revoked" || code == "revoked", "it is {code}");
+    // Once each, and nobody else.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for to in all {
+        let mails = told(to);
+        ensure!(mails.len() == 1, "{to}: {mails:?}");
+        ensure!(!mails[0].contains(&key[20..]), "the key is in a mail");
+    }
+    let everybody = told("@");
+    ensure!(everybody.len() == 2, "somebody else too: {everybody:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_144_owner_and_administrators_hear_of_a_found_key_by_mail() -> Result<()> {
+    of_a_found_key(None).await
+}
+
+#[tokio::test]
+async fn ac_144_owner_and_administrators_hear_of_a_found_key_by_mail_on_postgresql() -> Result<()> {
+    let database = Database::create().await?;
+    of_a_found_key(Some(database.url().to_owned())).await?;
+    database.close().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ac_139_an_overlap_that_closes_is_told_to_the_owner_by_mail_with_who_goes_on_as_before()
+-> Result<()> {
+    let (mails, port) = listen(Duration::ZERO).await?;
+    let folder = tempfile::tempdir()?;
+    let victim = Victim::with(Options {
+        settings: Box::leak(settings(port, folder.path())?.into_boxed_str()),
+        own_clock: true,
+        ..Options::default()
+    })
+    .await?;
+    let grace = json!({ "name": "Grace", "email": "grace@example.org", "email_verified": true });
+    let asked = keys::request(&victim, "/api/v1/users", &grace);
+    let grace = victim.send(asked).await?.text("id")?.to_owned();
+    let mut secrets = Vec::new();
+    for name in ["Billing", "Orders"] {
+        let wish = json!({
+            "name": name, "prefix": "sk_live", "scopes": ["keys:read"],
+            "owner": { "kind": "person", "id": grace },
+        });
+        let asked = keys::request(&victim, "/api/v1/keys", &wish);
+        let issued = victim.send(asked).await?;
+        let id = issued.body["key"]["id"].as_str().context("no id")?;
+        let path = format!("/api/v1/keys/{id}/rotations");
+        let wish = json!({ "overlap_ms": DAY_S * 1000, "clock": "from_issue" });
+        let rotated = victim.send(keys::request(&victim, &path, &wish)).await?;
+        ensure!(rotated.status == 201, "{} {}", rotated.status, rotated.body);
+        secrets.push([
+            issued.text("secret")?.to_owned(),
+            rotated.text("secret")?.to_owned(),
+        ]);
+    }
+    // Half an hour before its end the caller of one goes on as before, and that of the other has the new secret.
+    let closes = "Give these callers the new secret";
+    victim.server.clock()?.put(DAY_S - 30 * 60)?;
+    ensure!(keys::verdict(&victim, &secrets[0][0]).await? == "valid");
+    ensure!(keys::verdict(&victim, &secrets[1][1]).await? == "valid");
+    let text = comes(&mails, "grace@", "Billing", closes).await?;
+    ensure!(!text.contains("Orders"), "{text}");
+    ensure!(!text.contains("sk_live_"), "a secret is in a mail: {text}");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let all = saying(&mails, "@", "", closes);
+    ensure!(all.len() == 1, "{all:?}");
     Ok(())
 }

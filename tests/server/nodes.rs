@@ -21,6 +21,7 @@ mod slow;
 mod stalled;
 mod tls;
 mod upgrade;
+mod uses;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::cases::{Bench, JSON, ask, one};
-use crate::wire::{Next, Target, request};
+use crate::wire::{Next, Says, Target, request};
 
 /// The running peer, and what it gave us to ask with.
 pub(crate) struct BetterAuth {
@@ -58,6 +58,7 @@ impl BetterAuth {
             address: self.address.clone(),
             next,
             status: 200,
+            says: Says::once("\"valid\":true"),
         }
     }
 

@@ -12,9 +12,11 @@ use crate::Serving;
 use crate::better_auth::BetterAuth;
 use crate::browser::Browser;
 use crate::serving::{ALGS, EMAIL, Facts, PASSWORD, SECRET};
-use crate::wire::{Connection, Lines, Next, Target, request};
+use crate::wire::{Connection, Lines, Next, Says, Target, request};
 
 pub(crate) const CONNECTIONS: usize = 32;
+/// Keys in one call of `verify_many`.
+const MANY: usize = 64;
 pub(crate) const SLICE: Duration = Duration::from_millis(250);
 pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
@@ -106,9 +108,11 @@ impl Bench<'_> {
             address: self.facts.address.clone(),
             next,
             status,
+            says: Says::ANYTHING,
         }
     }
 
+    /// Verifications that are accepted.
     pub(crate) fn verify(&self, make: impl Fn(&str) -> Value) -> Target {
         let root = format!("Bearer {}", self.facts.root_key);
         self.with_keys(200, move |key| {
@@ -116,6 +120,7 @@ impl Bench<'_> {
             let headers = [JSON, ("Authorization", root.as_str())];
             request("POST", "/api/v1/keys/verify", &headers, body.as_bytes())
         })
+        .saying(Says::VALID)
     }
 
     pub(crate) fn forward(&self) -> Target {
@@ -141,19 +146,23 @@ impl Bench<'_> {
             .facts
             .keys
             .iter()
-            .take(64)
+            .take(MANY)
             .map(|key| one(key))
             .collect();
         let root = format!("Bearer {}", self.facts.root_key);
         let body = json!({"keys": keys}).to_string();
         let headers = [JSON, ("Authorization", root.as_str())];
         let many = request("POST", "/api/v1/keys/verify", &headers, body.as_bytes());
+        let all_valid = Says {
+            times: MANY,
+            ..Says::VALID
+        };
         self.beside(
             "verify_many",
-            &self.ours(many, 200),
+            &self.ours(many, 200).saying(all_valid),
             &self.verify(one),
             "verify_json, keys a second",
-            64.0,
+            MANY as f64,
         )
         .await?;
         let unknown = self.verify(|key| {
@@ -161,6 +170,7 @@ impl Bench<'_> {
             key.pop();
             json!({"key": key + "!", "requirement": "keys:read"})
         });
+        let unknown = unknown.saying(Says::once("\"code\":\"malformed\""));
         self.beside(
             "verify_refused",
             &unknown,
@@ -254,6 +264,9 @@ impl Bench<'_> {
             by_client("/oauth2/introspect", "EdDSA", &format!("token={token}")),
             200,
         );
+        // A token that works no more is told with 200 too.
+        let active = Says::once("\"active\":true");
+        let target = target.saying(active);
         match peer {
             Some(peer) => {
                 let answer = ask(
@@ -266,7 +279,8 @@ impl Bench<'_> {
                     peer,
                     by_client("/token/introspection", "bench", &format!("token={token}")),
                     200,
-                );
+                )
+                .saying(active);
                 self.beside("introspection", &target, &theirs, OIDC, 1.0)
                     .await
             }
@@ -355,6 +369,7 @@ impl Bench<'_> {
             address: self.facts.address.clone(),
             next: refreshing("/oauth2/token", "EdDSA", first),
             status: 200,
+            says: Says::once("\"access_token\""),
         };
         let Ok(peer) = std::env::var("KEYWRIGHT_BENCH_PEER") else {
             return self.ratio("refresh_rotation", &ours, 1.0).await;
@@ -374,6 +389,7 @@ impl Bench<'_> {
             address: peer,
             next: refreshing("/token", "bench", first),
             status: 200,
+            says: Says::once("\"access_token\""),
         };
         self.beside("refresh_rotation", &ours, &theirs, OIDC, 1.0)
             .await

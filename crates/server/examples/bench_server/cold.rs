@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cases::{
     Bench, CONNECTIONS, JSON, SLICE, ask, median, one, round, round2, round3, spread, tell,
 };
-use crate::wire::{Lines, Next, Target, request};
+use crate::wire::{Lines, Next, Says, Target, request};
 
 impl Bench<'_> {
     pub(crate) async fn cold(&self) -> Result<()> {
@@ -81,6 +81,7 @@ impl Bench<'_> {
             address: self.facts.address.clone(),
             next,
             status: 200,
+            says: Says::VALID,
         }
     }
 }

@@ -48,7 +48,9 @@ pub(crate) async fn run(server: &Serving, there: Option<&Serving>, how: How<'_>)
     if facts.cold {
         return bench.cold().await;
     }
+    bench.used_once().await?;
     if let Some(there) = there {
+        bench.of(there).used_once().await?;
         bench.at_sizes(server, there).await?;
     }
     if bench.wants("loaded") && facts.loaded_ms > 0.0 {
@@ -90,6 +92,18 @@ impl Bench<'_> {
                 .any(|word| case.starts_with(word.as_str()))
     }
 
+    /// The same questions to another server.
+    pub(crate) fn of<'a>(&self, there: &'a Serving) -> Bench<'a>
+    where
+        Self: 'a,
+    {
+        Bench {
+            facts: &there.facts,
+            process: there.child.id(),
+            ..*self
+        }
+    }
+
     pub(crate) fn ours(&self, request: Vec<u8>, status: u16) -> Target {
         Target::same(&self.facts.address, request, status)
     }
@@ -98,12 +112,12 @@ impl Bench<'_> {
         Target::same(&self.facts.bare, request("GET", "/", &[], b""), 200)
     }
 
-    /// Another key each time, so that no cache of one key flatters.
+    /// A key at random each time, the same ones in each run: no cache of a few keys flatters, and none that
+    /// foresees the next one.
     fn with_keys(&self, status: u16, make: impl Fn(&str) -> Vec<u8>) -> Target {
         let requests: Vec<Vec<u8>> = self.facts.keys.iter().map(|key| make(key)).collect();
-        let next: Next = Arc::new(move |line, turn, _| {
-            requests[(line * 31 + turn * 7) % requests.len()].clone()
-        });
+        let next: Next =
+            Arc::new(move |line, turn, _| requests[drawn(line, turn) % requests.len()].clone());
         Target {
             address: self.facts.address.clone(),
             next,
@@ -480,7 +494,7 @@ impl Bench<'_> {
         tell(json!({
             "case": case, "value": round(value), "unit": "/s", "baseline": round(baseline),
             "baseline_is": other_is, "ratio": round3(ratio),
-            "spread": round2(spread), "keys": self.facts.size,
+            "spread": round2(spread), "keys": self.facts.size, "asked_for": self.facts.keys.len(),
         }));
         Ok(())
     }
@@ -493,6 +507,14 @@ impl Bench<'_> {
         }
         Ok(median(&mut rates))
     }
+}
+
+/// A number for a turn of a connection, as good as drawn (the last steps of SplitMix64).
+pub(crate) fn drawn(line: usize, turn: usize) -> usize {
+    let mut bits = ((line as u64) << 40 | turn as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((bits ^ (bits >> 31)) >> 1) as usize
 }
 
 /// The next refresh token is in the last answer.

@@ -19,10 +19,7 @@ impl Bench<'_> {
         }
         let asked = Arc::new(AtomicUsize::new(0));
         let mut ours = Lines::open(&self.each_once(&asked), CONNECTIONS).await?;
-        // A key's first use is written at once, and is not what is measured here.
-        while asked.load(Ordering::Relaxed) < self.facts.keys.len() {
-            ours.closed(SLICE).await?;
-        }
+        self.all_once(&mut ours, &asked).await?;
         let mut bare = Lines::open(&self.bare(), CONNECTIONS).await?;
         let forget = request("GET", "/forget", &[], b"");
         let (mut own, mut beside) = (Vec::new(), Vec::new());
@@ -52,6 +49,20 @@ impl Bench<'_> {
             "baseline_is": "a bare axum route", "ratio": round3(value / baseline), "spread": round2(spread),
             "keys": self.facts.size, "note": "no key is in memory when it is asked for",
         }));
+        Ok(())
+    }
+
+    /// Asks for each known key once: a first use is written at once, and is not what is measured.
+    pub(crate) async fn used_once(&self) -> Result<()> {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let mut lines = Lines::open(&self.each_once(&asked), CONNECTIONS).await?;
+        self.all_once(&mut lines, &asked).await
+    }
+
+    async fn all_once(&self, lines: &mut Lines, asked: &AtomicUsize) -> Result<()> {
+        while asked.load(Ordering::Relaxed) < self.facts.keys.len() {
+            lines.closed(SLICE).await?;
+        }
         Ok(())
     }
 

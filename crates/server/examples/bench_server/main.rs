@@ -5,8 +5,8 @@
 //! `bench_server [--registry FILE] [--beside FILE] [--cold] [--small] [--server PROGRAM] [--rounds N] [--requests N] [--alone]
 //! [CASE…]`: cases by the beginning of their names; without any, all. `--alone` leaves the baselines out, for a
 //! profiler. FILE is a registry of a wanted size (`bench_registry fill FILE SIZE`, or that of a server's folder: its
-//! secrets are then taken from beside it); without one it has 100,000 keys. Each run adds a root key and a thousand keys
-//! to FILE. `--beside` measures the processor time of a verification at both sizes too. `--cold` keeps the memory of
+//! secrets are then taken from beside it); without one it has 100,000 keys. Each run adds to FILE
+//! a root key and the keys that it asks for: a tenth of what is there, at least 1,000 and at most 100,000. `--beside` measures the processor time of a verification at both sizes too. `--cold` keeps the memory of
 //! keys empty: every verification asks the database (twenty thousand more keys). `--small` makes do with a thousand keys. `--server` asks the serving half of
 //! another build: before and after, by the same asking side. `--requests` is how long the soak is. Needs `taskset`.
 //!

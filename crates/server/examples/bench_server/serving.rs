@@ -34,7 +34,11 @@ pub(crate) const EMAIL: &str = "owner@example.org";
 pub(crate) const PASSWORD: &str = "correct horse battery";
 pub(crate) const CALLBACK: &str = "http://127.0.0.1:1/callback";
 pub(crate) const ALGS: [&str; 3] = ["RS256", "ES256", "EdDSA"];
+/// Of a registry of its own, and at least so many of a file.
 const KNOWN: usize = 1_000;
+/// At most so many of a file, where a tenth of its keys is known: their records, and not a thousand that stay in the
+/// processor's cache.
+const KNOWN_MOST: usize = 100_000;
 /// More than are asked for between two times that memory is emptied: each is asked for once.
 const KNOWN_COLD: usize = 20_000;
 /// So long nothing is read into memory.
@@ -104,7 +108,11 @@ pub(crate) async fn serve(How { file, cold, small }: How) -> Result<()> {
     }
     let (server, root_key) = build(&address, folder.path(), &registry, secrets).await?;
     let peppers = Arc::new(server_peppers(&registry, &place).await?);
-    let known = if cold { KNOWN_COLD } else { KNOWN };
+    let known = match file {
+        _ if cold => KNOWN_COLD,
+        Some(_) => (registry.index_statistics().keys / 10).clamp(KNOWN, KNOWN_MOST),
+        None => KNOWN,
+    };
     let keys = issue(&registry, &peppers, known, &everything()?).await?;
     let mut size = if cold {
         count(&registry).await?

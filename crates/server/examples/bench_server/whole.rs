@@ -104,11 +104,7 @@ impl Bench<'_> {
 
     /// Processor time of a verification here and at another size, in turns.
     pub(crate) async fn at_sizes(&self, here: &Serving, there: &Serving) -> Result<()> {
-        let other = Bench {
-            facts: &there.facts,
-            process: there.child.id(),
-            ..*self
-        };
+        let other = self.of(there);
         for (case, ours, theirs) in [
             ("verify", self.verify(one), other.verify(one)),
             ("forward_auth", self.forward(), other.forward()),
@@ -134,7 +130,8 @@ impl Bench<'_> {
                 "case": case, "value": round2(value), "unit": "us", "baseline": round2(baseline),
                 "baseline_is": format!("processor time of one among {} keys", there.facts.size),
                 "ratio": round2(value / baseline),
-                "keys": self.facts.size,
+                "keys": self.facts.size, "asked_for": self.facts.keys.len(),
+                "asked_for_beside": there.facts.keys.len(),
             }));
         }
         Ok(())

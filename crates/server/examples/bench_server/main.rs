@@ -26,6 +26,7 @@ mod better_auth;
 mod browser;
 mod cases;
 mod cold;
+mod overload;
 mod serving;
 mod soak;
 mod whole;

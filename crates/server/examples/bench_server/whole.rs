@@ -18,8 +18,6 @@ use crate::cases::{Bench, CONNECTIONS, JSON, SLICE, median, one, percentile, rou
 use crate::serving::issue;
 use crate::wire::{Connection, Lines, request};
 
-/// Connections that ask for more than can be answered.
-const CROWD: usize = 256;
 const SUBMITTERS: usize = 64;
 const OWNED: usize = 100_000;
 
@@ -69,35 +67,6 @@ impl Bench<'_> {
         tell(json!({
             "case": "verify_p99_during_issue", "value": round(value), "unit": "us", "baseline": round(baseline),
             "baseline_is": "p99 at 2,000/s without it", "ratio": round2(value / baseline), "issued_a_second": round(median(&mut rates)),
-        }));
-        Ok(())
-    }
-
-    /// Twice as much as can be answered, by eight times as many connections.
-    async fn overload(&self) -> Result<()> {
-        let mut few = Lines::open(&self.verify(one), CONNECTIONS).await?;
-        let mut crowd = Lines::open(&self.verify(one), CROWD).await?;
-        let (mut peaks, mut over, mut offered) = (Vec::new(), Vec::new(), Vec::new());
-        // How busy the server's core is then: what it does not do itself is the asking side's doing.
-        let mut busy = Vec::new();
-        for turn in 0..=self.rounds {
-            let peak = few.closed(SLICE * 4).await?;
-            let (began, before) = (Instant::now(), cpu(self.process)?);
-            let answered = crowd.open_loop(2.0 * peak, SLICE * 4).await?.len();
-            let took = began.elapsed().as_secs_f64();
-            if turn > 0 {
-                peaks.push(peak);
-                over.push(answered as f64 / took);
-                offered.push(2.0 * peak);
-                busy.push((cpu(self.process)? - before) / took);
-            }
-        }
-        let (value, baseline) = (median(&mut over), median(&mut peaks));
-        tell(json!({
-            "case": "goodput_overload", "value": round(value), "unit": "/s", "baseline": round(baseline),
-            "baseline_is": "32 connections, each asking when it was answered", "ratio": round2(value / baseline),
-            "offered_a_second": round(median(&mut offered)),
-            "server_busy": round2(median(&mut busy)),
         }));
         Ok(())
     }
@@ -154,7 +123,7 @@ async fn cpu_each(process: u32, lines: &mut Lines) -> Result<f64> {
 }
 
 /// Seconds of processor time that a process has had.
-fn cpu(process: u32) -> Result<f64> {
+pub(crate) fn cpu(process: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
     let fields = stat.rsplit_once(')').context("no name")?.1;
     let mut fields = fields.split_ascii_whitespace().skip(11);

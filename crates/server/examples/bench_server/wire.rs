@@ -29,23 +29,20 @@ impl Connection {
     pub(crate) async fn ask(&mut self, request: &[u8]) -> Result<u16> {
         self.stream.write_all(request).await?;
         self.read.clear();
-        let head = loop {
-            if let Some(end) = find(&self.read, b"\r\n\r\n") {
-                break end + 4;
+        let (status, length, head) = loop {
+            if let Some(head) = head(&self.read)? {
+                break head;
             }
             self.more().await?;
         };
-        let text = std::str::from_utf8(&self.read[..head])?;
-        let status = text.get(9..12).context("no status")?.parse()?;
-        let length = text.lines().find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length")
-                .then(|| value.trim().parse::<usize>().ok())?
-        });
+        let is_chunked = || {
+            let text = String::from_utf8_lossy(&self.read[..head]);
+            text.to_ascii_lowercase().contains("chunked")
+        };
         let end = match (length, status) {
             (Some(length), _) => head + length,
             (None, 204) => head,
-            (None, _) if text.to_ascii_lowercase().contains("chunked") => {
+            (None, _) if is_chunked() => {
                 while !self.read.ends_with(b"0\r\n\r\n") {
                     self.more().await?;
                 }
@@ -80,6 +77,21 @@ impl Connection {
     pub(crate) fn body(&self) -> &[u8] {
         &self.read[self.body.clone()]
     }
+}
+
+/// Status, length if it is told, and where the body begins; nothing while the head is not whole.
+pub(crate) fn head(answer: &[u8]) -> Result<Option<(u16, Option<usize>, usize)>> {
+    let Some(end) = find(answer, b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let text = std::str::from_utf8(&answer[..end + 4])?;
+    let status = text.get(9..12).context("no status")?.parse()?;
+    let length = text.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse::<usize>().ok())?
+    });
+    Ok(Some((status, length, end + 4)))
 }
 
 fn find(text: &[u8], what: &[u8]) -> Option<usize> {
@@ -156,7 +168,7 @@ impl Target {
 
     /// Fails for an answer that is not the right one. The status is looked at for each answer; the body, since that
     /// costs the asking side time, for the first and the last answer of a connection in a slice.
-    fn accepts(&self, status: u16, body: &[u8], look: bool) -> Result<()> {
+    pub(crate) fn accepts(&self, status: u16, body: &[u8], look: bool) -> Result<()> {
         if status != self.status || (look && !self.says.is_in(body)) {
             let Says { text, times } = self.says;
             bail!(

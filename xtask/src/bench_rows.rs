@@ -110,7 +110,7 @@ pub(crate) const ROWS: &[Row] = &[
     // The design's 1.1 and 0.95 are times; these are rates.
     row!("verify_refused", ALONE, RatioAtLeast(0.91, 1.05), "refusing the malformed / accepting"),
     row!("revoke_same_node_accepts", ["revoke_same_node_accepts_1k", "revoke_same_node_accepts_1m", "revoke_same_node_accepts_10m"],
-        Registry(&["1k"]), ValueAtMost(0.0, 0.0), "accepted after the answer to a revocation, of 10,100 (the design says of 10⁹)"),
+        Registry(&["1k"]), ValueAtMost(0.0, 0.0), "accepted after the answer to a revocation, by 8 threads that verify all the while for a minute (the design says of 10⁹)"),
     row!("revoke_other_nodes_p99_ms", Nodes("revocations"), ValueAtMost(50.0, 10.0), "let through at other nodes after the answer"),
     row!("revoke_partition_bound_ms", Nodes("freezes"), ValueAtMost(2000.0, 1000.0), "the same while a node is frozen"),
     row!("revoke_owner_100k", ALONE, RatioAtMost(10.0, 2.0), "revoking an owner's 100,000 keys / one key"),

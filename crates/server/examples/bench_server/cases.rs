@@ -179,20 +179,7 @@ impl Bench<'_> {
             MANY as f64,
         )
         .await?;
-        let unknown = self.verify(|key| {
-            let mut key = key.to_owned();
-            key.pop();
-            json!({"key": key + "!", "requirement": "keys:read"})
-        });
-        let unknown = unknown.saying(Says::once("\"code\":\"malformed\""));
-        self.beside(
-            "verify_refused",
-            &unknown,
-            &self.verify(one),
-            "verify_json",
-            1.0,
-        )
-        .await?;
+        self.refused().await?;
         if self.wants("verify_vs_better_auth")
             && let Some(theirs) = BetterAuth::running().await?
         {

@@ -27,6 +27,7 @@ mod browser;
 mod cases;
 mod cold;
 mod overload;
+mod refused;
 mod serving;
 mod soak;
 mod whole;

@@ -142,10 +142,14 @@ pub(crate) async fn serve(How { file, cold, small }: How) -> Result<()> {
     // What sign-ins can reach at most: the same hashes on the same core, by as many workers.
     let hasher = PasswordHasher::new(1)?;
     let signer = Arc::new(RsaKeyPair::generate(KeySize::Rsa2048)?);
-    let forgetful = registry.clone();
+    let (forgetful, asking) = (registry.clone(), registry.clone());
     let router = Router::new()
         .route("/", get(async || "ok\n"))
         .route("/rs256", get(async move || Json(signatures(&signer))))
+        .route(
+            "/kids-asked-for",
+            get(async move || Json(asking.kids_asked_for())),
+        )
         .route(
             "/forget",
             get(async move || {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::Serving;
 use crate::better_auth::BetterAuth;
 use crate::browser::Browser;
-use crate::serving::{ALGS, EMAIL, Facts, PASSWORD, SECRET};
+use crate::serving::{ALGS, EMAIL, Facts, KEYS, PASSWORD, SECRET};
 use crate::wire::{Connection, Lines, Next, Says, Target, request};
 
 pub(crate) const CONNECTIONS: usize = 32;
@@ -147,6 +147,9 @@ impl Bench<'_> {
 
     async fn keys(&self) -> Result<()> {
         self.ratio("verify_json", &self.verify(one), 1.0).await?;
+        if self.wants("verify_json_logged") && !self.alone {
+            self.logged().await?;
+        }
         let floor = request(
             "POST",
             "/json",
@@ -185,6 +188,25 @@ impl Bench<'_> {
         {
             self.verify_beside(&theirs).await?;
         }
+        Ok(())
+    }
+
+    /// What the log costs that is written where nobody said otherwise: a second server writes it to a file.
+    async fn logged(&self) -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("log");
+        let is_small = self.facts.size < KEYS;
+        let server = Serving::logged(std::fs::File::create(&file)?, is_small)?;
+        let logged = self.of(&server);
+        logged.used_once().await?;
+        let is = "verify_json of a server without a log";
+        let verify = (logged.verify(one), self.verify(one));
+        self.beside("verify_json_logged", &verify.0, &verify.1, is, 1.0)
+            .await?;
+        // Each known key was asked for at least once, and a line has more than a hundred bytes.
+        let least = 100 * self.facts.keys.len() as u64;
+        let written = std::fs::metadata(&file)?.len();
+        ensure!(written > least, "{written} bytes of log are too few");
         Ok(())
     }
 

@@ -48,11 +48,16 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const COLD: &str = "--cold";
 /// A thousand keys of its own, not a hundred thousand.
 const SMALL: &str = "--small";
+/// With the log that the program writes without settings.
+const LOGGED: &str = "--logged";
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == "serve") {
         let has = |flag: &str| words.iter().any(|word| word == flag);
+        if has(LOGGED) {
+            serving::start_log()?;
+        }
         let file = words.get(1).filter(|word| !word.starts_with("--"));
         let how = serving::How {
             file: file.map(PathBuf::from),
@@ -121,6 +126,22 @@ struct Serving {
 impl Serving {
     /// With a registry's file, or one of its own; this program's serving half, or another's.
     fn start(file: Option<&str>, program: Option<&str>, flags: &[String]) -> Result<Self> {
+        Self::start_telling(file, program, flags, Stdio::inherit())
+    }
+
+    /// With a registry of its own, and the log in this file.
+    fn logged(file: std::fs::File, is_small: bool) -> Result<Self> {
+        let flags = [Some(LOGGED), is_small.then_some(SMALL)];
+        let flags: Vec<String> = flags.into_iter().flatten().map(str::to_owned).collect();
+        Self::start_telling(None, None, &flags, file.into())
+    }
+
+    fn start_telling(
+        file: Option<&str>,
+        program: Option<&str>,
+        flags: &[String],
+        errors: Stdio,
+    ) -> Result<Self> {
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]);
         match program {
@@ -130,6 +151,7 @@ impl Serving {
         command.arg("serve").args(file).args(flags);
         // It ends when its input does, however this process ends.
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(errors);
         let mut child = command.spawn().context("taskset is needed (util-linux)")?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;

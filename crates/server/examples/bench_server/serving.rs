@@ -43,7 +43,8 @@ const KNOWN_MOST: usize = 100_000;
 const KNOWN_COLD: usize = 20_000;
 /// So long nothing is read into memory.
 const DAY: Duration = Duration::from_secs(86_400);
-const KEYS: usize = 100_000;
+/// Of a registry of its own that is not small.
+pub(crate) const KEYS: usize = 100_000;
 
 /// What the asking half has to know.
 #[derive(Debug, Deserialize, Serialize)]
@@ -201,6 +202,14 @@ fn signatures(key: &RsaKeyPair) -> f64 {
         count += 1;
     }
     f64::from(count) / began.elapsed().as_secs_f64()
+}
+
+/// The log of `keywright-server serve` as it is without settings: a line a request, on standard error.
+pub(crate) fn start_log() -> Result<()> {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new("info,sqlx=warn"))
+        .with_writer(std::io::stderr);
+    log.try_init().map_err(|error| anyhow::anyhow!(error))
 }
 
 /// Waits until nothing goes on in the background: new keys go into the search index for a while.

@@ -113,7 +113,7 @@ pub(crate) const ROWS: &[Row] = &[
         Registry(&["1k"]), ValueAtMost(0.0, 0.0), "accepted after the answer to a revocation, by 8 threads that verify all the while for a minute (the design says of 10⁹)"),
     row!("revoke_other_nodes_p99_ms", Nodes("revocations"), ValueAtMost(50.0, 10.0), "let through at other nodes after the answer"),
     row!("revoke_partition_bound_ms", Nodes("freezes"), ValueAtMost(2000.0, 1000.0), "the same while a node is frozen"),
-    row!("revoke_owner_100k", ALONE, RatioAtMost(10.0, 2.0), "revoking an owner's 100,000 keys / one key"),
+    row!("revoke_owner_100k", ALONE, RatioAtMost(10.0, 2.0), "revoking an owner's 100,000 keys, five owners once each / one key"),
     row!("issue_durable_64", ["issue_durable_64_sqlite", "issue_durable_64_postgres"],
         Registry(&["durable"]), RatioAtLeast(3.0, 4.5), "issuing, 64 at once / single inserts of one row"),
     row!("rotate_durable", ["rotate_durable_sqlite", "rotate_durable_postgres"],

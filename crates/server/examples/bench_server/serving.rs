@@ -209,7 +209,9 @@ pub(crate) fn start_log() -> Result<()> {
     let log = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new("info,sqlx=warn"))
         .with_writer(std::io::stderr);
-    log.try_init().map_err(|error| anyhow::anyhow!(error))
+    log.json()
+        .try_init()
+        .map_err(|error| anyhow::anyhow!(error))
 }
 
 /// Waits until nothing goes on in the background: new keys go into the search index for a while.

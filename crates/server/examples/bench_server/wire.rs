@@ -226,7 +226,7 @@ impl Lines {
                 if answers > 0 {
                     target.accepts(target.status, line.body(), true)?;
                 }
-                Ok((at, line, turn, answers))
+                anyhow::Ok((at, line, turn, answers))
             });
         }
         let mut total = 0;
@@ -274,7 +274,7 @@ impl Lines {
                 if !took.is_empty() {
                     target.accepts(target.status, line.body(), true)?;
                 }
-                Ok((at, line, turn, took))
+                anyhow::Ok((at, line, turn, took))
             });
         }
         let (mut all, mut back) = (Vec::new(), Vec::new());

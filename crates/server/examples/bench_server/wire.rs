@@ -172,7 +172,7 @@ impl Target {
         if status != self.status || (look && !self.says.is_in(body)) {
             let Says { text, times } = self.says;
             bail!(
-                "{status} in place of {} with {text:?} {times} times: {}",
+                "answered {status}, expected {} and {text:?} {times} times: {}",
                 self.status,
                 String::from_utf8_lossy(body)
             );

@@ -90,7 +90,7 @@ fn one(row: &Row, lines: &mut Lines) -> Result<()> {
         Part::Requests(peers) => Server::default().requests(peers, &[row.name], lines),
         Part::Sizes => Server::default().large(&[row.name], lines),
         Part::Cold => Server::default().cold(lines),
-        Part::Nodes(word) => bench_server::nodes(&[word], lines),
+        Part::Nodes(words) => bench_server::nodes(words, lines),
         Part::Starts => bench_server::starts(lines),
         Part::Desktop => bench_desktop::run(lines),
     }

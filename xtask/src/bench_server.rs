@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -30,6 +30,8 @@ const MIDDLE: u64 = 1_000_000;
 const LARGE: u64 = 10_000_000;
 /// What a smoke run takes in its place.
 const SMOKE: u64 = 10_000;
+/// Revocations of one.
+const SMOKE_TURNS: &str = "20";
 const PACKAGE: &str = "keywright-server";
 
 /// `cargo xtask bench server`, or a part of it.
@@ -176,14 +178,16 @@ pub(crate) fn nodes(words: &[&str], lines: &mut Lines) -> Result<()> {
     three_nodes(&server, &[], words, lines)
 }
 
-/// The same among a million keys: when every node has them in memory, what they take, and what a revocation takes then.
+/// The same among a million keys: when every node has them in memory, what they take, what a revocation takes then, and how
+/// many of them are verified a second, drawn at random.
 fn large_nodes(lines: &mut Lines) -> Result<()> {
     tools::ensure(&[Need::Database])?;
     let server = run_server::build(!lines.smoke)?;
     let filler = lines.build("keywright-registry", "bench_registry")?;
     let size = if lines.smoke { SMOKE } else { MIDDLE };
     let (size, filler) = (size.to_string(), filler.display().to_string());
-    three_nodes(&server, &["--keys", &size, &filler], &["receipts"], lines)
+    let words = ["revocations", "receipts", "verify"];
+    three_nodes(&server, &["--keys", &size, &filler], &words, lines)
 }
 
 fn three_nodes(server: &Path, flags: &[&str], words: &[&str], lines: &mut Lines) -> Result<()> {
@@ -191,6 +195,9 @@ fn three_nodes(server: &Path, flags: &[&str], words: &[&str], lines: &mut Lines)
     let mut cargo = lines.example(PACKAGE, "bench_nodes");
     cargo.env(postgres::VARIABLE, database.url());
     cargo.arg(server).args(flags);
+    if lines.smoke {
+        cargo.args(["--turns", SMOKE_TURNS]);
+    }
     if let Some(rounds) = rounds(lines) {
         cargo.args(["--rounds", &rounds.to_string()]);
     }
@@ -232,25 +239,41 @@ impl Drop for Peer {
     }
 }
 
-/// From the start of the process to its first answer, and what it holds then: with 1 k keys, and with
+/// From the start of the process to its first answers, and what it holds then: with 1 k keys, and with
 /// 10 M of them.
 pub(crate) fn starts(lines: &mut Lines) -> Result<()> {
     let server = run_server::build(!lines.smoke)?;
-    let (small, resident) = start(lines, &server, SMALL)?;
-    lines.tell(line("start_ms", small, "ms"));
-    lines.tell(line("idle_mib", resident, "MiB"));
+    let small = start(lines, &server, SMALL)?;
+    lines.tell(line("start_ms", small.verified, "ms"));
+    lines.tell(line("start_healthz_ms", small.healthy, "ms"));
+    lines.tell(line("idle_mib", small.resident, "MiB"));
     let size = if lines.smoke { SMOKE } else { LARGE };
-    let (large, _) = start(lines, &server, size)?;
-    let mut line = line("start_10m", large, "ms");
-    line["baseline"] = json!((small * 10.0).round() / 10.0);
-    line["baseline_is"] = json!("the same with 1 k keys");
-    line["ratio"] = json!((large / small * 100.0).round() / 100.0);
-    lines.tell(line);
+    let large = start(lines, &server, size)?;
+    for (case, large, small) in [
+        ("start_10m", large.verified, small.verified),
+        ("start_10m_healthz", large.healthy, small.healthy),
+    ] {
+        let mut line = line(case, large, "ms");
+        line["baseline"] = json!((small * 10.0).round() / 10.0);
+        line["baseline_is"] = json!("the same with 1 k keys");
+        line["ratio"] = json!((large / small * 100.0).round() / 100.0);
+        lines.tell(line);
+    }
     Ok(())
 }
 
-/// Milliseconds to the first answer and MiB then with so many keys, medians of several starts.
-fn start(lines: &mut Lines, server: &Path, keys: u64) -> Result<(f64, f64)> {
+/// Medians of several starts.
+struct Started {
+    /// Milliseconds to the first answer that lets a key through: it is of the registry, and says what it is there for.
+    verified: f64,
+    /// Milliseconds to the first answer of `/healthz`, which asks nothing.
+    healthy: f64,
+    /// MiB when the first key was let through.
+    resident: f64,
+}
+
+/// With so many keys. Starts that are asked for a key and starts that are asked for their health take turns.
+fn start(lines: &mut Lines, server: &Path, keys: u64) -> Result<Started> {
     let home = tempfile::tempdir_in(crate::target())?;
     let data = home.path().join("data");
     run_server::set_up(server, home.path(), &data)?;
@@ -259,45 +282,98 @@ fn start(lines: &mut Lines, server: &Path, keys: u64) -> Result<(f64, f64)> {
         bail!("{} is not where the registry is", database.display());
     }
     fill(lines, &database, keys)?;
+    let root_key = fs::read_to_string(home.path().join("root-key"))?;
+    // The first start makes signing keys: it is not like the others. The key is used in it, as a first use is written at once.
+    let (_, _, key) = once(server, &data, |address| {
+        let key = issue(address, root_key.trim())?;
+        let_through(address, &key)?;
+        Ok(key)
+    })?;
     lines.begin();
-    let (mut times, mut sizes) = (Vec::new(), Vec::new());
-    // The first start makes signing keys: it is not like the others.
-    for turn in 0..=STARTS {
-        let began = Instant::now();
-        let mut command = process::command(server);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]);
-        command
-            .arg(&data)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let mut child = command.spawn().context("cannot start the server")?;
-        let answered = wait_until_ready(&mut child).and_then(|address| first_answer(&address));
-        let took = began.elapsed();
-        let size = resident(child.id());
-        reap::send(child.id(), Signal::TERM);
-        let status = process::wait(&mut child, Some(Duration::from_secs(30)))?;
-        answered?;
-        if status.is_none() {
-            reap::end_tree(&mut child);
-            bail!("the server did not end");
-        }
-        if turn > 0 {
-            times.push(took.as_secs_f64() * 1000.0);
-            sizes.push(size?);
-        }
+    let (mut verified, mut healthy, mut sizes) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..STARTS {
+        let (took, size, ()) = once(server, &data, |address| let_through(address, &key))?;
+        verified.push(took);
+        sizes.push(size);
+        let (took, _, ()) = once(server, &data, |address| {
+            ask(address, "GET /healthz", "", "", "200").map(drop)
+        })?;
+        healthy.push(took);
     }
-    Ok((median(&mut times), median(&mut sizes)))
+    Ok(Started {
+        verified: median(&mut verified),
+        healthy: median(&mut healthy),
+        resident: median(&mut sizes),
+    })
 }
 
-fn first_answer(address: &str) -> Result<()> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut first = String::new();
-    BufReader::new(stream).read_line(&mut first)?;
-    if !first.starts_with("HTTP/1.1 200") {
-        bail!("the first answer is {first}");
+/// Starts the server, asks it and ends it. Returns milliseconds from the start to the end of the asking, MiB then, and what
+/// was found out.
+fn once<T>(
+    server: &Path,
+    data: &Path,
+    asking: impl FnOnce(&str) -> Result<T>,
+) -> Result<(f64, f64, T)> {
+    let began = Instant::now();
+    let mut command = process::command(server);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data"]);
+    command
+        .arg(data)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut child = command.spawn().context("cannot start the server")?;
+    let answered = wait_until_ready(&mut child).and_then(|address| asking(&address));
+    let took = began.elapsed();
+    let size = resident(child.id());
+    reap::send(child.id(), Signal::TERM);
+    let status = process::wait(&mut child, Some(Duration::from_secs(30)))?;
+    let answered = answered?;
+    if status.is_none() {
+        reap::end_tree(&mut child);
+        bail!("the server did not end");
     }
-    Ok(())
+    Ok((took.as_secs_f64() * 1000.0, size?, answered))
+}
+
+/// A key of its own among those that were filled in, which nobody can present.
+fn issue(address: &str, root_key: &str) -> Result<String> {
+    let wish = json!({"name": "bench", "prefix": "sk_live", "scopes": ["keys:read"]});
+    let issued = ask(
+        address,
+        "POST /api/v1/keys",
+        root_key,
+        &wish.to_string(),
+        "201",
+    )?;
+    let issued: Value = serde_json::from_str(&issued)?;
+    let secret = issued["secret"].as_str().context("no secret")?;
+    Ok(secret.to_owned())
+}
+
+/// Forward auth: 204 for a key that is let through.
+fn let_through(address: &str, key: &str) -> Result<()> {
+    ask(address, "GET /verify", key, "", "204").map(drop)
+}
+
+/// One request on a connection of its own. Returns the body.
+fn ask(address: &str, line: &str, bearer: &str, body: &str, status: &str) -> Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    let length = body.len();
+    let mut request = format!(
+        "{line} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n"
+    );
+    if !bearer.is_empty() {
+        request.push_str(&format!("Authorization: Bearer {bearer}\r\n"));
+    }
+    request.push_str(&format!("\r\n{body}"));
+    stream.write_all(request.as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    if !answer.starts_with(&format!("HTTP/1.1 {status}")) {
+        bail!("{line} was answered {answer}");
+    }
+    let (_, body) = answer.split_once("\r\n\r\n").context("no end of a head")?;
+    Ok(body.to_owned())
 }
 
 fn line(case: &str, value: f64, unit: &str) -> Value {

@@ -350,14 +350,29 @@ async fn rotations_that_nothing_ended_are_looked_at_and_not_written() -> Result<
     Ok(())
 }
 
-/// The smaller of two medians against the larger one, of calls that take turns.
-async fn ratio_of_times(fixture: &super::Fixture, one: &str, other: &str) -> Result<f64> {
+/// The smaller of two medians against the larger one, of calls that take turns: each asks for a text so many times.
+async fn ratio_of_times(
+    fixture: &super::Fixture,
+    [one, other]: [&str; 2],
+    at_once: usize,
+) -> Result<f64> {
     let mut times = [Vec::new(), Vec::new()];
     for _ in 0..301 {
-        for (times, text) in times.iter_mut().zip([one, other]) {
+        for (times, presented) in times.iter_mut().zip([one, other]) {
+            let request = VerifyRequest {
+                presented,
+                ..VerifyRequest::default()
+            };
             let start = std::time::Instant::now();
-            assert_eq!(fixture.verify_text(text).await?.code(), "not_found");
+            let (registry, mut refused) = (&fixture.registry, 0);
+            registry
+                .verify_api_keys(&vec![request; at_once], &fixture.peppers, |_, answer| {
+                    refused += usize::from(answer.code() == "not_found");
+                    true
+                })
+                .await?;
             times.push(start.elapsed().as_secs_f64());
+            assert_eq!(refused, at_once);
         }
     }
     let [one, other] = times.map(|mut times| {
@@ -370,10 +385,6 @@ async fn ratio_of_times(fixture: &super::Fixture, one: &str, other: &str) -> Res
 #[tokio::test]
 async fn ac_127_an_unknown_kid_takes_as_long_as_a_wrong_secret() -> Result<()> {
     let (fixture, stranger) = (super::fixture().await?, super::fixture().await?);
-    if fixture.kind == super::Kind::Postgres {
-        // Another node may have issued it a moment ago: the database is asked, and that is no secret.
-        return Ok(());
-    }
     let (ours, theirs) = (
         fixture.issue("ours").await?,
         stranger.issue("theirs").await?,
@@ -384,16 +395,18 @@ async fn ac_127_an_unknown_kid_takes_as_long_as_a_wrong_secret() -> Result<()> {
     let text = ours.plain.text().expose();
     let mut forged = text[..text.len() - 38].to_owned() + &"0".repeat(32);
     forged.push_str(&checksum(&forged));
-    let mut ratios = Vec::new();
-    // This machine has other things to do.
-    for _ in 0..5 {
-        let ratio = ratio_of_times(&fixture, &forged, theirs.plain.text().expose()).await?;
-        if ratio > 0.75 {
-            return Ok(());
+    // A first use is written down: what comes after it is judged from memory alone.
+    assert_eq!(fixture.verify_text(text).await?.code(), "valid");
+    for at_once in [1, 2] {
+        let mut ratios = Vec::new();
+        // This machine has other things to do.
+        while ratios.iter().all(|ratio| *ratio <= 0.75) {
+            ensure!(ratios.len() < 5, "time tells which kids exist: {ratios:?}");
+            let texts = [&*forged, theirs.plain.text().expose()];
+            ratios.push(ratio_of_times(&fixture, texts, at_once).await?);
         }
-        ratios.push(ratio);
     }
-    anyhow::bail!("time tells which kids exist: {ratios:?}")
+    Ok(())
 }
 
 /// Months may pass before somebody rotates: each look would be a turn of those who write.

@@ -27,6 +27,7 @@ Usage: cargo xtask COMMAND [FLAGS]
       --rounds N        how often the server's cases take turns (times four); without it five
       --file FILE       a registry that is filled already, for the rows with 10 M keys
       --smoke           debug builds and small sizes: to see that it works, not to measure
+      --gates           fail when a gate is missed, and list those that are
   fuzz [TARGET]       throw inputs at the parsers, each target in turn or this one
       --seconds N       how long each; without it a minute
       --input FILE      only this input, to see a crash again
@@ -87,6 +88,7 @@ pub(crate) struct Bench {
     pub(crate) which: Which,
     pub(crate) json: bool,
     pub(crate) smoke: bool,
+    pub(crate) gates: bool,
     pub(crate) rounds: Option<usize>,
     pub(crate) file: Option<PathBuf>,
 }
@@ -175,6 +177,7 @@ pub(crate) fn parse(words: &[String]) -> Result<Command, Wrong> {
         "bench" => Command::Bench(Bench {
             json: rest.flag("--json"),
             smoke: rest.flag("--smoke"),
+            gates: rest.flag("--gates"),
             rounds: rest.value("--rounds", parse_rounds)?,
             file: rest.value("--file", |word| Some(word.into()))?,
             which: rest.which()?,
@@ -352,6 +355,7 @@ mod tests {
             which,
             json: false,
             smoke: false,
+            gates: false,
             rounds: None,
             file: None,
         }
@@ -365,6 +369,11 @@ mod tests {
             ..bench(Which::Desktop)
         };
         check("bench --json desktop", Ok(Command::Bench(json)));
+        let gates = Bench {
+            gates: true,
+            ..bench(Which::All)
+        };
+        check("bench --gates", Ok(Command::Bench(gates)));
         for line in ["bench --help", "bench desktop -h"] {
             check(line, Ok(Command::BenchHelp));
         }

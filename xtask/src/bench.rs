@@ -45,10 +45,13 @@ pub(crate) fn run(options: &Bench) -> Result<()> {
     }
     let void = lines.void();
     if void > 0 {
-        bail!("{void} lines are void: others used the processor meanwhile");
+        bail!("{void} lines are void: each says why");
     }
     if lines.told.is_empty() {
         bail!("nothing was measured");
+    }
+    if options.gates {
+        lines.hold_gates()?;
     }
     Ok(())
 }
@@ -185,6 +188,25 @@ impl Lines {
         bail!("{} was not measured", row.name)
     }
 
+    /// Fails if a gate was missed, and says which.
+    fn hold_gates(&self) -> Result<()> {
+        let missed: Vec<String> = self
+            .told
+            .iter()
+            .filter(|line| line["met"] == "no")
+            .map(|line| {
+                let text = |name: &str| line[name].as_str().unwrap_or_default().to_owned();
+                let (value, ratio, gate) = (&line["value"], &line["ratio"], &line["gate"]);
+                let (case, unit) = (text("case"), text("unit"));
+                format!("  {case}: {value} {unit}, ratio {ratio}, gate {gate}")
+            })
+            .collect();
+        if missed.is_empty() {
+            return Ok(());
+        }
+        bail!("{} gates are missed:\n{}", missed.len(), missed.join("\n"))
+    }
+
     fn void(&self) -> usize {
         let void = |line: &&Value| line.get("void").is_some() && line["smoke"] != true;
         self.told.iter().filter(void).count()
@@ -269,6 +291,22 @@ mod tests {
         assert_eq!(all.told[1]["met"], "goal");
         // It is seen in the table too.
         assert_eq!(table(&all.told).matches("void").count(), 1);
+    }
+
+    #[test]
+    fn a_missed_gate_is_named() -> Result<()> {
+        let mut all = lines(false);
+        all.foreign = Foreign::found(0.0);
+        all.tell(json!({"case": "verify_json", "ratio": 0.72}));
+        // No row of the design, and a row of a run that measures nothing.
+        all.tell(json!({"case": "userinfo", "ratio": 0.1}));
+        all.tell(json!({"case": "verify_many", "ratio": 0.1, "smoke": true}));
+        all.hold_gates()?;
+        all.tell(json!({"case": "forward_auth", "value": 1.0, "unit": "/s", "ratio": 0.81}));
+        let said = all.hold_gates().err().context("nothing was said")?;
+        let line = "1 gates are missed:\n  forward_auth: 1.0 /s, ratio 0.81, gate 0.82";
+        assert_eq!(said.to_string(), line);
+        Ok(())
     }
 
     #[test]

@@ -29,6 +29,9 @@ pub(crate) fn some(words: &[&str], lines: &mut Lines) -> Result<()> {
     let mut cargo = lines.example(PACKAGE, "bench_registry");
     cargo.env(postgres::VARIABLE, database.url());
     let small = lines.smoke && !words.contains(&"durable");
+    if lines.smoke {
+        cargo.args(["--racing", "2"]);
+    }
     cargo.args(if small { &["1k", "flood"] } else { words });
     lines.pass_on(&mut cargo)
 }

@@ -46,7 +46,12 @@ pub(crate) struct Seen {
     current: String,
     /// Tests of the current program that passed because this machine does not allow what they are about.
     not_here: u64,
+    /// The test whose words are being told, and how many lines of them may still be kept.
+    telling: Option<(String, usize)>,
 }
+
+/// So many lines of what a failing test said are repeated at the end: whoever sees the end alone sees why.
+const KEPT_LINES: usize = 8;
 
 /// What such a test says, and why, on a line of its own.
 const NOT_HERE: &str = "skipped here: ";
@@ -56,6 +61,7 @@ impl Seen {
     pub(crate) fn cargo_line(&mut self, line: &str) {
         let line = plain(line);
         let line = line.trim();
+        self.said_by_a_failing_test(line);
         if let Some(binary) = line
             .strip_prefix("Running ")
             .and_then(|rest| rest.strip_suffix(')'))
@@ -77,6 +83,33 @@ impl Seen {
             self.not_here += 1;
         } else if let Some(name) = failed_test(line) {
             self.failing.push(format!("{}: {name}", self.current));
+        }
+    }
+
+    /// Keeps the first words of what each failing test said, without its backtrace.
+    fn said_by_a_failing_test(&mut self, line: &str) {
+        let told = line.strip_prefix("---- ");
+        if let Some(name) = told.and_then(|rest| rest.strip_suffix(" stdout ----")) {
+            self.telling = Some((format!("{}: {name}", self.current), KEPT_LINES));
+            return;
+        }
+        let is_over = ["failures:", "stack backtrace:", "Stack backtrace:"].contains(&line);
+        if is_over || line.starts_with("test result: ") || line.starts_with("note: run with ") {
+            self.telling = None;
+            return;
+        }
+        let Some((name, left)) = &mut self.telling else {
+            return;
+        };
+        if let Some(failing) = self.failing.iter_mut().find(|told| {
+            let begins = told.strip_prefix(name.as_str());
+            begins.is_some_and(|rest| rest.is_empty() || rest.starts_with('\n'))
+        }) && !line.is_empty()
+            && *left > 0
+        {
+            *left -= 1;
+            failing.push_str("\n    ");
+            failing.push_str(line);
         }
     }
 
@@ -229,6 +262,34 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         );
         assert_eq!(seen.failing, ["keywright_domain: key::tests::parses"]);
         assert_eq!(seen.without_result(), 0);
+    }
+
+    #[test]
+    fn what_a_failing_test_said_is_repeated_without_its_backtrace() {
+        let lines = "  Running tests/a.rs (target/debug/deps/a-1)\n\
+            test one::a ... FAILED\n\
+            test one::ab ... FAILED\n\
+            failures:\n\
+            ---- one::ab stdout ----\n\
+            Error: it is late\n\n\
+            Caused by:\n    5 is not 4\n\n\
+            Stack backtrace:\n   0: anyhow::error\n\
+            ---- one::a stdout ----\n\
+            thread 'one::a' panicked at a.rs:3:5:\nno\n\
+            note: run with `RUST_BACKTRACE=1`\nmore\n\
+            failures:\n    one::a\n    one::ab\n\
+            test result: FAILED. 0 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out\n\
+            after it\n";
+        assert_eq!(
+            cargo(lines).failing,
+            [
+                "a: one::a\n    thread 'one::a' panicked at a.rs:3:5:\n    no",
+                "a: one::ab\n    Error: it is late\n    Caused by:\n    5 is not 4",
+            ]
+        );
+        let mut long = lines.replace("Error: it is late", &"x\n".repeat(40));
+        long.truncate(long.len() - 1);
+        assert_eq!(cargo(&long).failing[1].lines().count(), 1 + KEPT_LINES);
     }
 
     #[test]

@@ -510,6 +510,7 @@ impl Nodes {
                     requests[(line * 31 + turn * 7) % requests.len()].clone()
                 }),
                 status: 200,
+                says: wire::Says::VALID,
             }
         });
         targets.collect()

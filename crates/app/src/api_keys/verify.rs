@@ -312,10 +312,11 @@ mod tests {
         sign_in(&app, &server.url).await?;
         let (_, text) = issued(&app, false).await?;
         app.choose_registry(Some("a1".to_owned())).await?;
-        let valid = serde_json::json!({ "valid": true, "code": "valid", "key_id": "k1" });
+        let valid =
+            serde_json::json!({ "valid": true, "code": "valid", "key_id": "0000000000000000000k" });
         server.says("POST /api/v1/keys/verify", 200, &valid);
         let refused = serde_json::json!({ "code": "insufficient_scope", "detail": "no" });
-        server.says("GET /api/v1/keys/k1", 403, &refused);
+        server.says("GET /api/v1/keys/0000000000000000000k", 403, &refused);
         let verified = app.verify_api_key(asked(&text, false)).await?;
         assert_eq!((verified.accepted, verified.key), (true, None));
         app.close().await;

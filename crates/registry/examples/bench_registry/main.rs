@@ -2,7 +2,8 @@
 //! `cargo xtask bench registry` runs it in release, with a PostgreSQL of its own in
 //! `KEYWRIGHT_TEST_POSTGRES`. One JSON object a line; rounds alternate, medians are printed.
 //!
-//! `bench_registry [1k] [1m] [10m] [durable] [cold] [flood]`: without words, everything.
+//! `bench_registry [--racing SECONDS] [1k] [1m] [10m] [durable] [cold] [flood]`: without words, everything. `--racing` is how long
+//! verifications race with revocations at each size; a minute without it.
 //! `bench_registry fill PLACE SIZE` only makes a registry of a size, for the server's bench: a file, or the
 //! address of a PostgreSQL database.
 
@@ -18,13 +19,22 @@ mod cold;
 mod durable;
 mod fill;
 mod flood;
+mod race;
 mod report;
 mod warm;
 
-use anyhow::Result;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
 
 fn main() -> Result<()> {
-    let words: Vec<String> = std::env::args().skip(1).collect();
+    let mut words: Vec<String> = std::env::args().skip(1).collect();
+    let mut racing = race::LONG;
+    if let Some(at) = words.iter().position(|word| word == "--racing") {
+        let seconds = words.get(at + 1).context("--racing SECONDS")?;
+        racing = Duration::from_secs(seconds.parse()?);
+        words.drain(at..at + 2);
+    }
     let wanted = |word: &str| words.is_empty() || words.iter().any(|given| given == word);
     // One worker: figures are those of one core.
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -39,7 +49,7 @@ fn main() -> Result<()> {
         }
         for (label, size) in [("1k", 1_000), ("1m", 1_000_000), ("10m", 10_000_000)] {
             if wanted(label) {
-                warm::measure(label, size).await?;
+                warm::measure(label, size, racing).await?;
             }
         }
         if wanted("durable") {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use keywright_domain::api_keys::{KeyDigest, PlainKey, Prefix};
+use keywright_domain::api_keys::{DAY_MS, KeyDigest, NewApiKey, PlainKey, Prefix};
 use keywright_domain::audit::Actor;
 use keywright_domain::scopes::ScopeRequirement;
 use keywright_registry::{Clock, LocalRegistry, VerifyRequest};
@@ -15,7 +15,7 @@ use crate::report::{Figure, Goal, median};
 const ROUNDS: usize = 7;
 const SLICE: Duration = Duration::from_millis(250);
 
-pub(crate) async fn measure(label: &str, size: i64) -> Result<()> {
+pub(crate) async fn measure(label: &str, size: i64, racing: Duration) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("registry.db");
     let registry = LocalRegistry::open(&file, Clock::system()).await?;
@@ -168,33 +168,25 @@ pub(crate) async fn measure(label: &str, size: i64) -> Result<()> {
         }),
     }
     .tell();
-    revoke_to_refused(label, &registry, &peppers).await?;
+    revoke(label, &registry, &peppers).await?;
+    crate::race::measure(label, &registry, &peppers, racing).await?;
     registry.close().await;
     Ok(())
 }
 
 const REVOKED: u32 = 101;
-const ASKED_AFTER: u32 = 100;
 
-/// How many acceptances come after the answer to a revocation, and what that costs.
-async fn revoke_to_refused(
+/// What a revocation takes, with nothing beside it.
+async fn revoke(
     label: &str,
     registry: &LocalRegistry,
     peppers: &keywright_registry::Peppers,
 ) -> Result<()> {
     let actor = Actor::person("bench");
     let (mut times, mut issues) = (Vec::new(), Vec::new());
-    let mut accepted_after = 0_u32;
     for _ in 0..REVOKED {
-        let wish = keywright_domain::api_keys::NewApiKey {
-            name: "to be revoked".into(),
-            prefix: "sk_live".into(),
-            scopes: vec!["keys:read".into()],
-            lifetime_ms: Some(90 * keywright_domain::api_keys::DAY_MS),
-            ..Default::default()
-        };
         let started = Instant::now();
-        let issued = registry.issue_api_key(&actor, &wish, peppers).await?;
+        let issued = registry.issue_api_key(&actor, &wish(), peppers).await?;
         issues.push(started.elapsed().as_secs_f64() * 1e6);
         let request = VerifyRequest {
             presented: issued.plain.text().expose(),
@@ -212,22 +204,7 @@ async fn revoke_to_refused(
             .revoke_api_key(&actor, &issued.key.id, "bench")
             .await?;
         times.push(started.elapsed().as_secs_f64() * 1e6);
-        for _ in 0..ASKED_AFTER {
-            let answer = registry.verify_api_key(&request, peppers).await?;
-            accepted_after += u32::from(answer.verdict.is_ok());
-        }
     }
-    let accepted = f64::from(accepted_after);
-    Figure {
-        case: format!("revoke_same_node_accepts_{label}"),
-        value: accepted,
-        unit: "answers",
-        baseline: f64::from(REVOKED * ASKED_AFTER),
-        baseline_is: "verifications after the answer to their key's revocation",
-        ratio: accepted / f64::from(REVOKED * ASKED_AFTER),
-        goal: None,
-    }
-    .tell();
     let (revoke, issue) = (median(times), median(issues));
     Figure {
         case: format!("revoke_{label}"),
@@ -240,6 +217,17 @@ async fn revoke_to_refused(
     }
     .tell();
     Ok(())
+}
+
+/// A key that is there to be revoked.
+pub(crate) fn wish() -> NewApiKey {
+    NewApiKey {
+        name: "to be revoked".into(),
+        prefix: "sk_live".into(),
+        scopes: vec!["keys:read".into()],
+        lifetime_ms: Some(90 * DAY_MS),
+        ..NewApiKey::default()
+    }
 }
 
 async fn refusing(

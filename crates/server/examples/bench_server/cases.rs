@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -11,10 +11,12 @@ use serde_json::{Value, json};
 use crate::Serving;
 use crate::better_auth::BetterAuth;
 use crate::browser::Browser;
-use crate::serving::{ALGS, EMAIL, Facts, PASSWORD, SECRET};
-use crate::wire::{Connection, Lines, Next, Target, request};
+use crate::serving::{ALGS, EMAIL, Facts, KEYS, PASSWORD, SECRET};
+use crate::wire::{Connection, Lines, Next, Says, Target, request};
 
 pub(crate) const CONNECTIONS: usize = 32;
+/// Keys in one call of `verify_many`.
+const MANY: usize = 64;
 pub(crate) const SLICE: Duration = Duration::from_millis(250);
 pub(crate) const JSON: (&str, &str) = ("Content-Type", "application/json");
 const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
@@ -46,7 +48,9 @@ pub(crate) async fn run(server: &Serving, there: Option<&Serving>, how: How<'_>)
     if facts.cold {
         return bench.cold().await;
     }
+    bench.used_once().await?;
     if let Some(there) = there {
+        bench.of(there).used_once().await?;
         bench.at_sizes(server, there).await?;
     }
     if bench.wants("loaded") && facts.loaded_ms > 0.0 {
@@ -88,6 +92,18 @@ impl Bench<'_> {
                 .any(|word| case.starts_with(word.as_str()))
     }
 
+    /// The same questions to another server.
+    pub(crate) fn of<'a>(&self, there: &'a Serving) -> Bench<'a>
+    where
+        Self: 'a,
+    {
+        Bench {
+            facts: &there.facts,
+            process: there.child.id(),
+            ..*self
+        }
+    }
+
     pub(crate) fn ours(&self, request: Vec<u8>, status: u16) -> Target {
         Target::same(&self.facts.address, request, status)
     }
@@ -96,19 +112,21 @@ impl Bench<'_> {
         Target::same(&self.facts.bare, request("GET", "/", &[], b""), 200)
     }
 
-    /// Another key each time, so that no cache of one key flatters.
+    /// A key at random each time, the same ones in each run: no cache of a few keys flatters, and none that
+    /// foresees the next one.
     fn with_keys(&self, status: u16, make: impl Fn(&str) -> Vec<u8>) -> Target {
         let requests: Vec<Vec<u8>> = self.facts.keys.iter().map(|key| make(key)).collect();
-        let next: Next = Arc::new(move |line, turn, _| {
-            requests[(line * 31 + turn * 7) % requests.len()].clone()
-        });
+        let next: Next =
+            Arc::new(move |line, turn, _| requests[drawn(line, turn) % requests.len()].clone());
         Target {
             address: self.facts.address.clone(),
             next,
             status,
+            says: Says::ANYTHING,
         }
     }
 
+    /// Verifications that are accepted.
     pub(crate) fn verify(&self, make: impl Fn(&str) -> Value) -> Target {
         let root = format!("Bearer {}", self.facts.root_key);
         self.with_keys(200, move |key| {
@@ -116,6 +134,7 @@ impl Bench<'_> {
             let headers = [JSON, ("Authorization", root.as_str())];
             request("POST", "/api/v1/keys/verify", &headers, body.as_bytes())
         })
+        .saying(Says::VALID)
     }
 
     pub(crate) fn forward(&self) -> Target {
@@ -128,6 +147,12 @@ impl Bench<'_> {
 
     async fn keys(&self) -> Result<()> {
         self.ratio("verify_json", &self.verify(one), 1.0).await?;
+        // By its whole name: it starts a second server, and `verify_json` alone does not want that.
+        let logged = "verify_json_logged";
+        if !self.alone && (self.wanted.is_empty() || self.wanted.iter().any(|word| word == logged))
+        {
+            self.logged().await?;
+        }
         let floor = request(
             "POST",
             "/json",
@@ -141,39 +166,50 @@ impl Bench<'_> {
             .facts
             .keys
             .iter()
-            .take(64)
+            .take(MANY)
             .map(|key| one(key))
             .collect();
         let root = format!("Bearer {}", self.facts.root_key);
         let body = json!({"keys": keys}).to_string();
         let headers = [JSON, ("Authorization", root.as_str())];
         let many = request("POST", "/api/v1/keys/verify", &headers, body.as_bytes());
+        let all_valid = Says {
+            times: MANY,
+            ..Says::VALID
+        };
         self.beside(
             "verify_many",
-            &self.ours(many, 200),
+            &self.ours(many, 200).saying(all_valid),
             &self.verify(one),
             "verify_json, keys a second",
-            64.0,
+            MANY as f64,
         )
         .await?;
-        let unknown = self.verify(|key| {
-            let mut key = key.to_owned();
-            key.pop();
-            json!({"key": key + "!", "requirement": "keys:read"})
-        });
-        self.beside(
-            "verify_refused",
-            &unknown,
-            &self.verify(one),
-            "verify_json",
-            1.0,
-        )
-        .await?;
+        self.refused().await?;
         if self.wants("verify_vs_better_auth")
             && let Some(theirs) = BetterAuth::running().await?
         {
             self.verify_beside(&theirs).await?;
         }
+        Ok(())
+    }
+
+    /// What the log costs that is written where nobody said otherwise: a second server writes it to a file.
+    async fn logged(&self) -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("log");
+        let is_small = self.facts.size < KEYS;
+        let server = Serving::logged(std::fs::File::create(&file)?, is_small)?;
+        let logged = self.of(&server);
+        logged.used_once().await?;
+        let is = "verify_json of a server without a log";
+        let verify = (logged.verify(one), self.verify(one));
+        self.beside("verify_json_logged", &verify.0, &verify.1, is, 1.0)
+            .await?;
+        // Each known key was asked for at least once, and a line has more than a hundred bytes.
+        let least = 100 * self.facts.keys.len() as u64;
+        let written = std::fs::metadata(&file)?.len();
+        ensure!(written > least, "{written} bytes of log are too few");
         Ok(())
     }
 
@@ -254,6 +290,9 @@ impl Bench<'_> {
             by_client("/oauth2/introspect", "EdDSA", &format!("token={token}")),
             200,
         );
+        // A token that works no more is told with 200 too.
+        let active = Says::once("\"active\":true");
+        let target = target.saying(active);
         match peer {
             Some(peer) => {
                 let answer = ask(
@@ -266,7 +305,8 @@ impl Bench<'_> {
                     peer,
                     by_client("/token/introspection", "bench", &format!("token={token}")),
                     200,
-                );
+                )
+                .saying(active);
                 self.beside("introspection", &target, &theirs, OIDC, 1.0)
                     .await
             }
@@ -355,6 +395,7 @@ impl Bench<'_> {
             address: self.facts.address.clone(),
             next: refreshing("/oauth2/token", "EdDSA", first),
             status: 200,
+            says: Says::once("\"access_token\""),
         };
         let Ok(peer) = std::env::var("KEYWRIGHT_BENCH_PEER") else {
             return self.ratio("refresh_rotation", &ours, 1.0).await;
@@ -374,6 +415,7 @@ impl Bench<'_> {
             address: peer,
             next: refreshing("/token", "bench", first),
             status: 200,
+            says: Says::once("\"access_token\""),
         };
         self.beside("refresh_rotation", &ours, &theirs, OIDC, 1.0)
             .await
@@ -464,7 +506,7 @@ impl Bench<'_> {
         tell(json!({
             "case": case, "value": round(value), "unit": "/s", "baseline": round(baseline),
             "baseline_is": other_is, "ratio": round3(ratio),
-            "spread": round2(spread), "keys": self.facts.size,
+            "spread": round2(spread), "keys": self.facts.size, "asked_for": self.facts.keys.len(),
         }));
         Ok(())
     }
@@ -477,6 +519,14 @@ impl Bench<'_> {
         }
         Ok(median(&mut rates))
     }
+}
+
+/// A number for a turn of a connection, as good as drawn (the last steps of SplitMix64).
+pub(crate) fn drawn(line: usize, turn: usize) -> usize {
+    let mut bits = ((line as u64) << 40 | turn as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((bits ^ (bits >> 31)) >> 1) as usize
 }
 
 /// The next refresh token is in the last answer.

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::cases::{
     Bench, CONNECTIONS, JSON, SLICE, ask, median, one, round, round2, round3, spread, tell,
 };
-use crate::wire::{Lines, Next, Target, request};
+use crate::wire::{Lines, Next, Says, Target, request};
 
 impl Bench<'_> {
     pub(crate) async fn cold(&self) -> Result<()> {
@@ -19,10 +19,7 @@ impl Bench<'_> {
         }
         let asked = Arc::new(AtomicUsize::new(0));
         let mut ours = Lines::open(&self.each_once(&asked), CONNECTIONS).await?;
-        // A key's first use is written at once, and is not what is measured here.
-        while asked.load(Ordering::Relaxed) < self.facts.keys.len() {
-            ours.closed(SLICE).await?;
-        }
+        self.all_once(&mut ours, &asked).await?;
         let mut bare = Lines::open(&self.bare(), CONNECTIONS).await?;
         let forget = request("GET", "/forget", &[], b"");
         let (mut own, mut beside) = (Vec::new(), Vec::new());
@@ -55,6 +52,20 @@ impl Bench<'_> {
         Ok(())
     }
 
+    /// Asks for each known key once: a first use is written at once, and is not what is measured.
+    pub(crate) async fn used_once(&self) -> Result<()> {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let mut lines = Lines::open(&self.each_once(&asked), CONNECTIONS).await?;
+        self.all_once(&mut lines, &asked).await
+    }
+
+    async fn all_once(&self, lines: &mut Lines, asked: &AtomicUsize) -> Result<()> {
+        while asked.load(Ordering::Relaxed) < self.facts.keys.len() {
+            lines.closed(SLICE).await?;
+        }
+        Ok(())
+    }
+
     /// The known keys one after the other, whichever connection asks.
     fn each_once(&self, asked: &Arc<AtomicUsize>) -> Target {
         let root = format!("Bearer {}", self.facts.root_key);
@@ -81,6 +92,7 @@ impl Bench<'_> {
             address: self.facts.address.clone(),
             next,
             status: 200,
+            says: Says::VALID,
         }
     }
 }

@@ -5,8 +5,8 @@
 //! `bench_server [--registry FILE] [--beside FILE] [--cold] [--small] [--server PROGRAM] [--rounds N] [--requests N] [--alone]
 //! [CASE…]`: cases by the beginning of their names; without any, all. `--alone` leaves the baselines out, for a
 //! profiler. FILE is a registry of a wanted size (`bench_registry fill FILE SIZE`, or that of a server's folder: its
-//! secrets are then taken from beside it); without one it has 100,000 keys. Each run adds a root key and a thousand keys
-//! to FILE. `--beside` measures the processor time of a verification at both sizes too. `--cold` keeps the memory of
+//! secrets are then taken from beside it); without one it has 100,000 keys. Each run adds to FILE
+//! a root key and the keys that it asks for: a tenth of what is there, at least 1,000 and at most 100,000. `--beside` measures the processor time of a verification at both sizes too. `--cold` keeps the memory of
 //! keys empty: every verification asks the database (twenty thousand more keys). `--small` makes do with a thousand keys. `--server` asks the serving half of
 //! another build: before and after, by the same asking side. `--requests` is how long the soak is. Needs `taskset`.
 //!
@@ -26,6 +26,8 @@ mod better_auth;
 mod browser;
 mod cases;
 mod cold;
+mod overload;
+mod refused;
 mod serving;
 mod soak;
 mod whole;
@@ -46,11 +48,16 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 const COLD: &str = "--cold";
 /// A thousand keys of its own, not a hundred thousand.
 const SMALL: &str = "--small";
+/// With the log that the program writes without settings.
+const LOGGED: &str = "--logged";
 
 fn main() -> Result<()> {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if words.first().is_some_and(|word| word == "serve") {
         let has = |flag: &str| words.iter().any(|word| word == flag);
+        if has(LOGGED) {
+            serving::start_log()?;
+        }
         let file = words.get(1).filter(|word| !word.starts_with("--"));
         let how = serving::How {
             file: file.map(PathBuf::from),
@@ -119,6 +126,22 @@ struct Serving {
 impl Serving {
     /// With a registry's file, or one of its own; this program's serving half, or another's.
     fn start(file: Option<&str>, program: Option<&str>, flags: &[String]) -> Result<Self> {
+        Self::start_telling(file, program, flags, Stdio::inherit())
+    }
+
+    /// With a registry of its own, and the log in this file.
+    fn logged(file: std::fs::File, is_small: bool) -> Result<Self> {
+        let flags = [Some(LOGGED), is_small.then_some(SMALL)];
+        let flags: Vec<String> = flags.into_iter().flatten().map(str::to_owned).collect();
+        Self::start_telling(None, None, &flags, file.into())
+    }
+
+    fn start_telling(
+        file: Option<&str>,
+        program: Option<&str>,
+        flags: &[String],
+        errors: Stdio,
+    ) -> Result<Self> {
         let mut command = Command::new("taskset");
         command.args(["-c", "0"]);
         match program {
@@ -128,6 +151,7 @@ impl Serving {
         command.arg("serve").args(file).args(flags);
         // It ends when its input does, however this process ends.
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.stderr(errors);
         let mut child = command.spawn().context("taskset is needed (util-linux)")?;
         let mut line = String::new();
         BufReader::new(child.stdout.take().context("no output")?).read_line(&mut line)?;

@@ -34,12 +34,17 @@ pub(crate) const EMAIL: &str = "owner@example.org";
 pub(crate) const PASSWORD: &str = "correct horse battery";
 pub(crate) const CALLBACK: &str = "http://127.0.0.1:1/callback";
 pub(crate) const ALGS: [&str; 3] = ["RS256", "ES256", "EdDSA"];
+/// Of a registry of its own, and at least so many of a file.
 const KNOWN: usize = 1_000;
+/// At most so many of a file, where a tenth of its keys is known: their records, and not a thousand that stay in the
+/// processor's cache.
+const KNOWN_MOST: usize = 100_000;
 /// More than are asked for between two times that memory is emptied: each is asked for once.
 const KNOWN_COLD: usize = 20_000;
 /// So long nothing is read into memory.
 const DAY: Duration = Duration::from_secs(86_400);
-const KEYS: usize = 100_000;
+/// Of a registry of its own that is not small.
+pub(crate) const KEYS: usize = 100_000;
 
 /// What the asking half has to know.
 #[derive(Debug, Deserialize, Serialize)]
@@ -104,7 +109,11 @@ pub(crate) async fn serve(How { file, cold, small }: How) -> Result<()> {
     }
     let (server, root_key) = build(&address, folder.path(), &registry, secrets).await?;
     let peppers = Arc::new(server_peppers(&registry, &place).await?);
-    let known = if cold { KNOWN_COLD } else { KNOWN };
+    let known = match file {
+        _ if cold => KNOWN_COLD,
+        Some(_) => (registry.index_statistics().keys / 10).clamp(KNOWN, KNOWN_MOST),
+        None => KNOWN,
+    };
     let keys = issue(&registry, &peppers, known, &everything()?).await?;
     let mut size = if cold {
         count(&registry).await?
@@ -134,10 +143,14 @@ pub(crate) async fn serve(How { file, cold, small }: How) -> Result<()> {
     // What sign-ins can reach at most: the same hashes on the same core, by as many workers.
     let hasher = PasswordHasher::new(1)?;
     let signer = Arc::new(RsaKeyPair::generate(KeySize::Rsa2048)?);
-    let forgetful = registry.clone();
+    let (forgetful, asking) = (registry.clone(), registry.clone());
     let router = Router::new()
         .route("/", get(async || "ok\n"))
         .route("/rs256", get(async move || Json(signatures(&signer))))
+        .route(
+            "/kids-asked-for",
+            get(async move || Json(asking.kids_asked_for())),
+        )
         .route(
             "/forget",
             get(async move || {
@@ -189,6 +202,16 @@ fn signatures(key: &RsaKeyPair) -> f64 {
         count += 1;
     }
     f64::from(count) / began.elapsed().as_secs_f64()
+}
+
+/// The log of `keywright-server serve` as it is without settings: a line a request, on standard error.
+pub(crate) fn start_log() -> Result<()> {
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::new("info,sqlx=warn"))
+        .with_writer(std::io::stderr);
+    log.json()
+        .try_init()
+        .map_err(|error| anyhow::anyhow!(error))
 }
 
 /// Waits until nothing goes on in the background: new keys go into the search index for a while.

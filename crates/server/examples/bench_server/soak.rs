@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::browser::Browser;
 use crate::cases::{Bench, CONNECTIONS, JSON, ask, by_client, one, round, round2, tell};
-use crate::wire::{Connection, request};
+use crate::wire::{Connection, Says, request};
 
 /// As many as the row's name says.
 pub(crate) const REQUESTS: usize = 1_000_000;
@@ -169,6 +169,15 @@ impl Line {
                 self.turn,
                 self.at
             );
+        }
+        let says = match ask {
+            0..58 => Says::VALID,
+            78..83 => Says::once("\"code\":\"malformed\""),
+            _ => Says::ANYTHING,
+        };
+        if !says.is_in(self.connection.body()) {
+            let body = String::from_utf8_lossy(self.connection.body());
+            bail!("{} was not said: {body}", says.text);
         }
         match (ask, status) {
             (95..97, _) => self.refresh = text(&self.answer()?, "refresh_token")?,

@@ -102,7 +102,10 @@ async fn verify_all<'a>(
             }
             true
         });
-    verified.await?;
+    let awaited = app.operations.metrics.awaited(Door::Api);
+    let verified = verified.await;
+    awaited.answered();
+    verified?;
     for id in exposed {
         flag(app, &id).await;
     }
@@ -198,7 +201,10 @@ impl<'a> ByRootKey<'a> {
             root = Some((!goes_on).then_some(one));
             goes_on
         });
-        verified.await?;
+        let awaited = app.operations.metrics.awaited(Door::Api);
+        let verified = verified.await;
+        awaited.answered();
+        verified?;
         match root {
             Some(None) => {}
             Some(Some(root)) => {

@@ -138,6 +138,24 @@ async fn a_retired_secret_and_a_canary_are_told_at_once_and_then_once_an_hour() 
     assert_eq!(got[0].json()["data"]["about"]["id"], id(&bait));
 }
 
+/// A node whose clock is behind is not ready and answers all the same: what it sees is told to whoever wants it, also
+/// where its time is before that of the webhook.
+#[tokio::test]
+async fn a_canary_that_was_used_by_a_clock_that_is_behind_is_told() {
+    let server = TestServer::start().await;
+    let mut root = Root::of(&server).await;
+    let (receiver, url) = Receiver::listen().await;
+    root.hook(&url, &["canary.used"]).await;
+    let wish = json!({ "name": "Bait", "prefix": "sk_live", "scopes": [], "settings": { "canary": true } });
+    let bait = root.ok(Method::POST, "/api/v1/keys", wish).await;
+    server.pass(-180 * MINUTE_MS);
+    verdict(&server, &secret(&bait)).await;
+    server.registry().flush_uses().await.unwrap();
+    server.pass(180 * MINUTE_MS);
+    run(&server).await;
+    assert_eq!(receiver.kinds(), ["canary.used"]);
+}
+
 #[tokio::test]
 async fn what_expires_is_told_once_for_each_step_and_not_for_those_slept_through() {
     let server = TestServer::start().await;

@@ -379,6 +379,29 @@ impl fmt::Debug for Metrics {
     }
 }
 
+/// A call at a door that waits for its verdict; dropped before that, it is counted as one without.
+#[derive(Debug)]
+pub(crate) struct Awaited<'a> {
+    metrics: &'a Metrics,
+    door: Door,
+    answered: bool,
+}
+
+impl Awaited<'_> {
+    /// It has its verdict, or the reason why there is none: that is counted.
+    pub(crate) fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Awaited<'_> {
+    fn drop(&mut self) {
+        if !self.answered {
+            self.metrics.count_verification(self.door, Ending::Other);
+        }
+    }
+}
+
 impl Metrics {
     /// Nothing counted yet.
     pub(super) fn new() -> Self {
@@ -519,6 +542,15 @@ impl Metrics {
     pub(crate) fn count_unanswered(&self, door: Door, problem: &Problem) {
         if problem.status.is_server_error() {
             self.count_verification(door, Ending::without_verdict(problem.code));
+        }
+    }
+
+    /// Counts a call at a door that is given up while it waits for its verdict: its time was over, or its client hung up.
+    pub(crate) fn awaited(&self, door: Door) -> Awaited<'_> {
+        Awaited {
+            metrics: self,
+            door,
+            answered: false,
         }
     }
 

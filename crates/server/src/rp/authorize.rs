@@ -184,9 +184,11 @@ pub(super) async fn send(
     let now = app.now();
     if let Err(waits) = app.rp.starts.check(peer.address, "start", now) {
         let happened = "There were too many sign-ins from here";
-        return Err(Failure::new("rate_limited", happened)
+        let mut failure = Failure::new("rate_limited", happened)
             .with_status(StatusCode::TOO_MANY_REQUESTS)
-            .with_advice(format!("Wait {} seconds, then try again.", waits.seconds)));
+            .with_advice(format!("Wait {} seconds, then try again.", waits.seconds));
+        failure.retry_after_s = Some(waits.seconds);
+        return Err(failure);
     }
     app.rp.starts.count(peer.address, "start", now);
     let provider = load(app, trip.idp).await?;

@@ -1,6 +1,7 @@
 //! What can go wrong on the way to a provider and back, each with a stable code and a page.
 
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::header::RETRY_AFTER;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::Response;
 use keywright_domain::id_token::IdTokenProblem;
 use keywright_registry::RegistryError;
@@ -24,6 +25,8 @@ pub(crate) struct Failure {
     pub(crate) advice: String,
     /// What else is known, for the log: nothing secret.
     pub(crate) detail: String,
+    /// When to try again, in seconds (RFC 9110, section 10.2.3).
+    pub(crate) retry_after_s: Option<u64>,
 }
 
 const ONCE_MORE: &str = "Start again from the sign-in page.";
@@ -39,6 +42,7 @@ impl Failure {
             happened: happened.to_owned(),
             advice: ONCE_MORE.to_owned(),
             detail: String::new(),
+            retry_after_s: None,
         }
     }
 
@@ -50,6 +54,7 @@ impl Failure {
             happened: "The provider's answer cannot be used".to_owned(),
             advice: TELL.to_owned(),
             detail: detail.into(),
+            retry_after_s: None,
         }
     }
 
@@ -90,10 +95,15 @@ impl Failure {
             div.actions { a.button.primary href=(again) { "Back to sign-in" } }
             p.code { "Code: " code { (self.code) } }
         };
-        Page::new("Sign-in did not work", content)
+        let mut response = Page::new("Sign-in did not work", content)
             .with_status(self.status)
             .with_headers(headers)
-            .into_response(&app.settings)
+            .into_response(&app.settings);
+        if let Some(seconds) = self.retry_after_s {
+            let seconds = HeaderValue::from(seconds);
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        response
     }
 }
 
@@ -129,6 +139,7 @@ impl From<Problem> for Failure {
         let mut failure = Self::new(problem.code, "This did not work").with_status(problem.status);
         failure.advice = LATER.to_owned();
         failure.detail = problem.detail;
+        failure.retry_after_s = problem.retry_after_s;
         failure
     }
 }

@@ -1,6 +1,10 @@
 //! Whoever is on call finds out why a key was refused: the log has the code and the kid, the figures count both
 //! doors by code, whichever way the request took.
 
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
+
 use axum::body::Body;
 use axum::http::Method;
 use serde_json::{Value, json};
@@ -261,4 +265,39 @@ async fn a_door_without_a_verdict_is_counted_as_such() {
         assert_eq!(site.counted(door, "store_unavailable"), 1, "{door}");
         assert_eq!(site.counted(door, "valid"), 0, "{door}");
     }
+}
+
+/// Who is not answered in time, or hangs up, is counted all the same: a database that hangs is seen at both doors.
+#[tokio::test]
+async fn a_call_that_is_given_up_before_its_verdict_is_counted() {
+    let server = TestServer::start().await;
+    let root = format!("Bearer {}", server.root_key.expose());
+    let site = Site { server, root };
+    let stranger = TestServer::start().await;
+    let unknown = stranger.root_key.expose().to_owned();
+    let headers = [("x-api-key", unknown.as_str())];
+    let mut browser = site.server.browser();
+    given_up(browser.send(Method::GET, "/verify", &headers, Body::empty())).await;
+    assert_eq!(site.counted("gateway", "other"), 1);
+    let body = json!({"key": unknown});
+    for (kind, times) in [
+        ("application/json", 1),
+        ("application/json; charset=utf-8", 2),
+    ] {
+        given_up(site.asked("/api/v1/keys/verify", kind, &body)).await;
+        assert_eq!(site.counted("api", "other"), times, "{kind}");
+    }
+    for door in ["api", "gateway"] {
+        assert_eq!(site.counted(door, "not_found"), 0, "{door}");
+    }
+}
+
+/// Goes on with it until it waits, and no further.
+async fn given_up(asked: impl Future) {
+    let mut asked = pin!(asked);
+    poll_fn(|context| {
+        assert!(asked.as_mut().poll(context).is_pending());
+        Poll::Ready(())
+    })
+    .await;
 }

@@ -337,6 +337,13 @@ async fn trips_of_one_source_are_limited() {
     }
     let answer = browser.get("/rp/authorize?idp=corp").await;
     assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+    let seconds: u64 = answer.header("retry-after").parse().unwrap();
+    let told = format!("Wait {seconds} seconds");
+    assert!(
+        seconds > 0 && answer.text.contains(&told),
+        "{}",
+        answer.text
+    );
     server.pass(600_000);
     stub.begin(&mut browser, "corp").await;
 }

@@ -181,7 +181,7 @@ fn control(version: &str, architecture: &str, size: u64, libc: u32) -> String {
     format!(
         "Package: {PACKAGE}\nVersion: {version}\nArchitecture: {architecture}\n\
          Maintainer: The Keywright authors <keywright@localhost>\nInstalled-Size: {size}\n\
-         Depends: {libc}, libgcc-s1, ca-certificates, systemd | adduser\n\
+         Depends: {libc}, libgcc-s1, ca-certificates, procps, systemd | adduser\n\
          Suggests: nginx | caddy, postgresql\n\
          Section: net\nPriority: optional\nHomepage: https://github.com/keywright/keywright\n\
          Description: Identity and API-key server\n \
@@ -437,6 +437,8 @@ mod tests {
         let info = dpkg("--info");
         for part in [
             "libc6 (>= 2.36)",
+            // The unit's reload calls its /bin/kill, which a small system is without.
+            "procps",
             "conffiles",
             "postinst",
             "Section: net",

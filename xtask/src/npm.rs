@@ -1,6 +1,10 @@
 //! The JavaScript side: packages from the lock file, and the built interface.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use anyhow::{Result, bail};
 
@@ -18,10 +22,8 @@ const UI_SOURCES: &[&str] = &[
     "tsconfig.json",
 ];
 
-/// The folder with a package that is compiled where it is installed, and where Node's headers are if the system
-/// has them.
+/// The folder with a package that is compiled where it is installed, against Node's headers.
 const BUILT: &str = "tests/peers/better-auth";
-const HEADERS: &str = "/usr/include/node/node.h";
 
 /// npm, to be run in a folder of the repository.
 pub(crate) fn npm(folder: &str) -> Command {
@@ -52,14 +54,23 @@ pub(crate) fn ensure_packages(folder: &str) -> Result<()> {
             if folder == BUILT {
                 // From the source that the lock file knows the hash of, not from somebody's download.
                 npm.env("npm_config_build_from_source", "true");
-                if Path::new(HEADERS).exists() {
-                    npm.env("npm_config_nodedir", "/usr");
+                // Without them they are downloaded.
+                if let Some(folder) = tools::find("node").and_then(|node| with_headers(&node)) {
+                    npm.env("npm_config_nodedir", folder);
                 }
             }
             process::run(npm.arg("ci").stdout(std::io::stderr()))
         })?;
     }
     stamp::write(&note, &wanted)
+}
+
+/// The folder that has this Node's headers, where its `bin` is: all but some packages of Linux distributions bring them.
+fn with_headers(node: &Path) -> Option<PathBuf> {
+    let node = fs::canonicalize(node).ok()?;
+    let folder = node.parent()?.parent()?;
+    let found = folder.join("include/node/node.h").is_file();
+    found.then(|| folder.to_path_buf())
 }
 
 /// Whether somebody installed the packages after the lock file was last changed.
@@ -87,4 +98,26 @@ pub(crate) fn ensure_ui() -> Result<()> {
         process::run(npm("ui").args(["run", "build"]).stdout(std::io::stderr()))
     })?;
     stamp::write(&note, &wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_headers_are_those_of_the_node_that_runs_wherever_it_is_unpacked() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let root = fs::canonicalize(folder.path())?;
+        let (unpacked, bin) = (root.join("node-v22"), root.join("bin"));
+        for made in [&unpacked.join("bin"), &unpacked.join("include/node"), &bin] {
+            fs::create_dir_all(made)?;
+        }
+        fs::write(unpacked.join("bin/node"), "")?;
+        // A version manager leads to it by a link.
+        std::os::unix::fs::symlink(unpacked.join("bin/node"), bin.join("node"))?;
+        assert_eq!(with_headers(&bin.join("node")), None);
+        fs::write(unpacked.join("include/node/node.h"), "")?;
+        assert_eq!(with_headers(&bin.join("node")), Some(unpacked));
+        Ok(())
+    }
 }

@@ -24,6 +24,8 @@ const APP: &str = "keywright-desktop";
 /// `cargo xtask run`.
 pub(crate) fn run(options: &Run) -> Result<()> {
     space::mind(5);
+    // Before minutes of installing: this is not installed for anybody.
+    tools::ensure_node()?;
     let private = options.smoke || !has_desktop();
     match (options.smoke, private) {
         (true, _) => tools::ensure(&[Need::Build, Need::Session, Need::Drive])?,

@@ -23,6 +23,9 @@ const BROWSER: &[&str] = &[
 const SCHEMATHESIS: &[&str] = &["server::schema::"];
 const GATEWAYS: &[&str] = &["server::gateway::traefik::", "server::gateway::envoy::"];
 
+/// Nothing compiles without it: the app's crate takes it in.
+const INTERFACE: &str = "interface";
+
 /// What there is, and what is missing.
 #[derive(Default)]
 pub(crate) struct SetUp {
@@ -59,7 +62,7 @@ const fn part(
 /// The interface and the database first: without the one nothing compiles, without the other little passes.
 const QUICK: &[Part] = &[
     part("compilers", &[], |_| tools::ensure(&[Need::Build])),
-    part("interface", &[], |_| npm::ensure_ui()),
+    part(INTERFACE, &[], |_| npm::ensure_ui()),
     part("database", &[], |all| {
         tools::ensure(&[Need::Database])?;
         all.database = Some(Cluster::start()?);
@@ -114,6 +117,12 @@ const FULL_NEEDS: &[Need] = &[Need::Drive, Need::Beside, Need::Python];
 
 /// Installs, builds and starts what the tests need. Fails only on Ctrl-C.
 pub(crate) fn run(quick: bool) -> Result<SetUp> {
+    // Before minutes of installing: this is not installed for anybody.
+    let node = part(INTERFACE, &[], |_| tools::ensure_node());
+    let without = make(&[&node])?;
+    if without.is_vain() {
+        return Ok(without);
+    }
     let mut needs = QUICK_NEEDS.to_vec();
     let mut parts: Vec<&Part> = QUICK.iter().collect();
     if !quick {
@@ -141,6 +150,9 @@ fn make(parts: &[&Part]) -> Result<SetUp> {
                 costs: part.costs,
             });
         }
+        if all.is_vain() {
+            break;
+        }
     }
     Ok(all)
 }
@@ -161,6 +173,11 @@ impl SetUp {
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    /// Whether no test can be run at all.
+    pub(crate) fn is_vain(&self) -> bool {
+        self.missing(INTERFACE).is_some()
     }
 
     /// Why the tests that need this part cannot be run.
@@ -199,6 +216,22 @@ mod tests {
             assert!(left_out.contains(name), "{name}");
         }
         assert!(SetUp::default().left_out(false).is_empty());
+    }
+
+    #[test]
+    fn without_the_interface_nothing_is_installed_or_tried_for_nothing() {
+        let missing = part(INTERFACE, &[], |_| anyhow::bail!("no node"));
+        let later = part("database", &[], |all| {
+            all.gateways = Some("made".into());
+            Ok(())
+        });
+        let all = make(&[&missing, &later]).unwrap();
+        assert!(all.is_vain() && all.gateways.is_none());
+        // Any other part leaves tests that can be run.
+        let browser = part("browser", BROWSER, |_| anyhow::bail!("Chromium is a snap"));
+        let all = make(&[&browser, &later]).unwrap();
+        assert!(!all.is_vain() && all.gateways.is_some());
+        assert!(QUICK.iter().any(|part| part.name == INTERFACE));
     }
 
     /// A test that starts a browser by a script and is not listed would fail where there is none.

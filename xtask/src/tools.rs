@@ -116,27 +116,33 @@ pub(crate) fn ensure(needs: &[Need]) -> Result<()> {
     }
     process::step(
         &format!("install system packages: {}", missing.join(" ")),
-        || {
-            static UPDATED: Once = Once::new();
-            let mut update = apt()?;
-            // Some configured source may be out of reach while ours are not.
-            UPDATED.call_once(|| {
-                if let Err(error) = process::run(update.arg("update")) {
-                    eprintln!("note: {error:#}");
-                }
-            });
-            process::run(
-                apt()?
-                    .args(["install", "--yes", "--no-install-recommends"])
-                    .args(&missing),
-            )
-            .with_context(|| format!("please install by hand: {}", missing.join(" ")))
-        },
+        || install(&missing).with_context(|| by_hand(&missing)),
     )?;
     if let Some(note) = services_note(&missing) {
         eprintln!("{note}");
     }
     Ok(())
+}
+
+fn install(missing: &[&str]) -> Result<()> {
+    static UPDATED: Once = Once::new();
+    let mut update = apt()?;
+    // Some configured source may be out of reach while ours are not.
+    UPDATED.call_once(|| {
+        if let Err(error) = process::run(update.arg("update")) {
+            eprintln!("note: {error:#}");
+        }
+    });
+    let install = ["install", "--yes", "--no-install-recommends"];
+    process::run(apt()?.args(install).args(missing))
+}
+
+/// What to say as root, for whoever may not install or has a package manager that refuses.
+fn by_hand(missing: &[&str]) -> String {
+    format!(
+        "please install by hand, as root: apt-get install --no-install-recommends {}",
+        missing.join(" ")
+    )
 }
 
 /// The service that a package of ours brings, which Debian starts at once and with the machine.
@@ -367,7 +373,8 @@ pub(crate) fn on_path(name: &str) -> bool {
     find(name).is_some()
 }
 
-fn find(name: &str) -> Option<PathBuf> {
+/// The first program of this name on PATH.
+pub(crate) fn find(name: &str) -> Option<PathBuf> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&paths)
         .map(|path| path.join(name))

@@ -56,7 +56,7 @@ fn require_holds(manager: &Manager, client: &NewClient) -> Result<(), Problem> {
     get, path = "/api/v1/clients", tag = "clients",
     params(
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100"),
         ("text" = Option<String>, Query, description = "Part of a name or an id"),
     ),
     responses((status = 200, description = "One page", body = ClientList))

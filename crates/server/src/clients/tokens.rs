@@ -99,10 +99,13 @@ pub(crate) struct RegistrationTokenMade {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RegistrationTokenToMake {
     /// What it is for.
+    #[schema(max_length = 200)]
     note: String,
     /// 1 to 30.
+    #[schema(minimum = 1, maximum = 30)]
     expires_in_days: i64,
     /// How many clients it may make, 1 to 10000.
+    #[schema(minimum = 1, maximum = 10000)]
     max_uses: i64,
 }
 
@@ -121,7 +124,7 @@ impl Default for RegistrationTokenToMake {
     get, path = "/api/v1/registration-tokens", tag = "clients",
     params(
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100"),
     ),
     responses((status = 200, description = "One page", body = RegistrationTokenList))
 )]

@@ -128,6 +128,7 @@ pub(crate) struct ClientSaid {
     #[schema(value_type = Option<String>)]
     backchannel_logout_uri: Option<Option<String>>,
     /// `none` for a public client, `client_secret_basic`, `client_secret_post` or `private_key_jwt`.
+    #[schema(pattern = "^(none|client_secret_basic|client_secret_post|private_key_jwt)$")]
     token_endpoint_auth_method: Option<String>,
     /// Its public keys (RFC 7517 §5).
     #[serde(deserialize_with = "said")]
@@ -185,6 +186,7 @@ pub(crate) struct ClientToAdd {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SecretToRotate {
     /// How long the secret before works on, 0 to 30 days; one day if it is left out.
+    #[schema(minimum = 0, maximum = 2592000000i64)]
     pub(crate) overlap_ms: Option<i64>,
     /// Somebody else may have the secret: it ends now, and so does all that the client was given.
     pub(crate) compromised: bool,

@@ -73,7 +73,7 @@ pub(crate) struct SeenBody {
     params(
         ("unseen" = Option<bool>, Query, description = "Only those that nobody looked at"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100; 50 if it is left out"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100; 50 if it is left out"),
     ),
     responses((status = 200, description = "A page", body = AlertPageView))
 )]

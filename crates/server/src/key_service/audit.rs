@@ -225,8 +225,11 @@ const NAMES: [&str; 9] = [
 fn query(asked: &Asked) -> Result<AuditQuery, Problem> {
     asked.known(&NAMES)?;
     for name in ["type", "actor", "target", "text"] {
-        if asked.text(name).is_some_and(|text| text.len() > LONGEST) {
-            return Err(invalid(name, "at most 200 bytes"));
+        if asked
+            .text(name)
+            .is_some_and(|text| text.chars().count() > LONGEST)
+        {
+            return Err(invalid(name, "at most 200 characters"));
         }
     }
     let subject = match asked.text("subject") {
@@ -254,15 +257,15 @@ fn query(asked: &Asked) -> Result<AuditQuery, Problem> {
 #[utoipa::path(
     get, path = "/api/v1/audit", tag = "audit",
     params(
-        ("type" = Option<String>, Query, description = "An action such as `api_key.issued`, or the beginning of several such as `api_key.`"),
-        ("actor" = Option<String>, Query, description = "Who did it"),
-        ("target" = Option<String>, Query, description = "Id of what it was done to"),
-        ("text" = Option<String>, Query, description = "Part of an action, actor, name or summary"),
-        ("subject" = Option<String>, Query, description = "all, keys, accounts or registry"),
+        ("type" = Option<String>, Query, max_length = 200, description = "An action such as `api_key.issued`, or the beginning of several such as `api_key.`"),
+        ("actor" = Option<String>, Query, max_length = 200, description = "Who did it"),
+        ("target" = Option<String>, Query, max_length = 200, description = "Id of what it was done to"),
+        ("text" = Option<String>, Query, max_length = 200, description = "Part of an action, actor, name or summary"),
+        ("subject" = Option<String>, Query, pattern = "^(all|keys|accounts|registry)$", description = "all, keys, accounts or registry"),
         ("from" = Option<i64>, Query, description = "Not before this moment (Unix ms)"),
         ("until" = Option<i64>, Query, description = "Before this moment (Unix ms)"),
-        ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100; 50 if it is left out"),
+        ("cursor" = Option<String>, Query, pattern = "^-?[0-9]{1,18}$", description = "next_cursor of the page before"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100; 50 if it is left out"),
     ),
     responses((status = 200, description = "A page", body = AuditPageView))
 )]

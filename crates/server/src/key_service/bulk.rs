@@ -45,6 +45,9 @@ pub(crate) struct BulkFilter {
     /// Part of a name, prefix, kid, scope or tag.
     text: Option<String>,
     /// all, live, rotating, expiring, expired, disabled, revoked, pending or never_used.
+    #[schema(
+        pattern = "^(all|live|rotating|expiring|expired|disabled|revoked|pending|never_used)$"
+    )]
     state: Option<String>,
     /// Id of the owner.
     owner: Option<String>,
@@ -52,6 +55,7 @@ pub(crate) struct BulkFilter {
     prefix: Option<String>,
     /// A scope that they hold.
     scope: Option<String>,
+    #[schema(pattern = "^[a-z][a-z0-9-]{0,31}$")]
     environment: Option<String>,
     tag: Option<String>,
     /// Those that expire before this moment (Unix ms).
@@ -69,6 +73,7 @@ pub(crate) struct BulkFilter {
 #[serde(deny_unknown_fields)]
 pub(crate) struct BulkBody {
     /// `revoke`, `disable`, `enable`, `tag`, `untag` or `rotate`.
+    #[schema(pattern = "^(revoke|disable|enable|tag|untag|rotate)$")]
     operation: String,
     /// Ids of keys, at most 10,000.
     ids: Option<Vec<String>>,
@@ -107,6 +112,16 @@ pub(crate) struct BulkFailureView {
     key_id: String,
     code: String,
     message: String,
+}
+
+/// What an operation would do, or how one stands that the same request began before.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum BulkPlanOrView {
+    /// Of a dry run.
+    Plan(BulkPlanView),
+    /// Of a request under a name that was carried out.
+    Before(Box<BulkView>),
 }
 
 /// An operation and how far it came. Times are Unix ms.
@@ -349,8 +364,8 @@ fn headers(app: &App, operation: &BulkOperation) -> [(HeaderName, String); 2] {
 async fn before(app: &App, id: &str) -> Result<Response, Problem> {
     let operation = app.registry.find_bulk(id).await.map_err(gone)?;
     let headers = headers(app, &operation);
-    let view = Json(BulkView::from(operation));
-    Ok(replayed((headers, view).into_response()))
+    let view = BulkPlanOrView::Before(Box::new(BulkView::from(operation)));
+    Ok(replayed((headers, Json(view)).into_response()))
 }
 
 /// Begins an operation over many keys and answers with where to see how far it came. It goes on when
@@ -362,7 +377,7 @@ async fn before(app: &App, id: &str) -> Result<Response, Problem> {
     params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again. A dry run has none")),
     responses(
         (status = 202, description = "It has begun", body = BulkView),
-        (status = 200, description = "What it would do (dry_run); or it was begun before by the same request, and this is how it stands (BulkView)", body = BulkPlanView),
+        (status = 200, description = "What it would do (dry_run); or it was begun before by the same request, and this is how it stands", body = BulkPlanOrView),
         (status = 409, description = "`idempotency_key_reused`; `plan_changed`: it would be another number of keys than `expect`"),
         (status = 503, description = "Too many operations run already"),
     )
@@ -378,11 +393,12 @@ pub(crate) async fn begin(
     let ids = ids(&app, &manager, &asked).await?;
     if asked.dry_run {
         let total = ids.len();
-        return Ok(answer(BulkPlanView {
+        let plan = BulkPlanView {
             operation: asked.operation,
             total,
             ids: ids.into_iter().take(SHOWN).collect(),
-        }));
+        };
+        return Ok(answer(BulkPlanOrView::Plan(plan)));
     }
     // Whoever asks again waits for no place, and what was done is no reason to refuse it.
     if let Some(id) = once.name.made_before(&app, &manager.actor).await? {
@@ -430,7 +446,7 @@ async fn find(app: &App, manager: &Manager, id: &str) -> Result<BulkOperation, P
 
 /// Operations, newest first. Everybody's with `keys:read`, else the caller's own.
 #[utoipa::path(
-    get, path = "/api/v1/bulk", tag = "bulk", params(("cursor" = Option<String>, Query, description = "next_cursor of the page before"), ("limit" = Option<u32>, Query, description = "1 to 100; 100 if it is left out")),
+    get, path = "/api/v1/bulk", tag = "bulk", params(("cursor" = Option<String>, Query, description = "next_cursor of the page before"), ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100; 100 if it is left out")),
     responses((status = 200, description = "A page", body = BulkList))
 )]
 pub(crate) async fn list(
@@ -479,7 +495,7 @@ pub(crate) async fn read(
 /// The keys that an operation could not change, each with its reason. They are kept as long as the operation: 30 days.
 #[utoipa::path(
     get, path = "/api/v1/bulk/{id}/failures", tag = "bulk",
-    params(("id" = String, Path, description = "The operation"), ("cursor" = Option<String>, Query, description = "next_cursor of the page before"), ("limit" = Option<u32>, Query, description = "1 to 100; 100 if it is left out")),
+    params(("id" = String, Path, description = "The operation"), ("cursor" = Option<String>, Query, description = "next_cursor of the page before"), ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100; 100 if it is left out")),
     responses((status = 200, description = "A page", body = BulkFailureList), (status = 404, description = "Not there, or somebody else's"))
 )]
 pub(crate) async fn failures(

@@ -34,22 +34,28 @@ const SHOWN: usize = 100;
 #[serde(deny_unknown_fields)]
 pub(crate) struct CampaignBody {
     /// For people: 1 to 120 characters.
+    #[schema(min_length = 1)]
     name: String,
     /// Keys with any of these: never_used, idle, never_expires, over_scoped, orphaned, many_networks,
     /// past_maximum_age, exposed.
     findings: Vec<String>,
     /// A use this long ago is idle: 1 to 3650, 90 if it is left out.
+    #[schema(minimum = 1, maximum = 3650)]
     idle_days: Option<u32>,
     /// Scopes and networks are judged by so many days: 1 to 365, 90 if it is left out.
+    #[schema(minimum = 1, maximum = 365)]
     window_days: Option<u32>,
     /// So many networks are many: 2 to 1000, 10 if it is left out.
+    #[schema(minimum = 2, maximum = 1000)]
     networks: Option<u32>,
     /// Of this environment alone.
+    #[schema(pattern = "^[a-z][a-z0-9-]{0,31}$")]
     environment: Option<String>,
     /// Until when answers are expected (Unix ms): within 366 days.
     due_at: i64,
     /// `leave`: keys that nobody answers for are listed. `disable`: they are suspended at the due date,
     /// a day away at least, if something is still the matter with them.
+    #[schema(pattern = "^(leave|disable)$")]
     unanswered: String,
     /// Say which keys would be looked at, and ask nobody.
     #[serde(default)]
@@ -141,6 +147,16 @@ impl CampaignWithProgress {
     }
 }
 
+/// What a campaign would ask, or how one stands that the same request began before.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(crate) enum CampaignPlanOrProgress {
+    /// Of a dry run.
+    Plan(CampaignPlanView),
+    /// Of a request under a name that was carried out.
+    Before(Box<CampaignWithProgress>),
+}
+
 /// A page of campaigns, newest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct CampaignList {
@@ -211,6 +227,7 @@ pub(crate) struct QuestionList {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AnswerBody {
     /// `keep` or `retire`.
+    #[schema(pattern = "^(keep|retire)$")]
     answer: String,
     /// Why: required to keep a key.
     #[serde(default)]
@@ -218,6 +235,7 @@ pub(crate) struct AnswerBody {
     /// To keep: until when nobody asks again (Unix ms), within 366 days.
     until: Option<i64>,
     /// To retire: `revoke`, or `disable` until somebody enables it.
+    #[schema(pattern = "^(revoke|disable)$")]
     how: Option<String>,
     /// To retire: now, and not at the due date.
     #[serde(default)]
@@ -273,7 +291,7 @@ fn new_campaign(asked: &CampaignBody) -> Result<NewCampaign, Problem> {
     post, path = "/api/v1/hygiene/campaigns", tag = "hygiene", request_body = CampaignBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again. A dry run has none")),
     responses(
-        (status = 200, description = "What a dry run found; or begun before by the same request, as it stands", body = CampaignPlanView),
+        (status = 200, description = "What a dry run found; or begun before by the same request, as it stands", body = CampaignPlanOrProgress),
         (status = 201, description = "Begun", body = CampaignWithProgress),
         (status = 400, description = "`out_of_bounds`: the due date, or more than 5000 keys; `invalid_name`"),
     )
@@ -289,10 +307,10 @@ pub(crate) async fn begin(
     let candidates = app.registry.campaign_candidates(&new.filter).await?;
     if asked.dry_run {
         let ids = candidates.iter().map(|one| one.key_id.clone());
-        return Ok(answer_of(CampaignPlanView {
+        return Ok(answer_of(CampaignPlanOrProgress::Plan(CampaignPlanView {
             total: candidates.len(),
             key_ids: ids.take(SHOWN).collect(),
-        }));
+        })));
     }
     let registry = name.registry(&app, &manager.actor);
     let begun = registry.begin_campaign(&manager.actor, &new, candidates);
@@ -304,6 +322,7 @@ pub(crate) async fn begin(
     if !is_new {
         let found = found.map_err(gone)?;
         let view = CampaignWithProgress::of(&app, found).await;
+        let view = CampaignPlanOrProgress::Before(Box::new(view));
         return Ok(replayed(answer_of(view)));
     }
     app.notices.wake();
@@ -320,7 +339,7 @@ pub(crate) async fn begin(
     get, path = "/api/v1/hygiene/campaigns", tag = "hygiene",
     params(
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100; 50 if it is left out"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100; 50 if it is left out"),
     ),
     responses((status = 200, description = "A page", body = CampaignList))
 )]
@@ -411,9 +430,9 @@ async fn page(app: &App, query: &QuestionQuery) -> Result<Response, Problem> {
     params(
         ("id" = String, Path, description = "The campaign"),
         ("owner" = Option<String>, Query, description = "Id of the owner"),
-        ("state" = Option<String>, Query, description = "open, keep, retire, retired, disabled, cleared, unanswered, gone or cancelled"),
+        ("state" = Option<String>, Query, pattern = "^(open|keep|retire|retired|disabled|cleared|unanswered|gone|cancelled)$", description = "open, keep, retire, retired, disabled, cleared, unanswered, gone or cancelled"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100; 50 if it is left out"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100; 50 if it is left out"),
     ),
     responses((status = 200, description = "A page", body = QuestionList), (status = 404, description = "`campaign_not_found`"))
 )]
@@ -438,9 +457,9 @@ pub(crate) async fn questions(
     get, path = "/api/v1/hygiene/questions", tag = "hygiene",
     params(
         ("owner" = Option<String>, Query, description = "Id of the owner; `keys:read` for somebody else's"),
-        ("state" = Option<String>, Query, description = "open, keep or retire"),
+        ("state" = Option<String>, Query, pattern = "^(open|keep|retire)$", description = "open, keep or retire"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100; 50 if it is left out"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100; 50 if it is left out"),
     ),
     responses((status = 200, description = "A page", body = QuestionList))
 )]

@@ -34,6 +34,7 @@ pub(crate) struct DeliveryBody {
     error: String,
     /// After a failure: `hold` (the default) or `cancel`, which takes the rotation back if its new
     /// secret reached nobody.
+    #[schema(pattern = "^(hold|cancel)$")]
     then: Option<String>,
 }
 
@@ -113,7 +114,7 @@ async fn check(app: &App, key_id: &str, rotation_id: &str) -> Result<(), Problem
 /// The deliveries of a rotation, oldest first.
 #[utoipa::path(
     get, path = "/api/v1/keys/{id}/rotations/{rotation_id}/deliveries", tag = "keys",
-    params(("id" = String, Path, description = "The key"), ("rotation_id" = String, Path, description = "One of its rotations"), ("cursor" = Option<String>, Query, description = "next_cursor of the page before"), ("limit" = Option<u32>, Query, description = "1 to 100; 100 if it is left out")),
+    params(("id" = String, Path, description = "The key"), ("rotation_id" = String, Path, description = "One of its rotations"), ("cursor" = Option<String>, Query, description = "next_cursor of the page before"), ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100; 100 if it is left out")),
     responses((status = 200, description = "A page", body = RotationDeliveryList))
 )]
 pub(crate) async fn list(
@@ -200,7 +201,7 @@ pub(crate) async fn report(
 /// schedule made it. The one before is cancelled; the rotation stays the same one. With a
 /// `client_secret`, the caller's own takes its place and none is shown.
 #[utoipa::path(
-    post, path = "/api/v1/keys/{id}/rotations/{rotation_id}/reissue", tag = "keys", request_body = ReissueBody,
+    post, path = "/api/v1/keys/{id}/rotations/{rotation_id}/reissue", tag = "keys", request_body = Option<ReissueBody>,
     params(("id" = String, Path, description = "The key"), ("rotation_id" = String, Path, description = "Its rotation"), ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again"),
         ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses((status = 200, description = "The new secret, this once", body = IssuedView), (status = 400, description = "`invalid_client_secret`"), (status = 409, description = "The secret was used already"))

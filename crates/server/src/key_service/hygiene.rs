@@ -126,9 +126,9 @@ fn answer(body: impl Serialize) -> Response {
 #[utoipa::path(
     get, path = "/api/v1/hygiene", tag = "hygiene",
     params(
-        ("idle_days" = Option<u32>, Query, description = "A use this long ago is idle: 1 to 3650, 90 if it is left out"),
-        ("window_days" = Option<u32>, Query, description = "Scopes and networks are judged by so many days: 1 to 365, 90 if it is left out"),
-        ("networks" = Option<u32>, Query, description = "So many networks are many: 2 to 1000, 10 if it is left out"),
+        ("idle_days" = Option<u32>, Query, minimum = 1, maximum = 3650, description = "A use this long ago is idle: 1 to 3650, 90 if it is left out"),
+        ("window_days" = Option<u32>, Query, minimum = 1, maximum = 365, description = "Scopes and networks are judged by so many days: 1 to 365, 90 if it is left out"),
+        ("networks" = Option<u32>, Query, minimum = 2, maximum = 1000, description = "So many networks are many: 2 to 1000, 10 if it is left out"),
         ("Prefer" = Option<String>, Header, description = "`respond-async`: answer at once, with where to see how far it came and what came of it"),
     ),
     responses(
@@ -169,11 +169,11 @@ pub(super) fn counted(counts: &HygieneCounts) -> HygieneCountsView {
     get, path = "/api/v1/hygiene/{finding}", tag = "hygiene",
     params(
         ("finding" = String, Path, description = "never_used, idle, never_expires, over_scoped, orphaned, many_networks, past_maximum_age or exposed"),
-        ("idle_days" = Option<u32>, Query, description = "A use this long ago is idle: 1 to 3650, 90 if it is left out"),
-        ("window_days" = Option<u32>, Query, description = "Scopes and networks are judged by so many days: 1 to 365, 90 if it is left out"),
-        ("networks" = Option<u32>, Query, description = "So many networks are many: 2 to 1000, 10 if it is left out"),
+        ("idle_days" = Option<u32>, Query, minimum = 1, maximum = 3650, description = "A use this long ago is idle: 1 to 3650, 90 if it is left out"),
+        ("window_days" = Option<u32>, Query, minimum = 1, maximum = 365, description = "Scopes and networks are judged by so many days: 1 to 365, 90 if it is left out"),
+        ("networks" = Option<u32>, Query, minimum = 2, maximum = 1000, description = "So many networks are many: 2 to 1000, 10 if it is left out"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100; 50 if it is left out"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100; 50 if it is left out"),
     ),
     responses((status = 200, description = "A page", body = HygienePageView), (status = 404, description = "No such finding"))
 )]

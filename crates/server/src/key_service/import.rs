@@ -147,11 +147,11 @@ fn options(asked: &Asked, manager: &Manager) -> Result<ImportOptions, Problem> {
     post, path = "/api/v1/import", tag = "import and export",
     request_body(content = String, content_type = "application/x-ndjson", description = "NDJSON or CSV of at most 32 MiB and 50,000 records: name, hash, last_four, prefix, scopes, owner, environment, expires_at, not_before, tags, note, networks, metadata"),
     params(
-        ("format" = Option<String>, Query, description = "ndjson or csv"),
+        ("format" = Option<String>, Query, pattern = "^(ndjson|csv)$", description = "ndjson or csv"),
         ("dry_run" = Option<bool>, Query, description = "Judge everything, write nothing; true if it is left out"),
         ("prefix" = Option<String>, Query, description = "For lines that name none; sk_live if it is left out"),
         ("environment" = Option<String>, Query, description = "For lines that name none"),
-        ("owner_kind" = Option<String>, Query, description = "person, service or team"),
+        ("owner_kind" = Option<String>, Query, pattern = "^(person|service|team)$", description = "person, service or team"),
         ("owner" = Option<String>, Query, description = "For lines that name none; the caller if it is left out"),
         ("never_expires" = Option<bool>, Query, description = "Take keys without an end where no policy speaks of it"),
         ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is answered the same. A dry run has none"),

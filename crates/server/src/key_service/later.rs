@@ -218,7 +218,7 @@ async fn find(
 /// Requests that are answered later, newest first: those of which the caller may make one like it.
 #[utoipa::path(
     get, path = "/api/v1/operations", tag = "operations",
-    params(("cursor" = Option<String>, Query, description = "next_cursor of the page before"), ("limit" = Option<u32>, Query, description = "1 to 100; 50 if it is left out")),
+    params(("cursor" = Option<String>, Query, description = "next_cursor of the page before"), ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100; 50 if it is left out")),
     responses((status = 200, description = "A page, without results", body = OperationList))
 )]
 pub(crate) async fn list(

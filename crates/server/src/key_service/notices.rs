@@ -116,7 +116,7 @@ fn reader(manager: &Manager) -> Result<BoardReader, Problem> {
     params(
         ("unread" = Option<bool>, Query, description = "Only what is neither read nor settled"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100; 50 if it is left out"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100; 50 if it is left out"),
     ),
     responses((status = 200, description = "A page", body = BoardPageView))
 )]

@@ -106,11 +106,13 @@ pub(crate) struct EndedOwnerView {
 #[serde(deny_unknown_fields)]
 pub(crate) struct OwnerToMake {
     /// `service` or `team`.
+    #[schema(pattern = "^(service|team)$")]
     kind: String,
     /// Its id, for good: 1 to 64 letters, digits, `.`, `-` and `_`, the first a letter or a digit.
     #[schema(pattern = "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     id: String,
     /// For people: 1 to 120 characters.
+    #[schema(min_length = 1)]
     name: String,
     /// Where notices about its keys go; to administrators if it is left out.
     email: Option<String>,
@@ -121,6 +123,7 @@ pub(crate) struct OwnerToMake {
 #[serde(deny_unknown_fields)]
 pub(crate) struct OwnerToChange {
     /// Another name.
+    #[schema(min_length = 1)]
     name: Option<String>,
     /// Another address for notices; empty for none.
     email: Option<String>,
@@ -172,9 +175,9 @@ async fn changeable(app: &App, manager: &Manager, id: &str) -> Result<Principal,
 #[utoipa::path(
     get, path = "/api/v1/owners", tag = "keys",
     params(
-        ("kind" = Option<String>, Query, description = "`person`, `service` or `team`"),
+        ("kind" = Option<String>, Query, pattern = "^(person|service|team)$", description = "`person`, `service` or `team`"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100; 50 if it is left out"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100; 50 if it is left out"),
     ),
     responses((status = 200, description = "A page", body = OwnerPage))
 )]
@@ -302,7 +305,7 @@ pub(crate) async fn change(
 /// Suspends a service or team: none of its keys verifies, however many there are, until it is enabled again. Needs
 /// `keys:write`.
 #[utoipa::path(
-    post, path = "/api/v1/owners/{id}/disable", tag = "keys", request_body = DisableOwnerBody,
+    post, path = "/api/v1/owners/{id}/disable", tag = "keys", request_body = Option<DisableOwnerBody>,
     params(("id" = String, Path, description = "The service or team"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
     responses(
         (status = 200, description = "Its keys are refused from now on: here, and where the receipt says so", body = EndedOwnerView),

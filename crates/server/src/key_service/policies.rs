@@ -29,15 +29,19 @@ const MOST: usize = 200;
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct PolicyBody {
     /// Longest life of a secret: 1 to 365 days.
+    #[schema(minimum = 86400000, maximum = 31536000000i64)]
     max_lifetime_ms: i64,
     /// Age at which a secret is overdue for rotation, and its owner is told: 1 day to ten years. What ends
     /// secrets is `max_lifetime_ms`.
+    #[schema(minimum = 86400000, maximum = 315360000000i64)]
     max_age_ms: Option<i64>,
     /// Whether secrets may live for ever.
     never_expires_allowed: bool,
     /// Shortest overlap of a rotation, 0 to 30 days.
+    #[schema(minimum = 0, maximum = 2592000000i64)]
     min_overlap_ms: i64,
     /// Longest overlap of a rotation, 0 to 30 days.
+    #[schema(minimum = 0, maximum = 2592000000i64)]
     max_overlap_ms: i64,
     /// What keys may hold at most; absent for everything.
     allowed_scopes: Option<Vec<String>>,
@@ -50,6 +54,7 @@ pub(crate) struct PolicyBody {
     overlap_clock: String,
     /// Silence of the old secret after which `finish-if-drained` ends it, where the clock says nothing of
     /// silence: 1 minute to 30 days.
+    #[schema(minimum = 60000, maximum = 2592000000i64)]
     drain_ms: i64,
     /// Always false: secrets do not stop working at their maximum age. `true` is refused.
     retire_on_max_age: bool,

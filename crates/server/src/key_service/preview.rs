@@ -44,6 +44,7 @@ pub(crate) struct PreviewBody {
     /// Allow these origins alone; none for all.
     origins: Option<Vec<String>>,
     /// The uses of so many days: 1 to 365, 30 if it is left out.
+    #[schema(minimum = 1, maximum = 365)]
     days: Option<u32>,
 }
 
@@ -52,6 +53,7 @@ pub(crate) struct PreviewBody {
 #[serde(deny_unknown_fields)]
 pub(crate) struct PreviewManyBody {
     /// Which keys, 1 to 1000.
+    #[schema(min_items = 1, max_items = 1000)]
     ids: Vec<String>,
     /// End them.
     #[serde(default)]
@@ -63,6 +65,7 @@ pub(crate) struct PreviewManyBody {
     /// Allow these origins alone; none for all.
     origins: Option<Vec<String>>,
     /// The uses of so many days: 1 to 365, 30 if it is left out.
+    #[schema(minimum = 1, maximum = 365)]
     days: Option<u32>,
 }
 

@@ -398,7 +398,7 @@ pub(crate) async fn left(
 /// Ends the copy of a key that was left to another registry: it does not verify here any more. A
 /// leaked key is to be revoked there as well.
 #[utoipa::path(
-    post, path = "/api/v1/keys/{id}/end-copy", tag = "promotion", request_body = ReasonBody,
+    post, path = "/api/v1/keys/{id}/end-copy", tag = "promotion", request_body = Option<ReasonBody>,
     params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses((status = 200, description = "It is refused from now on: here, and where the receipt says so", body = receipts::EndedView), (status = 409, description = "`key_not_promoted`: a key that is kept here is revoked"))
 )]

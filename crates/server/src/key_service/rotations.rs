@@ -25,7 +25,7 @@ pub(crate) struct RotationList {
 /// The rotations of a key, newest first.
 #[utoipa::path(
     get, path = "/api/v1/keys/{id}/rotations", tag = "keys",
-    params(("id" = String, Path, description = "The key"), ("cursor" = Option<String>, Query, description = "next_cursor of the page before"), ("limit" = Option<u32>, Query, description = "1 to 100; 100 if it is left out")),
+    params(("id" = String, Path, description = "The key"), ("cursor" = Option<String>, Query, description = "next_cursor of the page before"), ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100; 100 if it is left out")),
     responses((status = 200, description = "A page", body = RotationList))
 )]
 pub(crate) async fn list(

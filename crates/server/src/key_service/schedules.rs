@@ -30,10 +30,13 @@ use crate::webhooks::events::DELIVERY_DUE;
 #[serde(deny_unknown_fields)]
 pub(crate) struct WindowBody {
     /// `mon` to `sun`.
+    #[schema(min_items = 1)]
     days: Vec<String>,
     /// Minute of the local day at which it opens, 0 to 1439.
+    #[schema(minimum = 0, maximum = 1439)]
     start_minute: u16,
     /// Minute at which it closes, 1 to 1440; before the start: on the next day.
+    #[schema(minimum = 1, maximum = 1440)]
     end_minute: u16,
 }
 
@@ -43,9 +46,11 @@ pub(crate) struct WindowBody {
 pub(crate) struct ScheduleBody {
     /// Every so many milliseconds: 1 to 365 days.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 86400000, maximum = 31536000000i64)]
     every_ms: Option<i64>,
     /// At local times: minute, hour, day of month, month, day of week.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(max_length = 200)]
     cron: Option<String>,
     /// A zone of the IANA database; UTC if it is left out.
     #[serde(default = "utc")]
@@ -55,15 +60,18 @@ pub(crate) struct ScheduleBody {
     window: Option<WindowBody>,
     /// Most that a rotation is delayed, so that not all keys rotate at once.
     #[serde(default)]
+    #[schema(minimum = 0, maximum = 604800000)]
     jitter_ms: i64,
     /// `notify_only`, `issue_pending`, or `automatic`, which needs a program that delivers: a webhook
     /// that names `delivery.due`.
+    #[schema(pattern = "^(notify_only|issue_pending|automatic)$")]
     mode: String,
     /// Oldest that a secret may get: 1 to 365 days.
     #[serde(skip_serializing_if = "Option::is_none")]
     max_age_ms: Option<i64>,
     /// Where a new secret goes, in the words of whoever delivers it; never a secret.
     #[serde(default)]
+    #[schema(max_length = 500)]
     delivery: String,
 }
 
@@ -264,7 +272,7 @@ fn answer(body: impl Serialize) -> Response {
     params(
         ("owner" = Option<String>, Query, description = "Id of the keys' owner"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100; 50 if it is left out"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100; 50 if it is left out"),
     ),
     responses((status = 200, description = "A page", body = SchedulePage))
 )]

@@ -36,7 +36,7 @@ pub(crate) struct ScopeProposalView {
 /// away (`narrow_scopes`, `scope_proposal`).
 #[utoipa::path(
     get, path = "/api/v1/keys/{id}/scope-proposal", tag = "hygiene",
-    params(("id" = String, Path, description = "The key"), ("days" = Option<u32>, Query, description = "1 to 365, 90 if it is left out")),
+    params(("id" = String, Path, description = "The key"), ("days" = Option<u32>, Query, minimum = 1, maximum = 365, description = "1 to 365, 90 if it is left out")),
     responses((status = 200, description = "What is proposed", body = ScopeProposalView))
 )]
 pub(crate) async fn read(

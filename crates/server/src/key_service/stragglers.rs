@@ -215,7 +215,7 @@ pub(crate) async fn finish_if_drained(
 /// Overlaps that end soon while their old secret was used in the last hour. Needs `keys:read`.
 #[utoipa::path(
     get, path = "/api/v1/overlaps/closing", tag = "keys",
-    params(("within_ms" = Option<i64>, Query, description = "How soon; an hour if it is left out")),
+    params(("within_ms" = Option<i64>, Query, minimum = 0, maximum = 2592000000i64, description = "How soon, within 30 days; an hour if it is left out")),
     responses((status = 200, description = "Soonest first, at most 500", body = ClosingList))
 )]
 pub(crate) async fn closing(

@@ -27,6 +27,7 @@ use crate::server::App;
 #[serde(deny_unknown_fields)]
 pub(crate) struct ChangeBody {
     /// Another name.
+    #[schema(min_length = 1)]
     name: Option<String>,
     /// Other scopes.
     scopes: Option<Vec<String>>,
@@ -147,7 +148,7 @@ impl axum::extract::FromRequest<App> for Reason {
 
 /// Ends a key for good. Ending it again changes nothing.
 #[utoipa::path(
-    post, path = "/api/v1/keys/{id}/revoke", tag = "keys", request_body = ReasonBody,
+    post, path = "/api/v1/keys/{id}/revoke", tag = "keys", request_body = Option<ReasonBody>,
     params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses((status = 200, description = "It is refused from now on: here, and where the receipt says so", body = receipts::EndedView))
 )]
@@ -165,7 +166,7 @@ pub(crate) async fn revoke(
 
 /// Suspends a key until it is enabled again.
 #[utoipa::path(
-    post, path = "/api/v1/keys/{id}/disable", tag = "keys", request_body = ReasonBody,
+    post, path = "/api/v1/keys/{id}/disable", tag = "keys", request_body = Option<ReasonBody>,
     params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses((status = 200, description = "Suspended", body = receipts::EndedView), (status = 409, description = "It was revoked"))
 )]

@@ -25,18 +25,22 @@ use crate::server::App;
 #[serde(deny_unknown_fields)]
 pub(crate) struct IssueBody {
     /// 1 to 120 characters.
+    #[schema(min_length = 1)]
     name: String,
     /// `sk_live`, `sk_test`, `pk_live`, `pk_test`, or one of your own.
+    #[schema(pattern = "^[A-Za-z][A-Za-z0-9_]{0,14}[A-Za-z0-9]$")]
     prefix: String,
     /// What it may do: at least one scope of the catalogue.
     #[serde(default)]
     scopes: Vec<String>,
     /// How long it lives, in milliseconds; 90 days if it is left out.
+    #[schema(minimum = 86400000, maximum = 31536000000i64)]
     lifetime_ms: Option<i64>,
     /// It never expires (needs a policy that allows it, or `keys:*`).
     #[serde(default)]
     never_expires: bool,
     /// Where it may be used; by its prefix, if it is left out.
+    #[schema(pattern = "^[a-z][a-z0-9-]{0,31}$")]
     environment: Option<String>,
     /// Who answers for it; the caller, if it is left out.
     owner: Option<OwnerBody>,

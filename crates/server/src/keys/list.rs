@@ -121,7 +121,7 @@ fn order(text: &str) -> Option<ApiKeyOrder> {
     get, path = "/api/v1/keys", tag = "keys",
     params(
         ("text" = Option<String>, Query, description = "Part of a name, prefix, kid, scope or tag"),
-        ("state" = Option<String>, Query, description = "all, live, rotating, expiring, expired, disabled, revoked, pending, never_used"),
+        ("state" = Option<String>, Query, pattern = "^(all|live|rotating|expiring|expired|disabled|revoked|pending|never_used)$", description = "all, live, rotating, expiring, expired, disabled, revoked, pending, never_used"),
         ("owner" = Option<String>, Query, description = "Id of the owner"),
         ("prefix" = Option<String>, Query, description = "Prefix, as a whole"),
         ("scope" = Option<String>, Query, description = "A scope that they hold"),
@@ -131,9 +131,9 @@ fn order(text: &str) -> Option<ApiKeyOrder> {
         ("created_from" = Option<i64>, Query, description = "Unix ms"),
         ("created_until" = Option<i64>, Query, description = "Unix ms"),
         ("tag" = Option<String>, Query, description = "A tag"),
-        ("order" = Option<String>, Query, description = "created_desc, created_asc, name_asc, name_desc, expires_asc, expires_desc, last_used_desc, last_used_asc"),
+        ("order" = Option<String>, Query, pattern = "^(created_desc|created_asc|name_asc|name_desc|expires_asc|expires_desc|last_used_desc|last_used_asc)$", description = "created_desc, created_asc, name_asc, name_desc, expires_asc, expires_desc, last_used_desc, last_used_asc"),
         ("cursor" = Option<String>, Query, description = "next_cursor of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 500; 50 if it is left out"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 500, description = "1 to 500; 50 if it is left out"),
     ),
     responses((status = 200, description = "A page", body = KeyPage))
 )]
@@ -192,6 +192,7 @@ pub(crate) fn answer(app: &App, key: &keywright_domain::api_keys::ApiKey) -> Res
 #[serde(deny_unknown_fields)]
 pub(crate) struct ScopeBody {
     /// `resource:action`.
+    #[schema(pattern = "^[a-z0-9._-]{1,40}:[a-z0-9._-]{1,40}$")]
     pub(crate) name: String,
     /// For people.
     #[serde(default)]

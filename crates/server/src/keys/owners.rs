@@ -101,7 +101,7 @@ pub(crate) async fn check_root_keys(app: &App, id: &str) -> Result<(), Problem> 
 /// Ends every key that an owner has now, however many, in one step. Again, it ends those that were
 /// issued since. Needs `keys:write`; a person may do it to their own.
 #[utoipa::path(
-    post, path = "/api/v1/owners/{id}/revoke-keys", tag = "keys", request_body = RevokeKeysBody,
+    post, path = "/api/v1/owners/{id}/revoke-keys", tag = "keys", request_body = Option<RevokeKeysBody>,
     params(("id" = String, Path, description = "The owner: a person, a service or a team"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses(
         (status = 200, description = "They are refused from now on: here, and where the receipt says so", body = OwnerKeysView),

@@ -29,11 +29,13 @@ use crate::server::App;
 #[serde(deny_unknown_fields)]
 pub(crate) struct RotateBody {
     /// How long the old secret works once its clock runs; 0 ends it at once.
+    #[schema(minimum = 0, maximum = 2592000000i64)]
     overlap_ms: Option<i64>,
     /// `from_first_use`, `from_issue`, or `until_drained:SILENT_MS:CAP_MS`. Left out: the policy's, with
     /// `overlap_ms` as the cap where that is `until_drained`.
     clock: Option<String>,
     /// Life of the new secret; the old one's, if it is left out.
+    #[schema(minimum = 86400000, maximum = 31536000000i64)]
     lifetime_ms: Option<i64>,
     /// Kid of the secret that is to be replaced, as the caller saw it.
     replaces: Option<String>,
@@ -47,6 +49,7 @@ pub(crate) struct RotateBody {
     narrow_scopes: bool,
     /// 1 to 365; 90 if it is left out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(minimum = 1, maximum = 365)]
     narrow_days: Option<u32>,
     /// The same, by the `id` of `GET …/scope-proposal` that somebody looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,7 +177,7 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
 /// Gives a key a new secret; the old one works until the overlap ends. With an `Idempotency-Key`, the
 /// same request again is answered with the same rotation and never rotates twice (AC-138).
 #[utoipa::path(
-    post, path = "/api/v1/keys/{id}/rotations", tag = "keys", request_body = RotateBody,
+    post, path = "/api/v1/keys/{id}/rotations", tag = "keys", request_body = Option<RotateBody>,
     params(("id" = String, Path, description = "The key"), ("Idempotency-Key" = Option<String>, Header, description = "8 to 64 letters, digits, dots, dashes or underscores; remembered for seven days, for each caller"),
         ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes where the old secret ends at once; as long as it takes, 900 at most, if it is left out")),
     responses(
@@ -273,7 +276,7 @@ pub(crate) async fn step(
 
 /// Ends one secret of a key; the key and its other secret go on.
 #[utoipa::path(
-    post, path = "/api/v1/keys/{id}/secrets/{kid}/revoke", tag = "keys", request_body = ReasonBody,
+    post, path = "/api/v1/keys/{id}/secrets/{kid}/revoke", tag = "keys", request_body = Option<ReasonBody>,
     params(("id" = String, Path, description = "The key"), ("kid" = String, Path, description = "The secret"),
         ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses((status = 200, description = "It is refused from now on: here, and where the receipt says so", body = receipts::EndedView))

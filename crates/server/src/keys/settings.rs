@@ -15,10 +15,13 @@ use utoipa::ToSchema;
 #[serde(deny_unknown_fields)]
 pub(crate) struct RateLimitBody {
     /// Name, told when it is reached.
+    #[schema(pattern = "^[a-z0-9_-]{1,32}$")]
     name: String,
     /// So many requests …
+    #[schema(minimum = 1)]
     count: u32,
     /// … in so many milliseconds.
+    #[schema(minimum = 1000, maximum = 2592000000i64)]
     period_ms: u32,
     /// And so many more at once.
     #[serde(default)]
@@ -57,10 +60,13 @@ impl From<&RateLimit> for RateLimitBody {
 #[serde(deny_unknown_fields)]
 pub(crate) struct RefillBody {
     /// Credits a period.
+    #[schema(minimum = 1, maximum = 1000000000000000i64)]
     amount: i64,
     /// The period, in milliseconds.
+    #[schema(minimum = 60000, maximum = 31622400000i64)]
     every_ms: i64,
     /// Never above this.
+    #[schema(minimum = 1, maximum = 1000000000000000i64)]
     cap: i64,
 }
 
@@ -69,6 +75,7 @@ pub(crate) struct RefillBody {
 #[serde(deny_unknown_fields)]
 pub(crate) struct CreditsBody {
     /// At the beginning.
+    #[schema(minimum = 0, maximum = 1000000000000000i64)]
     amount: i64,
     /// What comes back; absent for nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,14 +87,18 @@ pub(crate) struct CreditsBody {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SettingsBody {
     /// Rate limits; all of them count.
+    #[schema(max_items = 8)]
     limits: Vec<RateLimitBody>,
     /// Networks (CIDR) it may be used from; empty for anywhere.
+    #[schema(max_items = 64)]
     networks: Vec<String>,
     /// Origins (RFC 6454) it may be used from; empty for any.
+    #[schema(max_items = 64)]
     origins: Vec<String>,
     /// For finding it.
     tags: Vec<String>,
     /// For people.
+    #[schema(max_length = 2000)]
     note: String,
     /// For programs.
     metadata: BTreeMap<String, String>,

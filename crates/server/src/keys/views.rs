@@ -17,8 +17,10 @@ use crate::problem::Problem;
 #[serde(deny_unknown_fields)]
 pub(crate) struct OwnerBody {
     /// `person`, `service` or `team`.
+    #[schema(pattern = "^(person|service|team)$")]
     pub(crate) kind: String,
     /// Their id.
+    #[schema(min_length = 1, max_length = 200)]
     pub(crate) id: String,
 }
 
@@ -316,6 +318,7 @@ pub(crate) struct ClientSecretBody {
     /// The last four characters of its text.
     last_four: String,
     /// SHA-256 of its whole text, in hexadecimal digits.
+    #[schema(pattern = "^[0-9A-Fa-f]{64}$")]
     digest: String,
 }
 

@@ -1,5 +1,8 @@
 //! The API's description (OpenAPI 3.1), made of the handlers themselves.
 
+mod credentials;
+mod parameters;
+
 use std::collections::BTreeMap;
 
 use axum::Json;
@@ -7,7 +10,6 @@ use axum::extract::State;
 use axum::http::{HeaderName, HeaderValue, header};
 use utoipa::OpenApi;
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, ServerBuilder, Tag};
 
 use crate::server::App;
@@ -164,7 +166,7 @@ use crate::{clients, key_service, keys, nodes, rp, sessions, sign_in, users, web
         description = "API keys, people and sessions. Who calls proves it by a session with its CSRF token, an \
                        access token, or a root key (`Authorization: Bearer`, or `X-API-Key`), and may do \
                        what roles, scopes or both say; “the caller's own” needs a person. Refusals are \
-                       problems (RFC 9457) with a stable `code`. OAuth's endpoints are described by \
+                       problems (RFC 9457) with a stable `code`. No text holds U+0000. OAuth's endpoints are described by \
                        /.well-known/openid-configuration."
     )
 )]
@@ -223,22 +225,11 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
     }
     api.tags = Some(tags);
     let mut components = api.components.take().unwrap_or_default();
-    let bearer = HttpBuilder::new()
-        .scheme(HttpAuthScheme::Bearer)
-        .bearer_format("JWT")
-        .build();
-    components.add_security_scheme("accessToken", SecurityScheme::Http(bearer));
-    let cookie = crate::http::cookies::Name::Session.text(settings);
-    components.add_security_scheme(
-        "session",
-        SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::new(cookie))),
-    );
-    components.add_security_scheme(
-        "apiKey",
-        SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::new("x-api-key"))),
-    );
+    credentials::add_schemes(&mut components, settings);
+    parameters::of_bodies(&mut components.schemas);
     components.schemas.insert("Problem".to_owned(), problem());
     api.components = Some(components);
+    api.security = Some(credentials::of_most());
     for item in api.paths.paths.values_mut() {
         let all = [
             &mut item.get,
@@ -249,6 +240,7 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
         ];
         for operation in all.into_iter().filter_map(Option::as_mut) {
             refusals(&mut operation.responses.responses);
+            parameters::of_operation(operation);
         }
     }
     api

@@ -89,6 +89,7 @@ pub(crate) struct ProviderList {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ProviderToPut {
     /// `openid`, `github`, `google`, `gitlab`, `microsoft` or `facebook`.
+    #[schema(pattern = "^(openid|github|google|gitlab|microsoft|facebook)$")]
     kind: String,
     /// Shown to people; the kind's name if it is left out.
     name: Option<String>,

@@ -28,9 +28,10 @@ pub(crate) struct ApplicationList {
     get,
     path = "/api/v1/applications",
     tag = "sessions",
+    security(("accessToken" = []), ("session" = [])),
     params(
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100"),
     ),
     responses((status = 200, description = "One page", body = ApplicationList))
 )]
@@ -62,6 +63,7 @@ pub(crate) async fn list(
     delete,
     path = "/api/v1/applications/{client_id}",
     tag = "sessions",
+    security(("accessToken" = []), ("session" = [])),
     params(("client_id" = String, Path, description = "The application")),
     responses(
         (status = 204, description = "It has no access"),

@@ -24,6 +24,7 @@ pub(crate) struct CsrfToken {
     get,
     path = "/auth/csrfToken",
     tag = "sessions",
+    security((), ("session" = [])),
     responses((status = 200, description = "The token; its cookie comes with it", body = CsrfToken))
 )]
 pub(crate) async fn show(

@@ -23,7 +23,7 @@ const WRITE: &str = "sessions:write";
     params(
         ("id" = String, Path, description = "The person"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100"),
     ),
     responses(
         (status = 200, description = "One page", body = SessionList),
@@ -50,7 +50,7 @@ pub(crate) async fn list(
     params(
         ("id" = String, Path, description = "The person"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100"),
     ),
     responses(
         (status = 200, description = "One page", body = SignInList),

@@ -55,9 +55,10 @@ pub(crate) fn access_ends_at(app: &App) -> i64 {
     get,
     path = "/api/v1/sessions",
     tag = "sessions",
+    security(("accessToken" = []), ("session" = [])),
     params(
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100"),
     ),
     responses((status = 200, description = "One page", body = SessionList))
 )]
@@ -92,6 +93,7 @@ pub(super) async fn page(
     delete,
     path = "/api/v1/sessions/{id}",
     tag = "sessions",
+    security(("accessToken" = []), ("session" = [])),
     params(("id" = String, Path, description = "The session")),
     responses(
         (status = 204, description = "It is over"),
@@ -115,6 +117,7 @@ pub(crate) async fn end(
     post,
     path = "/api/v1/sessions/revoke-others",
     tag = "sessions",
+    security(("accessToken" = []), ("session" = [])),
     responses(
         (status = 200, description = "They are over", body = Ended),
         (status = 400, description = "`no_session`: the token belongs to none"),
@@ -138,6 +141,7 @@ pub(crate) async fn revoke_others(
     post,
     path = "/api/v1/sessions/revoke-all",
     tag = "sessions",
+    security(("accessToken" = []), ("session" = [])),
     responses((status = 200, description = "Everything is over", body = Ended))
 )]
 pub(crate) async fn revoke_all(

@@ -59,6 +59,7 @@ impl CurrentSession {
     get,
     path = "/auth/session",
     tag = "sessions",
+    security(("session" = [])),
     responses(
         (status = 200, description = "Somebody is signed in", body = CurrentSession),
         (status = 401, description = "`session_missing`, `session_expired` or `session_revoked`"),

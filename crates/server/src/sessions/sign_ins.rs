@@ -24,9 +24,10 @@ pub(crate) struct SignInList {
     get,
     path = "/api/v1/sign-ins",
     tag = "sessions",
+    security(("accessToken" = []), ("session" = [])),
     params(
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100"),
     ),
     responses((status = 200, description = "One page", body = SignInList))
 )]

@@ -37,8 +37,9 @@ pub(crate) struct SignedOut {
     post,
     path = "/auth/signOut",
     tag = "sessions",
+    security((), ("session" = [])),
     params(
-        ("token_type_hint" = Option<String>, Query, description = "`session_token`"),
+        ("token_type_hint" = Option<String>, Query, pattern = "^(session_token)$", description = "`session_token`"),
         ("redirectTo" = Option<String>, Query, description = "A path of this site to go to afterwards"),
     ),
     responses(

@@ -79,7 +79,7 @@ pub(crate) struct BrowserTokens {
 
 /// Signs a person in and gives a browser client its tokens.
 #[utoipa::path(
-    post, path = "/auth/login", tag = "sign-in", request_body = Login,
+    post, path = "/auth/login", tag = "sign-in", security(()), request_body = Login,
     responses(
         (status = 200, description = "Tokens; the refresh token is a cookie", body = BrowserTokens),
         (status = 401, description = "`credentials_invalid`, `second_factor_required`, `code_invalid`"),
@@ -172,7 +172,7 @@ pub(crate) async fn login(
 
 /// Rotates the refresh cookie and gives another access token.
 #[utoipa::path(
-    post, path = "/auth/refresh", tag = "sign-in",
+    post, path = "/auth/refresh", tag = "sign-in", security(("refresh" = [])),
     responses(
         (status = 200, description = "Tokens; the next refresh token is a cookie", body = BrowserTokens),
         (status = 401, description = "`refresh_missing`, `refresh_reuse`, `refresh_refused`"),

@@ -77,6 +77,7 @@ pub(crate) struct InvitationToMake {
     /// What they will be; `member` if left out.
     roles: Option<Vec<String>>,
     /// How long the link is good: 1 to 720 hours, 72 if left out.
+    #[schema(minimum = 1, maximum = 720)]
     expires_in_hours: Option<i64>,
 }
 
@@ -172,7 +173,7 @@ pub(crate) async fn create(
     tag = "users",
     params(
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100"),
     ),
     responses((status = 200, description = "One page", body = InvitationList))
 )]

@@ -24,6 +24,7 @@ const LONGEST_HOURS: i64 = 72;
 #[serde(deny_unknown_fields)]
 pub(crate) struct PasswordResetToMake {
     /// 1 to 72 hours, 24 if left out.
+    #[schema(minimum = 1, maximum = 72)]
     expires_in_hours: Option<i64>,
 }
 

@@ -112,6 +112,7 @@ pub(crate) struct UserList {
 #[serde(deny_unknown_fields)]
 pub(crate) struct UserToAdd {
     /// Name.
+    #[schema(min_length = 1)]
     name: String,
     /// E-mail address.
     email: Option<String>,
@@ -136,6 +137,7 @@ struct Password(String);
 #[serde(deny_unknown_fields)]
 pub(crate) struct UserToChange {
     /// Name.
+    #[schema(min_length = 1)]
     name: Option<String>,
     /// E-mail address; empty for none.
     email: Option<String>,
@@ -176,9 +178,9 @@ fn email(text: &str) -> Result<Option<Email>, Problem> {
     tag = "users",
     params(
         ("text" = Option<String>, Query, description = "Part of a name or an e-mail address"),
-        ("order" = Option<String>, Query, description = "`name` or `newest`"),
+        ("order" = Option<String>, Query, pattern = "^(name|newest)$", description = "`name` or `newest`"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100"),
     ),
     responses((status = 200, description = "One page", body = UserList))
 )]

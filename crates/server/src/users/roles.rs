@@ -71,8 +71,10 @@ pub(crate) struct RoleList {
 pub(crate) struct RoleToDefine {
     /// What it is for.
     #[serde(default)]
+    #[schema(max_length = 300)]
     description: String,
     /// What it allows.
+    #[schema(max_items = 200)]
     permissions: Vec<String>,
 }
 

@@ -78,8 +78,8 @@ fn filter(asked: &PageAsked) -> Result<MessageFilter, Problem> {
     params(
         ("id" = String, Path, description = "The webhook"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
-        ("limit" = Option<u32>, Query, description = "1 to 100"),
-        ("state" = Option<String>, Query, description = "waiting, delivered or failed"),
+        ("limit" = Option<u32>, Query, minimum = 1, maximum = 100, description = "1 to 100"),
+        ("state" = Option<String>, Query, pattern = "^(waiting|delivered|failed)$", description = "waiting, delivered or failed"),
         ("since" = Option<i64>, Query, description = "Those made at this moment (Unix ms) or later"),
     ),
     responses((status = 200, description = "One page", body = DeliveryList), (status = 400, description = "`invalid_parameter`"), (status = 404, description = "`webhook_not_found`"))

@@ -86,6 +86,7 @@ pub(crate) struct WebhookToMake {
     /// https.
     pub(crate) url: String,
     /// Types of events; `*` for all.
+    #[schema(min_items = 1)]
     pub(crate) events: Vec<String>,
     /// For people; up to 200 characters.
     #[serde(default)]
@@ -99,6 +100,7 @@ pub(crate) struct WebhookToChange {
     /// https.
     pub(crate) url: Option<String>,
     /// Types of events.
+    #[schema(min_items = 1)]
     pub(crate) events: Option<Vec<String>>,
     /// For people.
     pub(crate) description: Option<String>,
@@ -184,6 +186,7 @@ pub(crate) struct DeliveryList {
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeliveriesToSendAgain {
     /// `failed`: those that are not tried any more.
+    #[schema(pattern = "^(failed)$")]
     pub(crate) state: String,
     /// Of those made at this moment or later; 0 for all that the log has.
     pub(crate) since: i64,

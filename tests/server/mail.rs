@@ -13,10 +13,11 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::harness::{Options, PASSWORD};
+use super::harness::{OWNER, Options, PASSWORD};
 use super::kill::person::Person;
 use super::kill::{Victim, keys};
 use super::log_scan;
+use crate::support::postgres::Database;
 
 const LOGIN: &str = "a password for the mail server alone";
 
@@ -251,4 +252,72 @@ async fn ac_143_expiry_and_a_waiting_secret_are_told_to_the_owner_by_mail_once_a
         );
     }
     Ok(())
+}
+
+async fn of_a_found_key(database: Option<String>) -> Result<()> {
+    let (mails, port) = listen(Duration::ZERO).await?;
+    let folder = tempfile::tempdir()?;
+    let victim = Victim::with(Options {
+        settings: Box::leak(settings(port, folder.path())?.into_boxed_str()),
+        database,
+        ..Options::default()
+    })
+    .await?;
+    let mut people = Vec::new();
+    for (name, is_verified) in [("grace", true), ("heidi", true), ("ivan", false)] {
+        let email = format!("{name}@example.org");
+        let body = json!({ "name": name, "email": email, "email_verified": is_verified });
+        let made = victim
+            .send(keys::request(&victim, "/api/v1/users", &body))
+            .await?;
+        ensure!(made.status == 201, "{} {}", made.status, made.body);
+        people.push(made.text("id")?.to_owned());
+    }
+    let wish = json!({
+        "name": "Billing", "prefix": "sk_live", "scopes": ["keys:read"],
+        "owner": { "kind": "person", "id": people[0] },
+    });
+    let issued = victim
+        .send(keys::request(&victim, "/api/v1/keys", &wish))
+        .await?;
+    ensure!(issued.status == 201, "{} {}", issued.status, issued.body);
+    let key = issued.text("secret")?.to_owned();
+    ensure!(keys::verdict(&victim, &key).await? == "valid");
+
+    let stranger = victim.client.post(victim.server.at("/found-key"));
+    let report = stranger.header("content-type", "application/json");
+    let report = report.body(json!({ "key": key }).to_string());
+    ensure!(victim.send(report).await?.status == 200);
+    let what = "found where no key belongs";
+    let told = |to: &str| saying(&mails, to, "Billing", what);
+    // Whose it is, and whoever administers the server.
+    let all = ["grace@example.org", OWNER];
+    crate::support::until("a mail to each", async || {
+        all.iter().all(|to| !told(to).is_empty()).then_some(())
+    })
+    .await?;
+    let code = keys::verdict(&victim, &key).await?;
+    ensure!(code == "key_revoked" || code == "revoked", "it is {code}");
+    // Once each, and nobody else.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for to in all {
+        let mails = told(to);
+        ensure!(mails.len() == 1, "{to}: {mails:?}");
+        ensure!(!mails[0].contains(&key[20..]), "the key is in a mail");
+    }
+    let everybody = told("@");
+    ensure!(everybody.len() == 2, "somebody else too: {everybody:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_144_owner_and_administrators_hear_of_a_found_key_by_mail() -> Result<()> {
+    of_a_found_key(None).await
+}
+
+#[tokio::test]
+async fn ac_144_owner_and_administrators_hear_of_a_found_key_by_mail_on_postgresql() -> Result<()> {
+    let database = Database::create().await?;
+    of_a_found_key(Some(database.url().to_owned())).await?;
+    database.close().await
 }

@@ -1,5 +1,6 @@
 //! Webhooks, found keys and backups of a server that is a process: killed, restarted, written to.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 use super::harness::{Options, ServerProcess};
 use crate::support::postgres::Database;
@@ -382,16 +384,25 @@ async fn ac_203_a_backup_under_writes_is_whole_and_comes_back() -> Result<()> {
     let passphrase = server.write("passphrase", "correct horse battery staple\n")?;
     let file = server.data().with_file_name("backup.age");
     let file = file.to_str().context("path")?;
-    // Somebody issues keys all the while.
     let words = ["backup", "--out", file, "--passphrase-file", &passphrase];
+    // Somebody issues keys all the while: from before the command begins until it has ended.
+    let (begun, ended_too) = (Notify::new(), AtomicBool::new(false));
     let writes = async {
         let mut made = Vec::new();
-        for n in 0..60 {
-            made.push(issue(&server, &format!("during {n}")).await?);
+        while !ended_too.load(Ordering::Relaxed) || made.len() < 4 {
+            ensure!(made.len() < 20_000, "the backup does not end");
+            made.push(issue(&server, &format!("during {}", made.len())).await?);
+            begun.notify_one();
         }
         anyhow::Ok(made)
     };
-    let (backed_up, made) = tokio::join!(server.command(&words), writes);
+    let backup = async {
+        begun.notified().await;
+        let backed_up = server.command(&words).await;
+        ended_too.store(true, Ordering::Relaxed);
+        backed_up
+    };
+    let (backed_up, made) = tokio::join!(backup, writes);
     backed_up?;
     let made = made?;
     let after = issue(&server, "after").await?;
@@ -423,6 +434,12 @@ async fn ac_203_a_backup_under_writes_is_whole_and_comes_back() -> Result<()> {
     ensure!(
         works[last..].iter().all(|one| !one),
         "there are gaps: {works:?}"
+    );
+    // Otherwise it was made before or after them, and shows nothing.
+    ensure!(
+        (1..made.len()).contains(&last),
+        "{last} of {} are in it",
+        made.len()
     );
     let doctor = server.try_command(&["doctor"]).await?;
     ensure!(doctor.0, "{doctor:?}");

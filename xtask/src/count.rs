@@ -44,7 +44,12 @@ pub(crate) struct Seen {
     /// Test programs that told their result.
     finished: u64,
     current: String,
+    /// Tests of the current program that passed because this machine does not allow what they are about.
+    not_here: u64,
 }
+
+/// What such a test says, and why, on a line of its own.
+const NOT_HERE: &str = "skipped here: ";
 
 impl Seen {
     /// Reads a line of `cargo test`.
@@ -62,11 +67,14 @@ impl Seen {
             self.current = format!("{name} (documentation)");
         } else if let Some(result) = line.strip_prefix("test result: ") {
             self.finished += 1;
+            let not_here = std::mem::take(&mut self.not_here);
             self.counts += Counts {
-                passed: before(result, " passed"),
+                passed: before(result, " passed").saturating_sub(not_here),
                 failed: before(result, " failed"),
-                skipped: before(result, " ignored"),
+                skipped: before(result, " ignored") + not_here,
             };
+        } else if line.contains(NOT_HERE) {
+            self.not_here += 1;
         } else if let Some(name) = failed_test(line) {
             self.failing.push(format!("{}: {name}", self.current));
         }
@@ -221,6 +229,19 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
         );
         assert_eq!(seen.failing, ["keywright_domain: key::tests::parses"]);
         assert_eq!(seen.without_result(), 0);
+    }
+
+    #[test]
+    fn a_test_that_says_that_it_saw_nothing_here_is_skipped() {
+        let lines = "  Running tests/a.rs (target/debug/deps/a-1)\n\
+            test a ... ok\n\
+            skipped here: no network namespaces (unshare failed)\n\
+            test b ... ok\n\
+            test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out\n\
+              Running tests/b.rs (target/debug/deps/b-1)\n\
+            test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n";
+        let seen = cargo(lines);
+        assert_eq!(seen.counts.to_string(), "4 passed, 0 failed, 2 skipped");
     }
 
     #[test]

@@ -68,6 +68,7 @@ async fn ac_140_ac_204_a_node_whose_database_is_slow_answers_in_time_and_lets_no
             }
         }
     }
+    // Its questions take longer than memory counts: who is refused, and not let through, is told so.
     ensure!(valid + refused > 0, "nobody was answered");
 
     // What writes is done or is refused, in bounded time, here and on the nodes that are not slow.
@@ -161,7 +162,8 @@ async fn ac_140_ac_204_a_database_that_is_slow_for_every_node_lets_nothing_throu
             }
         }
     }
-    ensure!(valid + refused > 0, "nobody was answered");
+    // So slow a database refuses some at times, and not all of them.
+    ensure!(valid > 0, "nobody was let through, {refused} were refused");
 
     // As fast as before: everything that was answered is so, on all of them.
     proxy.delay(Duration::ZERO);

@@ -124,7 +124,7 @@ impl Victim {
         let request = request?;
         let (method, path) = (request.method().to_string(), request.url().path());
         let mut held = match is_held(delay_us) {
-            true => Some(self.hold(path).await?),
+            true => Some(self.hold().await?),
             false => None,
         };
         self.struck.insert((method, path.to_owned()));
@@ -154,16 +154,16 @@ impl Victim {
 }
 
 impl Victim {
-    /// Holds what a change by this path needs.
-    async fn hold(&self, path: &str) -> Result<Held> {
-        Held::begin(self.database.as_deref(), &self.server.data(), path).await
+    /// Holds what every change needs.
+    async fn hold(&self) -> Result<Held> {
+        Held::begin(self.database.as_deref(), &self.server.data()).await
     }
 
     /// Runs a command that opens the registry and kills it: `us` microseconds after its begin, while it is held, or
     /// not at all. True if it was killed before its end.
     async fn strike_command(&mut self, words: &[&str], at: u64, us: u64) -> Result<bool> {
         let held = match is_held(at) {
-            true => Some(self.hold(words[0]).await?),
+            true => Some(self.hold().await?),
             false => None,
         };
         let limit = match at {

@@ -2,8 +2,7 @@
 //! certain, and not only by luck.
 //!
 //! On PostgreSQL they hold the audit trail, which is written last: the change is made and its transaction is open.
-//! Changes without an event of the trail are held at their first step, and so is everything on SQLite, where who
-//! writes holds the whole file.
+//! What changes without an event of the trail is held where it writes. On SQLite who writes holds the whole file.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,8 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 use sqlx::{AnyConnection, Connection as _, PgConnection};
 use tokio::task::JoinHandle;
 
-/// Parts of the paths of what writes no event.
-const WITHOUT_EVENT: &[&str] = &[];
+/// Who has these cannot be overtaken by anybody who writes there; whoever reads goes on.
+const HOLD: &str = "BEGIN; LOCK TABLE audit_events, alerts, board_reads, board_readers, outbox, \
+    refresh_tokens, pushed_requests, login_transactions, audit_checkpoints IN SHARE ROW EXCLUSIVE MODE";
 /// On SQLite nobody sees who waits. In this time a request is read and comes to its write,
 const SOON: Duration = Duration::from_millis(400);
 /// and in this one where it hashes a password or ten codes first.
@@ -31,12 +31,8 @@ pub(in crate::server) enum Held {
 }
 
 impl Held {
-    /// Holds it in the way of a request to `path`.
-    pub(in crate::server) async fn begin(
-        database: Option<&str>,
-        data: &Path,
-        path: &str,
-    ) -> Result<Self> {
+    /// Holds it. `data`: the server's folder, for a server without PostgreSQL.
+    pub(in crate::server) async fn begin(database: Option<&str>, data: &Path) -> Result<Self> {
         let Some(database) = database else {
             sqlx::any::install_default_drivers();
             let url = format!("sqlite://{}", data.join("registry.db").display());
@@ -47,12 +43,7 @@ impl Held {
         };
         let mut holder = PgConnection::connect(database).await?;
         let eye = PgConnection::connect(database).await?;
-        let is_without = WITHOUT_EVENT.iter().any(|part| path.contains(part));
-        let begin = match is_without {
-            true => "BEGIN; SELECT id FROM heads FOR UPDATE",
-            false => "BEGIN; LOCK TABLE audit_events IN SHARE ROW EXCLUSIVE MODE",
-        };
-        sqlx::raw_sql(begin).execute(&mut holder).await?;
+        sqlx::raw_sql(HOLD).execute(&mut holder).await?;
         Ok(Self::Postgres { holder, eye })
     }
 

@@ -215,7 +215,7 @@ async fn strike(
     when: When,
 ) -> Result<Option<(u16, Value)>> {
     let mut held = match when {
-        When::Held => Some(Held::begin(Some(database), &three.first().data(), path).await?),
+        When::Held => Some(Held::begin(Some(database), &three.first().data()).await?),
         _ => None,
     };
     let (caller, body) = (three.caller(VICTIM), body.clone());

@@ -338,7 +338,7 @@ async fn issue(three: &mut Three, database: &str, is_rotation: bool, when: When)
         (path, |_, _| true)
     } else {
         (format!("{ISSUE}?limit=100"), |one, name| {
-            one["name"].as_str() == Some(&format!("{name}-new"))
+            one["name"] == format!("{name}-new")
         })
     };
     let (_, list) = three.caller(0).get(&list).await?;

@@ -172,6 +172,19 @@ fn saying(mails: &Mutex<Vec<Came>>, to: &str, name: &str, what: &str) -> Vec<Str
         .collect()
 }
 
+/// Waits for such a mail, and returns it.
+async fn comes(mails: &Mutex<Vec<Came>>, to: &str, name: &str, what: &str) -> Result<String> {
+    let end = Instant::now() + A_TURN;
+    while Instant::now() < end {
+        if let Some(text) = saying(mails, to, name, what).pop() {
+            return Ok(text);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let all = mails.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    bail!("no mail about {name}: {all:?}")
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ac_143_expiry_and_a_waiting_secret_are_told_to_the_owner_by_mail_once_also_after_a_kill()
 -> Result<()> {
@@ -188,17 +201,7 @@ async fn ac_143_expiry_and_a_waiting_secret_are_told_to_the_owner_by_mail_once_a
     let made = victim.send(asked).await?;
     ensure!(made.status == 201, "{} {}", made.status, made.body);
     let grace = made.text("id")?.to_owned();
-    let came = async |name: &str, what: &str| -> Result<String> {
-        let end = Instant::now() + A_TURN;
-        while Instant::now() < end {
-            if let Some(text) = saying(&mails, "grace@", name, what).pop() {
-                return Ok(text);
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        let all = mails.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        bail!("no mail about {name}: {all:?}")
-    };
+    let came = async |name: &str, what: &str| comes(&mails, "grace@", name, what).await;
 
     // A schedule has its turn: a new secret waits to be taken.
     issue(&victim, &grace, "Billing", 40).await?;
@@ -320,4 +323,50 @@ async fn ac_144_owner_and_administrators_hear_of_a_found_key_by_mail_on_postgres
     let database = Database::create().await?;
     of_a_found_key(Some(database.url().to_owned())).await?;
     database.close().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn ac_139_an_overlap_that_closes_is_told_to_the_owner_by_mail_with_who_goes_on_as_before()
+-> Result<()> {
+    let (mails, port) = listen(Duration::ZERO).await?;
+    let folder = tempfile::tempdir()?;
+    let victim = Victim::with(Options {
+        settings: Box::leak(settings(port, folder.path())?.into_boxed_str()),
+        own_clock: true,
+        ..Options::default()
+    })
+    .await?;
+    let grace = json!({ "name": "Grace", "email": "grace@example.org", "email_verified": true });
+    let asked = keys::request(&victim, "/api/v1/users", &grace);
+    let grace = victim.send(asked).await?.text("id")?.to_owned();
+    let mut secrets = Vec::new();
+    for name in ["Billing", "Orders"] {
+        let wish = json!({
+            "name": name, "prefix": "sk_live", "scopes": ["keys:read"],
+            "owner": { "kind": "person", "id": grace },
+        });
+        let asked = keys::request(&victim, "/api/v1/keys", &wish);
+        let issued = victim.send(asked).await?;
+        let id = issued.body["key"]["id"].as_str().context("no id")?;
+        let path = format!("/api/v1/keys/{id}/rotations");
+        let wish = json!({ "overlap_ms": DAY_S * 1000, "clock": "from_issue" });
+        let rotated = victim.send(keys::request(&victim, &path, &wish)).await?;
+        ensure!(rotated.status == 201, "{} {}", rotated.status, rotated.body);
+        secrets.push([
+            issued.text("secret")?.to_owned(),
+            rotated.text("secret")?.to_owned(),
+        ]);
+    }
+    // Half an hour before its end the caller of one goes on as before, and that of the other has the new secret.
+    let closes = "Give these callers the new secret";
+    victim.server.clock()?.put(DAY_S - 30 * 60)?;
+    ensure!(keys::verdict(&victim, &secrets[0][0]).await? == "valid");
+    ensure!(keys::verdict(&victim, &secrets[1][1]).await? == "valid");
+    let text = comes(&mails, "grace@", "Billing", closes).await?;
+    ensure!(!text.contains("Orders"), "{text}");
+    ensure!(!text.contains("sk_live_"), "a secret is in a mail: {text}");
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let all = saying(&mails, "@", "", closes);
+    ensure!(all.len() == 1, "{all:?}");
+    Ok(())
 }

@@ -67,6 +67,11 @@ impl Message {
 
 type Came = Arc<Mutex<Vec<Message>>>;
 
+fn keep(came: &Came, message: Option<Message>) {
+    let mut came = came.lock().unwrap_or_else(PoisonError::into_inner);
+    came.extend(message);
+}
+
 /// Somebody who listens, and takes what comes.
 async fn listen() -> Result<(Came, String)> {
     let came = Came::default();
@@ -88,9 +93,7 @@ async fn listen() -> Result<(Came, String)> {
                     break Some(Message::read(head, body));
                 }
             };
-            let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            kept.extend(message);
-            drop(kept);
+            keep(&kept, message);
             let answer = "HTTP/1.1 204 yes\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
             let _ = stream.write_all(answer.as_bytes()).await;
         }

@@ -1,7 +1,7 @@
 //! Changes of API keys and of what is around them: the switch, the steps of a rotation, many keys at once,
 //! imports, policies.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use keywright_domain::base62::random_id;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};

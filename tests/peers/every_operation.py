@@ -128,6 +128,7 @@ class Tour:
         self.ask("PUT /api/v1/scopes", body={"name": SCOPE, "description": "for a tour"})
         self.ask("GET /api/v1/scopes")
         self.ask("GET /api/v1/permissions")
+        self.ask("GET /api/v1/nodes")
         id, issued = self.key()
         self.ask("GET /api/v1/keys")
         self.ask("GET /api/v1/keys/counts")
@@ -144,6 +145,19 @@ class Tour:
         self.ask("GET /api/v1/receipts/{version}", version=ended["receipt"]["version"])
         self.ask("PUT /api/v1/scopes", body={"name": "tour:remove"})
         self.ask("DELETE /api/v1/scopes/{name}", name="tour:remove")
+
+    def owners(self):
+        wish = {"kind": "service", "id": "tour-billing", "name": "Billing", "email": "billing@example.org"}
+        of = {"id": self.ask("POST /api/v1/owners", body=wish)["id"]}
+        path = "/api/v1/owners"
+        self.ask("GET " + path)
+        self.ask("GET " + path, query={"kind": "service", "limit": 1})
+        self.ask("GET " + path + "/{id}", **of)
+        self.ask("PATCH " + path + "/{id}", **of, body={"name": "Invoices", "email": ""})
+        self.key(owner={"kind": "service", **of})
+        self.ask("POST " + path + "/{id}/disable", **of, body={"reason": "paused"})
+        self.ask("POST " + path + "/{id}/enable", **of)
+        self.ask("POST " + path + "/{id}/revoke-keys", **of, body={"reason": "over"})
 
     def rotations(self):
         id, _ = self.key()
@@ -286,6 +300,7 @@ class Tour:
         begun = self.ask("POST /api/v1/bulk", body=wish)
         self.ask("GET /api/v1/bulk")
         self.ask("GET /api/v1/bulk/{id}", id=begun["id"])
+        self.ask("GET /api/v1/bulk/{id}/failures", id=begun["id"])
         self.ask("POST /api/v1/bulk/{id}/cancel", id=begun["id"])
 
     def operations(self):
@@ -339,6 +354,8 @@ class Tour:
         of_one = {**of, "delivery": sent["id"]}
         self.ask("GET " + path + "/{id}/deliveries/{delivery}", **of_one)
         self.ask("POST " + path + "/{id}/deliveries/{delivery}/redeliver", **of_one)
+        failed = {"state": "failed", "since": 0}
+        self.ask("POST " + path + "/{id}/deliveries/redeliver", **of, body=failed)
         self.ask("DELETE " + path + "/{id}", **of)
 
     def people(self):
@@ -369,7 +386,6 @@ class Tour:
         ask("POST " + path + "/{id}/password-reset", **of, body={})
         ask("POST " + path + "/{id}/disable", **of, body={"reason": "away"})
         ask("POST " + path + "/{id}/enable", **of)
-        self.ask("POST /api/v1/owners/{id}/revoke-keys", **of, body={})
         ask("DELETE " + path + "/{id}", **of)
         ask("DELETE /api/v1/roles/{name}", name="guide")
         made = ask("POST /api/v1/invitations", body={"email": "bob@example.org"})
@@ -407,6 +423,7 @@ def main():
     tour = Tour(json.load(sys.stdin))
     for part in [
         tour.keys,
+        tour.owners,
         tour.rotations,
         tour.schedules,
         tour.policies,

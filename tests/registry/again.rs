@@ -118,6 +118,9 @@ async fn rule_12_a_scheduled_rotation_that_was_not_delivered_is_made_again_withi
     let (registry, id) = (&fixture.registry, &issued.key.id);
     let due = START + 90 * DAY_MS;
     fixture.set_clock(due);
+    let told = registry.due_notices(500).await?;
+    assert_eq!(told.len(), 1, "{told:?}");
+    registry.mark_notice_sent(&told[0].id, "mail").await?;
     let mut last = rotated(&fixture).await?.expect("it is due");
     // The longer it fails, the less often it is tried.
     let mut waits = Vec::new();
@@ -127,6 +130,7 @@ async fn rule_12_a_scheduled_rotation_that_was_not_delivered_is_made_again_withi
             .record_delivery(&fixture.actor, &last.id, "vault", &failure)
             .await?;
         assert_eq!(ended.state, RotationState::Cancelled);
+        assert_eq!(registry.due_notices(500).await?, [], "once on its day");
         let left = schedule_of(&fixture, id).await?;
         let retry_at = left.retry_at.expect("it is tried again");
         assert_eq!(
@@ -155,5 +159,41 @@ async fn rule_12_a_scheduled_rotation_that_was_not_delivered_is_made_again_withi
         .await?;
     let left = schedule_of(&fixture, id).await?;
     assert!(left.next_due_at >= due + 90 * DAY_MS && left.last_error.is_none());
+    Ok(())
+}
+
+/// Nobody was told of it: the rotation began before.
+#[tokio::test]
+async fn rule_12_a_notice_that_was_passed_while_the_rotation_ran_is_made_again_when_that_came_to_nothing()
+-> Result<()> {
+    let fixture = super::fixture().await?;
+    let issued = scheduled(&fixture, Mode::Automatic).await?;
+    let (registry, id) = (&fixture.registry, &issued.key.id);
+    let due = START + 90 * DAY_MS;
+    fixture.set_clock(due);
+    registry.post_notices().await?;
+    let made = rotated(&fixture).await?.expect("it is due");
+    assert_eq!(registry.take_notices(500).await?, [], "it is being rotated");
+    fixture.set_clock(due + 10 * 60 * 1000);
+    let fail = async |rotation: &str| -> Result<()> {
+        let failure = failed(AfterFailure::Cancel);
+        registry
+            .record_delivery(&fixture.actor, rotation, "vault", &failure)
+            .await?;
+        Ok(())
+    };
+    fail(&made.id).await?;
+    let told = registry.due_notices(500).await?;
+    let said: Vec<_> = told
+        .iter()
+        .map(|one| (one.key_id.as_str(), one.kind))
+        .collect();
+    assert_eq!(said, [(id.as_str(), NoticeKind::Today)]);
+    registry.mark_notice_sent(&told[0].id, "mail").await?;
+    // It was told now, and not once more after the next failure of that day.
+    fixture.set_clock(due + 2 * HOUR);
+    let made = rotated(&fixture).await?.expect("it is tried again");
+    fail(&made.id).await?;
+    assert_eq!(registry.due_notices(500).await?, []);
     Ok(())
 }

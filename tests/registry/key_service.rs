@@ -10,9 +10,9 @@ use keywright_domain::schedules::Schedule;
 use keywright_domain::scopes::Scope;
 use keywright_registry::outbox::NewWebhook;
 use keywright_registry::{
-    AuditQuery, BulkFailure, BulkProgress, BulkState, ChangedSubject, Claim, ClientSecret,
-    Conditions, DeliveryOutcome, IdempotencyKey, IssuedOnce, LocalRegistry, NewBulk, RegistryError,
-    RotatedOnce, Seen, Thing,
+    AuditQuery, BulkFailure, BulkProblem, BulkProgress, BulkState, ChangedSubject, Claim,
+    ClientSecret, Conditions, DeliveryOutcome, IdempotencyKey, IssuedOnce, LocalRegistry, NewBulk,
+    RegistryError, RotatedOnce, Seen, Thing,
 };
 
 use super::{START, wish};
@@ -641,7 +641,11 @@ async fn an_operation_tells_how_far_it_came_and_that_nobody_speaks_for_it() -> R
             })
         });
     }
-    assert!(!registry.report_bulk(&begun.id, &progress, None).await?);
+    // Told twice, where nothing was heard of the first commit, each failure is there once.
+    for _ in 0..2 {
+        assert!(!registry.report_bulk(&begun.id, &progress, None).await?);
+    }
+    progress.told();
     let found = registry.find_bulk(&begun.id).await?;
     assert_eq!(found.progress, progress);
     assert_eq!(
@@ -652,6 +656,26 @@ async fn an_operation_tells_how_far_it_came_and_that_nobody_speaks_for_it() -> R
         (found.progress.failed, found.progress.failures.len()),
         (125, 100)
     );
+    // One more, of which the others are not told again; and page by page all of them.
+    progress.count(Err(BulkFailure {
+        key_id: "key 250".into(),
+        code: "key_revoked".into(),
+        message: "the key is revoked".into(),
+    }));
+    registry.report_bulk(&begun.id, &progress, None).await?;
+    let (mut failed, mut cursor) = (Vec::new(), None);
+    loop {
+        let page = registry.bulk_failures(&begun.id, cursor.as_deref(), 50);
+        let page = page.await?;
+        failed.extend(page.items.into_iter().map(|one| one.key_id));
+        cursor = page.next_cursor;
+        if cursor.is_none() {
+            break;
+        }
+    }
+    let odd = (0..250).filter(|number| number % 2 == 1).chain([250]);
+    let expected: Vec<String> = odd.map(|number| format!("key {number}")).collect();
+    assert_eq!(failed, expected);
     fixture.set_clock(START + 31_000);
     assert_eq!(
         registry.find_bulk(&begun.id).await?.state,
@@ -665,14 +689,23 @@ async fn an_operation_tells_how_far_it_came_and_that_nobody_speaks_for_it() -> R
     );
     registry.cancel_bulk(&fixture.actor, &begun.id).await?;
     assert!(registry.report_bulk(&begun.id, &progress, None).await?);
+    let why = BulkProblem {
+        code: "store_unavailable".into(),
+        detail: "it is away".into(),
+    };
     registry
-        .report_bulk(&begun.id, &progress, Some(BulkState::Cancelled))
+        .end_bulk(&begun.id, &progress, BulkState::Stopped, Some(why.clone()))
         .await?;
     fixture.set_clock(START + DAY_MS);
     let found = registry.find_bulk(&begun.id).await?;
     assert_eq!(
         (found.state, found.finished_at),
-        (BulkState::Cancelled, Some(START + 31_000))
+        (BulkState::Stopped, Some(START + 31_000))
+    );
+    let listed = registry.list_bulk(None, None, 100).await?.items.remove(0);
+    assert_eq!(
+        (found.problem, listed.problem),
+        (Some(why.clone()), Some(why))
     );
     assert_eq!(
         registry
@@ -690,6 +723,8 @@ async fn an_operation_tells_how_far_it_came_and_that_nobody_speaks_for_it() -> R
         1,
         "the old one is forgotten"
     );
+    let failures = registry.bulk_failures(&begun.id, None, 50).await?;
+    assert!(failures.items.is_empty(), "and what failed in it");
     let gone = registry.cancel_bulk(&fixture.actor, &begun.id).await;
     assert_eq!(
         gone.err().map(|error| error.code()),

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use keywright_domain::api_keys::{DAY_MS, Environment, Policy, PolicyEnvironment};
 use keywright_domain::audit::Actor;
 use keywright_registry::people::{NewSignIn, User};
-use keywright_registry::{Issued, LocalRegistry, RegistryError, VerifyRequest};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use keywright_registry::{Clock, Issued, LocalRegistry, RegistryError, VerifyRequest};
+use sqlx::{AnyConnection, AssertSqlSafe, Connection as _, PgConnection};
 use tokio::task::JoinHandle;
 
 use super::model::check_chain;
@@ -380,4 +380,48 @@ async fn ac_154_a_migration_that_is_cut_off_leaves_whole_steps_and_is_done_once(
 
 async fn expected_tables(connection: &mut PgConnection) -> Result<BTreeSet<String>> {
     Ok(rows_of(connection).await?.into_keys().collect())
+}
+
+/// A table of millions of keys takes longer than any statement of a request may.
+#[tokio::test]
+async fn migrations_and_marking_a_restored_database_have_no_time_limit() -> Result<()> {
+    let database = Database::create().await?;
+    sqlx::any::install_default_drivers();
+    let mut stranger = AnyConnection::connect(database.url()).await?;
+    sqlx::raw_sql(
+        "CREATE FUNCTION must_have_time() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF current_setting('statement_timeout') <> '0' OR current_setting('lock_timeout') <> '0' THEN
+                RAISE EXCEPTION 'this has a time limit';
+            END IF;
+         END $$;
+         CREATE EVENT TRIGGER must_have_time ON ddl_command_start EXECUTE FUNCTION must_have_time();",
+    )
+    .execute(&mut stranger)
+    .await?;
+    let registry = LocalRegistry::open_postgres(database.url(), Clock::system()).await?;
+    sqlx::raw_sql(
+        "DROP EVENT TRIGGER must_have_time;
+         CREATE FUNCTION must_have_time_too() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            IF current_setting('statement_timeout') <> '0' THEN
+                RAISE EXCEPTION 'this has a time limit';
+            END IF;
+            RETURN NEW;
+         END $$;
+         CREATE TRIGGER must_have_time BEFORE UPDATE ON principals FOR EACH ROW EXECUTE FUNCTION must_have_time_too();",
+    )
+    .execute(&mut stranger)
+    .await?;
+    let actor = Actor::person("tester");
+    registry.mark_put_back(&actor).await?;
+    // And only there.
+    sqlx::raw_sql(
+        "ALTER TABLE principals DISABLE TRIGGER must_have_time;
+         CREATE TRIGGER must_have_time BEFORE UPDATE ON heads FOR EACH ROW EXECUTE FUNCTION must_have_time_too();",
+    )
+    .execute(&mut stranger)
+    .await?;
+    assert!(registry.adopt_pepper(&actor, "pepper-1").await.is_err());
+    registry.close().await;
+    stranger.close().await?;
+    database.close().await
 }

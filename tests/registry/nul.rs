@@ -34,6 +34,10 @@ async fn nothing_has_an_id_with_u_0000_in_it() -> Result<()> {
             "key_not_found",
         ),
         (code(registry.find_principal(ID).await), "owner_not_found"),
+        (
+            code(registry.list_principals(None, ID, 1).await),
+            "invalid_cursor",
+        ),
         (code(registry.find_delivery(ID).await), "rotation_not_found"),
         (code(registry.find_campaign(ID).await), "campaign_not_found"),
         (

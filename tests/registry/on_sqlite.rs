@@ -31,6 +31,8 @@ mod denials;
 mod digests;
 #[path = "grants.rs"]
 pub(crate) mod grants;
+#[path = "hung_up.rs"]
+mod hung_up;
 #[path = "hygiene_sweep.rs"]
 mod hygiene_sweep;
 #[path = "inside.rs"]

@@ -1,12 +1,16 @@
 //! Messages of the outbox, webhooks, and keys that somebody found.
 
 use anyhow::{Context as _, Result};
-use keywright_domain::api_keys::{DAY_MS, Kid, PlainKey, SecretState};
+use keywright_domain::api_keys::{DAY_MS, Kid, NewApiKey, Owner, OwnerKind, PlainKey, SecretState};
 use keywright_domain::audit::{Actor, AuditAction};
-use keywright_domain::people::Sealed;
+use keywright_domain::people::{Email, Sealed};
 use keywright_registry::outbox::{
-    Attempt, Channel, Claimed, MadeOf, MessageState, NewMessage, NewWebhook, Outcome, WebhookChange,
+    Attempt, Channel, Claimed, MadeOf, MessageFilter, MessageState, NewMessage, NewWebhook,
+    Outcome, Resent, WebhookChange,
 };
+
+use keywright_registry::people::NewUser;
+use keywright_registry::{NewOwner, PrincipalChange};
 
 use super::{START, wish};
 
@@ -183,6 +187,66 @@ async fn a_message_is_taken_by_one_tried_again_and_forgotten_in_the_end() -> Res
 }
 
 #[tokio::test]
+async fn what_failed_since_a_moment_is_sent_again_and_no_more_than_a_number_at_once() -> Result<()>
+{
+    const EARLY: usize = 5_003;
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let list = async |filter: MessageFilter| -> Result<Vec<String>> {
+        let page = registry.list_messages_of(Channel::Webhook, "hook", filter, None, 500);
+        let (items, _) = page.await?;
+        Ok(items.into_iter().map(|one| one.event_id).collect())
+    };
+    let state = |state, since| MessageFilter {
+        state: Some(state),
+        since,
+    };
+    let mut early: Vec<_> = (0..EARLY)
+        .map(|number| message(&format!("e{number}"), "hook"))
+        .collect();
+    early.push(message("another's", "other"));
+    registry.enqueue(MadeOf::Else, early).await?;
+    fixture.set_clock(START + 1_000);
+    let late = ["f", "g"].map(|event| message(event, "hook"));
+    registry.enqueue(MadeOf::Else, late.to_vec()).await?;
+    let mut stranger = fixture.stranger().await?;
+    sqlx::raw_sql("UPDATE outbox SET state = 'failed', ended_at = 1")
+        .execute(&mut stranger)
+        .await?;
+    registry
+        .enqueue(MadeOf::Else, vec![message("waits", "hook")])
+        .await?;
+    let since = Some(START + 1_000);
+    assert_eq!(list(state(MessageState::Failed, since)).await?.len(), 2);
+    assert_eq!(list(state(MessageState::Failed, None)).await?.len(), 500);
+    assert_eq!(list(state(MessageState::Waiting, None)).await?, ["waits"]);
+    assert!(list(state(MessageState::Delivered, None)).await?.is_empty());
+    let all_since = MessageFilter { state: None, since };
+    assert_eq!(list(all_since).await?.len(), 3);
+
+    let again = registry.resend_failed(Channel::Webhook, "hook", START + 1_000);
+    assert_eq!(again.await?, Resent { count: 2, left: 0 });
+    let mut waiting = list(state(MessageState::Waiting, None)).await?;
+    waiting.sort();
+    assert_eq!(waiting, ["f", "g", "waits"]);
+    let again = registry.resend_failed(Channel::Webhook, "hook", 0);
+    let expected = Resent {
+        count: 5_000,
+        left: 3,
+    };
+    assert_eq!(again.await?, expected);
+    for count in [3, 0] {
+        let again = registry.resend_failed(Channel::Webhook, "hook", 0);
+        assert_eq!(again.await?, Resent { count, left: 0 });
+    }
+    let others = registry
+        .list_messages(Channel::Webhook, "other", None, 10)
+        .await?;
+    assert_eq!(others.0[0].state, MessageState::Failed, "another's");
+    Ok(())
+}
+
+#[tokio::test]
 async fn webhooks_are_made_changed_rotated_and_removed_with_what_waits_for_them() -> Result<()> {
     let fixture = super::fixture().await?;
     let (registry, actor) = (&fixture.registry, &fixture.actor);
@@ -347,6 +411,7 @@ async fn an_alert_is_told_once_and_again_after_an_hour_if_it_goes_on() -> Result
     };
     let alerts = used().await?;
     assert_eq!(alerts.len(), 1);
+    assert_eq!(registry.alerts_never_told(10).await?.len(), 1);
     let of = MadeOf::Alert {
         id: alerts[0].id.clone(),
         count: alerts[0].count,
@@ -362,9 +427,41 @@ async fn an_alert_is_told_once_and_again_after_an_hour_if_it_goes_on() -> Result
     );
     assert!(registry.untold_alerts(10).await?.is_empty());
     assert!(used().await?.is_empty(), "it was told a moment ago");
+    // By a clock that is a little behind the one by which it was told.
+    fixture.set_clock(START - 5_000);
+    assert!(used().await?.is_empty(), "it was told a moment ago");
     fixture.set_clock(START + 60 * 60 * 1000);
     assert_eq!(registry.untold_alerts(10).await?.len(), 1);
+    // Whose clock is hours off leaves it to others, whether it is ahead or behind.
+    for hours in [3, -3] {
+        fixture.set_clock(START + hours * 60 * 60 * 1000);
+        assert_eq!(registry.untold_alerts(10).await?.len(), 1);
+        assert!(registry.alerts_never_told(10).await?.is_empty());
+    }
     assert!(registry.administrator_addresses().await?.is_empty());
+    Ok(())
+}
+
+/// By them it is judged who heard of a campaign, which may run for a year.
+#[tokio::test]
+async fn questions_are_kept_for_longer_than_any_campaign_runs() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let registry = &fixture.registry;
+    let asked = NewMessage {
+        event_type: "hygiene.asked".into(),
+        ..message("asked", "hook")
+    };
+    let made = vec![asked, message("news", "hook")];
+    registry.enqueue(MadeOf::Else, made).await?;
+    for one in registry.claim_messages(&[Channel::Webhook], 10).await? {
+        registry
+            .record_attempt(&one.message.id, attempt(&one, None), Outcome::Delivered)
+            .await?;
+    }
+    for (days, gone) in [(29, 0), (31, 1), (399, 0), (401, 1)] {
+        let before = START + (days - 30) * DAY_MS;
+        assert_eq!(registry.prune_messages(before).await?, gone, "{days} days");
+    }
     Ok(())
 }
 
@@ -623,5 +720,68 @@ async fn what_a_clock_that_was_ahead_wrote_down_is_sent_all_the_same() -> Result
     assert_eq!(given, all);
     // What can be right is left as it is.
     assert_eq!(registry.mend_moments().await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn whoever_a_key_belongs_to_has_an_address_of_theirs_or_of_the_service() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let (registry, actor) = (&fixture.registry, &fixture.actor);
+    let email = |text: &str| Email::new(text).map(Some);
+    let person = NewUser {
+        name: "Ada".into(),
+        email: email("ada@example.org")?,
+        email_verified: true,
+        roles: Vec::new(),
+        password_hash: None,
+    };
+    let ada = registry.create_user(actor, &person).await?;
+    let mut owners = vec![Owner::new(OwnerKind::Person, &ada.id)?];
+    for (kind, id, address) in [
+        (OwnerKind::Service, "billing", email("ops@example.org")?),
+        (OwnerKind::Team, "crew", email("crew@example.org")?),
+        (OwnerKind::Service, "silent", None),
+    ] {
+        let owner = Owner::to_be_made(kind, id)?;
+        owners.push(owner.clone());
+        let new = NewOwner {
+            owner,
+            name: id.into(),
+            email: address,
+        };
+        let made = registry.create_owner(actor, &new).await?;
+        assert_eq!(made.email, new.email);
+        assert_eq!(registry.find_principal(id).await?, made);
+    }
+    let mut keys = Vec::new();
+    for owner in owners {
+        let wish = NewApiKey {
+            owner: Some(owner),
+            ..wish("one")
+        };
+        keys.push(fixture.issue_as(&wish).await?.key.id);
+    }
+    let told = async || -> Result<Vec<Option<String>>> {
+        let mut found = registry.owner_addresses(&keys).await?;
+        let each: Vec<_> = keys.iter().map(|id| found.remove(id)).collect();
+        assert!(found.is_empty());
+        Ok(each)
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let (ada, ops, crew) = (
+        some("ada@example.org"),
+        some("ops@example.org"),
+        some("crew@example.org"),
+    );
+    assert_eq!(told().await?, [ada.clone(), ops, crew, None]);
+    // Another address counts from then on, a suspended owner is told nothing.
+    let change = PrincipalChange::Profile {
+        name: None,
+        email: Some(email("bills@example.org")?),
+    };
+    registry.change_principal(actor, "billing", &change).await?;
+    let suspend = PrincipalChange::Disable("paused".into());
+    registry.change_principal(actor, "crew", &suspend).await?;
+    assert_eq!(told().await?, [ada, some("bills@example.org"), None, None]);
     Ok(())
 }

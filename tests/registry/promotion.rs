@@ -9,7 +9,8 @@ use keywright_domain::api_keys::{
 use keywright_domain::base62::random_id;
 use keywright_domain::scopes::ScopeSet;
 use keywright_registry::{
-    AcceptOptions, ImportFormat, Peppers, PrincipalChange, TransferIdentity, open_transfer,
+    AcceptOptions, ImportFormat, LOCAL_PRINCIPAL, NoticeSubject, Peppers, PrincipalChange,
+    TransferIdentity, open_transfer,
 };
 
 use super::portable::{code, events, hash, options};
@@ -417,6 +418,69 @@ async fn a_key_from_the_future_is_not_taken() -> Result<()> {
         (taken.created_at, taken.secrets[0].created_at),
         (START, START)
     );
+    Ok(())
+}
+
+/// It is as new as the revocation allows, and its secret is as old as it was.
+#[tokio::test]
+async fn rule_11_a_key_that_came_after_all_keys_of_its_owner_were_revoked_is_told_of_by_its_secret()
+-> Result<()> {
+    let Pair { local, mut remote } = Pair::new().await?;
+    let long = NewApiKey {
+        lifetime_ms: Some(365 * DAY_MS),
+        ..wish("old")
+    };
+    let old = local.issue_as(&long).await?;
+    hand_over(&local, &mut remote).await?;
+    let policy = Policy {
+        max_age_ms: Some(60 * DAY_MS),
+        ..Policy::default_for(keywright_domain::api_keys::Environment::LIVE)
+    };
+    remote.registry.set_policy(&remote.actor, &policy).await?;
+    local.set_clock(START + 90 * DAY_MS);
+    remote.set_clock(START + 80 * DAY_MS);
+    let revoke = PrincipalChange::RevokeKeys("leak".into());
+    remote
+        .registry
+        .change_principal(&remote.actor, LOCAL_PRINCIPAL, &revoke)
+        .await?;
+    remote.set_clock(START + 90 * DAY_MS);
+    // One of their own, which has time.
+    remote.issue_as(&long).await?;
+    let ids = [old.key.id.clone()];
+    let (bundle, refused) = local
+        .registry
+        .promotion_bundle(&ids, &local.peppers)
+        .await?;
+    assert_eq!(refused, []);
+    let accept = AcceptOptions::default();
+    let report = remote
+        .registry
+        .accept_promotion(&remote.actor, &bundle, &remote.peppers, &accept)
+        .await?;
+    assert_eq!(report.accepted, ids);
+    let (taken, _) = remote.registry.find_api_key(&old.key.id).await?;
+    assert_eq!(taken.created_at, START + 80 * DAY_MS + 1);
+    let notices = remote.registry.due_notices(500).await?;
+    let told: Vec<_> = notices
+        .iter()
+        .map(|one| (one.key_id.as_str(), one.subject, one.due_at))
+        .collect();
+    let wanted = (
+        old.key.id.as_str(),
+        NoticeSubject::Rotation,
+        START + 60 * DAY_MS,
+    );
+    assert_eq!(told, [wanted]);
+    remote
+        .registry
+        .mark_notice_sent(&notices[0].id, "mail")
+        .await?;
+    // Neither an hour later, nor when the walk in the order of time comes to it.
+    for later in [90 * DAY_MS + 3_600_000, 112 * DAY_MS] {
+        remote.set_clock(START + later);
+        assert_eq!(remote.registry.due_notices(500).await?, [], "once");
+    }
     Ok(())
 }
 

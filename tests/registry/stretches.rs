@@ -1,10 +1,13 @@
 //! Walks over all keys, among more than are looked at at once: nothing that stands between is missed.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use keywright_domain::api_keys::{DAY_MS, Environment, NewApiKey, Policy, PolicyEnvironment};
+use keywright_domain::schedules::NoticeKind;
 use keywright_registry::RetentionPolicy;
 
-use super::{Fixture, START, wish};
+use super::{Fixture, Kind, START, wish};
 
 /// Two stretches and a part of a third.
 const KEYS: i64 = 21_000;
@@ -39,6 +42,31 @@ async fn fill(fixture: &Fixture) -> Result<()> {
     .execute(&mut stranger)
     .await?;
     Ok(())
+}
+
+/// Has the keys around the end of the first stretch of each environment be of one moment, and go on to work. Returns which.
+async fn gather_at_a_cut(fixture: &Fixture) -> Result<Vec<(String, String)>> {
+    let mut stranger = fixture.stranger().await?;
+    let moment = START - 1_002;
+    sqlx::query(
+        "UPDATE api_keys SET created_at = $1, expires_order = $2 WHERE name = 'filler' AND created_at BETWEEN $1 - 100 AND $1 + 100",
+    )
+    .bind(moment)
+    .bind(START + 365 * DAY_MS)
+    .execute(&mut stranger)
+    .await?;
+    let of_it = "FROM api_keys WHERE name = 'filler' AND created_at = $1";
+    sqlx::query(sqlx::AssertSqlSafe(format!(
+        "UPDATE secrets SET created_at = $1 WHERE kid IN (SELECT kid {of_it})"
+    )))
+    .bind(moment)
+    .execute(&mut stranger)
+    .await?;
+    let found = format!("SELECT id, environment {of_it}");
+    Ok(sqlx::query_as(sqlx::AssertSqlSafe(found))
+        .bind(moment)
+        .fetch_all(&mut stranger)
+        .await?)
 }
 
 fn long_lived(name: &str, environment: Environment) -> NewApiKey {
@@ -110,6 +138,11 @@ async fn rule_11_every_key_that_grows_too_old_is_told_of_once_wherever_it_stands
             .await?;
     }
     fill(&fixture).await?;
+    for (id, environment) in gather_at_a_cut(&fixture).await? {
+        let days = if environment == "live" { 60 } else { 90 };
+        due.push((id, START - 1_002 + days * DAY_MS));
+    }
+    assert_eq!(due.len(), 201);
     for index in 0..12_i64 {
         let (environment, days) = if index % 3 == 0 {
             (staging.clone(), 90)
@@ -135,5 +168,88 @@ async fn rule_11_every_key_that_grows_too_old_is_told_of_once_wherever_it_stands
     due.sort();
     assert_eq!(told, due);
     assert_eq!(fixture.registry.due_notices(500).await?, [], "once");
+    Ok(())
+}
+
+#[tokio::test]
+async fn rule_11_a_notice_is_made_for_the_last_moment_of_its_day() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let policy = Policy {
+        max_age_ms: Some(60 * DAY_MS),
+        ..Policy::default_for(Environment::LIVE)
+    };
+    fixture.registry.set_policy(&fixture.actor, &policy).await?;
+    // 30 days from then it is the last moment of a day, and the next is of the day after.
+    let now = START + 40 * DAY_MS;
+    let last = now.div_euclid(DAY_MS) * DAY_MS + 31 * DAY_MS - 1;
+    fixture.set_clock(last - 60 * DAY_MS);
+    let wish = |name| long_lived(name, Environment::LIVE);
+    let issued = fixture.issue_as(&wish("of the day")).await?;
+    fixture.set_clock(last - 60 * DAY_MS + 1);
+    fixture.issue_as(&wish("of the next")).await?;
+    fixture.set_clock(now);
+    let told = fixture.registry.due_notices(500).await?;
+    let told: Vec<_> = told
+        .into_iter()
+        .map(|one| (one.key_id, one.kind, one.due_at))
+        .collect();
+    assert_eq!(told, [(issued.key.id, NoticeKind::Days30, last)]);
+    Ok(())
+}
+
+/// Nobody waits for it, and it would take half of a small machine from verifications.
+#[tokio::test]
+async fn rule_11_the_look_at_ages_rests_from_looking_and_not_from_writing() -> Result<()> {
+    let fixture = super::fixture().await?;
+    let policy = Policy {
+        max_age_ms: Some(60 * DAY_MS),
+        ..Policy::default_for(Environment::LIVE)
+    };
+    fixture.registry.set_policy(&fixture.actor, &policy).await?;
+    fill(&fixture).await?;
+    fixture.set_clock(START - DAY_MS);
+    let first = fixture
+        .issue_as(&long_lived("first", Environment::LIVE))
+        .await?;
+    fixture.set_clock(START + 59 * DAY_MS);
+    let mut stranger = fixture.stranger().await?;
+    let hold = match fixture.kind {
+        Kind::Sqlite => "BEGIN IMMEDIATE",
+        Kind::Postgres => "BEGIN; LOCK TABLE heads IN EXCLUSIVE MODE",
+    };
+    sqlx::raw_sql(hold).execute(&mut stranger).await?;
+    let registry = fixture.registry.clone();
+    let began = Instant::now();
+    let looking = tokio::spawn(async move { registry.post_notices().await });
+    // What it writes of the first stretch waits.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(!looking.is_finished());
+    sqlx::raw_sql("ROLLBACK").execute(&mut stranger).await?;
+    looking.await??;
+    let took = began.elapsed();
+    assert!(
+        took < Duration::from_secs(5),
+        "it rested from writing: {took:?}"
+    );
+    let told = fixture.registry.take_notices(500).await?;
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(told[0].key_id, first.key.id);
+    if fixture.kind == Kind::Sqlite {
+        return Ok(());
+    }
+    // A look into the first stretch that takes a second is rested from for four.
+    let slow = format!(
+        "ALTER TABLE secrets RENAME TO kept; CREATE VIEW secrets AS SELECT * FROM kept \
+         WHERE CASE WHEN kid = '{}' THEN pg_sleep(1) IS NOT NULL ELSE TRUE END",
+        first.key.current_secret(START).expect("it has one").kid
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(slow))
+        .execute(&mut stranger)
+        .await?;
+    fixture.set_clock(START + 59 * DAY_MS + 2 * 60 * 60 * 1000);
+    let began = Instant::now();
+    fixture.registry.post_notices().await?;
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(4_900), "no rest: {took:?}");
     Ok(())
 }

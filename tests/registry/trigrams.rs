@@ -127,3 +127,23 @@ async fn the_limit_of_the_look_into_the_index_is_not_that_of_the_walk() -> Resul
     assert_eq!(searching.await??, 3);
     Ok(())
 }
+
+/// Where too much is asked, each list waits for what is in the way once, and holds its connection no longer.
+#[tokio::test]
+async fn a_list_that_meets_a_lock_does_not_wait_for_it_twice() -> Result<()> {
+    let fixture = Fixture::on(Kind::Postgres).await?;
+    let mut stranger = fixture.stranger().await?;
+    sqlx::raw_sql("BEGIN; LOCK TABLE api_keys IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut stranger)
+        .await?;
+    let began = Instant::now();
+    let listed = fixture
+        .registry
+        .list_api_keys(&ApiKeyQuery::default())
+        .await;
+    let took = began.elapsed();
+    assert_eq!(listed.expect_err("a lock").code(), "registry_locked");
+    // A lock is waited for for ten seconds.
+    assert!(took < Duration::from_secs(15), "{took:?}");
+    Ok(())
+}

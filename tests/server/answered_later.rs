@@ -46,7 +46,11 @@ async fn begun(victim: &Victim, asked: reqwest::RequestBuilder) -> Result<String
 }
 
 /// Waits until it is so with an operation.
-async fn until(victim: &Victim, path: &str, is_so: impl Fn(&Value) -> bool) -> Result<Value> {
+pub(super) async fn until(
+    victim: &Victim,
+    path: &str,
+    is_so: impl Fn(&Value) -> bool,
+) -> Result<Value> {
     let began = Instant::now();
     loop {
         let view = get(victim, path).await?.body;
@@ -157,7 +161,7 @@ async fn a_request_that_is_answered_later_killed_in_the_middle_on_postgresql() -
 }
 
 /// Carries a statement out as a stranger, also where the server writes all the time.
-async fn by_hand(url: &str, sql: &'static str) -> Result<()> {
+pub(super) async fn by_hand(url: &str, sql: &'static str) -> Result<()> {
     sqlx::any::install_default_drivers();
     let mut tried = 0;
     loop {

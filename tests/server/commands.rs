@@ -103,7 +103,7 @@ async fn commands_work_on_the_registry_that_is_served_or_refuse() -> Result<()> 
     let less: Vec<_> = whole.lines().filter(|line| !is_address(line)).collect();
     std::fs::write(&file, less.join("\n"))?;
     let out = server.data().join("never.age").display().to_string();
-    let refused: [&[&str]; 10] = [
+    let refused: [&[&str]; 12] = [
         &adding("nobody", &secret),
         &["clients", "list"],
         &[
@@ -114,6 +114,8 @@ async fn commands_work_on_the_registry_that_is_served_or_refuse() -> Result<()> 
             "--password-file",
             &secret,
         ],
+        &["owners", "add", "--id", "billing"],
+        &["owners", "list"],
         &["providers", "list"],
         &["providers", "remove", "--id", "x"],
         &["signing-keys", "list"],
@@ -233,6 +235,42 @@ async fn serving_an_empty_folder_from_postgresql_leaves_its_address_for_commands
 
 async fn said(server: &ServerProcess, words: &[&str]) -> Result<Value> {
     Ok(serde_json::from_str(&server.command(words).await?)?)
+}
+
+#[tokio::test]
+async fn a_service_that_a_command_added_gets_keys_from_the_server_that_runs() -> Result<()> {
+    let server = ServerProcess::start().await?;
+    let add = ["owners", "add", "--id", "billing", "--name", "Billing"];
+    let add = [&add[..], &["--email", "billing@example.org"]].concat();
+    let added = said(&server, &add).await?;
+    ensure!(
+        added["kind"] == "service" && added["id"] == "billing",
+        "{added}"
+    );
+    let listed = server.command(&["owners", "list"]).await?;
+    ensure!(listed.lines().count() == 1, "{listed}");
+    ensure!(serde_json::from_str::<Value>(&listed)? == added, "{listed}");
+    let wish = serde_json::json!({
+        "name": "nightly", "prefix": "sk_live", "scopes": ["keys:read"],
+        "owner": { "kind": "service", "id": "billing" },
+    });
+    let issued = http()?
+        .post(server.at("/api/v1/keys"))
+        .bearer_auth(&server.root_key)
+        .header("content-type", "application/json")
+        .body(wish.to_string())
+        .send()
+        .await?;
+    ensure!(issued.status() == 201, "{}", issued.text().await?);
+    for words in [
+        &["owners", "add", "--id", "ada", "--kind", "person"][..],
+        &["owners", "add", "--id", "a/b"],
+        &["owners", "add", "--id", "billing"],
+    ] {
+        let (success, out, _) = server.command_told(words, &[]).await?;
+        ensure!(!success && out.is_empty(), "{words:?}: {out}");
+    }
+    Ok(())
 }
 
 async fn ends(database: Option<&Database>) -> Result<()> {

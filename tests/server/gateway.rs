@@ -3,6 +3,8 @@
 
 mod checks;
 mod envoy;
+mod kept;
+mod pages;
 mod site;
 mod traefik;
 
@@ -62,11 +64,10 @@ fn example(heading: &str, server: &ServerProcess, service: u16) -> Result<String
         .replace("127.0.0.1:8080", &format!("127.0.0.1:{service}")))
 }
 
-/// Caddy with the page's own configuration, on a port of its own.
-async fn caddy(folder: &Path, server: &ServerProcess, service: u16) -> Result<(Child, u16)> {
+/// Caddy with this configuration, on a port of its own.
+async fn caddy(folder: &Path, site: &str) -> Result<(Child, u16)> {
     let port = free_port()?;
-    let site = example("## Caddy\n", server, service)?
-        .replace("api.example.org", &format!("http://127.0.0.1:{port}"));
+    let site = site.replace("api.example.org", &format!("http://127.0.0.1:{port}"));
     let file = folder.join(format!("Caddyfile-{port}"));
     std::fs::write(&file, format!("{{\n\tadmin off\n}}\n{site}"))?;
     let log = folder.join(format!("caddy-{port}.log"));
@@ -178,22 +179,49 @@ pub(super) async fn start(
     Ok((nginx, port))
 }
 
-/// A site behind nginx; the folder and the process last as long as the test.
-async fn behind_nginx(settings: &'static str) -> Result<(Site, Gateway, Child, tempfile::TempDir)> {
-    behind_changed_nginx(settings, |_, locations| Ok((String::new(), locations))).await
+/// What the page says for nginx.
+#[derive(Debug)]
+struct Nginx {
+    /// For its `http` block.
+    http: String,
+    /// For the `server` block.
+    server: String,
 }
 
-/// The same with the page's own configuration changed, of which it makes what stands before nginx's server and in it.
+impl Nginx {
+    fn read(block: &str) -> Result<Self> {
+        let (http, server) = block
+            .split_once("# In `server`:\n")
+            .context("the page has no part for nginx's server")?;
+        Ok(Self {
+            http: http.to_owned(),
+            server: server.to_owned(),
+        })
+    }
+}
+
+/// With one text in place of another, which must be there.
+fn changed(text: &str, from: &str, to: &str) -> Result<String> {
+    ensure!(text.contains(from), "{from} is not in: {text}");
+    Ok(text.replace(from, to))
+}
+
+/// A site behind nginx; the folder and the process last as long as the test.
+async fn behind_nginx(settings: &'static str) -> Result<(Site, Gateway, Child, tempfile::TempDir)> {
+    behind_changed_nginx(settings, |_, page| Ok(page)).await
+}
+
+/// The same with the page's own configuration changed.
 async fn behind_changed_nginx(
     settings: &'static str,
-    change: impl FnOnce(&ServerProcess, String) -> Result<(String, String)>,
+    change: impl FnOnce(&ServerProcess, Nginx) -> Result<Nginx>,
 ) -> Result<(Site, Gateway, Child, tempfile::TempDir)> {
     let site = Site::start(settings).await?;
     let folder = tempfile::tempdir()?;
-    let locations = example("## nginx\n", &site.server, site.service.port)?;
-    let (before, locations) = change(&site.server, locations)?;
+    let page = Nginx::read(&example("## nginx\n", &site.server, site.service.port)?)?;
+    let Nginx { http, server } = change(&site.server, page)?;
     let (nginx, port) = start(folder.path(), |port| {
-        format!("{before}\nserver {{ listen 127.0.0.1:{port};\n{locations}\n}}")
+        format!("{http}\nserver {{ listen 127.0.0.1:{port};\n{server}\n}}")
     })
     .await?;
     let gateway = Gateway {
@@ -206,9 +234,17 @@ async fn behind_changed_nginx(
 
 /// The same of Caddy.
 async fn behind_caddy(settings: &'static str) -> Result<(Site, Gateway, Child, tempfile::TempDir)> {
+    behind_changed_caddy(settings, Ok).await
+}
+
+async fn behind_changed_caddy(
+    settings: &'static str,
+    change: impl FnOnce(String) -> Result<String>,
+) -> Result<(Site, Gateway, Child, tempfile::TempDir)> {
     let site = Site::start(settings).await?;
     let folder = tempfile::tempdir()?;
-    let (caddy, port) = caddy(folder.path(), &site.server, site.service.port).await?;
+    let page = example("## Caddy\n", &site.server, site.service.port)?;
+    let (caddy, port) = caddy(folder.path(), &change(page)?).await?;
     let gateway = Gateway {
         port,
         hands_on: &["Key-Id", "Scopes"],
@@ -248,13 +284,12 @@ async fn ac_132_nginx_hands_limits_on() -> Result<()> {
 #[tokio::test]
 async fn ac_123_ac_124_ac_132_nginx_hands_refusals_on_of_the_node_that_answered() -> Result<()> {
     const TRIED: usize = 4;
-    let (site, gateway, _nginx, folder) = behind_changed_nginx("", |server, locations| {
-        let address = server.issuer.trim_start_matches("http://");
+    let (site, gateway, _nginx, folder) = behind_changed_nginx("", |server, page| {
+        let address = server.listen();
         // Nobody listens at the first one; nginx never stops asking it.
         let nodes = format!("server 127.0.0.1:1 max_fails=0; server {address} max_fails=0;");
-        let named = locations.replace(address, "keywright");
-        ensure!(named != locations, "{address}: {locations}");
-        Ok((format!("upstream keywright {{ {nodes} }}"), named))
+        let http = changed(&page.http, &format!("server {address};"), &nodes)?;
+        Ok(Nginx { http, ..page })
     })
     .await?;
     let client = reqwest::Client::builder().no_proxy().build()?;
@@ -317,11 +352,10 @@ async fn nginxs_own_refusals_stay_what_they_are() -> Result<()> {
             "Basic realm=\"site\"",
         ),
     ] {
-        let (site, gateway, _nginx, _folder) = behind_changed_nginx("", |_, locations| {
+        let (site, gateway, _nginx, _folder) = behind_changed_nginx("", |_, page| {
             let place = "location / {\n";
-            let changed = locations.replace(place, &format!("{place}    {line}\n"));
-            ensure!(changed != locations, "{locations}");
-            Ok((String::new(), changed))
+            let server = changed(&page.server, place, &format!("{place}    {line}\n"))?;
+            Ok(Nginx { server, ..page })
         })
         .await?;
         let key = site.issue("orders:read", json!({})).await?;

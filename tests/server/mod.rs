@@ -3,6 +3,7 @@
 
 mod answered_later;
 mod at_rest;
+mod bulk;
 mod clock;
 mod clock_steps;
 mod commands;
@@ -12,6 +13,7 @@ mod flood;
 mod gateway;
 mod harness;
 mod https;
+mod hung_up;
 mod kill;
 mod load;
 mod log_scan;

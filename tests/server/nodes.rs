@@ -193,6 +193,58 @@ async fn ac_140_ac_146_a_disabled_persons_key_is_accepted_by_no_process_after_th
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn ac_140_ac_146_a_suspended_services_keys_are_accepted_by_no_process_after_the_receipt()
+-> Result<()> {
+    let three = Three::start(Options::default()).await?;
+    let mut in_time = 0;
+    for round in 0..4 {
+        // Made at one node, its keys issued at another.
+        let id = format!("billing-{round}");
+        let wish = json!({ "kind": "service", "id": id, "name": "Billing" });
+        let (status, made) = three.caller(1).post("/api/v1/owners", &wish).await?;
+        ensure!(status == 201, "{status} {made}");
+        let owner = json!({ "owner": { "kind": "service", "id": id } });
+        let (_, secret) = three.issue(owner.clone()).await?;
+        let (_, other) = three.issue(owner).await?;
+        for node in 0..3 {
+            ensure!(three.caller(node).code(&secret).await? == "valid");
+            ensure!(three.caller(node).code(&other).await? == "valid");
+        }
+        let path = format!("/api/v1/owners/{id}/disable");
+        let ended = end_under_load(&three, &secret, &path).await;
+        let ended = ended.with_context(|| format!("round {round}"))?;
+        ensure!(ended["disabled_at"].is_i64(), "{ended}");
+        in_time += usize::from(all_said_so(&ended["receipt"])?);
+        for node in 0..3 {
+            for key in [&secret, &other] {
+                let code = three.caller(node).code(key).await?;
+                ensure!(code == "owner_disabled", "{node}: {code}");
+            }
+        }
+        // Enabled by another node: its keys work again, at the one that did it at once.
+        let path = format!("/api/v1/owners/{id}/enable");
+        let (status, owner) = three.caller(2).post(&path, &json!({})).await?;
+        let enabled = Instant::now();
+        ensure!(status == 200 && owner["disabled_at"].is_null(), "{owner}");
+        for node in [2, 0, 1] {
+            for key in [&secret, &other] {
+                loop {
+                    let asked = enabled.elapsed();
+                    let code = three.caller(node).code(key).await?;
+                    if code == "valid" {
+                        break;
+                    }
+                    ensure!(code == "owner_disabled" && node != 2, "{node}: {code}");
+                    ensure!(asked < SECOND * 3, "{node} says {code} still");
+                }
+            }
+        }
+    }
+    ensure!(in_time > 1, "all three said so in {in_time} rounds of 4");
+    three.close().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn ac_140_a_frozen_node_is_named_and_its_first_answers_refuse() -> Result<()> {
     let three = Three::start(Options::default()).await?;
     let (id, secret) = three.issue(json!({})).await?;

@@ -11,6 +11,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use tokio::process::Command;
 
+use super::harness::PASSWORD;
+use super::kill::person::Person;
 use super::kill::{Victim, access};
 use super::nodes::cluster::newest;
 use crate::support::postgres::Database;
@@ -90,12 +92,80 @@ fn copy_folder(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-async fn all(by: By<'_>) -> Result<()> {
-    let database = match by {
-        By::Postgres(old, new) => Some((old, new)),
-        _ => None,
+/// What a backup is made of.
+struct Backup {
+    passphrase: String,
+    file: String,
+    dump: String,
+    snapshot: PathBuf,
+}
+
+/// Makes a backup, beside the server's folder.
+async fn back_up(victim: &mut Victim, by: By<'_>) -> Result<Backup> {
+    let beside = |name: &str| victim.server.data().with_file_name(name);
+    let backup = Backup {
+        passphrase: victim
+            .server
+            .write("passphrase", "correct horse battery staple\n")?,
+        file: beside("backup.age").display().to_string(),
+        dump: beside("dump").display().to_string(),
+        snapshot: beside("snapshot"),
     };
-    let mut victim = Victim::start(database.map(|(old, _)| old.url().to_owned())).await?;
+    if let By::Snapshot = by {
+        victim.server.signal("KILL")?;
+        let _ = victim.server.ended().await?;
+        copy_folder(&victim.server.data(), &backup.snapshot)?;
+        victim.server.serve().await?;
+        return Ok(backup);
+    }
+    let (file, passphrase) = (&backup.file, &backup.passphrase);
+    let words = ["backup", "--out", file, "--passphrase-file", passphrase];
+    victim.server.command(&words).await?;
+    if let By::Postgres(old, _) = by {
+        let words = ["--format=custom", "--file", &backup.dump, old.url()];
+        postgres("pg_dump", &words).await?;
+    }
+    Ok(backup)
+}
+
+/// Ends the server and puts the backup in the place of what it has; it is not served yet.
+async fn put_back(victim: &mut Victim, by: By<'_>, backup: &Backup) -> Result<()> {
+    victim.server.signal("KILL")?;
+    let _ = victim.server.ended().await?;
+    let data = victim.server.data();
+    std::fs::rename(&data, data.with_file_name("old"))?;
+    if let By::Snapshot = by {
+        copy_folder(&backup.snapshot, &data)?;
+        let said = victim.server.command(&["put-back"]).await?;
+        let said: Value = serde_json::from_str(&said)?;
+        ensure!(said["families_ended"] == 2, "{said}");
+        return Ok(());
+    }
+    let (file, passphrase) = (&backup.file, &backup.passphrase);
+    let words = ["restore", "--from", file, "--passphrase-file", passphrase];
+    victim.server.command(&words).await?;
+    if let By::Postgres(_, new) = by {
+        let to = format!("--dbname={}", new.url());
+        postgres("pg_restore", &["--clean", "--if-exists", &to, &backup.dump]).await?;
+        let words = ["put-back", "--database", new.url()];
+        let said = victim.server.command(&words).await?;
+        let said: Value = serde_json::from_str(&said)?;
+        ensure!(said["families_ended"] == 2, "{said}");
+        victim.server.set_database(new.url().to_owned());
+    }
+    Ok(())
+}
+
+/// The address of its old database, if it has one.
+fn old_database(by: By<'_>) -> Option<String> {
+    match by {
+        By::Postgres(old, _) => Some(old.url().to_owned()),
+        _ => None,
+    }
+}
+
+async fn all(by: By<'_>) -> Result<()> {
+    let mut victim = Victim::start(old_database(by)).await?;
     access::prepare(&victim).await?;
     let (_, kept) = issue(&victim).await?;
     let (ended_id, ended) = issue(&victim).await?;
@@ -112,34 +182,7 @@ async fn all(by: By<'_>) -> Result<()> {
     let other = access::refresh_with(&victim, &other).await?;
     let other = other.text("refresh_token")?.to_owned();
 
-    let passphrase = victim
-        .server
-        .write("passphrase", "correct horse battery staple\n")?;
-    let file = victim
-        .server
-        .data()
-        .with_file_name("backup.age")
-        .display()
-        .to_string();
-    let dump = victim
-        .server
-        .data()
-        .with_file_name("dump")
-        .display()
-        .to_string();
-    let snapshot = victim.server.data().with_file_name("snapshot");
-    if let By::Snapshot = by {
-        victim.server.signal("KILL")?;
-        let _ = victim.server.ended().await?;
-        copy_folder(&victim.server.data(), &snapshot)?;
-        victim.server.serve().await?;
-    } else {
-        let words = ["backup", "--out", &file, "--passphrase-file", &passphrase];
-        victim.server.command(&words).await?;
-    }
-    if let Some((old, _)) = database {
-        postgres("pg_dump", &["--format=custom", "--file", &dump, old.url()]).await?;
-    }
+    let backup = back_up(&mut victim, by).await?;
 
     // The server goes on, and what happens now is in no backup.
     let rotations = format!("/api/v1/keys/{rotated_id}/rotations?wait_ms=0");
@@ -153,29 +196,7 @@ async fn all(by: By<'_>) -> Result<()> {
         let (id, _) = issue(&victim).await?;
         version = revoke(&victim, &id).await?;
     }
-    victim.server.signal("KILL")?;
-    let _ = victim.server.ended().await?;
-
-    let data = victim.server.data();
-    std::fs::rename(&data, data.with_file_name("old"))?;
-    if let By::Snapshot = by {
-        copy_folder(&snapshot, &data)?;
-        let said = victim.server.command(&["put-back"]).await?;
-        let said: Value = serde_json::from_str(&said)?;
-        ensure!(said["families_ended"] == 2, "{said}");
-    } else {
-        let words = ["restore", "--from", &file, "--passphrase-file", &passphrase];
-        victim.server.command(&words).await?;
-    }
-    if let Some((_, new)) = database {
-        let to = format!("--dbname={}", new.url());
-        postgres("pg_restore", &["--clean", "--if-exists", &to, &dump]).await?;
-        let words = ["put-back", "--database", new.url()];
-        let said = victim.server.command(&words).await?;
-        let said: Value = serde_json::from_str(&said)?;
-        ensure!(said["families_ended"] == 2, "{said}");
-        victim.server.set_database(new.url().to_owned());
-    }
+    put_back(&mut victim, by, &backup).await?;
     victim.server.serve().await?;
 
     ensure!(code(&victim, &kept).await? == "valid", "a key is lost");
@@ -223,6 +244,193 @@ async fn ac_203_a_backup_put_back_forks_no_family_and_revives_nothing_on_postgre
 {
     let (old, new) = (Database::create().await?, Database::create().await?);
     all(By::Postgres(&old, &new)).await?;
+    old.close().await?;
+    new.close().await
+}
+
+async fn get(victim: &Victim, path: &str) -> Result<String> {
+    let answer = reqwest::Client::builder()
+        .no_proxy()
+        .build()?
+        .get(victim.server.at(path))
+        .bearer_auth(&victim.server.root_key)
+        .send()
+        .await?;
+    let status = answer.status();
+    let text = answer.text().await?;
+    ensure!(status.is_success(), "{path}: {status} {text}");
+    Ok(text)
+}
+
+/// The first one of a page: its id.
+fn first_id(page: &str) -> Result<String> {
+    let page: Value = serde_json::from_str(page)?;
+    let id = page["items"][0]["id"].as_str();
+    Ok(id.with_context(|| page.to_string())?.to_owned())
+}
+
+/// A person without a way to sign in, and a key of theirs.
+async fn owner_with_key(victim: &Victim) -> Result<(String, String)> {
+    let made = ask(victim, "/api/v1/users", json!({ "name": "Billing" })).await?;
+    let id = made["id"].as_str().context("no id")?.to_owned();
+    let wish = json!({
+        "name": "key of a test", "prefix": "sk_live", "scopes": ["keys:read"],
+        "owner": { "kind": "person", "id": id },
+    });
+    let key = ask(victim, "/api/v1/keys", wish).await?;
+    let secret = key["secret"].as_str().context("no secret")?.to_owned();
+    Ok((id, secret))
+}
+
+/// What was ended after the backup is ended again by an export of the trail, before anybody is served.
+async fn ends_again(by: By<'_>) -> Result<()> {
+    let mut victim = Victim::start(old_database(by)).await?;
+    access::prepare(&victim).await?;
+    access::family(&victim).await?;
+    access::family(&victim).await?;
+    let stays = Person::signed_in(&victim, PASSWORD).await?;
+    let signed_out = Person::signed_in(&victim, PASSWORD).await?;
+    let owner = first_id(&get(&victim, "/api/v1/users").await?)?;
+    let sessions = format!("/api/v1/users/{owner}/sessions");
+    let session = first_id(&get(&victim, &sessions).await?)?;
+    let (_, kept) = issue(&victim).await?;
+    let (revoked_id, revoked) = issue(&victim).await?;
+    let (leaked_id, leaked) = issue(&victim).await?;
+    let (replaced_id, replaced) = issue(&victim).await?;
+    let (overlapping_id, overlapping) = issue(&victim).await?;
+    let (suspended_id, suspended) = issue(&victim).await?;
+    let (enabled_id, enabled) = issue(&victim).await?;
+    let (left, of_left) = owner_with_key(&victim).await?;
+    let (gone, of_gone) = owner_with_key(&victim).await?;
+    let (away, of_away) = owner_with_key(&victim).await?;
+    let older = get(&victim, "/api/v1/audit/export").await?;
+    let backup = back_up(&mut victim, by).await?;
+
+    let on = async |path: String, body: Value| ask(&victim, &path, body).await;
+    let key = |id: &str, step: &str| format!("/api/v1/keys/{id}/{step}?wait_ms=0");
+    let reason = json!({ "reason": "found in a log" });
+    on(key(&revoked_id, "revoke"), reason.clone()).await?;
+    on(
+        key(&leaked_id, "rotations"),
+        json!({ "compromised": "found in a log" }),
+    )
+    .await?;
+    on(key(&replaced_id, "rotations"), json!({ "overlap_ms": 0 })).await?;
+    on(key(&overlapping_id, "rotations"), json!({})).await?;
+    on(key(&suspended_id, "disable"), reason.clone()).await?;
+    on(key(&enabled_id, "disable"), reason.clone()).await?;
+    on(key(&enabled_id, "enable"), json!({})).await?;
+    on(format!("/api/v1/owners/{left}/revoke-keys"), reason.clone()).await?;
+    on(format!("/api/v1/users/{away}/disable"), reason).await?;
+    for path in [
+        format!("/api/v1/users/{gone}"),
+        format!("{sessions}/{session}"),
+    ] {
+        let request = victim.client.delete(victim.server.at(&path));
+        let request = request.bearer_auth(&victim.server.root_key);
+        let answer = victim.send(request).await?;
+        ensure!(answer.status < 300, "{path}: {}", answer.status);
+    }
+    // Issued and ended since: nothing of it is in the backup.
+    let (id, late) = issue(&victim).await?;
+    revoke(&victim, &id).await?;
+    let trail = get(&victim, "/api/v1/audit/export").await?;
+    let file = victim.server.write("audit.ndjson", &trail)?;
+    let words = ["end-again", "--trail", &file];
+    // Where nothing was put back there is nothing to end again.
+    let (success, said, complaint) = victim.server.try_command(&words).await?;
+    ensure!(
+        !success && complaint.contains("put back"),
+        "{said}{complaint}"
+    );
+    put_back(&mut victim, by, &backup).await?;
+
+    // Another's word counts for nothing, and neither does one that is older than the backup.
+    let changed = trail.replacen("“key of a test”", "“kex of a test”", 1);
+    ensure!(changed != trail);
+    for (text, why) in [
+        (&changed, "is not what was written"),
+        (&older, "not newer than the backup"),
+    ] {
+        let file = victim.server.write("other.ndjson", text)?;
+        let words = ["end-again", "--trail", &file];
+        let (success, said, complaint) = victim.server.try_command(&words).await?;
+        ensure!(!success && said.is_empty(), "{said}");
+        ensure!(complaint.contains(why), "{why}: {complaint}");
+    }
+    let said: Value = serde_json::from_str(&victim.server.command(&words).await?)?;
+    ensure!(said["failed"] == json!([]), "{said}");
+    ensure!(said["keys"] == 4 && said["owners"] == 3, "{said}");
+    ensure!(said["sessions"] == 1 && said["unknown"] == 1, "{said}");
+    // Again, it finds all of it done; who was deleted is not there any more.
+    let said: Value = serde_json::from_str(&victim.server.command(&words).await?)?;
+    ensure!(
+        said["failed"] == json!([]) && said["unknown"] == 2,
+        "{said}"
+    );
+    victim.server.serve().await?;
+    for (person, expected) in [(&stays, 200), (&signed_out, 401)] {
+        let answer = victim.send(person.get(&victim, "/api/v1/sessions")).await?;
+        ensure!(
+            answer.status == expected,
+            "{} {}",
+            answer.status,
+            answer.body
+        );
+    }
+    for (name, secret, expected) in [
+        ("kept", &kept, "valid"),
+        ("revoked", &revoked, "revoked"),
+        ("leaked", &leaked, "revoked"),
+        ("replaced", &replaced, "revoked"),
+        // Its overlap did not end: nothing ended.
+        ("overlapping", &overlapping, "valid"),
+        ("suspended", &suspended, "disabled"),
+        ("enabled again", &enabled, "valid"),
+        ("of who left", &of_left, "revoked"),
+        ("of who is suspended", &of_away, "owner_disabled"),
+        ("of who was deleted", &of_gone, "owner_disabled"),
+        ("late", &late, "not_found"),
+    ] {
+        let found = code(&victim, secret).await?;
+        ensure!(found == expected, "{name}: {found} and not {expected}");
+    }
+    // What was issued and rotated since the backup was put back is not what the trail speaks of.
+    let rotations = format!("/api/v1/keys/{leaked_id}/rotations");
+    let rotated = ask(&victim, &rotations, json!({ "overlap_ms": 0 })).await?;
+    let wish = json!({
+        "name": "key of a test", "prefix": "sk_live", "scopes": ["keys:read"], "owner": { "kind": "person", "id": left },
+    });
+    let fresh = ask(&victim, "/api/v1/keys", wish).await?;
+    let words = ["end-again", "--trail", &file];
+    let said: Value = serde_json::from_str(&victim.server.command(&words).await?)?;
+    ensure!(said["failed"] == json!([]), "{said}");
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    for (name, made) in [("rotated since", &rotated), ("issued since", &fresh)] {
+        let secret = made["secret"].as_str().context("no secret")?;
+        let found = code(&victim, secret).await?;
+        ensure!(found == "valid", "{name}: {found}");
+    }
+    let words = ["doctor", "--offline"];
+    let (success, said, complaint) = victim.server.try_command(&words).await?;
+    ensure!(success, "{said}{complaint}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn ac_203_ac_140_what_was_ended_after_a_backup_is_ended_again_on_sqlite() -> Result<()> {
+    ends_again(By::Archive).await
+}
+
+#[tokio::test]
+async fn ac_203_ac_140_what_was_ended_after_a_snapshot_is_ended_again_on_sqlite() -> Result<()> {
+    ends_again(By::Snapshot).await
+}
+
+#[tokio::test]
+async fn ac_203_ac_140_what_was_ended_after_a_backup_is_ended_again_on_postgresql() -> Result<()> {
+    let (old, new) = (Database::create().await?, Database::create().await?);
+    ends_again(By::Postgres(&old, &new)).await?;
     old.close().await?;
     new.close().await
 }

@@ -39,6 +39,11 @@ const FILES: &[(&str, &str, bool)] = &[
         "usr/share/doc/keywright-server/copyright",
         false,
     ),
+    (
+        "monitoring/alerts.yml",
+        "usr/share/doc/keywright-server/examples/alerts.yml",
+        false,
+    ),
     ("server/postinst", "DEBIAN/postinst", true),
     ("server/prerm", "DEBIAN/prerm", true),
     ("server/postrm", "DEBIAN/postrm", true),
@@ -53,8 +58,10 @@ const MOST_EXPOSED: &str = "15";
 /// `cargo xtask bundle server`.
 pub(crate) fn run(verify: bool) -> Result<()> {
     tools::ensure(&[Need::Compile, Need::Pack])?;
+    let version = git::version(&crate::root(), env!("CARGO_PKG_VERSION"));
     process::step("build the server", || {
-        process::run(process::cargo().args([
+        // The program says which build it is, as its package does.
+        process::run(process::cargo().env("KEYWRIGHT_BUILD", &version).args([
             "build",
             "--release",
             "--locked",
@@ -64,7 +71,6 @@ pub(crate) fn run(verify: bool) -> Result<()> {
     })?;
     let folder = crate::target().join("release");
     let package = process::step("make the server's Debian package", || {
-        let version = git::version(&crate::root(), env!("CARGO_PKG_VERSION"));
         assemble(
             &folder.join(PACKAGE),
             &folder.join("bundle/server"),

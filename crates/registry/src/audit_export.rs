@@ -2,6 +2,7 @@
 //! database. First the header, then events by ascending sequence, each checkpoint right after the
 //! event it names; a pruned trail has the checkpoint of the cut before its first event.
 
+mod ended;
 mod hex_text;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,9 @@ use keywright_domain::audit_chain::{
     CheckpointSignature, EventHash, SignedCheckpoint, Verdict,
 };
 use serde::{Deserialize, Serialize};
+
+pub use ended::{EndedSince, PutBackPoint};
+pub(crate) use ended::{KeyEnd, OwnerEnd};
 
 /// What the header names as its format.
 pub const EXPORT_FORMAT: &str = "keywright-audit";

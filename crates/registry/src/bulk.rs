@@ -6,7 +6,7 @@ use keywright_domain::audit::{Actor, AuditAction};
 use keywright_domain::base62::random_id;
 use serde::{Deserialize, Serialize};
 
-use crate::later::LaterRequest;
+use crate::later::{LaterAnswer, LaterRequest};
 use crate::people::page::{self, Page, Position};
 use crate::store::audit::NewEvent;
 use crate::{LocalRegistry, RegistryError, store};
@@ -19,8 +19,8 @@ const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 const ANSWERS_KEPT_MS: i64 = 7 * 24 * 60 * 60 * 1000;
 /// Answers to what only reads that are kept for one actor: whoever may only read makes them.
 const MOST_READS: i64 = 100;
-/// Failures that are kept of one operation; the others are counted.
-const MOST_FAILURES: usize = 100;
+/// Failures that stand with an operation itself; all of them are [`LocalRegistry::bulk_failures`].
+const SHOWN_FAILURES: usize = 100;
 
 /// How an operation stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +76,15 @@ pub struct BulkFailure {
     pub message: String,
 }
 
+/// Why an operation ended before its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkProblem {
+    /// Stable.
+    pub code: String,
+    /// In plain words.
+    pub detail: String,
+}
+
 /// An operation that is about to begin.
 #[derive(Clone, Debug)]
 pub struct NewBulk {
@@ -98,6 +107,8 @@ pub struct BulkProgress {
     pub failed: i64,
     /// The first 100 of them.
     pub failures: Vec<BulkFailure>,
+    /// The last of them, which no report has told yet; [`Self::told`] empties it.
+    pub untold: Vec<BulkFailure>,
     /// Number of the newest change that was made; 0 for none. Who knows of it knows of all of them.
     pub last_change: i64,
 }
@@ -113,11 +124,23 @@ impl BulkProgress {
             }
             Err(failure) => {
                 self.failed += 1;
-                if self.failures.len() < MOST_FAILURES {
-                    self.failures.push(failure);
+                if self.failures.len() < SHOWN_FAILURES {
+                    self.failures.push(failure.clone());
                 }
+                self.untold.push(failure);
             }
         }
+    }
+
+    /// After a report that was written down: what it told is not told again.
+    pub fn told(&mut self) {
+        self.untold.clear();
+    }
+
+    /// The place of the first failure that no report has told, counted from 0.
+    pub(crate) fn first_untold(&self) -> i64 {
+        let untold = i64::try_from(self.untold.len()).unwrap_or(i64::MAX);
+        self.failed.saturating_sub(untold)
     }
 }
 
@@ -144,6 +167,8 @@ pub struct BulkOperation {
     pub seen_at: i64,
     /// When it ended (Unix ms).
     pub finished_at: Option<i64>,
+    /// Why it ended before its end.
+    pub problem: Option<BulkProblem>,
     /// It is a request that is answered later.
     pub later: bool,
 }
@@ -192,6 +217,7 @@ impl LocalRegistry {
                     created_at: now,
                     seen_at: now,
                     finished_at: None,
+                    problem: None,
                     later: later.is_some(),
                 };
                 let (before, answers) = (
@@ -230,7 +256,7 @@ impl LocalRegistry {
     }
 
     /// Says how far an operation came; with a state it has ended. Returns whether somebody asked for
-    /// its end.
+    /// its end. Told twice, a failure is there once.
     ///
     /// # Errors
     /// [`RegistryError::OperationNotFound`].
@@ -250,6 +276,46 @@ impl LocalRegistry {
             })
         })
         .await
+    }
+
+    /// Says that an operation has ended, how, and why where that was before its end.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written.
+    pub async fn end_bulk(
+        &self,
+        id: &str,
+        progress: &BulkProgress,
+        state: BulkState,
+        problem: Option<BulkProblem>,
+    ) -> Result<(), RegistryError> {
+        let problem = problem.map(|problem| serde_json::to_string(&problem));
+        let problem = problem.transpose();
+        let came = LaterAnswer {
+            answer: None,
+            problem: problem.map_err(|error| RegistryError::Store(error.to_string()))?,
+        };
+        self.end_later(id, progress, state, came).await
+    }
+
+    /// One page of the keys that an operation could not change, in the order in which it came to them.
+    ///
+    /// # Errors
+    /// [`RegistryError::Cursor`].
+    pub async fn bulk_failures(
+        &self,
+        id: &str,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<Page<BulkFailure>, RegistryError> {
+        let (after, limit) = (Position::read(cursor, false)?, page::limit(limit));
+        let mut connection = self.shared.pool.acquire().await?;
+        let found = store::bulk::failures(&mut connection, id, after.number, limit + 1).await?;
+        let page = page::cut(found, limit, |(number, _)| Position::of(*number, ""));
+        Ok(Page {
+            items: page.items.into_iter().map(|(_, failure)| failure).collect(),
+            next_cursor: page.next_cursor,
+        })
     }
 
     /// Asks for the end of an operation. Whoever carries it out stops after the key that is its turn.

@@ -15,6 +15,7 @@ use crate::api_keys::check_secret_of;
 use crate::idempotency::IdempotencyKey;
 use crate::outbox::Webhook;
 use crate::people::{ClientSecretRecord, IdentityProvider, Role, User};
+use crate::principals::Principal;
 use crate::schedules::KeySchedule;
 use crate::writer::Unit;
 use crate::{LocalRegistry, RegistryError, idempotency, store};
@@ -36,6 +37,8 @@ pub enum Thing {
     Provider(String),
     /// A client, with its secrets.
     Client(String),
+    /// An owner of keys.
+    Owner(String),
 }
 
 /// A thing as it stands in the transaction.
@@ -55,6 +58,8 @@ pub enum Seen {
     Provider(IdentityProvider),
     /// A client with the secrets that work now, newest first.
     Client(Box<Client>, Vec<ClientSecretRecord>),
+    /// An owner of keys.
+    Owner(Box<Principal>),
 }
 
 /// Whether a state is one that the caller saw; none where the thing is not there.
@@ -220,6 +225,10 @@ async fn find(unit: &mut Unit, thing: &Thing) -> Result<Option<Seen>, RegistryEr
             let now = unit.now();
             let secrets = store::people::clients::list_secrets(unit.read(), id, now).await?;
             Some(Seen::Client(Box::new(client), secrets))
+        }
+        Thing::Owner(id) => {
+            let found = store::principals::find(connection, id).await?;
+            found.map(|principal| Seen::Owner(Box::new(principal)))
         }
     })
 }

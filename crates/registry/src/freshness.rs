@@ -9,6 +9,7 @@
 //! A log that a replica carries on may lack its last changes, and its numbers are given again: what was
 //! read last is compared with what stands there now, and a memory that knows another past is emptied.
 
+mod age;
 mod loading;
 mod looks;
 #[cfg(test)]
@@ -239,7 +240,9 @@ fn since_boot() -> Duration {
 async fn renew(shared: &Shared, held: &mut Option<AnyConnection>) -> Result<(), RegistryError> {
     if shared.kind == Kind::Sqlite {
         // What is in doubt is asked for although nobody wrote: a commit that failed leaves no trace.
+        let at = since_boot();
         if shared.freshness.is_confirmed() && shared.freshness.unsettled.count() == 0 {
+            shared.freshness.is_still_new(at);
             return Ok(());
         }
         let mut turn = shared.freshness.turn.lock().await;

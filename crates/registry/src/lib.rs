@@ -13,6 +13,7 @@ mod bulk;
 mod campaigns;
 mod changes;
 mod conditions;
+mod ended_again;
 mod error;
 mod flush;
 mod found_keys;
@@ -44,6 +45,7 @@ mod search;
 mod store;
 mod uses;
 mod verification;
+mod watching;
 mod writer;
 
 use std::collections::HashSet;
@@ -58,7 +60,7 @@ pub use api_keys::{
 pub use audit::{AuditEvent, AuditPage, AuditQuery, SubjectFilter};
 pub use audit_trail::AuditCheck;
 pub use board::{BoardKind, BoardNotice, BoardQuery, BoardReader};
-pub use bulk::{BulkFailure, BulkOperation, BulkProgress, BulkState, NewBulk};
+pub use bulk::{BulkFailure, BulkOperation, BulkProblem, BulkProgress, BulkState, NewBulk};
 pub use campaigns::{
     Answer, Answered, Campaign, CampaignFilter, CampaignProgress, Candidate, MOST_QUESTIONS,
     NewCampaign, Question, QuestionQuery, QuestionState, Told, Unanswered, UntoldQuestions,
@@ -66,6 +68,7 @@ pub use campaigns::{
 };
 pub use changes::{Change, ChangedSubject, Changes};
 pub use conditions::{Conditions, Seen, Thing};
+pub use ended_again::{EndedAgain, NotEnded};
 pub use error::RegistryError;
 pub use idempotency::{
     Claim, ClaimedRequest, IdempotencyKey, IssuedOnce, RotatedOnce, RotationWish,
@@ -81,7 +84,7 @@ pub use keywright_index::LimitAnswer;
 pub use later::{LaterAnswer, LaterRequest};
 pub use limits::{LimitAsk, LimitWord, LimitsAnswer, SharedLimits};
 pub use narrowing::NarrowScopes;
-pub use nodes::{NodeReceipt, NodeStatistics, RECEIPT_BOUND, Receipt};
+pub use nodes::{Node, NodeReceipt, NodeStatistics, RECEIPT_BOUND, Receipt};
 pub use open::{Clock, Place};
 pub use peppers::{PepperKey, PepperUse, Peppers};
 pub use portable::{
@@ -91,7 +94,7 @@ pub use portable::{
     RefusedLine, RegistryExportError, RestoreReport, TransferIdentity, TransferRecipient,
     moved_pepper_id, open_archive, open_escrow, open_transfer, seal_archive, seal_escrow,
 };
-pub use principals::{Principal, PrincipalChange};
+pub use principals::{NewOwner, Principal, PrincipalChange};
 pub use retention::{RetentionPolicy, RetentionReport};
 pub use rotation::RotationStep;
 pub use schedules::KeySchedule;
@@ -100,7 +103,8 @@ pub use schedules::notices::{Notice, NoticeSubject};
 pub use schedules::run::{ScheduleRun, ScheduleWork};
 pub use store::postgres::{PostgresTransport, postgres_transport};
 pub use uses::{AlertKind, Caller, OTHER_CALLERS, UseStatistics};
-pub use verification::{Verification, VerifyRequest};
+pub use verification::{IdText, Verification, VerifyRequest};
+pub use watching::{ConnectionStatistics, Waits};
 
 /// A registry: the one of this device, or one that nodes of a server share. Cheap to clone; all
 /// clones share one pool and one index.

@@ -162,6 +162,13 @@ impl LocalRegistry {
         let found = store::postgres::schema_version(&mut connection).await?;
         check_version(found)?;
         if found < Self::newest_schema() {
+            if found > 0 {
+                tracing::info!(
+                    from = found,
+                    to = Self::newest_schema(),
+                    "migrating the registry"
+                );
+            }
             store::postgres::configure_migration(&mut connection).await?;
             store::postgres::prepare(&mut connection).await?;
             // The migrator's own lock lets one node do this and the others wait.

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 
 use crate::RegistryError;
 use crate::store::{self, Kind};
+use crate::watching::ConnectionStatistics;
 
 /// A file may be locked for so long before its lock is an error.
 pub(crate) const BUSY_TIMEOUT_MS: u32 = 5000;
@@ -83,6 +84,18 @@ impl Pool {
         statement: &'static str,
     ) -> Result<Transaction<'static, Any>, sqlx::Error> {
         self.now().begin_with(statement).await
+    }
+
+    /// How it stands at the moment.
+    pub(crate) fn statistics(&self) -> ConnectionStatistics {
+        let now = self.now();
+        let open = u64::from(now.size());
+        let idle = u64::try_from(now.num_idle()).unwrap_or(open).min(open);
+        ConnectionStatistics {
+            busy: open - idle,
+            idle,
+            most: u64::from(now.options().get_max_connections()),
+        }
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -1,8 +1,10 @@
 //! Principals: people, services and teams, as far as their keys are concerned. A change of one
 //! reaches all its keys at once, however many they are.
 
-use keywright_domain::api_keys::{KeyError, OwnerKind};
+use keywright_domain::api_keys::lifecycle::check_name;
+use keywright_domain::api_keys::{KeyError, Owner, OwnerKind};
 use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::people::{Email, PeopleError};
 use keywright_domain::scopes::ScopeSet;
 
 use crate::store::{self, audit::NewEvent};
@@ -18,6 +20,8 @@ pub struct Principal {
     pub kind: OwnerKind,
     /// For people.
     pub name: String,
+    /// Of a service or team, where notices about its keys go. A person's address is the user's.
+    pub email: Option<Email>,
     /// What keys made by it can do at most.
     pub permissions: ScopeSet,
     /// While this is set, its keys do not verify.
@@ -34,11 +38,27 @@ pub struct Principal {
     pub epoch: i64,
 }
 
+/// A service or team that keys are to belong to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewOwner {
+    /// What it is, and its id.
+    pub owner: Owner,
+    /// For people: 1 to 120 characters.
+    pub name: String,
+    /// Where notices about its keys go; to administrators where there is none.
+    pub email: Option<Email>,
+}
+
 /// What is to change of a principal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PrincipalChange {
-    /// Another name.
-    Name(String),
+    /// What people know of it; what is none stays.
+    Profile {
+        /// Another name.
+        name: Option<String>,
+        /// Another address for notices, or none any more.
+        email: Option<Option<Email>>,
+    },
     /// Other permissions: keys it made can do no more than these from now on.
     Permissions(ScopeSet),
     /// Suspend it with all its keys.
@@ -47,6 +67,9 @@ pub enum PrincipalChange {
     Enable,
     /// Revoke every key it owns now, at once.
     RevokeKeys(String),
+    /// End all keys that it had at a moment (Unix ms), with a reason: what a trail says of keys that a backup brought
+    /// back. Keys that were made since then stay.
+    RevokeKeysUntil(i64, String),
 }
 
 impl LocalRegistry {
@@ -62,35 +85,34 @@ impl LocalRegistry {
         name: &str,
         permissions: &ScopeSet,
     ) -> Result<Principal, RegistryError> {
-        let owner = keywright_domain::api_keys::Owner::new(kind, id)
-            .map_err(|_| RegistryError::OwnerNotFound)?;
-        let name = keywright_domain::api_keys::lifecycle::check_name(name)?;
-        let input = (actor.clone(), owner, name, permissions.clone());
-        self.write(input, |unit, (actor, owner, name, permissions)| {
-            Box::pin(async move {
-                if store::principals::find(unit.read(), &owner.id)
-                    .await?
-                    .is_some()
-                {
-                    return Err(RegistryError::OwnerExists);
-                }
-                let principal = Principal {
-                    id: owner.id.clone(),
-                    kind: owner.kind,
-                    name: name.clone(),
-                    permissions: permissions.clone(),
-                    disabled_at: None,
-                    disabled_reason: None,
-                    keys_revoked_at: None,
-                    keys_revoked_reason: None,
-                    created_at: unit.now(),
-                    epoch: unit.change(Subject::Principal(owner.id.clone())),
-                };
-                store::principals::put(unit.write(), &principal).await?;
-                let event = about(AuditAction::PrincipalCreated, &principal, "created", "");
-                unit.audit(actor, event);
-                Ok(principal)
-            })
+        let owner = Owner::new(kind, id).map_err(|_| RegistryError::OwnerNotFound)?;
+        let new = NewOwner {
+            owner,
+            name: name.to_owned(),
+            email: None,
+        };
+        self.write(
+            (actor.clone(), new, permissions.clone()),
+            |unit, (actor, new, permissions)| Box::pin(create(unit, actor, new, permissions)),
+        )
+        .await
+    }
+
+    /// Makes a service or team. It signs in nowhere and makes no keys, so that it may do nothing by itself: its
+    /// keys may do what whoever issues them may give.
+    ///
+    /// # Errors
+    /// [`RegistryError::OwnerExists`]; [`PeopleError::PrincipalIsUser`] for a person, [`KeyError::Name`].
+    pub async fn create_owner(
+        &self,
+        actor: &Actor,
+        new: &NewOwner,
+    ) -> Result<Principal, RegistryError> {
+        if new.owner.kind == OwnerKind::Person {
+            return Err(PeopleError::PrincipalIsUser.into());
+        }
+        self.write((actor.clone(), new.clone()), |unit, (actor, new)| {
+            Box::pin(async move { create(unit, actor, new, &ScopeSet::default()).await })
         })
         .await
     }
@@ -122,18 +144,54 @@ impl LocalRegistry {
             .ok_or(RegistryError::OwnerNotFound)
     }
 
-    /// Up to 500 principals after an id, in the order of ids.
+    /// Up to 500 principals after an id, of one kind or of all, in the order of ids.
     ///
     /// # Errors
-    /// [`RegistryError`] if nothing can be read.
+    /// [`RegistryError::Cursor`] for what no id can be.
     pub async fn list_principals(
         &self,
+        kind: Option<OwnerKind>,
         after: &str,
         limit: u32,
     ) -> Result<Vec<Principal>, RegistryError> {
+        if store::is_no_id(after) {
+            return Err(RegistryError::Cursor);
+        }
         let limit = i64::from(limit.clamp(1, 500));
-        store::principals::list(&mut *self.shared.pool.acquire().await?, after, limit).await
+        let mut connection = self.shared.pool.acquire().await?;
+        store::principals::list(&mut connection, kind, after, limit).await
     }
+}
+
+async fn create(
+    unit: &mut Unit,
+    actor: &Actor,
+    new: &NewOwner,
+    permissions: &ScopeSet,
+) -> Result<Principal, RegistryError> {
+    let name = check_name(&new.name)?;
+    let id = &new.owner.id;
+    if store::principals::find(unit.read(), id).await?.is_some() {
+        return Err(RegistryError::OwnerExists);
+    }
+    let principal = Principal {
+        id: id.clone(),
+        kind: new.owner.kind,
+        name,
+        email: new.email.clone(),
+        permissions: permissions.clone(),
+        disabled_at: None,
+        disabled_reason: None,
+        keys_revoked_at: None,
+        keys_revoked_reason: None,
+        created_at: unit.now(),
+        epoch: unit.change(Subject::Principal(id.clone())),
+    };
+    store::principals::put(unit.write(), &principal).await?;
+    unit.made(id);
+    let event = about(AuditAction::PrincipalCreated, &principal, "created", "");
+    unit.audit(actor, event);
+    Ok(principal)
 }
 
 async fn change_principal(
@@ -146,7 +204,10 @@ async fn change_principal(
     let mut principal = store::principals::find(unit.read(), id)
         .await?
         .ok_or(RegistryError::OwnerNotFound)?;
-    if !matches!(change, PrincipalChange::RevokeKeys(_)) {
+    if !matches!(
+        change,
+        PrincipalChange::RevokeKeys(_) | PrincipalChange::RevokeKeysUntil(..)
+    ) {
         crate::people::users::check_not_a_user(unit, id).await?;
     }
     let before = principal.clone();
@@ -160,13 +221,22 @@ async fn change_principal(
         Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty()))
     };
     let (action, verb, detail) = match change {
-        PrincipalChange::Name(name) => {
-            principal.name = keywright_domain::api_keys::lifecycle::check_name(name)?;
-            (
-                AuditAction::PrincipalChanged,
-                "renamed",
-                before.name.clone(),
-            )
+        PrincipalChange::Profile { name, email } => {
+            if let Some(name) = name {
+                principal.name = check_name(name)?;
+            }
+            if let Some(email) = email {
+                principal.email.clone_from(email);
+            }
+            let is_renamed = principal.name != before.name;
+            let verb = match (is_renamed, principal.email != before.email) {
+                (true, true) => "renamed and given another address",
+                (true, false) => "renamed",
+                (false, _) => "given another address",
+            };
+            // The address is nobody's business who reads the trail.
+            let detail = if is_renamed { before.name.as_str() } else { "" };
+            (AuditAction::PrincipalChanged, verb, detail.to_owned())
         }
         PrincipalChange::Permissions(permissions) => {
             principal.permissions = permissions.clone();
@@ -201,6 +271,18 @@ async fn change_principal(
             (
                 AuditAction::PrincipalKeysRevoked,
                 "left without all its keys",
+                reason.unwrap_or_default(),
+            )
+        }
+        PrincipalChange::RevokeKeysUntil(until, reason) => {
+            let reason = reason_of(reason)?;
+            if principal.keys_revoked_at < Some(*until) {
+                principal.keys_revoked_at = Some(*until);
+                principal.keys_revoked_reason.clone_from(&reason);
+            }
+            (
+                AuditAction::PrincipalKeysRevoked,
+                "left without the keys that it had",
                 reason.unwrap_or_default(),
             )
         }

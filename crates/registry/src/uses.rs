@@ -8,7 +8,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::hash::{BuildHasher as _, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use hashbrown::HashTable;
 use keywright_domain::api_keys::network_of;
 use keywright_index::PackedKid;
+use smallvec::SmallVec;
 
 use crate::flush::Room;
 
@@ -107,7 +108,7 @@ impl CallerText {
 
 /// The same where it stands: most uses are like one that is counted already, and need no copies. No part has a
 /// control character in it.
-#[derive(Debug, Hash)]
+#[derive(Debug)]
 struct CallerRef<'a> {
     client_label: Cow<'a, str>,
     network: NetworkText,
@@ -182,25 +183,16 @@ impl<'a> CallerRef<'a> {
         ]
     }
 
-    fn is(&self, joined: &Joined) -> bool {
-        let mut rest = joined.0.as_bytes();
+    /// In one piece, to be looked for with one hash and one comparison.
+    fn joined(&self) -> SmallVec<[u8; 256]> {
+        let mut joined = SmallVec::new();
         for (at, part) in self.parts().into_iter().enumerate() {
             if at > 0 {
-                let Some(after) = rest.strip_prefix(BETWEEN) else {
-                    return false;
-                };
-                rest = after;
+                joined.extend_from_slice(BETWEEN);
             }
-            let Some(after) = rest.strip_prefix(part.as_bytes()) else {
-                return false;
-            };
-            rest = after;
+            joined.extend_from_slice(part.as_bytes());
         }
-        rest.is_empty()
-    }
-
-    fn joined(&self) -> Joined {
-        Joined(self.parts().join(BETWEEN_TEXT).into_boxed_str())
+        joined
     }
 
     fn to_text(&self) -> CallerText {
@@ -225,6 +217,11 @@ const BETWEEN: &[u8] = BETWEEN_TEXT.as_bytes();
 struct Joined(Box<str>);
 
 impl Joined {
+    /// Of [`CallerRef::joined`].
+    fn of(joined: &[u8]) -> Self {
+        Self(String::from_utf8_lossy(joined).into())
+    }
+
     fn to_text(&self) -> CallerText {
         let mut parts = self.0.split(BETWEEN_TEXT).map(str::to_owned);
         let mut next = || parts.next().unwrap_or_default();
@@ -244,12 +241,6 @@ impl Joined {
 struct NetworkText {
     bytes: [u8; 48],
     length: usize,
-}
-
-impl Hash for NetworkText {
-    fn hash<H: Hasher>(&self, hasher: &mut H) {
-        self.as_str().hash(hasher);
-    }
 }
 
 impl NetworkText {
@@ -411,14 +402,9 @@ struct Counted {
 }
 
 impl Counted {
-    fn is(&self, kid: PackedKid, hour: i32, caller: Option<&CallerRef<'_>>) -> bool {
-        self.kid == kid
-            && self.hour == hour
-            && match (&self.caller, caller) {
-                (None, None) => true,
-                (Some(own), Some(other)) => other.is(own),
-                _ => false,
-            }
+    fn is(&self, kid: PackedKid, hour: i32, joined: Option<&[u8]>) -> bool {
+        let own = self.caller.as_ref().map(|own| own.0.as_bytes());
+        self.kid == kid && self.hour == hour && own == joined
     }
 }
 
@@ -552,10 +538,13 @@ impl UseRecorder {
         let mut hasher = self.hasher.build_hasher();
         (kid, hour).hash(&mut hasher);
         let group = hasher.finish();
-        caller.hash(&mut hasher);
+        let joined = caller.map(CallerRef::joined);
+        if let Some(joined) = &joined {
+            hasher.write(joined);
+        }
         let hash = hasher.finish();
         let mut shard = open(&self.shards[group as usize % SHARDS]);
-        let same = |one: &Counted| one.is(kid, hour, caller);
+        let same = |one: &Counted| one.is(kid, hour, joined.as_deref());
         if let Some(counted) = shard.counted.find_mut(hash, same) {
             counted.count = counted.count.saturating_add(count);
             counted.last_at = counted.last_at.max(at);
@@ -577,7 +566,7 @@ impl UseRecorder {
         let counted = Counted {
             kid,
             hour,
-            caller: caller.map(CallerRef::joined),
+            caller: joined.as_deref().map(Joined::of),
             count,
             hash,
             last_at: at,

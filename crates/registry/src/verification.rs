@@ -3,6 +3,7 @@
 
 mod first_use;
 mod foreign;
+mod id_text;
 mod matching;
 
 use std::borrow::Cow;
@@ -15,9 +16,11 @@ use keywright_domain::api_keys::{
     RateLimit, Refusal, SecretState,
 };
 use keywright_domain::scopes::{ScopeRequirement, ScopeSet};
-use keywright_index::{LimitAnswer, Lookup, PackedKid, Snapshot};
+use keywright_index::{LimitAnswer, Lookup, PackedKid, Rules, Snapshot};
+use smallvec::SmallVec;
 
 use self::first_use::FirstUse;
+pub use self::id_text::IdText;
 use crate::limits::{LimitAsk, LimitWord, LimitsAnswer};
 use crate::peppers::Peppers;
 use crate::store;
@@ -60,9 +63,9 @@ pub struct Verification {
     /// Let through, or why not.
     pub verdict: Result<(), Refusal>,
     /// Kid, where the text had our format.
-    pub kid: Option<String>,
+    pub kid: Option<IdText<12>>,
     /// The key, once the secret matched.
-    pub key_id: Option<String>,
+    pub key_id: Option<IdText<20>>,
     /// Its owner's id, once the secret matched.
     pub owner: Option<Arc<str>>,
     /// What the key may do now: granted, and still held by its creator.
@@ -87,7 +90,7 @@ pub struct Verification {
 impl Verification {
     /// A refusal before any key was found.
     #[must_use]
-    pub fn refused(kid: Option<String>, refusal: Refusal) -> Self {
+    pub fn refused(kid: Option<IdText<12>>, refusal: Refusal) -> Self {
         Self {
             verdict: Err(refusal),
             kid,
@@ -158,111 +161,121 @@ impl LocalRegistry {
                 }
             }
         };
-        self.judge_found(request, plain.as_ref().ok(), found.as_ref(), now)
-            .await
+        match &found {
+            Some(found) => self.judge_match(request, found, now).await,
+            None => Ok(self.not_found(request, plain.as_ref().ok(), now)),
+        }
     }
 
-    async fn judge_found(
+    /// The refusal of a key that nobody knows.
+    fn not_found(
         &self,
         request: &VerifyRequest<'_>,
         plain: Option<&PresentedKey<'_>>,
-        found: Option<&Match>,
         now: i64,
-    ) -> Result<Verification, RegistryError> {
-        let Some(found) = found else {
-            self.count_failure(request, now);
-            let kid = plain.map(|plain| plain.kid().to_owned());
-            return Ok(Verification::refused(kid, Refusal::NotFound));
-        };
-        self.judge_match(request, found, now).await
+    ) -> Verification {
+        self.count_failure(request, now);
+        let kid = plain.and_then(|plain| IdText::read(plain.kid()));
+        Verification::refused(kid, Refusal::NotFound)
     }
 
-    /// Verifies several presented keys, each as [`Self::verify_api_key`] does, in their order. What is in
-    /// memory is looked up together, and its freshness is checked once after that. Keys behind one for which
-    /// `goes_on` says no are not verified, and nothing is counted of them.
+    /// Verifies several presented keys, each as [`Self::verify_api_key`] does, in their order, and hands each
+    /// answer over as it comes. What is in memory is looked up together, and its freshness is checked once after
+    /// that. Keys behind one for which `each` says no are not verified, and nothing is counted of them.
     ///
     /// # Errors
-    /// As [`Self::verify_api_key`], for the first that fails; those before it were counted.
+    /// As [`Self::verify_api_key`], for the first that fails; those before it were counted and handed over.
     pub async fn verify_api_keys(
         &self,
         requests: &[VerifyRequest<'_>],
         peppers: &Peppers,
-        goes_on: impl Fn(usize, &Verification) -> bool,
-    ) -> Result<Vec<Verification>, RegistryError> {
-        let mut answers = Vec::with_capacity(requests.len());
-        let stops = |answers: &[Verification]| {
-            let last = answers.last();
-            last.is_some_and(|last| !goes_on(answers.len() - 1, last))
-        };
-        while let rest @ [request, ..] = &requests[answers.len()..] {
-            let now = self.now();
-            let ahead = if rest.len() > 1 {
-                self.look_ahead(rest, now)
-            } else {
-                Vec::new()
-            };
-            if ahead.is_empty() {
-                let alone = Box::pin(self.verify_api_key(request, peppers));
-                answers.push(alone.await?);
-                if stops(&answers) {
-                    return Ok(answers);
-                }
+        mut each: impl FnMut(usize, Verification) -> bool + Send,
+    ) -> Result<(), RegistryError> {
+        let mut done = 0;
+        while let rest @ [request, ..] = &requests[done..] {
+            let before = done;
+            if rest.len() > 1 && !self.verify_ahead(rest, peppers, &mut done, &mut each)? {
+                return Ok(());
             }
-            for (request, (plain, snapshot)) in rest.iter().zip(ahead) {
-                let answer = match self.throttled(request, Some(&plain), now) {
-                    Some(refused) => {
-                        match self.match_from_throttled(&plain, snapshot, peppers, now) {
-                            Some(found) => self.judge_match(request, &found, now).await?,
-                            None => refused,
-                        }
-                    }
-                    None => {
-                        let kid = snapshot.kid;
-                        let found = self.match_snapshot(&plain, kid, Some(snapshot), peppers)?;
-                        self.judge_found(request, Some(&plain), found.as_ref(), now)
-                            .await?
-                    }
-                };
-                answers.push(answer);
-                if stops(&answers) {
-                    return Ok(answers);
+            if done == before {
+                let alone = Box::pin(self.verify_api_key(request, peppers)).await?;
+                done += 1;
+                if !each(before, alone) {
+                    return Ok(());
                 }
             }
         }
-        Ok(answers)
+        Ok(())
     }
 
-    /// What memory knows of the first of these keys, up to one that somebody may have to wait for: what
-    /// was looked up must not grow old meanwhile. Empty if memory is not trusted.
+    /// Verifies the first of these keys, as far as memory answers for them and nobody has to wait: what was looked
+    /// up must not grow old meanwhile. Whether to go on.
+    fn verify_ahead(
+        &self,
+        requests: &[VerifyRequest<'_>],
+        peppers: &Peppers,
+        done: &mut usize,
+        each: &mut impl FnMut(usize, Verification) -> bool,
+    ) -> Result<bool, RegistryError> {
+        let now = self.now();
+        let ahead = self.look_ahead(requests, now);
+        for (request, (plain, snapshot)) in requests.iter().zip(ahead) {
+            let throttled = self.throttled(request, Some(&plain), now);
+            let found = match &throttled {
+                Some(_) => self.match_from_throttled(&plain, snapshot, peppers, now),
+                None => self.match_snapshot(&plain, snapshot.kid, Some(snapshot), peppers)?,
+            };
+            let answer = match (found, throttled) {
+                (Some(found), _) => self.judge_at_once(request, &found, now)?,
+                (None, Some(refused)) => refused,
+                (None, None) => self.not_found(request, Some(&plain), now),
+            };
+            *done += 1;
+            if !each(*done - 1, answer) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// What memory knows of the first of these keys, up to one that somebody may have to wait for. Empty if memory
+    /// is not trusted.
     fn look_ahead<'a>(
         &self,
         requests: &[VerifyRequest<'a>],
         now: i64,
-    ) -> Vec<(PresentedKey<'a>, Snapshot)> {
+    ) -> SmallVec<[(PresentedKey<'a>, Snapshot); 2]> {
+        let mut known = SmallVec::new();
         if self.shared.limits.get().is_some() {
-            return Vec::new();
+            return known;
         }
-        let index = &self.shared.index;
         let readings = freshness::readings(&self.shared);
-        let known = requests.iter().map_while(|request| {
-            let plain = PresentedKey::parse(request.presented).ok()?;
-            match index.lookup(PackedKid::parse(plain.kid())?, now) {
-                Lookup::Found(snapshot) => Some((plain, snapshot)),
-                _ => None,
+        for request in requests {
+            let Ok(plain) = PresentedKey::parse(request.presented) else {
+                break;
+            };
+            let Some(kid) = PackedKid::parse(plain.kid()) else {
+                break;
+            };
+            match self.shared.index.lookup(kid, now) {
+                Lookup::Found(snapshot) if self.is_judged_at_once(&snapshot) => {
+                    known.push((plain, snapshot));
+                }
+                _ => break,
             }
-        });
-        let known = known.take_while(|(_, snapshot)| {
-            let rules = snapshot.rules.and_then(|id| index.rules(id));
-            let has_credits = rules.is_some_and(|rules| rules.has_credits);
-            snapshot.first_used && !snapshot.one_time && !has_credits
-        });
-        let known = known.collect();
-        // After the lookups, as always.
-        if freshness::is_trusted(&self.shared, readings) {
-            known
-        } else {
-            Vec::new()
         }
+        // After the lookups, as always.
+        if !freshness::is_trusted(&self.shared, readings) {
+            known.clear();
+        }
+        known
+    }
+
+    /// Whether nothing of such a key is written before it is answered.
+    fn is_judged_at_once(&self, snapshot: &Snapshot) -> bool {
+        let rules = snapshot.rules.and_then(|id| self.shared.index.rules(id));
+        let has_credits = rules.is_some_and(|rules| rules.has_credits);
+        snapshot.first_used && !snapshot.one_time && !has_credits
     }
 
     /// Kid and key of a text whose secret matches, whatever became of it since. Nothing is counted, and
@@ -340,9 +353,54 @@ impl LocalRegistry {
         now: i64,
     ) -> Result<Verification, RegistryError> {
         let Match { kid, snapshot } = found;
+        let (mut answer, rules) = self.judged(request, found, now)?;
+        if answer.verdict.is_ok() && rules.is_some() {
+            let counted = self.take_limits(request, snapshot, now).await?;
+            take_in(&counted, rules, &mut answer);
+        }
+        if answer.verdict.is_ok() && rules.is_some_and(|rules| rules.has_credits) {
+            Box::pin(self.take_credits(request, &mut answer)).await?;
+        }
+        self.alarm(request, snapshot, &answer, now);
+        if answer.verdict.is_ok() {
+            self.first_use(*kid, snapshot, now, &mut answer).await?;
+        }
+        if answer.verdict.is_ok() {
+            self.count_use(request, *kid, now);
+        }
+        Ok(answer)
+    }
+
+    /// The same of a key that [`Self::is_judged_at_once`], where no limit is counted elsewhere.
+    fn judge_at_once(
+        &self,
+        request: &VerifyRequest<'_>,
+        found: &Match,
+        now: i64,
+    ) -> Result<Verification, RegistryError> {
+        let Match { kid, snapshot } = found;
+        debug_assert!(self.is_judged_at_once(snapshot), "somebody has to wait");
+        let (mut answer, rules) = self.judged(request, found, now)?;
+        if answer.verdict.is_ok() && rules.is_some() {
+            let counted = self.own_limits(request, snapshot, now);
+            take_in(&counted, rules, &mut answer);
+        }
+        self.alarm(request, snapshot, &answer, now);
+        if answer.verdict.is_ok() {
+            self.count_use(request, *kid, now);
+        }
+        Ok(answer)
+    }
+
+    /// What is decided without counting anything, and the rules to count by.
+    fn judged(
+        &self,
+        request: &VerifyRequest<'_>,
+        found: &Match,
+        now: i64,
+    ) -> Result<(Verification, Option<&Rules>), RegistryError> {
+        let Match { kid, snapshot } = found;
         let index = &self.shared.index;
-        let kid_text = String::from_utf8_lossy(&kid.text()).into_owned();
-        let key_id = String::from_utf8_lossy(&snapshot.key_id.text()).into_owned();
         let scopes = self.effective_scopes(snapshot);
         let rules = snapshot.rules.and_then(|id| index.rules(id));
         let state = state_at(snapshot, now);
@@ -369,10 +427,10 @@ impl LocalRegistry {
             address: request.caller.address,
             origin: request.caller.origin,
         };
-        let mut answer = Verification {
+        let answer = Verification {
             verdict: judge(&facts, &ask, now),
-            kid: Some(kid_text),
-            key_id: Some(key_id),
+            kid: Some(IdText::of(kid.text())),
+            key_id: Some(IdText::of(snapshot.key_id.text())),
             owner: snapshot
                 .owner
                 .and_then(|owner| index.principal_id(owner.id).cloned()),
@@ -390,16 +448,7 @@ impl LocalRegistry {
                 || rules
                     .is_some_and(|rules| rules.has_credits || !rules.limits.as_slice().is_empty()),
         };
-        if answer.verdict.is_ok() {
-            self.take_limits(request, snapshot, rules.is_some(), now, &mut answer)
-                .await?;
-        }
-        if answer.verdict.is_ok() && rules.is_some_and(|rules| rules.has_credits) {
-            Box::pin(self.take_credits(request, &mut answer)).await?;
-        }
-        self.record(request, *kid, snapshot, now, &mut answer)
-            .await?;
-        Ok(answer)
+        Ok((answer, rules.map(|rules| &**rules)))
     }
 
     /// What was granted, as far as the creator may still do it.
@@ -424,58 +473,32 @@ impl LocalRegistry {
         &self,
         request: &VerifyRequest<'_>,
         snapshot: &Snapshot,
-        has_rules: bool,
         now: i64,
-        answer: &mut Verification,
-    ) -> Result<(), RegistryError> {
-        if !has_rules {
-            return Ok(());
-        }
-        let cost = request.cost.unwrap_or(1);
+    ) -> Result<LimitAnswer, RegistryError> {
         // It goes on beside a count for all nodes, so that it does not begin at nothing when that
         // one is away.
-        let own = self.shared.index.gcra(snapshot, micros(now), cost);
-        let counted = match self.shared.limits.get() {
-            None => own,
-            Some(shared) => match self.ask_of_limits(snapshot, cost) {
-                None => own,
-                Some(ask) => match shared.take(&ask).await {
-                    LimitsAnswer::Counted(counted) => counted,
-                    LimitsAnswer::PerNode => own,
-                    LimitsAnswer::Unavailable => return Err(RegistryError::LimitsUnavailable),
-                },
-            },
+        let own = self.own_limits(request, snapshot, now);
+        let Some(shared) = self.shared.limits.get() else {
+            return Ok(own);
         };
-        let rules = snapshot.rules.and_then(|id| self.shared.index.rules(id));
-        let named = |place: usize| rules?.limits.as_slice().get(place).cloned();
-        match counted {
-            LimitAnswer::Allowed {
-                limit,
-                remaining,
-                reset_ms,
-            } => {
-                answer.limit = remaining.and_then(|_| named(limit));
-                answer.limit_left = remaining;
-                answer.limit_reset_ms = remaining.map(|_| reset_ms);
-            }
-            LimitAnswer::Refused {
-                limit,
-                retry_after_ms,
-                remaining,
-                reset_ms,
-            } => {
-                answer.limit = named(limit);
-                let name = answer.limit.as_ref().map(|limit| limit.name().to_owned());
-                answer.limit_left = Some(remaining);
-                answer.limit_reset_ms = Some(reset_ms);
-                answer.verdict = Err(Refusal::RateLimited {
-                    limit: name.unwrap_or_default(),
-                    retry_after_ms: retry_after_ms
-                        .map_or(i64::MAX, |ms| i64::try_from(ms).unwrap_or(i64::MAX)),
-                });
-            }
+        let Some(ask) = self.ask_of_limits(snapshot, request.cost.unwrap_or(1)) else {
+            return Ok(own);
+        };
+        match shared.take(&ask).await {
+            LimitsAnswer::Counted(counted) => Ok(counted),
+            LimitsAnswer::PerNode => Ok(own),
+            LimitsAnswer::Unavailable => Err(RegistryError::LimitsUnavailable),
         }
-        Ok(())
+    }
+
+    fn own_limits(
+        &self,
+        request: &VerifyRequest<'_>,
+        snapshot: &Snapshot,
+        now: i64,
+    ) -> LimitAnswer {
+        let cost = request.cost.unwrap_or(1);
+        self.shared.index.gcra(snapshot, micros(now), cost)
     }
 
     /// What is counted for a key, for whoever counts for all nodes; none for a key without limits.
@@ -515,7 +538,7 @@ impl LocalRegistry {
         request: &VerifyRequest<'_>,
         answer: &mut Verification,
     ) -> Result<(), RegistryError> {
-        let Some(key_id) = answer.key_id.clone() else {
+        let Some(key_id) = answer.key_id.map(|id| id.to_string()) else {
             return Ok(());
         };
         let cost = request.credits.unwrap_or(1);
@@ -549,47 +572,44 @@ impl LocalRegistry {
         Ok(())
     }
 
-    async fn record(
+    /// Tells of a bait that was taken, and of a secret that is used after its end.
+    fn alarm(
         &self,
         request: &VerifyRequest<'_>,
+        snapshot: &Snapshot,
+        answer: &Verification,
+        now: i64,
+    ) {
+        let ended = matches!(answer.verdict, Err(Refusal::Retired | Refusal::Revoked));
+        let (Some(kid), Some(key_id)) = (&answer.kid, &answer.key_id) else {
+            return;
+        };
+        let (uses, caller) = (&self.shared.uses, &request.caller);
+        if snapshot.canary {
+            uses.alert(AlertKind::CanaryUsed, key_id, kid, caller, now);
+        }
+        if ended {
+            uses.alert(AlertKind::EndedSecretUsed, key_id, kid, caller, now);
+        }
+    }
+
+    /// Writes down that a secret is used for the first time, or for the only one.
+    async fn first_use(
+        &self,
         kid: PackedKid,
         snapshot: &Snapshot,
         now: i64,
         answer: &mut Verification,
     ) -> Result<(), RegistryError> {
-        let (Some(kid_text), Some(key_id)) = (&answer.kid, &answer.key_id) else {
-            return Ok(());
-        };
-        if snapshot.canary {
-            self.shared.uses.alert(
-                AlertKind::CanaryUsed,
-                key_id,
-                kid_text,
-                &request.caller,
-                now,
-            );
-        }
-        if let Err(refusal) = &answer.verdict {
-            if matches!(refusal, Refusal::Retired | Refusal::Revoked) {
-                self.shared.uses.alert(
-                    AlertKind::EndedSecretUsed,
-                    key_id,
-                    kid_text,
-                    &request.caller,
-                    now,
-                );
-            }
-            return Ok(());
-        }
+        let kid_text = IdText::of(kid.text());
         if snapshot.one_time {
-            let first = Box::pin(self.write_first_use(kid_text.clone(), now, true)).await?;
+            let first = Box::pin(self.write_first_use(kid_text.to_string(), now, true)).await?;
             if !first {
                 answer.verdict = Err(Refusal::Retired);
-                return Ok(());
             }
         } else if !snapshot.first_used && self.shared.index.claim_first_use(snapshot) {
-            let claimed = FirstUse::of(&self.shared, kid, kid_text, now);
-            let written = Box::pin(self.write_first_use(kid_text.clone(), now, false));
+            let claimed = FirstUse::of(&self.shared, kid, &kid_text, now);
+            let written = Box::pin(self.write_first_use(kid_text.to_string(), now, false));
             // AC-147: the verification stands even when this write fails or is slow.
             match tokio::time::timeout(FIRST_USE_WAIT, written).await {
                 Ok(Ok(_)) => claimed.end(),
@@ -598,10 +618,14 @@ impl LocalRegistry {
                         Ok(Err(error)) => error.code(),
                         _ => "slow",
                     };
-                    tracing::warn!(code, kid = kid_text, "the first use of a secret waits");
+                    tracing::warn!(code, kid = %kid_text, "the first use of a secret waits");
                 }
             }
         }
+        Ok(())
+    }
+
+    fn count_use(&self, request: &VerifyRequest<'_>, kid: PackedKid, now: i64) {
         let scope: Cow<'_, str> = match request.requirement {
             None => Cow::Borrowed(""),
             Some(requirement) => match requirement.as_scope() {
@@ -610,7 +634,6 @@ impl LocalRegistry {
             },
         };
         self.shared.uses.record(kid, &request.caller, &scope, now);
-        Ok(())
     }
 
     async fn write_first_use(
@@ -670,6 +693,38 @@ impl LocalRegistry {
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             under_way.remove(&kid);
         });
+    }
+}
+
+/// Takes into an answer what was counted on limits.
+fn take_in(counted: &LimitAnswer, rules: Option<&Rules>, answer: &mut Verification) {
+    let named = |place: usize| rules?.limits.as_slice().get(place).cloned();
+    match *counted {
+        LimitAnswer::Allowed {
+            limit,
+            remaining,
+            reset_ms,
+        } => {
+            answer.limit = remaining.and_then(|_| named(limit));
+            answer.limit_left = remaining;
+            answer.limit_reset_ms = remaining.map(|_| reset_ms);
+        }
+        LimitAnswer::Refused {
+            limit,
+            retry_after_ms,
+            remaining,
+            reset_ms,
+        } => {
+            answer.limit = named(limit);
+            let name = answer.limit.as_ref().map(|limit| limit.name().to_owned());
+            answer.limit_left = Some(remaining);
+            answer.limit_reset_ms = Some(reset_ms);
+            answer.verdict = Err(Refusal::RateLimited {
+                limit: name.unwrap_or_default(),
+                retry_after_ms: retry_after_ms
+                    .map_or(i64::MAX, |ms| i64::try_from(ms).unwrap_or(i64::MAX)),
+            });
+        }
     }
 }
 

@@ -5,6 +5,9 @@
 //! A use case decides before it writes: an error without a write leaves the others of its group
 //! alone. If a write or the commit fails, the group is rolled back and each runs again by itself,
 //! unless the database cannot be written to at all: then all are told at once.
+//!
+//! Whoever drops the future of a write before its turn takes it back; once it is its turn it is carried out. What is to
+//! be known though whoever caused it has gone is [`LocalRegistry::write_anyway`]'s.
 
 mod ahead;
 mod kept;
@@ -424,7 +427,7 @@ trait Job: Send {
     /// What it will ask for.
     fn wants(&self) -> &Wants;
     fn run<'a>(&'a mut self, unit: &'a mut Unit) -> BoxFuture<'a, Result<(), RegistryError>>;
-    /// Whether nobody waits for the answer any more.
+    /// Whether nobody waits for the answer any more, and so it need not be done.
     fn is_abandoned(&self) -> bool;
     fn answer(self: Box<Self>, fate: Result<(), RegistryError>);
 }
@@ -434,6 +437,8 @@ struct Call<A, T, F> {
     work: F,
     /// None for a use case that must not share its writes.
     wants: Option<Wants>,
+    /// Whether it is carried out though nobody waits for its answer.
+    anyway: bool,
     conditions: Option<Conditions>,
     output: Option<T>,
     reply: oneshot::Sender<Result<T, RegistryError>>,
@@ -473,7 +478,7 @@ where
     }
 
     fn is_abandoned(&self) -> bool {
-        self.reply.is_closed()
+        !self.anyway && self.reply.is_closed()
     }
 
     fn answer(self: Box<Self>, fate: Result<(), RegistryError>) {
@@ -506,7 +511,7 @@ pub(crate) fn queue() -> (Writer, Queue) {
 
 impl LocalRegistry {
     /// Carries out one use case in the group's transaction and waits for its commit. `work` may run
-    /// a second time, when the group it was in failed.
+    /// a second time, when the group it was in failed. Dropped before its turn came, it is not done.
     pub(crate) async fn write<A, T, F>(&self, input: A, work: F) -> Result<T, RegistryError>
     where
         A: Send + Sync + 'static,
@@ -516,7 +521,21 @@ impl LocalRegistry {
             + Sync
             + 'static,
     {
-        self.queue(input, work, None).await
+        self.queue(input, work, None, false).await
+    }
+
+    /// The same for what is to be known though whoever caused it has gone: an attempt, a refusal. Once it is queued it
+    /// is carried out, so that hanging up hides nothing.
+    pub(crate) async fn write_anyway<A, T, F>(&self, input: A, work: F) -> Result<T, RegistryError>
+    where
+        A: Send + Sync + 'static,
+        T: Send + 'static,
+        F: for<'a> Fn(&'a mut Unit, &'a A) -> BoxFuture<'a, Result<T, RegistryError>>
+            + Send
+            + Sync
+            + 'static,
+    {
+        self.queue(input, work, None, true).await
     }
 
     /// The same for what many do at once: its rows are written with those of the whole group, in a
@@ -536,7 +555,7 @@ impl LocalRegistry {
             + Sync
             + 'static,
     {
-        self.queue(input, work, Some(wants)).await
+        self.queue(input, work, Some(wants), false).await
     }
 
     async fn queue<A, T, F>(
@@ -544,6 +563,7 @@ impl LocalRegistry {
         input: A,
         work: F,
         wants: Option<Wants>,
+        anyway: bool,
     ) -> Result<T, RegistryError>
     where
         A: Send + Sync + 'static,
@@ -558,6 +578,7 @@ impl LocalRegistry {
             input,
             work,
             wants,
+            anyway,
             conditions: self.take_conditions()?,
             output: None,
             reply,
@@ -592,6 +613,11 @@ pub(crate) fn start(shared: &Arc<Shared>, mut queue: Queue) {
 async fn run_group(shared: &Arc<Shared>, mut jobs: Vec<Box<dyn Job>>) {
     // Nobody but the one who closes it waits for this.
     let mut kept = shared.kept.lock().await;
+    // Nobody waits, and nothing was begun: no transaction for it.
+    jobs.retain(|job| !job.is_abandoned());
+    if jobs.is_empty() {
+        return;
+    }
     match attempt(shared, &mut kept, &mut jobs).await {
         Ok(outcomes) => {
             for (at, (job, outcome)) in jobs.into_iter().zip(outcomes).enumerate() {
@@ -676,6 +702,11 @@ async fn attempt(
     let mut outcomes = Vec::with_capacity(jobs.len());
     for (at, job) in jobs.iter_mut().enumerate() {
         let_others_come(at).await;
+        // The transaction may have waited for others' locks, and this one for those of its group before it.
+        if job.is_abandoned() {
+            outcomes.push(Ok(()));
+            continue;
+        }
         let before = (
             unit.events.len(),
             unit.changes.len(),

@@ -39,13 +39,24 @@ mod webhooks;
 /// ready at once, after a commit, a request that comes then is noticed the sooner; the look is one call into the kernel.
 pub const EVENT_INTERVAL: u32 = 7;
 
+/// What was built: the version, and of which commit, where the build said so in `KEYWRIGHT_BUILD`.
+pub const BUILD: &str = match option_env!("KEYWRIGHT_BUILD") {
+    Some(build) if !build.is_empty() => build,
+    _ => env!("CARGO_PKG_VERSION"),
+};
+
 pub use clients::{ClientChanges, ClientError, new_registration_token};
 pub use leaks::check_github_keys;
+pub use mail::check as check_mail;
+pub use nodes::check_redis;
 pub use on_disk::sync_folder_of;
 pub use passwords::{PasswordError, PasswordHasher};
 pub use rp::{ProviderDescription, ProviderError, TokenAuth, missing_sign_up_roles};
 pub use secrets::{SecretsError, ServerSecrets};
-pub use serve::{ServeError, TlsError, check_certificate, serve, serve_machines};
+pub use serve::{
+    CertificateDates, CertificateState, ServeError, TlsError, check_certificate, serve,
+    serve_machines,
+};
 pub use server::{BuildError, Server, peppers_of};
 pub use set_up::{
     BROWSER_CLIENT, DESKTOP_CLIENT, FirstOwner, SetUpError, is_empty, prepare, set_up,

@@ -5,10 +5,11 @@ use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use keywright_domain::people::PeopleError;
-use keywright_registry::RegistryError;
+use keywright_registry::{IdText, RegistryError};
 use serde_json::{Map, Value, json};
 
-use crate::http::LimitFields;
+use crate::http::{LimitFields, Values};
+use crate::operations::{Outcome, is_logged};
 
 #[cfg(test)]
 mod codes;
@@ -25,13 +26,15 @@ pub(crate) struct Problem {
     /// More members.
     pub(crate) members: Box<Map<String, Value>>,
     /// `WWW-Authenticate`, with 401 and 403.
-    pub(crate) challenge: Option<String>,
+    pub(crate) challenge: Option<Box<str>>,
     /// `Retry-After` in seconds.
     pub(crate) retry_after_s: Option<u64>,
     /// How the limit stands that is reached, with 429.
     pub(crate) limit: Option<Box<LimitFields>>,
     /// A nonce for DPoP proofs (RFC 9449 §9).
     pub(crate) dpop_nonce: Option<Box<str>>,
+    /// What the log says of it beyond the code.
+    pub(crate) outcome: Option<Box<Outcome>>,
 }
 
 impl Problem {
@@ -46,6 +49,7 @@ impl Problem {
             retry_after_s: None,
             limit: None,
             dpop_nonce: None,
+            outcome: None,
         }
     }
 
@@ -94,7 +98,7 @@ impl Problem {
 
     /// With a challenge.
     pub(crate) fn with_challenge(mut self, challenge: String) -> Self {
-        self.challenge = Some(challenge);
+        self.challenge = Some(challenge.into_boxed_str());
         self
     }
 
@@ -103,10 +107,27 @@ impl Problem {
         self.members.insert(name.to_owned(), value.into());
         self
     }
-}
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
+    /// Notes which secret is refused, if the request is told in the log.
+    pub(crate) fn of_secret(mut self, kid: Option<IdText<12>>) -> Self {
+        if let Some(kid) = kid
+            && is_logged()
+        {
+            let mut outcome = Outcome::of(self.code);
+            outcome.kid = Some(kid);
+            self.outcome = Some(Box::new(outcome));
+        }
+        self
+    }
+
+    /// The answer, and what the log says of it.
+    pub(crate) fn into_parts(mut self) -> (Response, Outcome) {
+        let known = self.outcome.take();
+        let outcome = known.map_or_else(|| Outcome::of(self.code), |known| *known);
+        (self.answer(), outcome)
+    }
+
+    fn answer(self) -> Response {
         let mut body = *self.members;
         let title = self.status.canonical_reason().unwrap_or("Error");
         body.insert("type".into(), "about:blank".into());
@@ -121,19 +142,29 @@ impl IntoResponse for Problem {
             HeaderValue::from_static("application/problem+json"),
         );
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(Ok(challenge)) = self.challenge.map(HeaderValue::try_from) {
+        if let Some(Ok(challenge)) = self
+            .challenge
+            .map(|text| HeaderValue::try_from(String::from(text)))
+        {
             headers.insert(header::WWW_AUTHENTICATE, challenge);
         }
         if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(limit) = &self.limit {
-            limit.write(headers);
+            limit.write(headers, &mut Values::new());
         }
         if let Some(Ok(nonce)) = self.dpop_nonce.as_deref().map(HeaderValue::try_from) {
             headers.insert("dpop-nonce", nonce);
         }
         response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (response, outcome) = self.into_parts();
+        outcome.beside(response)
     }
 }
 
@@ -305,7 +336,7 @@ impl IntoResponse for OAuthError {
         if let Some(Ok(nonce)) = self.dpop_nonce.as_deref().map(HeaderValue::try_from) {
             headers.insert("dpop-nonce", nonce);
         }
-        response
+        Outcome::of(self.error).beside(response)
     }
 }
 

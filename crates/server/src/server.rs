@@ -189,17 +189,19 @@ impl Server {
                 tokio::time::sleep(SETTLE_EVERY).await;
                 let Some(app) = weak.upgrade() else { return };
                 let settled = app.registry.while_reachable(settle_keys(&app)).await;
-                if let Err(error) = settled
+                let settled = settled
                     .map_err(BuildError::from)
-                    .and_then(|settled| settled)
-                {
+                    .and_then(|settled| settled);
+                app.operations.metrics.job_ended("signing_keys", &settled);
+                if let Err(error) = settled {
                     tracing::warn!(%error, "signing keys stay as they are until the next minute");
                 }
                 let settled = app.registry.while_reachable(settle_peppers(&app)).await;
-                if let Err(error) = settled
+                let settled = settled
                     .map_err(BuildError::from)
-                    .and_then(|settled| settled)
-                {
+                    .and_then(|settled| settled);
+                app.operations.metrics.job_ended("peppers", &settled);
+                if let Err(error) = settled {
                     tracing::warn!(%error, "peppers stay as they are until the next minute");
                 }
             }

@@ -22,7 +22,7 @@ use tower::ServiceExt as _;
 
 use crate::browser_session::{self, Proof};
 use crate::http::{Cookies, Peer};
-use crate::operations::front::Front;
+use crate::operations::front::{AnswerBody, Front};
 use crate::settings::Settings;
 use crate::{FirstOwner, Server, ServerSecrets, set_up};
 
@@ -283,7 +283,10 @@ fn as_served(server: &Server) -> Router {
         let front = Arc::clone(&front);
         let connected = request.extensions().get::<ConnectInfo<SocketAddr>>();
         let connected = connected.map(|info| info.0);
-        async move { Ok::<_, Infallible>(front.answer(connected, request).await) }
+        async move {
+            let answer = front.answer(connected, request).await;
+            Ok::<_, Infallible>(answer.map(AnswerBody::into_body))
+        }
     };
     Router::new().fallback_service(tower::service_fn(answer))
 }

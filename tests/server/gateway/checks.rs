@@ -286,7 +286,7 @@ pub(super) async fn no_trick_gets_more(site: &Site, gateway: &Gateway) -> Result
 }
 
 /// Addresses that say more than a path.
-const TARGETS: [&str; 18] = [
+pub(super) const TARGETS: [&str; 18] = [
     "/orders?scope=orders:write",
     "/orders?scope=orders:write&scope=orders:write",
     "/?scope=orders:write&environment=live&cost=0",

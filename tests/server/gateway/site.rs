@@ -46,8 +46,10 @@ impl Service {
                     });
                     let lines: Vec<_> = lines.map(|(_, line)| line).collect();
                     let body = lines.join("\n");
+                    // What it says of pages is not what its gateway says of them.
                     let answer = format!(
-                        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+                        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\
+                         access-control-allow-origin: *\r\n\r\n{body}",
                         body.len()
                     );
                     let _ = stream.write_all(answer.as_bytes()).await;
@@ -94,8 +96,9 @@ impl Site {
             ..Options::default()
         };
         let server = ServerProcess::with(options).await?;
-        for name in ["orders:read", "orders:write"] {
-            manage(&server, "/api/v1/scopes", json!({ "name": name })).await?;
+        for (name, low_risk) in [("orders:read", true), ("orders:write", false)] {
+            let scope = json!({ "name": name, "low_risk": low_risk });
+            manage(&server, "/api/v1/scopes", scope).await?;
         }
         let service = Service::start().await?;
         Ok(Self { server, service })
@@ -103,8 +106,18 @@ impl Site {
 
     /// A key with this scope and these settings.
     pub(super) async fn issue(&self, scope: &str, settings: Value) -> Result<Issued> {
+        self.issue_as("sk_live", scope, settings).await
+    }
+
+    /// The same of another kind.
+    pub(super) async fn issue_as(
+        &self,
+        prefix: &str,
+        scope: &str,
+        settings: Value,
+    ) -> Result<Issued> {
         let wish = json!({
-            "name": "Orders", "prefix": "sk_live", "scopes": [scope], "settings": settings,
+            "name": "Orders", "prefix": prefix, "scopes": [scope], "settings": settings,
         });
         let issued = manage(&self.server, "/api/v1/keys", wish).await?;
         let secret = text(&issued["secret"])?;

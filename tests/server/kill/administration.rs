@@ -596,3 +596,85 @@ pub(super) async fn owner(victim: &mut Victim, at: u64) -> Result<()> {
     );
     Ok(())
 }
+
+/// A service is made once and whole, has one name and address or the other, and its keys are all suspended or none.
+pub(super) async fn service(victim: &mut Victim, at: u64) -> Result<()> {
+    let id = name();
+    let path = format!("/api/v1/owners/{id}");
+    let seen = async |victim: &Victim| -> Result<Answer> {
+        let asked = victim.client.get(victim.server.at(&path));
+        victim
+            .send(asked.bearer_auth(&victim.server.root_key))
+            .await
+    };
+    let wish = json!({ "kind": "service", "id": id, "name": "One", "email": "one@example.org" });
+    let struck = victim
+        .strike(request(victim, "/api/v1/owners", &wish), at)
+        .await?;
+    let there = seen(victim).await?;
+    ensure!(matches!(there.status, 200 | 404), "{}", there.body);
+    if let Some(answer) = struck {
+        good(&answer)?;
+        ensure!(there.status == 200, "made, and not there");
+    }
+    let is = |found: &Value, name: &str| {
+        found["name"] == name && found["email"] == format!("{}@example.org", name.to_lowercase())
+    };
+    if there.status == 200 {
+        ensure!(is(&there.body, "One"), "{}", there.body);
+    } else {
+        good(
+            &victim
+                .send(request(victim, "/api/v1/owners", &wish))
+                .await?,
+        )?;
+    }
+
+    let two = json!({ "name": "Two", "email": "two@example.org" });
+    let change = |victim: &Victim| with(victim, Method::PATCH, &path, &two);
+    let struck = victim.strike(change(victim), at).await?;
+    let now = seen(victim).await?.body;
+    ensure!(is(&now, "One") || is(&now, "Two"), "{now}");
+    if let Some(answer) = struck {
+        good(&answer)?;
+        ensure!(is(&now, "Two"), "told so, and {now}");
+    }
+
+    let mut keys = Vec::new();
+    for _ in 0..4 {
+        let wish = json!({
+            "name": name(), "prefix": "sk_live", "scopes": ["keys:read"],
+            "owner": { "kind": "service", "id": id },
+        });
+        let issued = victim.send(request(victim, "/api/v1/keys", &wish)).await?;
+        good(&issued)?;
+        keys.push(issued.text("secret")?.to_owned());
+    }
+    for (step, done, before) in [
+        ("disable", "owner_disabled", "valid"),
+        ("enable", "valid", "owner_disabled"),
+    ] {
+        let place = format!("{path}/{step}");
+        let take = |victim: &Victim| request(victim, &place, &json!({}));
+        let struck = victim.strike(take(victim), at).await?;
+        let first = verdict(victim, &keys[0]).await?;
+        ensure!(first == done || first == before, "{step}: {first}");
+        for key in &keys {
+            let code = verdict(victim, key).await?;
+            ensure!(code == first, "{step}: {code} beside {first}");
+        }
+        let is_disabled = seen(victim).await?.body["disabled_at"].is_i64();
+        ensure!(
+            is_disabled == (first == "owner_disabled"),
+            "{step}: {first}"
+        );
+        if let Some(answer) = struck {
+            good(&answer)?;
+            ensure!(first == done, "told so, and {first}");
+        } else if first == before {
+            good(&victim.send(take(victim)).await?)?;
+        }
+        ensure!(verdict(victim, &keys[0]).await? == done);
+    }
+    Ok(())
+}

@@ -257,6 +257,11 @@ pub(super) const OF_ADMINISTRATION: &[One] = &[
         |victim, at| Box::pin(administration::owner(victim, at)),
         &DELAYS,
     ),
+    (
+        "service",
+        |victim, at| Box::pin(administration::service(victim, at)),
+        &DELAYS,
+    ),
 ];
 
 /// One request each.

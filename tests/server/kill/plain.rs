@@ -366,6 +366,13 @@ pub(super) async fn webhook(victim: &mut Victim, at: u64) -> Result<()> {
         good(&answer)?;
     }
     send(victim, ask(victim)).await?;
+    let (all, named) = (format!("{path}/deliveries/redeliver"), name());
+    let failed = json!({ "state": "failed", "since": 0 });
+    let ask = |victim: &Victim| request(victim, &all, &failed).header("idempotency-key", &named);
+    if let Some(answer) = victim.strike(ask(victim), at).await? {
+        good(&answer)?;
+    }
+    send(victim, ask(victim)).await?;
     ensure!(many(victim).await? <= 2, "three messages of two requests");
     send_away(victim, &path).await
 }

@@ -79,6 +79,10 @@ const API: &[Row] = &[
         "/api/v1/keys/{id}/end-copy",
         Not("the write of a revocation, of a key that was promoted"),
     ),
+    ("POST", "/api/v1/owners", In("service")),
+    ("PATCH", "/api/v1/owners/{id}", In("service")),
+    ("POST", "/api/v1/owners/{id}/disable", In("service")),
+    ("POST", "/api/v1/owners/{id}/enable", In("service")),
     (
         "POST",
         "/api/v1/owners/{id}/revoke-keys",
@@ -219,6 +223,11 @@ const API: &[Row] = &[
     (
         "POST",
         "/api/v1/webhooks/{id}/deliveries/{delivery}/redeliver",
+        In("webhook and its messages"),
+    ),
+    (
+        "POST",
+        "/api/v1/webhooks/{id}/deliveries/redeliver",
         In("webhook and its messages"),
     ),
     ("POST", "/auth/signOut", In("end of a session")),

@@ -270,13 +270,14 @@ impl World {
         })
     }
 
-    /// Waits until all of a round was told.
+    /// Waits until all of a round was told, and then for what another node may send of it once more.
     async fn all_told(&self, round: &Round, within: Duration) -> Result<Told> {
         let began = Instant::now();
         loop {
             let told = self.told(round)?;
             if (told.hooks, told.mails) == (MANY, MANY) {
-                return Ok(told);
+                tokio::time::sleep(SECOND * 2).await;
+                return self.told(round);
             }
             if began.elapsed() > within {
                 bail!("of {MANY}: {told:?}; {}", self.three.logged(2));

@@ -232,7 +232,7 @@ async fn ac_140_a_node_that_hears_no_hints_refuses_in_time_and_hears_again() -> 
             .text()
             .await?;
         let mut lines = text.lines();
-        let line = lines.find_map(|line| line.strip_prefix("keywright_node_listen_losses "));
+        let line = lines.find_map(|line| line.strip_prefix("keywright_node_listen_losses_total "));
         Ok(line.context("no figure")?.parse()?)
     };
     let end = Instant::now() + SECOND * 30;

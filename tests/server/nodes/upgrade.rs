@@ -159,6 +159,9 @@ async fn ac_154_killed_while_it_migrates_and_the_next_two_finish_it_together() -
         started = three.again(0) => anyhow::bail!("it did not wait: {started:?}"),
         stuck = older::until_waiting(&mut looker, "relation", 1) => drop(stuck?),
     }
+    // Whoever looks why nothing answers yet is told.
+    let log = three.first().logged();
+    ensure!(log.contains("migrating the registry"), "{log}");
     // Two at once, while the session of the dead one still waits in the middle of its step.
     let released = async {
         older::until_waiting(&mut looker, "advisory", 2).await?;

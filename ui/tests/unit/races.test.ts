@@ -410,16 +410,23 @@ describe("a rotation", () => {
     expect(dialog.open).toBe(false);
   });
 
-  it.each(["rotation_already_done", "policy_violation"])(
-    "that the registry knows the outcome of (%s) is followed by another",
-    async (code) => {
-      refusal = "commit_unknown";
-      await rotate();
-      refusal = code;
-      await rotate();
-      expect(screen.getAllByRole("radio")[0]).toBeEnabled();
-      await rotate();
-      expect(sent[2]?.idempotencyKey).not.toBe(sent[1]?.idempotencyKey);
-    },
-  );
+  it.each([
+    "rotation_already_done",
+    "rotation_in_progress",
+    "policy_violation",
+    "reason_required",
+    "reason_too_long",
+    "invalid_character",
+    "changed_meanwhile",
+    "out_of_bounds",
+    "key_revoked",
+  ])("that the registry knows the outcome of (%s) is followed by another", async (code) => {
+    refusal = "commit_unknown";
+    await rotate();
+    refusal = code;
+    await rotate();
+    expect(screen.getAllByRole("radio")[0]).toBeEnabled();
+    await rotate();
+    expect(sent[2]?.idempotencyKey).not.toBe(sent[1]?.idempotencyKey);
+  });
 });

@@ -121,7 +121,7 @@ impl App {
             hint,
             checks: checks(refusal, required.as_ref()),
             key,
-            kid: verification.kid,
+            kid: verification.kid.map(|kid| kid.to_string()),
             retires_at: verification.retires_at,
             took_us,
         })

@@ -9,7 +9,7 @@ use keywright_domain::api_keys::{ApiKey, NewApiKey, PlainKey, Refusal, Rotation,
 use keywright_registry::people::Page;
 use keywright_registry::{
     ApiKeyCounts, ApiKeyPage, ApiKeyQuery, AuditEvent, BoardNotice, BoardQuery, BoardReader,
-    Issued, LocalRegistry, RegistryError, RotationStep, Verification, VerifyRequest,
+    IdText, Issued, LocalRegistry, RegistryError, RotationStep, Verification, VerifyRequest,
 };
 
 use super::{Credentials, Known, RemoteRegistry};
@@ -286,7 +286,7 @@ impl AnyRegistry {
 /// A registry that never issued a key accepts none, and need not ask the keychain for that.
 fn without_peppers(presented: &str) -> Verification {
     match PlainKey::parse(presented) {
-        Ok(plain) => Verification::refused(Some(plain.kid().to_string()), Refusal::NotFound),
+        Ok(plain) => Verification::refused(IdText::read(plain.kid().as_str()), Refusal::NotFound),
         Err(error) => Verification::refused(None, Refusal::Malformed(error)),
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use keywright_domain::api_keys::{FormatError, PlainKey, Refusal};
 use keywright_domain::scopes::{Scope, ScopeSet};
-use keywright_registry::{Verification, VerifyRequest};
+use keywright_registry::{IdText, Verification, VerifyRequest};
 use serde::{Deserialize, Serialize};
 
 use super::RemoteRegistry;
@@ -92,15 +92,21 @@ fn read(answer: VerifyAnswer, format: Option<FormatError>) -> Option<Verificatio
         texts.iter().map(|text| Scope::new(text).ok()).collect()
     };
     let scopes = answer.key_id.is_some().then(|| set(&answer.scopes));
+    // An id that is none is nothing that a registry says.
+    let kid = answer.kid.as_deref().map(IdText::read);
+    let key_id = answer.key_id.as_deref().map(IdText::read);
+    if kid == Some(None) || key_id == Some(None) {
+        return None;
+    }
     Some(Verification {
         verdict,
-        kid: answer.kid,
+        kid: kid.flatten(),
         owner: answer.owner.map(Arc::from),
         scopes: match scopes {
             Some(scopes) => Some(Arc::new(ScopeSet::new(scopes?))),
             None => None,
         },
-        key_id: answer.key_id,
+        key_id: key_id.flatten(),
         retires_at: answer.retires_at,
         expires_at: answer.expires_at,
         limit: None,
@@ -166,6 +172,15 @@ mod tests {
             (false, "something_new"),
         ] {
             assert_eq!(of(valid, code), None, "{valid} {code}");
+        }
+        // Ids have their length and their letters.
+        for (kid, key_id, code) in [
+            ("aB3dE5gH7jK9", "aB3dE5gH7jK9mN1pQ3rS", Some("valid")),
+            ("aB3dE5gH7jK", "aB3dE5gH7jK9mN1pQ3rS", None),
+            ("aB3dE5gH7jK9", "aB3dE5gH7jK9mN1pQ3r/", None),
+        ] {
+            let answer = json!({ "valid": true, "code": "valid", "kid": kid, "key_id": key_id });
+            assert_eq!(judged(answer), code, "{kid} {key_id}");
         }
         assert_eq!(judged(json!({})), None);
         assert_eq!(judged(json!({ "valid": true })), None);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use keywright_domain::SecretText;
+use keywright_domain::accounts::AccountChange;
 use keywright_protocol::accounts::{AccountView, SignInProgressView};
 use serde_json::json;
 
@@ -152,6 +153,28 @@ async fn ac_092_a_sign_in_that_ended_is_told_once_however_often_a_call_needs_it(
     assert_eq!(told.times(), 1, "nothing new");
     assert!(app.list_flow_traces()?.is_empty());
     assert_eq!(token_requests(&server), 0);
+    app.close().await;
+    Ok(())
+}
+
+/// The registry was away when the keychain had kept the refresh token: the account does not say so.
+#[tokio::test]
+async fn ac_083_a_sign_in_of_which_the_keychain_was_not_noted_is_renewed_from_it() -> Outcome {
+    let server = Server::start().await?;
+    let folder = tempfile::tempdir()?;
+    let (app, entry) = signed_in(folder.path(), &server).await?;
+    let registry = app.inner.registry.get().await?;
+    let mut unnoted = registry.find_account("a1").await?;
+    unnoted.in_keychain = false;
+    let refreshed = AccountChange::Refreshed;
+    registry
+        .update_account(&app.inner.actor, unnoted, refreshed)
+        .await?;
+    end_token(&app);
+    app.refresh_account("a1".to_owned()).await?;
+    let kept = app.inner.keychain.read(&entry).await?;
+    assert!(kept.is_some_and(|kept| kept.matches("r2")));
+    assert!(registry.find_account("a1").await?.in_keychain);
     app.close().await;
     Ok(())
 }

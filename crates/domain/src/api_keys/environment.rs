@@ -119,6 +119,9 @@ impl KeyType {
     }
 }
 
+/// Characters of the id of an owner that is made here.
+const LONGEST_NEW_ID: usize = 64;
+
 /// Who answers for a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Owner {
@@ -174,6 +177,25 @@ impl Owner {
         })
     }
 
+    /// Checks the id of one that is to be made here. It stands in addresses, filters and files, so it has only what
+    /// means nothing there: 1 to 64 ASCII letters, digits, `.`, `-` and `_`, the first a letter or a digit.
+    ///
+    /// # Errors
+    /// [`OwnerError::NewId`].
+    pub fn to_be_made(kind: OwnerKind, id: &str) -> Result<Self, OwnerError> {
+        let inner = |letter: char| letter.is_ascii_alphanumeric() || ".-_".contains(letter);
+        if id.len() > LONGEST_NEW_ID
+            || !id.starts_with(|letter: char| letter.is_ascii_alphanumeric())
+            || !id.chars().all(inner)
+        {
+            return Err(OwnerError::NewId);
+        }
+        Ok(Self {
+            kind,
+            id: id.to_owned(),
+        })
+    }
+
     /// Reads `kind:id`, as [`Owner::to_text`] writes it. The id may hold colons.
     ///
     /// # Errors
@@ -199,6 +221,12 @@ pub enum OwnerError {
     /// The id breaks its rule.
     #[error("an owner's id has 1 to 200 characters, without blanks or control characters")]
     Id,
+    /// The id of one that is to be made breaks its rule.
+    #[error(
+        "the id of a service or team has 1 to 64 letters, digits, dots, dashes and underscores, and begins with a \
+         letter or a digit"
+    )]
+    NewId,
 }
 
 impl OwnerError {
@@ -292,6 +320,34 @@ mod tests {
         let long = format!("person:{}", "x".repeat(201));
         for bad in ["person:", "person:a b", "team:a\nb", long.as_str()] {
             assert_eq!(Owner::parse(bad), Err(OwnerError::Id), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_id_of_one_that_is_made_means_nothing_in_an_address() {
+        let longest = "x".repeat(64);
+        for good in ["a", "7", "billing", "Billing_2.eu-west", longest.as_str()] {
+            let made = Owner::to_be_made(OwnerKind::Service, good).expect(good);
+            assert_eq!(Ok(made), Owner::new(OwnerKind::Service, good));
+        }
+        let too_long = format!("{longest}x");
+        for bad in [
+            "",
+            ".",
+            "..",
+            "-a",
+            "_a",
+            "a/b",
+            "a:b",
+            "a b",
+            "a?b",
+            "a%2Fb",
+            "a\0b",
+            "ä",
+            too_long.as_str(),
+        ] {
+            let refused = Owner::to_be_made(OwnerKind::Team, bad);
+            assert_eq!(refused, Err(OwnerError::NewId), "{bad}");
         }
     }
 

@@ -3,6 +3,7 @@
 //! it; several are joined by one blank.
 
 use core::fmt;
+use std::sync::Arc;
 
 use super::DAY_MS;
 
@@ -22,7 +23,8 @@ const MAX_COUNT_PER_MS: u64 = 100;
 /// every `period / count`, here every second.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct RateLimit {
-    name: String,
+    // Shared: it is handed about with every verification.
+    name: Arc<str>,
     count: u32,
     period_ms: u32,
     burst: u32,
@@ -57,7 +59,7 @@ impl RateLimit {
             return Err(LimitError::Burst);
         }
         Ok(Self {
-            name: name.to_owned(),
+            name: name.into(),
             count,
             period_ms,
             burst,
@@ -171,7 +173,7 @@ impl RateLimits {
         }
         for (index, limit) in limits.iter().enumerate() {
             if limits.iter().take(index).any(|one| one.name == limit.name) {
-                return Err(LimitError::NameTwice(limit.name.clone()));
+                return Err(LimitError::NameTwice(limit.name.to_string()));
             }
         }
         Ok(Self(limits))

@@ -40,6 +40,13 @@ impl ScopeRequirement {
         if text.len() > MAX_REQUIREMENT_LENGTH {
             return Err(RequirementError::TooLong);
         }
+        // Most are one scope, which needs no list. No keyword has a colon, and no scope a blank.
+        if !text.contains([' ', '('])
+            && let Ok(scope) = Scope::new(text)
+            && !scope.is_wildcard()
+        {
+            return Ok(Self(Node::One(scope)));
+        }
         let mut parser = Parser {
             text,
             position: 0,

@@ -1,5 +1,6 @@
 //! One page: which index to take, how far to go, and how many there are in all.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -46,10 +47,12 @@ impl LocalRegistry {
     /// [`RegistryError::Cursor`] for a cursor of another list; [`RegistryError::Key`] for what is
     /// no tag.
     pub async fn list_api_keys(&self, query: &ApiKeyQuery) -> Result<ApiKeyPage, RegistryError> {
-        match self.list_page(query, true).await {
-            // The limit of a look into the index may end what takes it back, and with it the whole transaction.
-            Err(RegistryError::Locked) if self.shared.kind == Kind::Postgres => {
-                self.list_page(query, false).await
+        let is_probing = AtomicBool::new(false);
+        match self.list_page(query, Some(&is_probing)).await {
+            // The limit of a look into the index may end what takes it back, and with it the whole transaction. Whatever
+            // else was in the way still is: nobody waits for that twice.
+            Err(RegistryError::Locked) if is_probing.load(Ordering::Relaxed) => {
+                self.list_page(query, None).await
             }
             answer => answer,
         }
@@ -58,7 +61,7 @@ impl LocalRegistry {
     async fn list_page(
         &self,
         query: &ApiKeyQuery,
-        may_probe: bool,
+        is_probing: Option<&AtomicBool>,
     ) -> Result<ApiKeyPage, RegistryError> {
         let list = fingerprint(&query.filter, query.order);
         let cursor = query.cursor.as_deref();
@@ -68,7 +71,7 @@ impl LocalRegistry {
         let common = self.common(&mut transaction, &query.filter).await?;
         let ask = Ask {
             kind: self.shared.kind,
-            may_probe,
+            is_probing,
             parts: filters::parts(&query.filter, query.order, now, &common)?,
             order: query.order,
             limit: query.limit.clamp(1, 500) as usize,
@@ -121,21 +124,24 @@ impl LocalRegistry {
     }
 }
 
-/// How many keys the search index finds; `i64::MAX` for more than `most`, or if that takes long.
+/// How many keys the search index finds; `i64::MAX` for more than `most`, or if that takes long. While the limit of
+/// PostgreSQL is set, `is_probing` says so: it is left where that took the whole transaction along.
 async fn probe(
     connection: &mut AnyConnection,
-    kind: Kind,
+    (kind, is_probing): (Kind, &AtomicBool),
     source: &filters::Clause,
     most: i64,
 ) -> Result<i64, RegistryError> {
     if kind == Kind::Sqlite {
         return found(connection, source, most).await;
     }
+    is_probing.store(true, Ordering::Relaxed);
     let mut bounded = connection.begin().await?;
     sqlx::raw_sql(PROBE_LIMIT).execute(&mut *bounded).await?;
     let count = found(&mut bounded, source, most).await;
     // The limit ends with what it was set in.
     bounded.rollback().await?;
+    is_probing.store(false, Ordering::Relaxed);
     match count {
         // What was ended is said to be in the way of something else: nothing is, of what only reads.
         Err(RegistryError::Locked) => Ok(i64::MAX),
@@ -199,16 +205,16 @@ struct Narrowest {
     count: i64,
 }
 
-struct Ask {
+struct Ask<'a> {
     kind: Kind,
-    /// Whether the search index is asked how many keys it finds.
-    may_probe: bool,
+    /// The search index is asked how many keys it finds where there is this, which says that it is being asked.
+    is_probing: Option<&'a AtomicBool>,
     parts: Vec<Part>,
     order: ApiKeyOrder,
     limit: usize,
 }
 
-impl Ask {
+impl Ask<'_> {
     /// Whether a walk along the order meets keys that it must leave out.
     fn has_checks(&self) -> bool {
         self.parts.iter().any(|part| part.seek.is_none())
@@ -227,14 +233,13 @@ impl Ask {
         };
         let mut narrowest = None;
         for (part, source) in self.sources() {
-            let is_search = self.parts[part].is_search;
-            if is_search && !self.may_probe {
-                continue;
-            }
-            let count = if is_search {
-                probe(connection, self.kind, source, few.min(PROBED)).await?
-            } else {
-                listing::count_source(connection, source, few + 1).await?
+            let count = match (self.parts[part].is_search, self.is_probing) {
+                (true, None) => continue,
+                (true, Some(is_probing)) => {
+                    let how = (self.kind, is_probing);
+                    probe(connection, how, source, few.min(PROBED)).await?
+                }
+                (false, _) => listing::count_source(connection, source, few + 1).await?,
             };
             if count <= few {
                 narrowest = Some(Narrowest { part, count });

@@ -62,6 +62,8 @@ pub(crate) struct Nodes {
 struct Me {
     id: String,
     name: String,
+    /// Unix ms.
+    since: i64,
 }
 
 /// Changes of one group of ours.
@@ -93,6 +95,28 @@ pub struct NodeStatistics {
     /// a file, which has none.
     pub clock_skew_ms: Option<i64>,
 }
+
+/// A node, as the others see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Node {
+    /// Its id, new with each start.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// When it started (Unix ms, by the database's clock).
+    pub started_at: i64,
+    /// When it last said that it is there (the same).
+    pub heartbeat_at: i64,
+    /// The newest change that it has in its memory.
+    pub applied: i64,
+    /// Whether it was heard of within five seconds: receipts count it.
+    pub is_there: bool,
+    /// Whether it is this process.
+    pub is_this: bool,
+}
+
+/// More than anybody runs.
+const MOST_NODES: i64 = 1000;
 
 impl Nodes {
     pub(crate) fn new() -> Self {
@@ -216,6 +240,7 @@ impl LocalRegistry {
             Me {
                 id: random_id(&mut rand::rng()),
                 name: name.chars().take(LONGEST_NAME).collect(),
+                since: shared.clock.now(),
             }
         });
         if is_new && let crate::Place::Postgres(address) = &shared.place {
@@ -228,6 +253,41 @@ impl LocalRegistry {
             listen::start(shared, address.clone());
         }
         Ok(me.id.clone())
+    }
+
+    /// The nodes that serve from this database, by name; one that is gone is told for about a minute. Over a file
+    /// it is this process, if it is one.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn list_nodes(&self) -> Result<Vec<Node>, RegistryError> {
+        let shared = &self.shared;
+        let Some(me) = shared.nodes.me.get() else {
+            return Ok(Vec::new());
+        };
+        if !self.is_shared() {
+            return Ok(vec![Node {
+                id: me.id.clone(),
+                name: me.name.clone(),
+                started_at: me.since,
+                heartbeat_at: shared.clock.now(),
+                applied: freshness::seen(shared),
+                is_there: true,
+                is_this: true,
+            }]);
+        }
+        let mut connection = shared.pool.acquire().await?;
+        let rows = store::nodes::all(&mut connection, MOST_NODES).await?;
+        let nodes = rows.into_iter().map(|row| Node {
+            is_there: row.now.saturating_sub(row.heartbeat_at) < LIVE_MS,
+            is_this: row.id == me.id,
+            id: row.id,
+            name: row.name,
+            started_at: row.started_at,
+            heartbeat_at: row.heartbeat_at,
+            applied: row.applied,
+        });
+        Ok(nodes.collect())
     }
 
     /// This node's id, if it is one.

@@ -111,6 +111,17 @@ impl LocalRegistry {
         store::alerts::untold(&mut connection, told, i64::from(limit.clamp(1, 500))).await
     }
 
+    /// Of them those that nobody was ever told of: for whoever cannot say when an hour is over.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be read.
+    pub async fn alerts_never_told(&self, limit: u32) -> Result<Vec<UntoldAlert>, RegistryError> {
+        // Whoever was told of has a time of it, and that is no year of the distant future.
+        let never = (0, i64::MAX);
+        let mut connection = self.shared.pool.acquire().await?;
+        store::alerts::untold(&mut connection, never, i64::from(limit.clamp(1, 500))).await
+    }
+
     /// Writes one message that was made of nothing that is written down, unless `most` wait for its target
     /// already. When this returns, a crash does not lose it.
     ///

@@ -16,6 +16,8 @@ pub const ATTEMPT: Duration = Duration::from_secs(40);
 const EXCERPT: usize = 300;
 /// Rows removed in one transaction at most.
 const BATCH: i64 = 500;
+/// Messages that are sent again at once: half of what may wait for a target before others are not made for it.
+const MOST_RESENT: i64 = 5_000;
 
 /// How a message stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +73,41 @@ pub struct Message {
     pub state: MessageState,
     /// When it arrived or was given up (Unix ms).
     pub ended_at: Option<i64>,
+}
+
+/// Which messages of a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MessageFilter {
+    /// Those that stand so.
+    pub state: Option<MessageState>,
+    /// Those made at this moment (Unix ms) or later.
+    pub since: Option<i64>,
+}
+
+/// What came of sending again whatever failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Resent {
+    /// So many are sent again, the oldest of them.
+    pub count: i64,
+    /// So many that failed are left.
+    pub left: i64,
+}
+
+impl Resent {
+    /// As a request that was carried out is remembered by it ([`RegistryError::DoneBefore`]).
+    fn to_text(self) -> String {
+        format!("{}/{}", self.count, self.left)
+    }
+
+    /// Reads what a request is remembered by.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (count, left) = text.split_once('/')?;
+        Some(Self {
+            count: count.parse().ok()?,
+            left: left.parse().ok()?,
+        })
+    }
 }
 
 /// A message that the caller is to send.
@@ -218,6 +255,23 @@ impl LocalRegistry {
         cursor: Option<&str>,
         limit: u32,
     ) -> Result<(Vec<Message>, Option<String>), RegistryError> {
+        let all = MessageFilter::default();
+        self.list_messages_of(channel, target, all, cursor, limit)
+            .await
+    }
+
+    /// The same of those that fit.
+    ///
+    /// # Errors
+    /// As [`Self::list_messages`].
+    pub async fn list_messages_of(
+        &self,
+        channel: Channel,
+        target: &str,
+        filter: MessageFilter,
+        cursor: Option<&str>,
+        limit: u32,
+    ) -> Result<(Vec<Message>, Option<String>), RegistryError> {
         let before = match cursor {
             None => (i64::MAX, String::new()),
             Some(cursor) => {
@@ -233,6 +287,7 @@ impl LocalRegistry {
         let mut items = store::outbox::list(
             &mut connection,
             (channel, target),
+            filter,
             (before.0, &before.1),
             i64::try_from(limit + 1).unwrap_or(i64::MAX),
         )
@@ -279,6 +334,37 @@ impl LocalRegistry {
         .await
     }
 
+    /// Has messages to a target sent again that failed, of those made at `since` (Unix ms) or later: at most 5,000, the
+    /// oldest first. Their attempts count on.
+    ///
+    /// # Errors
+    /// [`RegistryError`] if nothing can be written.
+    pub async fn resend_failed(
+        &self,
+        channel: Channel,
+        target: &str,
+        since: i64,
+    ) -> Result<Resent, RegistryError> {
+        let input = (channel, target.to_owned(), since);
+        self.write(input, |unit, (channel, target, since)| {
+            Box::pin(async move {
+                let (to, now) = ((*channel, target.as_str()), unit.now());
+                unit.take_time().await?;
+                let failed = store::outbox::count_failed(unit.read(), to, *since).await?;
+                let resent = Resent {
+                    count: failed.min(MOST_RESENT),
+                    left: failed.saturating_sub(MOST_RESENT).max(0),
+                };
+                if resent.count > 0 {
+                    store::outbox::wake_failed(unit.write(), to, *since, now, resent.count).await?;
+                }
+                unit.made(&resent.to_text());
+                Ok(resent)
+            })
+        })
+        .await
+    }
+
     /// Addresses of those who answer for everything: owners and administrators, at most 20.
     ///
     /// # Errors
@@ -287,7 +373,7 @@ impl LocalRegistry {
         store::outbox::administrators(&mut *self.shared.pool.acquire().await?, 20).await
     }
 
-    /// Addresses of the people who own some keys, by key: of those who have one and are not disabled.
+    /// Addresses of the owners of some keys, by key: of those who have one and are not disabled.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be read.
@@ -317,8 +403,8 @@ impl LocalRegistry {
         store::outbox::waiting(&mut *self.shared.pool.acquire().await?).await
     }
 
-    /// Removes messages that ended before this moment (Unix ms), a few hundred at most. Returns how
-    /// many.
+    /// Removes messages that ended before this moment (Unix ms), a few hundred at most. Those by which campaigns ask stay for
+    /// 370 days more. Returns how many went.
     ///
     /// # Errors
     /// [`RegistryError`] if nothing can be written.

@@ -12,7 +12,9 @@ mod webhooks;
 pub use digests::{Digest, Grown};
 pub use dropped::Dropped;
 pub use feed::{AuditFeed, UntoldAlert, UntoldAudit};
-pub use messages::{ATTEMPT, Attempt, Claimed, Message, MessageState, Outcome, Waiting};
+pub use messages::{
+    ATTEMPT, Attempt, Claimed, Message, MessageFilter, MessageState, Outcome, Resent, Waiting,
+};
 pub(crate) use moments::Believed;
 pub use webhooks::{NewWebhook, Webhook, WebhookChange, WebhookSecrets};
 

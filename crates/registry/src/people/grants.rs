@@ -339,7 +339,7 @@ impl LocalRegistry {
     ) -> Result<bool, RegistryError> {
         let said = (id.to_owned(), reasons.to_owned(), foreign(user_agent));
         let input = (actor.clone(), said);
-        self.write(input, |unit, (actor, (id, reasons, user_agent))| {
+        self.write_anyway(input, |unit, (actor, (id, reasons, user_agent))| {
             Box::pin(async move {
                 let now = unit.now();
                 let grant = find(unit, id).await?;

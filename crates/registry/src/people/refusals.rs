@@ -23,7 +23,7 @@ impl LocalRegistry {
             foreign(permission),
             foreign(network),
         );
-        self.write(input, |unit, (actor, user_id, permission, network)| {
+        self.write_anyway(input, |unit, (actor, user_id, permission, network)| {
             Box::pin(async move {
                 let user = users::find(unit, user_id).await?;
                 let details = vec![
@@ -49,7 +49,7 @@ impl LocalRegistry {
         permission: &str,
     ) -> Result<(), RegistryError> {
         let input = (actor.clone(), foreign(permission));
-        self.write(input, |unit, (actor, permission)| {
+        self.write_anyway(input, |unit, (actor, permission)| {
             Box::pin(async move {
                 let target = ("program", actor.as_str(), actor.as_str());
                 let summary = "A program was refused what it may not do".to_owned();

@@ -88,7 +88,7 @@ impl LocalRegistry {
             session_id: new.session_id.clone(),
             device: new.device,
         };
-        self.write(sign_in, |unit, sign_in| Box::pin(record(unit, sign_in)))
+        self.write_anyway(sign_in, |unit, sign_in| Box::pin(record(unit, sign_in)))
             .await
     }
 

@@ -421,6 +421,7 @@ async fn put_principal(unit: &mut Unit, user: &User) -> Result<(), RegistryError
         id: user.id.clone(),
         kind: OwnerKind::Person,
         name: user.name.clone(),
+        email: None,
         permissions: user.permissions.clone(),
         disabled_at: user.disabled_at,
         disabled_reason: user.disabled_reason.clone(),

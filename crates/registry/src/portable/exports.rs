@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use keywright_domain::api_keys::{ApiKey, Secret};
 use keywright_domain::audit::{Actor, AuditAction};
+use keywright_domain::people::Email;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::AnyConnection;
@@ -105,6 +106,8 @@ struct PrincipalLine<'a> {
     id: &'a str,
     kind: &'static str,
     name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<&'a str>,
     permissions: String,
     disabled_at: Option<i64>,
     disabled_reason: Option<&'a str>,
@@ -251,7 +254,7 @@ async fn write_all<W: AsyncWrite + Unpin + Send>(
     }
     let mut after = String::new();
     loop {
-        let page = store::principals::list(connection, &after, PAGE).await?;
+        let page = store::principals::list(connection, None, &after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = last.id.clone();
         for principal in &page {
@@ -309,6 +312,7 @@ fn principal_line(principal: &Principal) -> PrincipalLine<'_> {
         id: &principal.id,
         kind: principal.kind.as_str(),
         name: &principal.name,
+        email: principal.email.as_ref().map(Email::as_str),
         permissions: principal.permissions.to_string(),
         disabled_at: principal.disabled_at,
         disabled_reason: principal.disabled_reason.as_deref(),

@@ -290,3 +290,28 @@ fn ended_at(key: &ApiKey, secret: &Secret, now: i64) -> Option<i64> {
     // Older versions did not write it down: it was no later than it was known to work.
     by_itself.or(Some(secret.created_at).max(secret.last_used_at))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_walk_goes_on_behind_what_it_found_and_rests_when_a_stretch_is_over() {
+        let ms = Duration::from_millis;
+        let mut walk = Walk {
+            through: "z".to_owned(),
+            ..Walk::default()
+        };
+        let began = Instant::now();
+        for last in ["f", "m"] {
+            assert!(walk.came_to(Some(&last.to_owned()), ms(40)).await);
+            assert_eq!(walk.within(), (last, "z"), "it goes on in the stretch");
+            assert!(!walk.is_at_end());
+        }
+        assert!(!walk.came_to(None, ms(20)).await);
+        assert!(walk.is_at_end());
+        // From all three looks. What is between them is no look, however long it takes.
+        assert!(began.elapsed() >= ms(100) * REST);
+        assert_eq!(walk.looked, Duration::ZERO);
+    }
+}

@@ -65,7 +65,7 @@ pub(crate) async fn set_again(
     store::schedules::claim(unit.write(), moved.0, moved.1, due_at).await?;
     if due_at == another {
         // It is the same due moment by another name: who was told of it is not told again.
-        store::notices::move_due(unit.write(), &key.id, was_due, due_at).await?;
+        store::notices::move_due(unit.write(), &key.id, (was_due, due_at), now).await?;
     }
     if let Some((why, retry_at)) = again {
         let why = notices::short(&why);

@@ -317,12 +317,11 @@ impl LocalRegistry {
         let made_until = until.saturating_sub(max_age_ms);
         let end = (made_until.saturating_add(1), String::new());
         let days = (now, until, midnight(now));
-        let mut connection = self.shared.pool.acquire().await?;
         let wanted = (environment, max_age_ms);
-        let found =
-            store::notices::ageing_of_promoted(&mut connection, wanted, made_until, days).await?;
-        drop(connection);
-        self.write_aged(found, &zone).await?;
+        // What fails here keeps none of the others from their notice.
+        let promoted = self
+            .notices_of_promoted(wanted, made_until, days, &zone)
+            .await;
         let mut after = (i64::MIN, String::new());
         loop {
             // So many keys are looked at by one statement, however few of them are old: each is over soon.
@@ -342,12 +341,29 @@ impl LocalRegistry {
             // Writing has pauses of its own.
             let looked = began.elapsed();
             self.write_aged(found, &zone).await?;
-            let Some(next) = next else { return Ok(()) };
+            let Some(next) = next else {
+                return promoted;
+            };
             after = next;
             // Millions of keys are a minute of work. Nobody waits for it, and it would take half of a small machine from
             // verifications meanwhile.
             tokio::time::sleep(looked * REST).await;
         }
+    }
+
+    /// Of the keys whose secrets are older than they are, those that the walk leaves out.
+    async fn notices_of_promoted(
+        &self,
+        wanted: (&str, i64),
+        made_after: i64,
+        days: (i64, i64, i64),
+        zone: &TimeZone,
+    ) -> Result<(), RegistryError> {
+        let mut connection = self.shared.pool.acquire().await?;
+        let found =
+            store::notices::ageing_of_promoted(&mut connection, wanted, made_after, days).await?;
+        drop(connection);
+        self.write_aged(found, zone).await
     }
 
     async fn notices_of_expiry(&self, now: i64) -> Result<(), RegistryError> {

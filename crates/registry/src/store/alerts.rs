@@ -68,6 +68,19 @@ pub(crate) async fn list(
     rows.into_iter().map(AlertRow::into_alert).collect()
 }
 
+/// How many nobody has seen, up to a limit.
+pub(crate) async fn count_unseen_to(
+    connection: &mut AnyConnection,
+    limit: i64,
+) -> Result<i64, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT COUNT(*) FROM (SELECT id FROM alerts WHERE seen_at IS NULL LIMIT $1) AS found",
+    )
+    .bind(limit)
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Who caused alerts of a kind by a secret.
 pub(crate) async fn callers(
     connection: &mut AnyConnection,

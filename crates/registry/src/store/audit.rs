@@ -342,3 +342,16 @@ fn from_row(row: AuditRow) -> AuditEvent {
         details: serde_json::from_str(&row.details).unwrap_or_default(),
     }
 }
+
+/// When the first event after one was (Unix ms); none where there is none.
+pub(crate) async fn next_at(
+    connection: &mut AnyConnection,
+    after: i64,
+) -> Result<Option<i64>, RegistryError> {
+    Ok(sqlx::query_scalar(
+        "SELECT at FROM audit_events WHERE sequence > $1 ORDER BY sequence LIMIT 1",
+    )
+    .bind(after)
+    .fetch_optional(connection)
+    .await?)
+}

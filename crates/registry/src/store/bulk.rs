@@ -2,9 +2,10 @@
 
 use sqlx::AnyConnection;
 
+use super::many;
 use super::secrets::damaged;
 use crate::RegistryError;
-use crate::bulk::{BulkOperation, BulkProgress, BulkState};
+use crate::bulk::{BulkFailure, BulkOperation, BulkProgress, BulkState};
 use crate::later::{LaterAnswer, LaterRequest};
 
 #[derive(sqlx::FromRow)]
@@ -24,17 +25,21 @@ struct BulkRow {
     seen_at: i64,
     finished_at: Option<i64>,
     later: i64,
+    problem: Option<String>,
 }
 
 impl BulkRow {
     fn into_operation(self) -> Result<BulkOperation, RegistryError> {
+        let problem = self.problem.as_deref().map(serde_json::from_str);
         Ok(BulkOperation {
+            problem: problem.transpose().map_err(|_| damaged("operation"))?,
             state: BulkState::parse(&self.state).ok_or_else(|| damaged("operation"))?,
             progress: BulkProgress {
                 done: self.done,
                 changed: self.changed,
                 failed: self.failed,
                 failures: serde_json::from_str(&self.failures).map_err(|_| damaged("operation"))?,
+                untold: Vec::new(),
                 last_change: self.last_change,
             },
             id: self.id,
@@ -50,7 +55,7 @@ impl BulkRow {
     }
 }
 
-fn failures(progress: &BulkProgress) -> Result<String, RegistryError> {
+fn shown(progress: &BulkProgress) -> Result<String, RegistryError> {
     serde_json::to_string(&progress.failures)
         .map_err(|error| RegistryError::Store(error.to_string()))
 }
@@ -90,15 +95,77 @@ pub(crate) async fn report(
     .bind(progress.done)
     .bind(progress.changed)
     .bind(progress.failed)
-    .bind(failures(progress)?)
+    .bind(shown(progress)?)
     .bind(now)
     .bind(ended.unwrap_or(BulkState::Running).as_str())
     .bind(ended.map(|_| now))
     .bind(progress.last_change)
     .bind(id.to_owned())
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    insert_failures(connection, id, progress).await
+}
+
+/// Those that were not told yet. One that was, after all, by a commit of which nothing was heard, stays as it is.
+async fn insert_failures(
+    connection: &mut AnyConnection,
+    id: &str,
+    progress: &BulkProgress,
+) -> Result<(), RegistryError> {
+    const COLUMNS: usize = 5;
+    let numbered: Vec<(i64, &BulkFailure)> =
+        (progress.first_untold()..).zip(&progress.untold).collect();
+    for part in many::parts(&numbered) {
+        let mut sql = many::rows(
+            connection,
+            "INSERT INTO bulk_failures (operation_id, number, key_id, code, message) VALUES ",
+            part.len(),
+            COLUMNS,
+        );
+        sql.push_str(" ON CONFLICT (operation_id, number) DO NOTHING");
+        let mut query = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for (number, failure) in part {
+            query = query
+                .bind(id.to_owned())
+                .bind(*number)
+                // Whatever a client took for an id: PostgreSQL holds no text with a zero in it.
+                .bind(failure.key_id.replace('\0', ""))
+                .bind(failure.code.clone())
+                .bind(failure.message.replace('\0', ""));
+        }
+        query.execute(&mut *connection).await?;
+    }
     Ok(())
+}
+
+/// Keys that an operation could not change, with their places, behind the one a page ended with.
+pub(crate) async fn failures(
+    connection: &mut AnyConnection,
+    id: &str,
+    after: i64,
+    limit: i64,
+) -> Result<Vec<(i64, BulkFailure)>, RegistryError> {
+    if crate::store::is_no_id(id) {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(i64, String, String, String)> = sqlx::query_as(
+        "SELECT number, key_id, code, message FROM bulk_failures WHERE operation_id = $1 AND number > $2 \
+         ORDER BY number LIMIT $3",
+    )
+    .bind(id.to_owned())
+    .bind(after)
+    .bind(limit)
+    .fetch_all(connection)
+    .await?;
+    let read = |(number, key_id, code, message)| {
+        let failure = BulkFailure {
+            key_id,
+            code,
+            message,
+        };
+        (number, failure)
+    };
+    Ok(rows.into_iter().map(read).collect())
 }
 
 pub(crate) async fn ask_cancel(
@@ -116,7 +183,7 @@ macro_rules! select {
     ($rest:literal) => {
         concat!(
             "SELECT id, actor, operation, total, done, changed, failed, failures, last_change, state, cancel_asked, \
-             created_at, seen_at, finished_at, later FROM bulk_operations ",
+             created_at, seen_at, finished_at, later, problem FROM bulk_operations ",
             $rest
         )
     };
@@ -233,6 +300,13 @@ pub(crate) async fn prune(
     before: i64,
     answers_before: i64,
 ) -> Result<(), RegistryError> {
+    sqlx::query(
+        "DELETE FROM bulk_failures WHERE operation_id IN \
+         (SELECT id FROM bulk_operations WHERE created_at < $1)",
+    )
+    .bind(before)
+    .execute(&mut *connection)
+    .await?;
     sqlx::query(
         "DELETE FROM bulk_operations WHERE created_at < $1 OR (created_at < $2 AND later = 1)",
     )

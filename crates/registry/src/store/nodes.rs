@@ -29,6 +29,17 @@ pub(crate) struct NodeRow {
     pub(crate) applied: i64,
 }
 
+/// The same with its times (Unix ms, by the database's clock).
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub(crate) struct NodeTimes {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    pub(crate) started_at: i64,
+    pub(crate) heartbeat_at: i64,
+    pub(crate) applied: i64,
+    pub(crate) now: i64,
+}
+
 /// Tells the nodes of what is being committed; they hear it after the commit, or never.
 pub(crate) async fn notify(
     connection: &mut AnyConnection,
@@ -108,6 +119,20 @@ pub(crate) async fn live(
     .await?;
     let row = |(id, name, applied)| NodeRow { id, name, applied };
     Ok(rows.into_iter().map(row).collect())
+}
+
+/// All rows of nodes with their times, by name, and the database's time; a node that is gone has its row for a minute.
+pub(crate) async fn all(
+    connection: &mut AnyConnection,
+    limit: i64,
+) -> Result<Vec<NodeTimes>, RegistryError> {
+    Ok(sqlx::query_as(
+        "SELECT id, name, started_at, heartbeat_at, applied, \
+         (EXTRACT(EPOCH FROM clock_timestamp()) * 1000)::BIGINT AS now FROM nodes ORDER BY name, id LIMIT $1",
+    )
+    .bind(limit)
+    .fetch_all(connection)
+    .await?)
 }
 
 /// When a change was committed, by the clock of the node that wrote it; none if the log does not

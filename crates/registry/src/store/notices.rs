@@ -136,6 +136,22 @@ pub(crate) async fn ageing(
     .await?)
 }
 
+// Promotion makes such a key as old as one millisecond after its owner's keys were revoked; revoked once more, it is none of
+// those that live. In this order: few owners are among them, and where their keys stand is known. SQLite has no statistics,
+// and would rather look at all young keys.
+const AGEING_OF_PROMOTED: &str = concat!(
+    "SELECT k.id, k.kid, s.created_at + $1 FROM principals p CROSS JOIN api_keys k CROSS JOIN secrets s \
+     WHERE p.keys_revoked_at IS NOT NULL AND k.owner_id = p.id AND k.created_at = p.keys_revoked_at + 1 AND s.kid = k.kid \
+     AND k.environment || '' = $5 AND +k.created_at > $2 AND s.created_at < k.created_at \
+     AND s.created_at <= $3 - $1 AND k.revoked_at IS NULL AND k.disabled_at IS NULL AND k.expires_order > $6",
+    kept_and_let!(),
+    "AND NOT EXISTS (SELECT 1 FROM schedules c WHERE c.key_id = k.id) \
+     AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.key_id = k.id AND n.subject = 'rotation' \
+     AND n.kid = k.kid AND n.due_at = s.created_at + $1 AND n.kind = ",
+    kind_due!("s.created_at + $1"),
+    ")"
+);
+
 /// The same for keys that were promoted to an owner whose keys had all been revoked: they are as new as that allows, and
 /// their secrets older. Only those that the walk in the order of time leaves out.
 pub(crate) async fn ageing_of_promoted(
@@ -144,35 +160,34 @@ pub(crate) async fn ageing_of_promoted(
     made_after: i64,
     (now, until, midnight): (i64, i64, i64),
 ) -> Result<Vec<(String, String, i64)>, RegistryError> {
-    Ok(sqlx::query_as(concat!(
-        "SELECT k.id, k.kid, s.created_at + $1 FROM principals p JOIN api_keys k ON k.owner_id = p.id \
-         JOIN secrets s ON s.kid = k.kid WHERE p.keys_revoked_at IS NOT NULL AND k.created_at > p.keys_revoked_at \
-         AND k.environment || '' = $5 AND k.created_at > $2 AND s.created_at < k.created_at \
-         AND s.created_at <= $3 - $1 AND k.revoked_at IS NULL AND k.disabled_at IS NULL AND k.expires_order > $6",
-        kept_and_let!(),
-        "AND NOT EXISTS (SELECT 1 FROM schedules c WHERE c.key_id = k.id) \
-         AND NOT EXISTS (SELECT 1 FROM notices n WHERE n.key_id = k.id AND n.subject = 'rotation' \
-         AND n.kid = k.kid AND n.due_at = s.created_at + $1 AND n.kind = ",
-        kind_due!("s.created_at + $1"),
-        ") ORDER BY k.created_at, k.id"
-    ))
-    .bind(max_age_ms)
-    .bind(made_after)
-    .bind(until)
-    .bind(midnight)
-    .bind(environment.to_owned())
-    .bind(now)
-    .fetch_all(connection)
-    .await?)
+    Ok(sqlx::query_as(AGEING_OF_PROMOTED)
+        .bind(max_age_ms)
+        .bind(made_after)
+        .bind(until)
+        .bind(midnight)
+        .bind(environment.to_owned())
+        .bind(now)
+        .fetch_all(connection)
+        .await?)
 }
 
-/// Takes the notices of a due moment of a key along to another, of which none was made.
+/// Takes the notices of a due moment of a key along to another that is nobody's yet: none was made of it. What was passed
+/// before anybody was told is left behind, and made anew where it is still due; not what somebody is sending.
 pub(crate) async fn move_due(
     connection: &mut AnyConnection,
     key_id: &str,
-    from: i64,
-    to: i64,
+    (from, to): (i64, i64),
+    now: i64,
 ) -> Result<(), RegistryError> {
+    sqlx::query(
+        "DELETE FROM notices WHERE key_id = $1 AND subject = 'rotation' AND due_at = $2 AND sent_at IS NULL AND passed = 1 \
+         AND claimed_until <= $3",
+    )
+    .bind(key_id.to_owned())
+    .bind(from)
+    .bind(now)
+    .execute(&mut *connection)
+    .await?;
     sqlx::query(
         "UPDATE notices SET due_at = $1 WHERE key_id = $2 AND subject = 'rotation' AND due_at = $3",
     )
@@ -474,4 +489,41 @@ pub(crate) async fn mark_failed(
         .execute(connection)
         .await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AnyConnection, Connection as _};
+
+    use super::AGEING_OF_PROMOTED;
+    use crate::{Clock, LocalRegistry};
+
+    /// Each hour, among however many keys: only owners whose keys were revoked are looked at, and of their keys those alone
+    /// that may be meant.
+    #[tokio::test]
+    async fn the_ages_of_promoted_keys_are_looked_for_by_their_owners() -> anyhow::Result<()> {
+        let folder = tempfile::tempdir()?;
+        let file = folder.path().join("registry.db");
+        let registry = LocalRegistry::open(&file, Clock::from_fn(|| 0)).await?;
+        let mut stranger = AnyConnection::connect(&format!("sqlite://{}", file.display())).await?;
+        let sql = format!("EXPLAIN QUERY PLAN {AGEING_OF_PROMOTED}");
+        let plan: Vec<(i64, i64, i64, String)> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+            .bind(1_i64)
+            .bind(1_i64)
+            .bind(1_i64)
+            .bind(1_i64)
+            .bind("live")
+            .bind(1_i64)
+            .fetch_all(&mut stranger)
+            .await?;
+        let steps: Vec<_> = plan.iter().map(|(.., step)| step.as_str()).collect();
+        for wanted in [
+            "SCAN p USING INDEX principals_off",
+            "SEARCH k USING INDEX api_keys_by_owner (owner_id=? AND created_at=?)",
+        ] {
+            anyhow::ensure!(steps.contains(&wanted), "{wanted} is not in {steps:#?}");
+        }
+        registry.close().await;
+        Ok(())
+    }
 }

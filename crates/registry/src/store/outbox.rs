@@ -8,7 +8,7 @@ use super::many;
 use super::secrets::damaged;
 use crate::RegistryError;
 use crate::outbox::{
-    Attempt, Channel, Claimed, Message, MessageState, NewMessage, Outcome, Waiting,
+    Attempt, Channel, Claimed, Message, MessageFilter, MessageState, NewMessage, Outcome, Waiting,
 };
 
 /// Longer than any campaign runs.
@@ -466,23 +466,26 @@ pub(crate) async fn asked_at(
     .await?)
 }
 
-/// Messages to a target before the one a page ended with, newest first.
+/// Messages to a target that fit, before the one a page ended with, newest first.
 pub(crate) async fn list(
     connection: &mut AnyConnection,
     (channel, target): (Channel, &str),
+    filter: MessageFilter,
     before: (i64, &str),
     limit: i64,
 ) -> Result<Vec<Message>, RegistryError> {
     let rows: Vec<MessageRow> = sqlx::query_as(select!(
         "",
-        "WHERE channel = $1 AND target = $2 AND (made_at, id) < ($3, $4) \
-         ORDER BY made_at DESC, id DESC LIMIT $5"
+        "WHERE channel = $1 AND target = $2 AND (made_at, id) < ($3, $4) AND made_at >= $6 \
+         AND ($7 = '' OR state = $7) ORDER BY made_at DESC, id DESC LIMIT $5"
     ))
     .bind(channel.as_str())
     .bind(target.to_owned())
     .bind(before.0)
     .bind(before.1.to_owned())
     .bind(limit)
+    .bind(filter.since.unwrap_or(i64::MIN))
+    .bind(filter.state.map_or("", MessageState::as_str))
     .fetch_all(connection)
     .await?;
     rows.into_iter().map(MessageRow::into_message).collect()
@@ -576,6 +579,49 @@ pub(crate) async fn wake(
     Ok(())
 }
 
+/// How many messages to a target failed, of those made from a moment on.
+pub(crate) async fn count_failed(
+    connection: &mut AnyConnection,
+    (channel, target): (Channel, &str),
+    since: i64,
+) -> Result<i64, RegistryError> {
+    if crate::store::is_no_id(target) {
+        return Ok(0);
+    }
+    Ok(sqlx::query_scalar(
+        "SELECT COUNT(*) FROM outbox WHERE channel = $1 AND target = $2 AND made_at >= $3 \
+         AND state = 'failed'",
+    )
+    .bind(channel.as_str())
+    .bind(target.to_owned())
+    .bind(since)
+    .fetch_one(connection)
+    .await?)
+}
+
+/// Makes the oldest of them due now.
+pub(crate) async fn wake_failed(
+    connection: &mut AnyConnection,
+    (channel, target): (Channel, &str),
+    since: i64,
+    now: i64,
+    most: i64,
+) -> Result<(), RegistryError> {
+    sqlx::query(
+        "UPDATE outbox SET state = 'waiting', due_at = $1, ended_at = NULL, claimed_until = 0 WHERE id IN \
+         (SELECT id FROM outbox WHERE channel = $2 AND target = $3 AND made_at >= $4 AND state = 'failed' \
+          ORDER BY made_at, id LIMIT $5)",
+    )
+    .bind(now)
+    .bind(channel.as_str())
+    .bind(target.to_owned())
+    .bind(since)
+    .bind(most)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Gives up everything that waits for a target.
 pub(crate) async fn give_up(
     connection: &mut AnyConnection,
@@ -641,7 +687,8 @@ pub(crate) async fn remove(
     Ok(rows)
 }
 
-/// Addresses of the people who own some keys, by key: of those who have one and are not disabled.
+/// Addresses of the owners of some keys, by key: of those who have one and are not disabled. A person's is the
+/// user's, a service's or team's stands in its own row.
 pub(crate) async fn owners(
     connection: &mut AnyConnection,
     key_ids: &[String],
@@ -650,8 +697,9 @@ pub(crate) async fn owners(
     for part in key_ids.chunks(many::MOST) {
         let count = many::padded(part.len());
         let sql = many::list(
-            "SELECT k.id, u.email FROM api_keys k JOIN users u ON u.id = k.owner_id \
-             JOIN principals p ON p.id = u.id WHERE u.email IS NOT NULL AND p.disabled_at IS NULL AND k.id IN ",
+            "SELECT k.id, COALESCE(u.email, p.email) FROM api_keys k JOIN principals p ON p.id = k.owner_id \
+             LEFT JOIN users u ON u.id = p.id \
+             WHERE COALESCE(u.email, p.email) IS NOT NULL AND p.disabled_at IS NULL AND k.id IN ",
             count,
             "",
         );

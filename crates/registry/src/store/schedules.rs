@@ -120,6 +120,28 @@ async fn due_by(
     rows.into_iter().map(ScheduleRow::into_schedule).collect()
 }
 
+/// How many were due before a moment, refused ones among them; up to a limit. Schedules of keys that ended stay due for
+/// as long as the keys are kept, so only the newest ten thousand are looked at: the others are the oldest of something
+/// that is told already, or of what ended.
+pub(crate) async fn count_due(
+    connection: &mut AnyConnection,
+    before: i64,
+    limit: i64,
+) -> Result<i64, RegistryError> {
+    Ok(sqlx::query_scalar(concat!(
+        "SELECT COUNT(*) FROM (SELECT s.id FROM \
+         (SELECT * FROM schedules WHERE next_due_at < $1 AND paused_at IS NULL ORDER BY next_due_at DESC LIMIT 10000) s \
+         JOIN api_keys k ON k.id = s.key_id LEFT JOIN principals p ON p.id = k.owner_id \
+         WHERE k.revoked_at IS NULL AND k.disabled_at IS NULL",
+        kept_and_let!(),
+        "LIMIT $2) AS found"
+    ))
+    .bind(before)
+    .bind(limit)
+    .fetch_one(connection)
+    .await?)
+}
+
 /// Schedules of an owner's keys, or of all, by due moment, after the one a page ended with.
 pub(crate) async fn page(
     connection: &mut AnyConnection,

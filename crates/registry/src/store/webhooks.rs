@@ -165,3 +165,13 @@ pub(crate) async fn remove(connection: &mut AnyConnection, id: &str) -> Result<(
         .await?;
     Ok(())
 }
+
+/// How many are off, and how many are on and failing. There are few.
+pub(crate) async fn count(connection: &mut AnyConnection) -> Result<(i64, i64), RegistryError> {
+    Ok(sqlx::query_as(
+        "SELECT COUNT(CASE WHEN disabled_at IS NOT NULL THEN 1 END), \
+         COUNT(CASE WHEN disabled_at IS NULL AND failing_since IS NOT NULL THEN 1 END) FROM webhooks",
+    )
+    .fetch_one(connection)
+    .await?)
+}

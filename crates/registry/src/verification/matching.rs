@@ -6,7 +6,8 @@ use keywright_domain::api_keys::{KeyDigest, KeyMac, PresentedKey, RateLimit, Ref
 use keywright_index::{Lookup, PackedKid, Snapshot};
 
 use super::{
-    ABSENT_MS, COMMIT_WAIT, FAILURES_LIMIT, LOOKS, Match, Verification, VerifyRequest, micros,
+    ABSENT_MS, COMMIT_WAIT, FAILURES_LIMIT, IdText, LOOKS, Match, Verification, VerifyRequest,
+    micros,
 };
 use crate::peppers::Peppers;
 use crate::store;
@@ -24,7 +25,7 @@ impl LocalRegistry {
     ) -> Option<Verification> {
         let address = request.caller.address?;
         let retry_after_ms = self.shared.throttle.check(address, micros(now)).err()?;
-        let kid = plain.map(|plain| plain.kid().to_string());
+        let kid = plain.and_then(|plain| IdText::read(plain.kid()));
         let refusal = Refusal::RateLimited {
             limit: FAILURES_LIMIT.to_owned(),
             retry_after_ms: i64::try_from(retry_after_ms).unwrap_or(i64::MAX),

@@ -1,12 +1,15 @@
 //! What becomes of a group that cannot be written.
 
 use std::path::Path;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::{AnyConnection, Connection as _};
+use tokio::sync::Notify;
 
+use super::{BoxFuture, Unit};
 use crate::{Clock, LocalRegistry, RegistryError};
 
 type Outcome = anyhow::Result<()>;
@@ -81,28 +84,136 @@ async fn a_silent_database_is_waited_for_once_and_not_by_each_of_a_group() -> Ou
     Ok(())
 }
 
+/// Where a use case waits in its transaction.
+#[derive(Default)]
+struct Gate {
+    begun: Notify,
+    go: Notify,
+}
+
+/// What a use case does: it says that it began, waits where it is to, and leaves a mark.
+#[derive(Clone, Default)]
+struct Step {
+    name: &'static str,
+    gate: Option<Arc<Gate>>,
+    fails: bool,
+    runs: Arc<AtomicUsize>,
+}
+
+impl Step {
+    fn new(name: &'static str) -> Self {
+        Self {
+            name,
+            ..Self::default()
+        }
+    }
+
+    fn at(name: &'static str, gate: &Arc<Gate>) -> Self {
+        Self {
+            gate: Some(Arc::clone(gate)),
+            ..Self::new(name)
+        }
+    }
+}
+
+fn take<'a>(unit: &'a mut Unit, step: &'a Step) -> BoxFuture<'a, Result<(), RegistryError>> {
+    Box::pin(async move {
+        let runs = step.runs.fetch_add(1, Ordering::SeqCst);
+        if let Some(gate) = step.gate.as_ref().filter(|_| runs == 0) {
+            gate.begun.notify_one();
+            gate.go.notified().await;
+        }
+        sqlx::query("INSERT INTO marks (name) VALUES ($1)")
+            .bind(step.name.to_owned())
+            .execute(unit.write())
+            .await?;
+        if step.fails {
+            return Err(RegistryError::Store("odd".into()));
+        }
+        Ok(())
+    })
+}
+
+/// The registry, with a table for marks and a connection of a stranger.
+async fn with_marks(folder: &Path) -> anyhow::Result<(LocalRegistry, AnyConnection)> {
+    let registry = registry(folder).await?;
+    let url = format!("sqlite://{}", folder.join("registry.db").display());
+    let mut stranger = AnyConnection::connect(&url).await?;
+    sqlx::raw_sql("CREATE TABLE marks (name TEXT NOT NULL)")
+        .execute(&mut stranger)
+        .await?;
+    Ok((registry, stranger))
+}
+
+async fn marks(stranger: &mut AnyConnection) -> anyhow::Result<Vec<String>> {
+    Ok(sqlx::query_scalar("SELECT name FROM marks ORDER BY rowid")
+        .fetch_all(stranger)
+        .await?)
+}
+
+/// Puts it into the queue, and no more: the writer has no turn meanwhile.
+async fn queued<T>(asking: &mut Pin<Box<impl Future<Output = T>>>) -> Outcome {
+    tokio::select! {
+        biased;
+        _ = asking => anyhow::bail!("the writer had no turn yet"),
+        () = std::future::ready(()) => Ok(()),
+    }
+}
+
 #[tokio::test]
 async fn nobody_writes_for_who_is_gone_after_it_was_undone() -> Outcome {
     let folder = tempfile::tempdir()?;
-    let registry = registry(folder.path()).await?;
-    let (runs, others) = (Arc::default(), Arc::default());
-    let mut gone = Box::pin(write(&registry, &runs, Ok(())));
-    let mut broken = Box::pin(write(
-        &registry,
-        &others,
-        Err(RegistryError::Store("odd".into())),
-    ));
-    // Both are queued, and one goes away.
-    tokio::select! {
-        biased;
-        _ = &mut gone => anyhow::bail!("the writer had no turn yet"),
-        _ = &mut broken => anyhow::bail!("the writer had no turn yet"),
-        () = std::future::ready(()) => {}
-    }
+    let (registry, mut stranger) = with_marks(folder.path()).await?;
+    let gate = Arc::default();
+    let (gone, broken) = (Step::at("gone", &gate), Step::new("broken"));
+    let broken = Step {
+        fails: true,
+        ..broken
+    };
+    let runs = (Arc::clone(&gone.runs), Arc::clone(&broken.runs));
+    let mut gone = Box::pin(registry.write(gone, take));
+    let mut broken = Box::pin(registry.write(broken, take));
+    queued(&mut gone).await?;
+    queued(&mut broken).await?;
+    // It goes away in the middle of its work, which what comes behind it undoes.
+    gate.begun.notified().await;
     drop(gone);
+    gate.go.notify_one();
     assert!(broken.await.is_err());
-    let (runs, others) = (runs.load(Ordering::SeqCst), others.load(Ordering::SeqCst));
-    assert_eq!((runs, others), (1, 2), "with the group, and not again");
+    let runs = (runs.0.load(Ordering::SeqCst), runs.1.load(Ordering::SeqCst));
+    assert_eq!(runs, (1, 2), "with the group, and not again");
+    assert_eq!(marks(&mut stranger).await?, Vec::<String>::new());
+    registry.close().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_nobody_waits_for_is_not_begun_and_what_was_begun_is_done() -> Outcome {
+    let folder = tempfile::tempdir()?;
+    let (registry, mut stranger) = with_marks(folder.path()).await?;
+    let gate = Arc::default();
+    let step = Step::new("behind it in its group");
+    let not_begun = Arc::clone(&step.runs);
+    let mut begun = Box::pin(registry.write(Step::at("begun", &gate), take));
+    let mut behind = Box::pin(registry.write(step, take));
+    let mut known = Box::pin(registry.write_anyway(Step::new("to be known"), take));
+    queued(&mut begun).await?;
+    queued(&mut behind).await?;
+    queued(&mut known).await?;
+    gate.begun.notified().await;
+    // The next group: all of it goes away, and there is not even a transaction for it.
+    let step = Step {
+        runs: Arc::clone(&not_begun),
+        ..Step::new("in the next group")
+    };
+    let mut next = Box::pin(registry.write(step, take));
+    queued(&mut next).await?;
+    drop((begun, behind, known, next));
+    gate.go.notify_one();
+    registry.write(Step::new("last"), take).await?;
+    let expected = ["begun", "to be known", "last"];
+    assert_eq!(marks(&mut stranger).await?, expected);
+    assert_eq!(not_begun.load(Ordering::SeqCst), 0);
     registry.close().await;
     Ok(())
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use keywright_registry::{LocalRegistry, PostgresTransport, postgres_transport};
+use keywright_registry::{Clock, LocalRegistry, PostgresTransport, postgres_transport};
 use keywright_server::settings::Settings;
 use keywright_server::{
-    KeyFinding, ServerSecrets, check_certificate, check_github_keys, check_signing_keys, is_empty,
+    CertificateDates, CertificateState, KeyFinding, ServerSecrets, check_certificate,
+    check_github_keys, check_mail, check_redis, check_signing_keys, is_empty,
     missing_sign_up_roles,
 };
 use serde_json::{Value, json};
@@ -178,9 +179,17 @@ fn look_at_files(settings: &Settings, installation: &Installation, findings: &mu
         );
         findings.error("owner", text);
     }
+    if owner::is_roots_in_anothers(&settings.data) {
+        let text = format!(
+            "what is in {0} is root's, and the folder is not: right where root serves from it. If the folder's user does, \
+             `chown -R --reference={0} {0}`",
+            settings.data.display()
+        );
+        findings.warning("owner", text);
+    }
     if let Some((cert, key)) = &settings.tls {
         match check_certificate(cert, key) {
-            Ok(()) => findings.good("tls", "certificate and key fit"),
+            Ok(dates) => look_at_dates(dates, findings),
             Err(error) => findings.error("tls", error.to_string()),
         }
         if mode(key).is_some_and(|mode| mode & 0o007 != 0) {
@@ -192,6 +201,29 @@ fn look_at_files(settings: &Settings, installation: &Installation, findings: &mu
                 ),
             );
         }
+    }
+}
+
+fn look_at_dates(dates: CertificateDates, findings: &mut Findings) {
+    match dates.now() {
+        CertificateState::Good(days) => {
+            let text = format!("certificate and key fit, and are good for {days} days");
+            findings.good("tls", text);
+        }
+        CertificateState::EndsSoon(days) => {
+            let text = format!(
+                "the certificate ends in {days} days: renew it, and look why that was not done by itself"
+            );
+            findings.warning("tls", text);
+        }
+        CertificateState::Over(days) => {
+            let text = format!("the certificate ended {days} days ago: renew it; clients refuse it");
+            findings.error("tls", text);
+        }
+        CertificateState::NotYet => findings.error(
+            "tls",
+            "the certificate is not good yet: put the right one there, or look at this machine's clock",
+        ),
     }
 }
 
@@ -290,6 +322,17 @@ async fn look_inside(
         let text = "PostgreSQL has replicas, and synchronous_standby_names is empty: what was ended last works again when one takes over";
         findings.warning("database", text);
     }
+    for webhook in registry.list_webhooks().await? {
+        if webhook.disabled_at.is_some() {
+            let (id, why) = (&webhook.id, webhook.disabled_reason.as_deref());
+            let text = format!(
+                "webhook {id} is switched off ({}): whoever it told hears nothing. Mend its receiver and switch it on, or remove it",
+                why.unwrap_or("by an administrator")
+            );
+            findings.warning("webhooks", text);
+        }
+    }
+    look_at_trail(registry, findings).await?;
     let Some(secrets) = secrets else {
         return Ok(());
     };
@@ -326,6 +369,24 @@ async fn look_inside(
     Ok(())
 }
 
+/// A server signs it every hour.
+const SIGNED_WITHIN_MS: i64 = 3 * 60 * 60 * 1000;
+
+async fn look_at_trail(registry: &LocalRegistry, findings: &mut Findings) -> Result<()> {
+    let now = Clock::system().now();
+    match registry.audit_unsigned_since().await? {
+        Some(since) if now.saturating_sub(since) > SIGNED_WITHIN_MS => {
+            let hours = now.saturating_sub(since) / 3_600_000;
+            let text = format!(
+                "what is in the audit trail since {hours} hours is not signed: a server that runs does it every hour, and its log says why not"
+            );
+            findings.warning("audit", text);
+        }
+        _ => findings.good("audit", "the audit trail is signed"),
+    }
+    Ok(())
+}
+
 /// Above the most that offline verification bears well (C-01 of the requirements).
 const LONG_ACCESS_MS: i64 = 900_000;
 
@@ -354,6 +415,24 @@ async fn look_at_address(settings: &Settings, offline: bool, findings: &mut Find
             Err(why) => findings.warning(
                 "leaks",
                 format!("GitHub's keys cannot be read from leaks.github_keys_url ({why}): its reports are refused until they can"),
+            ),
+        }
+    }
+    if settings.redis_url.is_some() {
+        match check_redis(settings).await {
+            Ok(()) => findings.good("redis", "it answers"),
+            Err(why) => findings.error(
+                "redis",
+                format!("limits are not counted for all nodes together ({why}): look at redis_url, redis_ca and the Redis"),
+            ),
+        }
+    }
+    if settings.mail.is_some() {
+        match check_mail(settings).await {
+            Ok(()) => findings.good("mail", "the mail server answers, and takes the login"),
+            Err(why) => findings.error(
+                "mail",
+                format!("no mail leaves ({why}): look at [mail], and at the mail server"),
             ),
         }
     }
@@ -451,6 +530,87 @@ mod tests {
         assert_eq!(errors(&no_address), ["settings"]);
     }
 
+    fn told(found: &[(Level, &'static str, String)], subject: &str) -> Vec<(Level, String)> {
+        let of = found.iter().filter(|(_, one, _)| *one == subject);
+        of.map(|(level, _, text)| (*level, text.clone())).collect()
+    }
+
+    #[tokio::test]
+    async fn ac_200_a_certificate_is_judged_by_its_dates() {
+        let folder = set_up_folder().await;
+        let data = folder.path();
+        let (cert, key) = (data.join("tls.pem"), data.join("tls.key"));
+        let words = ["--tls-cert", cert.to_str().unwrap(), "--tls-key"];
+        let words = [&words[..], &[key.to_str().unwrap()]].concat();
+        let year = |year| rcgen::date_time_ymd(year, 1, 1);
+        for (from, until, level, said) in [
+            (2020, 4000, Level::Good, "are good for"),
+            (2000, 2001, Level::Error, "ended"),
+            (3999, 4000, Level::Error, "not good yet"),
+        ] {
+            let mut made = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            (made.not_before, made.not_after) = (year(from), year(until));
+            let pair = rcgen::KeyPair::generate().unwrap();
+            fs::write(&cert, made.self_signed(&pair).unwrap().pem()).unwrap();
+            fs::write(&key, pair.serialize_pem()).unwrap();
+            chmod(&key, 0o600);
+            let found = told(&look_with(data, &words).await, "tls");
+            assert_eq!(found.len(), 1, "{found:?}");
+            assert_eq!(found[0].0, level, "{found:?}");
+            assert!(found[0].1.contains(said), "{found:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn ac_200_what_nobody_would_hear_of_is_told() {
+        let folder = set_up_folder().await;
+        let data = folder.path();
+        let found = look(data).await;
+        assert!(told(&found, "webhooks").is_empty(), "{found:?}");
+        assert_eq!(told(&found, "audit")[0].0, Level::Good, "{found:?}");
+        // By a clock of hours ago something was written, and nobody signed it since.
+        let day_ago = Clock::system().now() - 86_400_000;
+        let by = Clock::from_fn(move || day_ago);
+        let file = data.join("registry.db");
+        let registry = LocalRegistry::open(&file, by).await.unwrap();
+        let actor = keywright_domain::audit::Actor::keywright();
+        let key = keywright_domain::audit_chain::CheckpointKey::from_bytes(&[7; 32]);
+        registry.checkpoint_audit(&actor, &key).await.unwrap();
+        let secrets = open_secrets(data).unwrap();
+        registry
+            .rotate_pepper(&actor, &secrets.new_pepper().unwrap())
+            .await
+            .unwrap();
+        registry.close().await;
+        let found = told(&look(data).await, "audit");
+        assert_eq!(found[0].0, Level::Warning, "{found:?}");
+        assert!(found[0].1.contains("since 24 hours"), "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_redis_and_a_mail_server_that_do_not_answer_are_told() {
+        let folder = set_up_folder().await;
+        let data = folder.path();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = closed.local_addr().unwrap().port();
+        drop(closed);
+        let path = data.join("server.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        let text = format!(
+            "redis_url = \"redis://127.0.0.1:{port}\"\n{text}\n[mail]\nsmtp_url = \"smtp://127.0.0.1:{port}\"\nfrom = \"K <k@example.org>\"\n"
+        );
+        fs::write(&path, text).unwrap();
+        chmod(&path, 0o600);
+        let own = ["doctor", "--data", data.to_str().unwrap()];
+        let found = Alone::parse_from(own).doctor.look().await.0;
+        for subject in ["redis", "mail"] {
+            let errors = found
+                .iter()
+                .filter(|one| one.subject == subject && one.level == Level::Error);
+            assert_eq!(errors.count(), 1, "{found:?}");
+        }
+    }
+
     #[tokio::test]
     async fn ac_200_a_pepper_in_force_that_is_not_here_is_an_error_before_a_key_needs_it() {
         let folder = set_up_folder().await;
@@ -484,6 +644,15 @@ mod tests {
         if give(data).is_err() {
             return;
         }
+        // All in it is root's: so it is where root serves from a folder of somebody's that is mounted, too.
+        let found = look(data).await;
+        assert_eq!(errors(&found), Vec::<&str>::new(), "{found:?}");
+        let told = |found: &[(Level, &'static str, String)]| {
+            let owners = found.iter().filter(|(_, subject, _)| *subject == "owner");
+            owners.map(|(level, ..)| *level).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&found), [Level::Warning], "{found:?}");
+        owner::check(data).unwrap();
         let secrets = data.join("secrets");
         give(&secrets).unwrap();
         for folder in [data, &secrets] {
@@ -491,7 +660,15 @@ mod tests {
                 give(&entry.path()).unwrap();
             }
         }
-        assert_eq!(errors(&look(data).await), Vec::<&str>::new());
+        let found = look(data).await;
+        assert_eq!(errors(&found), Vec::<&str>::new(), "{found:?}");
+        assert_eq!(told(&found), [], "{found:?}");
+        // The folder of the secrets alone, as an older version's restore left it.
+        std::os::unix::fs::chown(&secrets, Some(0), Some(0)).unwrap();
+        let found = look(data).await;
+        assert_eq!(told(&found), [Level::Error], "{found:?}");
+        assert!(owner::check(data).is_err(), "root makes one more there");
+        give(&secrets).unwrap();
         open_secrets(data).unwrap().new_pepper().unwrap();
         let found = look(data).await;
         assert_eq!(errors(&found), ["owner"], "{found:?}");

@@ -11,6 +11,7 @@ mod backup;
 mod clients;
 mod doctor;
 mod empty_folder;
+mod end_again;
 mod escrow;
 mod healthy;
 mod init;
@@ -19,6 +20,7 @@ mod keys;
 mod migrate;
 mod overrides;
 mod owner;
+mod owners;
 mod peppers;
 mod providers;
 mod put_back;
@@ -35,7 +37,7 @@ use clap::{Parser, Subcommand};
 
 /// The Keywright server: OpenID Provider, people, sessions and API keys.
 #[derive(Debug, Parser)]
-#[command(name = "keywright-server", version, about)]
+#[command(name = "keywright-server", version = keywright_server::BUILD, about)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -53,6 +55,9 @@ enum Command {
     /// People.
     #[command(subcommand)]
     Users(users::Users),
+    /// Services and teams that keys belong to.
+    #[command(subcommand)]
+    Owners(owners::Owners),
     /// Identity providers that people sign in by.
     #[command(subcommand)]
     Providers(providers::Providers),
@@ -82,6 +87,8 @@ enum Command {
     Restore(restore::Restore),
     /// Says that the database was put back from a backup or a snapshot.
     PutBack(put_back::PutBack),
+    /// Ends again what was ended after a backup that was put back.
+    EndAgain(end_again::EndAgain),
 }
 
 /// Runs a command. What it found may be a code of its own.
@@ -98,6 +105,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Serve(serve) => serve.run().await,
             Command::Clients(clients) => clients.run().await,
             Command::Users(users) => users.run().await,
+            Command::Owners(owners) => owners.run().await,
             Command::Providers(providers) => providers.run().await,
             Command::SigningKeys(keys) => keys.run().await,
             Command::Peppers(peppers) => peppers.run().await,
@@ -108,6 +116,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<ExitCode> {
             Command::Escrow(escrow) => escrow.run().await,
             Command::Restore(restore) => restore.run().await,
             Command::PutBack(put_back) => put_back.run().await,
+            Command::EndAgain(end_again) => end_again.run().await,
         };
         done.map(|()| ExitCode::SUCCESS)
     })

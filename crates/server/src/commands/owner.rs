@@ -32,10 +32,32 @@ pub(super) fn check(data: &Path) -> Result<()> {
     );
 }
 
-/// The server's user: whoever made the secrets serves from them, also where a folder of somebody else's is mounted.
+/// The server's user: whoever made the secrets serves from them, also where a folder of somebody else's is mounted. Root
+/// may have left them there instead: then something else that a server writes is the folder's user's.
 fn owner_of(data: &Path) -> Option<u32> {
-    let found = fs::metadata(secrets_path(data)).or_else(|_| fs::metadata(data));
-    Some(found.ok()?.uid())
+    let folder = fs::metadata(data).ok()?.uid();
+    Some(match fs::metadata(secrets_path(data)) {
+        Ok(secrets) if secrets.uid() == 0 && has_written(data, folder) => folder,
+        Ok(secrets) => secrets.uid(),
+        Err(_) => folder,
+    })
+}
+
+/// Whether anything that a server writes is this user's.
+fn has_written(data: &Path, user: u32) -> bool {
+    let secrets = fs::read_dir(secrets_path(data)).into_iter().flatten();
+    let secrets = secrets.flatten().map(|entry| entry.path());
+    let own = ["registry.db", "served-from"].map(|name| data.join(name));
+    own.into_iter()
+        .chain(secrets)
+        .any(|path| fs::metadata(path).is_ok_and(|found| found.uid() == user))
+}
+
+/// Whether root has all that a server writes in the folder of another user, as far as root can tell: right where root
+/// serves from it, and wrong where the folder alone was given to whoever does.
+pub(super) fn is_roots_in_anothers(data: &Path) -> bool {
+    let is_anothers = fs::metadata(data).is_ok_and(|folder| folder.uid() != 0);
+    own_id() == 0 && is_anothers && owner_of(data) == Some(0)
 }
 
 /// Some file systems give every file one owner, whoever makes it: then nothing can go wrong.

@@ -9,7 +9,7 @@ use super::installation::Installation;
 /// Says that the database was put back, PostgreSQL's from its backup (`pg_restore`) or the embedded one from
 /// a snapshot of the folder, before anything serves from it: changes are numbered past all that was known
 /// before, and refresh families end, because a refresh token that was used after the backup is unused in it.
-/// `restore` does it by itself.
+/// `restore` does it by itself. What was ended after the backup works again, until `end-again` ends it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct PutBack {
     #[command(flatten)]
@@ -36,7 +36,7 @@ impl PutBack {
         registry.close().await;
         let (live_secrets, families) = marked?;
         eprintln!(
-            "what was ended after the backup was made works again: look at the activity log of before, and end it again"
+            "what was ended after the backup was made works again: end it again with `keywright-server end-again` before you serve"
         );
         println!(
             "{}",

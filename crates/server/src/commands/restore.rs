@@ -17,7 +17,8 @@ use super::installation::Installation;
 use super::shared::{read_secret, secrets_path};
 
 /// Puts a backup into a new data folder. What changed after the backup is not in it: keys and
-/// sessions that were ended since then work again. Refresh families end, unless they are kept by name.
+/// sessions that were ended since then work again, until `end-again` ends them by an export of the trail. Refresh
+/// families end, unless they are kept by name.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Restore {
     #[command(flatten)]
@@ -42,7 +43,7 @@ impl Restore {
         match report {
             Some(report) => {
                 eprintln!(
-                    "what was ended after the backup was made works again: look at the activity log, and end it again"
+                    "what was ended after the backup was made works again: end it again with `keywright-server end-again` before you serve"
                 );
                 if !report.missing_peppers.is_empty() {
                     eprintln!(

@@ -4,9 +4,9 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use anyhow::{Result, anyhow};
-use keywright_registry::Clock;
+use keywright_registry::{Clock, LocalRegistry};
 use keywright_server::settings::Settings;
-use keywright_server::{Server, serve, serve_machines};
+use keywright_server::{BUILD, Server, serve, serve_machines};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,6 +48,7 @@ impl Serve {
         serve(&started.server, started.listener, stop).await?;
         started.end.cancel();
         started.server.close().await;
+        tracing::info!(version = BUILD, "ended");
         Ok(())
     }
 
@@ -84,6 +85,7 @@ impl Serve {
             "listen": listener.local_addr()?.to_string(),
         });
         println!("{ready}");
+        say_what_serves(&server, listener.local_addr()?);
         if let Some(code) = set_up {
             // For whoever looks at this terminal, and never in the log.
             eprintln!("nobody is here yet: open {issuer}/set-up and enter this code");
@@ -95,6 +97,24 @@ impl Serve {
             end,
         })
     }
+}
+
+/// The log's first line of a start: what runs, where, and over which database.
+fn say_what_serves(server: &Server, listen: SocketAddr) {
+    let settings = server.settings();
+    let database = match settings.database {
+        Some(_) => "postgresql",
+        None => "sqlite",
+    };
+    tracing::info!(
+        version = BUILD,
+        node = settings.node_name,
+        database,
+        schema = LocalRegistry::newest_schema(),
+        %listen,
+        issuer = settings.issuer.as_str(),
+        "serving"
+    );
 }
 
 /// A server that takes requests as soon as somebody accepts them.

@@ -14,8 +14,10 @@ mod pairs;
 pub(crate) mod params;
 pub(crate) mod peer;
 mod rate_limits;
+mod values;
 
 pub(crate) use cookies::Cookies;
 pub(crate) use params::Params;
 pub(crate) use peer::Peer;
 pub(crate) use rate_limits::LimitFields;
+pub(crate) use values::Values;

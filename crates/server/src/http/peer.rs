@@ -13,6 +13,9 @@ use super::forwarded;
 use crate::server::App;
 use crate::settings::Settings;
 
+/// Characters of a `User-Agent` that are kept.
+const LONGEST_AGENT: usize = 300;
+
 /// Who asks.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
@@ -36,7 +39,10 @@ impl Peer {
     pub(crate) fn at(address: IpAddr, headers: &HeaderMap) -> Self {
         let user_agent = headers.get(USER_AGENT).map(|value| {
             let text = String::from_utf8_lossy(value.as_bytes());
-            text.chars().take(300).collect()
+            match text.len() <= LONGEST_AGENT {
+                true => text.into_owned(),
+                false => text.chars().take(LONGEST_AGENT).collect(),
+            }
         });
         Self {
             address,

@@ -2,8 +2,10 @@
 //! and the older `X-RateLimit-*` fields that gateways and clients know. One place writes them, for
 //! requests that are let through and for those that are refused.
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderMap, HeaderName};
 use keywright_domain::api_keys::RateLimit;
+
+use super::Values;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -14,51 +16,40 @@ const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// How one limit stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LimitFields {
-    /// Small letters, digits, `_` and `-`: they need no escaping.
-    name: String,
+    /// Its name is small letters, digits, `_` and `-`, which need no escaping.
+    limit: RateLimit,
     /// Requests that may still come at once.
     left: u32,
     /// Seconds until it is whole again.
     reset_s: u64,
-    /// Requests a period, the period in seconds, and how many may come at once.
-    policy: (u32, u32, u32),
 }
 
 impl LimitFields {
     /// Of a limit of which so much is left, and that is whole again after `reset_ms`.
     pub(crate) fn of(limit: &RateLimit, left: u32, reset_ms: u64) -> Self {
         Self {
-            name: limit.name().to_owned(),
+            limit: limit.clone(),
             left,
             reset_s: reset_ms.div_ceil(1000),
-            policy: (
-                limit.count(),
-                limit.period_ms().div_ceil(1000),
-                limit.capacity(),
-            ),
         }
     }
 
     /// Writes them.
-    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+    pub(crate) fn write(&self, headers: &mut HeaderMap, values: &mut Values) {
         let Self {
-            name,
+            limit,
             left,
             reset_s,
-            policy: (count, window_s, capacity),
         } = self;
-        headers.insert(LIMIT, HeaderValue::from(*capacity));
-        headers.insert(REMAINING, HeaderValue::from(*left));
-        headers.insert(RESET, HeaderValue::from(*reset_s));
-        let texts = [
-            (FIELD, format!("\"{name}\";r={left};t={reset_s}")),
-            (POLICY, format!("\"{name}\";q={count};w={window_s}")),
-        ];
-        for (field, text) in texts {
-            if let Ok(value) = HeaderValue::try_from(text) {
-                headers.insert(field, value);
-            }
-        }
+        let (name, count) = (limit.name(), limit.count());
+        let window_s = limit.period_ms().div_ceil(1000);
+        values.set(headers, LIMIT, limit.capacity());
+        values.set(headers, REMAINING, left);
+        values.set(headers, RESET, reset_s);
+        let field = format_args!("\"{name}\";r={left};t={reset_s}");
+        values.set(headers, FIELD, field);
+        let policy = format_args!("\"{name}\";q={count};w={window_s}");
+        values.set(headers, POLICY, policy);
     }
 }
 
@@ -70,7 +61,7 @@ mod tests {
     fn seconds_are_rounded_up_and_a_burst_shows_in_what_may_come_at_once() {
         let limit = RateLimit::new("per_minute", 60, 60_500, 5, false).unwrap();
         let mut headers = HeaderMap::new();
-        LimitFields::of(&limit, 3, 1001).write(&mut headers);
+        LimitFields::of(&limit, 3, 1001).write(&mut headers, &mut Values::new());
         let text = |name: &str| headers[name].to_str().unwrap().to_owned();
         assert_eq!(text("ratelimit"), "\"per_minute\";r=3;t=2");
         assert_eq!(text("ratelimit-policy"), "\"per_minute\";q=60;w=61");

@@ -211,7 +211,9 @@ fn public_key(app: &App) -> CheckpointPublicKey {
 /// Signs where the trail stands; a failure is for the log.
 pub(super) async fn sign(app: &App) {
     let (actor, key) = (Actor::keywright(), app.secrets.checkpoint_key());
-    if let Err(error) = app.registry.checkpoint_audit(&actor, &key).await {
+    let signed = app.registry.checkpoint_audit(&actor, &key).await;
+    app.operations.metrics.job_ended("checkpoint", &signed);
+    if let Err(error) = signed {
         tracing::warn!(code = error.code(), "the audit trail was not signed");
     }
 }

@@ -11,12 +11,14 @@ use keywright_domain::api_keys::Environment;
 use keywright_domain::api_keys::format::ROOT_PREFIX;
 use keywright_domain::scopes::Scope;
 use keywright_registry::{
-    ApiKeyFilter, ApiKeyQuery, BulkOperation, BulkState, ClientSecret, NewBulk, StateFilter,
+    ApiKeyFilter, ApiKeyQuery, BulkFailure, BulkOperation, BulkState, ClientSecret, NewBulk,
+    StateFilter,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::bulk_run::{self, Order, Work};
+use super::later::OperationProblem;
 use super::paging::{Asked, LARGEST_PAGE, invalid};
 use crate::etags::IfSeen;
 use crate::keys::issue::body;
@@ -52,8 +54,12 @@ pub(crate) struct BulkFilter {
     scope: Option<String>,
     environment: Option<String>,
     tag: Option<String>,
+    /// Those that expire before this moment (Unix ms).
+    expires_before: Option<i64>,
     /// Those whose latest use was before this moment (Unix ms), never used ones included.
     unused_since: Option<i64>,
+    /// Those issued at this moment (Unix ms) or later.
+    created_from: Option<i64>,
     /// Those issued before this moment (Unix ms).
     created_until: Option<i64>,
 }
@@ -81,6 +87,8 @@ pub(crate) struct BulkBody {
     /// Say what would be done, and do nothing.
     #[serde(default)]
     dry_run: bool,
+    /// The `total` that a dry run told: where it would be another number of keys by now, nothing is done.
+    expect: Option<usize>,
 }
 
 /// What an operation would do.
@@ -109,7 +117,7 @@ pub(crate) struct BulkView {
     /// Who asked for it.
     actor: String,
     /// `running`, `done`, `cancelled`, `stopped` (the caller may not do this any more, or the registry
-    /// failed) or `interrupted` (the server that carried it out is gone: what was done stands; ask
+    /// failed for half a minute: see `problem`) or `interrupted` (the server that carried it out is gone: what was done stands; ask
     /// again for the rest).
     state: &'static str,
     total: i64,
@@ -118,12 +126,15 @@ pub(crate) struct BulkView {
     /// Keys that were changed, or were so already.
     changed: i64,
     failed: i64,
-    /// The first 100 failures.
+    /// The first 100 failures; `GET /api/v1/bulk/{id}/failures` has all.
     failures: Vec<BulkFailureView>,
     cancel_asked: bool,
     created_at: i64,
     seen_at: i64,
     finished_at: Option<i64>,
+    /// Why it ended before its end, where it is `stopped`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<OperationProblem>,
     /// Which nodes refuse all that was ended or suspended; with one operation that has come to an end.
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<ReceiptView>,
@@ -132,17 +143,25 @@ pub(crate) struct BulkView {
 /// Operations that take something away at once.
 const TAKING: [&str; 2] = ["revoke", "disable"];
 
+impl From<BulkFailure> for BulkFailureView {
+    fn from(failure: BulkFailure) -> Self {
+        Self {
+            key_id: failure.key_id,
+            code: failure.code,
+            message: failure.message,
+        }
+    }
+}
+
 impl From<BulkOperation> for BulkView {
     fn from(one: BulkOperation) -> Self {
         let failures = one.progress.failures.into_iter();
         Self {
-            failures: failures
-                .map(|failure| BulkFailureView {
-                    key_id: failure.key_id,
-                    code: failure.code,
-                    message: failure.message,
-                })
-                .collect(),
+            failures: failures.map(BulkFailureView::from).collect(),
+            problem: one.problem.map(|problem| OperationProblem {
+                code: problem.code,
+                detail: problem.detail,
+            }),
             id: one.id,
             operation: one.operation,
             actor: one.actor,
@@ -164,6 +183,14 @@ impl From<BulkOperation> for BulkView {
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct BulkList {
     items: Vec<BulkView>,
+    /// Pass it back as `cursor` for the next page; absent on the last.
+    next_cursor: Option<String>,
+}
+
+/// A page of keys that an operation could not change, in the order in which it came to them.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct BulkFailureList {
+    items: Vec<BulkFailureView>,
     /// Pass it back as `cursor` for the next page; absent on the last.
     next_cursor: Option<String>,
 }
@@ -232,10 +259,11 @@ fn filter(asked: &BulkFilter) -> Result<ApiKeyFilter, Problem> {
         environment: environment
             .transpose()
             .map_err(|error| invalid("environment", error))?,
+        expires_before: asked.expires_before,
         unused_since: asked.unused_since,
+        created_from: asked.created_from,
         created_until: asked.created_until,
         tag: asked.tag.clone(),
-        ..ApiKeyFilter::default()
     })
 }
 
@@ -300,6 +328,15 @@ async fn ids(app: &App, manager: &Manager, asked: &BulkBody) -> Result<Vec<Strin
     }
 }
 
+/// Refuses where it would be another number of keys than the caller was told.
+fn check_plan(expected: Option<usize>, total: usize) -> Result<(), Problem> {
+    if expected.is_none_or(|expected| expected == total) {
+        return Ok(());
+    }
+    let detail = format!("it would be {total} keys by now: look at the plan again");
+    Err(Problem::new(StatusCode::CONFLICT, "plan_changed", detail).with("total", total))
+}
+
 fn headers(app: &App, operation: &BulkOperation) -> [(HeaderName, String); 2] {
     let location = app.settings.path(&format!("/api/v1/bulk/{}", operation.id));
     [
@@ -326,7 +363,7 @@ async fn before(app: &App, id: &str) -> Result<Response, Problem> {
     responses(
         (status = 202, description = "It has begun", body = BulkView),
         (status = 200, description = "What it would do (dry_run); or it was begun before by the same request, and this is how it stands (BulkView)", body = BulkPlanView),
-        (status = 409, description = "`idempotency_key_reused`"),
+        (status = 409, description = "`idempotency_key_reused`; `plan_changed`: it would be another number of keys than `expect`"),
         (status = 503, description = "Too many operations run already"),
     )
 )]
@@ -347,10 +384,11 @@ pub(crate) async fn begin(
             ids: ids.into_iter().take(SHOWN).collect(),
         }));
     }
-    // Whoever asks again waits for no place.
+    // Whoever asks again waits for no place, and what was done is no reason to refuse it.
     if let Some(id) = once.name.made_before(&app, &manager.actor).await? {
         return before(&app, &id).await;
     }
+    check_plan(asked.expect, ids.len())?;
     let own = (!manager.may("keys:write")).then_some(&manager.actor);
     let place = app.key_service.places.of_bulk(own)?;
     let new = NewBulk {
@@ -415,7 +453,7 @@ pub(crate) async fn list(
 /// An operation and how far it came.
 #[utoipa::path(
     get, path = "/api/v1/bulk/{id}", tag = "bulk",
-    params(("id" = String, Path, description = "The operation"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes of the receipt; 1000 if it is left out"),
+    params(("id" = String, Path, description = "The operation"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes of the receipt; as long as it takes, 900 at most, if it is left out"),
         ("If-None-Match" = Option<String>, Header, description = "ETag that the caller has: 304 if it is so still")),
     responses((status = 304, description = "As the caller has it"), (status = 200, description = "How it stands", body = BulkView), (status = 404, description = "Not there, or somebody else's"))
 )]
@@ -438,8 +476,31 @@ pub(crate) async fn read(
     seen.show(&view)
 }
 
-/// Asks for the end of an operation: it stops within a second. What was done stands.
-/// Somebody else's needs `keys:write`.
+/// The keys that an operation could not change, each with its reason. They are kept as long as the operation: 30 days.
+#[utoipa::path(
+    get, path = "/api/v1/bulk/{id}/failures", tag = "bulk",
+    params(("id" = String, Path, description = "The operation"), ("cursor" = Option<String>, Query, description = "next_cursor of the page before"), ("limit" = Option<u32>, Query, description = "1 to 100; 100 if it is left out")),
+    responses((status = 200, description = "A page", body = BulkFailureList), (status = 404, description = "Not there, or somebody else's"))
+)]
+pub(crate) async fn failures(
+    State(app): State<App>,
+    manager: Manager,
+    Path(id): Path<String>,
+    asked: Asked,
+) -> Result<Response, Problem> {
+    find(&app, &manager, &id).await?;
+    asked.known(&["cursor", "limit"])?;
+    let limit = asked.limit_or(LARGEST_PAGE)?;
+    let page = app.registry.bulk_failures(&id, asked.text("cursor"), limit);
+    let page = page.await?;
+    Ok(answer(BulkFailureList {
+        items: page.items.into_iter().map(BulkFailureView::from).collect(),
+        next_cursor: page.next_cursor,
+    }))
+}
+
+/// Asks for the end of an operation: it stops within a second, or when a database that does not answer is given up.
+/// What was done stands. Somebody else's needs `keys:write`.
 #[utoipa::path(
     post, path = "/api/v1/bulk/{id}/cancel", tag = "bulk", params(("id" = String, Path, description = "The operation")),
     responses((status = 200, description = "It ends soon, or has ended", body = BulkView))

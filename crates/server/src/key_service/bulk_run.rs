@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use keywright_domain::api_keys::{ApiKey, RotationRequest, Tags};
 use keywright_registry::{
-    ApiKeyChange, BulkFailure, BulkProgress, BulkState, ClientSecret, Conditions, RegistryError,
+    ApiKeyChange, BulkFailure, BulkProblem, BulkProgress, BulkState, ClientSecret, Conditions,
+    RegistryError,
 };
 
 use super::places::Place;
@@ -18,6 +20,10 @@ use crate::server::App;
 
 /// How often it is written down how far one came, and looked whether it is to end.
 pub(super) const REPORT_EVERY: Duration = Duration::from_millis(500);
+/// A key is tried for so long while the registry fails: a database that fails over, or is started again, is back by then.
+/// Each change changes nothing the second time, also where nothing was heard of the first.
+const PATIENCE: Duration = Duration::from_secs(30);
+const AGAIN_EVERY: Duration = Duration::from_secs(1);
 /// How long it is tried to write down how one ended: what ended it may be that nothing can be written.
 const END_TRIED: Duration = Duration::from_secs(120);
 const END_EVERY: Duration = Duration::from_secs(1);
@@ -59,20 +65,24 @@ pub(super) struct Order {
     pub(super) reason: String,
 }
 
+/// How an operation ended, and why where that was before its end.
+struct Ended(BulkState, Option<Problem>);
+
 /// Carries an operation out behind the answer. It lives as long as the server does.
 pub(super) fn start(app: &App, order: Order, place: Place) {
     let app = Arc::clone(app);
     tokio::spawn(async move {
-        let (progress, ended) = run(&app, &order).await;
+        let mut progress = BulkProgress::default();
+        let Ended(state, problem) = run(&app, &order, &mut progress).await;
         // Whoever sees that it has ended finds its place free.
         drop(place);
         let registry = app.registry.clone();
         drop(app);
-        until_written(|| async {
-            let told = registry.report_bulk(&order.id, &progress, Some(ended));
-            told.await.map(drop)
-        })
-        .await;
+        let problem = problem.map(|problem| BulkProblem {
+            code: problem.code.to_owned(),
+            detail: problem.detail,
+        });
+        until_written(|| registry.end_bulk(&order.id, &progress, state, problem.clone())).await;
     });
 }
 
@@ -103,41 +113,87 @@ where
     }
 }
 
-async fn run(app: &App, order: &Order) -> (BulkProgress, BulkState) {
-    let mut progress = BulkProgress::default();
+async fn run(app: &App, order: &Order, progress: &mut BulkProgress) -> Ended {
     let mut reported = Instant::now();
-    let mut ended = BulkState::Done;
     for id in &order.ids {
-        // Before each key: what ended the caller's access ends what the caller began. Who cannot be asked
-        // about does not go on either.
-        if !order.manager.stands(app).await.unwrap_or(false) {
-            ended = BulkState::Stopped;
-            break;
-        }
-        if reported.elapsed() >= REPORT_EVERY {
-            reported = Instant::now();
-            match app.registry.report_bulk(&order.id, &progress, None).await {
-                Ok(true) => {
-                    ended = BulkState::Cancelled;
-                    break;
+        let mut failing_since = None;
+        let outcome = loop {
+            if failing_since.is_some() || reported.elapsed() >= REPORT_EVERY {
+                reported = Instant::now();
+                if report(app, order, progress).await {
+                    return Ended(BulkState::Cancelled, None);
                 }
-                Ok(false) => {}
-                Err(error) => tracing::warn!(code = error.code(), "progress was not written"),
             }
+            let why = match attempt(app, order, id).await {
+                Attempt::Changed(outcome) => break outcome,
+                Attempt::NotAllowed => return Ended(BulkState::Stopped, Some(access_ended())),
+                Attempt::RegistryFailed(why) => why,
+            };
+            let since = *failing_since.get_or_insert_with(|| {
+                tracing::warn!(code = why.code, "an operation waits for the registry");
+                Instant::now()
+            });
+            if since.elapsed() >= PATIENCE {
+                progress.count(Err(failure(id, why.clone())));
+                return Ended(BulkState::Stopped, Some(why));
+            }
+            tokio::time::sleep(AGAIN_EVERY).await;
+        };
+        progress.count(outcome);
+    }
+    Ended(BulkState::Done, None)
+}
+
+/// Says how far it came. Returns whether somebody asked for its end.
+async fn report(app: &App, order: &Order, progress: &mut BulkProgress) -> bool {
+    match app.registry.report_bulk(&order.id, progress, None).await {
+        Ok(is_cancelled) => {
+            progress.told();
+            is_cancelled
         }
-        let done = one(app, order, id).await;
-        let is_down = done.as_ref().is_err_and(|why| why.status.is_server_error());
-        progress.count(done.map_err(|why| BulkFailure {
-            key_id: id.clone(),
-            code: why.code.to_owned(),
-            message: why.detail,
-        }));
-        if is_down {
-            ended = BulkState::Stopped;
-            break;
+        Err(error) => {
+            tracing::warn!(code = error.code(), "progress was not written");
+            false
         }
     }
-    (progress, ended)
+}
+
+/// What came of one try to change a key.
+enum Attempt {
+    /// The number of its last change, or why it cannot be changed.
+    Changed(Result<i64, BulkFailure>),
+    /// Whoever asked may not do this any more.
+    NotAllowed,
+    /// It may be so by the next try.
+    RegistryFailed(Problem),
+}
+
+/// Looks first whether the caller is still let in: what ended the access ends what was begun with it. Who cannot be
+/// asked about does not go on either.
+async fn attempt(app: &App, order: &Order, id: &str) -> Attempt {
+    let done = match order.manager.stands(app).await {
+        Ok(true) => one(app, order, id).await,
+        Ok(false) => return Attempt::NotAllowed,
+        Err(why) => return Attempt::RegistryFailed(why),
+    };
+    match done {
+        Err(why) if why.status.is_server_error() => Attempt::RegistryFailed(why),
+        done => Attempt::Changed(done.map_err(|why| failure(id, why))),
+    }
+}
+
+fn failure(id: &str, why: Problem) -> BulkFailure {
+    BulkFailure {
+        key_id: id.to_owned(),
+        code: why.code.to_owned(),
+        message: why.detail,
+    }
+}
+
+/// Why nothing more is done for a caller who is not let in any more.
+pub(super) fn access_ended() -> Problem {
+    let detail = "whoever asked for it may not do this any more";
+    Problem::new(StatusCode::FORBIDDEN, "access_ended", detail)
 }
 
 /// Changes one key. Returns the number of its last change.

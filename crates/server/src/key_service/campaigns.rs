@@ -483,7 +483,7 @@ fn decided(asked: AnswerBody) -> Result<Answer, Problem> {
     params(
         ("id" = String, Path, description = "The campaign"),
         ("key_id" = String, Path, description = "The key"),
-        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes where the key is retired at once; 1000 if it is left out"),
+        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes where the key is retired at once; as long as it takes, 900 at most, if it is left out"),
         ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again"),
     ),
     responses(

@@ -202,7 +202,7 @@ pub(crate) async fn report(
 #[utoipa::path(
     post, path = "/api/v1/keys/{id}/rotations/{rotation_id}/reissue", tag = "keys", request_body = ReissueBody,
     params(("id" = String, Path, description = "The key"), ("rotation_id" = String, Path, description = "Its rotation"), ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again"),
-        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses((status = 200, description = "The new secret, this once", body = IssuedView), (status = 400, description = "`invalid_client_secret`"), (status = 409, description = "The secret was used already"))
 )]
 pub(crate) async fn reissue(

@@ -10,7 +10,7 @@ use keywright_registry::{
 };
 
 use super::audit;
-use super::bulk_run::{REPORT_EVERY, until_written};
+use super::bulk_run::{REPORT_EVERY, access_ended, until_written};
 use super::later::{OperationProblem, OperationResult};
 use super::places::Place;
 use super::{hygiene, import};
@@ -162,11 +162,7 @@ async fn go_on(app: &App, id: &str, manager: &Manager, work: &mut Work) -> Ended
         // about does not go on either, for another reason.
         match manager.stands(app).await {
             Ok(true) => {}
-            Ok(false) => {
-                let detail = "whoever asked for it may not do this any more";
-                let problem = Problem::new(StatusCode::FORBIDDEN, "access_ended", detail);
-                return Ended(BulkState::Stopped, Some(problem));
-            }
+            Ok(false) => return Ended(BulkState::Stopped, Some(access_ended())),
             Err(problem) => return Ended(BulkState::Stopped, Some(problem)),
         }
         if reported.elapsed() >= REPORT_EVERY {

@@ -15,6 +15,7 @@ pub(crate) mod import;
 pub(crate) mod later;
 mod later_run;
 pub(crate) mod notices;
+pub(crate) mod owners;
 mod paging;
 mod places;
 pub(crate) mod policies;
@@ -123,6 +124,13 @@ pub(crate) fn routes() -> Router<App> {
             post(campaigns::answer),
         )
         .route("/api/v1/hygiene/questions", get(campaigns::waiting))
+        .route("/api/v1/owners", get(owners::list).post(owners::create))
+        .route(
+            "/api/v1/owners/{id}",
+            get(owners::read).patch(owners::change),
+        )
+        .route("/api/v1/owners/{id}/disable", post(owners::disable))
+        .route("/api/v1/owners/{id}/enable", post(owners::enable))
         .route("/api/v1/keys/{id}/preview", post(preview::preview))
         .route("/api/v1/keys/preview", post(preview::preview_many))
         .route(
@@ -142,10 +150,17 @@ pub(crate) fn routes() -> Router<App> {
         .route("/api/v1/events", get(events::follow))
         .route("/api/v1/bulk", get(bulk::list).post(bulk::begin))
         .route("/api/v1/bulk/{id}", get(bulk::read))
+        .route("/api/v1/bulk/{id}/failures", get(bulk::failures))
         .route("/api/v1/bulk/{id}/cancel", post(bulk::cancel))
         .route("/api/v1/operations", get(later::list))
         .route("/api/v1/operations/{id}", get(later::read))
         .route("/api/v1/operations/{id}/cancel", post(later::cancel))
+}
+
+/// One look for peppers that other nodes took.
+#[cfg(test)]
+pub(crate) async fn find_peppers_for_test(app: &App) {
+    promotions::find_peppers(app).await;
 }
 
 /// Starts what goes on beside requests.

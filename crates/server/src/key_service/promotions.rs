@@ -399,7 +399,7 @@ pub(crate) async fn left(
 /// leaked key is to be revoked there as well.
 #[utoipa::path(
     post, path = "/api/v1/keys/{id}/end-copy", tag = "promotion", request_body = ReasonBody,
-    params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses((status = 200, description = "It is refused from now on: here, and where the receipt says so", body = receipts::EndedView), (status = 409, description = "`key_not_promoted`: a key that is kept here is revoked"))
 )]
 pub(crate) async fn end_copy(
@@ -432,17 +432,22 @@ pub(super) async fn find_peppers(app: &App) {
             return;
         }
     };
+    let mut missing = 0;
     for one in known {
         if !one.is_needed || own.iter().any(|pepper| pepper.id == one.id) {
             continue;
         }
         match app.secrets.pepper(&one.id) {
             Ok(pepper) => app.add_pepper(pepper),
-            Err(error) => tracing::error!(
-                pepper = one.id,
-                code = error.code(),
-                "keys need a pepper that is not in the folder with the secrets"
-            ),
+            Err(error) => {
+                missing += 1;
+                tracing::error!(
+                    pepper = one.id,
+                    code = error.code(),
+                    "keys need a pepper that is not in the folder with the secrets"
+                );
+            }
         }
     }
+    app.operations.metrics.set_peppers_missing(missing);
 }

@@ -188,7 +188,7 @@ pub(crate) async fn read(
 /// for; otherwise nothing happens.
 #[utoipa::path(
     post, path = "/api/v1/keys/{id}/rotations/current/finish-if-drained", tag = "keys",
-    params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses((status = 200, description = "The old secret has ended", body = SteppedView), (status = 409, description = "`not_drained`: somebody still uses it"))
 )]
 pub(crate) async fn finish_if_drained(

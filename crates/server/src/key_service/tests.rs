@@ -7,11 +7,13 @@ mod etags;
 mod events;
 mod forged;
 mod gate;
+mod guide;
 mod later;
 mod moving;
 mod narrowing;
 mod notices;
 mod once;
+mod owners;
 mod resources;
 mod table;
 

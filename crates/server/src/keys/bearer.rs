@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, StatusCode, header};
 use keywright_domain::SecretText;
 use keywright_domain::api_keys::Refusal;
-use keywright_registry::Verification;
+use keywright_registry::{IdText, Verification};
 use subtle::ConstantTimeEq as _;
 
 pub(crate) use super::in_url::in_url;
@@ -37,6 +37,17 @@ pub(crate) fn ambiguous() -> Problem {
 /// # Errors
 /// 400 `ambiguous_credentials`.
 pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Presented>, Problem> {
+    Ok(find(headers)?.map(|(text, in_header)| Presented {
+        text: SecretText::new(text.to_owned()),
+        in_header,
+    }))
+}
+
+/// The same where it stands: a secret in the headers of a request. And whether it is `Authorization`.
+///
+/// # Errors
+/// 400 `ambiguous_credentials`.
+pub(crate) fn find(headers: &HeaderMap) -> Result<Option<(&str, bool)>, Problem> {
     let more_than_one = |name: &str| headers.get_all(name).iter().nth(1).is_some();
     if more_than_one("authorization") || more_than_one("x-api-key") {
         return Err(ambiguous());
@@ -54,14 +65,8 @@ pub(crate) fn read(headers: &HeaderMap) -> Result<Option<Presented>, Problem> {
         (Some(one), Some(other)) if !bool::from(one.as_bytes().ct_eq(other.as_bytes())) => {
             Err(ambiguous())
         }
-        (Some(text), _) => Ok(Some(Presented {
-            text: SecretText::new(text.to_owned()),
-            in_header: true,
-        })),
-        (None, Some(text)) => Ok(Some(Presented {
-            text: SecretText::new(text.to_owned()),
-            in_header: false,
-        })),
+        (Some(text), _) => Ok(Some((text, true))),
+        (None, Some(text)) => Ok(Some((text, false))),
         (None, None) => Ok(None),
     }
 }
@@ -105,6 +110,15 @@ fn seconds(ms: i64) -> Option<u64> {
 /// A refusal at the moment `now` as HTTP answers it: 401, 403 with the scope, 429 and never 401 for a
 /// limit.
 pub(crate) fn refusal(refusal: &Refusal, verification: &Verification, now: i64) -> Problem {
+    answer_of(refusal, verification, now).of_secret(matched(verification))
+}
+
+/// Kid of the secret, once it matched: one that somebody made up is not repeated.
+pub(crate) fn matched(verification: &Verification) -> Option<IdText<12>> {
+    verification.kid.filter(|_| verification.key_id.is_some())
+}
+
+fn answer_of(refusal: &Refusal, verification: &Verification, now: i64) -> Problem {
     let code = code(refusal);
     match refusal {
         Refusal::InsufficientScope(missing) => {

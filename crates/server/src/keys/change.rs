@@ -77,7 +77,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
 #[utoipa::path(
     patch, path = "/api/v1/keys/{id}", tag = "keys", request_body = ChangeBody,
     params(("id" = String, Path, description = "The key"), ("If-Match" = Option<String>, Header, description = "ETag that was seen"),
-        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses((status = 200, description = "Changed; with a receipt where something was taken away", body = receipts::EndedView), (status = 412, description = "Changed by somebody else meanwhile"))
 )]
 pub(crate) async fn change(
@@ -148,7 +148,7 @@ impl axum::extract::FromRequest<App> for Reason {
 /// Ends a key for good. Ending it again changes nothing.
 #[utoipa::path(
     post, path = "/api/v1/keys/{id}/revoke", tag = "keys", request_body = ReasonBody,
-    params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses((status = 200, description = "It is refused from now on: here, and where the receipt says so", body = receipts::EndedView))
 )]
 pub(crate) async fn revoke(
@@ -166,7 +166,7 @@ pub(crate) async fn revoke(
 /// Suspends a key until it is enabled again.
 #[utoipa::path(
     post, path = "/api/v1/keys/{id}/disable", tag = "keys", request_body = ReasonBody,
-    params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    params(("id" = String, Path, description = "The key"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses((status = 200, description = "Suspended", body = receipts::EndedView), (status = 409, description = "It was revoked"))
 )]
 pub(crate) async fn disable(

@@ -6,14 +6,15 @@ use std::borrow::Cow;
 use axum::body::Body;
 use axum::extract::{OriginalUri, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header};
-use axum::response::{IntoResponse as _, Response};
-use keywright_domain::scopes::ScopeSet;
+use axum::response::Response;
 use keywright_registry::{Caller, Verification, VerifyRequest};
 
 use super::bearer::{self, text};
 use super::manager::peppers;
 use super::verify::{Needs, refused_in_url};
-use crate::http::{Params, Peer};
+use crate::http::{Params, Peer, Values};
+use crate::operations::Outcome;
+use crate::operations::verifications::{Door, Ending};
 use crate::problem::Problem;
 use crate::server::App;
 
@@ -52,36 +53,62 @@ pub(crate) async fn forward_auth(
     method: Method,
     OriginalUri(uri): OriginalUri,
     headers: HeaderMap,
-) -> Result<Response, Problem> {
-    answer(&app, &peer, &method, &uri, &headers).await
+) -> Response {
+    match judged(&app, &peer, &method, &uri, &headers).await {
+        Ok(accepted) => {
+            let outcome = accepted.outcome();
+            outcome.beside(accepted.answer(HeaderMap::new(), Body::empty()))
+        }
+        Err(problem) => {
+            let (response, outcome) = refused(problem);
+            outcome.beside(response)
+        }
+    }
 }
 
-/// The same without the router. Whatever it is refused for, its code stands in a header too.
-pub(crate) async fn answer(
+/// A refusal, and what the log says of it: its code stands in a header too.
+pub(crate) fn refused(problem: Problem) -> (Response, Outcome) {
+    let code = HeaderValue::from_static(problem.code);
+    let (mut response, outcome) = problem.into_parts();
+    response.headers_mut().insert(CODE, code);
+    (response, outcome)
+}
+
+/// Judges such a request, and counts how that ended.
+///
+/// # Errors
+/// What it is refused for.
+pub(crate) async fn judged(
     app: &App,
     peer: &Peer,
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Result<Response, Problem> {
-    let problem = match judge(app, peer, method, uri, headers).await {
-        Ok(accepted) => return Ok(accepted),
-        Err(problem) => problem,
+) -> Result<Accepted, Problem> {
+    let mut verdict = None;
+    let judged = judge(app, peer, method, uri, headers, &mut verdict).await;
+    let ending = match &judged {
+        Ok(_) => Ending::Valid,
+        Err(problem) => verdict.unwrap_or_else(|| Ending::without_verdict(problem.code)),
     };
-    let code = HeaderValue::from_static(problem.code);
-    let mut response = problem.into_response();
-    response.headers_mut().insert(CODE, code);
-    Ok(response)
+    let metrics = &app.operations.metrics;
+    metrics.count_verification(Door::Gateway, ending);
+    judged
 }
 
+/// `verdict`: how the verification ended, where there was one and the key is refused.
 async fn judge(
     app: &App,
     peer: &Peer,
     method: &Method,
     uri: &Uri,
     headers: &HeaderMap,
-) -> Result<Response, Problem> {
-    let own = uri.to_string();
+    verdict: &mut Option<Ending>,
+) -> Result<Accepted, Problem> {
+    let own = match (uri.scheme(), uri.authority(), uri.path_and_query()) {
+        (None, None, Some(text)) => Cow::Borrowed(text.as_str()),
+        _ => Cow::Owned(uri.to_string()),
+    };
     let below = uri.path().strip_prefix(app.settings.base_path.as_str());
     let behind = below.and_then(|path| path.strip_prefix("/verify"));
     let behind = behind.unwrap_or("");
@@ -92,7 +119,7 @@ async fn judge(
     } else {
         uri.query().unwrap_or("")
     };
-    for address in addresses(headers).chain([Cow::Borrowed(own.as_str())]) {
+    for address in addresses(headers).chain([Cow::Borrowed(&*own)]) {
         if let Some(exposed) = bearer::in_url(&address) {
             // Boxed, as all that is rare: what an answer may need is moved about with every request.
             return Err(Box::pin(refused_in_url(app, &exposed, peer.address)).await);
@@ -123,7 +150,7 @@ async fn judge(
     let needs = Needs::read(need("scope")?, need("environment")?, types)?;
     let cost = params.get("cost").map(str::parse).transpose();
     let cost = cost.map_err(|_| Problem::bad_request("invalid_parameter", "cost: a number"))?;
-    let Some(presented) = bearer::read(headers)? else {
+    let Some((presented, _)) = bearer::find(headers)? else {
         return Err(
             Problem::unauthorized("credentials_missing", "this needs an API key")
                 .with_challenge("Bearer".to_owned()),
@@ -135,7 +162,7 @@ async fn judge(
     let asked = asked.or(one_address.then_some(Cow::Borrowed(behind)));
     let route = asked.map(|address| format!("{method} {}", path_only(&address)));
     let request = VerifyRequest {
-        presented: presented.text.expose(),
+        presented,
         requirement: needs.requirement.as_ref(),
         environment: needs.environment.as_ref(),
         key_types: &needs.key_types,
@@ -156,8 +183,12 @@ async fn judge(
             true => StatusCode::OK,
             false => StatusCode::NO_CONTENT,
         };
-        return Ok(accepted(verification, status));
+        return Ok(Accepted {
+            verification,
+            status,
+        });
     };
+    *verdict = Some(Ending::of(&verification.verdict));
     Err(bearer::refusal(refused, &verification, app.now()))
 }
 
@@ -207,42 +238,51 @@ fn is_version(part: &str) -> bool {
     (1..=4).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn accepted(verification: Verification, status: StatusCode) -> Response {
-    let limit = bearer::limit_of(&verification);
-    // Room for what every answer has.
-    let mut headers = HeaderMap::with_capacity(20);
-    let mut set = |name: HeaderName, value: Result<HeaderValue, _>| {
-        if let Ok(value) = value {
-            headers.insert(name, value);
+/// A request that is let through.
+pub(crate) struct Accepted {
+    verification: Verification,
+    status: StatusCode,
+}
+
+impl Accepted {
+    /// What the log says of it.
+    pub(crate) fn outcome(&self) -> Outcome {
+        Outcome {
+            kid: self.verification.kid,
+            ..Outcome::of("valid")
         }
-    };
-    let [key_id, kid, owner, scopes, retires_at] = ANSWERS;
-    // Texts that are ours already become values without being copied.
-    set(
-        key_id,
-        HeaderValue::try_from(verification.key_id.unwrap_or_default()),
-    );
-    set(
-        kid,
-        HeaderValue::try_from(verification.kid.unwrap_or_default()),
-    );
-    set(
-        owner,
-        HeaderValue::from_str(verification.owner.as_deref().unwrap_or("")),
-    );
-    let held = verification.scopes.as_deref().map(ScopeSet::to_string);
-    set(scopes, HeaderValue::try_from(held.unwrap_or_default()));
-    if let Some(at) = verification.retires_at {
-        set(retires_at, Ok(HeaderValue::from(at)));
     }
-    if let Some(limit) = limit {
-        limit.write(&mut headers);
+
+    /// Says so. `headers` is where its headers find room.
+    pub(crate) fn answer<B>(self, mut headers: HeaderMap, nothing: B) -> Response<B> {
+        // Room for what every answer has.
+        headers.reserve(20);
+        let verification = &self.verification;
+        let mut values = Values::new();
+        let [key_id, kid, owner, scopes, retires_at] = ANSWERS;
+        for (name, text) in [
+            (key_id, verification.key_id.as_deref()),
+            (kid, verification.kid.as_deref()),
+            (owner, verification.owner.as_deref()),
+        ] {
+            values.set(&mut headers, name, text.unwrap_or(""));
+        }
+        match verification.scopes.as_deref() {
+            Some(held) => values.set(&mut headers, scopes, held),
+            None => values.set(&mut headers, scopes, ""),
+        }
+        if let Some(at) = verification.retires_at {
+            values.set(&mut headers, retires_at, at);
+        }
+        if let Some(limit) = bearer::limit_of(verification) {
+            limit.write(&mut headers, &mut values);
+        }
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let mut response = Response::new(nothing);
+        *response.status_mut() = self.status;
+        *response.headers_mut() = headers;
+        response
     }
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    response
 }
 
 #[cfg(test)]

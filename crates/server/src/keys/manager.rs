@@ -391,7 +391,9 @@ async fn by_key(
     peer: &Peer,
 ) -> Result<Manager, Problem> {
     let verification = root_key(app, text, headers, peer).await?;
-    let id = verification.key_id.unwrap_or_default();
+    let id = verification.key_id.map(|id| id.to_string());
+    let id = id.unwrap_or_default();
+    let kid = verification.kid.map(|kid| kid.to_string());
     let scopes = verification.scopes.as_deref();
     let scopes = scopes.cloned().unwrap_or_default();
     Ok(Manager {
@@ -399,7 +401,7 @@ async fn by_key(
         person: None,
         permissions: scopes.clone(),
         lends: scopes,
-        credential: Credential::Secret(verification.kid.unwrap_or_default()),
+        credential: Credential::Secret(kid.unwrap_or_default()),
         own: Some(ScopeSet::default()),
         reports: None,
     })

@@ -46,7 +46,8 @@ pub(crate) struct OwnerKeysView {
     receipt: Option<ReceiptView>,
 }
 
-fn owner_of(principal: &Principal) -> Owner {
+/// Who a principal is to keys.
+pub(crate) fn owner_of(principal: &Principal) -> Owner {
     Owner {
         kind: principal.kind,
         id: principal.id.clone(),
@@ -54,15 +55,26 @@ fn owner_of(principal: &Principal) -> Owner {
 }
 
 /// The owner, if the caller may do this to their keys.
-async fn owner_for(app: &App, manager: &Manager, id: &str) -> Result<Principal, Problem> {
-    manager.require_own(PERMISSION)?;
+///
+/// # Errors
+/// 403 `insufficient_scope`; 404 `owner_not_found`, as if there were none, for whom they are not to be seen by.
+pub(crate) async fn owner_for(
+    app: &App,
+    manager: &Manager,
+    id: &str,
+    permission: &str,
+) -> Result<Principal, Problem> {
+    manager.require_own(permission)?;
     let principal = app.registry.find_principal(id).await?;
-    manager.check_owner(&owner_of(&principal), PERMISSION)?;
+    manager.check_owner(&owner_of(&principal), permission)?;
     Ok(principal)
 }
 
-/// Refuses where management keys of the owner would end unsaid.
-async fn check_root_keys(app: &App, id: &str) -> Result<(), Problem> {
+/// Refuses where management keys of the owner would end, or be suspended, unsaid.
+///
+/// # Errors
+/// 409 `owner_has_root_keys`.
+pub(crate) async fn check_root_keys(app: &App, id: &str) -> Result<(), Problem> {
     let query = ApiKeyQuery {
         filter: ApiKeyFilter {
             owner: Some(id.to_owned()),
@@ -78,7 +90,7 @@ async fn check_root_keys(app: &App, id: &str) -> Result<(), Problem> {
     if page.items.is_empty() && page.next_cursor.is_none() {
         return Ok(());
     }
-    let detail = "management keys of this owner would end too: say root_keys";
+    let detail = "it would take management keys of this owner too: say root_keys";
     Err(Problem::new(
         StatusCode::CONFLICT,
         "owner_has_root_keys",
@@ -90,7 +102,7 @@ async fn check_root_keys(app: &App, id: &str) -> Result<(), Problem> {
 /// issued since. Needs `keys:write`; a person may do it to their own.
 #[utoipa::path(
     post, path = "/api/v1/owners/{id}/revoke-keys", tag = "keys", request_body = RevokeKeysBody,
-    params(("id" = String, Path, description = "The owner: a person, a service or a team"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    params(("id" = String, Path, description = "The owner: a person, a service or a team"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses(
         (status = 200, description = "They are refused from now on: here, and where the receipt says so", body = OwnerKeysView),
         (status = 404, description = "There is no such owner, or none that the caller may see"),
@@ -109,7 +121,7 @@ pub(crate) async fn revoke_keys(
         Err(_) if !headers.contains_key(header::CONTENT_TYPE) => RevokeKeysBody::default(),
         given => body(given)?,
     };
-    owner_for(&app, &manager, &id).await?;
+    owner_for(&app, &manager, &id, PERMISSION).await?;
     if !asked.root_keys {
         check_root_keys(&app, &id).await?;
     }

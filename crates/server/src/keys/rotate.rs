@@ -176,7 +176,7 @@ pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
 #[utoipa::path(
     post, path = "/api/v1/keys/{id}/rotations", tag = "keys", request_body = RotateBody,
     params(("id" = String, Path, description = "The key"), ("Idempotency-Key" = Option<String>, Header, description = "8 to 64 letters, digits, dots, dashes or underscores; remembered for seven days, for each caller"),
-        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes where the old secret ends at once; 1000 if it is left out")),
+        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes where the old secret ends at once; as long as it takes, 900 at most, if it is left out")),
     responses(
         (status = 201, description = "Rotated", body = IssuedView),
         (status = 200, description = "It was carried out before; its secret is not shown again", body = IssuedView),
@@ -242,7 +242,7 @@ pub(crate) async fn rotate(
 #[utoipa::path(
     post, path = "/api/v1/keys/{id}/rotations/current/{step}", tag = "keys",
     params(("id" = String, Path, description = "The key"), ("step" = String, Path, description = "promote, cancel, roll-back or finish"),
-        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes where a secret ends; 1000 if it is left out")),
+        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes where a secret ends; as long as it takes, 900 at most, if it is left out")),
     responses((status = 200, description = "Done", body = SteppedView), (status = 409, description = "There is no such rotation, or it is too late"))
 )]
 pub(crate) async fn step(
@@ -275,7 +275,7 @@ pub(crate) async fn step(
 #[utoipa::path(
     post, path = "/api/v1/keys/{id}/secrets/{kid}/revoke", tag = "keys", request_body = ReasonBody,
     params(("id" = String, Path, description = "The key"), ("kid" = String, Path, description = "The secret"),
-        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+        ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses((status = 200, description = "It is refused from now on: here, and where the receipt says so", body = receipts::EndedView))
 )]
 pub(crate) async fn revoke_secret(

@@ -17,6 +17,7 @@ use lettre::transport::smtp::client::{AsyncSmtpConnection, Certificate, Tls, Tls
 use lettre::transport::smtp::extension::ClientId;
 use zeroize::Zeroizing;
 
+use crate::settings::Settings;
 use crate::settings::mail::{MailSettings, SmtpTls};
 
 /// Connecting to one address of the server may take so long.
@@ -26,6 +27,8 @@ const CONNECTING: Duration = Duration::from_secs(20);
 const WITHIN: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 30 });
 /// The mail was taken: a server that does not say goodbye is not waited for, or the mail would go out again.
 const GOODBYE: Duration = Duration::from_secs(1);
+/// Whoever looks whether it is there waits no longer.
+const CHECK_WITHIN: Duration = Duration::from_secs(10);
 /// Answers to one machine's mail by another's would go round for ever (RFC 3834 §5).
 #[derive(Clone)]
 struct AutoSubmitted;
@@ -188,6 +191,25 @@ impl Mailer {
             connection.auth(DEFAULT_MECHANISMS, login).await?;
         }
         Ok(connection)
+    }
+}
+
+/// Whether the mail server can be reached and takes the login; good where there is none in the settings.
+///
+/// # Errors
+/// What is wrong, for whoever runs the server.
+pub async fn check(settings: &Settings) -> Result<(), String> {
+    let Some(mail) = &settings.mail else {
+        return Ok(());
+    };
+    let mailer = Mailer::new(mail)?;
+    match tokio::time::timeout(CHECK_WITHIN, mailer.connect()).await {
+        Ok(Ok(mut connection)) => {
+            let _ = tokio::time::timeout(GOODBYE, connection.quit()).await;
+            Ok(())
+        }
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("it does not answer in time".to_owned()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -79,6 +80,8 @@ pub(crate) struct Sink {
     one_by_one: bool,
     /// What it is silent after, for good: `""` is being connected to, `STARTTLS` its own agreement.
     silent_after: Option<&'static str>,
+    /// How long it takes before it says that it has the mail.
+    takes: Duration,
     came: Arc<AtomicUsize>,
 }
 
@@ -88,6 +91,16 @@ impl Sink {
         let sink = Self {
             silent_after: Some(after),
             tls: (after == "STARTTLS").then(|| acceptor(certificate)),
+            ..Self::default()
+        };
+        sink.listen().await
+    }
+
+    /// Without encryption; it takes so long with a mail, and says no goodbye.
+    pub(crate) async fn slow_and_silent(takes: Duration) -> (Self, u16) {
+        let sink = Self {
+            silent_after: Some("QUIT"),
+            takes,
             ..Self::default()
         };
         sink.listen().await
@@ -255,6 +268,7 @@ impl Sink {
                         encrypted,
                         login: login.clone(),
                     });
+                    tokio::time::sleep(self.takes).await;
                     "250 kept"
                 }
                 "QUIT" => {

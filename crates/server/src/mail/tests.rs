@@ -364,6 +364,13 @@ async fn a_server_that_falls_silent_is_not_waited_for_whenever_that_is() {
             assert!(!refused.is_final && sink.take().is_empty(), "{after:?}");
         });
     }
+    // One that has the mail just in time is in time, whenever it says goodbye.
+    all.spawn(async {
+        let (sink, port) = Sink::slow_and_silent(super::WITHIN - super::GOODBYE * 4 / 5).await;
+        let mailer = super::Mailer::new(&settings(port)).unwrap();
+        let sent = mailer.send("a@example.org", "1", "x", "y").await;
+        assert_eq!((sent, sink.take().len()), (Ok(()), 1), "just in time");
+    });
     all.join_all().await;
     // What it took was sent, whether or not it says goodbye: it must not go out again.
     let (sink, port) = Sink::silent("QUIT", &folder.path().join("ca.pem")).await;

@@ -79,17 +79,28 @@ fn start_retention(app: &App) {
 /// [`RegistryError`]: then it is owed, if that may pass.
 async fn retain(app: &App, is_owed: &mut bool) -> Result<(), RegistryError> {
     let (job, name, every_ms) = RETENTION;
-    let turn = async {
-        if !*is_owed && !app.registry.claim_job(name, every_ms).await? {
-            return Ok(());
-        }
-        // Also where it is given up in the middle.
-        *is_owed = true;
+    let claim = app.registry.claim_job(name, every_ms);
+    let turn = owed(is_owed, claim, async {
         let done = work(app, job).await;
-        *is_owed = done.as_ref().is_err_and(may_pass);
+        app.operations.metrics.job_ended(name, &done);
         done
-    };
+    });
     app.registry.while_reachable(turn).await?
+}
+
+/// Work that is owed from when its turn was given until it comes to an end, also where it is given up in the middle.
+async fn owed(
+    is_owed: &mut bool,
+    claim: impl Future<Output = Result<bool, RegistryError>>,
+    work: impl Future<Output = Result<(), RegistryError>>,
+) -> Result<(), RegistryError> {
+    if !*is_owed && !claim.await? {
+        return Ok(());
+    }
+    *is_owed = true;
+    let done = work.await;
+    *is_owed = done.as_ref().is_err_and(may_pass);
+    done
 }
 
 fn may_pass(error: &RegistryError) -> bool {
@@ -150,9 +161,11 @@ async fn turn_of(app: &App, retention_too: bool) -> Result<(), RegistryError> {
         }
         let done = match app.registry.claim_job(name, every_ms).await {
             Ok(true) => work(app, job).await,
-            Ok(false) => Ok(()),
+            // Somebody else's turn: that it went well is told there.
+            Ok(false) => continue,
             Err(error) => Err(error),
         };
+        app.operations.metrics.job_ended(name, &done);
         if let Err(error) = done {
             tracing::warn!(job = name, code = error.code(), "a job failed");
             outcome = outcome.and(Err(error));
@@ -279,5 +292,28 @@ mod tests {
         ] {
             assert_eq!(may_pass(&error), passes, "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn work_that_is_given_up_in_the_middle_is_owed_until_it_is_done() {
+        let mine = || std::future::ready(Ok(true));
+        let others = || std::future::ready(Ok(false));
+        let lost = || std::future::ready(Err(RegistryError::Silent));
+        let done = || std::future::ready(Ok(()));
+        let mut is_owed = false;
+        // The database is away, and what waits for it is dropped.
+        let turn = owed(&mut is_owed, mine(), std::future::pending());
+        let within = Duration::from_millis(20);
+        assert!(tokio::time::timeout(within, turn).await.is_err());
+        assert!(is_owed);
+        // Nobody's turn is needed for what is owed.
+        owed(&mut is_owed, others(), done()).await.unwrap();
+        assert!(!is_owed);
+        let not_mine = owed(&mut is_owed, others(), std::future::pending());
+        assert!(tokio::time::timeout(within, not_mine).await.is_ok());
+        assert!(!is_owed, "another node's");
+        let unclaimed = owed(&mut is_owed, lost(), done()).await;
+        assert_eq!(unclaimed.unwrap_err().code(), RegistryError::Silent.code());
+        assert!(!is_owed, "it had no turn");
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod background;
 pub(crate) mod clocks;
 pub(crate) mod guesses;
 pub(crate) mod limits;
+pub(crate) mod list;
 pub(crate) mod readings;
 pub(crate) mod receipts;
 
@@ -42,16 +43,9 @@ pub(crate) async fn join(
     };
     let id = registry.registry_id().await?;
     let refuse = settings.limits_without_redis == WithoutRedis::Refuse;
-    let authorities = match &settings.redis_ca {
-        None => None,
-        Some(path) => Some(std::fs::read(path).map_err(|error| {
-            let why = format!("{} cannot be read: {error}", path.display());
-            SettingError::new("redis_ca", why)
-        })?),
-    };
     let at = limits::Place {
         address: address.expose(),
-        authorities,
+        authorities: redis_authorities(settings)?,
     };
     let redis = limits::Redis::connect(at, &id, refuse).await?;
     registry.share_limits(Arc::<limits::Redis>::clone(&redis));
@@ -61,9 +55,42 @@ pub(crate) async fn join(
     })
 }
 
+fn redis_authorities(settings: &Settings) -> Result<Option<Vec<u8>>, SettingError> {
+    let Some(path) = &settings.redis_ca else {
+        return Ok(None);
+    };
+    let read = std::fs::read(path).map_err(|error| {
+        let why = format!("{} cannot be read: {error}", path.display());
+        SettingError::new("redis_ca", why)
+    });
+    read.map(Some)
+}
+
+/// Whether Redis can be reached; good where there is none in the settings.
+///
+/// # Errors
+/// What is wrong, for whoever runs the server; the address, which may hold a password, is not told.
+pub async fn check_redis(settings: &Settings) -> Result<(), String> {
+    let Some(address) = &settings.redis_url else {
+        return Ok(());
+    };
+    let at = limits::Place {
+        address: address.expose(),
+        authorities: redis_authorities(settings).map_err(|error| error.to_string())?,
+    };
+    // Nothing is counted: under which name is all one.
+    let redis = limits::Redis::connect(at, "nobody", true).await;
+    match redis.map_err(|error| error.to_string())?.is_up() {
+        true => Ok(()),
+        false => Err("it does not answer, or takes no commands from us".to_owned()),
+    }
+}
+
 /// Below the base path.
 pub(crate) fn routes() -> Router<App> {
-    Router::new().route("/api/v1/receipts/{version}", get(receipts::read))
+    Router::new()
+        .route("/api/v1/nodes", get(list::list))
+        .route("/api/v1/receipts/{version}", get(receipts::read))
 }
 
 /// Whether nobody used it before, on any node and before any restart: what is good for one use (DPoP proofs where

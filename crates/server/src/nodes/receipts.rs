@@ -82,7 +82,7 @@ pub(crate) struct EndedView {
 }
 
 /// How long a caller waits for the nodes: `?wait_ms=`, or `Prefer: wait=` in seconds (RFC 7240
-/// §4.3); a second where nothing is said, which is the most.
+/// §4.3); [`RECEIPT_BOUND`] where nothing is said. Whatever is said, nobody waits longer than that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Wait(pub(crate) Duration);
 
@@ -129,7 +129,12 @@ fn preferred(text: &str) -> Option<Duration> {
 /// The receipt of what was just done. It is done whether there is one or not.
 pub(crate) async fn of(app: &App, version: i64, wait: Wait) -> Option<ReceiptView> {
     match app.registry.receipt(version, wait.0).await {
-        Ok(receipt) => receipt.map(ReceiptView::from),
+        Ok(receipt) => {
+            if let Some(receipt) = &receipt {
+                app.operations.metrics.count_receipt(receipt);
+            }
+            receipt.map(ReceiptView::from)
+        }
         Err(error) => {
             tracing::warn!(code = error.code(), version, "a change has no receipt");
             None

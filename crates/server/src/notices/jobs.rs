@@ -42,7 +42,9 @@ pub(super) async fn run(app: &App) {
     let Some(peppers) = app.peppers() else { return };
     let actor = Actor::person(ACTOR);
     loop {
-        let runs = match app.registry.run_due_schedules(&actor, &peppers, RUNS).await {
+        let ended = app.registry.run_due_schedules(&actor, &peppers, RUNS).await;
+        app.operations.metrics.job_ended("schedules", &ended);
+        let runs = match ended {
             Ok(runs) => runs,
             Err(error) => {
                 tracing::warn!(code = error.code(), "schedules wait for the next turn");

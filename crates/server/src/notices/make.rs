@@ -38,6 +38,10 @@ pub(super) async fn all(app: &App) -> Result<(), RegistryError> {
     of_audit(app).await?;
     let webhooks = app.registry.list_webhooks().await?;
     of_alerts(app, &webhooks).await?;
+    // From when they were asked it is counted how long owners have: not by a clock that is wrong.
+    if is_left_to_others(app) {
+        return Ok(());
+    }
     of_campaigns(app, &webhooks).await
 }
 
@@ -51,6 +55,12 @@ pub(super) async fn what_is_due(app: &App) -> Result<(), RegistryError> {
     if is_left_to_others(app) || !app.registry.claim_job(job, LOOK_EVERY_MS).await? {
         return Ok(());
     }
+    let done = make_what_is_due(app).await;
+    app.operations.metrics.job_ended(job, &done);
+    done
+}
+
+async fn make_what_is_due(app: &App) -> Result<(), RegistryError> {
     let mended = app.registry.mend_moments().await;
     if let Ok(rows @ 1..) = mended {
         tracing::warn!(
@@ -160,7 +170,14 @@ async fn tell_of_audit(app: &App, digests: &mut Digests) -> Result<(), RegistryE
 }
 
 async fn of_alerts(app: &App, webhooks: &[Webhook]) -> Result<(), RegistryError> {
-    for alert in app.registry.untold_alerts(ALERTS).await? {
+    // Whose clock is wrong says at once that a canary was used, and not when an hour is over: two of them would tell it in
+    // turns.
+    let untold = if is_left_to_others(app) {
+        app.registry.alerts_never_told(ALERTS).await?
+    } else {
+        app.registry.untold_alerts(ALERTS).await?
+    };
+    for alert in untold {
         let made = match events::of_alert(&alert) {
             Some(event) => messages(app, webhooks, &event).await?,
             None => Vec::new(),

@@ -36,7 +36,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 const MOST_AT_ONCE: usize = 16;
 /// Of them so many to webhooks, whose receivers may be silent: the rest is for mail, sign-outs and found keys.
 const MOST_TO_WEBHOOKS: usize = 12;
-/// Messages that ended are kept for so long: the delivery log.
+/// Messages that ended are kept for so long: the delivery log. Those by which campaigns ask stay for 370 days more, because
+/// by them it is judged who heard.
 const KEPT_MS: i64 = 30 * 24 * 60 * 60 * 1000;
 
 /// What is kept in memory.
@@ -96,7 +97,9 @@ pub(crate) fn start_background_work(app: &App) {
         loop {
             let Some(app) = weak.upgrade() else { return };
             let made = app.registry.while_reachable(make::all(&app)).await;
-            if let Err(error) = made.and_then(|made| made) {
+            let made = made.and_then(|made| made);
+            app.operations.metrics.job_ended("messages", &made);
+            if let Err(error) = made {
                 tracing::warn!(code = error.code(), "messages wait to be made");
             }
             while on_their_way.try_join_next().is_some() {}
@@ -242,6 +245,12 @@ async fn send(app: &App, claimed: &Claimed) {
             "what came of a message was not written down"
         );
     }
+}
+
+/// One turn of schedules.
+#[cfg(test)]
+pub(crate) async fn run_jobs_for_test(app: &App) {
+    jobs::run(app).await;
 }
 
 /// One round of everything, until nothing is due: what the background does, for tests that pass time.

@@ -240,7 +240,7 @@ fn refused(error: &str, detail: &str, nonce: Option<Box<str>>) -> Problem {
         "invalid_dpop_proof"
     };
     let mut problem = Problem::new(StatusCode::UNAUTHORIZED, code, detail);
-    problem.challenge = Some(challenge);
+    problem.challenge = Some(challenge.into_boxed_str());
     problem.dpop_nonce = nonce;
     problem
 }

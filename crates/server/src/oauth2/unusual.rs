@@ -75,6 +75,14 @@ pub(crate) async fn look(app: &App, grant: &Grant, peer: &Peer) {
     if reasons.is_empty() {
         return;
     }
+    let (app, grant, peer) = (App::clone(app), grant.clone(), peer.clone());
+    // A task of its own: whoever asked may hang up, and the person is told all the same.
+    let told = tokio::spawn(async move { tell(&app, &grant, &peer, &reasons, now).await });
+    let _ = told.await;
+}
+
+async fn tell(app: &App, grant: &Grant, peer: &Peer, reasons: &[&'static str], now: i64) {
+    let state = &app.oauth2.unusual;
     let actor = Actor::person(&grant.client_id).at(peer.address);
     let written = app
         .registry
@@ -89,7 +97,7 @@ pub(crate) async fn look(app: &App, grant: &Grant, peer: &Peer) {
                 ?reasons,
                 "unusual use of a grant"
             );
-            people::tell_of_unusual_use(app, grant, peer, &reasons).await;
+            people::tell_of_unusual_use(app, grant, peer, reasons).await;
             app.notices.wake();
         }
         Ok(false) => state.note(&grant.id, now - NOTED_MS + ASKED_AGAIN_MS),

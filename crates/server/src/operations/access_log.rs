@@ -1,5 +1,6 @@
 //! One line a request, and its figures. The route's template stands in place of the path: paths hold
-//! ids and invitations, queries hold codes. Cookies, tokens and bodies are never looked at.
+//! ids and invitations, queries hold codes. Cookies, tokens and bodies are never looked at. Why a key was
+//! refused is told by its code and by the kid, which is public.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -9,10 +10,14 @@ use axum::http::{HeaderMap, Method, StatusCode};
 use axum::response::Response;
 use tracing::Instrument as _;
 
+use super::outcome::{Outcome, REQUESTS, is_logged};
 use super::telemetry::{Answered, Trace};
 use super::{request_id, telemetry};
 use crate::http::peer::client_address;
 use crate::server::App;
+
+/// What machines ask again and again.
+const PROBES: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
 /// Around every request, outermost of ours.
 pub(super) async fn around<Inner, Answer>(app: &App, mut request: Request, inner: Inner) -> Response
@@ -32,7 +37,8 @@ where
     let mut response = inner(request).instrument(begun.span().clone()).await;
     let metrics = &app.operations.metrics;
     let method = begun.method;
-    begun.answered(app, &route, &mut response, |status, took| {
+    let outcome = Outcome::taken_from(&mut response);
+    begun.answered(app, &route, outcome, &mut response, |status, took| {
         metrics.count_request(&route, method, status, took);
     });
     response
@@ -92,25 +98,42 @@ impl Begun {
     }
 
     /// Writes down what came of it, and puts the id into the answer. `count` takes it into the figures.
-    pub(super) fn answered(
+    pub(super) fn answered<B>(
         self,
         app: &App,
         route: &str,
-        response: &mut Response,
+        outcome: Outcome,
+        response: &mut Response<B>,
         count: impl FnOnce(StatusCode, Duration),
     ) {
         let (status, took) = (response.status(), self.at.elapsed());
         count(status, took);
+        macro_rules! tell {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: REQUESTS,
+                    method = self.method,
+                    route = %route,
+                    status = status.as_u16(),
+                    code = outcome.code,
+                    kid = outcome.kid.as_deref(),
+                    keys = outcome.keys,
+                    ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                    peer = %self.client,
+                    "answered"
+                )
+            };
+        }
         self.span.in_scope(|| {
-            tracing::info!(
-                target: "keywright_server::requests",
-                method = self.method,
-                route = %route,
-                status = status.as_u16(),
-                ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                peer = %self.client,
-                "answered"
-            );
+            if !is_logged() {
+                return;
+            }
+            // They come every few seconds for ever, and say nothing.
+            if status.is_success() && PROBES.iter().any(|probe| route.ends_with(probe)) {
+                tell!(debug);
+            } else {
+                tell!(info);
+            }
         });
         if let Some(trace) = self.trace {
             let answered = Answered {

@@ -3,6 +3,8 @@
 //! the handlers' own code; everything else goes to the router unchanged. Limits, ids, figures, logs and
 //! safe headers are the same on both ways. Why there are two: docs/decisions/0018-before-the-router.md.
 
+mod body;
+
 #[cfg(test)]
 mod tests;
 
@@ -16,19 +18,22 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes, HttpBody};
 use axum::http::request::Parts;
-use axum::http::{Method, Request};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{HeaderMap, Method, Request};
+use axum::response::Response;
 use axum::{BoxError, extract::ConnectInfo};
 use tower::Service as _;
 use tracing::Instrument as _;
 
 use super::access_log::Begun;
 use super::metrics::RouteFigures;
+use super::outcome::Outcome;
+use super::verifications::Door;
 use super::{LARGEST_BODY, REQUEST_WITHIN, within};
 use crate::http::{Peer, headers};
-use crate::keys::{forward_auth, verify::ByRootKey};
+use crate::keys::{forward_auth, verify};
 use crate::problem::Problem;
 use crate::server::App;
+pub(crate) use body::AnswerBody;
 
 /// The router, and what is answered before it.
 pub(crate) struct Front {
@@ -39,6 +44,9 @@ pub(crate) struct Front {
     forward_auth: RouteFigures,
     verify: RouteFigures,
 }
+
+/// Headers that a connection keeps room for.
+const MOST_ROOM: usize = 48;
 
 /// What a plain request asks.
 enum Ask {
@@ -64,18 +72,18 @@ impl Front {
         &self,
         connected: Option<SocketAddr>,
         request: Request<B>,
-    ) -> Response
+    ) -> Response<AnswerBody>
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         match self.ask(&request) {
             Some(Ask::ForwardAuth) => {
                 let (parts, _) = request.into_parts();
-                self.forward_auth(connected, &parts).await
+                self.forward_auth(connected, parts).await
             }
             Some(Ask::Verify(length)) => {
-                let (parts, body) = request.into_parts();
-                match self.verify(connected, &parts, body, length).await {
+                let (mut parts, body) = request.into_parts();
+                match self.verify(connected, &mut parts, body, length).await {
                     Ok(response) => response,
                     // Not in order, whatever it is: all of it is here.
                     Err(body) => {
@@ -93,12 +101,14 @@ impl Front {
         &self,
         connected: Option<SocketAddr>,
         mut request: Request<Body>,
-    ) -> Response {
+    ) -> Response<AnswerBody> {
         if let Some(address) = connected {
             request.extensions_mut().insert(ConnectInfo(address));
         }
         let answer: Result<Response, Infallible> = self.router.clone().call(request).await;
-        answer.unwrap_or_else(|never| match never {})
+        answer
+            .unwrap_or_else(|never| match never {})
+            .map(AnswerBody::from)
     }
 
     /// Looks at the head alone. In doubt it is none of them.
@@ -114,7 +124,7 @@ impl Front {
         if request.method() == Method::POST
             && uri.path() == self.verify.route()
             && uri.query().is_none()
-            && ByRootKey::fits(headers)
+            && verify::ByRootKey::fits(headers)
         {
             let length = usize::try_from(body.size_hint().exact()?).ok()?;
             return (length <= LARGEST_BODY).then_some(Ask::Verify(length));
@@ -122,21 +132,43 @@ impl Front {
         None
     }
 
-    async fn forward_auth(&self, connected: Option<SocketAddr>, parts: &Parts) -> Response {
-        let begun = self.begin(connected, parts);
+    async fn forward_auth(
+        &self,
+        connected: Option<SocketAddr>,
+        mut parts: Parts,
+    ) -> Response<AnswerBody> {
+        let begun = self.begin(connected, &parts);
         // Nothing is left to arrive.
         let arrived = AtomicBool::new(true);
         let answer = {
             let answer = pin!(async {
                 let peer = Peer::at(begun.client(), &parts.headers);
                 let (method, uri, headers) = (&parts.method, &parts.uri, &parts.headers);
-                forward_auth::answer(&self.app, &peer, method, uri, headers).await
+                forward_auth::judged(&self.app, &peer, method, uri, headers).await
             });
-            within::guarded(self.limit, None, &arrived, answer)
+            within::guarded(self.limit, None, &parts.method, &arrived, answer)
                 .instrument(begun.span().clone())
                 .await
         };
-        self.end(begun, &self.forward_auth, answer.flatten())
+        if let Err(problem) = &answer {
+            self.app
+                .operations
+                .metrics
+                .count_unanswered(Door::Gateway, problem);
+        }
+        let answer = match answer {
+            Ok(Ok(accepted)) => {
+                let outcome = accepted.outcome();
+                let answer = accepted.answer(room(&mut parts.headers), AnswerBody::empty());
+                Ok((answer, outcome))
+            }
+            Ok(Err(problem)) => {
+                let (answer, outcome) = forward_auth::refused(problem);
+                Ok((answer.map(AnswerBody::from), outcome))
+            }
+            Err(problem) => Err(problem),
+        };
+        self.end(begun, &self.forward_auth, answer)
     }
 
     /// # Errors
@@ -144,34 +176,44 @@ impl Front {
     async fn verify<B>(
         &self,
         connected: Option<SocketAddr>,
-        parts: &Parts,
+        parts: &mut Parts,
         body: B,
         length: usize,
-    ) -> Result<Response, Body>
+    ) -> Result<Response<AnswerBody>, Body>
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let begun = self.begin(connected, parts);
         let arrived = AtomicBool::new(false);
         let answer = {
+            let headers = &parts.headers;
             let answer = pin!(async {
                 let body = whole(body, length).await?;
                 arrived.store(true, Ordering::Relaxed);
-                let Some(asked) = ByRootKey::read(&parts.headers, &body) else {
+                let Some(asked) = verify::ByRootKey::read(headers, &body) else {
                     return Ok(Err(body));
                 };
-                let peer = Peer::at(begun.client(), &parts.headers);
-                let answer = asked.answer(&self.app, &peer, &parts.headers, begun.id());
+                let peer = Peer::at(begun.client(), headers);
+                let answer = asked.answer(&self.app, &peer, headers, begun.id());
                 answer.await.map(Ok)
             });
-            within::guarded(self.limit, None, &arrived, answer)
+            within::guarded(self.limit, None, &parts.method, &arrived, answer)
                 .instrument(begun.span().clone())
                 .await
         };
         match answer.flatten() {
-            Ok(Ok(response)) => Ok(self.end(begun, &self.verify, Ok(response))),
+            Ok(Ok((text, outcome))) => {
+                let answer = verify::json_answer(room(&mut parts.headers), AnswerBody::from(text));
+                Ok(self.end(begun, &self.verify, Ok((answer, outcome))))
+            }
             Ok(Err(body)) => Err(Body::from(body)),
-            Err(problem) => Ok(self.end(begun, &self.verify, Err(problem))),
+            Err(problem) => {
+                self.app
+                    .operations
+                    .metrics
+                    .count_unanswered(Door::Api, &problem);
+                Ok(self.end(begun, &self.verify, Err(problem)))
+            }
         }
     }
 
@@ -184,16 +226,32 @@ impl Front {
         &self,
         begun: Begun,
         figures: &RouteFigures,
-        answer: Result<Response, Problem>,
-    ) -> Response {
-        let mut response = answer.unwrap_or_else(|problem| problem.into_response());
+        answer: Result<(Response<AnswerBody>, Outcome), Problem>,
+    ) -> Response<AnswerBody> {
+        let (mut response, outcome) = answer.unwrap_or_else(|problem| {
+            let (answer, outcome) = problem.into_parts();
+            (answer.map(AnswerBody::from), outcome)
+        });
         let metrics = &self.app.operations.metrics;
-        begun.answered(&self.app, figures.route(), &mut response, |status, took| {
+        let route = figures.route();
+        begun.answered(&self.app, route, outcome, &mut response, |status, took| {
             metrics.count_on(figures, status, took)
         });
         headers::for_every_answer(&self.app, response.headers_mut());
         response
     }
+}
+
+/// The room of a request's headers, emptied, for those of its answer: hyper keeps it for the next request of the
+/// connection.
+fn room(headers: &mut HeaderMap) -> HeaderMap {
+    let mut headers = std::mem::take(headers);
+    if headers.capacity() > MOST_ROOM {
+        // What somebody sent once is not kept for as long as they stay.
+        return HeaderMap::new();
+    }
+    headers.clear();
+    headers
 }
 
 /// All of a body that said how long it is.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode, encode_registry};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -16,9 +16,15 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::Registry;
 
+use keywright_registry::Receipt;
 use keywright_registry::outbox::{Channel, Dropped, Waiting};
 
 use super::health;
+use super::job_figures::JobFigures;
+use super::process_figures::ProcessFigures;
+use super::verifications::{Door, Ending, Verifications};
+use super::watched::Watched;
+use crate::problem::Problem;
 use crate::server::App;
 
 /// From half a millisecond to what a request may take.
@@ -68,6 +74,17 @@ struct GrantLabels {
 
 type Histograms = Family<RouteLabels, Histogram, fn() -> Histogram>;
 
+/// Ways to sign in.
+const SIGN_INS: [&str; 5] = ["password", "passkey", "code", "invitation", "provider"];
+/// Grant types.
+const GRANTS: [&str; 5] = [
+    "authorization_code",
+    "refresh_token",
+    "client_credentials",
+    "device_code",
+    "other",
+];
+
 /// Classes of status codes (RFC 9110 §15).
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -104,8 +121,14 @@ impl RouteFigures {
 /// What is counted.
 pub(crate) struct Metrics {
     registry: Registry,
+    /// Figures under names that are not ours.
+    usual: Registry,
+    process: ProcessFigures,
+    watched: Watched,
+    jobs: JobFigures,
     requests: Family<RequestLabels, Counter>,
     durations: Histograms,
+    verifications: Verifications,
     sign_ins: Family<SignInLabels, Counter>,
     tokens: Family<GrantLabels, Counter>,
     spans: Family<OutcomeLabels, Counter>,
@@ -197,10 +220,10 @@ impl Outbox {
 #[derive(Default)]
 struct Nodes {
     listening: Gauge,
-    lost: Gauge,
+    lost: Counter,
     skew_ms: Gauge,
     redis_up: Gauge,
-    redis_failures: Gauge,
+    redis_failures: Counter,
 }
 
 impl Nodes {
@@ -212,11 +235,6 @@ impl Nodes {
                 &self.listening,
             ),
             (
-                "node_listen_losses",
-                "How often the connection for that was lost",
-                &self.lost,
-            ),
-            (
                 "clock_skew_milliseconds",
                 "This clock ahead of the database's",
                 &self.skew_ms,
@@ -226,25 +244,31 @@ impl Nodes {
                 "1 if limits are counted for all nodes together",
                 &self.redis_up,
             ),
-            (
-                "redis_failures",
-                "How often Redis did not answer",
-                &self.redis_failures,
-            ),
         ] {
             registry.register(name, help, gauge.clone());
         }
+        registry.register(
+            "node_listen_losses",
+            "How often the connection was lost by which changes of other nodes are heard of",
+            self.lost.clone(),
+        );
+        registry.register(
+            "redis_failures",
+            "How often Redis did not answer",
+            self.redis_failures.clone(),
+        );
     }
 
     fn look(&self, app: &App) {
         let known = app.registry.node_statistics();
         self.listening.set(i64::from(known.listening));
-        self.lost.set(i64::try_from(known.lost).unwrap_or(i64::MAX));
+        // Counted where it happens, and only grows.
+        self.lost.inner().store(known.lost, Ordering::Relaxed);
         self.skew_ms.set(known.clock_skew_ms.unwrap_or(0));
         if let Some(redis) = &app.nodes.redis {
             self.redis_up.set(i64::from(redis.is_up()));
-            let failures = i64::try_from(redis.failures()).unwrap_or(i64::MAX);
-            self.redis_failures.set(failures);
+            let failures = self.redis_failures.inner();
+            failures.store(redis.failures(), Ordering::Relaxed);
         }
     }
 }
@@ -367,20 +391,33 @@ impl Metrics {
             "Time until the answer began",
             durations.clone(),
         );
-        let sign_ins = Family::default();
+        let verifications = Verifications::register(&mut registry);
+        let sign_ins: Family<SignInLabels, Counter> = Family::default();
         registry.register("sign_ins", "Sign-ins by way", sign_ins.clone());
-        let tokens = Family::default();
+        // From the start at 0, as the others: a first one is a rise then.
+        for method in SIGN_INS {
+            for outcome in ["success", "failure"] {
+                let _ = sign_ins.get_or_create(&SignInLabels { method, outcome });
+            }
+        }
+        let tokens: Family<GrantLabels, Counter> = Family::default();
         registry.register(
             "token_requests",
             "Answers of the token endpoint that gave tokens, by grant type",
             tokens.clone(),
         );
-        let spans = Family::default();
+        for grant in GRANTS {
+            let _ = tokens.get_or_create(&GrantLabels { grant });
+        }
+        let spans: Family<OutcomeLabels, Counter> = Family::default();
         registry.register(
             "spans",
             "Spans of traces that the collector took, and those that were dropped",
             spans.clone(),
         );
+        for outcome in ["exported", "dropped"] {
+            let _ = spans.get_or_create(&OutcomeLabels { outcome });
+        }
         let denials = Gauge::default();
         registry.register(
             "denials",
@@ -399,12 +436,24 @@ impl Metrics {
         outbox.register(&mut registry);
         let uses = Uses::default();
         uses.register(&mut registry);
-        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+        let watched = Watched::register(&mut registry);
+        let jobs = JobFigures::register(&mut registry);
+        let mut usual = Registry::default();
+        let process = ProcessFigures::register(&mut usual);
+        let version = vec![
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("build", crate::BUILD),
+        ];
         registry.register("build", "The program that runs", Info::new(version));
         Self {
             registry,
+            usual,
+            process,
+            watched,
+            jobs,
             requests,
             durations,
+            verifications,
             sign_ins,
             tokens,
             spans,
@@ -460,6 +509,19 @@ impl Metrics {
         requests.inc();
     }
 
+    /// Counts a verification: one addition, nothing else.
+    pub(crate) fn count_verification(&self, door: Door, ending: Ending) {
+        self.verifications.count(door, ending);
+    }
+
+    /// Counts a call at a door that came to no verdict because of this server. What the caller did wrong is no
+    /// verification.
+    pub(crate) fn count_unanswered(&self, door: Door, problem: &Problem) {
+        if problem.status.is_server_error() {
+            self.count_verification(door, Ending::without_verdict(problem.code));
+        }
+    }
+
     /// Counts a sign-in. Ways beyond ours count as `provider`: their ids are names that people give.
     pub(crate) fn count_sign_in(&self, method: &str, succeeded: bool) {
         let method = match method {
@@ -501,11 +563,40 @@ impl Metrics {
         self.tokens.get_or_create(&GrantLabels { grant }).inc();
     }
 
+    /// Counts a receipt that was waited for.
+    pub(crate) fn count_receipt(&self, receipt: &Receipt) {
+        self.watched.count_receipt(receipt);
+    }
+
+    /// Notes how a turn of a job ended here.
+    pub(crate) fn job_ended<T, E>(&self, job: &'static str, ended: &Result<T, E>) {
+        self.jobs.ended(job, ended.is_ok());
+    }
+
+    /// Notes how many peppers are missed.
+    pub(crate) fn set_peppers_missing(&self, count: usize) {
+        self.watched.set_peppers_missing(count);
+    }
+
+    /// Notes when the certificate ends (Unix seconds).
+    pub(crate) fn set_certificate(&self, at: i64) {
+        self.watched.set_certificate(at);
+    }
+
+    /// Connections of clients, counted by whoever takes them.
+    pub(crate) fn connections(&self) -> Gauge {
+        self.watched.connections()
+    }
+
     /// The text that Prometheus reads.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         // Writing into a text cannot fail; what is whole so far is told otherwise.
-        if encode(&mut text, &self.registry).is_err() {
+        let usual = encode_registry(&mut text, &self.usual);
+        if usual
+            .and_then(|()| encode(&mut text, &self.registry))
+            .is_err()
+        {
             tracing::warn!("the figures could not be written whole");
         }
         text
@@ -517,6 +608,8 @@ pub(super) async fn look(app: &App) {
     let metrics = &app.operations.metrics;
     // Before the database is waited for: it is when it is away that uses wait.
     metrics.uses.look(app);
+    metrics.watched.look(app);
+    metrics.process.look();
     let up = health::database_answers(app).await;
     metrics.database_up.set(i64::from(up));
     metrics.nodes.look(app);
@@ -528,5 +621,8 @@ pub(super) async fn look(app: &App) {
     }
     if up && let Ok(found) = app.registry.dropped_messages().await {
         metrics.outbox.set_dropped(&found);
+    }
+    if up {
+        metrics.watched.look_up(app).await;
     }
 }

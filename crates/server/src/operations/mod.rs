@@ -8,14 +8,20 @@ mod every_route;
 pub(crate) mod front;
 mod health;
 mod in_address;
+mod job_figures;
 pub(crate) mod metrics;
 mod metrics_access;
 mod nul;
 mod openapi;
+mod outcome;
+mod process_figures;
 mod request_id;
 pub(crate) mod telemetry;
+pub(crate) mod verifications;
+mod watched;
 mod within;
 
+pub(crate) use outcome::{Outcome, is_logged};
 pub(crate) use request_id::RequestId;
 
 #[cfg(test)]

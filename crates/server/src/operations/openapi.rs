@@ -34,6 +34,7 @@ use crate::{clients, key_service, keys, nodes, rp, sessions, sign_in, users, web
         keys::rotate::step,
         keys::rotate::revoke_secret,
         keys::verify::verify,
+        nodes::list::list,
         nodes::receipts::read,
         clients::api::list,
         clients::api::add,
@@ -57,6 +58,7 @@ use crate::{clients, key_service, keys, nodes, rp, sessions, sign_in, users, web
         webhooks::deliveries::list,
         webhooks::deliveries::read,
         webhooks::deliveries::redeliver,
+        webhooks::deliveries::redeliver_failed,
         key_service::policies::list,
         key_service::policies::read,
         key_service::policies::put,
@@ -67,6 +69,12 @@ use crate::{clients, key_service, keys, nodes, rp, sessions, sign_in, users, web
         key_service::schedules::remove,
         key_service::schedules::step,
         key_service::schedules::notices,
+        key_service::owners::list,
+        key_service::owners::create,
+        key_service::owners::read,
+        key_service::owners::change,
+        key_service::owners::disable,
+        key_service::owners::enable,
         key_service::stragglers::read,
         key_service::stragglers::finish_if_drained,
         key_service::stragglers::closing,
@@ -108,6 +116,7 @@ use crate::{clients, key_service, keys, nodes, rp, sessions, sign_in, users, web
         key_service::bulk::list,
         key_service::bulk::begin,
         key_service::bulk::read,
+        key_service::bulk::failures,
         key_service::bulk::cancel,
         key_service::later::list,
         key_service::later::read,
@@ -188,6 +197,7 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
         Tag::new("identity providers"),
         Tag::new("clients"),
         Tag::new("webhooks"),
+        Tag::new("nodes"),
     ];
     let words = [
         "API keys: issue, list, verify, rotate, end",
@@ -206,6 +216,7 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
         "Where else people may sign in from",
         "Applications that ask for tokens, for administrators",
         "Who else is told what happens",
+        "Servers over one database",
     ];
     for (tag, text) in tags.iter_mut().zip(words) {
         tag.description = Some(text.to_owned());

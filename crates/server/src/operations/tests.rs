@@ -1,5 +1,9 @@
 //! Around all requests: ids, logs without secrets, limits, panics, figures, and a database that is gone.
 
+mod documented;
+mod told;
+mod watched;
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -50,7 +54,8 @@ fn bad_routes(app: &App) -> Router {
         )
         .route(
             "/slow",
-            get(async || tokio::time::sleep(Duration::from_secs(60)).await),
+            get(async || tokio::time::sleep(Duration::from_secs(60)).await)
+                .post(async || tokio::time::sleep(Duration::from_secs(60)).await),
         )
         .route(
             "/busy",
@@ -82,7 +87,15 @@ async fn a_panic_a_slow_answer_and_a_slow_request_have_clear_answers() {
         let answer = send(&router, from("127.0.0.1", path, &[])).await;
         assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "{path}");
         assert_eq!(code(&answer), "timed_out");
+        assert_eq!(answer.header("retry-after"), "5", "{path}");
     }
+    // What may have changed something is not called undone, nor is anybody told to send it again as it was.
+    let request = Request::builder().method(Method::POST).uri("/slow");
+    let answer = send(&router, request.body(Body::empty()).unwrap()).await;
+    assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(code(&answer), "timed_out");
+    assert!(answer.text.contains("not known"), "{}", answer.text);
+    assert_eq!(answer.header("retry-after"), "");
 
     // A body that never ends.
     let (_writer, reader) = tokio::io::duplex(64);

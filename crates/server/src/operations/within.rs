@@ -49,7 +49,7 @@ where
     if let Some(problem) = too_large(request.uri(), request.headers()) {
         return problem.into_response();
     }
-    let more = long(&request);
+    let (more, method) = (long(&request), request.method().clone());
     let arrived = Arc::new(AtomicBool::new(request.body().is_end_stream()));
     // Most requests have no body: nothing is watched then.
     let request = if arrived.load(Ordering::Relaxed) {
@@ -62,7 +62,7 @@ where
             })
         })
     };
-    guarded(limit, more, &arrived, pin!(inner(request)))
+    guarded(limit, more, &method, &arrived, pin!(inner(request)))
         .await
         .unwrap_or_else(|problem| problem.into_response())
 }
@@ -76,6 +76,7 @@ where
 pub(super) async fn guarded<T>(
     limit: Duration,
     mut more: Option<Duration>,
+    method: &Method,
     arrived: &AtomicBool,
     mut running: Pin<&mut impl Future<Output = T>>,
 ) -> Result<T, Problem> {
@@ -124,16 +125,23 @@ pub(super) async fn guarded<T>(
             "request_too_slow",
             "the request did not arrive in time",
         )),
-        Err(()) => {
-            let mut problem = Problem::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "timed_out",
-                "the answer took too long: try again in a moment",
-            );
-            problem.retry_after_s = Some(5);
-            Err(problem)
-        }
+        Err(()) => Err(timed_out(method)),
     }
+}
+
+/// What runs is dropped. A write whose turn had come is carried out all the same, so what may have changed something
+/// is not called undone, and nobody is told to send it again as it was.
+fn timed_out(method: &Method) -> Problem {
+    let problem = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "timed_out", detail);
+    if method.is_safe() {
+        let mut problem = problem("the answer took too long: try again in a moment");
+        problem.retry_after_s = Some(5);
+        return problem;
+    }
+    problem(
+        "the answer took too long, and whether it was done is not known: look, or ask again under the same \
+         Idempotency-Key",
+    )
 }
 
 pub(super) fn too_large(uri: &Uri, headers: &HeaderMap) -> Option<Problem> {
@@ -218,7 +226,8 @@ mod tests {
         }
         let takes = async |ms: u64, more: Option<Duration>, arrived: bool| {
             let work = pin!(tokio::time::sleep(Duration::from_millis(ms)));
-            let ended = guarded(LIMIT, more, &AtomicBool::new(arrived), work).await;
+            let arrived = AtomicBool::new(arrived);
+            let ended = guarded(LIMIT, more, &Method::POST, &arrived, work).await;
             ended.map_err(|problem| problem.code)
         };
         assert_eq!(takes(1, None, true).await, Ok(()));

@@ -13,6 +13,7 @@ use axum::routing::get;
 use maud::{DOCTYPE, Markup, html};
 
 use crate::http::headers::CONTENT_POLICY;
+use crate::operations::Outcome;
 use crate::problem::Problem;
 use crate::server::App;
 use crate::settings::Settings;
@@ -177,7 +178,7 @@ pub(crate) fn problem_page(settings: &Settings, problem: &Problem) -> Response {
             .headers_mut()
             .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
-    response
+    Outcome::of(problem.code).beside(response)
 }
 
 /// A detail as the heading of a page.

@@ -58,7 +58,8 @@ const ELSEWHERE: &[(&str, usize, &[&str])] = &[
     ("key_service/later_run.rs", 1, &[]),
     ("key_service/promotions.rs", 5, &[]),
     ("keys/bearer.rs", 3, &[]),
-    ("keys/verify.rs", 3, &[]),
+    ("keys/verify.rs", 1, &[]),
+    ("keys/verify/asked.rs", 2, &[]),
     (
         "oauth2/access_token.rs",
         1,
@@ -82,6 +83,23 @@ const ELSEWHERE: &[(&str, usize, &[&str])] = &[
     ("users/people.rs", 2, &[]),
     ("users/roles.rs", 2, &[]),
 ];
+/// By what the registry refuses lines of an import and keys that are to move: the code is the first or the second of
+/// what is in the parentheses.
+const ONE_BY_ONE: [&str; 5] = [
+    "LineProblem::new(",
+    "Self::new(",
+    "Fate::Refused(",
+    "PromotionRefused::new(",
+    "refuse(",
+];
+/// Files whose functions `code` name what pages say.
+const OF_PAGES: [&str; 3] = [
+    "domain/src/id_token.rs",
+    "domain/src/people/linking.rs",
+    "registry/src/people/requests.rs",
+];
+/// The heading of the page's second table.
+const PAGES: &str = "\n## Codes of pages\n";
 /// Made by functions of [`super::Problem`] itself, or named by a constant.
 const BY_NAME: [&str; 3] = ["insufficient_scope", "key_in_url", "rate_limited"];
 
@@ -210,6 +228,16 @@ fn of_sources() -> BTreeMap<String, BTreeSet<u16>> {
         }
     }
     codes.extend(BY_NAME.map(|code| (code.to_owned(), BTreeSet::new())));
+    for text in sources(&crates().join("registry/src")).values() {
+        for way in ONE_BY_ONE {
+            for part in text.split(way).skip(1) {
+                let second = part.split_once(',').and_then(|(_, rest)| quoted(rest));
+                for code in [quoted(part), second].into_iter().flatten() {
+                    codes.entry(code.to_owned()).or_default();
+                }
+            }
+        }
+    }
     for folder in ["domain", "registry", "server"] {
         for (path, text) in sources(&crates().join(folder).join("src")) {
             let path = format!("{folder}/src/{path}");
@@ -229,12 +257,18 @@ fn of_sources() -> BTreeMap<String, BTreeSet<u16>> {
     codes
 }
 
+/// The page before its second table, and that table.
+fn page() -> (String, String) {
+    let page = fs::read_to_string(crates().join("../docs/errors.md")).unwrap();
+    let (first, second) = page.split_once(PAGES).unwrap();
+    (first.to_owned(), second.to_owned())
+}
+
 /// Rows of the page: code, statuses, what to do.
 fn of_page() -> BTreeMap<String, (String, String)> {
-    let page = fs::read_to_string(crates().join("../docs/errors.md")).unwrap();
     let mut rows = BTreeMap::new();
     let mut before = String::new();
-    for line in page.lines() {
+    for line in page().0.lines() {
         let Some(line) = line.strip_prefix("| `") else {
             before.clear();
             continue;
@@ -276,4 +310,53 @@ fn the_page_of_codes_has_each_code_of_the_sources_and_no_other() {
             );
         }
     }
+}
+
+/// Codes that pages say below what is to be done.
+fn said_by_pages() -> BTreeSet<String> {
+    let mut codes = BTreeSet::new();
+    for (path, text) in sources(&crates().join("server/src")) {
+        for way in ["Failure::new(", "Failure::provider(", "Stopped::shown("] {
+            let parts = text.split(way).skip(1);
+            codes.extend(parts.filter_map(quoted).map(str::to_owned));
+        }
+        for part in text.split("error_page(").skip(1) {
+            let first = part.split('"').nth(1).filter(|word| is_code(word));
+            codes.extend(first.map(str::to_owned));
+        }
+        if path.starts_with("rp/") {
+            let words = text.split('"').skip(1).step_by(2);
+            let words = words.filter(|word| word.starts_with("idp_") && is_code(word));
+            codes.extend(words.map(str::to_owned));
+        }
+    }
+    for path in OF_PAGES {
+        let text = fs::read_to_string(crates().join(path)).unwrap();
+        for body in bodies(&text) {
+            let words = body.split('"').skip(1).step_by(2);
+            codes.extend(words.filter(|word| is_code(word)).map(str::to_owned));
+        }
+    }
+    codes
+}
+
+#[test]
+fn the_second_table_has_each_code_of_a_page_that_the_first_has_not() {
+    let (said, first) = (said_by_pages(), of_page());
+    assert!(said.len() > 40, "{}", said.len());
+    let second = page().1;
+    let rows = second.lines().filter_map(|line| line.strip_prefix("| "));
+    let mut told = BTreeSet::new();
+    for row in rows.skip(1) {
+        let (what, codes) = row.split_once(" | ").unwrap();
+        assert!(what.len() > 8, "{row}");
+        for code in codes.trim_end_matches(" |").split(", ") {
+            let code = code.trim_matches('`').to_owned();
+            assert!(said.contains(&code), "no page says {code}");
+            assert!(told.insert(code), "twice: {row}");
+        }
+    }
+    let is_told = |code: &&String| told.contains(*code) || first.contains_key(*code);
+    let missing: Vec<_> = said.iter().filter(|code| !is_told(code)).collect();
+    assert!(missing.is_empty(), "docs/errors.md lacks {missing:?}");
 }

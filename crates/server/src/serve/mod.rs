@@ -1,5 +1,6 @@
 //! Taking connections: https, limits on headers and their time, and draining at the end.
 
+mod dates;
 mod door;
 mod tls;
 
@@ -11,6 +12,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::BoxError;
+use axum::body::HttpBody;
 use axum::extract::ConnectInfo;
 use axum::http::Request;
 use axum::response::Response;
@@ -18,6 +21,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -28,6 +32,7 @@ use tower::Service as _;
 use crate::Server;
 use crate::operations::{self, front::Front};
 use crate::server::App;
+pub use dates::{CertificateDates, CertificateState};
 use tls::Tls;
 pub use tls::{TlsError, check_certificate};
 
@@ -35,7 +40,8 @@ pub use tls::{TlsError, check_certificate};
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// So long after the last connection was taken nothing is closed that may be asked on.
 const LAST_WORDS: Duration = Duration::from_millis(500);
-const MOST_HEADERS: usize = 100;
+/// What is wrong with the certificate's dates is said so often.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 const LARGEST_HEAD: usize = 64 * 1024;
 /// So many connections at once; more wait.
 const CONNECTIONS: usize = 10_000;
@@ -86,7 +92,11 @@ pub async fn serve(
         let front = Arc::clone(&front);
         async move { Ok(front.answer(Some(address), request).await) }
     };
-    take(answer, listener, tls, refuse, CONNECTIONS, settings.drain).await;
+    let places = Places {
+        most: CONNECTIONS,
+        open: server.parts().operations.metrics.connections(),
+    };
+    take(answer, listener, tls, refuse, places, settings.drain).await;
     begin.abort();
     operations::telemetry::flush(server.parts()).await;
     Ok(())
@@ -101,25 +111,53 @@ pub async fn serve_machines(server: &Server, listener: TcpListener, stop: Cancel
         router.call(request)
     };
     let drain = Duration::from_secs(1);
-    take(answer, listener, None, stop, MACHINE_CONNECTIONS, drain).await;
+    let places = Places {
+        most: MACHINE_CONNECTIONS,
+        open: Gauge::default(),
+    };
+    take(answer, listener, None, stop, places, drain).await;
 }
 
-async fn take<Answer, Reply>(
+/// How many connections there may be at once, and the figure that says how many there are.
+struct Places {
+    most: usize,
+    open: Gauge,
+}
+
+/// One that is open, counted until it ends, however it does.
+struct Open(Gauge);
+
+impl Open {
+    fn count(open: &Gauge) -> Self {
+        open.inc();
+        Self(open.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+async fn take<Answer, Reply, B>(
     answer: Answer,
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
     refuse: CancellationToken,
-    most: usize,
+    Places { most, open }: Places,
     drain: Duration,
 ) where
     Answer: Fn(SocketAddr, Request<Incoming>) -> Reply + Clone + Send + 'static,
-    Reply: Future<Output = Result<Response, Infallible>> + Send + 'static,
+    Reply: Future<Output = Result<Response<B>, Infallible>> + Send + 'static,
+    B: HttpBody<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(most));
     let serve = |stream: TcpStream, address, place: Option<OwnedSemaphorePermit>| {
         let _ = stream.set_nodelay(true);
         let (answer, watcher, tls) = (answer.clone(), graceful.watcher(), tls.clone());
+        let counted = Open::count(&open);
         tokio::spawn(async move {
             match tls {
                 None => connection(stream, address, answer, watcher).await,
@@ -129,7 +167,7 @@ async fn take<Answer, Reply>(
                     }
                 }
             }
-            drop(place);
+            drop((place, counted));
         });
     };
     loop {
@@ -163,25 +201,30 @@ async fn take<Answer, Reply>(
     }
 }
 
-async fn connection<Answer, Reply>(
+async fn connection<Answer, Reply, B>(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     address: SocketAddr,
     answer: Answer,
     watcher: Watcher,
 ) where
     Answer: Fn(SocketAddr, Request<Incoming>) -> Reply,
-    Reply: Future<Output = Result<Response, Infallible>>,
+    Reply: Future<Output = Result<Response<B>, Infallible>>,
+    B: HttpBody<Error: Into<BoxError>> + 'static,
 {
     let service = service_fn(move |request| answer(address, request));
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADERS_WITHIN)
-        .max_headers(MOST_HEADERS)
         .max_buf_size(LARGEST_HEAD)
         .serve_connection(TokioIo::new(stream), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a connection ended early");
     }
+}
+
+fn show_dates(app: &App, tls: &Tls) {
+    let ends_at = tls.dates().map_or(0, |dates| dates.ends_at);
+    app.operations.metrics.set_certificate(ends_at);
 }
 
 fn reload_on_hangup(
@@ -190,16 +233,28 @@ fn reload_on_hangup(
     stop: CancellationToken,
 ) -> std::io::Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
+    // At once, and then each day.
+    let mut day = tokio::time::interval(DAY);
     tokio::spawn(async move {
         loop {
             tokio::select! {
                 _ = hangup.recv() => {}
+                _ = day.tick() => {
+                    if let Some(tls) = &tls {
+                        show_dates(&app, tls);
+                        tls.say_dates();
+                    }
+                    continue;
+                }
                 () = stop.cancelled() => return,
             }
             match tls.as_deref().map(Tls::reload) {
                 Some(Ok(())) => tracing::info!("the certificate was read again"),
                 Some(Err(error)) => tracing::error!(%error, "the certificate stays as it was"),
                 None => {}
+            }
+            if let Some(tls) = &tls {
+                show_dates(&app, tls);
             }
             match crate::server::settle_keys(&app).await {
                 Ok(()) => tracing::info!("the signing keys were read again"),

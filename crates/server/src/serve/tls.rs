@@ -13,6 +13,8 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_rustls::server::TlsStream;
 
+use super::dates::{CertificateDates, CertificateState};
+
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// What a handshake begins with (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
@@ -35,28 +37,49 @@ pub enum TlsError {
     /// Certificate and key do not fit.
     #[error("tls.cert, tls.key: {0}")]
     Pair(#[from] rustls::Error),
+    /// The one that would be taken is not good now, and the one in force is.
+    #[error("tls.cert: the certificate is over, or not good yet")]
+    Dates,
 }
 
-/// Whether certificate and key can be read and fit.
+/// Whether certificate and key can be read and fit. Returns from when and until when the certificate is good.
 ///
 /// # Errors
 /// [`TlsError`].
-pub fn check_certificate(cert: &Path, key: &Path) -> Result<(), TlsError> {
-    read(cert, key).map(|_| ())
+pub fn check_certificate(cert: &Path, key: &Path) -> Result<CertificateDates, TlsError> {
+    let no_dates = || TlsError::File {
+        setting: "tls.cert",
+        path: cert.to_owned(),
+        why: "its dates cannot be read".to_owned(),
+    };
+    read(cert, key)?.dates.ok_or_else(no_dates)
+}
+
+/// What is in force.
+struct Pair {
+    config: Arc<ServerConfig>,
+    /// None for a certificate whose dates cannot be read.
+    dates: Option<CertificateDates>,
+}
+
+impl Pair {
+    fn is_good(&self) -> bool {
+        self.dates.is_none_or(|dates| dates.now().is_good())
+    }
 }
 
 /// Certificate and key, replaced whole.
 pub(super) struct Tls {
     cert: PathBuf,
     key: PathBuf,
-    config: RwLock<Arc<ServerConfig>>,
+    pair: RwLock<Pair>,
 }
 
 impl Tls {
     /// Reads them.
     pub(super) fn load(cert: &Path, key: &Path) -> Result<Self, TlsError> {
         Ok(Self {
-            config: RwLock::new(read(cert, key)?),
+            pair: RwLock::new(read(cert, key)?),
             cert: cert.to_owned(),
             key: key.to_owned(),
         })
@@ -64,14 +87,49 @@ impl Tls {
 
     /// Reads them again. What was in force stays if they are no good.
     pub(super) fn reload(&self) -> Result<(), TlsError> {
-        let config = read(&self.cert, &self.key)?;
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        let read = read(&self.cert, &self.key)?;
+        let mut pair = self.pair.write().unwrap_or_else(PoisonError::into_inner);
+        if pair.is_good() && !read.is_good() {
+            return Err(TlsError::Dates);
+        }
+        *pair = read;
         Ok(())
+    }
+
+    /// When the certificate in force is good; none if that cannot be read.
+    pub(super) fn dates(&self) -> Option<CertificateDates> {
+        let pair = self.pair.read().unwrap_or_else(PoisonError::into_inner);
+        pair.dates
+    }
+
+    /// Says what is wrong with the dates, or will be soon. To be said once a day.
+    pub(super) fn say_dates(&self) {
+        let Some(dates) = self.dates() else {
+            tracing::warn!("when the certificate ends cannot be read");
+            return;
+        };
+        match dates.now() {
+            CertificateState::Good(_) => {}
+            CertificateState::EndsSoon(days) => {
+                tracing::warn!(days, "the certificate ends soon: renew it");
+            }
+            CertificateState::Over(days) => {
+                tracing::error!(days, "the certificate is over: clients refuse it");
+            }
+            CertificateState::NotYet => {
+                tracing::error!(
+                    "the certificate is not good yet, or this machine's clock is behind"
+                );
+            }
+        }
     }
 
     /// A handshake. Somebody who speaks plain HTTP is told so.
     pub(super) async fn accept(&self, mut stream: TcpStream) -> Option<TlsStream<TcpStream>> {
-        let config = Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner));
+        let config = {
+            let pair = self.pair.read().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&pair.config)
+        };
         let handshake = async {
             let mut first = [0];
             if stream.peek(&mut first).await.ok()? != 1 {
@@ -99,7 +157,7 @@ impl Tls {
     }
 }
 
-fn read(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
+fn read(cert: &Path, key: &Path) -> Result<Pair, TlsError> {
     let fault = |setting, path: &Path, why: &dyn ToString| TlsError::File {
         setting,
         path: path.to_owned(),
@@ -108,9 +166,10 @@ fn read(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
     let chain = CertificateDer::pem_file_iter(cert)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| fault("tls.cert", cert, &error))?;
-    if chain.is_empty() {
+    let Some(first) = chain.first() else {
         return Err(fault("tls.cert", cert, &"it holds no certificate"));
-    }
+    };
+    let dates = CertificateDates::of(first);
     let private =
         PrivateKeyDer::from_pem_file(key).map_err(|error| fault("tls.key", key, &error))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
@@ -118,5 +177,8 @@ fn read(cert: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsError> {
         .with_no_client_auth()
         .with_single_cert(chain, private)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    Ok(Pair {
+        config: Arc::new(config),
+        dates,
+    })
 }

@@ -336,7 +336,7 @@ pub(crate) async fn change(
     post,
     path = "/api/v1/users/{id}/disable",
     tag = "users",
-    params(("id" = String, Path, description = "The person"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    params(("id" = String, Path, description = "The person"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     request_body = DisableReason,
     responses(
         (status = 200, description = "Disabled: here, and where the receipt says so", body = EndedUserView),
@@ -393,7 +393,7 @@ pub(crate) async fn enable(
     delete,
     path = "/api/v1/users/{id}",
     tag = "users",
-    params(("id" = String, Path, description = "The person"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    params(("id" = String, Path, description = "The person"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     responses(
         (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
         (status = 200, description = "Deleted: here, and where the receipt says so", body = DeletedUserView),

@@ -162,7 +162,7 @@ pub(crate) async fn read(
     put,
     path = "/api/v1/roles/{name}",
     tag = "users",
-    params(("name" = String, Path, description = "The role"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is none yet"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    params(("name" = String, Path, description = "The role"), ("If-Match" = Option<String>, Header, description = "ETag that was seen: it is done only if it is so still"), ("If-None-Match" = Option<String>, Header, description = "`*`: only if there is none yet"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     request_body = RoleToDefine,
     responses(
         (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),
@@ -261,7 +261,7 @@ pub(crate) async fn of_user(
     put,
     path = "/api/v1/users/{id}/roles",
     tag = "users",
-    params(("id" = String, Path, description = "The person"), ("If-Match" = Option<String>, Header, description = "ETag of the roles that was seen: it is done only if it is so still"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; 1000 if it is left out")),
+    params(("id" = String, Path, description = "The person"), ("If-Match" = Option<String>, Header, description = "ETag of the roles that was seen: it is done only if it is so still"), ("wait_ms" = Option<u64>, Query, maximum = 1000, description = "How long to wait for the other nodes; as long as it takes, 900 at most, if it is left out")),
     request_body = UserRoles,
     responses(
         (status = 412, description = "`precondition_failed`: it does not stand as the caller saw it"),

@@ -63,7 +63,9 @@ pub(crate) async fn deliver(app: &App, claimed: &Claimed) -> Result<(), Registry
         .status
         .is_some_and(|status| (200..300).contains(&status));
     let gone = said.status == Some(GONE);
-    if delivered || gone {
+    if delivered {
+        app.notices.holds.delivered(&webhook.id, at, app.now());
+    } else if gone {
         app.notices.holds.release(&webhook.id);
     } else {
         // Too many requests, or unavailable: whoever says so says until when.

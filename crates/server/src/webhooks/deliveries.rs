@@ -4,15 +4,20 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use keywright_domain::base62::random_id;
-use keywright_registry::outbox::{Attempt, Channel, MadeOf, Message, NewMessage, Webhook};
+use keywright_registry::outbox::{
+    Attempt, Channel, MadeOf, Message, MessageFilter, MessageState, NewMessage, Resent, Webhook,
+};
 
-use super::views::{AttemptView, DeliveryList, DeliveryView, DeliveryWithAttempts};
+use super::views::{
+    AttemptView, DeliveriesSentAgain, DeliveriesToSendAgain, DeliveryList, DeliveryView,
+    DeliveryWithAttempts,
+};
 use super::{READ, WRITE, events};
 use crate::keys::manager::Manager;
 use crate::once::{Done, NoBody, Once, done, replayed};
 use crate::problem::Problem;
 use crate::server::App;
-use crate::sessions::api::{PageAsked, private};
+use crate::sessions::api::{Body, PageAsked, private};
 
 fn not_found() -> Problem {
     Problem::not_found("message_not_found", "there is no delivery with this id")
@@ -48,6 +53,25 @@ fn accepted(message: Message) -> Response {
     response
 }
 
+/// What a list's address asks for.
+fn filter(asked: &PageAsked) -> Result<MessageFilter, Problem> {
+    let refuse = |name: &'static str, detail: &str| {
+        let detail = format!("{name}: {detail}");
+        Problem::bad_request("invalid_parameter", detail).with("parameter", name)
+    };
+    let state = asked.params.get("state").map(|text| {
+        MessageState::parse(text).ok_or_else(|| refuse("state", "waiting, delivered or failed"))
+    });
+    let since = asked.params.get("since").map(|text| {
+        text.parse::<i64>()
+            .map_err(|_| refuse("since", "a time in Unix milliseconds"))
+    });
+    Ok(MessageFilter {
+        state: state.transpose()?,
+        since: since.transpose()?,
+    })
+}
+
 /// The deliveries of a webhook, newest first; they are kept for 30 days. Needs `webhooks:read`.
 #[utoipa::path(
     get, path = "/api/v1/webhooks/{id}/deliveries", tag = "webhooks",
@@ -55,8 +79,10 @@ fn accepted(message: Message) -> Response {
         ("id" = String, Path, description = "The webhook"),
         ("cursor" = Option<String>, Query, description = "`next_cursor` of the page before"),
         ("limit" = Option<u32>, Query, description = "1 to 100"),
+        ("state" = Option<String>, Query, description = "waiting, delivered or failed"),
+        ("since" = Option<i64>, Query, description = "Those made at this moment (Unix ms) or later"),
     ),
-    responses((status = 200, description = "One page", body = DeliveryList), (status = 404, description = "`webhook_not_found`"))
+    responses((status = 200, description = "One page", body = DeliveryList), (status = 400, description = "`invalid_parameter`"), (status = 404, description = "`webhook_not_found`"))
 )]
 pub(crate) async fn list(
     State(app): State<App>,
@@ -65,11 +91,13 @@ pub(crate) async fn list(
     asked: PageAsked,
 ) -> Result<Response, Problem> {
     manager.require(READ)?;
+    let filter = filter(&asked)?;
     app.registry.find_webhook(&id).await?;
-    let (items, next_cursor) = app
+    let cursor = asked.cursor.as_deref();
+    let page = app
         .registry
-        .list_messages(Channel::Webhook, &id, asked.cursor.as_deref(), asked.limit)
-        .await?;
+        .list_messages_of(Channel::Webhook, &id, filter, cursor, asked.limit);
+    let (items, next_cursor) = page.await?;
     Ok(private(&DeliveryList {
         items: items.into_iter().map(DeliveryView::from).collect(),
         next_cursor,
@@ -121,6 +149,50 @@ pub(crate) async fn redeliver(
         }
         Done::Before(_) => Ok(replayed(accepted(message))),
     }
+}
+
+/// Sends all deliveries again that failed since a moment, at most 5,000 at once, the oldest first: for a receiver that
+/// was away for days. It sees the same `webhook-id` as before. Needs `webhooks:write`.
+#[utoipa::path(
+    post, path = "/api/v1/webhooks/{id}/deliveries/redeliver", tag = "webhooks", request_body = DeliveriesToSendAgain,
+    params(("id" = String, Path, description = "The webhook"), ("Idempotency-Key" = Option<String>, Header, description = "A name for this request, for seven days: asked for again, it is not done again")),
+    responses((status = 202, description = "They are on their way", body = DeliveriesSentAgain), (status = 400, description = "`invalid_body`"), (status = 409, description = "`webhook_disabled`"))
+)]
+pub(crate) async fn redeliver_failed(
+    State(app): State<App>,
+    manager: Manager,
+    Path(id): Path<String>,
+    Once {
+        name,
+        body: Body(asked),
+    }: Once<Body<DeliveriesToSendAgain>>,
+) -> Result<Response, Problem> {
+    manager.require(WRITE)?;
+    if MessageState::parse(&asked.state) != Some(MessageState::Failed) {
+        let detail = "state is failed: what waits or was delivered is not sent again";
+        return Err(Problem::bad_request("invalid_body", detail));
+    }
+    enabled(&app, &id).await?;
+    let registry = name.registry(&app, &manager.actor);
+    let resent = registry.resend_failed(Channel::Webhook, &id, asked.since);
+    let (resent, is_new) = match done(resent.await)? {
+        Done::Now(resent) => (resent, true),
+        Done::Before(made) => {
+            let resent = Resent::parse(&made).ok_or_else(crate::problem::store_unavailable)?;
+            (resent, false)
+        }
+    };
+    if is_new && resent.count > 0 {
+        // Whoever asks for it expects that it arrives.
+        app.notices.holds.release(&id);
+        app.notices.wake();
+    }
+    let mut response = private(&DeliveriesSentAgain {
+        count: resent.count,
+        left: resent.left,
+    });
+    *response.status_mut() = StatusCode::ACCEPTED;
+    Ok(if is_new { response } else { replayed(response) })
 }
 
 /// Sends an event that says it is a test. Needs `webhooks:write`.

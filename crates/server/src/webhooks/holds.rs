@@ -17,6 +17,8 @@ struct Hold {
     since: i64,
     /// Nothing is sent before (Unix ms).
     until: i64,
+    /// The newest failure (Unix ms).
+    at: i64,
 }
 
 /// The webhooks to which nothing is sent now.
@@ -34,7 +36,9 @@ impl Holds {
         let hold = all.entry(webhook_id.to_owned()).or_insert(Hold {
             since: now,
             until: now,
+            at: now,
         });
+        hold.at = now;
         if now.saturating_sub(hold.until) > MOST_ASKED_MS {
             // Nothing was tried for long: this is a first failure.
             hold.since = now;
@@ -51,7 +55,18 @@ impl Holds {
         };
     }
 
-    /// Something was delivered, or somebody wants it tried: nothing is held any more.
+    /// Something was delivered by a try that began then (Unix ms): nothing is held any more, unless another try was refused
+    /// since. Several are on their way at once, and a refusal is quick where work is not: what was refused later says more.
+    pub(crate) fn delivered(&self, webhook_id: &str, began: i64, now: i64) {
+        let mut all = self.all();
+        // What a clock that was ahead wrote down is not believed.
+        let is_over = |hold: &Hold| hold.at <= began || hold.at > now;
+        if all.get(webhook_id).is_some_and(is_over) {
+            all.remove(webhook_id);
+        }
+    }
+
+    /// Somebody wants it tried, or it is gone: nothing is held any more.
     pub(crate) fn release(&self, webhook_id: &str) {
         self.all().remove(webhook_id);
     }
@@ -92,6 +107,24 @@ mod tests {
         holds.failed("a", now, None);
         assert_eq!(holds.held(now + LEAST_MS - 1), ["a"]);
         assert!(holds.held(now + LEAST_MS).is_empty());
+    }
+
+    #[test]
+    fn what_was_on_its_way_when_another_was_refused_ends_no_hold() {
+        let holds = Holds::default();
+        holds.failed("a", 5, Some(60_000));
+        holds.delivered("a", 0, 200);
+        assert_eq!(holds.held(60_004), ["a"], "it asked for a minute");
+        holds.delivered("a", 60_005, 60_300);
+        assert!(holds.all().is_empty());
+        // One that began in the very moment of the refusal is taken for a later one.
+        holds.failed("b", 5, None);
+        holds.delivered("b", 5, 9);
+        assert!(holds.all().is_empty());
+        // Written down by a clock that was ahead.
+        holds.failed("c", 86_400_000, None);
+        holds.delivered("c", 0, 200);
+        assert!(holds.all().is_empty());
     }
 
     #[test]

@@ -54,6 +54,10 @@ pub(crate) fn routes() -> Router<App> {
             get(deliveries::list).fallback(wrong),
         )
         .route(
+            "/api/v1/webhooks/{id}/deliveries/redeliver",
+            post(deliveries::redeliver_failed).fallback(wrong),
+        )
+        .route(
             "/api/v1/webhooks/{id}/deliveries/{delivery}",
             get(deliveries::read).fallback(wrong),
         )

@@ -11,6 +11,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use crate::notices;
 use crate::test_support::{Answer, Browser, TestServer};
@@ -44,6 +45,8 @@ pub(crate) struct Receiver {
     pub(crate) answers: Arc<Mutex<VecDeque<u16>>>,
     /// What it says about when to come again, with every answer.
     pub(crate) retry_after_s: Arc<Mutex<Option<u32>>>,
+    /// Where it is given, each answer waits for leave of it.
+    pub(crate) leave: Arc<Mutex<Option<Arc<Semaphore>>>>,
     got: Arc<Mutex<Vec<Got>>>,
 }
 
@@ -52,6 +55,10 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, body: Byt
         headers,
         body: body.to_vec(),
     });
+    let leave = receiver.leave.lock().unwrap().clone();
+    if let Some(leave) = leave {
+        leave.acquire().await.unwrap().forget();
+    }
     let status = receiver.answers.lock().unwrap().pop_front().unwrap_or(204);
     let location = [(header::LOCATION, "/elsewhere")];
     let text = "said ".repeat(1_000);
@@ -80,6 +87,11 @@ impl Receiver {
 
     pub(crate) fn will_answer(&self, statuses: &[u16]) {
         self.answers.lock().unwrap().extend(statuses);
+    }
+
+    /// How many came since the last time.
+    pub(crate) fn count(&self) -> usize {
+        self.got.lock().unwrap().len()
     }
 
     /// What came since the last time.

@@ -1,9 +1,13 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
-use keywright_registry::outbox::{Channel, MadeOf, NewMessage};
+use keywright_registry::outbox::{Attempt, Channel, MadeOf, NewMessage, Outcome};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
+use super::deliver::deliver;
 use super::signature;
 use super::testing::{Got, Receiver, Root, run};
 use crate::test_support::TestServer;
@@ -180,6 +184,109 @@ async fn tries_end_after_more_than_a_day() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_was_away_catches_up_with_what_failed_since() {
+    let server = TestServer::start().await;
+    let mut root = Root::of(&server).await;
+    let (receiver, url) = Receiver::listen().await;
+    let (hook, _) = root.hook(&url, &["key.issued"]).await;
+    let registry = server.registry();
+    let send = async |events: &[&str], fails: bool| {
+        let messages = events.iter().map(|event| NewMessage {
+            event_id: (*event).to_owned(),
+            event_type: "key.issued".into(),
+            channel: Channel::Webhook,
+            target: hook.clone(),
+            body: b"{}".to_vec(),
+        });
+        let made = registry.enqueue(MadeOf::Else, messages.collect());
+        assert!(made.await.unwrap());
+        if !fails {
+            return;
+        }
+        for one in registry
+            .claim_messages(&[Channel::Webhook], 10)
+            .await
+            .unwrap()
+        {
+            let attempt = Attempt {
+                attempt: one.message.attempts,
+                at: 0,
+                duration_ms: 1,
+                status: Some(503),
+                error: None,
+                excerpt: String::new(),
+            };
+            let failed = registry.record_attempt(&one.message.id, attempt, Outcome::Failed);
+            failed.await.unwrap();
+        }
+    };
+    send(&["a", "b"], true).await;
+    server.pass(HOUR_MS);
+    let since = server.server.app().now();
+    send(&["c", "d"], true).await;
+    send(&["e"], false).await;
+    run(&server).await;
+    assert_eq!(
+        receiver.take().len(),
+        1,
+        "what failed is not tried by itself"
+    );
+
+    let path = format!("/api/v1/webhooks/{hook}/deliveries");
+    let count = async |root: &mut Root, query: &str| {
+        let path = format!("{path}?{query}");
+        let list = root.ok(Method::GET, &path, Value::Null).await;
+        list["items"].as_array().unwrap().len()
+    };
+    for (query, expected) in [
+        ("state=failed".to_owned(), 4),
+        (format!("state=failed&since={since}"), 2),
+        (format!("since={since}"), 3),
+        ("state=delivered".to_owned(), 1),
+        ("state=waiting".to_owned(), 0),
+    ] {
+        assert_eq!(count(&mut root, &query).await, expected, "{query}");
+    }
+    for query in ["state=odd", "since=yesterday"] {
+        let path = format!("{path}?{query}");
+        let refused = root.send(Method::GET, &path, Value::Null).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{query}");
+        assert_eq!(refused.json()["code"], "invalid_parameter");
+    }
+
+    let again = format!("{path}/redeliver");
+    for (body, status, code) in [
+        (
+            json!({ "state": "waiting", "since": 0 }),
+            400,
+            "invalid_body",
+        ),
+        (json!({ "since": 0 }), 400, "invalid_body"),
+    ] {
+        let refused = root.send(Method::POST, &again, body).await;
+        assert_eq!(refused.status, status, "{}", refused.text);
+        assert_eq!(refused.json()["code"], code);
+    }
+    for (since, expected) in [(since, ["c", "d"]), (0, ["a", "b"])] {
+        let body = json!({ "state": "failed", "since": since });
+        let answer = root.send(Method::POST, &again, body).await;
+        assert_eq!(answer.status, StatusCode::ACCEPTED, "{}", answer.text);
+        assert_eq!(answer.json(), json!({ "count": 2, "left": 0 }));
+        run(&server).await;
+        let got = receiver.take();
+        let ids: BTreeSet<_> = got.iter().map(|one| one.header("webhook-id")).collect();
+        assert_eq!(ids, expected.map(str::to_owned).into());
+    }
+    assert_eq!(count(&mut root, "state=delivered").await, 5);
+    let off = json!({ "enabled": false });
+    root.ok(Method::PATCH, &format!("/api/v1/webhooks/{hook}"), off)
+        .await;
+    let body = json!({ "state": "failed", "since": 0 });
+    let refused = root.send(Method::POST, &again, body).await;
+    assert_eq!(refused.json()["code"], "webhook_disabled");
+}
+
+#[tokio::test]
 async fn a_receiver_that_is_gone_or_dead_is_switched_off_and_others_hear_of_it() {
     let server = TestServer::start().await;
     let mut root = Root::of(&server).await;
@@ -284,6 +391,55 @@ async fn a_receiver_that_refuses_is_left_alone_however_much_waits_for_it() {
         run(&server).await;
         assert_eq!(receiver.take().len(), 1);
     }
+}
+
+/// Too many at once: a refusal is quick, and what it took comes to its end later.
+#[tokio::test]
+async fn a_receiver_that_takes_one_of_two_is_left_alone_for_as_long_as_it_asked_for() {
+    let server = TestServer::start().await;
+    let mut root = Root::of(&server).await;
+    let (receiver, url) = Receiver::listen().await;
+    let (hook, _) = root.hook(&url, &["key.exposed"]).await;
+    let messages = (0..2).map(|number| NewMessage {
+        event_id: format!("e{number}"),
+        event_type: "key.issued".into(),
+        channel: Channel::Webhook,
+        target: hook.clone(),
+        body: b"{}".to_vec(),
+    });
+    let registry = server.registry();
+    let made = registry.enqueue(MadeOf::Else, messages.collect());
+    assert!(made.await.unwrap());
+    let taken = registry.claim_messages(&[Channel::Webhook], 2);
+    let taken = taken.await.unwrap();
+    let leave = Arc::new(Semaphore::new(0));
+    *receiver.leave.lock().unwrap() = Some(Arc::clone(&leave));
+    *receiver.retry_after_s.lock().unwrap() = Some(60);
+    receiver.will_answer(&[429, 204]);
+    let app = server.server.app();
+    let is_held = || !app.notices.holds.held(app.now()).is_empty();
+    let (first, second, ()) =
+        tokio::join!(deliver(app, &taken[0]), deliver(app, &taken[1]), async {
+            while receiver.count() < 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            server.pass(10);
+            leave.add_permits(1);
+            while !is_held() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            server.pass(100);
+            leave.add_permits(1);
+        });
+    first.and(second).unwrap();
+    *receiver.leave.lock().unwrap() = None;
+    assert_eq!(receiver.take().len(), 2);
+    server.pass(59_000);
+    run(&server).await;
+    assert!(receiver.take().is_empty(), "it asked for a minute");
+    server.pass(1_000);
+    run(&server).await;
+    assert_eq!(receiver.take().len(), 1);
 }
 
 #[tokio::test]

@@ -179,6 +179,25 @@ pub(crate) struct DeliveryList {
     pub(crate) next_cursor: Option<String>,
 }
 
+/// Which deliveries are sent again.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeliveriesToSendAgain {
+    /// `failed`: those that are not tried any more.
+    pub(crate) state: String,
+    /// Of those made at this moment or later; 0 for all that the log has.
+    pub(crate) since: i64,
+}
+
+/// What is sent again.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct DeliveriesSentAgain {
+    /// So many are on their way, the oldest of those that were asked for: at most 5,000.
+    pub(crate) count: i64,
+    /// So many are left: ask again for them.
+    pub(crate) left: i64,
+}
+
 /// A delivery with its tries, oldest first.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct DeliveryWithAttempts {

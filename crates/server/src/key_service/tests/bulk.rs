@@ -86,6 +86,18 @@ async fn many_keys_are_changed_by_filter_and_each_failure_is_told() {
         .map(|one| &one["code"])
         .collect();
     assert_eq!(codes, ["key_revoked", "key_not_found"]);
+    let path = format!("/api/v1/bulk/{enable}/failures");
+    let first = fine(&root.get(&format!("{path}?limit=1")).await);
+    let next = first["next_cursor"].as_str().unwrap();
+    let next = fine(&root.get(&format!("{path}?limit=1&cursor={next}")).await);
+    assert_eq!(first["items"][0], view["failures"][0]);
+    assert_eq!(next["items"][0], view["failures"][1]);
+    assert!(next.get("next_cursor").is_none_or(Value::is_null), "{next}");
+    refused(
+        &root.get("/api/v1/bulk/nothing/failures").await,
+        404,
+        "operation_not_found",
+    );
     let tag = begin(
         &mut root,
         json!({ "operation": "tag", "tag": "new", "filter": filter }),
@@ -109,6 +121,53 @@ async fn many_keys_are_changed_by_filter_and_each_failure_is_told() {
     assert_eq!(list["items"].as_array().unwrap().len(), 4);
     let items = list["items"].as_array().unwrap();
     assert!(items.iter().any(|one| one["id"] == revoke.as_str()));
+}
+
+#[tokio::test]
+async fn what_was_listed_is_what_is_done_and_nothing_if_it_is_another_number_by_now() {
+    let server = TestServer::start().await;
+    let mut root = root(&server).await;
+    let start = server.server.app().now();
+    tagged(&mut root, 2).await;
+    server.pass(60_000);
+    let late = tagged(&mut root, 3).await;
+    let mut short = wish();
+    short["lifetime_ms"] = json!(86_400_000);
+    root.issue(short).await;
+    for (filter, query, count) in [
+        (json!({ "created_from": start + 60_000 }), "created_from", 4),
+        (
+            json!({ "expires_before": start + 2 * 86_400_000 }),
+            "expires_before",
+            1,
+        ),
+    ] {
+        let at = &filter[query];
+        let list = fine(&root.get(&format!("/api/v1/keys?{query}={at}")).await);
+        assert_eq!(list["total"], count, "{list}");
+        let body = json!({ "operation": "revoke", "filter": filter, "dry_run": true });
+        let plan = fine(&root.post("/api/v1/bulk", body).await);
+        assert_eq!(plan["total"], count, "{filter}: {plan}");
+    }
+    let filter = json!({ "created_from": start + 60_000, "tag": "old" });
+    let mut order = json!({ "operation": "revoke", "filter": filter, "expect": 4 });
+    let answer = root.post("/api/v1/bulk", order.clone()).await;
+    refused(&answer, 409, "plan_changed");
+    assert_eq!(answer.json()["total"], 3);
+    assert_eq!(good(&mut root, &late).await, 3);
+    order["expect"] = json!(3);
+    order["filter"]["state"] = json!("live");
+    let name = [("idempotency-key", "expected-three")];
+    let begun = root
+        .send_with(Method::POST, "/api/v1/bulk", order.clone(), &name)
+        .await;
+    let id = begun.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!(ended(&mut root, &id).await["changed"], 3);
+    // The same request again is the same operation, though no key fits any more.
+    let again = root
+        .send_with(Method::POST, "/api/v1/bulk", order, &name)
+        .await;
+    assert_eq!(fine(&again)["id"], id.as_str());
 }
 
 #[tokio::test]
@@ -268,6 +327,12 @@ async fn ac_182_people_change_their_own_keys_and_stop_when_they_may_no_more() {
         done.unwrap();
         let view = ended(&mut root, &id).await;
         assert_eq!(view["state"], "stopped", "disabled: {is_disabled}, {view}");
+        assert_eq!(view["problem"]["code"], "access_ended", "{view}");
+        let listed = fine(&root.get("/api/v1/bulk").await);
+        let listed = listed["items"].as_array().unwrap().iter();
+        let listed = listed.filter(|one| one["id"] == id.as_str());
+        let problems: Vec<_> = listed.map(|one| &one["problem"]).collect();
+        assert_eq!(problems, [&view["problem"]]);
     }
 }
 

@@ -104,6 +104,9 @@ async fn world() -> (TestServer, Person, Vec<Thing>) {
     let program = json!({ "client_id": "program", "redirect_uris": ["http://127.0.0.1/callback"] });
     let made = ann.send(Method::POST, "/api/v1/clients", &program, ("", ""));
     fine(&made.await);
+    let service = json!({ "kind": "service", "id": "billing", "name": "Billing" });
+    let made = ann.send(Method::POST, "/api/v1/owners", &service, ("", ""));
+    fine(&made.await);
     let put = |route, path: String, body| Thing {
         route,
         path,
@@ -156,6 +159,16 @@ async fn world() -> (TestServer, Person, Vec<Thing>) {
                 "/api/v1/clients/{id}",
                 "/api/v1/clients/program".into(),
                 |number| json!({ "client_name": format!("Program {number}") }),
+            )
+        },
+        Thing {
+            method: Method::PATCH,
+            made_by_put: false,
+            deleted: None,
+            ..put(
+                "/api/v1/owners/{id}",
+                "/api/v1/owners/billing".into(),
+                |number| json!({ "name": format!("Billing {number}"), "email": format!("b{number}@example.org") }),
             )
         },
         Thing {

@@ -48,7 +48,11 @@ pub(super) fn hash(key: &str) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-async fn import(root: &mut Program, query: &str, file: &str) -> crate::test_support::Answer {
+pub(super) async fn import(
+    root: &mut Program,
+    query: &str,
+    file: &str,
+) -> crate::test_support::Answer {
     let bearer = format!("Bearer {}", root.key);
     let headers = [
         ("authorization", bearer.as_str()),

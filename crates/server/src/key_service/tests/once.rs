@@ -12,7 +12,7 @@ use crate::test_support::{Answer, Browser, TestServer};
 
 /// Routes that make nothing which a second request would make twice: they read, bring a thing into a
 /// state where a second time changes nothing, or are refused a second time.
-const MAKES_NOTHING: [&str; 28] = [
+const MAKES_NOTHING: [&str; 30] = [
     "/api/v1/keys/verify",
     "/api/v1/keys/{id}/revoke",
     "/api/v1/keys/{id}/disable",
@@ -37,6 +37,8 @@ const MAKES_NOTHING: [&str; 28] = [
     "/api/v1/clients/{id}/disable",
     "/api/v1/clients/{id}/enable",
     "/api/v1/clients/{id}/revoke-tokens",
+    "/api/v1/owners/{id}/disable",
+    "/api/v1/owners/{id}/enable",
     // Again, it ends what was issued since.
     "/api/v1/owners/{id}/revoke-keys",
     "/auth/signOut",
@@ -181,6 +183,13 @@ impl World {
                 false,
             ),
             case(
+                "/api/v1/webhooks/{id}/deliveries/redeliver",
+                &format!("{webhook}/deliveries/redeliver"),
+                json!({ "state": "failed", "since": 0 }),
+                json!({ "state": "failed", "since": 1 }),
+                false,
+            ),
+            case(
                 "/api/v1/users",
                 "/api/v1/users",
                 json!({ "name": "New", "password": "a first password of mine" }),
@@ -200,6 +209,13 @@ impl World {
                 json!({ "email": "new@example.org" }),
                 json!({ "email": "new@example.org", "roles": ["auditor"] }),
                 true,
+            ),
+            case(
+                "/api/v1/owners",
+                "/api/v1/owners",
+                json!({ "kind": "service", "id": "billing", "name": "Billing" }),
+                json!({ "kind": "team", "id": "billing", "name": "Billing" }),
+                false,
             ),
             case(
                 "/api/v1/bulk",

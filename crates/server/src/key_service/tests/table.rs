@@ -49,6 +49,8 @@ const LIST: &str = "1yyyyy3yyy3";
 const KEYS_READ: &str = "133yyy3yyy3";
 /// `keys:write` and `keys:*`.
 const KEYS_WRITE: &str = "133y3y33yy3";
+/// Changing an owner of keys who is none of the callers.
+const OWNER: &str = "144y3y33yy3";
 /// `keys:verify`.
 const VERIFY: &str = "133y3yy3yy3";
 /// What key-admins and auditors read.
@@ -76,6 +78,7 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
     ("POST", "/api/v1/keys/verify", r#"{"key":"x"}"#, VERIFY),
     ("GET", "/api/v1/keys/{id}", "", SEE),
     ("PATCH", "/api/v1/keys/{id}", r#"{"name":"n"}"#, CHANGE),
+    ("GET", "/api/v1/nodes", "", WATCH),
     ("GET", "/api/v1/receipts/{version}", "", LIST),
     ("POST", "/api/v1/keys/{id}/revoke", "{}", CHANGE),
     ("POST", "/api/v1/keys/{id}/disable", "{}", CHANGE),
@@ -150,13 +153,19 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     ("GET", "/api/v1/keys/{id}/scope-proposal", "", SEE),
     ("POST", "/api/v1/keys/{id}/end-copy", "{}", CHANGE),
-    // Somebody's who is none of the callers; nobody learns whether there is such a person.
+    ("GET", "/api/v1/owners", "", KEYS_READ),
     (
         "POST",
-        "/api/v1/owners/{id}/revoke-keys",
-        "{}",
-        "144y3y33yy3",
+        "/api/v1/owners",
+        r#"{"kind":"service","id":"tester","name":"n"}"#,
+        KEYS_WRITE,
     ),
+    // A service; nobody learns whether there is one.
+    ("GET", "/api/v1/owners/{id}", "", "144yyy3yyy3"),
+    ("PATCH", "/api/v1/owners/{id}", r#"{"name":"n"}"#, OWNER),
+    ("POST", "/api/v1/owners/{id}/disable", "{}", OWNER),
+    ("POST", "/api/v1/owners/{id}/enable", "", OWNER),
+    ("POST", "/api/v1/owners/{id}/revoke-keys", "{}", OWNER),
     // What each may do is what the rest of this table says.
     ("GET", "/api/v1/permissions", "", "1yyyyyyyyy3"),
     ("GET", "/api/v1/scopes", "", "1yyyyy33y33"),
@@ -232,6 +241,7 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
     ),
     // The root key's.
     ("GET", "/api/v1/bulk/{id}", "", "144yyy3yyy3"),
+    ("GET", "/api/v1/bulk/{id}/failures", "", "144yyy3yyy3"),
     ("POST", "/api/v1/bulk/{id}/cancel", "", "144y3y33yy3"),
     ("GET", "/api/v1/operations", "", KEYS_READ),
     // The root key's check of the audit trail.
@@ -324,6 +334,12 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
         "POST",
         "/api/v1/webhooks/{id}/deliveries/{delivery}/redeliver",
         "",
+        ALL,
+    ),
+    (
+        "POST",
+        "/api/v1/webhooks/{id}/deliveries/redeliver",
+        r#"{"state":"failed","since":0}"#,
         ALL,
     ),
     ("GET", "/auth/session", "", "1yyyy111y11"),
@@ -610,6 +626,9 @@ fn seen(answer: &Answer) -> char {
 async fn routes_without_a_key_answer_each_caller_as_the_table_says() {
     let mut world = World::new().await;
     let victim = world.server.add_user("victim@example.org", &[]).await;
+    let service = json!({ "kind": "service", "id": "billing", "name": "Billing" });
+    let made = world.root.post("/api/v1/owners", service).await;
+    assert_eq!(made.status, 201, "{}", made.text);
     let mut wrong = Vec::new();
     for (method, path, body, expected) in TABLE {
         if path.starts_with("/api/v1/keys/{id}") {
@@ -624,7 +643,7 @@ async fn routes_without_a_key_answer_each_caller_as_the_table_says() {
             .replace("/campaigns/{id}", &format!("/campaigns/{}", world.asked.0))
             .replace("{key_id}", &world.asked.1)
             .replace("/users/{id}", &format!("/users/{}", victim.id))
-            .replace("/owners/{id}", &format!("/owners/{}", victim.id))
+            .replace("/owners/{id}", "/owners/billing")
             .replace("{environment}", "live")
             .replace("{finding}", "idle")
             .replace("{name}", "tester")

@@ -24,7 +24,7 @@ fn scan(kind: &str, pieces: &[&[u8]]) -> bool {
 
 #[test]
 fn u_0000_is_found_however_it_is_cut_and_nothing_else_is() {
-    let cases: [(&str, &[u8], bool); 18] = [
+    let cases: [(&str, &[u8], bool); 19] = [
         ("application/json", br#"{"a":"\u0000"}"#, true),
         ("application/json", br#"{"a":"\\\u0000"}"#, true),
         ("application/json", br#"{"a":"\n\u0000"}"#, true),
@@ -43,6 +43,8 @@ fn u_0000_is_found_however_it_is_cut_and_nothing_else_is() {
             b"%00=1",
             true,
         ),
+        // Some reader may take it for a form.
+        ("application/x-www-form-urlencoded-x", b"a=%00", true),
         (FORM, b"a=%%00", true),
         (FORM, b"a=%0%00", true),
         (FORM, b"a=\0", true),

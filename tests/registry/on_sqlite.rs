@@ -79,3 +79,5 @@ mod sharing;
 mod signing_in;
 #[path = "stretches.rs"]
 mod stretches;
+#[path = "together.rs"]
+mod together;

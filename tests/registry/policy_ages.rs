@@ -27,7 +27,7 @@ fn policies_of_23() -> [(&'static str, String, Option<i64>); 4] {
 }
 
 /// 24 to 28 add these; a database without them is as version 23 left it.
-const BACK_TO_23: &str = "DROP TABLE bulk_failures; DROP INDEX outbox_next; DROP INDEX outbox_next_of_channel; DROP INDEX outbox_claimed; \
+const BACK_TO_23: &str = "DROP TABLE bulk_failures; DROP INDEX principals_by_kind; ALTER TABLE principals DROP COLUMN email; DROP INDEX outbox_next; DROP INDEX outbox_next_of_channel; DROP INDEX outbox_claimed; \
      CREATE INDEX outbox_due ON outbox (due_at, id) WHERE state = 'waiting'; \
      CREATE INDEX outbox_waiting ON outbox (channel, target) WHERE state = 'waiting'; \
      ALTER TABLE bulk_operations DROP COLUMN later; ALTER TABLE bulk_operations DROP COLUMN answer; \

@@ -81,7 +81,8 @@ pub struct BulkFailure {
 pub struct BulkProblem {
     /// Stable.
     pub code: String,
-    /// In plain words.
+    /// In plain words; empty where none were written down.
+    #[serde(default)]
     pub detail: String,
 }
 

@@ -184,9 +184,8 @@ impl EndedSince {
             }
             // Their sessions ended with the suspension, and stayed so.
             "user.enabled" => {
-                if self.disabled_users.remove(&id) {
-                    self.signed_out.insert(id);
-                }
+                let was_here = self.disabled_users.remove(&id).then_some(id);
+                self.signed_out.extend(was_here);
             }
             // Sessions ended with it, of which no other event says so; the password itself is for people.
             "user.password_changed" | "user.password_reset" => {

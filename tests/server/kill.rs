@@ -36,17 +36,17 @@ const ANSWERED: u64 = u64::MAX;
 const HELD: u64 = u64::MAX - 1;
 /// The same where a password is hashed first.
 const HELD_LATE: u64 = u64::MAX - 2;
-/// When the kill comes after the request, in microseconds: before it is read, while it is handled, about
-/// when it commits, for certain before that, and when it was answered.
-const DELAYS: [u64; 5] = [400, 2_500, 9_000, HELD, ANSWERED];
+/// When the kill comes after the request, in microseconds: before it is read, while it is handled or about when it
+/// commits, for certain before that, and when it was answered.
+const DELAYS: [u64; 4] = [400, 9_000, HELD, ANSWERED];
 /// For those that are one request each: while it is handled, and when it was answered.
-const FEW_DELAYS: [u64; 4] = [1_500, 5_000, HELD, ANSWERED];
+const FEW_DELAYS: [u64; 3] = [2_500, HELD, ANSWERED];
 /// For those that do many things, or ask somebody else.
-const BULK_DELAYS: [u64; 5] = [2_500, 20_000, 60_000, HELD, ANSWERED];
+const BULK_DELAYS: [u64; 4] = [2_500, 40_000, HELD, ANSWERED];
 /// For those that hash a password first.
-const SLOW_DELAYS: [u64; 5] = [2_000, 60_000, 150_000, HELD_LATE, ANSWERED];
+const SLOW_DELAYS: [u64; 4] = [2_000, 100_000, HELD_LATE, ANSWERED];
 /// For those that hash ten codes, or compare with ten.
-const CODES_DELAYS: [u64; 5] = [5_000, 300_000, 900_000, HELD_LATE, ANSWERED];
+const CODES_DELAYS: [u64; 4] = [5_000, 600_000, HELD_LATE, ANSWERED];
 
 /// Whether the kill comes while it is held.
 fn is_held(at: u64) -> bool {

@@ -18,8 +18,8 @@ const HOLD: &str = "BEGIN; LOCK TABLE alerts, board_reads, board_readers, outbox
 const SOON: Duration = Duration::from_millis(400);
 /// and in this one where it hashes a password or ten codes first.
 const LATER: Duration = Duration::from_millis(2_500);
-/// In this time somebody waits on PostgreSQL, whatever they do before.
-const AT_LAST: Duration = Duration::from_secs(8);
+/// In this time somebody waits on PostgreSQL, whatever they do before, also on a busy machine.
+const AT_LAST: Duration = Duration::from_secs(15);
 
 /// Who holds it. It is let go with this value.
 pub(in crate::server) enum Held {

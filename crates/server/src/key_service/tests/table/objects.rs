@@ -40,7 +40,7 @@ const OBJECTS: &[(&str, &[Is])] = &[
         &[There, Others, Over, Never],
     ),
     ("/api/v1/users/{id}", &[There, Disabled, Over, Never]),
-    ("/api/v1/owners/{id}", &[There, Own, Never]),
+    ("/api/v1/owners/{id}", &[There, Own, Disabled, Never]),
     ("/api/v1/sessions/{id}", &[Own, Others, Over, Never]),
     ("/api/v1/applications/{client_id}", &[Own, Others, Never]),
     ("/api/v1/notices/{id}", &[There, Others, Never]),
@@ -88,6 +88,10 @@ fn expected((method, path): (&str, &str), column: char, actor: usize, is: Is) ->
     let (start, _) = named(path).unwrap();
     let (is_holder, is_stranger) = (actor == 2, actor == 1);
     match (*start, is) {
+        // People are changed elsewhere; their keys end here too.
+        ("/api/v1/owners/{id}", Own) if method != "GET" && !path.ends_with("/revoke-keys") => {
+            if is_holder || column == 'y' { 'p' } else { column }
+        }
         // One's own keys and what one began.
         ("/api/v1/owners/{id}" | "/api/v1/bulk/{id}", Own) if is_holder => 'y',
         // It is looked for before it is asked who may change it: those who may see it are told that it is
@@ -144,6 +148,7 @@ fn came(answer: &Answer) -> char {
     let code = answer.json()["code"].as_str().unwrap_or("").to_owned();
     match (answer.status.as_u16(), code.as_str()) {
         (200..300 | 409, _) => 'y',
+        (400, "principal_is_user") => 'p',
         (401, _) => '1',
         (403, _) => '3',
         (404, "not_found" | "") | (405, _) => '?',
@@ -324,10 +329,15 @@ impl Maker {
             }
             ("/api/v1/owners/{id}", Never) => vec![never],
             ("/api/v1/owners/{id}", Own) => vec![world.people[1].id.clone()],
-            ("/api/v1/owners/{id}", _) => {
-                let victim = self.victim.id.clone();
-                world.issue(&victim, &json!({})).await;
-                vec![victim]
+            ("/api/v1/owners/{id}", is) => {
+                let id = self.next();
+                let service = json!({ "kind": "service", "id": id, "name": "A service" });
+                self.made(world, "/api/v1/owners", service).await;
+                if is == Disabled {
+                    let path = format!("/api/v1/owners/{id}/disable");
+                    self.made(world, &path, Value::Null).await;
+                }
+                vec![id]
             }
             ("/api/v1/sessions/{id}", Never) => vec![never],
             ("/api/v1/sessions/{id}", is) => {

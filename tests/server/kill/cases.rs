@@ -10,7 +10,7 @@ use super::access::{self, authorize, code_of, redeem, token};
 use super::person::{Person, field, form};
 use super::{
     BULK_DELAYS, CODES_DELAYS, DELAYS, FEW_DELAYS, SLOW_DELAYS, Victim, accounts, administration,
-    factors, key_changes, keys, narrowing, plain, reports,
+    factors, hooks, key_changes, keys, narrowing, plain, reports,
 };
 use crate::server::harness::{OWNER, PASSWORD};
 
@@ -142,7 +142,7 @@ pub(super) const OF_KEYS: &[One] = &[
     ),
     (
         "webhook",
-        |victim, at| Box::pin(key_changes::webhook(victim, at)),
+        |victim, at| Box::pin(hooks::webhook(victim, at)),
         &DELAYS,
     ),
 ];

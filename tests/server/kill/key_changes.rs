@@ -1,7 +1,7 @@
 //! Changes of API keys and of what is around them: the switch, the steps of a rotation, many keys at once,
-//! imports, policies, webhooks.
+//! imports, policies.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use keywright_domain::base62::random_id;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -291,60 +291,6 @@ pub(super) async fn policy(victim: &mut Victim, at: u64) -> Result<()> {
     if let Some(answer) = &struck {
         good(answer)?;
         ensure!(pair == whole(30), "told so, and {}", seen.body);
-    }
-    Ok(())
-}
-
-/// A webhook is the old one or the new one, whole; a secret that was told is the one that it has.
-pub(super) async fn webhook(victim: &mut Victim, at: u64) -> Result<()> {
-    let made = json!({ "url": "https://hooks.example.org/a", "events": ["*"], "description": "a" });
-    let made = victim
-        .send(request(victim, "/api/v1/webhooks", &made))
-        .await?;
-    good(&made)?;
-    let id = made.body["id"]
-        .as_str()
-        .or_else(|| made.body["webhook"]["id"].as_str())
-        .with_context(|| format!("no id: {}", made.body))?;
-    let path = format!("/api/v1/webhooks/{id}");
-    let change =
-        json!({ "url": "https://hooks.example.org/b", "description": "b", "enabled": false });
-    let struck = victim
-        .strike(with(victim, reqwest::Method::PATCH, &path, &change), at)
-        .await?;
-    let seen = get(victim, &path).await?;
-    let last = |seen: &Value| (seen["url"] == change["url"], seen["description"] == "b");
-    ensure!(
-        matches!(last(&seen.body), (true, true) | (false, false)),
-        "{}",
-        seen.body
-    );
-    if let Some(answer) = &struck {
-        good(answer)?;
-        ensure!(
-            last(&seen.body) == (true, true),
-            "told so, and {}",
-            seen.body
-        );
-    }
-    let rotate = request(victim, &format!("{path}/rotate-secret"), &json!({}));
-    if let Some(answer) = victim.strike(rotate, at).await? {
-        good(&answer)?;
-    }
-    let gone = victim
-        .strike(with(victim, reqwest::Method::DELETE, &path, &json!({})), at)
-        .await?;
-    let read = victim.client.get(victim.server.at(&path));
-    let read = read.bearer_auth(&victim.server.root_key);
-    let there = victim.send(read).await?.status;
-    ensure!(matches!(there, 200 | 404), "{there}");
-    if let Some(answer) = &gone {
-        good(answer)?;
-        ensure!(there == 404, "removed, and there again");
-    }
-    if there == 200 {
-        let remove = with(victim, reqwest::Method::DELETE, &path, &json!({}));
-        good(&victim.send(remove).await?)?;
     }
     Ok(())
 }

@@ -90,7 +90,11 @@ fn expected((method, path): (&str, &str), column: char, actor: usize, is: Is) ->
     match (*start, is) {
         // People are changed elsewhere; their keys end here too.
         ("/api/v1/owners/{id}", Own) if method != "GET" && !path.ends_with("/revoke-keys") => {
-            if is_holder || column == 'y' { 'p' } else { column }
+            if is_holder || column == 'y' {
+                'p'
+            } else {
+                column
+            }
         }
         // One's own keys and what one began.
         ("/api/v1/owners/{id}" | "/api/v1/bulk/{id}", Own) if is_holder => 'y',

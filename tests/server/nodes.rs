@@ -8,7 +8,6 @@ mod failover;
 mod fills;
 mod found;
 mod guesses;
-mod killed;
 mod namespaces;
 mod once;
 mod partition;
@@ -325,6 +324,69 @@ async fn ac_140_a_frozen_node_is_named_and_its_first_answers_refuse() -> Result<
             "{code}"
         );
     }
+    three.close().await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_node_killed_in_the_middle_leaves_the_others_at_work() -> Result<()> {
+    let mut three = Three::start(Options::default()).await?;
+    let mut lost = 0;
+    for round in 0..9_u64 {
+        let (id, secret) = three.issue(json!({})).await?;
+        let path = match round % 3 {
+            0 => format!("/api/v1/keys/{id}/revoke?wait_ms=0"),
+            1 => format!("/api/v1/keys/{id}/rotations?wait_ms=0"),
+            _ => "/api/v1/keys".to_owned(),
+        };
+        let body = match round % 3 {
+            0 => json!({}),
+            1 => json!({"overlap_ms": 0}),
+            _ => Three::wish(json!({})),
+        };
+        let caller = three.caller(2);
+        let asked = tokio::spawn(async move { caller.post(&path, &body).await });
+        tokio::time::sleep(Duration::from_micros(400 * round)).await;
+        three.signal(2, "KILL")?;
+        let answered = asked.await?.ok();
+        lost += u32::from(answered.is_none());
+        // The row that it held is free again: the others write and agree.
+        let (mine, fresh) = three.issue(json!({})).await?;
+        let (status, answer) = three
+            .caller(1)
+            .post(&format!("/api/v1/keys/{mine}/revoke?wait_ms=0"), &json!({}))
+            .await?;
+        ensure!(status == 200, "{answer}");
+        tokio::time::sleep(SECOND + SECOND / 10).await;
+        for node in 0..2 {
+            ensure!(three.caller(node).code(&fresh).await? == "revoked");
+        }
+        let codes = [
+            three.caller(0).code(&secret).await?,
+            three.caller(1).code(&secret).await?,
+        ];
+        ensure!(codes[0] == codes[1], "round {round}: {codes:?}");
+        if let (Some((200 | 201, _)), 0 | 1) = (&answered, round % 3) {
+            ensure!(
+                codes[0] != "valid",
+                "round {round}: what was answered was undone"
+            );
+        }
+        three.again(2).await?;
+    }
+    ensure!(lost > 0, "no kill hit a request: the test shows nothing");
+    // The dead are forgotten: after some seconds a receipt waits for nobody.
+    crate::support::until("a receipt of the three alone", async || {
+        let (id, _) = three.issue(json!({})).await.ok()?;
+        let (_, revoked) = three
+            .caller(0)
+            .post(&format!("/api/v1/keys/{id}/revoke"), &json!({}))
+            .await
+            .ok()?;
+        let nodes = revoked["receipt"]["nodes"].as_array()?;
+        let all = nodes.iter().all(|node| node["acknowledged"] == true);
+        (nodes.len() == 3 && all).then_some(())
+    })
+    .await?;
     three.close().await
 }
 

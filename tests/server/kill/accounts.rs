@@ -297,10 +297,18 @@ pub(super) async fn provider_answer(victim: &mut Victim, at: u64) -> Result<()> 
 /// each kind, and the command can be given again.
 pub(super) async fn signing_keys(victim: &mut Victim, at: u64) -> Result<()> {
     let tokens = super::access::family(victim).await?;
+    let delay = if at == super::ANSWERED {
+        None
+    } else {
+        Some(at)
+    };
     let words = ["signing-keys", "rotate", "--alg", "ES256", "--now"];
     // It builds a server before it rotates: later kills than a request's.
-    let us = at.saturating_mul(40).saturating_add(250_000);
-    victim.strike_command(&words, at, us).await?;
+    let killed = victim
+        .server
+        .kill_command(&words, delay.map(|us| us * 40 + 250_000))
+        .await?;
+    victim.note(killed);
     victim.server.signal("HUP")?;
     let list = victim.server.command(&["signing-keys", "list"]).await?;
     let mut active = Vec::new();

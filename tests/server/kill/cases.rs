@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::access::{self, authorize, code_of, redeem, token};
 use super::person::{Person, field, form};
 use super::{
-    BULK_DELAYS, CODES_DELAYS, DELAYS, FEW_DELAYS, SLOW_DELAYS, Victim, accounts, administration,
-    factors, hooks, key_changes, keys, narrowing, plain, reports,
+    BULK_DELAYS, CODES_DELAYS, DELAYS, FEW_DELAYS, HELD_BULK_DELAYS, HELD_DELAYS, SLOW_DELAYS,
+    Victim, accounts, administration, factors, hooks, key_changes, keys, narrowing, plain, reports,
 };
 use crate::server::harness::{OWNER, PASSWORD};
 
@@ -98,52 +98,52 @@ pub(super) const OF_KEYS: &[One] = &[
     (
         "change of a key",
         |victim, at| Box::pin(narrowing::change(victim, at)),
-        &DELAYS,
+        &HELD_DELAYS,
     ),
     (
         "schedule",
         |victim, at| Box::pin(narrowing::schedule(victim, at)),
-        &DELAYS,
+        &HELD_DELAYS,
     ),
     (
         "switch of a key",
         |victim, at| Box::pin(key_changes::switch(victim, at)),
-        &DELAYS,
+        &HELD_DELAYS,
     ),
     (
         "end of an overlap",
         |victim, at| Box::pin(key_changes::finish(victim, at)),
-        &DELAYS,
+        &HELD_DELAYS,
     ),
     (
         "roll-back",
         |victim, at| Box::pin(key_changes::roll_back(victim, at)),
-        &DELAYS,
+        &HELD_DELAYS,
     ),
     (
         "reissue",
         |victim, at| Box::pin(key_changes::reissue(victim, at)),
-        &DELAYS,
+        &HELD_DELAYS,
     ),
     (
         "many keys at once",
         |victim, at| Box::pin(key_changes::bulk(victim, at)),
-        &BULK_DELAYS,
+        &HELD_BULK_DELAYS,
     ),
     (
         "import",
         |victim, at| Box::pin(key_changes::import(victim, at)),
-        &BULK_DELAYS,
+        &HELD_BULK_DELAYS,
     ),
     (
         "policy",
         |victim, at| Box::pin(key_changes::policy(victim, at)),
-        &DELAYS,
+        &HELD_DELAYS,
     ),
     (
         "webhook",
         |victim, at| Box::pin(hooks::webhook(victim, at)),
-        &DELAYS,
+        &HELD_DELAYS,
     ),
 ];
 

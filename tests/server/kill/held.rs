@@ -14,10 +14,8 @@ use tokio::task::JoinHandle;
 /// Who has these cannot be overtaken by anybody who writes there; whoever reads goes on.
 const HOLD: &str = "BEGIN; LOCK TABLE alerts, board_reads, board_readers, outbox, \
     refresh_tokens, pushed_requests, login_transactions, audit_checkpoints, audit_events IN SHARE ROW EXCLUSIVE MODE";
-/// On SQLite nobody sees who waits. In this time a request is read and comes to its write,
+/// On SQLite nobody sees who waits. In this time a request is read and comes to its write.
 const SOON: Duration = Duration::from_millis(400);
-/// and in this one where it hashes a password or ten codes first.
-const LATER: Duration = Duration::from_millis(2_500);
 /// In this time somebody waits on PostgreSQL, whatever they do before, also on a busy machine.
 const AT_LAST: Duration = Duration::from_secs(15);
 
@@ -47,15 +45,13 @@ impl Held {
         Ok(Self::Postgres { holder, eye })
     }
 
-    /// Waits until somebody waits for it; `late` says that they have much to do before. Fails if the request was
-    /// answered: then nothing of it was held.
+    /// Waits until somebody waits for it. Fails if the request was answered: then nothing of it was held.
     pub(in crate::server) async fn is_waited_for<T>(
         &mut self,
-        late: bool,
         asked: &JoinHandle<T>,
     ) -> Result<()> {
         match self {
-            Self::Sqlite(_) => tokio::time::sleep(if late { LATER } else { SOON }).await,
+            Self::Sqlite(_) => tokio::time::sleep(SOON).await,
             Self::Postgres { eye, .. } => {
                 let end = Instant::now() + AT_LAST;
                 while !asked.is_finished() && waiting(eye).await? == 0 {

@@ -1,7 +1,6 @@
 //! Who may call what: every route, every kind of caller, whose key it is, and in which state. A route
 //! of the sources without a row here fails the build, and so does a row without a route.
 
-mod objects;
 mod routes;
 mod things;
 
@@ -348,7 +347,7 @@ pub(super) const TABLE: &[(&str, &str, &str, &str)] = &[
 ];
 
 const PROVIDER: &str =
-    r#"{"kind":"openid","name":"n","issuer":"https://id.example.com","client_id":"c"}"#;
+    r#"{"kind":"oidc","name":"n","issuer":"https://id.example.com","client_id":"c"}"#;
 
 struct World {
     server: TestServer,
@@ -486,7 +485,7 @@ impl World {
             .await;
         self.client = token.json()["access_token"].as_str().unwrap().to_owned();
         // Of somebody whose sessions and applications no row ends.
-        let email = format!("boss{}@example.org", self.server.server.app().now());
+        let email = format!("boss{}@example.org", self.expired.len());
         let owner = self.server.add_user(&email, &["owner"]).await;
         let access = give_access(&self.server, &owner, None, "app", "keys:*").await;
         self.app = access.token;

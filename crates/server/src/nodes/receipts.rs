@@ -92,7 +92,7 @@ impl FromRequestParts<App> for Wait {
     async fn from_request_parts(parts: &mut Parts, _: &App) -> Result<Self, Problem> {
         let query = parts.uri.query().unwrap_or("");
         let mut pairs = url::form_urlencoded::parse(query.as_bytes());
-        if let Some((_, text)) = pairs.find(|(name, text)| name == "wait_ms" && !text.is_empty()) {
+        if let Some((_, text)) = pairs.find(|(name, _)| name == "wait_ms") {
             let wait = text.parse().ok().filter(|ms: &u64| *ms <= 1000);
             return wait
                 .map(|ms| Self(Duration::from_millis(ms)))

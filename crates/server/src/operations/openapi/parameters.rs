@@ -22,6 +22,9 @@ const HEADERS: [(&str, &str); 3] = [
 const TAGS: &str =
     r#"^(\*|[ \t,]*(W/)?"[!#-~]*"[ \t]*(,[ \t,]*(W/)?"[!#-~]*"[ \t]*){0,49}[ \t,]*)$"#;
 
+/// Who ends something and says how long to wait is understood or refused (`nodes::receipts::Wait`).
+const NEVER_EMPTY: &str = "wait_ms";
+
 /// Puts the parameters and the body of an operation right.
 pub(super) fn of_operation(operation: &mut Operation) {
     if let Some(RefOr::T(body)) = &mut operation.request_body {
@@ -31,7 +34,7 @@ pub(super) fn of_operation(operation: &mut Operation) {
         let RefOr::T(parameter) = parameter else {
             continue;
         };
-        if parameter.parameter_in == ParameterIn::Query {
+        if parameter.parameter_in == ParameterIn::Query && parameter.name != NEVER_EMPTY {
             // Empty counts as absent (`http::Params`). utoipa has no member for it.
             let empty = Extensions::from_iter([("allowEmptyValue", true)]);
             parameter.extensions = Some(empty);
@@ -175,9 +178,13 @@ mod tests {
         for (asked, parameter) in parameters(&document) {
             let schema = &parameter["schema"];
             assert!(schema["type"].is_string(), "{asked} {parameter}");
-            let in_query = parameter["in"] == "query";
-            assert_eq!(parameter["allowEmptyValue"] == true, in_query, "{asked}");
             let name = parameter["name"].as_str().unwrap();
+            let may_be_empty = parameter["in"] == "query" && name != super::NEVER_EMPTY;
+            assert_eq!(
+                parameter["allowEmptyValue"] == true,
+                may_be_empty,
+                "{asked}"
+            );
             if super::HEADERS.iter().any(|(known, _)| *known == name) {
                 assert!(schema["pattern"].is_string(), "{asked} {name}");
             }
@@ -192,7 +199,7 @@ mod tests {
     #[tokio::test]
     async fn each_word_that_a_parameter_lists_is_taken() {
         let (server, document) = document().await;
-        let owner = server.add_user("owner@example.org", &["owner"]).await;
+        let owner = server.add_user("words@example.org", &["owner"]).await;
         let mut browser = server.sign_in_as(&owner).await;
         let mut taken = 0;
         for (asked, parameter) in parameters(&document) {

@@ -24,6 +24,8 @@ const NOT_REACHED: &[(&str, &str)] = &[];
 ///   public key), and by state. No schema says these.
 /// - `object_level_authorization`: it wants a second identity that it may use. Who may do what with whose things
 ///   is asked for route by route by `key_service::tests::table`, with all kinds of callers.
+///
+/// `response_headers_conformance` has little to look at: the description names few headers of answers.
 const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_conformance,\
     response_headers_conformance,response_schema_conformance,negative_data_rejection,missing_required_header,\
     unsupported_method,allow_header_conformance,use_after_free,ensure_resource_availability,ignored_auth";

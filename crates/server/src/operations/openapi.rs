@@ -1,7 +1,6 @@
 //! The API's description (OpenAPI 3.1), made of the handlers themselves.
 
 mod credentials;
-mod headers;
 mod parameters;
 
 use std::collections::BTreeMap;
@@ -232,9 +231,6 @@ pub(super) fn describe(settings: &Settings) -> utoipa::openapi::OpenApi {
     api.components = Some(components);
     api.security = Some(credentials::of_most());
     for item in api.paths.paths.values_mut() {
-        if let Some(get) = &mut item.get {
-            headers::of_get(get);
-        }
         let all = [
             &mut item.get,
             &mut item.put,

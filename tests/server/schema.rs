@@ -212,7 +212,7 @@ async fn attack(server: &ServerProcess, token: &str, left_out: &LeftOut) -> Resu
         .arg("--continue-on-failure")
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let limit = std::time::Duration::from_secs(300);
+    let limit = std::time::Duration::from_secs(600);
     let output = tokio::time::timeout(limit, command.output()).await??;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(

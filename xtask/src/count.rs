@@ -50,8 +50,10 @@ pub(crate) struct Seen {
     telling: Option<(String, usize)>,
 }
 
-/// So many lines of what a failing test said are repeated at the end: whoever sees the end alone sees why.
+/// So many lines of why a test failed are repeated at the end: whoever sees the end alone sees why.
 const KEPT_LINES: usize = 8;
+/// And so many characters of each.
+const KEPT_LETTERS: usize = 300;
 
 /// What such a test says, and why, on a line of its own.
 const NOT_HERE: &str = "skipped here: ";
@@ -86,7 +88,7 @@ impl Seen {
         }
     }
 
-    /// Keeps the first words of what each failing test said, without its backtrace.
+    /// Keeps why each failing test failed, without what it said before that and without its backtrace.
     fn said_by_a_failing_test(&mut self, line: &str) {
         let told = line.strip_prefix("---- ");
         if let Some(name) = told.and_then(|rest| rest.strip_suffix(" stdout ----")) {
@@ -107,9 +109,14 @@ impl Seen {
         }) && !line.is_empty()
             && *left > 0
         {
+            let is_why = line.starts_with("Error: ")
+                || (line.starts_with("thread '") && line.contains("panicked at"));
+            if *left == KEPT_LINES && !is_why {
+                return;
+            }
             *left -= 1;
             failing.push_str("\n    ");
-            failing.push_str(line);
+            failing.extend(line.chars().take(KEPT_LETTERS));
         }
     }
 
@@ -271,6 +278,7 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
             test one::ab ... FAILED\n\
             failures:\n\
             ---- one::ab stdout ----\n\
+            it began\n\
             Error: it is late\n\n\
             Caused by:\n    5 is not 4\n\n\
             Stack backtrace:\n   0: anyhow::error\n\
@@ -287,9 +295,11 @@ test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
                 "a: one::ab\n    Error: it is late\n    Caused by:\n    5 is not 4",
             ]
         );
-        let mut long = lines.replace("Error: it is late", &"x\n".repeat(40));
-        long.truncate(long.len() - 1);
-        assert_eq!(cargo(&long).failing[1].lines().count(), 1 + KEPT_LINES);
+        let long = "x".repeat(400) + &"\nx".repeat(40);
+        let long = lines.replace("it is late", &long);
+        let failing = &cargo(&long).failing[1];
+        assert_eq!(failing.lines().count(), 1 + KEPT_LINES);
+        assert_eq!(failing.lines().nth(1).map(str::len), Some(4 + KEPT_LETTERS));
     }
 
     #[test]

@@ -360,13 +360,18 @@ pub(crate) fn is_exact(shared: &Shared) -> bool {
 
 /// Makes sure that the log was read after `since`; those who ask together share one reading.
 pub(crate) async fn ensure_since(shared: &Shared, since: Duration) -> Result<(), RegistryError> {
+    let was_read = || {
+        let confirmed = shared.freshness.confirmed.lock();
+        let confirmed = confirmed.unwrap_or_else(PoisonError::into_inner).at;
+        confirmed.is_some_and(|at| at > since)
+    };
+    // Many keys of one call ask for the same moment: they need no turn.
+    if was_read() {
+        return Ok(());
+    }
     in_time(shared, async {
         let mut turn = shared.freshness.turn.lock().await;
-        let confirmed = {
-            let confirmed = shared.freshness.confirmed.lock();
-            confirmed.unwrap_or_else(PoisonError::into_inner).at
-        };
-        if confirmed.is_some_and(|at| at > since) {
+        if was_read() {
             return Ok(());
         }
         read_log(shared, &mut turn).await

@@ -21,6 +21,7 @@ use smallvec::SmallVec;
 
 use self::first_use::FirstUse;
 pub use self::id_text::IdText;
+use self::matching::{Asked, Ours};
 use crate::limits::{LimitAsk, LimitWord, LimitsAnswer};
 use crate::peppers::Peppers;
 use crate::store;
@@ -134,6 +135,16 @@ impl LocalRegistry {
         request: &VerifyRequest<'_>,
         peppers: &Peppers,
     ) -> Result<Verification, RegistryError> {
+        self.verify_one(request, peppers, &mut Asked::default())
+            .await
+    }
+
+    async fn verify_one(
+        &self,
+        request: &VerifyRequest<'_>,
+        peppers: &Peppers,
+        asked: &mut Asked,
+    ) -> Result<Verification, RegistryError> {
         let now = self.now();
         let plain = PresentedKey::parse(request.presented);
         if let Some(refused) = self.throttled(request, plain.as_ref().ok(), now) {
@@ -149,7 +160,16 @@ impl LocalRegistry {
             };
         }
         let found = match &plain {
-            Ok(plain) => self.match_ours(plain, peppers, now).await?,
+            Ok(plain) => match self.match_ours(plain, peppers, now, asked).await? {
+                Ours::Matched(found) => Some(found),
+                Ours::Unknown => None,
+                Ours::Wrong => {
+                    // Counted first: who guesses and hangs up has guessed.
+                    let refused = self.not_found(request, Some(plain), now);
+                    Box::pin(self.wait_as_for_an_unknown_kid(asked)).await?;
+                    return Ok(refused);
+                }
+            },
             Err(error) => {
                 let foreign = Box::pin(self.match_foreign(request.presented, peppers, now));
                 match foreign.await? {
@@ -191,14 +211,14 @@ impl LocalRegistry {
         peppers: &Peppers,
         mut each: impl FnMut(usize, Verification) -> bool + Send,
     ) -> Result<(), RegistryError> {
-        let mut done = 0;
+        let (mut done, mut asked) = (0, Asked::default());
         while let rest @ [request, ..] = &requests[done..] {
             let before = done;
             if rest.len() > 1 && !self.verify_ahead(rest, peppers, &mut done, &mut each)? {
                 return Ok(());
             }
             if done == before {
-                let alone = Box::pin(self.verify_api_key(request, peppers)).await?;
+                let alone = Box::pin(self.verify_one(request, peppers, &mut asked)).await?;
                 done += 1;
                 if !each(before, alone) {
                     return Ok(());
@@ -292,7 +312,13 @@ impl LocalRegistry {
     ) -> Result<Option<(String, String)>, RegistryError> {
         let now = self.now();
         let found = match PresentedKey::parse(presented) {
-            Ok(plain) => self.match_ours(&plain, peppers, now).await?,
+            Ok(plain) => match self
+                .match_ours(&plain, peppers, now, &mut Asked::default())
+                .await?
+            {
+                Ours::Matched(found) => Some(found),
+                Ours::Wrong | Ours::Unknown => None,
+            },
             Err(_) => self.match_foreign(presented, peppers, now).await?,
         };
         Ok(found.map(|found| {
@@ -314,7 +340,10 @@ impl LocalRegistry {
         let Some(packed) = PackedKid::parse(kid) else {
             return Ok(None);
         };
-        let Some(snapshot) = self.snapshot(packed, kid, now).await? else {
+        let Some(snapshot) = self
+            .snapshot(packed, kid, now, &mut Asked::default())
+            .await?
+        else {
             return Ok(None);
         };
         let state = state_at(&snapshot, now);
@@ -333,7 +362,9 @@ impl LocalRegistry {
         let Some(packed) = PackedKid::parse(kid) else {
             return Ok(None);
         };
-        let snapshot = self.snapshot(packed, kid, self.now()).await?;
+        let snapshot = self
+            .snapshot(packed, kid, self.now(), &mut Asked::default())
+            .await?;
         let creator = snapshot.and_then(|snapshot| snapshot.creator);
         Ok(creator.and_then(|one| self.shared.index.principal_id(one.id).cloned()))
     }

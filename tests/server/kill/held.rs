@@ -12,7 +12,7 @@ use sqlx::{AnyConnection, Connection as _, PgConnection};
 use tokio::task::JoinHandle;
 
 /// Who has these cannot be overtaken by anybody who writes there; whoever reads goes on.
-const HOLD: &str = "BEGIN; LOCK TABLE alerts, board_reads, board_readers, outbox, \
+const HOLD: &str = "SET lock_timeout = '20s'; BEGIN; LOCK TABLE alerts, board_reads, board_readers, outbox, \
     refresh_tokens, pushed_requests, login_transactions, audit_checkpoints, audit_events IN SHARE ROW EXCLUSIVE MODE";
 /// On SQLite nobody sees who waits. In this time a request is read and comes to its write.
 const SOON: Duration = Duration::from_millis(400);

@@ -13,6 +13,28 @@ use crate::peppers::Peppers;
 use crate::store;
 use crate::{LocalRegistry, RegistryError, freshness};
 
+/// What a presented key of our form is.
+pub(super) enum Ours {
+    /// A secret that matched.
+    Matched(Match),
+    /// The kid is known, the secret is not its.
+    Wrong,
+    /// Nobody knows the kid.
+    Unknown,
+}
+
+/// A call that was asked to verify keys. It needs the log as it was after it came, and no newer: one reading is enough for
+/// all of its keys.
+#[derive(Debug, Default)]
+pub(super) struct Asked(Option<Duration>);
+
+impl Asked {
+    /// A moment after the call came. Taken where somebody needs it: a clock costs as much as a lookup.
+    fn since(&mut self) -> Duration {
+        *self.0.get_or_insert_with(freshness::moment)
+    }
+}
+
 impl LocalRegistry {
     /// Failures from one place are few; who makes many is refused before anybody is asked. Such a place
     /// may be a gateway with strangers and good clients behind it, so a key of ours whose secret
@@ -101,25 +123,36 @@ impl LocalRegistry {
         found
     }
 
+    /// Which of ours a key is. `asked`: of the call that it is part of.
     pub(super) async fn match_ours(
         &self,
         plain: &PresentedKey<'_>,
         peppers: &Peppers,
         now: i64,
-    ) -> Result<Option<Match>, RegistryError> {
+        asked: &mut Asked,
+    ) -> Result<Ours, RegistryError> {
         let Some(kid) = PackedKid::parse(plain.kid()) else {
-            return Ok(None);
+            return Ok(Ours::Unknown);
         };
-        let since = (!freshness::is_exact(&self.shared)).then(freshness::moment);
-        let snapshot = self.snapshot(kid, plain.kid(), now).await?;
+        let snapshot = self.snapshot(kid, plain.kid(), now, asked).await?;
         let is_known = snapshot.is_some();
-        let found = self.match_snapshot(plain, kid, snapshot, peppers)?;
-        if let (true, None, Some(since)) = (is_known, &found, since) {
-            // For a kid that is not known the log is read, which another node may have written a moment ago. A wrong
-            // secret takes as long, so that time does not tell which kids exist (AC-127).
-            Box::pin(freshness::ensure_since(&self.shared, since)).await?;
+        Ok(match self.match_snapshot(plain, kid, snapshot, peppers)? {
+            Some(found) => Ours::Matched(found),
+            None if is_known => Ours::Wrong,
+            None => Ours::Unknown,
+        })
+    }
+
+    /// For a kid that is not known the log is read, which another node may have written a moment ago. A wrong secret
+    /// takes as long, so that time does not tell which kids exist (AC-127).
+    pub(super) async fn wait_as_for_an_unknown_kid(
+        &self,
+        asked: &mut Asked,
+    ) -> Result<(), RegistryError> {
+        if freshness::is_exact(&self.shared) {
+            return Ok(());
         }
-        Ok(found)
+        freshness::ensure_since(&self.shared, asked.since()).await
     }
 
     /// Compares a key with what is known of its kid.
@@ -165,6 +198,7 @@ impl LocalRegistry {
         kid: PackedKid,
         text: &str,
         now: i64,
+        asked: &mut Asked,
     ) -> Result<Option<Snapshot>, RegistryError> {
         // Most are in memory, and memory is fresh: nothing of what comes else is needed.
         let readings = freshness::readings(&self.shared);
@@ -173,7 +207,7 @@ impl LocalRegistry {
         {
             return Ok(Some(snapshot));
         }
-        Box::pin(self.snapshot_in_time(kid, text, now)).await
+        Box::pin(self.snapshot_in_time(kid, text, now, asked)).await
     }
 
     async fn snapshot_in_time(
@@ -181,11 +215,10 @@ impl LocalRegistry {
         kid: PackedKid,
         text: &str,
         now: i64,
+        asked: &mut Asked,
     ) -> Result<Option<Snapshot>, RegistryError> {
         let index = &self.shared.index;
         let mut is_exact = freshness::is_exact(&self.shared);
-        // Only for who may have to wait: a clock costs as much as a lookup.
-        let since = (!is_exact).then(freshness::moment);
         let (mut started, mut read) = (None, None);
         loop {
             // Freshness is checked after the lookup: a process that was frozen in between must not
@@ -199,11 +232,11 @@ impl LocalRegistry {
             match found {
                 Lookup::Found(snapshot) => return Ok(Some(snapshot)),
                 Lookup::Unknown => {
-                    let Some(since) = since.filter(|_| !is_exact) else {
+                    if is_exact {
                         return Ok(None);
-                    };
+                    }
                     // Another node may have issued it a moment ago.
-                    freshness::ensure_since(&self.shared, since).await?;
+                    freshness::ensure_since(&self.shared, asked.since()).await?;
                     is_exact = true;
                     continue;
                 }

@@ -86,15 +86,12 @@ pub(crate) async fn judged(
     headers: &HeaderMap,
 ) -> Result<Accepted, Problem> {
     let mut verdict = None;
-    let metrics = &app.operations.metrics;
-    let awaited = metrics.awaited(Door::Gateway);
+    let mut awaited = app.operations.metrics.awaited(Door::Gateway, 1);
     let judged = judge(app, peer, method, uri, headers, &mut verdict).await;
-    awaited.answered();
-    let ending = match &judged {
+    awaited.ended(match &judged {
         Ok(_) => Ending::Valid,
         Err(problem) => verdict.unwrap_or_else(|| Ending::without_verdict(problem.code)),
-    };
-    metrics.count_verification(Door::Gateway, ending);
+    });
     judged
 }
 

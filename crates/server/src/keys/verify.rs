@@ -85,6 +85,7 @@ async fn verify_all<'a>(
     let requests = asked.iter().zip(needs);
     let requests: Vec<_> = requests.map(|(one, needs)| one.request(needs)).collect();
     let (mut views, mut exposed) = (Vec::with_capacity(asked.len()), Vec::new());
+    let mut awaited = app.operations.metrics.awaited(Door::Api, asked.len());
     let verified = app
         .registry
         .verify_api_keys(&requests, &peppers, |at, verification| {
@@ -93,7 +94,7 @@ async fn verify_all<'a>(
                 true => Ending::KeyInUrl,
                 false => Ending::of(&verification.verdict),
             };
-            app.operations.metrics.count_verification(Door::Api, ending);
+            awaited.ended(ending);
             if in_url {
                 exposed.extend(verification.key_id);
                 views.push(VerifyView::in_url(verification, as_of));
@@ -102,7 +103,6 @@ async fn verify_all<'a>(
             }
             true
         });
-    let awaited = app.operations.metrics.awaited(Door::Api);
     let verified = verified.await;
     awaited.answered();
     verified?;
@@ -190,18 +190,21 @@ impl<'a> ByRootKey<'a> {
         // The root key first: what it may not ask for is not looked at.
         let mut root = None;
         let registry = &app.registry;
+        // Whoever may not ask has nothing verified.
+        let mut awaited = app.operations.metrics.awaited(Door::Api, 0);
         let verified = registry.verify_api_keys(&requests, &peppers, |at, one| {
             if at > 0 {
-                let ending = Ending::of(&one.verdict);
-                app.operations.metrics.count_verification(Door::Api, ending);
+                awaited.ended(Ending::of(&one.verdict));
                 views.push(VerifyView::of(one, as_of));
                 return true;
             }
             let goes_on = may(&one);
+            if goes_on {
+                awaited.expect(self.asked.len());
+            }
             root = Some((!goes_on).then_some(one));
             goes_on
         });
-        let awaited = app.operations.metrics.awaited(Door::Api);
         let verified = verified.await;
         awaited.answered();
         verified?;

@@ -150,12 +150,6 @@ impl Front {
                 .instrument(begun.span().clone())
                 .await
         };
-        if let Err(problem) = &answer {
-            self.app
-                .operations
-                .metrics
-                .count_unanswered(Door::Gateway, problem);
-        }
         let answer = match answer {
             Ok(Ok(accepted)) => {
                 let outcome = accepted.outcome();
@@ -201,13 +195,15 @@ impl Front {
                 .instrument(begun.span().clone())
                 .await
         };
-        match answer.flatten() {
-            Ok(Ok((text, outcome))) => {
+        match answer {
+            Ok(Ok(Ok((text, outcome)))) => {
                 let answer = verify::json_answer(room(&mut parts.headers), AnswerBody::from(text));
                 Ok(self.end(begun, &self.verify, Ok((answer, outcome))))
             }
-            Ok(Err(body)) => Err(Body::from(body)),
-            Err(problem) => {
+            Ok(Ok(Err(body))) => Err(Body::from(body)),
+            // It was given up, and is counted as that.
+            Err(problem) => Ok(self.end(begun, &self.verify, Err(problem))),
+            Ok(Err(problem)) => {
                 self.app
                     .operations
                     .metrics

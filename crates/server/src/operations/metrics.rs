@@ -379,25 +379,37 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// A call at a door that waits for its verdict; dropped before that, it is counted as one without.
+/// Keys at a door that wait for their verdicts. Those that have none when this is dropped were given up: their time was over,
+/// their client hung up, or what judged them panicked.
 #[derive(Debug)]
 pub(crate) struct Awaited<'a> {
     metrics: &'a Metrics,
     door: Door,
-    answered: bool,
+    keys: usize,
 }
 
 impl Awaited<'_> {
-    /// It has its verdict, or the reason why there is none: that is counted.
+    /// So many keys wait from now on.
+    pub(crate) fn expect(&mut self, keys: usize) {
+        self.keys = keys;
+    }
+
+    /// The verification of one of them ended: it is counted.
+    pub(crate) fn ended(&mut self, ending: Ending) {
+        self.keys = self.keys.saturating_sub(1);
+        self.metrics.count_verification(self.door, ending);
+    }
+
+    /// There is an answer, whatever it says of those that still wait.
     pub(crate) fn answered(mut self) {
-        self.answered = true;
+        self.keys = 0;
     }
 }
 
 impl Drop for Awaited<'_> {
     fn drop(&mut self) {
-        if !self.answered {
-            self.metrics.count_verification(self.door, Ending::Other);
+        for _ in 0..self.keys {
+            self.metrics.count_verification(self.door, Ending::GivenUp);
         }
     }
 }
@@ -545,12 +557,12 @@ impl Metrics {
         }
     }
 
-    /// Counts a call at a door that is given up while it waits for its verdict: its time was over, or its client hung up.
-    pub(crate) fn awaited(&self, door: Door) -> Awaited<'_> {
+    /// Keys at a door that wait for their verdicts.
+    pub(crate) fn awaited(&self, door: Door, keys: usize) -> Awaited<'_> {
         Awaited {
             metrics: self,
             door,
-            answered: false,
+            keys,
         }
     }
 

@@ -39,7 +39,9 @@ pub(crate) enum Ending {
     KeyInUrl,
     CredentialsMissing,
     StoreUnavailable,
-    /// The request is not in order, or was not answered in time.
+    /// Not answered: its time was over, or whoever asked hung up.
+    GivenUp,
+    /// The request is not in order, or the server is not.
     Other,
 }
 
@@ -47,7 +49,7 @@ const ENDINGS: usize = Ending::ALL.len();
 
 impl Ending {
     /// In their order: the number of each is its place.
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Valid,
         Self::Malformed,
         Self::NotFound,
@@ -67,6 +69,7 @@ impl Ending {
         Self::KeyInUrl,
         Self::CredentialsMissing,
         Self::StoreUnavailable,
+        Self::GivenUp,
         Self::Other,
     ];
 
@@ -128,6 +131,7 @@ impl Ending {
             Self::KeyInUrl => "key_in_url",
             Self::CredentialsMissing => "credentials_missing",
             Self::StoreUnavailable => "store_unavailable",
+            Self::GivenUp => "given_up",
             Self::Other => "other",
         }
     }

@@ -140,10 +140,20 @@ fn words(schema: &mut Object) {
 /// `int32` ends at 2³¹ - 1, and a `u32`, which has that format, at 2³² - 1.
 fn unsigned(schema: &mut Object) {
     let int32 = SchemaFormat::KnownFormat(KnownFormat::Int32);
-    let is_unsigned = schema.format == Some(int32) && schema.minimum.is_some();
-    if is_unsigned && schema.maximum.is_none() {
+    if schema.format != Some(int32) || schema.minimum.is_none() {
+        return;
+    }
+    let ends_early = match &schema.maximum {
+        Some(Number::Int(most)) => i32::try_from(*most).is_ok(),
+        Some(Number::UInt(most)) => i32::try_from(*most).is_ok(),
+        Some(Number::Float(_)) => false,
+        None => {
+            schema.maximum = Some(Number::from(u32::MAX));
+            false
+        }
+    };
+    if !ends_early {
         schema.format = Some(SchemaFormat::KnownFormat(KnownFormat::Int64));
-        schema.maximum = Some(Number::from(u32::MAX));
     }
 }
 
@@ -255,6 +265,9 @@ mod tests {
         let cost = &schemas["VerifyBody"]["properties"]["cost"];
         assert_eq!(cost["maximum"], u32::MAX);
         assert_eq!(cost["format"], "int64");
+        let period = &schemas["RateLimitBody"]["properties"]["period_ms"];
+        assert_eq!(period["maximum"], 2_592_000_000_i64);
+        assert_eq!(period["format"], "int64");
         // What has a bound of its own keeps it.
         let days = &schemas["PreviewBody"]["properties"]["days"];
         assert_eq!(

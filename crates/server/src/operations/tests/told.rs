@@ -267,7 +267,7 @@ async fn a_door_without_a_verdict_is_counted_as_such() {
     }
 }
 
-/// Who is not answered in time, or hangs up, is counted all the same: a database that hangs is seen at both doors.
+/// Who is not answered in time, or hangs up, is counted, once: a database that hangs is seen at both doors.
 #[tokio::test]
 async fn a_call_that_is_given_up_before_its_verdict_is_counted() {
     let server = TestServer::start().await;
@@ -278,17 +278,24 @@ async fn a_call_that_is_given_up_before_its_verdict_is_counted() {
     let headers = [("x-api-key", unused.as_str())];
     let mut browser = site.server.browser();
     given_up(browser.send(Method::GET, "/verify", &headers, Body::empty())).await;
-    assert_eq!(site.counted("gateway", "other"), 1);
+    assert_eq!(site.counted("gateway", "given_up"), 1);
     for (kind, times) in [
         ("application/json", 1),
         ("application/json; charset=utf-8", 2),
     ] {
         let [_, unused, _] = site.key(json!({})).await;
         given_up(site.asked("/api/v1/keys/verify", kind, &json!({"key": unused}))).await;
-        assert_eq!(site.counted("api", "other"), times, "{kind}");
+        assert_eq!(site.counted("api", "given_up"), times, "{kind}");
     }
+    // Each key of a call, but for those that have their verdict. Of whoever may not ask none is counted.
+    let [_, unused, _] = site.key(json!({})).await;
+    let many = json!({"keys": [{"key": "no"}, {"key": unused}, {"key": "no"}]});
+    given_up(site.asked("/api/v1/keys/verify", "application/json", &many)).await;
+    assert_eq!(site.counted("api", "given_up"), 4);
+    assert_eq!(site.counted("api", "malformed"), 1);
     for door in ["api", "gateway"] {
         assert_eq!(site.counted(door, "valid"), 0, "{door}");
+        assert_eq!(site.counted(door, "other"), 0, "{door}");
     }
 }
 

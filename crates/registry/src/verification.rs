@@ -166,8 +166,7 @@ impl LocalRegistry {
                 Ours::Wrong => {
                     // Counted first: who guesses and hangs up has guessed.
                     let refused = self.not_found(request, Some(plain), now);
-                    Box::pin(self.wait_as_for_an_unknown_kid(asked)).await?;
-                    return Ok(refused);
+                    return Box::pin(self.as_for_an_unknown_kid(refused, asked)).await;
                 }
             },
             Err(error) => {

@@ -145,14 +145,15 @@ impl LocalRegistry {
 
     /// For a kid that is not known the log is read, which another node may have written a moment ago. A wrong secret
     /// takes as long, so that time does not tell which kids exist (AC-127).
-    pub(super) async fn wait_as_for_an_unknown_kid(
+    pub(super) async fn as_for_an_unknown_kid(
         &self,
+        refused: Verification,
         asked: &mut Asked,
-    ) -> Result<(), RegistryError> {
-        if freshness::is_exact(&self.shared) {
-            return Ok(());
+    ) -> Result<Verification, RegistryError> {
+        if !freshness::is_exact(&self.shared) {
+            freshness::ensure_since(&self.shared, asked.since()).await?;
         }
-        freshness::ensure_since(&self.shared, asked.since()).await
+        Ok(refused)
     }
 
     /// Compares a key with what is known of its kid.

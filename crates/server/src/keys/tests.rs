@@ -195,7 +195,9 @@ async fn ac_124_a_key_in_a_url_is_refused_and_flagged() {
     let (key, id) = (issued["secret"].as_str().unwrap(), &issued["key"]["id"]);
     let path = format!("/api/v1/keys/{}", id.as_str().unwrap());
     let mut browser = server.browser();
-    let made_up = format!("{}{}", &key[..key.len() - 1], "0");
+    // One key of 62 ends with it.
+    let other = if key.ends_with('0') { "1" } else { "0" };
+    let made_up = format!("{}{other}", &key[..key.len() - 1]);
     for uri in [
         format!("/orders?x={made_up}"),
         "/orders?api_key=0123456789abcdef0123".into(),

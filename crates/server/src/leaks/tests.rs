@@ -142,7 +142,8 @@ async fn ac_144_the_answer_and_its_time_tell_nothing() {
         &mut rand::rng(),
     );
     let unknown = unknown.text().expose().to_owned();
-    let broken = format!("{}x", &real[..real.len() - 1]);
+    let other_end = if real.ends_with('x') { "y" } else { "x" };
+    let broken = format!("{}{other_end}", &real[..real.len() - 1]);
     let mut answers = Vec::new();
     for text in [
         &other,

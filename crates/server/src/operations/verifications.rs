@@ -218,7 +218,8 @@ mod tests {
             codes.push(code);
             counters.count(Door::Gateway, Ending::without_verdict(code));
         }
-        codes.push("other");
+        codes.extend(["given_up", "other"]);
+        counters.count(Door::Gateway, Ending::GivenUp);
         counters.count(Door::Gateway, Ending::without_verdict("invalid_parameter"));
         assert_eq!(codes.len(), ENDINGS);
         let mut text = String::new();

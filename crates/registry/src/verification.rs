@@ -130,20 +130,21 @@ impl LocalRegistry {
     /// # Errors
     /// [`RegistryError::PepperMissing`] if the row names a pepper that was not handed over;
     /// [`RegistryError`] if the database cannot be read and memory is not known to be fresh.
-    pub async fn verify_api_key(
+    pub fn verify_api_key(
         &self,
         request: &VerifyRequest<'_>,
         peppers: &Peppers,
-    ) -> Result<Verification, RegistryError> {
-        self.verify_one(request, peppers, &mut Asked::default())
-            .await
+    ) -> impl Future<Output = Result<Verification, RegistryError>> + Send {
+        // Handed on as it is: a future around it would be moved about with every request.
+        self.verify_one(request, peppers, None)
     }
 
+    /// `asked`: the call of several keys that it is part of.
     async fn verify_one(
         &self,
         request: &VerifyRequest<'_>,
         peppers: &Peppers,
-        asked: &mut Asked,
+        mut asked: Option<&mut Asked>,
     ) -> Result<Verification, RegistryError> {
         let now = self.now();
         let plain = PresentedKey::parse(request.presented);
@@ -160,7 +161,10 @@ impl LocalRegistry {
             };
         }
         let found = match &plain {
-            Ok(plain) => match self.match_ours(plain, peppers, now, asked).await? {
+            Ok(plain) => match self
+                .match_ours(plain, peppers, now, asked.as_deref_mut())
+                .await?
+            {
                 Ours::Matched(found) => Some(found),
                 Ours::Unknown => None,
                 Ours::Wrong => {
@@ -217,7 +221,7 @@ impl LocalRegistry {
                 return Ok(());
             }
             if done == before {
-                let alone = Box::pin(self.verify_one(request, peppers, &mut asked)).await?;
+                let alone = Box::pin(self.verify_one(request, peppers, Some(&mut asked))).await?;
                 done += 1;
                 if !each(before, alone) {
                     return Ok(());
@@ -311,10 +315,7 @@ impl LocalRegistry {
     ) -> Result<Option<(String, String)>, RegistryError> {
         let now = self.now();
         let found = match PresentedKey::parse(presented) {
-            Ok(plain) => match self
-                .match_ours(&plain, peppers, now, &mut Asked::default())
-                .await?
-            {
+            Ok(plain) => match self.match_ours(&plain, peppers, now, None).await? {
                 Ours::Matched(found) => Some(found),
                 Ours::Wrong | Ours::Unknown => None,
             },
@@ -339,10 +340,7 @@ impl LocalRegistry {
         let Some(packed) = PackedKid::parse(kid) else {
             return Ok(None);
         };
-        let Some(snapshot) = self
-            .snapshot(packed, kid, now, &mut Asked::default())
-            .await?
-        else {
+        let Some(snapshot) = self.snapshot(packed, kid, now, None).await? else {
             return Ok(None);
         };
         let state = state_at(&snapshot, now);
@@ -361,9 +359,7 @@ impl LocalRegistry {
         let Some(packed) = PackedKid::parse(kid) else {
             return Ok(None);
         };
-        let snapshot = self
-            .snapshot(packed, kid, self.now(), &mut Asked::default())
-            .await?;
+        let snapshot = self.snapshot(packed, kid, self.now(), None).await?;
         let creator = snapshot.and_then(|snapshot| snapshot.creator);
         Ok(creator.and_then(|one| self.shared.index.principal_id(one.id).cloned()))
     }

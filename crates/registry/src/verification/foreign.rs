@@ -4,7 +4,6 @@ use keywright_domain::api_keys::{KeyDigest, KeyMac, PresentedForeignKey};
 use keywright_index::{KidOfMac, PackedKid};
 
 use super::Match;
-use super::matching::Asked;
 use crate::peppers::Peppers;
 use crate::store::images;
 use crate::{LocalRegistry, RegistryError, freshness};
@@ -37,10 +36,7 @@ impl LocalRegistry {
         let Some(packed) = PackedKid::parse(&kid) else {
             return Ok(None);
         };
-        let Some(snapshot) = self
-            .snapshot(packed, &kid, now, &mut Asked::default())
-            .await?
-        else {
+        let Some(snapshot) = self.snapshot(packed, &kid, now, None).await? else {
             return Ok(None);
         };
         // It may have moved to a newer pepper since it was found: it is compared under the one that it has now.

@@ -123,13 +123,13 @@ impl LocalRegistry {
         found
     }
 
-    /// Which of ours a key is. `asked`: of the call that it is part of.
+    /// Which of ours a key is. `asked`: the call of several keys that it is part of.
     pub(super) async fn match_ours(
         &self,
         plain: &PresentedKey<'_>,
         peppers: &Peppers,
         now: i64,
-        asked: &mut Asked,
+        asked: Option<&mut Asked>,
     ) -> Result<Ours, RegistryError> {
         let Some(kid) = PackedKid::parse(plain.kid()) else {
             return Ok(Ours::Unknown);
@@ -148,8 +148,10 @@ impl LocalRegistry {
     pub(super) async fn as_for_an_unknown_kid(
         &self,
         refused: Verification,
-        asked: &mut Asked,
+        asked: Option<&mut Asked>,
     ) -> Result<Verification, RegistryError> {
+        let mut alone = Asked::default();
+        let asked = asked.unwrap_or(&mut alone);
         if !freshness::is_exact(&self.shared) {
             freshness::ensure_since(&self.shared, asked.since()).await?;
         }
@@ -199,7 +201,7 @@ impl LocalRegistry {
         kid: PackedKid,
         text: &str,
         now: i64,
-        asked: &mut Asked,
+        asked: Option<&mut Asked>,
     ) -> Result<Option<Snapshot>, RegistryError> {
         // Most are in memory, and memory is fresh: nothing of what comes else is needed.
         let readings = freshness::readings(&self.shared);
@@ -216,8 +218,10 @@ impl LocalRegistry {
         kid: PackedKid,
         text: &str,
         now: i64,
-        asked: &mut Asked,
+        asked: Option<&mut Asked>,
     ) -> Result<Option<Snapshot>, RegistryError> {
+        let mut alone = Asked::default();
+        let asked = asked.unwrap_or(&mut alone);
         let index = &self.shared.index;
         let mut is_exact = freshness::is_exact(&self.shared);
         let (mut started, mut read) = (None, None);

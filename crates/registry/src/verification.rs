@@ -160,23 +160,16 @@ impl LocalRegistry {
                 None => Ok(refused),
             };
         }
-        let found = match &plain {
-            Ok(plain) => match self
-                .match_ours(plain, peppers, now, asked.as_deref_mut())
-                .await?
-            {
-                Ours::Matched(found) => Some(found),
-                Ours::Unknown => None,
-                Ours::Wrong => {
-                    // Counted first: who guesses and hangs up has guessed.
-                    let refused = self.not_found(request, Some(plain), now);
-                    return Box::pin(self.as_for_an_unknown_kid(refused, asked)).await;
-                }
-            },
+        // Once only, and looked at where it is: it is large.
+        let ours = match &plain {
+            Ok(plain) => {
+                self.match_ours(plain, peppers, now, asked.as_deref_mut())
+                    .await?
+            }
             Err(error) => {
                 let foreign = Box::pin(self.match_foreign(request.presented, peppers, now));
                 match foreign.await? {
-                    Some(found) => Some(found),
+                    Some(found) => Ours::Matched(found),
                     None => {
                         self.count_failure(request, now);
                         return Ok(Verification::refused(None, Refusal::Malformed(*error)));
@@ -184,9 +177,14 @@ impl LocalRegistry {
                 }
             }
         };
-        match &found {
-            Some(found) => self.judge_match(request, found, now).await,
-            None => Ok(self.not_found(request, plain.as_ref().ok(), now)),
+        match &ours {
+            Ours::Matched(found) => self.judge_match(request, found, now).await,
+            Ours::Unknown => Ok(self.not_found(request, plain.as_ref().ok(), now)),
+            Ours::Wrong => {
+                // Counted first: who guesses and hangs up has guessed.
+                let refused = self.not_found(request, plain.as_ref().ok(), now);
+                Box::pin(self.as_for_an_unknown_kid(refused, asked)).await
+            }
         }
     }
 

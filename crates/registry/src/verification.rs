@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 
 use self::first_use::FirstUse;
 pub use self::id_text::IdText;
-use self::matching::{Asked, Ours};
+use self::matching::{Asked, Miss};
 use crate::limits::{LimitAsk, LimitWord, LimitsAnswer};
 use crate::peppers::Peppers;
 use crate::store;
@@ -169,7 +169,7 @@ impl LocalRegistry {
             Err(error) => {
                 let foreign = Box::pin(self.match_foreign(request.presented, peppers, now));
                 match foreign.await? {
-                    Some(found) => Ours::Matched(found),
+                    Some(found) => Ok(found),
                     None => {
                         self.count_failure(request, now);
                         return Ok(Verification::refused(None, Refusal::Malformed(*error)));
@@ -178,9 +178,9 @@ impl LocalRegistry {
             }
         };
         match &ours {
-            Ours::Matched(found) => self.judge_match(request, found, now).await,
-            Ours::Unknown => Ok(self.not_found(request, plain.as_ref().ok(), now)),
-            Ours::Wrong => {
+            Ok(found) => self.judge_match(request, found, now).await,
+            Err(Miss::Unknown) => Ok(self.not_found(request, plain.as_ref().ok(), now)),
+            Err(Miss::Wrong) => {
                 // Counted first: who guesses and hangs up has guessed.
                 let refused = self.not_found(request, plain.as_ref().ok(), now);
                 Box::pin(self.as_for_an_unknown_kid(refused, asked)).await
@@ -313,10 +313,7 @@ impl LocalRegistry {
     ) -> Result<Option<(String, String)>, RegistryError> {
         let now = self.now();
         let found = match PresentedKey::parse(presented) {
-            Ok(plain) => match self.match_ours(&plain, peppers, now, None).await? {
-                Ours::Matched(found) => Some(found),
-                Ours::Wrong | Ours::Unknown => None,
-            },
+            Ok(plain) => self.match_ours(&plain, peppers, now, None).await?.ok(),
             Err(_) => self.match_foreign(presented, peppers, now).await?,
         };
         Ok(found.map(|found| {

@@ -13,10 +13,8 @@ use crate::peppers::Peppers;
 use crate::store;
 use crate::{LocalRegistry, RegistryError, freshness};
 
-/// What a presented key of our form is.
-pub(super) enum Ours {
-    /// A secret that matched.
-    Matched(Match),
+/// Why a presented key of our form is none of ours.
+pub(super) enum Miss {
     /// The kid is known, the secret is not its.
     Wrong,
     /// Nobody knows the kid.
@@ -130,17 +128,17 @@ impl LocalRegistry {
         peppers: &Peppers,
         now: i64,
         asked: Option<&mut Asked>,
-    ) -> Result<Ours, RegistryError> {
+    ) -> Result<Result<Match, Miss>, RegistryError> {
         let Some(kid) = PackedKid::parse(plain.kid()) else {
-            return Ok(Ours::Unknown);
+            return Ok(Err(Miss::Unknown));
         };
         let snapshot = self.snapshot(kid, plain.kid(), now, asked).await?;
         let is_known = snapshot.is_some();
-        Ok(match self.match_snapshot(plain, kid, snapshot, peppers)? {
-            Some(found) => Ours::Matched(found),
-            None if is_known => Ours::Wrong,
-            None => Ours::Unknown,
-        })
+        let found = self.match_snapshot(plain, kid, snapshot, peppers)?;
+        Ok(found.ok_or(match is_known {
+            true => Miss::Wrong,
+            false => Miss::Unknown,
+        }))
     }
 
     /// For a kid that is not known the log is read, which another node may have written a moment ago. A wrong secret

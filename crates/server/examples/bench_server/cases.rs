@@ -447,7 +447,6 @@ impl Bench<'_> {
             "case": "password_sign_in", "value": round2(rate), "unit": "/s", "baseline": round2(limit),
             "baseline_is": "argon2id hashes a second in the same process and turns", "ratio": round2(rate / limit),
         }));
-        let one = |key: &str| json!({"key": key, "requirement": "keys:read"});
         let mut verify = Lines::open(&self.verify(one), CONNECTIONS).await?;
         let (mut quiet, mut busy) = (Vec::new(), Vec::new());
         for turn in 0..=self.rounds {

@@ -21,6 +21,8 @@ use crate::{LocalRegistry, Shared};
 static MIGRATIONS: Migrator = sqlx::migrate!();
 /// How often a migration that makes no progress is tried again.
 const MIGRATION_TRIES: usize = 10;
+/// Whoever finds an older schema, or none, may come while others bring it up: each of their steps is waited for so long.
+const MIGRATION_WAIT: &str = "PRAGMA busy_timeout = 30000";
 /// A crash loses the uses since the last time: with the time that writing them takes, less than a second of them.
 const FLUSH_EVERY: Duration = Duration::from_millis(800);
 /// A database that answers nothing is not waited for longer when the registry closes.
@@ -138,6 +140,11 @@ impl LocalRegistry {
             store::file::schema_version(&mut connection).await?
         };
         check_version(found)?;
+        if found < Self::newest_schema() {
+            sqlx::raw_sql(MIGRATION_WAIT)
+                .execute(&mut connection)
+                .await?;
+        }
         if found > 0 && found < Self::newest_schema() {
             let backup = store::file::back_up(&mut connection, &path, found).await?;
             tracing::info!(from = found, to = Self::newest_schema(), backup = %backup.display(), "migrating the registry");
